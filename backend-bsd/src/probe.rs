@@ -1,0 +1,1 @@
+//! What this host allows, found by asking it: the report that every backend makes.

@@ -1,0 +1,160 @@
+//! The process map: `/proc/self/maps`, read into a fixed buffer.
+
+use crate::{LinuxProvider, errno::error};
+use hostmem_core::{
+    page::AddressRange,
+    provider::{Error, MapEntry, MapFlags, ProcessMap},
+};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    io::{Errno, read},
+};
+
+/// Bytes read at a time. The kernel returns whole lines, as many as fit.
+const BUFFER: usize = 4096;
+
+impl ProcessMap for LinuxProvider {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = open(c"/proc/self/maps", flags, Mode::empty()).map_err(error)?;
+        let mut buffer = [0; BUFFER];
+        let mut parser = Parser::new();
+        loop {
+            let len = match read(&file, &mut buffer) {
+                Err(Errno::INTR) => continue,
+                result => result.map_err(error)?,
+            };
+            let Some(bytes) = buffer.get(..len).filter(|b| !b.is_empty()) else {
+                return Ok(());
+            };
+            for &byte in bytes {
+                if let Some(entry) = parser.step(byte)
+                    && !visit(entry)
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Where in a line the parser is: `start-end perms offset dev inode path`.
+#[derive(Clone, Copy, PartialEq)]
+enum Field {
+    Start,
+    End,
+    Permissions,
+    Offset,
+    Device,
+    Inode,
+    Rest,
+}
+
+/// Reads the map byte by byte, so that lines may be split between reads.
+struct Parser {
+    field: Field,
+    number: usize,
+    start: usize,
+    end: usize,
+    flags: MapFlags,
+}
+
+impl Parser {
+    const fn new() -> Self {
+        Self {
+            field: Field::Start,
+            number: 0,
+            start: 0,
+            end: 0,
+            flags: MapFlags::empty(),
+        }
+    }
+
+    /// Takes one byte; returns an entry at the end of its line.
+    fn step(&mut self, byte: u8) -> Option<MapEntry> {
+        if byte == b'\n' {
+            let line = core::mem::replace(self, Self::new());
+            let range = AddressRange::new(line.start, line.end.checked_sub(1)?)?;
+            return Some(MapEntry {
+                range,
+                flags: line.flags,
+            });
+        }
+        match (self.field, byte) {
+            (Field::Start, b'-') => {
+                self.start = core::mem::take(&mut self.number);
+                self.field = Field::End;
+            }
+            (Field::End, b' ') => {
+                self.end = core::mem::take(&mut self.number);
+                self.field = Field::Permissions;
+            }
+            (Field::Start | Field::End, _) => {
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                self.number = self.number << 4 | digit as usize;
+            }
+            (Field::Permissions, b' ') => self.field = Field::Offset,
+            (Field::Permissions, _) => self.flags |= permission(byte),
+            (Field::Offset, b' ') => self.field = Field::Device,
+            (Field::Device, b' ') => self.field = Field::Inode,
+            (Field::Inode, b' ') => self.field = Field::Rest,
+            (Field::Inode, b'1'..=b'9') => self.flags |= MapFlags::OBJECT,
+            _ => {}
+        }
+        None
+    }
+}
+
+fn permission(byte: u8) -> MapFlags {
+    match byte {
+        b'r' => MapFlags::READ,
+        b'w' => MapFlags::WRITE,
+        b'x' => MapFlags::EXEC,
+        b's' => MapFlags::SHARED,
+        _ => MapFlags::empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> [Option<MapEntry>; 4] {
+        let mut parser = Parser::new();
+        let mut entries = [None; 4];
+        let mut found = text.bytes().filter_map(|byte| parser.step(byte));
+        for slot in &mut entries {
+            *slot = found.next();
+        }
+        assert_eq!(found.next(), None, "four entries at most");
+        entries
+    }
+
+    #[test]
+    fn lines_become_entries() {
+        let text = "00400000-00401000 r-xp 00000000 08:01 1234 /bin/a b\n\
+            7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n\
+            7f1000000000-7f1000001000 rw-s 00000000 00:01 10 /memfd:x (deleted)\n\
+            ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n";
+        let entry = |start, end: usize, flags| {
+            AddressRange::new(start, end - 1).map(|range| MapEntry { range, flags })
+        };
+        let (read, write, exec) = (MapFlags::READ, MapFlags::WRITE, MapFlags::EXEC);
+        let expected = [
+            entry(0x40_0000, 0x40_1000, read | exec | MapFlags::OBJECT),
+            entry(0x7f00_0000_0000, 0x7f00_0002_1000, read | write),
+            entry(
+                0x7f10_0000_0000,
+                0x7f10_0000_1000,
+                read | write | MapFlags::SHARED | MapFlags::OBJECT,
+            ),
+            entry(0xffff_ffff_ff60_0000, 0xffff_ffff_ff60_1000, exec),
+        ];
+        assert_eq!(parse(text), expected);
+    }
+
+    #[test]
+    fn nonsense_is_no_entry() {
+        assert_eq!(parse("\n-\n0-0 rw-p\n"), [None; 4]);
+    }
+}

@@ -1,0 +1,357 @@
+//! Pages: reserve, commit, protect, decommit, release.
+//!
+//! Reserved is `PROT_NONE`, private, anonymous, `MAP_NORESERVE`: the flags of an ordinary fresh
+//! mapping, so that the kernel merges neighbours into one. Decommitting maps over, which drops the
+//! contents and leaves exactly such a mapping in one call.
+
+use crate::{LinuxProvider, errno::error, raw};
+use core::{
+    ffi::c_void,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+use hostmem_core::{
+    page::{Access, AddressRange, PageRange, PageSize},
+    provider::{
+        Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
+        Place, Plan, ProcessMap, Request, search,
+    },
+};
+use rustix::{
+    io::Errno,
+    mm::{
+        Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mprotect,
+        mremap_fixed, munmap,
+    },
+};
+
+/// The kind of mapping that every reservation is.
+const PLAIN: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
+
+/// Returns the address of a range for a system call.
+pub(crate) fn pointer(range: PageRange) -> *mut c_void {
+    range.start().as_ptr().cast()
+}
+
+pub(crate) fn protection(access: Access) -> ProtFlags {
+    let mut flags = ProtFlags::empty();
+    flags.set(ProtFlags::READ, access.readable());
+    flags.set(ProtFlags::WRITE, access.writable());
+    flags.set(ProtFlags::EXEC, access.executable());
+    flags
+}
+
+/// Returns the host's page size.
+///
+/// Asked of the kernel by whether it takes an address as page-aligned: a freestanding program may
+/// have no auxiliary vector to read it from.
+pub(crate) fn page_size() -> PageSize {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    if cfg!(target_arch = "x86_64") {
+        return PageSize::KIB_4;
+    }
+    if let Some(known) = PageSize::new(CACHED.load(Ordering::Relaxed)) {
+        return known;
+    }
+    match detect_page_size() {
+        Some(size) => {
+            CACHED.store(size.bytes(), Ordering::Relaxed);
+            size
+        }
+        // Not even two pages to look at. Multiples of the largest size are aligned for all.
+        None => PageSize::KIB_64,
+    }
+}
+
+fn detect_page_size() -> Option<PageSize> {
+    let len = 2 * PageSize::KIB_64.bytes();
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let base = unsafe { mmap_anonymous(core::ptr::null_mut(), len, ProtFlags::empty(), PLAIN) };
+    let base = base.ok()?;
+    let found = [PageSize::KIB_4, PageSize::KIB_16, PageSize::KIB_64]
+        .into_iter()
+        .find(|size| {
+            let inside = base.wrapping_byte_add(size.bytes());
+            // SAFETY: normal advice changes nothing; EINVAL says that the address is misaligned.
+            unsafe { madvise(inside, size.bytes(), Advice::Normal) }.is_ok()
+        });
+    // SAFETY: mapped above, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { munmap(base, len) };
+    found
+}
+
+/// The sizes of user address spaces in bits, largest first.
+const ADDRESS_BITS: [u32; 7] = [57, 52, 48, 47, 42, 39, 36];
+
+/// Returns the bits of a user-space address; `None` where nothing could be found out.
+pub(crate) fn address_bits() -> Option<u32> {
+    static CACHED: AtomicU32 = AtomicU32::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        0 => {}
+        bits => return Some(bits),
+    }
+    let page = page_size().bytes();
+    let found = ADDRESS_BITS
+        .into_iter()
+        .filter(|&bits| bits < usize::BITS)
+        .find(|&bits| {
+            // The very last page is not for users on some CPUs.
+            let addr = (1usize << bits) - 2 * page;
+            match map_at(addr, page) {
+                Ok(range) => {
+                    // SAFETY: mapped just now, and known to nobody else.
+                    let _ = unsafe { unmap(range) };
+                    true
+                }
+                // Something is there, so the address exists.
+                Err(e) => e.kind() == ErrorKind::Taken,
+            }
+        })?;
+    CACHED.store(found, Ordering::Relaxed);
+    Some(found)
+}
+
+/// Returns the addresses that a user mapping can have.
+fn user_addresses() -> AddressRange {
+    match address_bits() {
+        Some(bits) => AddressRange::from_len(0, 1 << bits).unwrap_or(AddressRange::ALL),
+        None => AddressRange::ALL,
+    }
+}
+
+fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
+    let start = NonNull::new(start.cast());
+    let range = start.and_then(|start| PageRange::new(start, len, page_size()));
+    // The kernel maps whole pages, and never at zero unless asked.
+    range.ok_or(ErrorKind::Other.into())
+}
+
+/// Reserves exactly `addr..addr + len`, replacing nothing.
+pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
+    let hint = core::ptr::without_provenance_mut(addr);
+    let flags = PLAIN | MapFlags::FIXED_NOREPLACE;
+    // SAFETY: FIXED_NOREPLACE maps a hole or fails.
+    let got = unsafe { mmap_anonymous(hint, len, ProtFlags::empty(), flags) }.map_err(error)?;
+    let range = range_at(got, len)?;
+    if range.addr() != addr {
+        // Kernels before 4.17 do not know the flag and take the address for a hint.
+        // SAFETY: mapped just now, and known to nobody else.
+        unsafe { unmap(range)? };
+        return Err(Error::os(ErrorKind::Taken, Errno::EXIST.raw_os_error()));
+    }
+    Ok(range)
+}
+
+/// Unmaps.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
+}
+
+/// Replaces the range by a fresh private mapping.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn map_over(range: PageRange, access: Access) -> Result<(), Error> {
+    let (start, len) = (pointer(range), range.len_bytes());
+    // SAFETY: FIXED replaces what is there, which is the caller's to give up.
+    match unsafe { mmap_anonymous(start, len, protection(access), PLAIN | MapFlags::FIXED) } {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(keep(range, errno)),
+    }
+}
+
+/// Makes sure, after a replacing map failed, that the range is still the caller's: kernels before
+/// 6.12, and any kernel for large pages, unmap first and may then fail. Returns what to report.
+pub(crate) fn keep(range: PageRange, errno: Errno) -> Error {
+    match map_at(range.addr(), range.len_bytes()) {
+        // There was a hole: it is reserved again.
+        Ok(_) => error(errno),
+        Err(e) if e.kind() == ErrorKind::Taken && !is_anonymous(range) => {
+            Error::os(ErrorKind::RangeLost, errno.raw_os_error())
+        }
+        // Either nothing changed, or no call gets through at all, the first one included.
+        Err(_) => error(errno),
+    }
+}
+
+/// Says whether nothing but private anonymous memory lies in the range, and no hole, as far as can
+/// be seen: what the caller had there.
+fn is_anonymous(range: PageRange) -> bool {
+    let wanted = range.addresses();
+    let mut next = wanted.start();
+    let walked = LinuxProvider::new().walk(&mut |entry| {
+        if entry.range.last() < next {
+            return true;
+        }
+        let plain = !entry.flags.intersects(Entry::SHARED | Entry::OBJECT);
+        if entry.range.start() > next || !plain {
+            return false;
+        }
+        next = entry.range.last().saturating_add(1);
+        next <= wanted.last()
+    });
+    // Without a map to look at, the newer kernels' behaviour is assumed: nothing changed.
+    walked.is_err() || next > wanted.last()
+}
+
+/// Reserves where the kernel likes.
+fn map_anywhere(plan: &Plan) -> Result<PageRange, Error> {
+    let page = page_size();
+    // Room to choose an aligned start in; the rest goes back.
+    let slack = plan.align() - page.bytes();
+    let len = plan
+        .total()
+        .checked_add(slack)
+        .ok_or(ErrorKind::InvalidArgument)?;
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let got = unsafe { mmap_anonymous(core::ptr::null_mut(), len, ProtFlags::empty(), PLAIN) };
+    let whole = range_at(got.map_err(error)?, len)?;
+    let start = plan
+        .start_at_or_above(whole.addr())
+        .ok_or(ErrorKind::Other)?;
+    let head = start - whole.addr();
+    let tail = len - head - plan.total();
+    for (offset, len) in [(0, head), (head + plan.total(), tail)] {
+        if let Some(rest) = whole.part(offset, len, page) {
+            // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel
+            // refuse to split the mapping, addresses are wasted and nothing else.
+            let _ = unsafe { unmap(rest) };
+        }
+    }
+    whole
+        .part(head, plan.total(), page)
+        .ok_or(ErrorKind::Other.into())
+}
+
+impl LinuxProvider {
+    fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(page_size())?;
+        if plan.unconstrained() {
+            match map_anywhere(&plan) {
+                // The slack may have been too much where the same without it is not.
+                Err(e)
+                    if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
+                result => return result,
+            }
+        }
+        let mut placement = request.placement;
+        if !matches!(plan.place(), Place::Exact(_)) {
+            let within = placement.within.intersect(user_addresses());
+            placement.within = within.ok_or(ErrorKind::Exhausted)?;
+        }
+        let plan = request.placement(placement).plan(page_size())?;
+        search(&plan, self, &mut |addr| map_at(addr, plan.total()))
+    }
+}
+
+/// Commits large pages: maps them elsewhere first, because a failed replacing map of large pages
+/// leaves a hole, and then moves them.
+///
+/// # Safety
+///
+/// The range is reserved by the caller, and nobody uses it.
+unsafe fn commit_large(range: PageRange, access: Access, bytes: usize) -> Result<PageSize, Error> {
+    let invalid = Error::of(ErrorKind::InvalidArgument);
+    let size = PageSize::new(bytes)
+        .filter(|&size| size > page_size())
+        .ok_or(invalid)?;
+    if !size.is_aligned(range.addr()) || !size.is_aligned(range.len_bytes()) {
+        return Err(invalid);
+    }
+    let log2 = MapFlags::hugetlb_with_size_log2(bytes.trailing_zeros()).ok_or(invalid)?;
+    let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | log2;
+    let len = range.len_bytes();
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let from = unsafe { mmap_anonymous(core::ptr::null_mut(), len, protection(access), flags) };
+    let from = from.map_err(error)?;
+    let to = pointer(range);
+    // SAFETY: moves the mapping made just now onto the range, which is the caller's to give up.
+    match unsafe { mremap_fixed(from, len, len, MremapFlags::MAYMOVE, to) } {
+        Ok(_) => Ok(size),
+        Err(errno) => {
+            // SAFETY: mapped above, and known to nobody else.
+            let _ = unsafe { munmap(from, len) };
+            Err(keep(range, errno))
+        }
+    }
+}
+
+// SAFETY: the promises are those of the system calls, as the functions above use them.
+unsafe impl PageProvider for LinuxProvider {
+    fn page_size(&self) -> PageSize {
+        page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.current_capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let range = self.map_placed(request)?;
+        // Neither is worth failing for: kernels may be built without names, and a core file is
+        // larger than it need be.
+        if let Some(name) = request.name {
+            let _ = raw::name_mapping(range, name);
+        }
+        if request.dump == Dump::Excluded {
+            // SAFETY: this advice changes nothing that the process can see.
+            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
+        }
+        Ok(range)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        if !how.ceiling.allows(how.access) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        if let PageWish::Large { bytes, or_base } = how.pages {
+            // SAFETY: the caller's promise: the range is reserved.
+            match unsafe { commit_large(range, how.access, bytes) } {
+                Err(e) if or_base && e.kind() != ErrorKind::RangeLost => {}
+                result => return result,
+            }
+        }
+        if how.access.executable() {
+            // Not by protection, which hardened kernels refuse: a page may not gain execution.
+            // SAFETY: the caller's promise: the range is reserved.
+            unsafe { map_over(range, how.access)? };
+        } else {
+            // SAFETY: the caller's promise: the range is reserved, so nothing is taken away.
+            let result = unsafe { self.protect(range, how.access) };
+            if let Err(e) = result {
+                // Part of it may have been done.
+                // SAFETY: as above: nothing was committed before.
+                let _ = unsafe { self.protect(range, Access::None) };
+                return Err(e);
+            }
+        }
+        if how.pages == PageWish::Transparent {
+            // SAFETY: this advice changes nothing that the process can see; kernels may lack it.
+            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxHugepage) };
+        }
+        Ok(page_size())
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        let flags = MprotectFlags::from_bits_retain(protection(access).bits());
+        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
+        // new access forbids.
+        unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { map_over(range, Access::None) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { unmap(range) }
+    }
+}

@@ -1,0 +1,57 @@
+//! The system calls that rustix lacks, or wraps in a way that cannot be used here.
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+mod other;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as cpu;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+use other as cpu;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as cpu;
+
+use core::ffi::CStr;
+use hostmem_core::page::PageRange;
+use rustix::io::Errno;
+
+/// `PR_SET_VMA` of `linux/prctl.h`.
+const PR_SET_VMA: usize = 0x5356_4d41;
+/// `PR_SET_VMA_ANON_NAME`.
+const PR_SET_VMA_ANON_NAME: usize = 0;
+/// `PR_GET_MDWE`.
+const PR_GET_MDWE: usize = 66;
+/// `PR_MDWE_REFUSE_EXEC_GAIN`.
+const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
+
+/// Turns a system call's return value into a result.
+fn result(value: isize) -> Result<usize, Errno> {
+    // The kernel returns errors as -4095..=-1, and nothing else in that range.
+    match usize::try_from(value) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let number = i32::try_from(value.unsigned_abs()).unwrap_or(i32::MAX);
+            Err(Errno::from_raw_os_error(number))
+        }
+    }
+}
+
+/// Names an anonymous private mapping in `/proc/self/maps`. rustix takes the range as a byte slice
+/// here, which inaccessible memory cannot be.
+pub(crate) fn name_mapping(range: PageRange, name: &CStr) -> Result<(), Errno> {
+    let (addr, len) = (range.addr(), range.len_bytes());
+    let name = name.as_ptr().expose_provenance();
+    // SAFETY: this prctl reads the string, which is borrowed for the call, and changes no memory.
+    let value = unsafe { cpu::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name) };
+    result(value).map(drop)
+}
+
+/// Says whether memory-deny-write-execute is on for this process (Linux 6.3 and newer know it).
+pub(crate) fn denies_exec_gain() -> Result<bool, Errno> {
+    // SAFETY: this prctl only returns a number.
+    let value = unsafe { cpu::prctl(PR_GET_MDWE, 0, 0, 0, 0) };
+    result(value).map(|bits| bits & PR_MDWE_REFUSE_EXEC_GAIN != 0)
+}

@@ -1,0 +1,1 @@
+//! Error numbers as portable kinds.

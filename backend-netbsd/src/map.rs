@@ -1,0 +1,1 @@
+//! The process map: `sysctl(3)` `VM_PROC_MAP`.

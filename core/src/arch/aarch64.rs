@@ -1,0 +1,49 @@
+//! AArch64: data and instruction caches are not coherent; software cleans the one and invalidates
+//! the other (Arm Architecture Reference Manual for A-profile, B2.7.4 "Synchronization of
+//! instruction and data accesses").
+
+use super::ctr::{CacheOps, CacheType, maintain};
+use core::arch::asm;
+
+pub(super) const SUPPORTED: bool = true;
+
+/// Cleans and invalidates by virtual address to the point of unification.
+pub(super) unsafe fn publish_code(code: *const u8, len: usize) {
+    maintain(cache_type(), code.addr(), len, &mut Instructions);
+}
+
+/// Reads `CTR_EL0`. Not cached: systems with unequal cores emulate the read, so that every core
+/// sees lines that are right for all.
+fn cache_type() -> CacheType {
+    let raw: u64;
+    // SAFETY: CTR_EL0 is readable at EL0 on every OS supported here (SCTLR_EL1.UCT, or emulated);
+    // reading it has no effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) raw, options(nomem, nostack, preserves_flags)) };
+    CacheType::from_raw(raw)
+}
+
+/// The instructions themselves. The addresses they get lie in the range of `publish_code`, whose
+/// caller promised that it is mapped and readable; rounding down to a line stays in its page.
+struct Instructions;
+
+impl CacheOps for Instructions {
+    fn clean_data(&mut self, addr: usize) {
+        // SAFETY: see the type; cleaning a line changes no contents.
+        unsafe { asm!("dc cvau, {}", in(reg) addr, options(nostack, preserves_flags)) };
+    }
+
+    fn invalidate_instructions(&mut self, addr: usize) {
+        // SAFETY: see the type; invalidating an instruction line changes no contents.
+        unsafe { asm!("ic ivau, {}", in(reg) addr, options(nostack, preserves_flags)) };
+    }
+
+    fn data_barrier(&mut self) {
+        // SAFETY: a barrier has no operands.
+        unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+    }
+
+    fn instruction_barrier(&mut self) {
+        // SAFETY: a barrier has no operands.
+        unsafe { asm!("isb", options(nostack, preserves_flags)) };
+    }
+}

@@ -1,0 +1,40 @@
+//! What depends on the CPU: making new instructions visible to the core that runs them.
+//!
+//! Making them visible to *other* cores is the operating system's part:
+//! [`CoreSync`](crate::provider::CoreSync).
+
+pub mod ctr;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+mod other;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as cpu;
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+use other as cpu;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as cpu;
+
+/// Whether this CPU's instruction-cache maintenance is known here. Where it is not, the JIT
+/// allocator refuses to be made.
+pub const SUPPORTED: bool = cpu::SUPPORTED;
+
+/// Makes `len` bytes of instructions at `code`, just written through another mapping of the same
+/// pages, visible to instruction fetches of this core, and to those of other cores that have not
+/// fetched from there before.
+///
+/// `code` is the *executable* alias: the instruction cache may be tagged by virtual address.
+///
+/// # Safety
+///
+/// `code..code + len` is mapped and readable.
+pub unsafe fn publish_code(code: *const u8, len: usize) {
+    if len != 0 {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { cpu::publish_code(code, len) };
+    }
+}

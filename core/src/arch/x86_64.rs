@@ -1,0 +1,11 @@
+//! x86-64: instruction caches are coherent with stores, whatever mapping they came through.
+
+use core::sync::atomic::{Ordering, compiler_fence};
+
+pub(super) const SUPPORTED: bool = true;
+
+/// Keeps the compiler from moving the stores behind the call; the hardware does the rest (Intel
+/// SDM volume 3, "Self-Modifying Code"; AMD APM volume 2, "Cache Coherency").
+pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
+    compiler_fence(Ordering::SeqCst);
+}

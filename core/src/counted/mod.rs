@@ -1,0 +1,349 @@
+//! A provider that counts what goes through it, remembers high-water marks and keeps limits.
+
+mod ranges;
+
+use crate::{
+    arena::Arena,
+    page::{Access, PageRange, PageSize},
+    provider::{
+        Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
+        DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap, Request, Target,
+    },
+    sync::{ForkHooks, Lock, RelaxStrategy, Spin},
+};
+use core::{fmt, mem};
+use ranges::RangeSet;
+
+/// The bound of the book-keeping: 16 bytes for each separate committed range, a million of them.
+const METADATA: usize = 16 << 20;
+
+/// An amount in bytes, and the most it ever was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    /// Bytes now.
+    pub now: usize,
+    /// The high-water mark in bytes.
+    pub high: usize,
+}
+
+impl Gauge {
+    fn add(&mut self, bytes: usize) {
+        self.now += bytes;
+        self.high = self.high.max(self.now);
+    }
+
+    fn sub(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.now, "no more goes than came");
+        self.now = self.now.saturating_sub(bytes);
+    }
+}
+
+/// What a [`Counted`] provider holds. A failed call changes none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Addresses reserved, committed ones included, dual views on holes excluded.
+    pub reserved: Gauge,
+    /// Memory committed in those.
+    pub committed: Gauge,
+    /// Memory of dual mappings, once for both views.
+    pub dual: Gauge,
+}
+
+/// The most that a [`Counted`] provider gives, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Addresses reserved.
+    pub reserved: usize,
+    /// Memory: committed and dual together.
+    pub memory: usize,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Self = Self {
+        reserved: usize::MAX,
+        memory: usize::MAX,
+    };
+}
+
+/// Counts, per name, what goes through it to `P`; used by reference, as it has state.
+///
+/// Its lock is held across calls of the inner provider, so that a limit is exact.
+pub struct Counted<P: PageProvider + Copy, R = Spin> {
+    inner: P,
+    name: &'static str,
+    limits: Limits,
+    arena: Arena<P, R>,
+    state: Lock<State, R>,
+}
+
+struct State {
+    counters: Counters,
+    committed: RangeSet,
+    calls: u64,
+    failures: u64,
+}
+
+impl<P: PageProvider + Copy, R: RelaxStrategy> Counted<P, R> {
+    /// Counts what goes to `inner` under `name`. The book-keeping comes from `inner`, uncounted.
+    ///
+    /// # Errors
+    ///
+    /// What `inner` says of that reservation.
+    pub fn new(inner: P, name: &'static str, limits: Limits) -> Result<Self, Error> {
+        let state = State {
+            counters: Counters::default(),
+            committed: RangeSet::new(),
+            calls: 0,
+            failures: 0,
+        };
+        let arena = Arena::new(inner, METADATA)?;
+        Ok(Self {
+            inner,
+            name,
+            limits,
+            arena,
+            state: Lock::new(state),
+        })
+    }
+
+    /// Returns the name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the limits.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> Counters {
+        self.state.lock().counters
+    }
+
+    /// Returns how many calls were made, failed ones included.
+    pub fn calls(&self) -> u64 {
+        self.state.lock().calls
+    }
+
+    /// Returns how many calls failed.
+    pub fn failures(&self) -> u64 {
+        self.state.lock().failures
+    }
+
+    /// Runs one call under the lock and counts it.
+    fn counting<T, E>(&self, call: impl FnOnce(&mut State) -> Result<T, E>) -> Result<T, E> {
+        let mut state = self.state.lock();
+        state.calls += 1;
+        let result = call(&mut state);
+        state.failures += u64::from(result.is_err());
+        result
+    }
+
+    /// Refuses what would go over the limit of memory.
+    fn check_memory(&self, state: &State, more: usize) -> Result<(), Error> {
+        let Counters {
+            committed, dual, ..
+        } = state.counters;
+        let sum = committed
+            .now
+            .checked_add(dual.now)
+            .and_then(|n| n.checked_add(more));
+        match sum {
+            Some(sum) if sum <= self.limits.memory => Ok(()),
+            _ => Err(ErrorKind::Exhausted.into()),
+        }
+    }
+
+    /// Books memory of `range` as gone.
+    fn uncommit(state: &mut State, range: PageRange) {
+        let bytes = state.committed.remove(range.addr(), range.end());
+        state.counters.committed.sub(bytes);
+    }
+}
+
+// SAFETY: calls are passed on unchanged or refused; the inner provider keeps the promises.
+unsafe impl<P: PageProvider + Copy, R: RelaxStrategy> PageProvider for Counted<P, R>
+where
+    R: Send + Sync,
+{
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        self.counting(|state| {
+            let total = request.plan(self.inner.page_size())?.total();
+            let sum = state.counters.reserved.now.checked_add(total);
+            if sum.is_none_or(|sum| sum > self.limits.reserved) {
+                return Err(ErrorKind::Exhausted.into());
+            }
+            let range = self.inner.reserve(request)?;
+            state.counters.reserved.add(range.len_bytes());
+            Ok(range)
+        })
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        self.counting(|state| {
+            self.check_memory(state, range.len_bytes())?;
+            state.committed.make_room(&self.arena)?;
+            debug_assert!(
+                state.committed.covered(range.addr(), range.end()) == 0,
+                "only reserved pages are committed"
+            );
+            // SAFETY: the caller's promise, passed on.
+            let page = unsafe { self.inner.commit(range, how)? };
+            state.committed.insert(range.addr(), range.end());
+            state.counters.committed.add(range.len_bytes());
+            Ok(page)
+        })
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        self.counting(|_| unsafe { self.inner.protect(range, access) })
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        self.counting(|state| {
+            state.committed.make_room(&self.arena)?;
+            // SAFETY: the caller's promise, passed on.
+            let result = unsafe { self.inner.decommit(range) };
+            match result {
+                Ok(()) => Self::uncommit(state, range),
+                Err(e) if e.kind() == ErrorKind::RangeLost => {
+                    Self::uncommit(state, range);
+                    state.counters.reserved.sub(range.len_bytes());
+                }
+                Err(_) => {}
+            }
+            result
+        })
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        self.counting(|state| {
+            state.committed.make_room(&self.arena)?;
+            // SAFETY: the caller's promise, passed on.
+            unsafe { self.inner.release(range)? };
+            Self::uncommit(state, range);
+            state.counters.reserved.sub(range.len_bytes());
+            Ok(())
+        })
+    }
+}
+
+// SAFETY: as for PageProvider.
+unsafe impl<P: PageProvider + DualMapProvider + Copy, R: RelaxStrategy> DualMapProvider
+    for Counted<P, R>
+where
+    R: Send + Sync,
+{
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
+        self.counting(|state| {
+            self.check_memory(state, request.len)?;
+            // SAFETY: the caller's promise, passed on.
+            let result = unsafe { self.inner.map_dual(request) };
+            match &result {
+                Ok(mapping) => state.counters.dual.add(mapping.len_bytes()),
+                Err(e) => {
+                    if let Some(range) = e.lost() {
+                        state.counters.reserved.sub(range.len_bytes());
+                    }
+                }
+            }
+            if result.is_ok() {
+                for target in [request.rw, request.rx] {
+                    if let Target::Into(range) = target {
+                        state.counters.reserved.sub(range.len_bytes());
+                    }
+                }
+            }
+            result
+        })
+    }
+
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)> {
+        self.counting(|state| {
+            let len = mapping.len_bytes();
+            // SAFETY: the caller's promise, passed on.
+            unsafe { self.inner.unmap_dual(mapping, leave)? };
+            state.counters.dual.sub(len);
+            if leave == Leave::Reserved {
+                state.counters.reserved.add(2 * len);
+            }
+            Ok(())
+        })
+    }
+
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        self.counting(|_| unsafe { self.inner.purge_dual(mapping, offset, len) })
+    }
+
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        self.counting(|_| unsafe { self.inner.fork_child_dual(mapping) })
+    }
+}
+
+// SAFETY: the inner provider keeps the promise.
+unsafe impl<P: PageProvider + CoreSync + Copy, R: Send + Sync> CoreSync for Counted<P, R> {
+    fn sync_cores(&self) -> Result<(), Error> {
+        self.inner.sync_cores()
+    }
+}
+
+impl<P: PageProvider + Clock + Copy, R: Send + Sync> Clock for Counted<P, R> {
+    fn now_ms(&self) -> Option<u64> {
+        self.inner.now_ms()
+    }
+}
+
+impl<P: PageProvider + ProcessMap + Copy, R: Send + Sync> ProcessMap for Counted<P, R> {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        self.inner.walk(visit)
+    }
+}
+
+// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
+unsafe impl<P: PageProvider + Copy, R: RelaxStrategy> ForkHooks for Counted<P, R> {
+    fn fork_prepare(&self) -> Result<(), Error> {
+        mem::forget(self.state.lock());
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
+        unsafe { self.state.unlock_forgotten() };
+    }
+
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        // SAFETY: as in fork_parent, by this thread's copy in the parent.
+        unsafe { self.state.unlock_forgotten() };
+        Ok(())
+    }
+}
+
+impl<P: PageProvider + Copy, R> fmt::Debug for Counted<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! Errors of the JIT allocator. Each of them means that nothing changed, except as it says.
+
+use crate::provider::{DualError, Error};
+use core::fmt;
+
+/// Why a call of the JIT allocator failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JitError {
+    /// The configuration has a value out of its range, or asks for what the CPU or the provider
+    /// does not have.
+    Config,
+    /// A size of zero, or one too large for any block.
+    InvalidSize,
+    /// A write would leave its span.
+    OutOfBounds,
+    /// A span cannot grow by shrinking.
+    Grow,
+    /// The address, or the span, is not this allocator's.
+    NotOwned,
+    /// The address is this allocator's, but no live span is there: it was released, or never
+    /// allocated, or it is padding.
+    NotLive,
+    /// The address lies inside a live span, not at its start.
+    Interior,
+    /// The span cannot be written in this forked child: its fork policy took the writable view.
+    ReadOnly,
+    /// No memory for metadata.
+    Metadata(Error),
+    /// No new block could be mapped; each strategy's error is inside.
+    Map(DualError),
+    /// The bytes are written, but other cores could not be made to see them.
+    SyncCores(Error),
+}
+
+impl fmt::Display for JitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("invalid or unsupported configuration"),
+            Self::InvalidSize => f.write_str("the size is zero or too large"),
+            Self::OutOfBounds => f.write_str("the write would leave its span"),
+            Self::Grow => f.write_str("a span cannot grow by shrinking"),
+            Self::NotOwned => f.write_str("the address is not this allocator's"),
+            Self::NotLive => f.write_str("no live span is at the address"),
+            Self::Interior => f.write_str("the address lies inside a span, not at its start"),
+            Self::ReadOnly => f.write_str("the span cannot be written in this forked child"),
+            Self::Metadata(e) => write!(f, "no memory for metadata: {e}"),
+            Self::Map(e) => write!(f, "no block for code: {e}"),
+            Self::SyncCores(e) => {
+                write!(f, "written, but other cores could not be synchronized: {e}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for JitError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Metadata(e) | Self::SyncCores(e) => Some(e),
+            Self::Map(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+impl From<DualError> for JitError {
+    fn from(error: DualError) -> Self {
+        Self::Map(error)
+    }
+}

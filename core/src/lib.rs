@@ -1,0 +1,37 @@
+//! The part of hostmem that thinks: everything but the operating system's calls.
+//!
+//! `no_std`, no `alloc` crate, no global allocator, no `cfg(target_os)`. The operating system is
+//! reached through the small traits of [`provider`]; a backend crate, or your own code, implements
+//! them. Lower modules never name higher ones:
+//!
+//! ```text
+//! page → provider → arena → {counted, jit}        arch and sync beside page
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`page`] | validated page sizes, ranges and access rights |
+//! | [`provider`] | the seam: memory states, requests, errors, decorators |
+//! | [`sync`] | locks and fork hooks |
+//! | [`arch`] | instruction-cache maintenance |
+//! | [`arena`] | memory for metadata |
+//! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
+//! | [`jit`] | executable memory for many small pieces of code |
+//! | [`probe`] | the report of what a host allows |
+//! | `sim` (feature `sim`) | a simulated provider that checks its caller, and a fault injector |
+
+#![no_std]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod arch;
+pub mod arena;
+pub mod counted;
+pub mod jit;
+pub mod page;
+pub mod probe;
+pub mod provider;
+#[cfg(feature = "sim")]
+pub mod sim;
+pub mod sync;

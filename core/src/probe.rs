@@ -1,0 +1,76 @@
+//! The report of what a host allows: made by a backend, the same shape on every system.
+
+use crate::{
+    page::PageSize,
+    provider::{DualStep, Error, MAX_DUAL_STEPS},
+};
+
+/// The most sizes of large pages that a report has room for.
+pub const MAX_LARGE_SIZES: usize = 8;
+
+/// A size of large pages that the host knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LargePages {
+    /// Bytes of one page.
+    pub size: PageSize,
+    /// Pages set aside for this size; `None` where the host does not say.
+    pub total: Option<usize>,
+    /// Pages of them that are free; `None` where the host does not say.
+    pub free: Option<usize>,
+}
+
+/// A setting of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// The host does not have it.
+    Absent,
+    /// It is there and off.
+    Off,
+    /// It is there and on.
+    On,
+}
+
+/// What a host allows, found by trying. Trying left nothing behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The page size.
+    pub page_size: PageSize,
+    /// The sizes of large pages that the host knows.
+    pub large_pages: [Option<LargePages>; MAX_LARGE_SIZES],
+    /// Bits of a user-space address; `None` where it could not be found out.
+    pub address_bits: Option<u32>,
+    /// Whether memory can be writable and executable at once.
+    pub rwx: Result<(), Error>,
+    /// Whether a page can go from writable to executable by protection.
+    pub toggle_exec: Result<(), Error>,
+    /// Each strategy for dual mappings, and whether it works.
+    pub dual: [Option<(DualStep, Result<(), Error>)>; MAX_DUAL_STEPS],
+    /// Whether other cores can be made to see new instructions.
+    pub core_sync: Result<(), Error>,
+    /// Linux: memory-deny-write-execute. NetBSD: PaX MPROTECT.
+    pub deny_write_execute: Setting,
+    /// Linux: `vm.memfd_noexec`, 0 to 2.
+    pub memfd_noexec: Option<u8>,
+    /// Whether the process map can be read.
+    pub process_map: Result<(), Error>,
+}
+
+impl Probe {
+    /// Returns the sizes of large pages that the host knows.
+    pub fn large_pages(&self) -> impl Iterator<Item = LargePages> + '_ {
+        self.large_pages.iter().flatten().copied()
+    }
+
+    /// Returns each strategy for dual mappings, in the order of preference.
+    pub fn dual(&self) -> impl Iterator<Item = (DualStep, Result<(), Error>)> + '_ {
+        self.dual.iter().flatten().copied()
+    }
+
+    /// Returns the strategy that dual mappings will use, if any works.
+    #[must_use]
+    pub fn best_dual(&self) -> Option<DualStep> {
+        self.dual()
+            .find(|(_, works)| works.is_ok())
+            .map(|(step, _)| step)
+    }
+}

@@ -1,0 +1,462 @@
+//! Dual mappings: the same pages seen through a writable and through an executable view.
+
+use super::{Error, ErrorKind, Guards, PageWish, Placement, Plan};
+use crate::page::{PageRange, PageSize};
+use core::{ffi::CStr, fmt};
+
+/// Where one view goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// Onto a hole that the provider finds.
+    Find(Placement),
+    /// Onto this range, which the caller has reserved. Align and length are the caller's care.
+    Into(PageRange),
+}
+
+impl Target {
+    /// Anywhere at all.
+    pub const ANYWHERE: Self = Self::Find(Placement::ANYWHERE);
+}
+
+/// What a forked child sees of a dual mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fork {
+    /// A bare child has no writable view, and its executable view follows the parent. A child that
+    /// runs the owner's `fork_child` gets a private copy of both views at the same addresses.
+    #[default]
+    Detach,
+    /// The child has no writable view. Its executable view still shows the parent's later writes.
+    ChildLosesRw,
+    /// The child has neither view.
+    ChildLosesBoth,
+    /// Parent and child share both views; each can change the other's code.
+    Share,
+}
+
+/// A request for a dual mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct DualRequest<'a> {
+    /// Bytes of each view, a multiple of the page size (of the large page where one is asked for).
+    pub len: usize,
+    /// Where the writable view goes.
+    pub rw: Target,
+    /// Where the executable view goes.
+    pub rx: Target,
+    /// The pages wanted.
+    pub pages: PageWish,
+    /// What a forked child sees.
+    pub fork: Fork,
+    /// A name for the process map, where the host keeps names.
+    pub name: Option<&'a CStr>,
+}
+
+impl<'a> DualRequest<'a> {
+    /// Asks for two views of `len` bytes, each anywhere, with the default fork policy.
+    #[must_use]
+    pub const fn bytes(len: usize) -> Self {
+        Self {
+            len,
+            rw: Target::ANYWHERE,
+            rx: Target::ANYWHERE,
+            pages: PageWish::Base,
+            fork: Fork::Detach,
+            name: None,
+        }
+    }
+
+    /// Validates length and targets for a host with pages of `page`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a length that is zero or no multiple of the page size, a
+    /// target range of another length, or two target ranges that overlap; and what
+    /// [`Request::plan`](super::Request::plan) says of a placement.
+    pub fn validate(&self, page: PageSize) -> Result<(), Error> {
+        let invalid = Err(Error::of(ErrorKind::InvalidArgument));
+        if self.len == 0 || !page.is_aligned(self.len) {
+            return invalid;
+        }
+        for target in [&self.rw, &self.rx] {
+            match target {
+                Target::Find(placement) => {
+                    Plan::new(self.len, Guards::default(), placement, page)?;
+                }
+                Target::Into(range) if range.len_bytes() != self.len => return invalid,
+                Target::Into(_) => {}
+            }
+        }
+        match (self.rw, self.rx) {
+            (Target::Into(rw), Target::Into(rx)) if rw.overlaps(rx) => invalid,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A way to make a dual mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DualStep {
+    /// `memfd_create`.
+    Memfd,
+    /// `memfd_create` with large pages.
+    MemfdLarge,
+    /// An anonymous shared-memory object: `shm_open(SHM_ANON)`, `shm_mkstemp`.
+    AnonShm,
+    /// A duplicate of an existing mapping: `mremap(MAP_REMAPDUP)`.
+    RemapDup,
+    /// A named shared-memory object, unlinked at once.
+    PosixShm,
+    /// An unlinked file in `/dev/shm`.
+    DevShm,
+    /// An unlinked file in the provider's nth directory.
+    Directory(u8),
+    /// Two views of memory that a simulated or user-supplied provider makes in its own way.
+    Provider,
+}
+
+impl fmt::Display for DualStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memfd => f.write_str("memfd_create"),
+            Self::MemfdLarge => f.write_str("memfd_create with large pages"),
+            Self::AnonShm => f.write_str("anonymous shared memory"),
+            Self::RemapDup => f.write_str("mremap duplicate"),
+            Self::PosixShm => f.write_str("shm_open"),
+            Self::DevShm => f.write_str("file in /dev/shm"),
+            Self::Directory(n) => write!(f, "file in directory {n}"),
+            Self::Provider => f.write_str("provider's own"),
+        }
+    }
+}
+
+/// The orders in which strategies are tried: data, so that they can be read, tested and changed in
+/// one place. Best first: what needs no file system, then what needs the least of one.
+pub mod order {
+    use super::DualStep::{self, DevShm, Directory, Memfd, MemfdLarge};
+
+    /// Directories that a provider can be given.
+    pub const MAX_DIRECTORIES: usize = 4;
+
+    /// Linux.
+    pub const LINUX: &[DualStep] = &[
+        Memfd,
+        DevShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+    /// Linux, where large pages are asked for and the host's pages will do.
+    pub const LINUX_LARGE: &[DualStep] = &[
+        MemfdLarge,
+        Memfd,
+        DevShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+    /// Linux, where only large pages will do.
+    pub const LINUX_ONLY_LARGE: &[DualStep] = &[MemfdLarge];
+}
+
+/// The most strategies that one call tries.
+pub const MAX_DUAL_STEPS: usize = 8;
+
+/// Why no dual mapping could be made: each strategy tried, with its error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DualError {
+    kind: ErrorKind,
+    lost: Option<PageRange>,
+    steps: [Option<(DualStep, Error)>; MAX_DUAL_STEPS],
+}
+
+impl DualError {
+    /// Makes an error that came before any strategy was tried.
+    #[must_use]
+    pub const fn of(kind: ErrorKind) -> Self {
+        Self {
+            kind,
+            lost: None,
+            steps: [None; MAX_DUAL_STEPS],
+        }
+    }
+
+    /// Returns the kind of the first strategy's error, the one that a better-equipped host would
+    /// not have had; [`ErrorKind::RangeLost`] where a target range was lost.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns the target range that now belongs to somebody else, if one was lost.
+    #[must_use]
+    pub const fn lost(&self) -> Option<PageRange> {
+        self.lost
+    }
+
+    /// Returns each strategy that was tried, in order, and why it failed.
+    pub fn steps(&self) -> impl Iterator<Item = (DualStep, Error)> + '_ {
+        self.steps.iter().flatten().copied()
+    }
+}
+
+impl From<Error> for DualError {
+    fn from(error: Error) -> Self {
+        Self::of(error.kind())
+    }
+}
+
+impl fmt::Display for DualError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no dual mapping: {}", self.kind)?;
+        for (n, (step, error)) in self.steps().enumerate() {
+            write!(f, "{} {step}: {error}", if n == 0 { ":" } else { ";" })?;
+        }
+        Ok(())
+    }
+}
+
+impl core::error::Error for DualError {}
+
+/// What [`DualMapProvider::unmap_dual`] leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leave {
+    /// Holes.
+    Hole,
+    /// Reservations that the caller owns.
+    Reserved,
+}
+
+/// Two views of the same pages: the token of their ownership.
+///
+/// ```text
+///   rw ─► ┌────────────┐      ┌────────────┐ ◄─ rx
+///         │ read/write │ ═══► │ read/exec  │
+///         └────────────┘ same └────────────┘
+///                        pages
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping the token leaks both views"]
+pub struct DualMapping {
+    rw: PageRange,
+    rx: PageRange,
+    step: DualStep,
+    page: PageSize,
+    fork: Fork,
+}
+
+impl DualMapping {
+    /// Makes the token of a mapping that `step` made with pages of `page`.
+    ///
+    /// # Safety
+    ///
+    /// `rw` and `rx` are equally long, do not overlap, show the same pages, and belong to nobody
+    /// else; no other token for them exists.
+    pub unsafe fn from_parts(
+        rw: PageRange,
+        rx: PageRange,
+        step: DualStep,
+        page: PageSize,
+        fork: Fork,
+    ) -> Self {
+        debug_assert!(rw.len_bytes() == rx.len_bytes(), "views are equally long");
+        debug_assert!(!rw.overlaps(rx), "views do not overlap");
+        Self {
+            rw,
+            rx,
+            step,
+            page,
+            fork,
+        }
+    }
+
+    /// Returns the writable view.
+    #[must_use]
+    pub const fn rw(&self) -> PageRange {
+        self.rw
+    }
+
+    /// Returns the executable view.
+    #[must_use]
+    pub const fn rx(&self) -> PageRange {
+        self.rx
+    }
+
+    /// Returns the length of each view in bytes.
+    #[must_use]
+    pub const fn len_bytes(&self) -> usize {
+        self.rw.len_bytes()
+    }
+
+    /// Returns the strategy that made the mapping.
+    #[must_use]
+    pub const fn step(&self) -> DualStep {
+        self.step
+    }
+
+    /// Returns the size of the pages got.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page
+    }
+
+    /// Returns what a forked child sees.
+    #[must_use]
+    pub const fn fork(&self) -> Fork {
+        self.fork
+    }
+}
+
+/// Makes dual mappings.
+///
+/// # Safety
+///
+/// An implementation promises that
+/// - both views show the same pages, which read zero at first and belong to the caller alone;
+/// - `rw` is never executable, and `rx` never writable;
+/// - a call that fails changes nothing, except what it reports as lost.
+///
+/// No call of [`PageProvider`](super::PageProvider) may be made on a view, and none but
+/// [`DualMapProvider::unmap_dual`] may be made on a part of one.
+pub unsafe trait DualMapProvider: Send + Sync {
+    /// Maps new pages twice.
+    ///
+    /// # Errors
+    ///
+    /// [`DualError`] lists every strategy tried and why it failed.
+    ///
+    /// # Safety
+    ///
+    /// A range in [`Target::Into`] is reserved by the caller from this provider, and nobody uses it.
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError>;
+
+    /// Unmaps both views.
+    ///
+    /// # Errors
+    ///
+    /// What the host says, with the token: both views are then still mapped, or the writable one
+    /// is reserved, and the call may be made again. After [`ErrorKind::RangeLost`] the token is
+    /// only to be forgotten.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` came from this provider, and nobody uses either view.
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)>;
+
+    /// Gives the pages of `len` bytes from `offset` back to the host; both views read zero there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a range that is misaligned or leaves the mapping,
+    /// [`ErrorKind::Unsupported`] without [`Capabilities::PURGE_DUAL`](super::Capabilities).
+    ///
+    /// # Safety
+    ///
+    /// `mapping` came from this provider, and nobody uses those pages.
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error>;
+
+    /// Reserves again, in a forked child, the addresses of the views that the fork policy took
+    /// away, so that nothing else can land there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::RangeLost`] where something else already lies there.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the only thread of a process forked since the mapping was made, and calls
+    /// once for each mapping.
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error>;
+}
+
+/// The error of one strategy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DualStepError {
+    /// What failed.
+    pub error: Error,
+    /// A target range that now belongs to somebody else.
+    pub lost: Option<PageRange>,
+}
+
+impl From<Error> for DualStepError {
+    fn from(error: Error) -> Self {
+        Self { error, lost: None }
+    }
+}
+
+/// The single strategies of an operating system, without policy. Only backends implement this;
+/// decorators see [`DualMapProvider`].
+///
+/// # Safety
+///
+/// As of [`DualMapProvider`]. A strategy counts as working only when the executable view could be
+/// mapped.
+pub unsafe trait DualSteps: Send + Sync {
+    /// Returns the strategies to try for `request`, best first; at most [`MAX_DUAL_STEPS`].
+    fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep];
+
+    /// Tries one strategy.
+    ///
+    /// # Errors
+    ///
+    /// What the host says, and whether a target range was lost.
+    ///
+    /// # Safety
+    ///
+    /// As of [`DualMapProvider::map_dual`].
+    unsafe fn dual_step(
+        &self,
+        step: DualStep,
+        request: &DualRequest<'_>,
+    ) -> Result<DualMapping, DualStepError>;
+}
+
+/// Tries the strategies of `backend` in order. Any failure moves on to the next, except a lost
+/// target range, of which its owner must hear.
+///
+/// # Errors
+///
+/// [`DualError`] with every strategy's error.
+///
+/// # Safety
+///
+/// As of [`DualMapProvider::map_dual`].
+pub unsafe fn run_dual(
+    backend: &impl DualSteps,
+    request: &DualRequest<'_>,
+    page: PageSize,
+) -> Result<DualMapping, DualError> {
+    request.validate(page)?;
+    let order = backend.dual_order(request);
+    debug_assert!(order.len() <= MAX_DUAL_STEPS, "every step's error has room");
+    let mut failure = DualError::of(ErrorKind::Unsupported);
+    for (n, (slot, &step)) in failure.steps.iter_mut().zip(order).enumerate() {
+        // SAFETY: the caller's promise about Into targets is passed on unchanged.
+        match unsafe { backend.dual_step(step, request) } {
+            Ok(mapping) => return Ok(mapping),
+            Err(DualStepError { error, lost }) => {
+                *slot = Some((step, error));
+                if n == 0 {
+                    failure.kind = error.kind();
+                }
+                if lost.is_some() {
+                    failure.kind = ErrorKind::RangeLost;
+                    failure.lost = lost;
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure)
+}

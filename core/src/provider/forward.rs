@@ -1,0 +1,93 @@
+//! A shared reference to a provider is a provider.
+
+use super::{
+    Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest,
+    Error, Leave, MapEntry, PageProvider, ProcessMap, Request,
+};
+use crate::page::{Access, PageRange, PageSize};
+
+// SAFETY: every call is passed on unchanged, so the referent's promises are this type's.
+unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
+    fn page_size(&self) -> PageSize {
+        (**self).page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        (**self).reserve(request)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).commit(range, how) }
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).protect(range, access) }
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).decommit(range) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).release(range) }
+    }
+}
+
+// SAFETY: as for PageProvider.
+unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).map_dual(request) }
+    }
+
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).unmap_dual(mapping, leave) }
+    }
+
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).fork_child_dual(mapping) }
+    }
+}
+
+// SAFETY: as for PageProvider.
+unsafe impl<P: CoreSync + ?Sized> CoreSync for &P {
+    fn sync_cores(&self) -> Result<(), Error> {
+        (**self).sync_cores()
+    }
+}
+
+impl<P: Clock + ?Sized> Clock for &P {
+    fn now_ms(&self) -> Option<u64> {
+        (**self).now_ms()
+    }
+}
+
+impl<P: ProcessMap + ?Sized> ProcessMap for &P {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        (**self).walk(visit)
+    }
+}

@@ -1,0 +1,205 @@
+//! The seam between what thinks and what maps: small traits in memory *states*, not system calls.
+//!
+//! ```text
+//!            reserve                commit
+//!   hole ──────────────► reserved ──────────► committed ─┐ protect
+//!     ▲                   │  ▲  ▲                │  ▲─────┘
+//!     └───── release ─────┘  │  └─── decommit ───┘
+//!                            │ unmap_dual(.., Reserved)
+//!   hole ─ map_dual(Find) ─► dual ◄─ map_dual(Into) ─ reserved
+//! ```
+//!
+//! A *hole* is not mapped. *Reserved* addresses are the caller's and inaccessible. *Committed*
+//! pages have memory and an access; fresh ones read zero. *Dual* pages are seen through two views,
+//! and only the calls of [`DualMapProvider`] may be made on them.
+//!
+//! Consumers take `P: PageProvider + Copy`. Operating-system providers are `Copy`; providers with
+//! state are used by reference: `&P` is a provider wherever `P` is. A provider around a provider
+//! ([`Within`], [`crate::counted::Counted`]) narrows or watches it.
+
+mod dual;
+mod error;
+mod forward;
+mod request;
+mod search;
+mod within;
+
+pub use dual::{
+    DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps, Fork,
+    Leave, MAX_DUAL_STEPS, Target, order, run_dual,
+};
+pub use error::{Error, ErrorKind};
+pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Request};
+pub use search::search;
+pub use within::Within;
+
+use crate::page::{Access, AddressRange, PageRange, PageSize};
+
+bitflags::bitflags! {
+    /// What a provider can do, as far as its host tells without anything being tried. An absent bit
+    /// is an obligation of the caller; one that is present may still meet a filter or a security
+    /// module, which the [probe](crate::probe) finds out.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Capabilities: u32 {
+        /// `protect` can take a page from writable to executable and back. Without it (Linux under
+        /// MDWE, NetBSD under PaX) code needs a dual mapping.
+        const TOGGLE_EXEC = 1 << 0;
+        /// Memory can be writable and executable at once.
+        const RWX = 1 << 1;
+        /// [`Target::Into`] replaces a reservation in one step. Without it another thread's mapping
+        /// may get in between, which is reported as [`ErrorKind::RangeLost`].
+        const ATOMIC_INTO = 1 << 2;
+        /// There are strategies for dual mappings.
+        const DUAL = 1 << 3;
+        /// [`DualMapProvider::purge_dual`] works.
+        const PURGE_DUAL = 1 << 4;
+        /// Large pages may be asked for with a chance of getting them.
+        const LARGE_PAGES = 1 << 5;
+        /// [`CoreSync::sync_cores`] works.
+        const CORE_SYNC = 1 << 6;
+    }
+}
+
+/// Gives and takes pages of the host's address space.
+///
+/// # Safety
+///
+/// An implementation promises that
+/// - a range returned by `reserve` was a hole, and belongs to the caller alone until `release`;
+/// - a committed range has the access asked for, and reads zero at first;
+/// - `decommit` and `release` leave no way to reach the old contents;
+/// - a call that fails changes nothing, except that [`ErrorKind::RangeLost`] says that the range
+///   is no longer the caller's;
+/// - no call allocates by the global allocator.
+///
+/// Every `unsafe` call asks the same of the caller: `range` lies within what `reserve` of the same
+/// provider returned and `release` did not take back, it is in the state the call starts from, no
+/// dual view lies in it, and nobody uses memory that the call takes away.
+pub unsafe trait PageProvider: Send + Sync {
+    /// Returns the page size, the unit of every range.
+    fn page_size(&self) -> PageSize;
+
+    /// Returns what this provider can do now.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Reserves addresses: hole → reserved.
+    ///
+    /// The range is [`Plan::total`] bytes long, its guards included.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a request that cannot be met by any host,
+    /// [`ErrorKind::Taken`] where an exact place is in use, [`ErrorKind::OutsideRange`] where the
+    /// place lies outside `within`, [`ErrorKind::Exhausted`] where no hole is large enough.
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error>;
+
+    /// Gives pages memory: reserved → committed, reading zero. Returns the page size got.
+    ///
+    /// Pages larger than [`PageProvider::page_size`] change state only as a whole afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Exhausted`] without memory, [`ErrorKind::Denied`] where the host refuses the
+    /// access, [`ErrorKind::Unsupported`] where it has no such pages.
+    ///
+    /// # Safety
+    ///
+    /// As of the trait; the whole range is reserved, and not committed.
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error>;
+
+    /// Changes the access of committed pages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] where the host refuses, as some do above the ceiling of the commit.
+    ///
+    /// # Safety
+    ///
+    /// As of the trait; the whole range is committed.
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error>;
+
+    /// Takes memory back: committed or reserved → reserved. The contents are gone.
+    ///
+    /// # Errors
+    ///
+    /// What the host says; [`ErrorKind::RangeLost`] where the addresses were lost with it.
+    ///
+    /// # Safety
+    ///
+    /// As of the trait.
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error>;
+
+    /// Gives addresses back: reserved or committed → hole. Any part of a reservation may go.
+    ///
+    /// # Errors
+    ///
+    /// What the host says, for instance that it cannot split a mapping once more.
+    ///
+    /// # Safety
+    ///
+    /// As of the trait.
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error>;
+}
+
+/// Makes other cores see new instructions.
+///
+/// # Safety
+///
+/// After `sync_cores` returned `Ok`, no thread of this process executes instructions that it
+/// fetched before the call.
+pub unsafe trait CoreSync: Send + Sync {
+    /// Runs a context-synchronizing event on every core that runs a thread of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] or [`ErrorKind::Denied`] where the host cannot.
+    fn sync_cores(&self) -> Result<(), Error>;
+}
+
+/// A clock that only goes forwards.
+pub trait Clock: Send + Sync {
+    /// Returns milliseconds since some fixed moment; `None` where there is no clock.
+    fn now_ms(&self) -> Option<u64>;
+}
+
+bitflags::bitflags! {
+    /// What the process map says of a mapping.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MapFlags: u8 {
+        /// Readable.
+        const READ = 1 << 0;
+        /// Writable.
+        const WRITE = 1 << 1;
+        /// Executable.
+        const EXEC = 1 << 2;
+        /// Writes are seen by other mappings of the same object.
+        const SHARED = 1 << 3;
+        /// Backed by a file or another named object.
+        const OBJECT = 1 << 4;
+    }
+}
+
+/// One mapping of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapEntry {
+    /// Where it lies.
+    pub range: AddressRange,
+    /// What it is.
+    pub flags: MapFlags,
+}
+
+/// Knows the mappings of this process.
+pub trait ProcessMap: Send + Sync {
+    /// Calls `visit` for every mapping in ascending order until it returns `false`, without
+    /// allocating. Mappings that change meanwhile may be missed or seen twice.
+    ///
+    /// # Errors
+    ///
+    /// Where the host keeps no map or does not show it. Some entries may have been visited.
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error>;
+}
+
+/// Everything that a host gives: the sum of the seam's traits, for type erasure.
+pub trait Provider: PageProvider + DualMapProvider + CoreSync + Clock + ProcessMap {}
+
+impl<T: PageProvider + DualMapProvider + CoreSync + Clock + ProcessMap + ?Sized> Provider for T {}

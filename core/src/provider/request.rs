@@ -1,0 +1,336 @@
+//! What can be asked of a provider, and the one place where requests are validated.
+
+use super::{Error, ErrorKind};
+use crate::page::{Access, AddressRange, Ceiling, PageSize, align_up};
+use core::ffi::CStr;
+
+/// Which place is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// Any place.
+    Anywhere,
+    /// The free place closest to this address.
+    Near(usize),
+    /// This address if it is free, else any place.
+    Hint(usize),
+    /// This address or none. Never replaces what is there.
+    Exact(usize),
+}
+
+/// Where a range may lie. The addresses in [`Place`] mean the start of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The alignment in bytes of the first byte behind the leading guard: a power of two.
+    pub align: usize,
+    /// The range keeps inside these addresses, its guards too.
+    pub within: AddressRange,
+    /// Which place inside them.
+    pub place: Place,
+}
+
+impl Placement {
+    /// Anywhere at all.
+    pub const ANYWHERE: Self = Self {
+        align: 1,
+        within: AddressRange::ALL,
+        place: Place::Anywhere,
+    };
+
+    /// Anywhere within `range`.
+    #[must_use]
+    pub const fn within(range: AddressRange) -> Self {
+        Self {
+            within: range,
+            ..Self::ANYWHERE
+        }
+    }
+
+    /// As close to `anchor` as can be, at most `reach` bytes from it: what a relative branch needs.
+    #[must_use]
+    pub const fn near(anchor: usize, reach: usize) -> Self {
+        Self {
+            align: 1,
+            within: AddressRange::around(anchor, reach),
+            place: Place::Near(anchor),
+        }
+    }
+}
+
+/// Bytes at both ends of a reservation that stay inaccessible; rounded up to pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// Bytes before the usable part.
+    pub before: usize,
+    /// Bytes after the usable part.
+    pub after: usize,
+}
+
+/// Whether a range belongs in a core file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dump {
+    /// As the host does with any mapping. Untouched reservations are not written out anyway.
+    #[default]
+    Default,
+    /// Left out, where the host can. On Linux this costs: the mapping no longer merges with its
+    /// neighbours.
+    Excluded,
+}
+
+/// A request for addresses.
+///
+/// ```
+/// use hostmem_core::{page::AddressRange, provider::{Place, Request}};
+/// let low = Request::bytes(1 << 20).align(1 << 16).within(AddressRange::LOW_4G).name(c"low");
+/// assert_eq!(low.len, 1 << 20);
+/// assert_eq!(low.placement.place, Place::Anywhere);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Usable bytes, rounded up to pages; not zero.
+    pub len: usize,
+    /// Where.
+    pub placement: Placement,
+    /// What stays inaccessible around the usable bytes.
+    pub guards: Guards,
+    /// Whether it belongs in a core file.
+    pub dump: Dump,
+    /// A name for the process map, where the host keeps names. A named range is a mapping of its
+    /// own, and the name goes when the range is decommitted.
+    pub name: Option<&'a CStr>,
+}
+
+impl<'a> Request<'a> {
+    /// Asks for `len` bytes anywhere.
+    #[must_use]
+    pub const fn bytes(len: usize) -> Self {
+        Self {
+            len,
+            placement: Placement::ANYWHERE,
+            guards: Guards {
+                before: 0,
+                after: 0,
+            },
+            dump: Dump::Default,
+            name: None,
+        }
+    }
+
+    /// Asks for an alignment of `align` bytes.
+    #[must_use]
+    pub const fn align(mut self, align: usize) -> Self {
+        self.placement.align = align;
+        self
+    }
+
+    /// Asks for a place within `range`.
+    #[must_use]
+    pub const fn within(mut self, range: AddressRange) -> Self {
+        self.placement.within = range;
+        self
+    }
+
+    /// Asks for a place.
+    #[must_use]
+    pub const fn place(mut self, place: Place) -> Self {
+        self.placement.place = place;
+        self
+    }
+
+    /// Asks for a placement: alignment, range and place.
+    #[must_use]
+    pub const fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Asks for inaccessible bytes around the usable ones.
+    #[must_use]
+    pub const fn guards(mut self, before: usize, after: usize) -> Self {
+        self.guards = Guards { before, after };
+        self
+    }
+
+    /// Asks that the range stays out of core files.
+    #[must_use]
+    pub const fn exclude_from_dump(mut self) -> Self {
+        self.dump = Dump::Excluded;
+        self
+    }
+
+    /// Names the range.
+    #[must_use]
+    pub const fn name(mut self, name: &'a CStr) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    /// Validates the request for a host with pages of `page`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a length of zero, an overflow, an alignment that is not
+    /// a power of two or an exact place that is misaligned; [`ErrorKind::OutsideRange`] for an
+    /// exact place that does not lie within the range asked for.
+    pub fn plan(&self, page: PageSize) -> Result<Plan, Error> {
+        Plan::new(self.len, self.guards, &self.placement, page)
+    }
+}
+
+/// A validated request in whole pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    before: usize,
+    body: usize,
+    total: usize,
+    align: usize,
+    within: AddressRange,
+    place: Place,
+}
+
+impl Plan {
+    /// Validates; see [`Request::plan`].
+    pub(super) fn new(
+        len: usize,
+        guards: Guards,
+        placement: &Placement,
+        page: PageSize,
+    ) -> Result<Self, Error> {
+        let invalid = Error::of(ErrorKind::InvalidArgument);
+        if len == 0 || !placement.align.is_power_of_two() {
+            return Err(invalid);
+        }
+        let round = |n| page.round_up(n).ok_or(invalid);
+        let (before, body, after) = (round(guards.before)?, round(len)?, round(guards.after)?);
+        let total = before
+            .checked_add(body)
+            .and_then(|n| n.checked_add(after))
+            .ok_or(invalid)?;
+        // Larger than any address space, and the sums below would overflow.
+        if total > isize::MAX.unsigned_abs() || placement.align > isize::MAX.unsigned_abs() {
+            return Err(invalid);
+        }
+        let plan = Self {
+            before,
+            body,
+            total,
+            align: placement.align.max(page.bytes()),
+            within: placement.within,
+            place: placement.place,
+        };
+        if let Place::Exact(base) = plan.place {
+            if !plan.aligned(base) || base.checked_add(total).is_none() {
+                return Err(invalid);
+            }
+            if !plan.fits(base) {
+                return Err(ErrorKind::OutsideRange.into());
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Returns the bytes of the leading guard.
+    #[must_use]
+    pub const fn before(&self) -> usize {
+        self.before
+    }
+
+    /// Returns the usable bytes.
+    #[must_use]
+    pub const fn body(&self) -> usize {
+        self.body
+    }
+
+    /// Returns the bytes of the whole reservation, guards included.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Returns the alignment of the usable part; at least a page.
+    #[must_use]
+    pub const fn align(&self) -> usize {
+        self.align
+    }
+
+    /// Returns the addresses that the reservation keeps inside.
+    #[must_use]
+    pub const fn within(&self) -> AddressRange {
+        self.within
+    }
+
+    /// Returns the place asked for.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Says whether every address will do, so that the host may choose by itself.
+    #[must_use]
+    pub fn unconstrained(&self) -> bool {
+        self.within == AddressRange::ALL && self.place == Place::Anywhere
+    }
+
+    /// Says whether a reservation may start at `base` as far as alignment goes.
+    #[must_use]
+    pub const fn aligned(&self, base: usize) -> bool {
+        base.wrapping_add(self.before) & (self.align - 1) == 0
+    }
+
+    /// Says whether a reservation that starts at `base` keeps within its range.
+    #[must_use]
+    pub fn fits(&self, base: usize) -> bool {
+        AddressRange::from_len(base, self.total).is_some_and(|r| self.within.contains_range(r))
+    }
+
+    /// Returns the lowest aligned start at or above `floor`; `None` on overflow.
+    #[must_use]
+    pub fn start_at_or_above(&self, floor: usize) -> Option<usize> {
+        align_up(floor.checked_add(self.before)?, self.align).map(|body| body - self.before)
+    }
+
+    /// Returns the highest aligned start at or below `ceiling`, if there is one.
+    #[must_use]
+    pub fn start_at_or_below(&self, ceiling: usize) -> Option<usize> {
+        let body = ceiling.checked_add(self.before)? & !(self.align - 1);
+        body.checked_sub(self.before)
+    }
+}
+
+/// Which pages are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PageWish {
+    /// The host's pages.
+    #[default]
+    Base,
+    /// The host's pages, and advice that larger ones would be welcome.
+    Transparent,
+    /// Pages of `bytes`, a size that the probe lists. Start and length must be multiples of it.
+    Large {
+        /// The page size in bytes.
+        bytes: usize,
+        /// Take the host's pages where there are none; what was got is returned.
+        or_base: bool,
+    },
+}
+
+/// How to commit pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The access now.
+    pub access: Access,
+    /// The most that `protect` may ever ask: `PROT_MAX` on FreeBSD, `PROT_MPROTECT` on NetBSD. Not
+    /// every host can hold the caller to it.
+    pub ceiling: Ceiling,
+    /// The pages wanted.
+    pub pages: PageWish,
+}
+
+impl Commit {
+    /// Ordinary data: readable and writable, never executable.
+    pub const READ_WRITE: Self = Self {
+        access: Access::ReadWrite,
+        ceiling: Ceiling::ReadWrite,
+        pages: PageWish::Base,
+    };
+}

@@ -1,0 +1,361 @@
+//! The search for a hole: policy, and therefore not a backend's. A backend only tries an address.
+
+use super::{Error, ErrorKind, MapEntry, Place, Plan, ProcessMap};
+use crate::page::{AddressRange, PageRange};
+
+/// How often the map is read anew because a hole was taken between reading and mapping. Each round
+/// avoids the hole of the one before, so a single racing thread cannot use them up.
+const ROUNDS: usize = 32;
+
+/// How many addresses are tried where the host shows no map: enough to find a hole in any window
+/// that is mostly empty, few enough to fail within a millisecond.
+const BLIND_TRIES: usize = 1024;
+
+/// Addresses below are never chosen: hosts keep them free so that null pointers fault.
+const FLOOR: usize = 0x1_0000;
+
+/// Finds a hole for `plan` in `map` and takes it with `try_at`, which must not replace anything.
+///
+/// Anywhere means the lowest hole of the range; near, the hole closest to the anchor. Without a
+/// map, addresses spread over the range are tried.
+///
+/// # Errors
+///
+/// [`ErrorKind::Exhausted`] where no hole fits or all were taken meanwhile; whatever `try_at`
+/// reports, other than that a place is taken or denied.
+pub fn search(
+    plan: &Plan,
+    map: &dyn ProcessMap,
+    try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+) -> Result<PageRange, Error> {
+    let anchor = match plan.place() {
+        Place::Exact(base) => return try_at(base),
+        Place::Hint(base) => {
+            if plan.aligned(base)
+                && plan.fits(base)
+                && let Ok(range) = try_at(base)
+            {
+                return Ok(range);
+            }
+            None
+        }
+        Place::Near(anchor) => Some(anchor),
+        Place::Anywhere => None,
+    };
+    let mut floor = FLOOR;
+    let mut avoid = None;
+    for _ in 0..ROUNDS {
+        let mut best = Best {
+            plan,
+            anchor,
+            floor,
+            avoid,
+            found: None,
+        };
+        if best.walk(map).is_err() {
+            return search_blindly(plan, anchor, try_at);
+        }
+        let Some(base) = best.found else {
+            return Err(ErrorKind::Exhausted.into());
+        };
+        match try_at(base) {
+            Err(e) if e.kind() == ErrorKind::Taken => {
+                avoid = AddressRange::from_len(base, plan.total());
+            }
+            // Below the host's lowest mappable address; where that lies is not always readable.
+            Err(e) if e.kind() == ErrorKind::Denied => floor = floor.max(base).saturating_mul(2),
+            done => return done,
+        }
+    }
+    Err(ErrorKind::Exhausted.into())
+}
+
+/// The best start seen so far.
+struct Best<'a> {
+    plan: &'a Plan,
+    anchor: Option<usize>,
+    floor: usize,
+    avoid: Option<AddressRange>,
+    found: Option<usize>,
+}
+
+impl Best<'_> {
+    fn walk(&mut self, map: &dyn ProcessMap) -> Result<(), Error> {
+        // The first address not known to be used; None once the last address was.
+        let mut free_from = Some(0usize);
+        map.walk(&mut |MapEntry { range, .. }| {
+            let Some(from) = free_from else { return false };
+            if let Some(before) = range.start().checked_sub(1)
+                && from <= before
+            {
+                self.gap(from, before);
+            }
+            free_from = range.last().checked_add(1).map(|next| next.max(from));
+            free_from.is_some_and(|from| !self.settled(from))
+        })?;
+        if let Some(from) = free_from {
+            self.gap(from, usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Says whether no gap from `from` upwards can be better than what was found.
+    fn settled(&self, from: usize) -> bool {
+        match (self.found, self.anchor) {
+            (None, _) => from > self.plan.within().last(),
+            (Some(_), None) => true,
+            (Some(found), Some(anchor)) => from > anchor && from - anchor > found.abs_diff(anchor),
+        }
+    }
+
+    fn gap(&mut self, start: usize, last: usize) {
+        let Some(allowed) = AddressRange::new(self.floor, usize::MAX) else {
+            return;
+        };
+        let gap = AddressRange::new(start, last)
+            .and_then(|g| g.intersect(self.plan.within()))
+            .and_then(|g| g.intersect(allowed));
+        let Some(gap) = gap else { return };
+        match self.avoid.and_then(|a| a.intersect(gap)) {
+            None => self.offer(gap),
+            Some(a) => {
+                let below = a
+                    .start()
+                    .checked_sub(1)
+                    .and_then(|l| AddressRange::new(gap.start(), l));
+                let above = a
+                    .last()
+                    .checked_add(1)
+                    .and_then(|s| AddressRange::new(s, gap.last()));
+                for part in [below, above].into_iter().flatten() {
+                    self.offer(part);
+                }
+            }
+        }
+    }
+
+    /// Considers the best start inside one hole.
+    fn offer(&mut self, hole: AddressRange) {
+        let Some(base) = best_start(self.plan, hole, self.anchor) else {
+            return;
+        };
+        let better = match (self.found, self.anchor) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(found), Some(anchor)) => base.abs_diff(anchor) < found.abs_diff(anchor),
+        };
+        if better {
+            self.found = Some(base);
+        }
+    }
+}
+
+/// Returns the start in `hole` that is closest to `anchor`, or the lowest without one.
+fn best_start(plan: &Plan, hole: AddressRange, anchor: Option<usize>) -> Option<usize> {
+    let lowest = plan.start_at_or_above(hole.start())?;
+    let highest = plan.start_at_or_below(hole.last().checked_sub(plan.total() - 1)?)?;
+    if lowest > highest {
+        return None;
+    }
+    let Some(anchor) = anchor else {
+        return Some(lowest);
+    };
+    let below = plan
+        .start_at_or_below(anchor)
+        .unwrap_or(lowest)
+        .clamp(lowest, highest);
+    let above = plan
+        .start_at_or_above(anchor)
+        .unwrap_or(highest)
+        .clamp(lowest, highest);
+    Some(if below.abs_diff(anchor) <= above.abs_diff(anchor) {
+        below
+    } else {
+        above
+    })
+}
+
+/// Tries addresses spread over the range, outwards from the anchor.
+fn search_blindly(
+    plan: &Plan,
+    anchor: Option<usize>,
+    try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+) -> Result<PageRange, Error> {
+    let within = plan.within();
+    let low = plan
+        .start_at_or_above(within.start().max(FLOOR))
+        .ok_or(ErrorKind::Exhausted)?;
+    let room = within.last().checked_sub(low).ok_or(ErrorKind::Exhausted)?;
+    let stride = (room / BLIND_TRIES).max(plan.total()).max(plan.align());
+    let from = anchor.unwrap_or(low).clamp(low, within.last());
+    let mut last = Error::of(ErrorKind::Exhausted);
+    for n in 0..BLIND_TRIES {
+        let up = stride.checked_mul(n).and_then(|d| from.checked_add(d));
+        let down = stride
+            .checked_mul(n)
+            .and_then(|d| from.checked_sub(d))
+            .filter(|_| n > 0);
+        let up = up.and_then(|a| plan.start_at_or_above(a));
+        let down = down
+            .and_then(|a| plan.start_at_or_below(a))
+            .filter(|&a| a >= low);
+        for base in [up, down]
+            .into_iter()
+            .flatten()
+            .filter(|&base| plan.fits(base))
+        {
+            match try_at(base) {
+                Ok(range) => return Ok(range),
+                Err(e) => last = e,
+            }
+        }
+    }
+    // That the last place tried was taken says nothing to the caller.
+    Err(last.with_kind(ErrorKind::Exhausted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        page::PageSize,
+        provider::{MapFlags, Placement, Request},
+    };
+    use core::ptr::NonNull;
+
+    const PAGE: PageSize = PageSize::KIB_4;
+
+    struct Used<'a>(&'a [(usize, usize)]);
+
+    impl ProcessMap for Used<'_> {
+        fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+            for &(start, end) in self.0 {
+                let range = AddressRange::new(start, end - 1).expect("not empty");
+                if !visit(MapEntry {
+                    range,
+                    flags: MapFlags::READ,
+                }) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    struct NoMap;
+
+    impl ProcessMap for NoMap {
+        fn walk(&self, _: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+            Err(ErrorKind::Unsupported.into())
+        }
+    }
+
+    fn found(request: Request<'_>, used: &[(usize, usize)]) -> Result<usize, ErrorKind> {
+        let plan = request.plan(PAGE).map_err(Error::kind)?;
+        run(&plan, &Used(used), used)
+    }
+
+    fn run(plan: &Plan, map: &dyn ProcessMap, used: &[(usize, usize)]) -> Result<usize, ErrorKind> {
+        search(plan, map, &mut |base| {
+            if used
+                .iter()
+                .any(|&(s, e)| base < e && s < base + plan.total())
+            {
+                return Err(ErrorKind::Taken.into());
+            }
+            let start = NonNull::new(core::ptr::without_provenance_mut(base));
+            start
+                .and_then(|s| PageRange::new(s, plan.total(), PAGE))
+                .ok_or(ErrorKind::InvalidArgument.into())
+        })
+        .map(|r| r.addr())
+        .map_err(Error::kind)
+    }
+
+    fn window(start: usize, end: usize) -> AddressRange {
+        AddressRange::new(start, end - 1).expect("not empty")
+    }
+
+    #[test]
+    fn anywhere_takes_the_lowest_hole_of_the_window() {
+        let used = [(0x10_0000, 0x10_2000), (0x10_3000, 0x11_0000)];
+        let request = Request::bytes(0x1000).within(window(0x10_0000, 0x12_0000));
+        assert_eq!(found(request, &used), Ok(0x10_2000));
+        assert_eq!(
+            found(
+                Request {
+                    len: 0x2000,
+                    ..request
+                },
+                &used
+            ),
+            Ok(0x11_0000)
+        );
+        let full = request.within(window(0x10_0000, 0x10_2000));
+        assert_eq!(found(full, &used), Err(ErrorKind::Exhausted));
+    }
+
+    #[test]
+    fn near_takes_the_closest_hole_on_either_side() {
+        let used = [(0x50_0000, 0x60_0000), (0x60_1000, 0x70_0000)];
+        let near = |anchor| Request::bytes(0x1000).placement(Placement::near(anchor, 1 << 24));
+        assert_eq!(found(near(0x51_0000), &used), Ok(0x4f_f000));
+        assert_eq!(found(near(0x5f_0000), &used), Ok(0x60_0000));
+        assert_eq!(found(near(0x6f_0000), &used), Ok(0x70_0000));
+        assert_eq!(found(near(0x80_0000), &used), Ok(0x80_0000));
+    }
+
+    #[test]
+    fn guards_lie_inside_the_window_and_align_the_body() {
+        let request = Request::bytes(0x1000)
+            .guards(0x1000, 0x1000)
+            .align(0x1_0000)
+            .within(window(0x10_0000, 0x20_0000));
+        assert_eq!(found(request, &[]), Ok(0x10_f000));
+        let tight = request.within(window(0x10_f000, 0x11_2000));
+        assert_eq!(found(tight, &[]), Ok(0x10_f000));
+        let too_tight = request.within(window(0x10_f000, 0x11_1000));
+        assert_eq!(found(too_tight, &[]), Err(ErrorKind::Exhausted));
+    }
+
+    #[test]
+    fn a_hole_taken_meanwhile_is_avoided() {
+        let plan = Request::bytes(0x1000).within(window(0x10_0000, 0x20_0000));
+        let plan = plan.plan(PAGE).expect("valid");
+        assert_eq!(
+            run(&plan, &Used(&[]), &[(0x10_0000, 0x10_1000)]),
+            Ok(0x10_1000)
+        );
+    }
+
+    #[test]
+    fn without_a_map_addresses_are_tried() {
+        let used = [(0x10_0000, 0x18_0000)];
+        let plan = Request::bytes(0x1000).within(window(0x10_0000, 0x20_0000));
+        let base = run(&plan.plan(PAGE).expect("valid"), &NoMap, &used).expect("half is free");
+        assert!((0x18_0000..0x20_0000).contains(&base));
+        let near = Request::bytes(0x1000).placement(Placement {
+            within: window(0x10_0000, 0x20_0000),
+            ..Placement::near(0x17_f000, 0)
+        });
+        assert_eq!(
+            run(&near.plan(PAGE).expect("valid"), &NoMap, &used),
+            Ok(0x18_0000)
+        );
+        let full = plan
+            .within(window(0x10_0000, 0x18_0000))
+            .plan(PAGE)
+            .expect("valid");
+        assert_eq!(run(&full, &NoMap, &used), Err(ErrorKind::Exhausted));
+    }
+
+    #[test]
+    fn a_window_at_the_top_of_the_address_space_does_not_overflow() {
+        let top = AddressRange::new(usize::MAX - 0xffff, usize::MAX).expect("not empty");
+        // The last page's end is not representable, so it is not used.
+        let got = found(Request::bytes(0x1000).within(top), &[]);
+        assert_eq!(got, Ok(usize::MAX - 0xffff));
+        let all = found(Request::bytes(0x1_0000).within(top), &[]);
+        assert!(all.is_err());
+    }
+}

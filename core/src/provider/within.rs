@@ -1,0 +1,153 @@
+//! A provider that keeps every request inside an address range.
+
+use super::{
+    Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest,
+    Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Request, Target,
+};
+use crate::page::{Access, AddressRange, PageRange, PageSize};
+
+/// Keeps every request inside an address range: the low 4 GiB, or ±128 MiB of an anchor.
+///
+/// Without state, hence `Copy` where `P` is.
+///
+/// ```
+/// use hostmem_core::{page::AddressRange, provider::Within};
+/// # struct Linux;
+/// let low = Within::new(Linux, AddressRange::LOW_4G);
+/// assert_eq!(low.range(), AddressRange::LOW_4G);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Within<P> {
+    inner: P,
+    range: AddressRange,
+}
+
+impl<P> Within<P> {
+    /// Narrows `inner` to `range`.
+    pub const fn new(inner: P, range: AddressRange) -> Self {
+        Self { inner, range }
+    }
+
+    /// Returns the range.
+    pub const fn range(&self) -> AddressRange {
+        self.range
+    }
+
+    fn narrow(&self, placement: Placement) -> Result<Placement, Error> {
+        let within = placement
+            .within
+            .intersect(self.range)
+            .ok_or(ErrorKind::OutsideRange)?;
+        Ok(Placement {
+            within,
+            ..placement
+        })
+    }
+
+    fn narrow_target(&self, target: Target) -> Result<Target, Error> {
+        match target {
+            Target::Find(placement) => self.narrow(placement).map(Target::Find),
+            Target::Into(range) if self.range.contains_range(range.addresses()) => Ok(target),
+            Target::Into(_) => Err(ErrorKind::OutsideRange.into()),
+        }
+    }
+}
+
+// SAFETY: calls are passed on, with a narrower request; the inner provider keeps the promises.
+unsafe impl<P: PageProvider> PageProvider for Within<P> {
+    fn page_size(&self) -> PageSize {
+        self.inner.page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let placement = self.narrow(request.placement)?;
+        let range = self.inner.reserve(&Request {
+            placement,
+            ..*request
+        })?;
+        debug_assert!(
+            self.range.contains_range(range.addresses()),
+            "the provider keeps the range"
+        );
+        Ok(range)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.commit(range, how) }
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.protect(range, access) }
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.decommit(range) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.release(range) }
+    }
+}
+
+// SAFETY: as for PageProvider.
+unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
+        let (rw, rx) = (
+            self.narrow_target(request.rw)?,
+            self.narrow_target(request.rx)?,
+        );
+        // SAFETY: Into targets are passed on unchanged, and so is the caller's promise.
+        unsafe { self.inner.map_dual(&DualRequest { rw, rx, ..*request }) }
+    }
+
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.unmap_dual(mapping, leave) }
+    }
+
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.fork_child_dual(mapping) }
+    }
+}
+
+// SAFETY: the inner provider keeps the promise.
+unsafe impl<P: CoreSync> CoreSync for Within<P> {
+    fn sync_cores(&self) -> Result<(), Error> {
+        self.inner.sync_cores()
+    }
+}
+
+impl<P: Clock> Clock for Within<P> {
+    fn now_ms(&self) -> Option<u64> {
+        self.inner.now_ms()
+    }
+}
+
+impl<P: ProcessMap> ProcessMap for Within<P> {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        self.inner.walk(visit)
+    }
+}

@@ -1,0 +1,524 @@
+//! A simulated host: a part of a real one with page tables, a page size, a size and a policy of its
+//! own, that checks whoever uses it.
+//!
+//! Memory and aliasing come from a base provider, so that what runs on [`Sim`] really reads, writes
+//! and executes. States are simulated, page by page; a call that starts from the wrong state does
+//! not reach the base, is refused, and is remembered as a [`Misuse`].
+
+mod faulty;
+mod table;
+
+pub use faulty::{Calls, Faulty};
+pub use table::PageState;
+
+use crate::{
+    page::{Access, AddressRange, PageRange, PageSize},
+    provider::{
+        Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
+        DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider, PageWish, Plan,
+        ProcessMap, Request, Target, search,
+    },
+    sync::{ForkHooks, Lock, Spin},
+};
+use core::{fmt, mem};
+use table::{Page, Table};
+
+/// What the simulated host is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Its page size; not less than the base's.
+    pub page: PageSize,
+    /// The bytes of its address space.
+    pub space: usize,
+    /// What it can do; limited to what the base can.
+    pub capabilities: Capabilities,
+}
+
+impl Policy {
+    /// A host with pages of `page`, 1 GiB of addresses, and all that the base can do.
+    #[must_use]
+    pub const fn new(page: PageSize) -> Self {
+        Self {
+            page,
+            space: 1 << 30,
+            capabilities: Capabilities::all(),
+        }
+    }
+
+    /// Takes capabilities away.
+    #[must_use]
+    pub const fn without(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = self.capabilities.difference(capabilities);
+        self
+    }
+
+    /// Sets the bytes of the address space.
+    #[must_use]
+    pub const fn space(mut self, bytes: usize) -> Self {
+        self.space = bytes;
+        self
+    }
+}
+
+/// A call that started from the wrong state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misuse {
+    /// The call.
+    pub call: &'static str,
+    /// The first page that was in the wrong state.
+    pub addr: usize,
+    /// The state it was in.
+    pub found: PageState,
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {:#x}, which is {:?}",
+            self.call, self.addr, self.found
+        )
+    }
+}
+
+/// A simulated host on a base provider; used by reference, as it has state.
+pub struct Sim<B: PageProvider + Copy> {
+    base: B,
+    policy: Policy,
+    state: Lock<State<B>, Spin>,
+}
+
+struct State<B: PageProvider + Copy> {
+    table: Table<B>,
+    misuse: Option<Misuse>,
+}
+
+impl<B: PageProvider + Copy> Sim<B> {
+    /// Makes a host in a part of `base`, with page tables in another part.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for pages smaller than the base's or a size that is not whole
+    /// pages; what the base says of the reservations.
+    pub fn new(base: B, policy: Policy) -> Result<Self, Error> {
+        if policy.page < base.page_size() || !policy.page.is_aligned(policy.space) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let capabilities = policy.capabilities.intersection(base.capabilities());
+        let table = Table::new(base, policy.page, policy.space)?;
+        Ok(Self {
+            base,
+            policy: Policy {
+                capabilities,
+                ..policy
+            },
+            state: Lock::new(State {
+                table,
+                misuse: None,
+            }),
+        })
+    }
+
+    /// Returns the addresses of this host.
+    pub fn space(&self) -> PageRange {
+        self.state.lock().table.space()
+    }
+
+    /// Returns the state of the page that holds `addr`.
+    pub fn page_state(&self, addr: usize) -> PageState {
+        self.state
+            .lock()
+            .table
+            .get(addr)
+            .map_or(PageState::Hole, |page| page.state)
+    }
+
+    /// Returns how many pages are not holes: zero when nothing has leaked.
+    pub fn pages_in_use(&self) -> usize {
+        self.state
+            .lock()
+            .table
+            .pages()
+            .filter(|(_, page)| page.state != PageState::Hole)
+            .count()
+    }
+
+    /// Returns a number that changes with any page's state, access or ceiling.
+    pub fn fingerprint(&self) -> u64 {
+        // FNV-1a, which is enough to compare two moments of a test.
+        self.state
+            .lock()
+            .table
+            .pages()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, (_, page)| {
+                (hash ^ u64::from(page.encode())).wrapping_mul(0x100_0000_01b3)
+            })
+    }
+
+    /// Returns the first misuse since the last call, and forgets it.
+    pub fn take_misuse(&self) -> Option<Misuse> {
+        self.state.lock().misuse.take()
+    }
+
+    /// Refuses what the policy does not have.
+    fn allow(&self, access: Access) -> Result<(), Error> {
+        let rwx = matches!(access, Access::ReadWriteExec(_));
+        if rwx && !self.policy.capabilities.contains(Capabilities::RWX) {
+            return Err(ErrorKind::Denied.into());
+        }
+        Ok(())
+    }
+
+    /// Takes the hole at `addr`.
+    fn take_at(&self, state: &mut State<B>, plan: &Plan, addr: usize) -> Result<PageRange, Error> {
+        let space = state.table.space();
+        let taken = Error::of(ErrorKind::Taken);
+        let offset = addr.checked_sub(space.addr()).ok_or(taken)?;
+        let range = space
+            .part(offset, plan.total(), self.policy.page)
+            .ok_or(taken)?;
+        let holes = state
+            .table
+            .pages_of(range)
+            .all(|(_, page)| page.state == PageState::Hole);
+        if !holes {
+            return Err(taken);
+        }
+        state.table.set(range, Page::RESERVED);
+        let (before, body) = (plan.before(), plan.body());
+        let guards = [(0, before), (before + body, plan.total() - before - body)];
+        for (offset, len) in guards {
+            if let Some(guard) = range.part(offset, len, self.policy.page) {
+                state.table.set(guard, Page::GUARD);
+            }
+        }
+        Ok(range)
+    }
+
+    fn find(&self, state: &mut State<B>, plan: &Plan) -> Result<PageRange, Error> {
+        let state = core::cell::RefCell::new(state);
+        search(plan, &View(&state), &mut |addr| {
+            self.take_at(&mut state.borrow_mut(), plan, addr)
+        })
+    }
+}
+
+/// The map of a simulated host: everything outside it is in use.
+struct View<'a, 'b, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<B>>);
+
+// SAFETY: a View lives inside one call, on one thread, and nobody else sees it.
+unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, B> {}
+// SAFETY: as for Send.
+unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, B> {}
+
+impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, B> {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        self.0.borrow().table.walk(visit);
+        Ok(())
+    }
+}
+
+impl<B: PageProvider + Copy> State<B> {
+    /// Checks that every page of `range` may start `call`.
+    fn check(
+        &mut self,
+        call: &'static str,
+        range: PageRange,
+        allowed: impl Fn(PageState) -> bool,
+    ) -> Result<(), Error> {
+        let space = self.table.space();
+        let wrong = if space.contains_range(range) {
+            self.table
+                .pages_of(range)
+                .find(|(_, page)| !allowed(page.state))
+        } else {
+            Some((range.addr(), Page::HOLE))
+        };
+        match wrong {
+            None => Ok(()),
+            Some((addr, page)) => {
+                self.misuse = self.misuse.or(Some(Misuse {
+                    call,
+                    addr,
+                    found: page.state,
+                }));
+                Err(ErrorKind::InvalidArgument.into())
+            }
+        }
+    }
+
+    /// Sets every page of `range`, but leaves guards guards.
+    fn set_but_guards(&mut self, range: PageRange, page: Page) {
+        self.table.update(range, |old| {
+            if old.state == PageState::Guard {
+                old
+            } else {
+                page
+            }
+        });
+    }
+}
+
+// SAFETY: the base keeps the promises, inside a range that is reserved from it for the whole life
+// of this value; the tables make sure that no two callers get the same page.
+unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
+    fn page_size(&self) -> PageSize {
+        self.policy.page
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.policy.capabilities
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(self.policy.page)?;
+        self.find(&mut self.state.lock(), &plan)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        let mut state = self.state.lock();
+        state.check("commit", range, |s| s == PageState::Reserved)?;
+        self.allow(how.access)?;
+        if !how.ceiling.allows(how.access) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let large = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
+        let pages = match how.pages {
+            PageWish::Large { or_base: false, .. } if !large => {
+                return Err(ErrorKind::Unsupported.into());
+            }
+            PageWish::Large { .. } if !large => PageWish::Base,
+            wish => wish,
+        };
+        // SAFETY: the caller's promise; the range lies in what this value reserved from the base,
+        // and the tables say that it is reserved there.
+        let got = unsafe { self.base.commit(range, Commit { pages, ..how })? };
+        state
+            .table
+            .set(range, Page::committed(how.access, how.ceiling));
+        Ok(got.max(self.policy.page))
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.check("protect", range, |s| s == PageState::Committed)?;
+        self.allow(access)?;
+        let toggle = self.policy.capabilities.contains(Capabilities::TOGGLE_EXEC);
+        let denied = state.table.pages_of(range).any(|(_, page)| {
+            let gains_exec = access.executable() && !page.access.executable();
+            !page.ceiling.allows(access) || (gains_exec && !toggle)
+        });
+        if denied {
+            return Err(ErrorKind::Denied.into());
+        }
+        // SAFETY: the caller's promise; the tables say that the range is committed.
+        unsafe { self.base.protect(range, access)? };
+        state.table.update(range, |page| Page { access, ..page });
+        Ok(())
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.check("decommit", range, PageState::is_plain)?;
+        // SAFETY: the caller's promise; the tables say that the range is reserved or committed.
+        unsafe { self.base.decommit(range)? };
+        state.set_but_guards(range, Page::RESERVED);
+        Ok(())
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        state.check("release", range, PageState::is_plain)?;
+        // SAFETY: as in decommit; the base keeps the addresses reserved for this value.
+        unsafe { self.base.decommit(range)? };
+        state.table.set(range, Page::HOLE);
+        Ok(())
+    }
+}
+
+impl<B: PageProvider + DualMapProvider + Copy> Sim<B> {
+    /// Chooses the range of one view and marks it.
+    fn target(&self, state: &mut State<B>, target: Target, len: usize) -> Result<PageRange, Error> {
+        match target {
+            Target::Find(placement) => {
+                let plan = Request::bytes(len)
+                    .placement(placement)
+                    .plan(self.policy.page)?;
+                self.find(state, &plan)
+            }
+            Target::Into(range) => {
+                state.check("map_dual", range, |s| s == PageState::Reserved)?;
+                Ok(range)
+            }
+        }
+    }
+
+    /// Makes what `target` marked a hole again, unless it was the caller's reservation.
+    fn untarget(state: &mut State<B>, target: Target, range: PageRange) {
+        if let Target::Find(_) = target {
+            state.table.set(range, Page::HOLE);
+        }
+    }
+}
+
+// SAFETY: as for PageProvider; both views lie in the range reserved from the base.
+unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B> {
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
+        if !self.policy.capabilities.contains(Capabilities::DUAL) {
+            return Err(DualError::of(ErrorKind::Unsupported));
+        }
+        request.validate(self.policy.page)?;
+        let large = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
+        let pages = match request.pages {
+            PageWish::Large { or_base: false, .. } if !large => {
+                return Err(DualError::of(ErrorKind::Unsupported));
+            }
+            PageWish::Large { .. } if !large => PageWish::Base,
+            wish => wish,
+        };
+        let mut state = self.state.lock();
+        let rw = self.target(&mut state, request.rw, request.len)?;
+        let rx = match self.target(&mut state, request.rx, request.len) {
+            Ok(rx) => rx,
+            Err(error) => {
+                Self::untarget(&mut state, request.rw, rw);
+                return Err(error.into());
+            }
+        };
+        let (into_rw, into_rx) = (Target::Into(rw), Target::Into(rx));
+        // SAFETY: both ranges are reserved from the base, and the tables say that nobody uses them.
+        match unsafe {
+            self.base.map_dual(&DualRequest {
+                rw: into_rw,
+                rx: into_rx,
+                pages,
+                ..*request
+            })
+        } {
+            Ok(mapping) => {
+                state.table.set(rw, Page::DUAL);
+                state.table.set(rx, Page::DUAL);
+                let page = mapping.page_size().max(self.policy.page);
+                // SAFETY: the base's token is replaced by this one, which says the same but for
+                // the page size.
+                Ok(
+                    unsafe {
+                        DualMapping::from_parts(rw, rx, mapping.step(), page, mapping.fork())
+                    },
+                )
+            }
+            Err(error) => {
+                Self::untarget(&mut state, request.rx, rx);
+                Self::untarget(&mut state, request.rw, rw);
+                Err(error)
+            }
+        }
+    }
+
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)> {
+        let mut state = self.state.lock();
+        let (rw, rx) = (mapping.rw(), mapping.rx());
+        for view in [rw, rx] {
+            if let Err(error) = state.check("unmap_dual", view, |s| s == PageState::Dual) {
+                return Err((mapping, error));
+            }
+        }
+        // SAFETY: the caller's promise; the base keeps the addresses reserved for this value.
+        unsafe { self.base.unmap_dual(mapping, Leave::Reserved)? };
+        let page = match leave {
+            Leave::Hole => Page::HOLE,
+            Leave::Reserved => Page::RESERVED,
+        };
+        state.table.set(rw, page);
+        state.table.set(rx, page);
+        Ok(())
+    }
+
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        if !self.policy.capabilities.contains(Capabilities::PURGE_DUAL) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let part = mapping.rw().part(offset, len, self.policy.page);
+        let part = part.ok_or(ErrorKind::InvalidArgument)?;
+        self.state
+            .lock()
+            .check("purge_dual", part, |s| s == PageState::Dual)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.fork_child_dual(mapping) }
+    }
+}
+
+// SAFETY: the base keeps the promise.
+unsafe impl<B: PageProvider + CoreSync + Copy> CoreSync for Sim<B> {
+    fn sync_cores(&self) -> Result<(), Error> {
+        if !self.policy.capabilities.contains(Capabilities::CORE_SYNC) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.base.sync_cores()
+    }
+}
+
+impl<B: PageProvider + Clock + Copy> Clock for Sim<B> {
+    fn now_ms(&self) -> Option<u64> {
+        self.base.now_ms()
+    }
+}
+
+impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        self.state.lock().table.walk(&mut |entry: MapEntry| {
+            let outside = entry.flags == MapFlags::OBJECT;
+            outside || visit(entry)
+        });
+        Ok(())
+    }
+}
+
+// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
+unsafe impl<B: PageProvider + Copy> ForkHooks for Sim<B> {
+    fn fork_prepare(&self) -> Result<(), Error> {
+        mem::forget(self.state.lock());
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
+        unsafe { self.state.unlock_forgotten() };
+    }
+
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        // SAFETY: as in fork_parent, by this thread's copy in the parent.
+        unsafe { self.state.unlock_forgotten() };
+        Ok(())
+    }
+}
+
+impl<B: PageProvider + Copy> fmt::Debug for Sim<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything outside a simulated host, as its map shows it to the search.
+fn outside(start: usize, last: usize) -> Option<MapEntry> {
+    AddressRange::new(start, last).map(|range| MapEntry {
+        range,
+        flags: MapFlags::OBJECT,
+    })
+}

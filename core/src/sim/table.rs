@@ -1,0 +1,271 @@
+//! The page table of a simulated host: one entry a page, in memory of its own.
+
+use super::outside;
+use crate::{
+    page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
+    provider::{Commit, Error, MapEntry, MapFlags, PageProvider, Request},
+};
+use core::ptr::NonNull;
+
+/// The state of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// Nobody's.
+    Hole,
+    /// Somebody's, without memory.
+    Reserved,
+    /// A guard of a reservation: never to be committed.
+    Guard,
+    /// With memory.
+    Committed,
+    /// In a view of a dual mapping.
+    Dual,
+}
+
+impl PageState {
+    /// Says whether the page is part of a reservation and in no dual view.
+    pub(super) fn is_plain(self) -> bool {
+        matches!(self, Self::Reserved | Self::Guard | Self::Committed)
+    }
+}
+
+/// An entry of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    pub(super) state: PageState,
+    pub(super) access: Access,
+    pub(super) ceiling: Ceiling,
+}
+
+impl Page {
+    pub(super) const HOLE: Self = Self::without_access(PageState::Hole);
+    pub(super) const RESERVED: Self = Self::without_access(PageState::Reserved);
+    pub(super) const GUARD: Self = Self::without_access(PageState::Guard);
+    pub(super) const DUAL: Self = Self::without_access(PageState::Dual);
+
+    const fn without_access(state: PageState) -> Self {
+        Self {
+            state,
+            access: Access::None,
+            ceiling: Ceiling::Read,
+        }
+    }
+
+    pub(super) const fn committed(access: Access, ceiling: Ceiling) -> Self {
+        Self {
+            state: PageState::Committed,
+            access,
+            ceiling,
+        }
+    }
+
+    /// Packs the entry; a hole is zero, as fresh memory is.
+    pub(super) fn encode(self) -> u16 {
+        let state = match self.state {
+            PageState::Hole => 0,
+            PageState::Reserved => 1,
+            PageState::Guard => 2,
+            PageState::Committed => 3,
+            PageState::Dual => 4,
+        };
+        state | encode_access(self.access) << 3 | encode_ceiling(self.ceiling) << 6
+    }
+
+    fn decode(raw: u16) -> Self {
+        let state = match raw & 7 {
+            0 => PageState::Hole,
+            1 => PageState::Reserved,
+            2 => PageState::Guard,
+            3 => PageState::Committed,
+            _ => PageState::Dual,
+        };
+        Self {
+            state,
+            access: decode_access(raw >> 3 & 7),
+            ceiling: decode_ceiling(raw >> 6 & 7),
+        }
+    }
+}
+
+fn encode_access(access: Access) -> u16 {
+    match access {
+        Access::None => 0,
+        Access::Read => 1,
+        Access::ReadWrite => 2,
+        Access::ReadExec => 3,
+        Access::ReadWriteExec(_) => 4,
+    }
+}
+
+fn decode_access(raw: u16) -> Access {
+    match raw {
+        0 => Access::None,
+        1 => Access::Read,
+        2 => Access::ReadWrite,
+        3 => Access::ReadExec,
+        // SAFETY: only an access that a caller gave was encoded so: the consent is theirs.
+        _ => Access::ReadWriteExec(unsafe { RwxOptIn::accept() }),
+    }
+}
+
+fn encode_ceiling(ceiling: Ceiling) -> u16 {
+    match ceiling {
+        Ceiling::Read => 0,
+        Ceiling::ReadWrite => 1,
+        Ceiling::ReadExec => 2,
+        Ceiling::WriteXorExec => 3,
+        Ceiling::ReadWriteExec(_) => 4,
+    }
+}
+
+fn decode_ceiling(raw: u16) -> Ceiling {
+    match raw {
+        0 => Ceiling::Read,
+        1 => Ceiling::ReadWrite,
+        2 => Ceiling::ReadExec,
+        3 => Ceiling::WriteXorExec,
+        // SAFETY: as in decode_access.
+        _ => Ceiling::ReadWriteExec(unsafe { RwxOptIn::accept() }),
+    }
+}
+
+pub(super) struct Table<B: PageProvider + Copy> {
+    base: B,
+    page: PageSize,
+    space: PageRange,
+    memory: PageRange,
+    entries: NonNull<[u16]>,
+}
+
+// SAFETY: the entries belong to the table alone.
+unsafe impl<B: PageProvider + Copy> Send for Table<B> {}
+
+impl<B: PageProvider + Copy> Table<B> {
+    pub(super) fn new(base: B, page: PageSize, len: usize) -> Result<Self, Error> {
+        let space = base.reserve(&Request::bytes(len).align(page.bytes()))?;
+        let count = len / page.bytes();
+        let memory = base
+            .reserve(&Request::bytes(count * size_of::<u16>()))
+            .inspect_err(|_| {
+                // SAFETY: just reserved, and shown to nobody. If this fails, addresses are wasted.
+                let _ = unsafe { base.release(space) };
+            })?;
+        let entries = NonNull::slice_from_raw_parts(memory.start().cast(), count);
+        let table = Self {
+            base,
+            page,
+            space,
+            memory,
+            entries,
+        };
+        // SAFETY: reserved above and not committed before. On failure Drop releases both ranges.
+        unsafe { base.commit(memory, Commit::READ_WRITE)? };
+        Ok(table)
+    }
+
+    pub(super) const fn space(&self) -> PageRange {
+        self.space
+    }
+
+    fn entries(&self) -> &[u16] {
+        // SAFETY: committed in new, zeroed, page-aligned and as long as the slice; released by
+        // Drop; changed by `&mut self` only.
+        unsafe { self.entries.as_ref() }
+    }
+
+    fn entries_mut(&mut self) -> &mut [u16] {
+        // SAFETY: as in `entries`; the borrow is exclusive.
+        unsafe { self.entries.as_mut() }
+    }
+
+    pub(super) fn get(&self, addr: usize) -> Option<Page> {
+        let offset = addr.checked_sub(self.space.addr())?;
+        self.entries()
+            .get(offset / self.page.bytes())
+            .map(|&raw| Page::decode(raw))
+    }
+
+    /// Yields every page with its address.
+    pub(super) fn pages(&self) -> impl Iterator<Item = (usize, Page)> + '_ {
+        self.pages_of(self.space)
+    }
+
+    fn indices(&self, range: PageRange) -> core::ops::Range<usize> {
+        let first = (range.addr() - self.space.addr()) / self.page.bytes();
+        first..first + range.len_bytes() / self.page.bytes()
+    }
+
+    /// Yields the pages of a range inside the space.
+    pub(super) fn pages_of(&self, range: PageRange) -> impl Iterator<Item = (usize, Page)> + '_ {
+        let indices = self.indices(range);
+        let size = self.page.bytes();
+        self.entries()[indices]
+            .iter()
+            .enumerate()
+            .map(move |(n, &raw)| (range.addr() + n * size, Page::decode(raw)))
+    }
+
+    pub(super) fn set(&mut self, range: PageRange, page: Page) {
+        let indices = self.indices(range);
+        self.entries_mut()[indices].fill(page.encode());
+    }
+
+    pub(super) fn update(&mut self, range: PageRange, change: impl Fn(Page) -> Page) {
+        let indices = self.indices(range);
+        for raw in &mut self.entries_mut()[indices] {
+            *raw = change(Page::decode(*raw)).encode();
+        }
+    }
+
+    /// Visits runs of equal pages that are no holes, and what lies outside, in ascending order.
+    pub(super) fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) {
+        let below = self
+            .space
+            .addr()
+            .checked_sub(1)
+            .and_then(|last| outside(0, last));
+        let above = outside(self.space.end(), usize::MAX);
+        let size = self.page.bytes();
+        let runs = self
+            .entries()
+            .chunk_by(|a, b| a == b)
+            .scan(self.space.addr(), |at, run| {
+                let start = *at;
+                *at += run.len() * size;
+                Some((start, *at, Page::decode(run[0])))
+            });
+        let used = runs.filter(|(_, _, page)| page.state != PageState::Hole);
+        let inside = used.filter_map(|(start, end, page)| {
+            let range = AddressRange::new(start, end - 1)?;
+            Some(MapEntry {
+                range,
+                flags: flags(page),
+            })
+        });
+        for entry in below.into_iter().chain(inside).chain(above) {
+            if !visit(entry) {
+                return;
+            }
+        }
+    }
+}
+
+fn flags(page: Page) -> MapFlags {
+    let mut flags = MapFlags::empty();
+    flags.set(MapFlags::READ, page.access.readable());
+    flags.set(MapFlags::WRITE, page.access.writable());
+    flags.set(MapFlags::EXEC, page.access.executable());
+    flags.set(MapFlags::SHARED, page.state == PageState::Dual);
+    flags
+}
+
+impl<B: PageProvider + Copy> Drop for Table<B> {
+    fn drop(&mut self) {
+        for range in [self.space, self.memory] {
+            // SAFETY: both came from the base in new; users of a simulated host end before it.
+            let released = unsafe { self.base.release(range) };
+            // There is nobody to tell: the range stays reserved, which wastes addresses, no more.
+            let _ = released;
+        }
+    }
+}
