@@ -4,7 +4,7 @@ use crate::{
     LinuxProvider,
     errno::error,
     object::read_only,
-    pages::{keep, map_at, map_over, page_size, pointer, protection, unmap},
+    pages::{Was, keep, map_at, map_over, page_size, pointer, protection, unmap},
 };
 use core::ptr::NonNull;
 use hostmem_core::{
@@ -97,7 +97,7 @@ impl View<'_> {
         // SAFETY: FIXED replaces what is there, which is the caller's to give up.
         match unsafe { mmap(pointer(range), self.len, access, flags, self.file, 0) } {
             Ok(_) => Ok(()),
-            Err(errno) => Err(keep(range, errno)),
+            Err(errno) => Err(keep(range, Was::Plain, errno)),
         }
     }
 }
@@ -117,7 +117,7 @@ unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
         }
         Target::Into(range) => {
             // SAFETY: the caller's promise.
-            let restored = unsafe { map_over(range, Access::None) };
+            let restored = unsafe { map_over(range, Was::View, Access::None) };
             restored
                 .err()
                 .filter(|e| e.kind() == ErrorKind::RangeLost)
@@ -222,7 +222,7 @@ unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         Leave::Hole => unsafe { unmap(view) },
         // SAFETY: the caller's promise.
-        Leave::Reserved => unsafe { map_over(view, Access::None) },
+        Leave::Reserved => unsafe { map_over(view, Was::View, Access::None) },
     }
 }
 

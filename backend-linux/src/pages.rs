@@ -152,27 +152,37 @@ pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
 }
 
+/// What a range was before a replacing map of it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// Private anonymous memory: reserved or committed.
+    Plain,
+    /// A view of a dual mapping.
+    View,
+}
+
 /// Replaces the range by a fresh private mapping.
 ///
 /// # Safety
 ///
 /// The range is the caller's, and nobody uses it.
-pub(crate) unsafe fn map_over(range: PageRange, access: Access) -> Result<(), Error> {
+pub(crate) unsafe fn map_over(range: PageRange, was: Was, access: Access) -> Result<(), Error> {
     let (start, len) = (pointer(range), range.len_bytes());
     // SAFETY: FIXED replaces what is there, which is the caller's to give up.
     match unsafe { mmap_anonymous(start, len, protection(access), PLAIN | MapFlags::FIXED) } {
         Ok(_) => Ok(()),
-        Err(errno) => Err(keep(range, errno)),
+        Err(errno) => Err(keep(range, was, errno)),
     }
 }
 
 /// Makes sure, after a replacing map failed, that the range is still the caller's: kernels before
-/// 6.12, and any kernel for large pages, unmap first and may then fail. Returns what to report.
-pub(crate) fn keep(range: PageRange, errno: Errno) -> Error {
+/// 6.12, and any kernel for files and large pages, unmap first and may then fail. Returns what to
+/// report.
+pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
     match map_at(range.addr(), range.len_bytes()) {
         // There was a hole: it is reserved again.
         Ok(_) => error(errno),
-        Err(e) if e.kind() == ErrorKind::Taken && !is_anonymous(range) => {
+        Err(e) if e.kind() == ErrorKind::Taken && !is_still(range, was) => {
             Error::os(ErrorKind::RangeLost, errno.raw_os_error())
         }
         // Either nothing changed, or no call gets through at all, the first one included.
@@ -180,17 +190,21 @@ pub(crate) fn keep(range: PageRange, errno: Errno) -> Error {
     }
 }
 
-/// Says whether nothing but private anonymous memory lies in the range, and no hole, as far as can
-/// be seen: what the caller had there.
-fn is_anonymous(range: PageRange) -> bool {
+/// Says whether the range, without a hole, is what it was, as far as can be seen. In doubt it is
+/// not: memory given up by mistake is a leak, memory kept by mistake is somebody else's.
+fn is_still(range: PageRange, was: Was) -> bool {
+    let expected = match was {
+        Was::Plain => Entry::empty(),
+        Was::View => Entry::SHARED | Entry::OBJECT,
+    };
     let wanted = range.addresses();
     let mut next = wanted.start();
     let walked = LinuxProvider::new().walk(&mut |entry| {
         if entry.range.last() < next {
             return true;
         }
-        let plain = !entry.flags.intersects(Entry::SHARED | Entry::OBJECT);
-        if entry.range.start() > next || !plain {
+        let kind = entry.flags & (Entry::SHARED | Entry::OBJECT);
+        if entry.range.start() > next || kind != expected {
             return false;
         }
         next = entry.range.last().saturating_add(1);
@@ -277,7 +291,7 @@ unsafe fn commit_large(range: PageRange, access: Access, bytes: usize) -> Result
         Err(errno) => {
             // SAFETY: mapped above, and known to nobody else.
             let _ = unsafe { munmap(from, len) };
-            Err(keep(range, errno))
+            Err(keep(range, Was::Plain, errno))
         }
     }
 }
@@ -320,7 +334,7 @@ unsafe impl PageProvider for LinuxProvider {
         if how.access.executable() {
             // Not by protection, which hardened kernels refuse: a page may not gain execution.
             // SAFETY: the caller's promise: the range is reserved.
-            unsafe { map_over(range, how.access)? };
+            unsafe { map_over(range, Was::Plain, how.access)? };
         } else {
             // SAFETY: the caller's promise: the range is reserved, so nothing is taken away.
             let result = unsafe { self.protect(range, how.access) };
@@ -347,7 +361,7 @@ unsafe impl PageProvider for LinuxProvider {
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise.
-        unsafe { map_over(range, Access::None) }
+        unsafe { map_over(range, Was::Plain, Access::None) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Everything that a change must pass, in the order in which a failure is cheapest to find.
+source "$(dirname "$0")/lib.sh"
+
+for script in lint test features docs deps msrv; do
+    step "ci/$script.sh"
+    "ci/$script.sh"
+done

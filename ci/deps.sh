@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# What is depended on: no libc below the Linux backend, licences, sources.
+source "$(dirname "$0")/lib.sh"
+
+step "no libc under hostmem-linux, none and no OS under hostmem-core"
+for package in hostmem-linux hostmem-core; do
+    tree=$(cargo tree --quiet -p "$package" --edges normal --prefix none)
+    printf '%s\n' "$tree"
+    if grep -qE '^(libc|errno|nix|std|alloc)\b' <<<"$tree"; then
+        printf '%s depends on a C library\n' "$package" >&2
+        exit 1
+    fi
+done
+cargo tree --quiet -p hostmem-core --edges normal --prefix none | { ! grep -q '^rustix'; }
+
+step "layers: lower modules of the core never name higher ones"
+# page → provider → arena → {counted, jit}; arch and sync beside page; sim above provider.
+forbid() { # file pattern, modules that it must not name
+    if grep -rnE "crate::($2)\b|^    ($2)::" $1; then
+        printf 'the layer law is broken above\n' >&2
+        exit 1
+    fi
+}
+forbid "core/src/page.rs core/src/arch" "provider|arena|counted|jit|sim|probe"
+forbid "core/src/provider" "arena|counted|jit|sim"
+forbid "core/src/arena.rs" "counted|jit|sim"
+forbid "core/src/counted" "jit|sim"
+forbid "core/src/jit" "counted|sim"
+
+step "licences and sources"
+if command -v cargo-deny >/dev/null || timeout 900 cargo install --quiet --locked cargo-deny; then
+    cargo deny --all-features check bans licenses sources
+else
+    skip "cargo-deny is not installed and could not be built"
+fi

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# All tests, by the command that the README gives; then the README's main job.
+source "$(dirname "$0")/lib.sh"
+
+readme() { # The command of README.md that starts like this.
+    grep -m 1 "^$1" README.md
+}
+
+eval "$(readme 'cargo test')"
+main_job=$(readme 'cargo run --release --example expression')
+[ "$(eval "$main_job" | head -n 1)" = "value  28" ]
+cargo run --quiet --release --example expression -- --bench 10000
+cargo run --quiet --release --example probe

@@ -1,0 +1,121 @@
+//! What the tests on Linux share.
+#![allow(dead_code, reason = "no test uses all of it")]
+#![allow(
+    clippy::allow_attributes,
+    reason = "which part is unused differs from test to test"
+)]
+
+use hostmem::{
+    OsProvider, arch,
+    provider::{DualMapProvider, DualMapping, DualRequest, Leave, PageProvider},
+};
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+/// Bytes of a function that returns a constant.
+pub(crate) const CODE_LEN: usize = 8;
+
+/// Machine code of `extern "C" fn() -> u32` that returns `value`, which is below 65,536.
+pub(crate) fn code_returning(value: u32) -> [u8; CODE_LEN] {
+    assert!(value < 1 << 16, "one instruction loads it on every CPU");
+    if cfg!(target_arch = "x86_64") {
+        let [a, b, c, d] = value.to_le_bytes();
+        [0xb8, a, b, c, d, 0xc3, 0xcc, 0xcc] // mov eax, value; ret; int3; int3
+    } else {
+        let [a, b, c, d] = (0x5280_0000 | value << 5).to_le_bytes(); // mov w0, value
+        [a, b, c, d, 0xc0, 0x03, 0x5f, 0xd6] // ret
+    }
+}
+
+/// Calls a function that [`code_returning`] made.
+///
+/// # Safety
+///
+/// Such code is published at `rx`, and stays until the call returns.
+pub(crate) unsafe fn call(rx: *const u8) -> u32 {
+    // SAFETY: the caller's promise: a whole function of this type is there.
+    let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(rx) };
+    function()
+}
+
+/// Writes a function through `rw` and publishes it through `rx`.
+///
+/// # Safety
+///
+/// The mapping is at least `offset + CODE_LEN` bytes long, and nobody else uses those bytes.
+pub(crate) unsafe fn write_code(mapping: &DualMapping, offset: usize, value: u32) {
+    let code = code_returning(value);
+    // SAFETY: inside the view.
+    let rw = unsafe { mapping.rw().start().add(offset) };
+    // SAFETY: inside the view, writable, the caller's alone.
+    unsafe { rw.cast().write(code) };
+    // SAFETY: inside the view.
+    let rx = unsafe { mapping.rx().start().add(offset) };
+    // SAFETY: mapped and readable.
+    unsafe { arch::publish_code(rx.as_ptr(), CODE_LEN) };
+}
+
+/// Maps two pages twice, by whatever strategy works.
+pub(crate) fn map_dual(os: &OsProvider) -> DualMapping {
+    let len = 2 * os.page_size().bytes();
+    // SAFETY: neither target is a range of ours.
+    unsafe { os.map_dual(&DualRequest::bytes(len)) }.expect("a strategy works")
+}
+
+pub(crate) fn unmap_dual(os: &OsProvider, mapping: DualMapping) {
+    // SAFETY: the tests that call this use the mapping no more.
+    unsafe { os.unmap_dual(mapping, Leave::Hole) }.expect("whole mappings can be unmapped");
+}
+
+/// P4 in short: what is written through one view runs through the other.
+pub(crate) fn check_that_code_runs(os: &OsProvider) {
+    let mapping = map_dual(os);
+    // SAFETY: two pages, and ours alone.
+    unsafe { write_code(&mapping, 64, 4242) };
+    // SAFETY: published just now.
+    let value = unsafe { call(mapping.rx().start().as_ptr().wrapping_add(64)) };
+    assert_eq!(value, 4242);
+    unmap_dual(os, mapping);
+}
+
+/// Builds the expression example, once, and returns where it is.
+pub(crate) fn expression() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let test = std::env::current_exe().expect("a test has a path");
+        let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+        let example = profile.join("examples/expression");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--example", "expression"]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let target = profile.parent().expect("PROFILE lies in a target folder");
+        cargo.arg("--target-dir").arg(target);
+        let status = cargo.status().expect("cargo runs");
+        assert!(status.success() && example.exists(), "the example is built");
+        example
+    };
+    BUILT.get_or_init(build).clone()
+}
+
+/// Runs the README's main job.
+pub(crate) fn run_expression() -> Output {
+    let mut command = Command::new(expression());
+    command
+        .args(["x*x - 3*y + 7", "x=6", "y=5"])
+        .output()
+        .expect("the example runs")
+}
+
+/// Checks that the README's main job computes.
+pub(crate) fn check_expression() {
+    let output = run_expression();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.starts_with("value  28\n"), "{text}");
+}

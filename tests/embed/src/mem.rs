@@ -1,0 +1,83 @@
+//! The memory functions that compiled Rust calls and that a freestanding program brings along.
+//!
+//! Plain loops, which the crate's `no_builtins` keeps the compiler from turning into calls of
+//! themselves.
+
+use core::ffi::{c_char, c_int};
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    for n in 0..len {
+        // SAFETY: the caller's promise: len bytes at both ends.
+        unsafe { *to.add(n) = *from.add(n) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
+    if to.addr() <= from.addr() {
+        // SAFETY: the caller's promise; ascending order reads every byte before it is overwritten.
+        return unsafe { memcpy(to, from, len) };
+    }
+    for n in (0..len).rev() {
+        // SAFETY: the caller's promise: len bytes at both ends.
+        unsafe { *to.add(n) = *from.add(n) };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, value: c_int, len: usize) -> *mut u8 {
+    for n in 0..len {
+        // SAFETY: the caller's promise: len bytes.
+        unsafe { *to.add(n) = value as u8 };
+    }
+    to
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
+    for n in 0..len {
+        // SAFETY: the caller's promise: len bytes at both.
+        let (a, b) = unsafe { (*a.add(n), *b.add(n)) };
+        if a != b {
+            return c_int::from(a) - c_int::from(b);
+        }
+    }
+    0
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
+    // SAFETY: the caller's promise.
+    unsafe { memcmp(a, b, len) }
+}
+
+/// # Safety
+///
+/// As in C.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn strlen(text: *const c_char) -> usize {
+    let mut len = 0;
+    // SAFETY: the caller's promise: a zero ends the text.
+    while unsafe { *text.add(len) } != 0 {
+        len += 1;
+    }
+    len
+}

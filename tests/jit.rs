@@ -1,0 +1,344 @@
+//! The JIT allocator on the real system: queries from a signal handler, many threads, barriers.
+#![cfg(all(target_os = "linux", feature = "linux", feature = "sim"))]
+
+mod common;
+
+use common::{CODE_LEN, call, code_returning};
+use core::{
+    cell::Cell,
+    ptr,
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
+};
+use hostmem::{
+    OsProvider, Yield,
+    jit::{JitAllocator, JitConfig, JitError, Span, SyncCores},
+    page::{AddressRange, PageSize},
+    provider::{Capabilities, Error, ErrorKind, PageProvider, Place, Placement, Request},
+    sim::{Calls, Faulty, Policy, Sim},
+};
+use hostmem_test_support::isolate::isolated;
+use std::time::{Duration, Instant};
+
+const OS: OsProvider = OsProvider::new();
+
+type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+
+fn allocator(config: JitConfig) -> Jit {
+    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+}
+
+/// A live span that the handler asks about, and what it found.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+static LEN: AtomicUsize = AtomicUsize::new(0);
+static ANSWERS: AtomicUsize = AtomicUsize::new(0);
+static WRONG: AtomicUsize = AtomicUsize::new(0);
+static JIT: AtomicPtr<Jit> = AtomicPtr::new(ptr::null_mut());
+
+extern "C" fn ask(_: libc::c_int) {
+    let jit = JIT.load(Ordering::Relaxed);
+    // SAFETY: set before the timer starts, to an allocator that outlives it.
+    let Some(jit) = (unsafe { jit.as_ref() }) else {
+        return;
+    };
+    let (start, len) = (ASKED.load(Ordering::Relaxed), LEN.load(Ordering::Relaxed));
+    for inside in [0, 1, len / 2, len - 1] {
+        let right = jit
+            .query(start + inside)
+            .is_some_and(|info| info.rx.addr().get() == start && info.len == len);
+        WRONG.fetch_add(usize::from(!right), Ordering::Relaxed);
+    }
+    let stray = jit.query(ptr::from_ref(&WRONG).addr()).is_some() || jit.query(0).is_some();
+    WRONG.fetch_add(usize::from(stray), Ordering::Relaxed);
+    ANSWERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Interrupts this thread every 50 microseconds of its processor time.
+fn start_interrupting() {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = ask as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler only reads atomics and queries.
+    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, ptr::null_mut()) };
+    assert_eq!(set, 0);
+    let tick = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 50,
+    };
+    let timer = libc::itimerval {
+        it_interval: tick,
+        it_value: tick,
+    };
+    // SAFETY: a valid timer.
+    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, ptr::null_mut()) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn j3_query_answers_in_a_handler_that_interrupted_the_allocator() {
+    isolated(
+        "j3_query_answers_in_a_handler_that_interrupted_the_allocator",
+        || {
+            // Small blocks, so that the index changes often.
+            let jit = allocator(JitConfig::new().block_size(64 << 10, 64 << 10));
+            let asked = jit.alloc(5000).expect("a strategy works");
+            ASKED.store(asked.rx().addr().get(), Ordering::Relaxed);
+            LEN.store(asked.len_bytes(), Ordering::Relaxed);
+            JIT.store(ptr::from_ref(&jit).cast_mut(), Ordering::Relaxed);
+            start_interrupting();
+            let start = Instant::now();
+            let mut spans: Vec<Span> = Vec::new();
+            let mut random = 1u64;
+            while start.elapsed() < Duration::from_secs(3) {
+                for _ in 0..100 {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let size = usize::try_from(random >> 50).expect("14 bits") + 1;
+                    spans.push(jit.alloc(size).expect("a strategy works"));
+                }
+                for span in spans.drain(..) {
+                    jit.release(span).expect("released once");
+                }
+            }
+            JIT.store(ptr::null_mut(), Ordering::Relaxed);
+            let (answers, wrong) = (
+                ANSWERS.load(Ordering::Relaxed),
+                WRONG.load(Ordering::Relaxed),
+            );
+            assert!(answers > 100, "only {answers} interruptions");
+            assert_eq!(wrong, 0, "of {answers} interruptions");
+            jit.release(asked).expect("released once");
+        },
+    );
+}
+
+#[test]
+fn j9_threads_never_get_overlapping_memory() {
+    const THREADS: u32 = 8;
+    const OPERATIONS: u32 = 20_000;
+    let jit = &allocator(JitConfig::new());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                let mut live: Vec<(Span, u32)> = Vec::new();
+                let mut random = u64::from(thread) + 1;
+                for n in 0..OPERATIONS {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    let draw = usize::try_from(random >> 40).expect("24 bits");
+                    if live.len() < 200 && draw.is_multiple_of(2) {
+                        let mut span = jit.alloc(CODE_LEN + draw % 1000).expect("memory");
+                        // Both ends, so that an overlap at either is seen.
+                        let value = (n * THREADS + thread) % 65_536;
+                        let code = code_returning(value);
+                        jit.write(&mut span, 0, &code).expect("ours");
+                        let end = span.len_bytes() - CODE_LEN;
+                        jit.write(&mut span, end, &code).expect("ours");
+                        live.push((span, value));
+                    } else if !live.is_empty() {
+                        let (mut span, value) = live.swap_remove(draw % live.len());
+                        let rx = span.rx().as_ptr();
+                        // SAFETY: such a function was written at both ends.
+                        assert_eq!(unsafe { call(rx) }, value);
+                        let end = rx.wrapping_add(span.len_bytes() - CODE_LEN);
+                        // SAFETY: as above.
+                        assert_eq!(unsafe { call(end) }, value);
+                        if draw.is_multiple_of(3) {
+                            jit.shrink(&mut span, CODE_LEN).expect("ours");
+                            // SAFETY: the start stays.
+                            assert_eq!(unsafe { call(rx) }, value);
+                        }
+                        let found = jit.query(rx.addr() + 1).expect("live");
+                        assert_eq!((found.rx, found.len), (span.rx(), span.len_bytes()));
+                        jit.release(span).expect("released once");
+                    }
+                }
+                live.into_iter()
+                    .for_each(|(span, _)| jit.release(span).expect("released once"));
+            });
+        }
+    });
+    let statistics = jit.statistics();
+    assert_eq!((statistics.spans, statistics.used), (0, 0));
+    assert!(
+        statistics.blocks <= 1,
+        "one empty block is kept: {statistics:?}"
+    );
+}
+
+#[test]
+fn queries_are_exact_while_other_threads_map_and_unmap_blocks() {
+    let jit = &allocator(JitConfig::new().block_size(64 << 10, 64 << 10));
+    let kept: Vec<Span> = (0..100).map(|_| jit.alloc(3000).expect("memory")).collect();
+    let stop = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let spans: Vec<Span> = (0..50)
+                        .map(|_| jit.alloc(40_000).expect("memory"))
+                        .collect();
+                    spans
+                        .into_iter()
+                        .for_each(|span| jit.release(span).expect("once"));
+                }
+            });
+        }
+        let start = Instant::now();
+        let mut asked = 0u64;
+        while start.elapsed() < Duration::from_secs(2) {
+            for span in &kept {
+                let found = jit.query(span.rx().addr().get() + 2999).expect("live");
+                assert_eq!(
+                    (found.rx, found.rw, found.len),
+                    (span.rx(), span.rw(), 3008)
+                );
+                asked += 1;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(asked > 10_000, "only {asked} queries");
+    });
+    kept.into_iter()
+        .for_each(|span| jit.release(span).expect("once"));
+}
+
+#[test]
+fn other_cores_are_synchronized_only_where_code_was_before() {
+    let sim = Sim::new(OS, Policy::new(OS.page_size())).expect("mapped");
+    let faulty = Faulty::new(&sim).with_error(Error::os(ErrorKind::Denied, libc::EPERM));
+    faulty.only(Calls::SYNC_CORES);
+    let jit: JitAllocator<_, OsProvider> =
+        JitAllocator::new(&faulty, OS, JitConfig::new()).expect("valid");
+    let mut first = jit.alloc(300).expect("memory");
+    let mut second = jit.alloc(300).expect("memory");
+    jit.write(&mut first, 0, &[0xcc; 64]).expect("ours");
+    jit.write(&mut first, 64, &[0xcc; 200]).expect("ours");
+    jit.write(&mut second, 0, &[0xcc; 300]).expect("ours");
+    jit.write(&mut second, 0, &[]).expect("nothing to write");
+    assert_eq!(faulty.calls(), 0, "fresh memory costs no system call");
+    jit.write(&mut first, 10, &[0x90; 4]).expect("ours");
+    assert_eq!(faulty.calls(), 1, "changed code does");
+    jit.release(first).expect("once");
+    let mut third = jit.alloc(64).expect("memory");
+    jit.write(&mut third, 0, &[0xcc; 8]).expect("ours");
+    assert_eq!(faulty.calls(), 2, "and so does memory that had code");
+    faulty.fail_nth(0);
+    let error = jit
+        .write(&mut third, 0, &[0x90; 8])
+        .expect_err("the barrier fails");
+    assert_eq!(
+        error,
+        JitError::SyncCores(Error::os(ErrorKind::Denied, libc::EPERM))
+    );
+    // SAFETY: live, readable, eight bytes.
+    let bytes = unsafe { third.rx().cast::<[u8; 8]>().read() };
+    assert_eq!(bytes, [0x90; 8], "the bytes are written all the same");
+    let never = JitConfig::new().sync_cores(SyncCores::Never);
+    let quiet: JitAllocator<_, OsProvider> = JitAllocator::new(&faulty, OS, never).expect("valid");
+    let mut span = quiet.alloc(64).expect("memory");
+    let before = faulty.calls();
+    quiet.write(&mut span, 0, &[0x90; 8]).expect("ours");
+    quiet.write(&mut span, 0, &[0xcc; 8]).expect("ours");
+    assert_eq!(faulty.calls(), before);
+}
+
+/// Fills a window with foreign mappings until only holes of one size are left, every second piece.
+fn fragment(window: AddressRange, piece: usize) -> Vec<hostmem::page::PageRange> {
+    let count = (window.last() - window.start() + 1) / (2 * piece);
+    (0..count)
+        .filter_map(|n| {
+            let at = Place::Exact(window.start() + 2 * n * piece);
+            OS.reserve(&Request::bytes(piece).place(at)).ok()
+        })
+        .collect()
+}
+
+#[test]
+fn j8_near_means_near_or_an_error() {
+    isolated("j8_near_means_near_or_an_error", || {
+        let room = OS
+            .reserve(&Request::bytes(256 << 20).align(1 << 20))
+            .expect("addresses");
+        // SAFETY: reserved just now, and not used.
+        unsafe { OS.release(room) }.expect("whole");
+        let reach = 64 << 20;
+        let anchor = room.addr() + (128 << 20);
+        let near = Placement::near(anchor, reach);
+        let inside = |span: &Span| {
+            let start = span.rx().addr().get();
+            near.within.contains(start) && near.within.contains(start + span.len_bytes() - 1)
+        };
+        // Thousands of holes of 16 KiB, each too small for an ordinary block.
+        let foreign = fragment(near.within, 16 << 10);
+        assert!(foreign.len() > 4000, "{} foreign mappings", foreign.len());
+        let jit = allocator(JitConfig::new().rx(near));
+        let spans: Vec<Span> = (0..200).map(|_| jit.alloc(4000).expect("holes")).collect();
+        assert!(spans.iter().all(inside));
+        assert!(
+            matches!(jit.alloc(1 << 20), Err(JitError::Map(_))),
+            "no hole is that large"
+        );
+        spans
+            .into_iter()
+            .for_each(|span| jit.release(span).expect("once"));
+        for range in foreign {
+            // SAFETY: reserved by fragment, and not used.
+            unsafe { OS.release(range) }.expect("whole");
+        }
+        drop(jit); // With the empty block that it kept.
+        // Full, to the last page.
+        let full = OS.reserve(&Request::bytes(2 * reach).place(Place::Exact(anchor - reach)));
+        let full = full.expect("all of it was given back");
+        let jit = allocator(JitConfig::new().rx(near));
+        let error = jit.alloc(64).expect_err("the window is full");
+        assert!(
+            matches!(error, JitError::Map(e) if e.kind() == ErrorKind::Exhausted),
+            "{error}"
+        );
+        // SAFETY: reserved just now, and not used.
+        unsafe { OS.release(full) }.expect("whole");
+        let span = jit.alloc(64).expect("now there is room");
+        assert!(inside(&span));
+        jit.release(span).expect("once");
+    });
+}
+
+#[test]
+fn a_host_without_what_the_allocator_needs_is_refused_at_once() {
+    let policy = Policy::new(PageSize::KIB_16).without(Capabilities::DUAL);
+    let sim = Sim::new(OS, policy).expect("mapped");
+    let refused = JitAllocator::<_, OsProvider>::new(&sim, OS, JitConfig::new());
+    assert_eq!(
+        refused.map(drop).expect_err("no dual mappings"),
+        JitError::Config
+    );
+    for config in [
+        JitConfig::new().granularity(48),
+        JitConfig::new().granularity(8),
+        JitConfig::new().block_size(1 << 20, 1 << 16),
+        JitConfig::new().block_size(1000, 1 << 20),
+        JitConfig::new().metadata(0),
+    ] {
+        let refused = JitAllocator::<_, _>::new(OS, OS, config);
+        assert_eq!(
+            refused.map(drop).expect_err("invalid"),
+            JitError::Config,
+            "{config:?}"
+        );
+    }
+}
+
+#[test]
+fn spans_can_be_made_on_one_thread_and_released_on_another() {
+    let jit = &allocator(JitConfig::new());
+    let span = jit.alloc(100).expect("memory");
+    let len = Cell::new(0);
+    len.set(span.len_bytes());
+    std::thread::scope(|scope| {
+        scope.spawn(move || jit.release(span).expect("once"));
+    });
+    assert_eq!((len.get(), jit.statistics().spans), (128, 0));
+}
