@@ -35,7 +35,7 @@
 
 #![no_std]
 
-pub use hostmem_core::{arch, arena, counted, jit, page, probe, provider, sync};
+pub use hostmem_core::{arch, arena, counted, fork, jit, page, probe, provider, sync};
 
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;

@@ -8,9 +8,9 @@ use common::{CODE_LEN, call, code_returning, map_dual, unmap_dual, write_code};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hostmem::{
     OsProvider, Yield,
+    fork::{ForkHooks, around_fork},
     jit::{JitAllocator, JitConfig, JitError, Span},
     provider::{DualMapProvider, DualRequest, ErrorKind, Fork},
-    sync::{ForkHooks, around_fork},
 };
 use hostmem_test_support::{
     fault::{Signal, faults_in_fork},

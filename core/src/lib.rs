@@ -5,14 +5,15 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → arena → {counted, jit}        arch and sync beside page
+//! page → provider → {arena, fork} → {counted, jit}        arch and sync beside page
 //! ```
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`page`] | validated page sizes, ranges and access rights |
 //! | [`provider`] | the seam: memory states, requests, errors, decorators |
-//! | [`sync`] | locks and fork hooks |
+//! | [`sync`] | locks |
+//! | [`fork`] | hooks around a fork |
 //! | [`arch`] | instruction-cache maintenance |
 //! | [`arena`] | memory for metadata |
 //! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
@@ -28,6 +29,7 @@ extern crate std;
 pub mod arch;
 pub mod arena;
 pub mod counted;
+pub mod fork;
 pub mod jit;
 pub mod page;
 pub mod probe;

@@ -4,12 +4,13 @@ mod ranges;
 
 use crate::{
     arena::Arena,
+    fork::ForkHooks,
     page::{Access, PageRange, PageSize},
     provider::{
         Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
         DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap, Request, Target,
     },
-    sync::{ForkHooks, Lock, RelaxStrategy, Spin},
+    sync::{Lock, RelaxStrategy, Spin},
 };
 use core::{fmt, mem};
 use ranges::RangeSet;

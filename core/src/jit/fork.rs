@@ -11,12 +11,13 @@ use super::{
     block::{Block, Mode},
 };
 use crate::{
+    fork::ForkHooks,
     page::PageRange,
     provider::{
         Commit, CoreSync, DualMapProvider, DualRequest, Error, Fork, Leave, PageProvider, PageWish,
         Request, Target,
     },
-    sync::{ForkHooks, RelaxStrategy},
+    sync::RelaxStrategy,
 };
 use core::{mem, ptr::NonNull};
 

@@ -12,13 +12,14 @@ pub use faulty::{Calls, Faulty};
 pub use table::PageState;
 
 use crate::{
+    fork::ForkHooks,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
         DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider, PageWish, Plan,
         ProcessMap, Request, Target, search,
     },
-    sync::{ForkHooks, Lock, Spin},
+    sync::{Lock, Spin},
 };
 use core::{fmt, mem};
 use table::{Page, Table};
