@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{CODE_LEN, call, code_returning, map_dual, unmap_dual, write_code};
+use common::{CODE_LEN, call, code_returning, map_dual, skip_emulated, unmap_dual, write_code};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hostmem::{
     OsProvider, Yield,
@@ -18,6 +18,9 @@ use hostmem_test_support::{
 };
 
 const OS: OsProvider = OsProvider::new();
+
+/// What the emulator lacks, so that children have views that they should have lost.
+const NO_DONTFORK: &str = "does not pass MADV_DONTFORK on";
 
 type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
 
@@ -81,6 +84,9 @@ fn hooked_fork(jit: &Jit, child: impl FnOnce() -> i32) -> i32 {
 
 #[test]
 fn p8_a_bare_child_cannot_change_the_parents_code() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
     isolated("p8_a_bare_child_cannot_change_the_parents_code", || {
         let mapping = map_dual(&OS);
         // SAFETY: two pages, and ours alone.
@@ -117,6 +123,9 @@ fn p8_a_bare_child_cannot_change_the_parents_code() {
 
 #[test]
 fn p8_the_lost_view_is_reserved_again_or_reported() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
     isolated("p8_the_lost_view_is_reserved_again_or_reported", || {
         for fork in [
             Fork::Detach,
@@ -184,6 +193,9 @@ fn detached_child(jit: &Jit, kept: &mut [Span], first: u32) -> i32 {
 
 #[test]
 fn p8_ten_thousand_detached_children_of_eight_allocating_threads() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
     let forks: u32 = std::env::var("HOSTMEM_FORKS")
         .ok()
         .and_then(|n| n.parse().ok())
@@ -269,6 +281,9 @@ fn p8_children_forked_without_the_hooks_leave_the_parent_alone() {
 
 #[test]
 fn p8_a_child_of_a_child_detaches_again() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
     isolated("p8_a_child_of_a_child_detaches_again", || {
         let jit = allocator(JitConfig::new());
         let mut span = place(&jit, 1);
@@ -291,6 +306,9 @@ fn p8_a_child_of_a_child_detaches_again() {
 
 #[test]
 fn other_policies_say_what_the_child_lost() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
     isolated("other_policies_say_what_the_child_lost", || {
         for fork in [Fork::ChildLosesRw, Fork::ChildLosesBoth, Fork::Share] {
             let jit = allocator(JitConfig::new().fork(fork));

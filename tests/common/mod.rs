@@ -15,6 +15,19 @@ use std::{
     sync::OnceLock,
 };
 
+/// Says whether an emulator stands in for the kernel, as `ci/cross.sh` tells by the environment.
+pub(crate) fn emulated() -> bool {
+    std::env::var_os("HOSTMEM_EMULATED").is_some()
+}
+
+/// Skips a test aloud where an emulator stands in for the kernel and lacks something of it.
+pub(crate) fn skip_emulated(lack: &str) -> bool {
+    if emulated() {
+        hostmem_test_support::isolate::skip(format!("the emulator {lack}"));
+    }
+    emulated()
+}
+
 /// Bytes of a function that returns a constant.
 pub(crate) const CODE_LEN: usize = 8;
 
