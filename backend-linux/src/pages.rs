@@ -111,12 +111,11 @@ pub(crate) fn address_bits() -> Option<u32> {
     Some(found)
 }
 
-/// Returns the addresses that a user mapping can have.
+/// Returns the addresses that a user mapping can have, up to the page that was tried to find out.
 fn user_addresses() -> AddressRange {
-    match address_bits() {
-        Some(bits) => AddressRange::from_len(0, 1 << bits).unwrap_or(AddressRange::ALL),
-        None => AddressRange::ALL,
-    }
+    let end = address_bits().map(|bits| (1 << bits) - page_size().bytes());
+    end.and_then(|end| AddressRange::from_len(0, end))
+        .unwrap_or(AddressRange::ALL)
 }
 
 fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {

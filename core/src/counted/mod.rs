@@ -248,6 +248,7 @@ where
 {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         self.counting(|state| {
+            request.validate(self.inner.page_size())?;
             self.check_memory(state, request.len)?;
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.map_dual(request) };
@@ -278,12 +279,20 @@ where
         self.counting(|state| {
             let len = mapping.len_bytes();
             // SAFETY: the caller's promise, passed on.
-            unsafe { self.inner.unmap_dual(mapping, leave)? };
-            state.counters.dual.sub(len);
-            if leave == Leave::Reserved {
-                state.counters.reserved.add(2 * len);
+            let result = unsafe { self.inner.unmap_dual(mapping, leave) };
+            match &result {
+                Ok(()) => {
+                    state.counters.dual.sub(len);
+                    if leave == Leave::Reserved {
+                        state.counters.reserved.add(2 * len);
+                    }
+                }
+                Err((_, error)) if error.kind() == ErrorKind::RangeLost => {
+                    state.counters.dual.sub(len);
+                }
+                Err(_) => {}
             }
-            Ok(())
+            result
         })
     }
 

@@ -170,7 +170,7 @@ impl<'a> Request<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a length of zero, an overflow, an alignment that is not
-    /// a power of two or an exact place that is misaligned; [`ErrorKind::OutsideRange`] for an
+    /// a power of two or an exact place that is null or misaligned; [`ErrorKind::OutsideRange`] for an
     /// exact place that does not lie within the range asked for.
     pub fn plan(&self, page: PageSize) -> Result<Plan, Error> {
         Plan::new(self.len, self.guards, &self.placement, page)
@@ -219,7 +219,7 @@ impl Plan {
             place: placement.place,
         };
         if let Place::Exact(base) = plan.place {
-            if !plan.aligned(base) || base.checked_add(total).is_none() {
+            if base == 0 || !plan.aligned(base) || base.checked_add(total).is_none() {
                 return Err(invalid);
             }
             if !plan.fits(base) {
@@ -277,10 +277,12 @@ impl Plan {
         base.wrapping_add(self.before) & (self.align - 1) == 0
     }
 
-    /// Says whether a reservation that starts at `base` keeps within its range.
+    /// Says whether a reservation that starts at `base` keeps within its range. None starts at null,
+    /// which no pointer to memory can be.
     #[must_use]
     pub fn fits(&self, base: usize) -> bool {
-        AddressRange::from_len(base, self.total).is_some_and(|r| self.within.contains_range(r))
+        let range = AddressRange::from_len(base, self.total);
+        base != 0 && range.is_some_and(|range| self.within.contains_range(range))
     }
 
     /// Returns the lowest aligned start at or above `floor`; `None` on overflow.
