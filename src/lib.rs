@@ -42,3 +42,13 @@ pub use hostmem_core::sim;
 
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, Yield};
+
+/// The example of the README, so that it keeps compiling and running.
+#[cfg(all(
+    doctest,
+    feature = "linux",
+    target_os = "linux",
+    target_arch = "x86_64"
+))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -42,7 +42,7 @@ impl Gauge {
 /// What a [`Counted`] provider holds. A failed call changes none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Addresses reserved, committed ones included, dual views on holes excluded.
+    /// Addresses reserved, committed ones included, dual views excluded.
     pub reserved: Gauge,
     /// Memory committed in those.
     pub committed: Gauge,

@@ -210,7 +210,7 @@ where
         };
         // SAFETY: both ranges were left reserved for us just now.
         let mapping = unsafe { self.provider.map_dual(&request) };
-        block.put_mapping(mapping.map_err(|e| e.steps().next().map_or(e.kind().into(), |s| s.1))?);
+        block.put_mapping(mapping.map_err(|e| e.cause())?);
         if let Some(snapshot) = &state.snapshot {
             self.copy_block(snapshot, block, at, Direction::Restore);
         }

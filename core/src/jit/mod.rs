@@ -452,11 +452,14 @@ where
         Ok(())
     }
 
-    /// Keeps an empty block if there is no other one, and unmaps it otherwise. The lock is held.
+    /// Keeps an empty block or unmaps it. The lock is held.
     fn retire_empty(&self, state: &mut State, mut at: NonNull<Block>) {
         // SAFETY: the lock is held; no other reference to the block is alive.
         let block = unsafe { at.as_mut() };
-        if block.mode == Mode::Open && state.empty.is_none() {
+        // One is kept, so that a span that comes and goes does not map and unmap. Not one that was
+        // made larger for its only span.
+        let ordinary = block.len_bytes() <= self.config.max_block_size_bytes();
+        if block.mode == Mode::Open && state.empty.is_none() && ordinary {
             state.empty = Some(at);
             return;
         }

@@ -167,7 +167,7 @@ pub const MAX_DUAL_STEPS: usize = 8;
 /// Why no dual mapping could be made: each strategy tried, with its error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DualError {
-    kind: ErrorKind,
+    cause: Error,
     lost: Option<PageRange>,
     steps: [Option<(DualStep, Error)>; MAX_DUAL_STEPS],
 }
@@ -176,18 +176,34 @@ impl DualError {
     /// Makes an error that came before any strategy was tried.
     #[must_use]
     pub const fn of(kind: ErrorKind) -> Self {
+        Self::before_any_step(Error::of(kind))
+    }
+
+    const fn before_any_step(cause: Error) -> Self {
         Self {
-            kind,
+            cause,
             lost: None,
             steps: [None; MAX_DUAL_STEPS],
         }
     }
 
-    /// Returns the kind of the first strategy's error, the one that a better-equipped host would
-    /// not have had; [`ErrorKind::RangeLost`] where a target range was lost.
+    /// Returns the first strategy's error, the one that a better-equipped host would not have had;
+    /// the error of the last where that lost a target range; what was wrong where none was tried.
+    #[must_use]
+    pub const fn cause(&self) -> Error {
+        self.cause
+    }
+
+    /// Returns the kind of [`DualError::cause`].
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        self.kind
+        self.cause.kind()
+    }
+
+    /// Returns the system's error number in [`DualError::cause`].
+    #[must_use]
+    pub const fn errno(&self) -> Option<i32> {
+        self.cause.errno()
     }
 
     /// Returns the target range that now belongs to somebody else, if one was lost.
@@ -204,13 +220,13 @@ impl DualError {
 
 impl From<Error> for DualError {
     fn from(error: Error) -> Self {
-        Self::of(error.kind())
+        Self::before_any_step(error)
     }
 }
 
 impl fmt::Display for DualError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no dual mapping: {}", self.kind)?;
+        write!(f, "no dual mapping: {}", self.cause)?;
         for (n, (step, error)) in self.steps().enumerate() {
             write!(f, "{} {step}: {error}", if n == 0 { ":" } else { ";" })?;
         }
@@ -448,10 +464,10 @@ pub unsafe fn run_dual(
             Err(DualStepError { error, lost }) => {
                 *slot = Some((step, error));
                 if n == 0 {
-                    failure.kind = error.kind();
+                    failure.cause = error;
                 }
                 if lost.is_some() {
-                    failure.kind = ErrorKind::RangeLost;
+                    failure.cause = error.with_kind(ErrorKind::RangeLost);
                     failure.lost = lost;
                     break;
                 }

@@ -397,8 +397,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             })
         } {
             Ok(mapping) => {
-                state.table.set(rw, Page::DUAL);
-                state.table.set(rx, Page::DUAL);
+                state.table.set(rw, Page::RW_VIEW);
+                state.table.set(rx, Page::RX_VIEW);
                 let page = mapping.page_size().max(self.policy.page);
                 // SAFETY: the base's token is replaced by this one, which says the same but for
                 // the page size.

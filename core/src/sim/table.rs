@@ -41,13 +41,21 @@ impl Page {
     pub(super) const HOLE: Self = Self::without_access(PageState::Hole);
     pub(super) const RESERVED: Self = Self::without_access(PageState::Reserved);
     pub(super) const GUARD: Self = Self::without_access(PageState::Guard);
-    pub(super) const DUAL: Self = Self::without_access(PageState::Dual);
+    pub(super) const RW_VIEW: Self = Self::view(Access::ReadWrite);
+    pub(super) const RX_VIEW: Self = Self::view(Access::ReadExec);
 
     const fn without_access(state: PageState) -> Self {
         Self {
             state,
             access: Access::None,
             ceiling: Ceiling::Read,
+        }
+    }
+
+    const fn view(access: Access) -> Self {
+        Self {
+            access,
+            ..Self::without_access(PageState::Dual)
         }
     }
 
