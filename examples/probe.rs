@@ -73,6 +73,7 @@ fn print_table(probe: &Probe) {
         .best_dual()
         .map_or("none".to_owned(), |step| step.to_string());
     row("dual mappings will use", &best);
+    row("landing pads", &works(probe.landing_pads));
     row("synchronizing other cores", &works(probe.core_sync));
     row(
         "memory-deny-write-execute",
@@ -125,6 +126,7 @@ fn print_json(probe: &Probe) {
     println!(r#"  "rwx": {},"#, result(probe.rwx));
     println!(r#"  "toggle_exec": {},"#, result(probe.toggle_exec));
     println!(r#"  "dual": [{}],"#, dual.join(","));
+    println!(r#"  "landing_pads": {},"#, result(probe.landing_pads));
     println!(r#"  "core_sync": {},"#, result(probe.core_sync));
     println!(r#"  "deny_write_execute": {deny},"#);
     println!(

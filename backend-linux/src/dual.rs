@@ -4,7 +4,7 @@ use crate::{
     LinuxProvider,
     errno::error,
     object::read_only,
-    pages::{Was, keep, map_at, map_over, page_size, pointer, protection, unmap},
+    pages::{Was, keep, landing_pads, map_at, map_over, page_size, pointer, protection, unmap},
 };
 use core::ptr::NonNull;
 use hostmem_core::{
@@ -17,7 +17,7 @@ use hostmem_core::{
 };
 use rustix::{
     fd::{AsFd, BorrowedFd},
-    mm::{Advice, MapFlags, madvise, mmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap},
 };
 
 /// Strategies before the directories in [`order::LINUX`].
@@ -26,7 +26,7 @@ const BEFORE_DIRECTORIES: usize = 2;
 /// One view to be made.
 struct View<'fd> {
     file: BorrowedFd<'fd>,
-    access: Access,
+    protection: ProtFlags,
     len: usize,
     page: PageSize,
 }
@@ -75,9 +75,18 @@ impl View<'_> {
     }
 
     fn map_anywhere(&self) -> Result<PageRange, Error> {
-        let (null, access) = (core::ptr::null_mut(), protection(self.access));
+        let null = core::ptr::null_mut();
         // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
-        let got = unsafe { mmap(null, self.len, access, MapFlags::SHARED, self.file, 0) };
+        let got = unsafe {
+            mmap(
+                null,
+                self.len,
+                self.protection,
+                MapFlags::SHARED,
+                self.file,
+                0,
+            )
+        };
         let start = NonNull::new(got.map_err(error)?.cast());
         let range = start.and_then(|start| PageRange::new(start, self.len, page_size()));
         range.ok_or(ErrorKind::Other.into())
@@ -93,9 +102,17 @@ impl View<'_> {
             return Err(ErrorKind::InvalidArgument.into());
         }
         let flags = MapFlags::SHARED | MapFlags::FIXED;
-        let access = protection(self.access);
         // SAFETY: FIXED replaces what is there, which is the caller's to give up.
-        match unsafe { mmap(pointer(range), self.len, access, flags, self.file, 0) } {
+        match unsafe {
+            mmap(
+                pointer(range),
+                self.len,
+                self.protection,
+                flags,
+                self.file,
+                0,
+            )
+        } {
             Ok(_) => Ok(()),
             Err(errno) => Err(keep(range, Was::Plain, errno)),
         }
@@ -162,11 +179,15 @@ unsafe impl DualSteps for LinuxProvider {
         step: DualStep,
         request: &DualRequest<'_>,
     ) -> Result<DualMapping, DualStepError> {
+        let mut execution = protection(Access::ReadExec);
+        if request.landing_pads {
+            execution |= landing_pads()?;
+        }
         let (file, page) = self.memory_file(step, request, page_size())?;
         let len = request.len;
         let rw = View {
             file: file.as_fd(),
-            access: Access::ReadWrite,
+            protection: protection(Access::ReadWrite),
             len,
             page,
         };
@@ -176,7 +197,7 @@ unsafe impl DualSteps for LinuxProvider {
         let rx_file = read_only.as_ref().map_or(file.as_fd(), AsFd::as_fd);
         let rx = View {
             file: rx_file,
-            access: Access::ReadExec,
+            protection: execution,
             len,
             page,
         };

@@ -41,6 +41,31 @@ pub(crate) fn protection(access: Access) -> ProtFlags {
     flags
 }
 
+/// `PROT_BTI` of `asm/mman.h`.
+#[cfg(target_arch = "aarch64")]
+const PROT_BTI: ProtFlags = ProtFlags::from_bits_retain(0x10);
+
+/// Returns the protection that makes pages refuse indirect branches but to landing pads.
+#[cfg(target_arch = "aarch64")]
+pub(crate) fn landing_pads() -> Result<ProtFlags, Error> {
+    let page = LinuxProvider::new().reserve(&Request::bytes(1))?;
+    let flags = MprotectFlags::from_bits_retain((ProtFlags::READ | PROT_BTI).bits());
+    // mmap ignores what it does not know; mprotect refuses it.
+    // SAFETY: reserved just now, and known to nobody else.
+    let known = unsafe { mprotect(pointer(page), page.len_bytes(), flags) };
+    // SAFETY: as above. A failure wastes a page of addresses.
+    let _ = unsafe { unmap(page) };
+    known
+        .map(|()| PROT_BTI)
+        .map_err(|_| ErrorKind::Unsupported.into())
+}
+
+/// Says that this CPU has no such pages, or that its kernel keeps them from programs.
+#[cfg(not(target_arch = "aarch64"))]
+pub(crate) fn landing_pads() -> Result<ProtFlags, Error> {
+    Err(ErrorKind::Unsupported.into())
+}
+
 /// Returns the host's page size.
 ///
 /// Asked of the kernel by whether it takes an address as page-aligned: a freestanding program may

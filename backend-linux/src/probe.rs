@@ -3,7 +3,7 @@
 use crate::{
     LinuxProvider,
     errno::error,
-    pages::{address_bits, page_size, protection},
+    pages::{address_bits, landing_pads, page_size, protection},
     raw,
 };
 use core::{
@@ -51,6 +51,7 @@ impl LinuxProvider {
             rwx: rwx(),
             toggle_exec: self.toggle_exec(),
             dual: self.try_steps(large_pages[0].map(|large| large.size)),
+            landing_pads: landing_pads().map(drop),
             core_sync: core_sync(),
             deny_write_execute: match raw::denies_exec_gain() {
                 Ok(true) => Setting::On,
@@ -132,6 +133,7 @@ fn host_capabilities() -> Capabilities {
         return Capabilities::from_bits_truncate(cached);
     }
     let mut found = Capabilities::all();
+    found.set(Capabilities::LANDING_PADS, landing_pads().is_ok());
     found.set(Capabilities::CORE_SYNC, core_sync().is_ok());
     found.set(Capabilities::LARGE_PAGES, large_pages()[0].is_some());
     CACHED.store(found.bits() | KNOWN, Ordering::Relaxed);

@@ -45,6 +45,8 @@ pub struct Probe {
     pub toggle_exec: Result<(), Error>,
     /// Each strategy for dual mappings, and whether it works.
     pub dual: [Option<(DualStep, Result<(), Error>)>; MAX_DUAL_STEPS],
+    /// Whether pages can refuse indirect branches that do not land on a landing pad.
+    pub landing_pads: Result<(), Error>,
     /// Whether other cores can be made to see new instructions.
     pub core_sync: Result<(), Error>,
     /// Linux: memory-deny-write-execute. NetBSD: PaX MPROTECT.

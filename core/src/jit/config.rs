@@ -30,6 +30,7 @@ pub struct JitConfig {
     max_block_size: usize,
     rw: Placement,
     rx: Placement,
+    landing_pads: bool,
     fork: Fork,
     sync_cores: SyncCores,
     metadata: usize,
@@ -51,6 +52,7 @@ impl JitConfig {
             max_block_size: 64 << 20,
             rw: Placement::ANYWHERE,
             rx: Placement::ANYWHERE,
+            landing_pads: false,
             fork: Fork::Detach,
             sync_cores: SyncCores::WhenReused,
             metadata: 256 << 20,
@@ -85,6 +87,14 @@ impl JitConfig {
     #[must_use]
     pub const fn rw(mut self, placement: Placement) -> Self {
         self.rw = placement;
+        self
+    }
+
+    /// Sets whether indirect branches into code must land on a landing pad (`bti` on AArch64). All
+    /// code then begins with one; hosts without the capability refuse the configuration.
+    #[must_use]
+    pub const fn landing_pads(mut self, wanted: bool) -> Self {
+        self.landing_pads = wanted;
         self
     }
 
@@ -138,6 +148,12 @@ impl JitConfig {
     #[must_use]
     pub const fn rw_placement(&self) -> Placement {
         self.rw
+    }
+
+    /// Says whether indirect branches into code must land on a landing pad.
+    #[must_use]
+    pub const fn wants_landing_pads(&self) -> bool {
+        self.landing_pads
     }
 
     /// Returns what a forked child sees.

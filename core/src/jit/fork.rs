@@ -205,6 +205,7 @@ where
             rw: Target::Into(rw),
             rx: Target::Into(rx),
             pages: PageWish::Base,
+            landing_pads: self.config.wants_landing_pads(),
             fork,
             name: Some(c"hostmem: jit"),
         };

@@ -119,11 +119,14 @@ where
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of range, for a provider without
-    /// [`Capabilities::DUAL`], and on a CPU without known cache maintenance;
+    /// [`Capabilities::DUAL`] or another capability that the configuration needs, and on a CPU
+    /// without known cache maintenance;
     /// [`JitError::Metadata`] where the metadata cannot be reserved.
     pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
-        let dual = provider.capabilities().contains(Capabilities::DUAL);
-        if !config.is_valid() || !dual || !arch::SUPPORTED {
+        let mut needed = Capabilities::DUAL;
+        needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
+        let able = provider.capabilities().contains(needed) && arch::SUPPORTED;
+        if !config.is_valid() || !able {
             return Err(JitError::Config);
         }
         let state = State {
@@ -259,6 +262,7 @@ where
                 rw: Target::Find(self.config.rw_placement()),
                 rx: Target::Find(self.config.rx_placement()),
                 pages: PageWish::Base,
+                landing_pads: self.config.wants_landing_pads(),
                 fork: self.config.fork_policy(),
                 name: Some(c"hostmem: jit"),
             };

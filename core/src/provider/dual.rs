@@ -45,6 +45,9 @@ pub struct DualRequest<'a> {
     pub rx: Target,
     /// The pages wanted.
     pub pages: PageWish,
+    /// Whether indirect branches into the executable view must land on a landing pad. Not without
+    /// [`Capabilities::LANDING_PADS`](super::Capabilities::LANDING_PADS).
+    pub landing_pads: bool,
     /// What a forked child sees.
     pub fork: Fork,
     /// A name for the process map, where the host keeps names.
@@ -60,6 +63,7 @@ impl<'a> DualRequest<'a> {
             rw: Target::ANYWHERE,
             rx: Target::ANYWHERE,
             pages: PageWish::Base,
+            landing_pads: false,
             fork: Fork::Detach,
             name: None,
         }

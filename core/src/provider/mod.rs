@@ -57,6 +57,8 @@ bitflags::bitflags! {
         const LARGE_PAGES = 1 << 5;
         /// [`CoreSync::sync_cores`] works.
         const CORE_SYNC = 1 << 6;
+        /// Pages can refuse indirect branches that do not land on a landing pad (AArch64 BTI).
+        const LANDING_PADS = 1 << 7;
     }
 }
 

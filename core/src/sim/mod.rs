@@ -369,6 +369,13 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             return Err(DualError::of(ErrorKind::Unsupported));
         }
         request.validate(self.policy.page)?;
+        let pads = self
+            .policy
+            .capabilities
+            .contains(Capabilities::LANDING_PADS);
+        if request.landing_pads && !pads {
+            return Err(DualError::of(ErrorKind::Unsupported));
+        }
         let large = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
         let pages = match request.pages {
             PageWish::Large { or_base: false, .. } if !large => {
