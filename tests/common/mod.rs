@@ -10,7 +10,7 @@ use hostmem::{
     provider::{DualMapProvider, DualMapping, DualRequest, Leave, PageProvider},
 };
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::OnceLock,
 };
@@ -94,26 +94,51 @@ pub(crate) fn check_that_code_runs(os: &OsProvider) {
     unmap_dual(os, mapping);
 }
 
-/// Builds the expression example, once, and returns where it is.
+/// Builds the expression example, once, and returns where a copy of it lies: beside the tests, which
+/// is where a test in a mount namespace of its own still sees it.
 pub(crate) fn expression() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let test = std::env::current_exe().expect("a test has a path");
-        let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-        let example = profile.join("examples/expression");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--example", "expression"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
+        let copy = test.with_file_name("expression-for-tests");
+        // A test that isolated itself was started by one that has built it.
+        if std::env::var_os(hostmem_test_support::isolate::ENV).is_none() {
+            build_expression(&test, &copy);
         }
-        let target = profile.parent().expect("PROFILE lies in a target folder");
-        cargo.arg("--target-dir").arg(target);
-        let status = cargo.status().expect("cargo runs");
-        assert!(status.success() && example.exists(), "the example is built");
-        example
+        copy
     };
     BUILT.get_or_init(build).clone()
+}
+
+fn build_expression(test: &Path, copy: &Path) {
+    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+    let target = profile.parent().expect("PROFILE lies in a target folder");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--example", "expression"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if emulated() {
+        // PROFILE lies in a folder of the target's name.
+        cargo.args([
+            "--target",
+            &format!("{}-unknown-linux-gnu", std::env::consts::ARCH),
+        ]);
+        cargo
+            .arg("--target-dir")
+            .arg(target.parent().expect("cross builds lie deeper"));
+    } else {
+        cargo.arg("--target-dir").arg(target);
+    }
+    assert!(
+        cargo.status().expect("cargo runs").success(),
+        "the example is built"
+    );
+    // Renamed into place, since another test may be running it.
+    let new = copy.with_extension(std::process::id().to_string());
+    std::fs::copy(profile.join("examples/expression"), &new).expect("the example is there");
+    std::fs::rename(&new, copy).expect("a file of ours");
 }
 
 /// Runs the README's main job.
