@@ -126,6 +126,7 @@ fn p5_code_runs_under_memory_deny_write_execute() {
     if skip_emulated("does not know memory-deny-write-execute") {
         return;
     }
+    expression();
     isolate::isolated("p5_code_runs_under_memory_deny_write_execute", || {
         assert_eq!(OS.probe_now().deny_write_execute, Setting::Off);
         if isolate::or_skip(harden::set_mdwe()).is_none() {
@@ -148,9 +149,8 @@ fn p5_code_runs_under_memory_deny_write_execute() {
 
 /// Shuts `memfd_create` with an error and checks that the next strategy takes over.
 fn p6_memfd_refused(test: &str, errno: i32) {
+    expression();
     isolate::isolated(test, || {
-        // Built before the filter: a compiler may want such a file.
-        expression();
         if isolate::or_skip(seccomp::refuse(&[libc::SYS_memfd_create], errno)).is_none() {
             return;
         }
