@@ -75,7 +75,7 @@ export HOSTMEM_EMULATED=1
     -p hostmem-core -p hostmem-linux -p hostmem
 # On the host itself and on simulated pages of 64 KiB; the rest would take a quarter of an hour.
 for host in linux "sim 64 KiB"; do
-    "$cargo" test --quiet --target "$target" -p hostmem-conformance --test linux -- "$host"
+    "$cargo" test --quiet --target "$target" -p hostmem-conformance --test os -- "$host"
 done
 
 step "the main job for $target"

@@ -1,0 +1,152 @@
+//! The suite on this operating system, and on simulated hosts above it with pages of 4, 16 and
+//! 64 KiB. Built for another system it is one program that needs no files beside it.
+//!
+//! One case after the other, in one thread: they look at the map of the process. Arguments that
+//! are no options choose the cases whose names, with the host's in front, contain one of them.
+
+use hostmem::OsProvider;
+use hostmem_conformance::{Case, Outcome, Report, Summary, cases, jit, run};
+use hostmem_core::{
+    page::PageSize,
+    provider::{Capabilities, Provider},
+    sim::{Policy, Sim},
+};
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+/// Prints each case as it begins and ends.
+struct Print<'a> {
+    host: &'a str,
+    since: Instant,
+}
+
+impl<'a> Print<'a> {
+    fn new(host: &'a str) -> Self {
+        Self {
+            host,
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Report for Print<'_> {
+    fn begin(&mut self, name: &'static str) {
+        print!("{} {name} ... ", self.host);
+    }
+
+    fn end(&mut self, _: &'static str, outcome: Outcome) {
+        match outcome {
+            Outcome::Passed => println!("ok, {} ms", self.since.elapsed().as_millis()),
+            Outcome::Skipped(reason) => println!("skipped: {reason}"),
+        }
+    }
+}
+
+struct Filter(Vec<String>);
+
+impl Filter {
+    fn allows(&self, host: &str, name: &str) -> bool {
+        let name = format!("{host} {name}");
+        self.0.is_empty() || self.0.iter().any(|part| name.contains(part))
+    }
+}
+
+/// How many cases ended how.
+#[derive(Default)]
+struct Totals {
+    passed: usize,
+    skipped: usize,
+    failed: Vec<String>,
+}
+
+impl Totals {
+    /// Runs one case; one that panics does not keep the others from running.
+    fn run(&mut self, host: &str, name: &str, case: impl FnOnce() -> Summary) {
+        match catch_unwind(AssertUnwindSafe(case)) {
+            Ok(summary) => {
+                self.passed += summary.passed;
+                self.skipped += summary.skipped;
+            }
+            Err(_) => {
+                println!("FAILED");
+                self.failed.push(format!("{host} {name}"));
+            }
+        }
+    }
+}
+
+fn run_all<P: Provider + Copy>(host: &str, provider: P, filter: &Filter, all: &mut Totals) {
+    for case in cases().filter(|c: &Case<P>| filter.allows(host, c.name())) {
+        all.run(host, case.name(), || {
+            run(provider, [case], &mut Print::new(host))
+        });
+    }
+}
+
+/// Runs every case on a new simulated host, and looks at what it left behind.
+fn run_simulated(host: &str, policy: Policy, filter: &Filter, all: &mut Totals) {
+    let names = cases::<&Sim<OsProvider>>().map(|case| case.name());
+    for name in names.filter(|name| filter.allows(host, name)) {
+        all.run(host, name, || {
+            let sim = Sim::new(OsProvider::new(), policy).expect("a simulated host");
+            let only = cases().filter(|c: &Case<&Sim<OsProvider>>| c.name() == name);
+            let summary = run(&sim, only, &mut Print::new(host));
+            assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
+            assert_eq!(sim.pages_in_use(), 0, "pages leaked");
+            summary
+        });
+    }
+}
+
+/// The stress test at full length, where the build makes that bearable.
+fn stress(filter: &Filter) {
+    let count = if cfg!(debug_assertions) {
+        2_000
+    } else {
+        100_000
+    };
+    for (name, config) in jit::configurations().filter(|(n, _)| filter.allows("stress", n)) {
+        print!("stress {name}, {count} spans ... ");
+        let since = Instant::now();
+        jit::stress(OsProvider::new(), config, count, 0x0a5a, name);
+        println!("ok, {} ms", since.elapsed().as_millis());
+    }
+}
+
+fn main() {
+    let arguments = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
+    let filter = Filter(arguments.collect());
+    let mut all = Totals::default();
+    run_all(std::env::consts::OS, OsProvider::new(), &filter, &mut all);
+    for (host, policy) in [
+        ("sim 4 KiB", Policy::new(PageSize::KIB_4)),
+        ("sim 16 KiB", Policy::new(PageSize::KIB_16)),
+        ("sim 64 KiB", Policy::new(PageSize::KIB_64)),
+        (
+            "sim bare",
+            Policy::new(PageSize::KIB_4).without(Capabilities::all()),
+        ),
+        (
+            "sim strict",
+            Policy::new(PageSize::KIB_4)
+                .without(Capabilities::RWX | Capabilities::TOGGLE_EXEC)
+                .without(Capabilities::PURGE_DUAL | Capabilities::CORE_SYNC),
+        ),
+    ] {
+        run_simulated(host, policy, &filter, &mut all);
+    }
+    stress(&filter);
+    for name in &all.failed {
+        println!("FAILED: {name}");
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        all.passed,
+        all.failed.len(),
+        all.skipped
+    );
+    assert!(all.failed.is_empty(), "some cases failed");
+}
