@@ -10,13 +10,16 @@ cargo check --quiet --all-features
 cargo build --quiet -p hostmem-core --no-default-features
 cargo build --quiet -p hostmem-linux --no-default-features
 
-step "the core on a target without std"
-if rustup target add x86_64-unknown-none; then
-    cargo build --quiet -p hostmem-core --target x86_64-unknown-none
-    cargo build --quiet -p hostmem-core --features sim --target x86_64-unknown-none
-else
-    skip "no std for x86_64-unknown-none can be had; the freestanding program below still shows it"
-fi
+step "the core on machines without an operating system"
+for target in x86_64-unknown-none aarch64-unknown-none; do
+    if rustup target add "$target"; then
+        cargo build --quiet -p hostmem-core --target "$target"
+        # With a provider over a static array, as a library in which nothing may be missing.
+        (cd tests/bare && cargo build --quiet --target "$target" --target-dir ../../target/bare)
+    else
+        skip "$target: its library cannot be had"
+    fi
+done
 
 step "a freestanding program: links without std, alloc and libc, and runs"
 host=$(rustc -vV | sed -n 's/^host: //p')

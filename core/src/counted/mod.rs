@@ -92,13 +92,28 @@ impl<P: PageProvider + Copy, R: RelaxStrategy> Counted<P, R> {
     ///
     /// What `inner` says of that reservation.
     pub fn new(inner: P, name: &'static str, limits: Limits) -> Result<Self, Error> {
+        Self::with_metadata(inner, name, limits, METADATA)
+    }
+
+    /// Counts, with book-keeping of at most `metadata` bytes, for a host that has few: 16 bytes for
+    /// each separate committed range.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Counted::new`].
+    pub fn with_metadata(
+        inner: P,
+        name: &'static str,
+        limits: Limits,
+        metadata: usize,
+    ) -> Result<Self, Error> {
         let state = State {
             counters: Counters::default(),
             committed: RangeSet::new(),
             calls: 0,
             failures: 0,
         };
-        let arena = Arena::new(inner, METADATA)?;
+        let arena = Arena::new(inner, metadata)?;
         Ok(Self {
             inner,
             name,
