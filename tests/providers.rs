@@ -454,3 +454,44 @@ fn decommitted_neighbours_are_one_mapping_again() {
         release(range);
     });
 }
+
+/// Returns the flags that the kernel keeps of the mapping at `addr`.
+fn vm_flags(addr: usize) -> String {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").expect("/proc is mounted");
+    let start = format!("{addr:x}-");
+    let ours = smaps.lines().skip_while(|line| !line.starts_with(&start));
+    let flags = ours.filter_map(|line| line.strip_prefix("VmFlags:")).next();
+    flags.expect("a mapping starts there").to_owned()
+}
+
+#[test]
+fn advice_reaches_the_kernel() {
+    if skip_emulated("shows no flags in smaps") {
+        return;
+    }
+    isolated("advice_reaches_the_kernel", || {
+        let len = 4 << 20;
+        let plain = reserve(&Request::bytes(len).guards(len, len));
+        let hidden = reserve(&Request::bytes(len).guards(len, len).exclude_from_dump());
+        assert!(
+            !vm_flags(plain.addr()).contains("dd"),
+            "not excluded unless asked"
+        );
+        assert!(
+            vm_flags(hidden.addr()).contains("dd"),
+            "excluded from core files"
+        );
+        let body = plain.part(len, len, OS.page_size()).expect("inside");
+        let how = Commit {
+            pages: PageWish::Transparent,
+            ..Commit::READ_WRITE
+        };
+        // SAFETY: reserved above.
+        let got = unsafe { OS.commit(body, how) };
+        assert_eq!(got, Ok(OS.page_size()), "advice promises nothing");
+        let exists = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        assert_eq!(vm_flags(body.addr()).contains("hg"), exists);
+        release(plain);
+        release(hidden);
+    });
+}
