@@ -107,6 +107,8 @@ pub enum DualStep {
     MemfdLarge,
     /// An anonymous shared-memory object: `shm_open(SHM_ANON)`, `shm_mkstemp`.
     AnonShm,
+    /// An anonymous shared-memory object of large pages: `shm_create_largepage(SHM_ANON)`.
+    AnonShmLarge,
     /// A duplicate of an existing mapping: `mremap(MAP_REMAPDUP)`.
     RemapDup,
     /// A named shared-memory object, unlinked at once.
@@ -125,6 +127,7 @@ impl fmt::Display for DualStep {
             Self::Memfd => f.write_str("memfd_create"),
             Self::MemfdLarge => f.write_str("memfd_create with large pages"),
             Self::AnonShm => f.write_str("anonymous shared memory"),
+            Self::AnonShmLarge => f.write_str("anonymous shared memory of large pages"),
             Self::RemapDup => f.write_str("mremap duplicate"),
             Self::PosixShm => f.write_str("shm_open"),
             Self::DevShm => f.write_str("file in /dev/shm"),
@@ -137,7 +140,9 @@ impl fmt::Display for DualStep {
 /// The orders in which strategies are tried: data, so that they can be read, tested and changed in
 /// one place. Best first: what needs no file system, then what needs the least of one.
 pub mod order {
-    use super::DualStep::{self, DevShm, Directory, Memfd, MemfdLarge};
+    use super::DualStep::{
+        self, AnonShm, AnonShmLarge, DevShm, Directory, Memfd, MemfdLarge, PosixShm, RemapDup,
+    };
 
     /// Directories that a provider can be given.
     pub const MAX_DIRECTORIES: usize = 4;
@@ -163,9 +168,72 @@ pub mod order {
     ];
     /// Linux, where only large pages will do.
     pub const LINUX_ONLY_LARGE: &[DualStep] = &[MemfdLarge];
+
+    /// FreeBSD.
+    pub const FREEBSD: &[DualStep] = &[
+        AnonShm,
+        Memfd,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+    /// FreeBSD, where large pages are asked for and the host's pages will do.
+    pub const FREEBSD_LARGE: &[DualStep] = &[
+        AnonShmLarge,
+        AnonShm,
+        Memfd,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+    /// FreeBSD, where only large pages will do.
+    pub const FREEBSD_ONLY_LARGE: &[DualStep] = &[AnonShmLarge];
+
+    /// DragonFly.
+    pub const DRAGONFLY: &[DualStep] = &[
+        PosixShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+
+    /// OpenBSD.
+    pub const OPENBSD: &[DualStep] = &[
+        AnonShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+
+    /// NetBSD, where the system finds a hole for the executable view.
+    pub const NETBSD: &[DualStep] = &[
+        RemapDup,
+        Memfd,
+        PosixShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+    ];
+    /// NetBSD, where the executable view replaces a reservation. A descriptor's mapping does that in
+    /// one step. A duplicate cannot: the reservation goes first, and another thread's mapping may
+    /// get in between, so the last resort is the only step that can lose the range.
+    pub const NETBSD_INTO: &[DualStep] = &[
+        Memfd,
+        PosixShm,
+        Directory(0),
+        Directory(1),
+        Directory(2),
+        Directory(3),
+        RemapDup,
+    ];
 }
 
-/// The most strategies that one call tries.
+/// The most strategies that one call tries: the longest of [`order`], and one to spare.
 pub const MAX_DUAL_STEPS: usize = 8;
 
 /// Why no dual mapping could be made: each strategy tried, with its error.
