@@ -1,5 +1,404 @@
 //! Pages: reserve, commit, protect, decommit, release.
 //!
-//! `PROT_NONE` or `MAP_GUARD` reservations; exact places by `MAP_FIXED|MAP_EXCL`, whose `EEXIST`,
-//! `EINVAL` and `ENOMEM` all mean that the place is taken; alignment by `MAP_ALIGNED`. Decommitting
-//! maps over: `MADV_FREE` and `MADV_DONTNEED` leave the contents of shared objects intact.
+//! A reservation is never made accessible by protection: committing maps over it, with `PROT_MAX`
+//! (FreeBSD) holding the pages below the commit's ceiling, and decommitting maps over again, since
+//! advice leaves contents (`MADV_FREE` "gives the system the freedom", and no promise of zeroes).
+//!
+//! An exact place that is in use is refused by `ENOMEM` (FreeBSD 13: `MAP_FIXED | MAP_EXCL` over a
+//! mapping or a guard), `EINVAL` (as mmap(2) has it) or `EEXIST`, and the first two are also said
+//! for other reasons. So after a refusal the process map is looked at, and the same length is tried
+//! elsewhere.
+
+#[cfg(target_os = "dragonfly")]
+mod dragonfly;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "openbsd")]
+mod openbsd;
+
+#[cfg(target_os = "dragonfly")]
+use dragonfly as host;
+#[cfg(target_os = "freebsd")]
+use freebsd as host;
+#[cfg(target_os = "openbsd")]
+use openbsd as host;
+
+pub(crate) use host::{FILE, INHERIT_NONE, SUPERPAGE_ALIGNED, most};
+
+use crate::{
+    BsdProvider,
+    errno::{error, last},
+};
+use core::{
+    ffi::{c_int, c_void},
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+use hostmem_core::{
+    page::{Access, AddressRange, Ceiling, PageRange, PageSize},
+    provider::{
+        Capabilities, Commit, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish, Place,
+        Plan, ProcessMap, Request, search,
+    },
+};
+use rustix::{
+    io::Errno,
+    mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap},
+};
+
+/// Returns the address of a range for a system call.
+pub(crate) fn pointer(range: PageRange) -> *mut c_void {
+    range.start().as_ptr().cast()
+}
+
+pub(crate) fn protection(access: Access) -> ProtFlags {
+    let mut flags = ProtFlags::empty();
+    flags.set(ProtFlags::READ, access.readable());
+    flags.set(ProtFlags::WRITE, access.writable());
+    flags.set(ProtFlags::EXEC, access.executable());
+    flags
+}
+
+/// Returns the protections that a ceiling allows, all of them together: no system here can hold a
+/// page to one of two at a time.
+fn ceiling_protection(ceiling: Ceiling) -> ProtFlags {
+    match ceiling {
+        Ceiling::Read => ProtFlags::READ,
+        Ceiling::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        Ceiling::ReadExec => ProtFlags::READ | ProtFlags::EXEC,
+        _ => ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC,
+    }
+}
+
+/// Returns the host's page size.
+pub(crate) fn page_size() -> PageSize {
+    // A system without an answer would have no pages of another size than the smallest.
+    PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
+}
+
+/// Returns the last address that anything is mapped at when first asked: the stack, or a page of
+/// the system's behind it, lies at the very end of user space. `None` without a process map.
+fn last_address() -> Option<usize> {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        0 => {}
+        last => return Some(last),
+    }
+    let mut last = 0;
+    let walked = BsdProvider::new().walk(&mut |entry| {
+        last = entry.range.last();
+        true
+    });
+    if walked.is_err() || last == 0 {
+        return None;
+    }
+    CACHED.store(last, Ordering::Relaxed);
+    Some(last)
+}
+
+/// Returns the bits of a user-space address; `None` where nothing could be found out.
+pub(crate) fn address_bits() -> Option<u32> {
+    last_address().map(|last| usize::BITS - last.leading_zeros())
+}
+
+/// Returns the addresses that a user mapping can have.
+fn user_addresses() -> AddressRange {
+    // The first page is nobody's, so that null pointers fault.
+    last_address()
+        .and_then(|last| AddressRange::new(page_size().bytes(), last))
+        .unwrap_or(AddressRange::ALL)
+}
+
+fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
+    let start = NonNull::new(start.cast());
+    let range = start.and_then(|start| PageRange::new(start, len, page_size()));
+    // The kernel maps whole pages, and never at zero unless asked.
+    range.ok_or(ErrorKind::Other.into())
+}
+
+/// Maps a reservation.
+///
+/// # Safety
+///
+/// With `MAP_FIXED` and without the flags that keep it from replacing, the range is the caller's,
+/// and nobody uses it.
+unsafe fn map_reserved(at: *mut c_void, len: usize, flags: c_int) -> Result<*mut c_void, Errno> {
+    let flags = host::RESERVED | flags;
+    // SAFETY: the caller's promise; otherwise a new mapping, which replaces nothing.
+    let got = unsafe { libc::mmap(at, len, libc::PROT_NONE, flags, -1, 0) };
+    if got == libc::MAP_FAILED {
+        Err(last())
+    } else {
+        Ok(got)
+    }
+}
+
+/// Reserves exactly `addr..addr + len`, replacing nothing.
+pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
+    let hint = core::ptr::without_provenance_mut(addr);
+    // SAFETY: these flags map a hole or fail, or take the address for a hint.
+    let got = match unsafe { map_reserved(hint, len, host::EXACT) } {
+        Ok(got) => got,
+        Err(errno) => return Err(refused(addr, len, errno)),
+    };
+    let range = range_at(got, len)?;
+    if range.addr() != addr {
+        // SAFETY: mapped just now, and known to nobody else.
+        unsafe { unmap(range)? };
+        return Err(ErrorKind::Taken.into());
+    }
+    Ok(range)
+}
+
+/// Tells why an exact place was refused.
+fn refused(addr: usize, len: usize, errno: Errno) -> Error {
+    if !matches!(errno, Errno::NOMEM | Errno::INVAL | Errno::NOSPC) {
+        return error(errno);
+    }
+    let in_use = is_used(addr, len).unwrap_or(false);
+    // Not in use any more, or the map does not show. Where the address exists and as much can be
+    // had elsewhere, the place itself was the reason.
+    let kind = if in_use || (exists(addr, len) && can_map(len)) {
+        ErrorKind::Taken
+    } else {
+        ErrorKind::Exhausted
+    };
+    Error::os(kind, errno.raw_os_error())
+}
+
+/// Says whether anything is mapped in `addr..addr + len`; `None` without a process map.
+fn is_used(addr: usize, len: usize) -> Option<bool> {
+    let wanted = AddressRange::from_len(addr, len)?;
+    let mut used = false;
+    let walked = BsdProvider::new().walk(&mut |entry| {
+        used = wanted.intersect(entry.range).is_some();
+        !used && entry.range.last() < wanted.last()
+    });
+    walked.is_ok().then_some(used)
+}
+
+fn exists(addr: usize, len: usize) -> bool {
+    AddressRange::from_len(addr, len).is_some_and(|range| user_addresses().contains_range(range))
+}
+
+/// Says whether `len` bytes of addresses can be had anywhere.
+fn can_map(len: usize) -> bool {
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let Ok(got) = (unsafe { map_reserved(core::ptr::null_mut(), len, 0) }) else {
+        return false;
+    };
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { munmap(got, len) };
+    true
+}
+
+/// Unmaps.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
+}
+
+/// What a range was before a replacing map of it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// Private anonymous memory: reserved or committed.
+    Plain,
+    /// A view of a dual mapping.
+    View,
+}
+
+/// Replaces the range by a reservation.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    match unsafe { map_reserved(pointer(range), range.len_bytes(), libc::MAP_FIXED) } {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(keep(range, was, error(errno))),
+    }
+}
+
+/// Replaces the range by fresh private memory.
+///
+/// # Safety
+///
+/// The range is reserved by the caller, and nobody uses it.
+unsafe fn commit_over(range: PageRange, how: Commit) -> Result<(), Error> {
+    let (start, len) = (pointer(range), range.len_bytes());
+    let protection = protection(how.access) | most(ceiling_protection(how.ceiling));
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // SAFETY: FIXED replaces what is there, which is the caller's to give up.
+    match unsafe { mmap_anonymous(start, len, protection, flags) } {
+        Ok(_) => Ok(()),
+        // All arguments are valid. FreeBSD says this where no swap can be set aside.
+        Err(errno @ Errno::INVAL) => {
+            let error = Error::os(ErrorKind::Exhausted, errno.raw_os_error());
+            Err(keep(range, Was::Plain, error))
+        }
+        Err(errno) => Err(keep(range, Was::Plain, error(errno))),
+    }
+}
+
+/// Makes sure, after a replacing map failed, that the range is still the caller's: the kernels
+/// unmap first, and may then fail. Returns what to report.
+pub(crate) fn keep(range: PageRange, was: Was, error: Error) -> Error {
+    match map_at(range.addr(), range.len_bytes()) {
+        // There was a hole: it is reserved again.
+        Ok(_) => error,
+        Err(e) if e.kind() == ErrorKind::Taken && !is_still(range, was) => {
+            Error::os(ErrorKind::RangeLost, error.errno().unwrap_or(0))
+        }
+        // Either nothing changed, or no call gets through at all, the first one included.
+        Err(_) => error,
+    }
+}
+
+/// Says whether the range, without a hole, is what it was, as far as can be seen. In doubt it is
+/// not: memory given up by mistake is a leak, memory kept by mistake is somebody else's.
+fn is_still(range: PageRange, was: Was) -> bool {
+    let expected = match was {
+        Was::Plain => Entry::empty(),
+        Was::View => Entry::SHARED | Entry::OBJECT,
+    };
+    let wanted = range.addresses();
+    let mut next = wanted.start();
+    let walked = BsdProvider::new().walk(&mut |entry| {
+        if entry.range.last() < next {
+            return true;
+        }
+        let kind = entry.flags & (Entry::SHARED | Entry::OBJECT);
+        if entry.range.start() > next || kind != expected {
+            return false;
+        }
+        next = entry.range.last().saturating_add(1);
+        next <= wanted.last()
+    });
+    // Without a map to look at, it is taken for the likelier case: nothing changed.
+    walked.is_err() || next > wanted.last()
+}
+
+/// Reserves where the kernel likes.
+fn map_anywhere(plan: &Plan) -> Result<PageRange, Error> {
+    if plan.align() > page_size().bytes()
+        && plan.before() == 0
+        && let Some(range) = map_aligned(plan)
+    {
+        return Ok(range);
+    }
+    map_with_slack(plan)
+}
+
+/// Lets the kernel choose an aligned place, where it can.
+fn map_aligned(plan: &Plan) -> Option<PageRange> {
+    let flags = host::aligned(plan.align())?;
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let got = unsafe { map_reserved(core::ptr::null_mut(), plan.total(), flags) }.ok()?;
+    let range = range_at(got, plan.total()).ok()?;
+    if plan.aligned(range.addr()) {
+        return Some(range);
+    }
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { unmap(range) };
+    None
+}
+
+/// Reserves more than is wanted, with room to choose an aligned start in; the rest goes back.
+fn map_with_slack(plan: &Plan) -> Result<PageRange, Error> {
+    let page = page_size();
+    let slack = plan.align() - page.bytes();
+    let len = plan
+        .total()
+        .checked_add(slack)
+        .ok_or(ErrorKind::InvalidArgument)?;
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let got = unsafe { map_reserved(core::ptr::null_mut(), len, 0) };
+    let whole = range_at(got.map_err(error)?, len)?;
+    let start = plan
+        .start_at_or_above(whole.addr())
+        .ok_or(ErrorKind::Other)?;
+    let head = start - whole.addr();
+    let tail = len - head - plan.total();
+    for (offset, len) in [(0, head), (head + plan.total(), tail)] {
+        if let Some(rest) = whole.part(offset, len, page) {
+            // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel
+            // refuse to split the mapping, addresses are wasted and nothing else.
+            let _ = unsafe { unmap(rest) };
+        }
+    }
+    whole
+        .part(head, plan.total(), page)
+        .ok_or(ErrorKind::Other.into())
+}
+
+impl BsdProvider {
+    fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(page_size())?;
+        if plan.unconstrained() {
+            match map_anywhere(&plan) {
+                // The slack may have been too much where the same without it is not.
+                Err(e)
+                    if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
+                result => return result,
+            }
+        }
+        let mut placement = request.placement;
+        if !matches!(plan.place(), Place::Exact(_)) {
+            let within = placement.within.intersect(user_addresses());
+            placement.within = within.ok_or(ErrorKind::Exhausted)?;
+        }
+        let plan = request.placement(placement).plan(page_size())?;
+        search(&plan, self, &mut |addr| map_at(addr, plan.total()))
+    }
+}
+
+// SAFETY: the promises are those of the system calls, as the functions above use them.
+unsafe impl PageProvider for BsdProvider {
+    fn page_size(&self) -> PageSize {
+        page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.current_capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        // Names there are none, and inaccessible memory is in no core file anyway.
+        self.map_placed(request)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        if !how.ceiling.allows(how.access) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        if let PageWish::Large { or_base: false, .. } = how.pages {
+            // The system promotes private memory by itself, and takes no orders.
+            return Err(ErrorKind::Unsupported.into());
+        }
+        // SAFETY: the caller's promise: the range is reserved.
+        unsafe { commit_over(range, how)? };
+        Ok(page_size())
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        let flags = MprotectFlags::from_bits_retain(protection(access).bits());
+        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
+        // new access forbids.
+        unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { reserve_over(range, Was::Plain) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { unmap(range) }
+    }
+}

@@ -1,0 +1,70 @@
+//! FreeBSD: `membarrier(2)`, by its number: neither every libc nor every kernel has it.
+
+use crate::{
+    errno::{check, error},
+    map::sysctl_int,
+};
+use core::{
+    ffi::{c_int, c_uint},
+    sync::atomic::{AtomicBool, Ordering},
+};
+use hostmem_core::provider::{Error, ErrorKind};
+use rustix::io::Errno;
+
+/// `SYS_membarrier` of `sys/syscall.h`.
+const SYS_MEMBARRIER: c_int = 584;
+/// `MEMBARRIER_CMD_QUERY` of `sys/membarrier.h`.
+const QUERY: c_int = 0;
+/// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`.
+const SYNC_CORE: c_int = 1 << 5;
+/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE`.
+const REGISTER_SYNC_CORE: c_int = 1 << 6;
+
+/// `__FreeBSD_version` of 14.1.
+const VERSION_14_1: c_int = 1_401_000;
+/// `__FreeBSD_version` at the beginning of the next branch.
+const VERSION_15: c_int = 1_500_000;
+/// `__FreeBSD_version` of the release 15.0.
+const VERSION_15_0: c_int = 1_500_068;
+
+/// Whether this process has registered for the barrier. Should a fork not keep the registration,
+/// the barrier says so and is registered again.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether the kernel has the call. One that does not know a number kills the process by
+/// `SIGSYS`, so that only releases that are known to have this one are asked.
+fn has_membarrier() -> bool {
+    let version = sysctl_int(&[libc::CTL_KERN, libc::KERN_OSRELDATE]).unwrap_or(0);
+    version >= VERSION_15_0 || (VERSION_14_1..VERSION_15).contains(&version)
+}
+
+fn membarrier(command: c_int) -> Result<c_int, Errno> {
+    if !has_membarrier() {
+        return Err(Errno::NOSYS);
+    }
+    let (flags, cpu): (c_uint, c_int) = (0, 0);
+    // SAFETY: this system call takes three integers and changes no memory.
+    check(unsafe { libc::syscall(SYS_MEMBARRIER, command, flags, cpu) })
+}
+
+/// Says whether this host can.
+pub(crate) fn core_sync() -> Result<(), Error> {
+    let wanted = SYNC_CORE | REGISTER_SYNC_CORE;
+    if membarrier(QUERY).map_err(error)? & wanted == wanted {
+        Ok(())
+    } else {
+        Err(ErrorKind::Unsupported.into())
+    }
+}
+
+pub(super) fn sync_cores() -> Result<(), Error> {
+    if REGISTERED.load(Ordering::Relaxed) {
+        match membarrier(SYNC_CORE) {
+            Err(Errno::PERM) => {}
+            result => return result.map(drop).map_err(error),
+        }
+    }
+    membarrier(REGISTER_SYNC_CORE).map_err(error)?;
+    REGISTERED.store(true, Ordering::Relaxed);
+    membarrier(SYNC_CORE).map(drop).map_err(error)
+}
