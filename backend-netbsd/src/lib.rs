@@ -1,18 +1,32 @@
-//! The NetBSD backend of hostmem: **a skeleton**.
+//! The NetBSD backend of hostmem: system calls, and nothing that thinks.
 //!
-//! The files mirror those of `hostmem-linux`, and each says what it will hold and which behaviour
-//! of the system it has to meet. There is no code yet: the crate is empty on every target, and the
-//! facade has no `OsProvider` there.
+//! `no_std`; system calls through the system's libc, by rustix where it has them. An empty crate on
+//! other systems.
 //!
-//! | file | what it will have |
-//! |---|---|
-//! | `pages` | `PageProvider`: reserve to release |
-//! | `dual` | dual mappings: the views |
-//! | `object` | dual mappings: what the views show |
-//! | `map` | the process map |
-//! | `sync` | cores, clock, waiting |
-//! | `probe` | what this host allows |
-//! | `errno` | error numbers as kinds |
+//! | file | what it has | man pages |
+//! |---|---|---|
+//! | `pages` | [`PageProvider`](hostmem_core::provider::PageProvider): reserve to release | `mmap(2)`, `mprotect(2)` |
+//! | `dual` | dual mappings: the views | `mremap(2)`, `minherit(2)` |
+//! | `object` | dual mappings: what the views show | `memfd_create(2)`, `shm_open(3)` |
+//! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
+//! | `sync` | cores, clock, waiting | `clock_gettime(2)`, `sched_yield(2)` |
+//! | `probe` | what this host allows | `security(7)`, `paxctl(8)` |
+//! | `errno` | error numbers as kinds | `errno(2)` |
+//!
+//! # PaX MPROTECT
+//!
+//! It is on for ordinary programs: no page is writable and executable, and none may gain by
+//! `mprotect(2)` what it was not mapped with. `PROT_MPROTECT` says at mapping what may be asked
+//! later, so a commit passes its ceiling there, and code can be toggled where the ceiling says so.
+//!
+//! # What this system lacks
+//!
+//! - `Capabilities::ATOMIC_INTO`: a duplicate made by `mremap(2)` lands on holes only, so a target
+//!   range is unmapped first. Whoever gets in between keeps the range, which is reported as lost.
+//! - `Capabilities::PURGE_DUAL`: nothing empties pages of a shared object through its mapping
+//!   (`MADV_FREE` and `MADV_DONTNEED` leave the contents).
+//! - `Capabilities::CORE_SYNC`: no call makes other cores see new instructions.
+//! - `Capabilities::LARGE_PAGES`, and names of mappings.
 
 #![no_std]
 #![cfg(target_os = "netbsd")]
@@ -24,3 +38,68 @@ mod object;
 mod pages;
 mod probe;
 mod sync;
+
+pub use sync::Yield;
+
+use core::ffi::CStr;
+use hostmem_core::provider::order::MAX_DIRECTORIES;
+
+/// Memory from NetBSD.
+///
+/// A handle without state of its own, hence `Copy`.
+///
+/// ```
+/// use hostmem_netbsd::NetBsdProvider;
+/// use hostmem_core::provider::{Commit, PageProvider, Request};
+///
+/// let netbsd = NetBsdProvider::new();
+/// let range = netbsd.reserve(&Request::bytes(1 << 20))?;
+/// // SAFETY: reserved just now, and nobody else knows of it.
+/// unsafe { netbsd.commit(range, Commit::READ_WRITE)? };
+/// // SAFETY: committed just now, readable and writable.
+/// unsafe { range.start().write(7) };
+/// // SAFETY: the range came from reserve, and is not used any more.
+/// unsafe { netbsd.release(range)? };
+/// # Ok::<(), hostmem_core::provider::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct NetBsdProvider {
+    directories: &'static [&'static CStr],
+}
+
+impl NetBsdProvider {
+    /// Makes a handle that may put files for dual mappings into `/tmp` and `/var/tmp`, where
+    /// neither duplicates nor shared memory objects give executable memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            directories: &[c"/tmp", c"/var/tmp"],
+        }
+    }
+
+    /// Makes a handle that may put files for dual mappings into `directories`, tried in order.
+    ///
+    /// # Panics
+    ///
+    /// With more than [`MAX_DIRECTORIES`] of them.
+    #[must_use]
+    pub const fn with_directories(directories: &'static [&'static CStr]) -> Self {
+        assert!(
+            directories.len() <= MAX_DIRECTORIES,
+            "no more directories than the order names"
+        );
+        Self { directories }
+    }
+
+    /// Returns the directories.
+    #[must_use]
+    pub const fn directories(&self) -> &'static [&'static CStr] {
+        self.directories
+    }
+}
+
+impl Default for NetBsdProvider {
+    fn default() -> Self {
+        Self::new()
+    }
+}

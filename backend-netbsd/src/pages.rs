@@ -1,5 +1,398 @@
 //! Pages: reserve, commit, protect, decommit, release.
 //!
-//! Under PaX MPROTECT memory that was mapped inaccessible may not become writable by `mprotect(2)`,
-//! so committing maps over the reservation. Decommitting maps over too: `MADV_FREE` leaves contents.
-//! Exact places by `MAP_TRYFIXED` or by a hint whose result is verified.
+//! Under PaX MPROTECT what was mapped inaccessible stays so, whatever `mprotect(2)` is asked. So
+//! committing maps over the reservation, with `PROT_MPROTECT` for what the commit's ceiling allows
+//! later, and decommitting maps over again, since advice leaves contents.
+//!
+//! No flag refuses to replace a mapping. Instead `MAP_TRYFIXED` takes the address for a hint that is
+//! not adjusted, and where the mapping came to lie is looked at.
+
+use crate::{NetBsdProvider, errno::error};
+use core::{
+    ffi::{c_int, c_void},
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+use hostmem_core::{
+    page::{Access, AddressRange, Ceiling, PageRange, PageSize},
+    provider::{
+        Capabilities, Commit, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish, Place,
+        Plan, ProcessMap, Request, search,
+    },
+};
+use rustix::{
+    io::Errno,
+    mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap},
+};
+
+/// Returns the address of a range for a system call.
+pub(crate) fn pointer(range: PageRange) -> *mut c_void {
+    range.start().as_ptr().cast()
+}
+
+pub(crate) fn protection(access: Access) -> ProtFlags {
+    let mut flags = ProtFlags::empty();
+    flags.set(ProtFlags::READ, access.readable());
+    flags.set(ProtFlags::WRITE, access.writable());
+    flags.set(ProtFlags::EXEC, access.executable());
+    flags
+}
+
+/// Returns the flags that let `mprotect(2)` give these protections later, under PaX MPROTECT too.
+pub(crate) fn may_become(protections: ProtFlags) -> ProtFlags {
+    /// `PROT_MPROTECT` of `sys/mman.h` shifts by as much.
+    const SHIFT: u32 = 3;
+    ProtFlags::from_bits_retain(protections.bits() << SHIFT)
+}
+
+/// Returns the protections that a ceiling allows, all of them together: PaX sees to it that they
+/// are not given together.
+fn ceiling_protection(ceiling: Ceiling) -> ProtFlags {
+    match ceiling {
+        Ceiling::Read => ProtFlags::READ,
+        Ceiling::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        Ceiling::ReadExec => ProtFlags::READ | ProtFlags::EXEC,
+        _ => ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC,
+    }
+}
+
+/// Returns the host's page size.
+pub(crate) fn page_size() -> PageSize {
+    // A system without an answer would have no pages of another size than the smallest.
+    PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
+}
+
+/// Returns the last address that anything is mapped at when first asked: the stack lies at the very
+/// end of user space. (`vm.maxaddress` on amd64 lies beyond it.) `None` without a process map.
+fn last_address() -> Option<usize> {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        0 => {}
+        last => return Some(last),
+    }
+    let mut last = 0;
+    let walked = NetBsdProvider::new().walk(&mut |entry| {
+        last = entry.range.last();
+        true
+    });
+    if walked.is_err() || last == 0 {
+        return None;
+    }
+    CACHED.store(last, Ordering::Relaxed);
+    Some(last)
+}
+
+/// Returns the bits of a user-space address; `None` where nothing could be found out.
+pub(crate) fn address_bits() -> Option<u32> {
+    last_address().map(|last| usize::BITS - last.leading_zeros())
+}
+
+/// Returns the addresses that a user mapping can have.
+fn user_addresses() -> AddressRange {
+    // The first page is nobody's, so that null pointers fault.
+    last_address()
+        .and_then(|last| AddressRange::new(page_size().bytes(), last))
+        .unwrap_or(AddressRange::ALL)
+}
+
+pub(crate) fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
+    let start = NonNull::new(start.cast());
+    let range = start.and_then(|start| PageRange::new(start, len, page_size()));
+    // The kernel maps whole pages, and never at zero unless asked.
+    range.ok_or(ErrorKind::Other.into())
+}
+
+/// Returns the flag that asks for an alignment, a power of two of at least a page.
+pub(crate) fn aligned(align: usize) -> c_int {
+    let log2 = c_int::try_from(align.trailing_zeros()).unwrap_or(0);
+    libc::MAP_ALIGNED(log2)
+}
+
+/// Maps a reservation.
+///
+/// # Safety
+///
+/// With `MAP_FIXED`, the range is the caller's, and nobody uses it.
+unsafe fn map_reserved(at: *mut c_void, len: usize, flags: c_int) -> Result<*mut c_void, Errno> {
+    let flags = MapFlags::PRIVATE | MapFlags::from_bits_retain(flags.unsigned_abs());
+    // SAFETY: the caller's promise; otherwise a new mapping, which replaces nothing.
+    unsafe { mmap_anonymous(at, len, ProtFlags::empty(), flags) }
+}
+
+/// Reserves exactly `addr..addr + len`, replacing nothing.
+pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
+    let hint = core::ptr::without_provenance_mut(addr);
+    // SAFETY: the address is a hint.
+    let got = match unsafe { map_reserved(hint, len, libc::MAP_TRYFIXED) } {
+        Ok(got) => got,
+        Err(errno) => return Err(refused(addr, len, errno)),
+    };
+    let range = range_at(got, len)?;
+    if range.addr() == addr {
+        return Ok(range);
+    }
+    // SAFETY: mapped just now, and known to nobody else.
+    unsafe { unmap(range)? };
+    Err(if exists(addr, len) {
+        ErrorKind::Taken.into()
+    } else {
+        ErrorKind::Exhausted.into()
+    })
+}
+
+/// Tells why an exact place was refused: `ENOMEM` says that it is in use, and other things too.
+pub(crate) fn refused(addr: usize, len: usize, errno: Errno) -> Error {
+    if errno != Errno::NOMEM {
+        return error(errno);
+    }
+    let in_use = is_used(addr, len).unwrap_or(false);
+    // Not in use any more, or the map does not show. Where the address exists and as much can be
+    // had elsewhere, the place itself was the reason.
+    let kind = if in_use || (exists(addr, len) && can_map(len)) {
+        ErrorKind::Taken
+    } else {
+        ErrorKind::Exhausted
+    };
+    Error::os(kind, errno.raw_os_error())
+}
+
+/// Says whether anything is mapped in `addr..addr + len`; `None` without a process map.
+fn is_used(addr: usize, len: usize) -> Option<bool> {
+    let wanted = AddressRange::from_len(addr, len)?;
+    let mut used = false;
+    let walked = NetBsdProvider::new().walk(&mut |entry| {
+        used = wanted.intersect(entry.range).is_some();
+        !used && entry.range.last() < wanted.last()
+    });
+    walked.is_ok().then_some(used)
+}
+
+fn exists(addr: usize, len: usize) -> bool {
+    AddressRange::from_len(addr, len).is_some_and(|range| user_addresses().contains_range(range))
+}
+
+/// Says whether `len` bytes of addresses can be had anywhere.
+fn can_map(len: usize) -> bool {
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let Ok(got) = (unsafe { map_reserved(core::ptr::null_mut(), len, 0) }) else {
+        return false;
+    };
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { munmap(got, len) };
+    true
+}
+
+/// Unmaps.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
+}
+
+/// What a range was before a replacing map of it failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// Private anonymous memory: reserved or committed.
+    Plain,
+    /// A view of a dual mapping.
+    View,
+}
+
+/// Replaces the range by a reservation.
+///
+/// # Safety
+///
+/// The range is the caller's, and nobody uses it.
+pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Error> {
+    // SAFETY: the caller's promise.
+    match unsafe { map_reserved(pointer(range), range.len_bytes(), libc::MAP_FIXED) } {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(keep(range, was, errno)),
+    }
+}
+
+/// Replaces the range by fresh private memory.
+///
+/// # Safety
+///
+/// The range is reserved by the caller, and nobody uses it.
+unsafe fn commit_over(range: PageRange, how: Commit) -> Result<(), Error> {
+    let (start, len) = (pointer(range), range.len_bytes());
+    let protection = protection(how.access) | may_become(ceiling_protection(how.ceiling));
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // SAFETY: FIXED replaces what is there, which is the caller's to give up.
+    match unsafe { mmap_anonymous(start, len, protection, flags) } {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(keep(range, Was::Plain, errno)),
+    }
+}
+
+/// Makes sure, after a replacing map failed, that the range is still the caller's: kernels before 8
+/// unmap first, in a step of its own. Returns what to report.
+pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
+    match map_at(range.addr(), range.len_bytes()) {
+        // There was a hole: it is reserved again.
+        Ok(_) => error(errno),
+        Err(e) if e.kind() == ErrorKind::Taken && !is_still(range, was) => {
+            Error::os(ErrorKind::RangeLost, errno.raw_os_error())
+        }
+        // Either nothing changed, or no call gets through at all, the first one included.
+        Err(_) => error(errno),
+    }
+}
+
+/// Says whether the range, without a hole, is what it was, as far as can be seen. In doubt it is
+/// not: memory given up by mistake is a leak, memory kept by mistake is somebody else's.
+fn is_still(range: PageRange, was: Was) -> bool {
+    // Duplicates show no object.
+    let expected = match was {
+        Was::Plain => Entry::empty(),
+        Was::View => Entry::SHARED,
+    };
+    let wanted = range.addresses();
+    let mut next = wanted.start();
+    let walked = NetBsdProvider::new().walk(&mut |entry| {
+        if entry.range.last() < next {
+            return true;
+        }
+        if entry.range.start() > next || entry.flags & Entry::SHARED != expected {
+            return false;
+        }
+        next = entry.range.last().saturating_add(1);
+        next <= wanted.last()
+    });
+    // Without a map to look at, it is taken for the likelier case: nothing changed.
+    walked.is_err() || next > wanted.last()
+}
+
+/// Reserves where the kernel likes.
+fn map_anywhere(plan: &Plan) -> Result<PageRange, Error> {
+    if plan.align() > page_size().bytes()
+        && plan.before() == 0
+        && let Some(range) = map_aligned(plan)
+    {
+        return Ok(range);
+    }
+    map_with_slack(plan)
+}
+
+/// Lets the kernel choose an aligned place, where it can.
+fn map_aligned(plan: &Plan) -> Option<PageRange> {
+    let (null, flags) = (core::ptr::null_mut(), aligned(plan.align()));
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let got = unsafe { map_reserved(null, plan.total(), flags) }.ok()?;
+    let range = range_at(got, plan.total()).ok()?;
+    if plan.aligned(range.addr()) {
+        return Some(range);
+    }
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { unmap(range) };
+    None
+}
+
+/// Reserves more than is wanted, with room to choose an aligned start in; the rest goes back.
+fn map_with_slack(plan: &Plan) -> Result<PageRange, Error> {
+    let page = page_size();
+    let slack = plan.align() - page.bytes();
+    let len = plan
+        .total()
+        .checked_add(slack)
+        .ok_or(ErrorKind::InvalidArgument)?;
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let got = unsafe { map_reserved(core::ptr::null_mut(), len, 0) };
+    let whole = range_at(got.map_err(error)?, len)?;
+    let start = plan
+        .start_at_or_above(whole.addr())
+        .ok_or(ErrorKind::Other)?;
+    let head = start - whole.addr();
+    let tail = len - head - plan.total();
+    for (offset, len) in [(0, head), (head + plan.total(), tail)] {
+        if let Some(rest) = whole.part(offset, len, page) {
+            // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel
+            // refuse to split the mapping, addresses are wasted and nothing else.
+            let _ = unsafe { unmap(rest) };
+        }
+    }
+    whole
+        .part(head, plan.total(), page)
+        .ok_or(ErrorKind::Other.into())
+}
+
+impl NetBsdProvider {
+    /// Tries places for `request` with `try_at`, which must not replace anything.
+    pub(crate) fn search(
+        &self,
+        request: &Request<'_>,
+        try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+    ) -> Result<PageRange, Error> {
+        let plan = request.plan(page_size())?;
+        let mut placement = request.placement;
+        if !matches!(plan.place(), Place::Exact(_)) {
+            let within = placement.within.intersect(user_addresses());
+            placement.within = within.ok_or(ErrorKind::Exhausted)?;
+        }
+        let plan = request.placement(placement).plan(page_size())?;
+        search(&plan, self, try_at)
+    }
+
+    fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(page_size())?;
+        if plan.unconstrained() {
+            match map_anywhere(&plan) {
+                // The slack may have been too much where the same without it is not.
+                Err(e)
+                    if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
+                result => return result,
+            }
+        }
+        self.search(request, &mut |addr| map_at(addr, plan.total()))
+    }
+}
+
+// SAFETY: the promises are those of the system calls, as the functions above use them.
+unsafe impl PageProvider for NetBsdProvider {
+    fn page_size(&self) -> PageSize {
+        page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.current_capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        // Names there are none, and inaccessible memory is in no core file anyway.
+        self.map_placed(request)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        if !how.ceiling.allows(how.access) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        if let PageWish::Large { or_base: false, .. } = how.pages {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        // SAFETY: the caller's promise: the range is reserved.
+        unsafe { commit_over(range, how)? };
+        Ok(page_size())
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        let flags = MprotectFlags::from_bits_retain(protection(access).bits());
+        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
+        // new access forbids.
+        unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { reserve_over(range, Was::Plain) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise.
+        unsafe { unmap(range) }
+    }
+}
