@@ -9,11 +9,26 @@
 //! | `netbsd` | `hostmem-netbsd` | NetBSD |
 //!
 //! A feature *permits* a backend and the target *activates* it, so `--all-features` builds
-//! everywhere, and `--no-default-features` leaves the core for a provider of your own.
+//! everywhere, and `--no-default-features` leaves the core for a provider of your own. The active
+//! backend's provider is here by its own name and as `OsProvider`, beside it `Yield`, its strategy of
+//! waiting for locks.
+//!
+//! On a target that has no backend, or none that is permitted, the crate still builds, as it does
+//! without features: everything is there but `OsProvider` and `Yield`. Where the compiler does not
+//! find these names, that is why; `docs/PORTING.md` tells how to write a provider.
 //!
 //! ```
-//! # #[cfg(not(all(feature = "linux", target_os = "linux")))] fn main() {}
-//! # #[cfg(all(feature = "linux", target_os = "linux"))]
+//! # #[cfg(not(any(
+//! #     all(feature = "linux", target_os = "linux"),
+//! #     all(feature = "bsd", any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")),
+//! #     all(feature = "netbsd", target_os = "netbsd"),
+//! # )))]
+//! # fn main() {}
+//! # #[cfg(any(
+//! #     all(feature = "linux", target_os = "linux"),
+//! #     all(feature = "bsd", any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")),
+//! #     all(feature = "netbsd", target_os = "netbsd"),
+//! # ))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use hostmem::{OsProvider, Yield, jit::{JitAllocator, JitConfig}};
 //!
@@ -42,6 +57,15 @@ pub use hostmem_core::sim;
 
 #[cfg(all(feature = "linux", target_os = "linux"))]
 pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, Yield};
+
+#[cfg(all(
+    feature = "bsd",
+    any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+))]
+pub use hostmem_bsd::{BsdProvider, BsdProvider as OsProvider, Yield};
+
+#[cfg(all(feature = "netbsd", target_os = "netbsd"))]
+pub use hostmem_netbsd::{NetBsdProvider, NetBsdProvider as OsProvider, Yield};
 
 /// The example of the README, so that it keeps compiling and running.
 #[cfg(all(

@@ -180,6 +180,9 @@ unsafe impl DualSteps for BsdProvider {
         step: DualStep,
         request: &DualRequest<'_>,
     ) -> Result<DualMapping, DualStepError> {
+        if request.landing_pads {
+            return Err(Error::of(ErrorKind::Unsupported).into());
+        }
         let object = self.memory_object(step, request, page_size())?;
         let MemoryObject { page, flags, .. } = object;
         let len = request.len;

@@ -21,6 +21,8 @@
 //!   keeps. `Capabilities::PURGE_DUAL` is absent.
 //! - Other cores can be made to see new instructions by `membarrier(2)` only, which FreeBSD has since
 //!   14.1. Elsewhere `Capabilities::CORE_SYNC` is absent.
+//! - Pages do not demand landing pads on request. OpenBSD demands them of all code, on CPUs that can.
+//!   `Capabilities::LANDING_PADS` is absent.
 //! - Mappings have no names; those of requests reach `memfd_create(3)` only.
 //! - Private memory has no large pages on request: FreeBSD promotes to superpages by itself. `commit`
 //!   with large pages and without the leave to use others is `Unsupported`; dual mappings get them.

@@ -65,6 +65,7 @@ impl BsdProvider {
             rwx: rwx(),
             toggle_exec: self.toggle_exec(),
             dual: self.try_steps(large_pages[0].map(|large| large.size)),
+            landing_pads: Err(ErrorKind::Unsupported.into()),
             core_sync: core_sync(),
             deny_write_execute: host::deny_write_execute(),
             memfd_noexec: None,

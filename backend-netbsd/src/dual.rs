@@ -337,6 +337,9 @@ unsafe impl DualSteps for NetBsdProvider {
         step: DualStep,
         request: &DualRequest<'_>,
     ) -> Result<DualMapping, DualStepError> {
+        if request.landing_pads {
+            return Err(Error::of(ErrorKind::Unsupported).into());
+        }
         let (rw, rx) = if step == DualStep::RemapDup {
             // SAFETY: the caller's promise about Into targets.
             unsafe { map_duplicates(request)? }

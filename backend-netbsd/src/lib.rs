@@ -26,7 +26,7 @@
 //! - `Capabilities::PURGE_DUAL`: nothing empties pages of a shared object through its mapping
 //!   (`MADV_FREE` and `MADV_DONTNEED` leave the contents).
 //! - `Capabilities::CORE_SYNC`: no call makes other cores see new instructions.
-//! - `Capabilities::LARGE_PAGES`, and names of mappings.
+//! - `Capabilities::LARGE_PAGES`, `Capabilities::LANDING_PADS`, and names of mappings.
 
 #![no_std]
 #![cfg(target_os = "netbsd")]

@@ -52,6 +52,7 @@ impl NetBsdProvider {
             rwx: rwx(),
             toggle_exec: self.toggle_exec(),
             dual: self.try_steps(),
+            landing_pads: Err(ErrorKind::Unsupported.into()),
             core_sync: core_sync(),
             deny_write_execute: pax_mprotect(),
             memfd_noexec: None,
