@@ -76,8 +76,9 @@ pub(crate) fn page_size() -> PageSize {
     PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
 }
 
-/// Returns the last address that anything is mapped at when first asked: the stack, or a page of
-/// the system's behind it, lies at the very end of user space. `None` without a process map.
+/// Returns the last address that anything is mapped at when first asked. The stack, or a page of the
+/// system's behind it, lies at the end of user space, but for the few megabytes that a random place
+/// may leave, which are not searched. `None` without a process map.
 fn last_address() -> Option<usize> {
     static CACHED: AtomicUsize = AtomicUsize::new(0);
     match CACHED.load(Ordering::Relaxed) {

@@ -62,8 +62,9 @@ pub(crate) fn page_size() -> PageSize {
     PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
 }
 
-/// Returns the last address that anything is mapped at when first asked: the stack lies at the very
-/// end of user space. (`vm.maxaddress` on amd64 lies beyond it.) `None` without a process map.
+/// Returns the last address that anything is mapped at when first asked. The stack lies at the end of
+/// user space, but for the few megabytes that its random place leaves, which are not searched.
+/// (`vm.maxaddress` on amd64 is no user's address.) `None` without a process map.
 fn last_address() -> Option<usize> {
     static CACHED: AtomicUsize = AtomicUsize::new(0);
     match CACHED.load(Ordering::Relaxed) {
@@ -133,11 +134,7 @@ pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
     }
     // SAFETY: mapped just now, and known to nobody else.
     unsafe { unmap(range)? };
-    Err(if exists(addr, len) {
-        ErrorKind::Taken.into()
-    } else {
-        ErrorKind::Exhausted.into()
-    })
+    Err(reason(addr, len).into())
 }
 
 /// Tells why an exact place was refused: `ENOMEM` says that it is in use, and other things too.
@@ -145,15 +142,19 @@ pub(crate) fn refused(addr: usize, len: usize, errno: Errno) -> Error {
     if errno != Errno::NOMEM {
         return error(errno);
     }
+    Error::os(reason(addr, len), errno.raw_os_error())
+}
+
+/// Tells whether an exact place was refused because it is in use.
+fn reason(addr: usize, len: usize) -> ErrorKind {
     let in_use = is_used(addr, len).unwrap_or(false);
     // Not in use any more, or the map does not show. Where the address exists and as much can be
     // had elsewhere, the place itself was the reason.
-    let kind = if in_use || (exists(addr, len) && can_map(len)) {
+    if in_use || (exists(addr, len) && can_map(len)) {
         ErrorKind::Taken
     } else {
         ErrorKind::Exhausted
-    };
-    Error::os(kind, errno.raw_os_error())
+    }
 }
 
 /// Says whether anything is mapped in `addr..addr + len`; `None` without a process map.

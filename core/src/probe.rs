@@ -49,7 +49,7 @@ pub struct Probe {
     pub landing_pads: Result<(), Error>,
     /// Whether other cores can be made to see new instructions.
     pub core_sync: Result<(), Error>,
-    /// Linux: memory-deny-write-execute. NetBSD: PaX MPROTECT.
+    /// Linux: memory-deny-write-execute. NetBSD: PaX MPROTECT. FreeBSD: W^X, `kern.elf64.allow_wx`.
     pub deny_write_execute: Setting,
     /// Linux: `vm.memfd_noexec`, 0 to 2.
     pub memfd_noexec: Option<u8>,

@@ -41,8 +41,8 @@ bitflags::bitflags! {
     /// module, which the [probe](crate::probe) finds out.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Capabilities: u32 {
-        /// `protect` can take a page from writable to executable and back. Without it (Linux under
-        /// MDWE, NetBSD under PaX) code needs a dual mapping.
+        /// `protect` can take a page from writable to executable and back, where the ceiling of its
+        /// commit says so. Without it (Linux under MDWE) code needs a dual mapping.
         const TOGGLE_EXEC = 1 << 0;
         /// Memory can be writable and executable at once.
         const RWX = 1 << 1;
