@@ -1,6 +1,6 @@
 //! The JIT allocator on a provider.
 //!
-//! [`check`] and [`stress`] take the configuration, the operations or their number, and the seed,
+//! [`check`] and [`stress()`] take the configuration, the operations or their number, and the seed,
 //! so that property tests, fuzzers and long runs call the same code as the cases here.
 
 mod blocks;
