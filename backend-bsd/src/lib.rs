@@ -6,7 +6,7 @@
 //!
 //! | file | what it has | man pages |
 //! |---|---|---|
-//! | `pages` | [`PageProvider`](hostmem_core::provider::PageProvider): reserve to release | `mmap(2)`, `mprotect(2)` |
+//! | `pages` | `PageProvider`: reserve to release | `mmap(2)`, `mprotect(2)` |
 //! | `dual` | dual mappings: the views | `mmap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `shm_open(2)`, `memfd_create(3)`, `shm_create_largepage(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |

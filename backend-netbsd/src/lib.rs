@@ -5,7 +5,7 @@
 //!
 //! | file | what it has | man pages |
 //! |---|---|---|
-//! | `pages` | [`PageProvider`](hostmem_core::provider::PageProvider): reserve to release | `mmap(2)`, `mprotect(2)` |
+//! | `pages` | `PageProvider`: reserve to release | `mmap(2)`, `mprotect(2)` |
 //! | `dual` | dual mappings: the views | `mremap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `memfd_create(2)`, `shm_open(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
