@@ -245,6 +245,29 @@ fn other_cores_are_synchronized_only_where_code_was_before() {
     assert_eq!(faulty.calls(), before);
 }
 
+#[test]
+fn a_host_that_cannot_synchronize_cores_is_used_without_or_refused() {
+    let policy = Policy::new(OS.page_size()).without(Capabilities::CORE_SYNC);
+    let sim = Sim::new(OS, policy).expect("mapped");
+    let config = JitConfig::new();
+    let jit: JitAllocator<_, OsProvider> = JitAllocator::new(&sim, OS, config).expect("valid");
+    assert!(!jit.syncs_cores());
+    let mut span = jit.alloc(64).expect("memory");
+    jit.write(&mut span, 0, &code_returning(1)).expect("ours");
+    jit.write(&mut span, 0, &code_returning(2))
+        .expect("without a barrier");
+    // SAFETY: published just now.
+    assert_eq!(unsafe { call(span.rx().as_ptr()) }, 2);
+    jit.release(span).expect("once");
+    let config = config.sync_cores(SyncCores::Required);
+    let refused = JitAllocator::<_, OsProvider>::new(&sim, OS, config);
+    assert_eq!(refused.map(drop).expect_err("it cannot"), JitError::Config);
+    assert_eq!(
+        allocator(config).syncs_cores(),
+        OS.capabilities().contains(Capabilities::CORE_SYNC)
+    );
+}
+
 /// Fills a window with foreign mappings until only holes of one size are left, every second piece.
 fn fragment(window: AddressRange, piece: usize) -> Vec<hostmem::page::PageRange> {
     let count = (window.last() - window.start() + 1) / (2 * piece);

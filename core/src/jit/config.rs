@@ -8,10 +8,17 @@ use crate::{
 /// When other cores are made to see new instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncCores {
-    /// When bytes are published where code was published before. Memory that never held code needs
-    /// no barrier, and costs no system call.
+    /// When bytes are published where code was published before, on hosts that can: those with
+    /// [`Capabilities::CORE_SYNC`]. Memory that never held code needs no barrier, and costs no system
+    /// call. On other hosts ([`JitAllocator::syncs_cores`] tells) a thread may run what it fetched
+    /// before until it next returns from the kernel.
+    ///
+    /// [`Capabilities::CORE_SYNC`]: crate::provider::Capabilities::CORE_SYNC
+    /// [`JitAllocator::syncs_cores`]: super::JitAllocator::syncs_cores
     #[default]
     WhenReused,
+    /// As `WhenReused`, but a host that cannot is refused when the allocator is made.
+    Required,
     /// Never: the program has one thread, or synchronizes its executors itself.
     Never,
 }

@@ -85,6 +85,7 @@ where
     id: u64,
     config: JitConfig,
     page: PageSize,
+    syncs_cores: bool,
     provider: P,
     metadata: M,
     index: Index,
@@ -125,6 +126,8 @@ where
     pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         let mut needed = Capabilities::DUAL;
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
+        let required = config.sync_cores_policy() == SyncCores::Required;
+        needed.set(Capabilities::CORE_SYNC, required);
         let able = provider.capabilities().contains(needed) && arch::SUPPORTED;
         if !config.is_valid() || !able {
             return Err(JitError::Config);
@@ -139,6 +142,8 @@ where
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             page: provider.page_size(),
+            syncs_cores: config.sync_cores_policy() != SyncCores::Never
+                && provider.capabilities().contains(Capabilities::CORE_SYNC),
             index: Index::new(config.granularity_bytes()),
             state: Lock::new(state),
             arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,
@@ -146,6 +151,11 @@ where
             provider,
             metadata,
         })
+    }
+
+    /// Says whether other cores are made to see code that replaces code. See [`SyncCores`].
+    pub const fn syncs_cores(&self) -> bool {
+        self.syncs_cores
     }
 
     /// Returns the configuration.
@@ -344,7 +354,7 @@ where
             // SAFETY: the bytes lie in the span, and the caller owns it.
             unsafe { self.publish(block, span.start, offset, bytes) }
         };
-        if reused && self.config.sync_cores_policy() == SyncCores::WhenReused {
+        if reused && self.syncs_cores {
             return self.provider.sync_cores().map_err(JitError::SyncCores);
         }
         Ok(())

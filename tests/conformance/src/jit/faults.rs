@@ -136,8 +136,8 @@ pub(super) fn random_failures_lose_nothing<P: Provider + Copy>(p: P) -> Outcome 
             }
         }
         assert!(
-            faulty.failures() > 10,
-            "seed {seed:#x}: hardly anything failed"
+            faulty.failures() > 0,
+            "seed {seed:#x}: nothing failed, so nothing was tested"
         );
         model.expect_all_intact();
         faulty.fail_none();
