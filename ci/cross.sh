@@ -73,10 +73,10 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 600 qemu-aarch64"
 export HOSTMEM_EMULATED=1
 "$cargo" test --quiet --target "$target" --all-features \
     -p hostmem-core -p hostmem-linux -p hostmem
-# On the host itself and on simulated pages of 64 KiB; the rest would take a quarter of an hour.
-for host in linux "sim 64 KiB"; do
-    "$cargo" test --quiet --target "$target" -p hostmem-conformance --test os -- "$host"
-done
+# What depends on the CPU and on the page size. The emulator keeps mappings out of the process map
+# that it does not let others have, and takes MADV_REMOVE for advice, so the rest would fail there.
+"$cargo" test --quiet --target "$target" -p hostmem-conformance --test os -- \
+    "linux jit" "linux arena" "sim 16 KiB jit" "sim 64 KiB jit" "sim 64 KiB pages"
 
 step "the main job for $target"
 "$cargo" run --quiet --target "$target" --example expression -- 'x*x - 3*y + 7' x=6 y=5
