@@ -18,8 +18,7 @@ use hostmem_core::{
     page::{Access, PageRange, PageSize},
     provider::{
         DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
-        Error, ErrorKind, Fork, Leave, PageProvider, PageWish, Placement, Request, Target,
-        run_dual,
+        Error, ErrorKind, Leave, PageProvider, PageWish, Placement, Request, Target, run_dual,
     },
 };
 use rustix::{
@@ -147,15 +146,6 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
     check(returned).map(drop).map_err(error)
 }
 
-/// Returns the views that a forked child loses.
-const fn lost_views(fork: Fork) -> (bool, bool) {
-    match fork {
-        Fork::Detach | Fork::ChildLosesRw => (true, false),
-        Fork::ChildLosesBoth => (true, true),
-        _ => (false, false),
-    }
-}
-
 // SAFETY: the views are shared mappings of one object that nobody else can open; protections are
 // as promised; what fails is undone.
 unsafe impl DualSteps for BsdProvider {
@@ -218,7 +208,7 @@ unsafe impl DualSteps for BsdProvider {
                 return Err(failure);
             }
         };
-        let (hide_rw, hide_rx) = lost_views(request.fork);
+        let (hide_rw, hide_rx) = request.fork.lost_views();
         for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
             if !hide {
                 continue;
@@ -304,7 +294,7 @@ unsafe impl DualMapProvider for BsdProvider {
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        let (lost_rw, lost_rx) = lost_views(mapping.fork());
+        let (lost_rw, lost_rx) = mapping.fork().lost_views();
         for (view, lost) in [(mapping.rw(), lost_rw), (mapping.rx(), lost_rx)] {
             if lost && let Err(error) = map_at(view.addr(), view.len_bytes()) {
                 let taken = error.kind() == ErrorKind::Taken;

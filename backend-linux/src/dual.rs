@@ -11,7 +11,7 @@ use hostmem_core::{
     page::{Access, PageRange, PageSize},
     provider::{
         DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
-        Error, ErrorKind, Fork, Leave, PageProvider, PageWish, Placement, Request, Target, order,
+        Error, ErrorKind, Leave, PageProvider, PageWish, Placement, Request, Target, order,
         run_dual,
     },
 };
@@ -153,15 +153,6 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
     unsafe { madvise(pointer(view), view.len_bytes(), Advice::LinuxDontFork) }.map_err(error)
 }
 
-/// Returns the views that a forked child loses.
-const fn lost_views(fork: Fork) -> (bool, bool) {
-    match fork {
-        Fork::Detach | Fork::ChildLosesRw => (true, false),
-        Fork::ChildLosesBoth => (true, true),
-        _ => (false, false),
-    }
-}
-
 // SAFETY: the views are shared mappings of one file that nobody else can open; protections are as
 // promised; what fails is undone.
 unsafe impl DualSteps for LinuxProvider {
@@ -210,7 +201,7 @@ unsafe impl DualSteps for LinuxProvider {
                 return Err(failure);
             }
         };
-        let (hide_rw, hide_rx) = lost_views(request.fork);
+        let (hide_rw, hide_rx) = request.fork.lost_views();
         for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
             if !hide {
                 continue;
@@ -297,7 +288,7 @@ unsafe impl DualMapProvider for LinuxProvider {
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        let (lost_rw, lost_rx) = lost_views(mapping.fork());
+        let (lost_rw, lost_rx) = mapping.fork().lost_views();
         for (view, lost) in [(mapping.rw(), lost_rw), (mapping.rx(), lost_rx)] {
             if lost && let Err(error) = map_at(view.addr(), view.len_bytes()) {
                 let taken = error.kind() == ErrorKind::Taken;

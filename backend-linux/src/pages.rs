@@ -14,7 +14,7 @@ use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
-        Place, Plan, ProcessMap, Request, search,
+        Place, Plan, Request, consists_of, search,
     },
 };
 use rustix::{
@@ -221,21 +221,8 @@ fn is_still(range: PageRange, was: Was) -> bool {
         Was::Plain => Entry::empty(),
         Was::View => Entry::SHARED | Entry::OBJECT,
     };
-    let wanted = range.addresses();
-    let mut next = wanted.start();
-    let walked = LinuxProvider::new().walk(&mut |entry| {
-        if entry.range.last() < next {
-            return true;
-        }
-        let kind = entry.flags & (Entry::SHARED | Entry::OBJECT);
-        if entry.range.start() > next || kind != expected {
-            return false;
-        }
-        next = entry.range.last().saturating_add(1);
-        next <= wanted.last()
-    });
     // Without a map to look at, the newer kernels' behaviour is assumed: nothing changed.
-    walked.is_err() || next > wanted.last()
+    consists_of(&LinuxProvider::new(), range, expected).unwrap_or(true)
 }
 
 /// Reserves where the kernel likes.

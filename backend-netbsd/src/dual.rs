@@ -26,7 +26,7 @@ use hostmem_core::{
     page::{Access, PageRange},
     provider::{
         DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
-        Error, ErrorKind, Fork, Leave, PageProvider, PageWish, Placement, Request, Target, order,
+        Error, ErrorKind, Leave, PageProvider, PageWish, Placement, Request, Target, order,
         run_dual,
     },
 };
@@ -226,15 +226,6 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
     check(returned).map(drop).map_err(error)
 }
 
-/// Returns the views that a forked child loses.
-const fn lost_views(fork: Fork) -> (bool, bool) {
-    match fork {
-        Fork::Detach | Fork::ChildLosesRw => (true, false),
-        Fork::ChildLosesBoth => (true, true),
-        _ => (false, false),
-    }
-}
-
 // SAFETY: the views are shared mappings of memory that nobody else can open; protections are as
 // promised; what fails is undone.
 unsafe impl DualSteps for NetBsdProvider {
@@ -265,7 +256,7 @@ unsafe impl DualSteps for NetBsdProvider {
             // SAFETY: the caller's promise about Into targets.
             unsafe { map_views(&object, request)? }
         };
-        let (hide_rw, hide_rx) = lost_views(request.fork);
+        let (hide_rw, hide_rx) = request.fork.lost_views();
         for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
             if !hide {
                 continue;
@@ -351,7 +342,7 @@ unsafe impl DualMapProvider for NetBsdProvider {
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        let (lost_rw, lost_rx) = lost_views(mapping.fork());
+        let (lost_rw, lost_rx) = mapping.fork().lost_views();
         for (view, lost) in [(mapping.rw(), lost_rw), (mapping.rx(), lost_rx)] {
             if lost && let Err(error) = map_at(view.addr(), view.len_bytes()) {
                 let taken = error.kind() == ErrorKind::Taken;

@@ -17,7 +17,7 @@ use hostmem_core::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish, Place,
-        Plan, ProcessMap, Request, search,
+        Plan, ProcessMap, Request, consists_of, search,
     },
 };
 use rustix::{
@@ -253,20 +253,8 @@ fn is_still(range: PageRange, was: Was) -> bool {
         Was::Plain => Entry::empty(),
         Was::View => Entry::SHARED,
     };
-    let wanted = range.addresses();
-    let mut next = wanted.start();
-    let walked = NetBsdProvider::new().walk(&mut |entry| {
-        if entry.range.last() < next {
-            return true;
-        }
-        if entry.range.start() > next || entry.flags & Entry::SHARED != expected {
-            return false;
-        }
-        next = entry.range.last().saturating_add(1);
-        next <= wanted.last()
-    });
     // Without a map to look at, it is taken for the likelier case: nothing changed.
-    walked.is_err() || next > wanted.last()
+    consists_of(&NetBsdProvider::new(), range, expected).unwrap_or(true)
 }
 
 /// Reserves where the kernel likes.

@@ -34,6 +34,18 @@ pub enum Fork {
     Share,
 }
 
+impl Fork {
+    /// Returns which views a forked child loses at once: the writable and the executable one.
+    #[must_use]
+    pub const fn lost_views(self) -> (bool, bool) {
+        match self {
+            Self::Detach | Self::ChildLosesRw => (true, false),
+            Self::ChildLosesBoth => (true, true),
+            Self::Share => (false, false),
+        }
+    }
+}
+
 /// A request for a dual mapping.
 #[derive(Clone, Copy, Debug)]
 pub struct DualRequest<'a> {

@@ -30,7 +30,7 @@ pub use dual::{
 };
 pub use error::{Error, ErrorKind};
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Request};
-pub use search::search;
+pub use search::{consists_of, search};
 pub use within::Within;
 
 use crate::page::{Access, AddressRange, PageRange, PageSize};

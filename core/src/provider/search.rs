@@ -1,6 +1,6 @@
 //! The search for a hole: policy, and therefore not a backend's. A backend only tries an address.
 
-use super::{Error, ErrorKind, MapEntry, Place, Plan, ProcessMap};
+use super::{Error, ErrorKind, MapEntry, MapFlags, Place, Plan, ProcessMap};
 use crate::page::{AddressRange, PageRange};
 
 /// How often the map is read anew because a hole was taken between reading and mapping. Each round
@@ -214,12 +214,40 @@ fn search_blindly(
     Err(last.with_kind(ErrorKind::Exhausted))
 }
 
+/// Says whether a range, without a hole, consists of mappings whose sharing and backing are `kind`
+/// ([`MapFlags::SHARED`], [`MapFlags::OBJECT`], both or none): what a backend asks after a call that
+/// may have lost the range to somebody else.
+///
+/// # Errors
+///
+/// What the process map says where it cannot be read.
+pub fn consists_of(
+    map: &(impl ProcessMap + ?Sized),
+    range: PageRange,
+    kind: MapFlags,
+) -> Result<bool, Error> {
+    let compared = MapFlags::SHARED | MapFlags::OBJECT;
+    let wanted = range.addresses();
+    let mut next = wanted.start();
+    map.walk(&mut |entry| {
+        if entry.range.last() < next {
+            return true;
+        }
+        if entry.range.start() > next || entry.flags & compared != kind {
+            return false;
+        }
+        next = entry.range.last().saturating_add(1);
+        next <= wanted.last()
+    })?;
+    Ok(next > wanted.last())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         page::PageSize,
-        provider::{MapFlags, Placement, Request},
+        provider::{Placement, Request},
     };
     use core::ptr::NonNull;
 
@@ -357,5 +385,27 @@ mod tests {
         assert_eq!(got, Ok(usize::MAX - 0xffff));
         let all = found(Request::bytes(0x1_0000).within(top), &[]);
         assert!(all.is_err());
+    }
+
+    #[test]
+    fn a_range_consists_of_what_covers_all_of_it() {
+        let range = |start: usize, len| {
+            let start = NonNull::new(core::ptr::without_provenance_mut(start)).expect("not null");
+            PageRange::new(start, len, PAGE).expect("whole pages")
+        };
+        let map = Used(&[
+            (0x1_0000, 0x1_2000),
+            (0x1_2000, 0x1_3000),
+            (0x1_4000, 0x1_5000),
+        ]);
+        let plain = |range| consists_of(&map, range, MapFlags::empty()).expect("there is a map");
+        assert!(plain(range(0x1_0000, 0x3000)));
+        assert!(plain(range(0x1_1000, 0x2000)));
+        assert!(!plain(range(0x1_1000, 0x3000)), "a hole at the end");
+        assert!(!plain(range(0x1_3000, 0x2000)), "a hole at the start");
+        assert!(!plain(range(0x2_0000, 0x1000)), "all a hole");
+        let view = MapFlags::SHARED | MapFlags::OBJECT;
+        assert_eq!(consists_of(&map, range(0x1_0000, 0x1000), view), Ok(false));
+        assert!(consists_of(&NoMap, range(0x1_0000, 0x1000), view).is_err());
     }
 }
