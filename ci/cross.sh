@@ -15,15 +15,27 @@ qemu_is_new_enough() {
 
 # Debian 12's own qemu is too old; its backports have one that is not.
 install_qemu() {
-    local list=/etc/apt/sources.list.d
+    local list=/etc/apt/sources.list.d suite
+    suite="$(. /etc/os-release && echo "${VERSION_CODENAME:-}")-backports"
     if [ -e "$list/debian.sources" ] && ! grep -rqs backports "$list"; then
         awk '/^$/ { exit } { print }' "$list/debian.sources" |
-            sed "s/^Suites:.*/Suites: $(. /etc/os-release && echo "$VERSION_CODENAME")-backports/" \
-                >"$list/hostmem-backports.sources"
-        apt-get update -q
+            sed "s/^Suites:.*/Suites: $suite/" >"$list/hostmem-backports.sources"
+        apt-get update -q || return 1
     fi
-    apt-get install -q -y -t "$(. /etc/os-release && echo "$VERSION_CODENAME")-backports" qemu-user ||
-        apt-get install -q -y qemu-user
+    apt-get install -q -y -t "$suite" qemu-user || apt-get install -q -y qemu-user
+}
+
+install_tools() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    apt-get update -q && apt-get install -q -y gcc-aarch64-linux-gnu libc6-dev-arm64-cross || return 1
+    qemu_is_new_enough || install_qemu
+}
+
+# A toolchain of Debian's with its library for the target.
+install_debian_rust() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    dpkg --add-architecture arm64 && apt-get update -q &&
+        apt-get install -q -y rustc-web cargo-web libstd-rust-web-dev:arm64
 }
 
 # Lets the kernel start AArch64 programs by itself, as tests that start themselves again need.
@@ -38,25 +50,20 @@ register_qemu() {
 
 step "tools for $target"
 if ! qemu_is_new_enough || ! command -v aarch64-linux-gnu-gcc >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        skip "AArch64: qemu-user $QEMU_LEAST and gcc-aarch64-linux-gnu are missing, and cannot be installed"
-        exit 0
-    fi
-    apt-get update -q
-    apt-get install -q -y gcc-aarch64-linux-gnu
-    qemu_is_new_enough || install_qemu
+    install_tools || true
 fi
-if ! qemu_is_new_enough; then
-    skip "AArch64: no qemu-user of at least $QEMU_LEAST can be had"
+if ! qemu_is_new_enough || ! command -v aarch64-linux-gnu-gcc >/dev/null; then
+    skip "AArch64: qemu-user $QEMU_LEAST and gcc-aarch64-linux-gnu cannot be had"
     exit 0
 fi
 
 # The toolchain in use, if its library for the target can be had; else Debian's.
 cargo=cargo
 if ! rustup target add "$target"; then
-    dpkg --add-architecture arm64
-    apt-get update -q
-    apt-get install -q -y rustc-web cargo-web libstd-rust-web-dev:arm64
+    if ! install_debian_rust; then
+        skip "AArch64: no library for $target can be had"
+        exit 0
+    fi
     export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc
     cargo=/usr/bin/cargo
 fi
