@@ -133,6 +133,24 @@ proptest! {
     }
 
     #[test]
+    fn carving_keeps_an_aligned_part_and_loses_no_page(
+        at in 1..10_000usize, len in 1..50usize, before in 0..8usize, align in 12..22u32,
+    ) {
+        let page = PageSize::KIB_4;
+        let request = Request::bytes(len << 12).guards(before << 12, 0).align(1 << align);
+        let plan = request.plan(page).expect("valid");
+        let whole = range(at << 12, plan.len_with_slack(page).expect("small"), page);
+        let whole = whole.expect("valid");
+        let (kept, [head, tail]) = plan.carve(whole, page).expect("there is room");
+        prop_assert!(plan.aligned(kept.addr()));
+        prop_assert_eq!(kept.len_bytes(), plan.total());
+        prop_assert_eq!(head.map_or(whole.addr(), |head| head.addr()), whole.addr());
+        prop_assert_eq!(head.map_or(whole.addr(), PageRange::end), kept.addr());
+        prop_assert_eq!(tail.map_or(whole.end(), |tail| tail.addr()), kept.end());
+        prop_assert_eq!(tail.map_or(whole.end(), PageRange::end), whole.end());
+    }
+
+    #[test]
     fn starts_are_the_nearest_aligned_ones(
         floor in 0..1usize << 40, before in 0..8usize, align in 12..22u32,
     ) {

@@ -299,29 +299,17 @@ fn map_aligned(plan: &Plan) -> Option<PageRange> {
 /// Reserves more than is wanted, with room to choose an aligned start in; the rest goes back.
 fn map_with_slack(plan: &Plan) -> Result<PageRange, Error> {
     let page = page_size();
-    let slack = plan.align() - page.bytes();
-    let len = plan
-        .total()
-        .checked_add(slack)
-        .ok_or(ErrorKind::InvalidArgument)?;
+    let len = plan.len_with_slack(page)?;
     // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
     let got = unsafe { map_reserved(core::ptr::null_mut(), len, 0) };
     let whole = range_at(got.map_err(error)?, len)?;
-    let start = plan
-        .start_at_or_above(whole.addr())
-        .ok_or(ErrorKind::Other)?;
-    let head = start - whole.addr();
-    let tail = len - head - plan.total();
-    for (offset, len) in [(0, head), (head + plan.total(), tail)] {
-        if let Some(rest) = whole.part(offset, len, page) {
-            // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel
-            // refuse to split the mapping, addresses are wasted and nothing else.
-            let _ = unsafe { unmap(rest) };
-        }
+    let (kept, rest) = plan.carve(whole, page).ok_or(ErrorKind::Other)?;
+    for part in rest.into_iter().flatten() {
+        // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel refuse
+        // to split the mapping, addresses are wasted and nothing else.
+        let _ = unsafe { unmap(part) };
     }
-    whole
-        .part(head, plan.total(), page)
-        .ok_or(ErrorKind::Other.into())
+    Ok(kept)
 }
 
 impl BsdProvider {

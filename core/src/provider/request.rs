@@ -1,7 +1,7 @@
 //! What can be asked of a provider, and the one place where requests are validated.
 
 use super::{Error, ErrorKind};
-use crate::page::{Access, AddressRange, Ceiling, PageSize, align_up};
+use crate::page::{Access, AddressRange, Ceiling, PageRange, PageSize, align_up};
 use core::ffi::CStr;
 
 /// Which place is wanted.
@@ -289,6 +289,33 @@ impl Plan {
     #[must_use]
     pub fn start_at_or_above(&self, floor: usize) -> Option<usize> {
         align_up(floor.checked_add(self.before)?, self.align).map(|body| body - self.before)
+    }
+
+    /// Returns how many bytes to map so that the reservation lies somewhere in them, wherever a host
+    /// that aligns to pages puts them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] on overflow.
+    pub fn len_with_slack(&self, page: PageSize) -> Result<usize, Error> {
+        let slack = self.align - page.bytes();
+        let len = self.total.checked_add(slack);
+        len.ok_or(ErrorKind::InvalidArgument.into())
+    }
+
+    /// Cuts the lowest aligned reservation out of `whole`, which is [`Plan::len_with_slack`] bytes
+    /// long; returns it, and what is left before and behind it. `None` where it does not fit.
+    #[must_use]
+    pub fn carve(
+        &self,
+        whole: PageRange,
+        page: PageSize,
+    ) -> Option<(PageRange, [Option<PageRange>; 2])> {
+        let head = self.start_at_or_above(whole.addr())? - whole.addr();
+        let kept = whole.part(head, self.total, page)?;
+        let behind = head + self.total;
+        let tail = whole.part(behind, whole.len_bytes() - behind, page);
+        Some((kept, [whole.part(0, head, page), tail]))
     }
 
     /// Returns the highest aligned start at or below `ceiling`, if there is one.

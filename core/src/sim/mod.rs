@@ -161,6 +161,16 @@ impl<B: PageProvider + Copy> Sim<B> {
         self.state.lock().misuse.take()
     }
 
+    /// Returns the pages to ask the base for: large ones only where the policy has them.
+    fn grant(&self, wish: PageWish) -> Result<PageWish, Error> {
+        let able = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
+        match wish {
+            PageWish::Large { or_base: false, .. } if !able => Err(ErrorKind::Unsupported.into()),
+            PageWish::Large { .. } if !able => Ok(PageWish::Base),
+            wish => Ok(wish),
+        }
+    }
+
     /// Refuses what the policy does not have.
     fn allow(&self, access: Access) -> Result<(), Error> {
         let rwx = matches!(access, Access::ReadWriteExec(_));
@@ -283,14 +293,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         if !how.ceiling.allows(how.access) {
             return Err(ErrorKind::InvalidArgument.into());
         }
-        let large = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
-        let pages = match how.pages {
-            PageWish::Large { or_base: false, .. } if !large => {
-                return Err(ErrorKind::Unsupported.into());
-            }
-            PageWish::Large { .. } if !large => PageWish::Base,
-            wish => wish,
-        };
+        let pages = self.grant(how.pages)?;
         // SAFETY: the caller's promise; the range lies in what this value reserved from the base,
         // and the tables say that it is reserved there.
         let got = unsafe { self.base.commit(range, Commit { pages, ..how })? };
@@ -376,14 +379,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         if request.landing_pads && !pads {
             return Err(DualError::of(ErrorKind::Unsupported));
         }
-        let large = self.policy.capabilities.contains(Capabilities::LARGE_PAGES);
-        let pages = match request.pages {
-            PageWish::Large { or_base: false, .. } if !large => {
-                return Err(DualError::of(ErrorKind::Unsupported));
-            }
-            PageWish::Large { .. } if !large => PageWish::Base,
-            wish => wish,
-        };
+        let pages = self.grant(request.pages)?;
         let mut state = self.state.lock();
         let rw = self.target(&mut state, request.rw, request.len)?;
         let rx = match self.target(&mut state, request.rx, request.len) {
