@@ -4,7 +4,10 @@ use crate::{
     LinuxProvider,
     errno::error,
     object::read_only,
-    pages::{Was, keep, landing_pads, map_at, map_over, page_size, pointer, protection, unmap},
+    pages::{
+        Was, keep, landing_pads, map_at, map_over, page_size, pointer, protection, unmap,
+        wish_large,
+    },
 };
 use core::ptr::NonNull;
 use hostmem_core::{
@@ -216,6 +219,12 @@ unsafe impl DualSteps for LinuxProvider {
                     error,
                     lost: lost_rw.or(lost_rx),
                 });
+            }
+        }
+        if request.pages == PageWish::Transparent {
+            for view in [rw, rx] {
+                // SAFETY: mapped above, and known to nobody else.
+                unsafe { wish_large(view) };
             }
         }
         // SAFETY: two views of the same file, equally long, apart since both are mapped, and known

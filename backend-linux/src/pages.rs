@@ -176,6 +176,16 @@ pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
 }
 
+/// Advises that large pages would be welcome. Kernels may lack them, which is no failure.
+///
+/// # Safety
+///
+/// The range is the caller's.
+pub(crate) unsafe fn wish_large(range: PageRange) {
+    // SAFETY: this advice changes nothing that the process can see.
+    let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxHugepage) };
+}
+
 /// What a range was before a replacing map of it failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Was {
@@ -345,8 +355,8 @@ unsafe impl PageProvider for LinuxProvider {
             }
         }
         if how.pages == PageWish::Transparent {
-            // SAFETY: this advice changes nothing that the process can see; kernels may lack it.
-            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxHugepage) };
+            // SAFETY: the caller's promise: the range is theirs.
+            unsafe { wish_large(range) };
         }
         Ok(page_size())
     }
