@@ -7,15 +7,21 @@
 //! | `linux` | `hostmem-linux` | Linux |
 //! | `bsd` | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
 //! | `netbsd` | `hostmem-netbsd` | NetBSD |
+//! | `cranelift` | the module `cranelift`: memory for cranelift-jit | Linux, FreeBSD, NetBSD |
+//! | `dynasm` | the module `dynasm`: assembling with dynasm-rs | Linux, FreeBSD, NetBSD |
 //!
-//! A feature *permits* a backend and the target *activates* it, so `--all-features` builds
-//! everywhere, and `--no-default-features` leaves the core for a provider of your own. The active
-//! backend's provider is here by its own name and as `OsProvider`, beside it `Yield`, its strategy of
-//! waiting for locks.
+//! A feature *permits* a backend or an adapter and the target *activates* it, so `--all-features`
+//! builds everywhere, and `--no-default-features` leaves the core for a provider of your own. The
+//! adapters are for x86-64 and AArch64, bring the standard library with them, and are not permitted
+//! by default.
+//!
+//! The active backend's provider is here by its own name and as `OsProvider`, beside it `Yield`, its
+//! strategy of waiting for locks.
 //!
 //! On a target that has no backend, or none that is permitted, the crate still builds, as it does
-//! without features: everything is there but `OsProvider` and `Yield`. Where the compiler does not
-//! find these names, that is why; `docs/PORTING.md` tells how to write a provider.
+//! without features: everything is there but what a backend gives. A program that names
+//! `OsProvider` or `Yield` then does not compile, and the error says which feature is missing, or
+//! that there is no backend; `docs/PORTING.md` tells how to write a provider.
 //!
 //! ```
 //! # #[cfg(not(any(
@@ -30,42 +36,69 @@
 //! #     all(feature = "netbsd", target_os = "netbsd"),
 //! # ))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use hostmem::{OsProvider, Yield, jit::{JitAllocator, JitConfig}};
+//! use hostmem::{OsProvider, Yield, jit::{JitConfig, JitRuntime}};
 //!
 //! let os = OsProvider::new();
-//! let jit = JitAllocator::<_, _, Yield>::new(os, os, JitConfig::new())?;
+//! let runtime = JitRuntime::<_, _, Yield>::new(os, os, JitConfig::new())?;
 //! # #[cfg(target_arch = "x86_64")]
 //! let code = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
 //! # #[cfg(target_arch = "aarch64")]
 //! # let code = [0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, #42; ret
-//! let mut span = jit.alloc(code.len())?;
-//! jit.write(&mut span, 0, &code)?;
-//! // SAFETY: the span holds a whole function of this type, and outlives the call.
-//! let answer: extern "C" fn() -> i32 = unsafe { core::mem::transmute(span.rx().as_ptr()) };
-//! assert_eq!(answer(), 42);
-//! jit.release(span)?;
+//! let function = runtime.add(&code)?;
+//! // SAFETY: it is a whole function of this type, and does no harm.
+//! let answer = unsafe { runtime.typed::<extern "C" fn() -> i32>(&function)? };
+//! assert_eq!(answer.call(), 42);
+//! runtime.release(function)?;
 //! # Ok(())
 //! # }
 //! ```
 
 #![no_std]
 
+#[cfg(all(
+    any(feature = "cranelift", feature = "dynasm"),
+    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+extern crate std;
+
 pub use hostmem_core::{arch, arena, counted, fork, jit, page, probe, provider, sync};
 
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;
 
-#[cfg(all(feature = "linux", target_os = "linux"))]
-pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, Yield};
+cfg_select! {
+    all(feature = "linux", target_os = "linux") => {
+        pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, Yield};
+    }
+    all(
+        feature = "bsd",
+        any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+    ) => {
+        pub use hostmem_bsd::{BsdProvider, BsdProvider as OsProvider, Yield};
+    }
+    all(feature = "netbsd", target_os = "netbsd") => {
+        pub use hostmem_netbsd::{NetBsdProvider, NetBsdProvider as OsProvider, Yield};
+    }
+    _ => {
+        mod absent;
+        pub use absent::{OsProvider, Yield};
+    }
+}
 
 #[cfg(all(
-    feature = "bsd",
-    any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+    feature = "cranelift",
+    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
-pub use hostmem_bsd::{BsdProvider, BsdProvider as OsProvider, Yield};
+pub mod cranelift;
 
-#[cfg(all(feature = "netbsd", target_os = "netbsd"))]
-pub use hostmem_netbsd::{NetBsdProvider, NetBsdProvider as OsProvider, Yield};
+#[cfg(all(
+    feature = "dynasm",
+    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+pub mod dynasm;
 
 /// The example of the README, so that it keeps compiling and running.
 #[cfg(all(

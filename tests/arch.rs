@@ -31,7 +31,7 @@ impl CacheOps for Recorder {
 
 fn record(cache: CacheType, addr: usize, len: usize) -> Vec<Op> {
     let mut recorder = Recorder::default();
-    maintain(cache, addr, len, &mut recorder);
+    maintain(cache, &[(addr, len)], &mut recorder);
     recorder.0
 }
 

@@ -313,9 +313,11 @@ fn without_proc_everything_still_works() {
             provider::{Placement, ProcessMap, Request, Target},
         };
         // All opening is refused: no process map, no read-only view.
-        let mut calls = vec![libc::SYS_openat];
-        #[cfg(target_arch = "x86_64")]
-        calls.push(libc::SYS_open);
+        let calls = [
+            libc::SYS_openat,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open,
+        ];
         if isolate::or_skip(seccomp::refuse(&calls, libc::ENOENT)).is_none() {
             return;
         }

@@ -1,8 +1,8 @@
 //! Locks.
 
 use core::fmt;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-pub use spin::{RelaxStrategy, relax::Spin};
+use spin::mutex::SpinMutex;
+pub use spin::{RelaxStrategy, mutex::SpinMutexGuard as Guard, relax::Spin};
 
 /// A spin lock, generic over what a waiting thread does: spin where there is no scheduler, yield to
 /// the operating system where there is one (the backends supply that strategy).
@@ -16,22 +16,22 @@ impl<T, R> Lock<T, R> {
     pub const fn new(value: T) -> Self {
         Self(SpinMutex::new(value))
     }
-}
-
-impl<T, R: RelaxStrategy> Lock<T, R> {
-    /// Waits for the lock and takes it.
-    pub fn lock(&self) -> SpinMutexGuard<'_, T, R> {
-        self.0.lock()
-    }
-
-    /// Takes the lock if nobody has it.
-    pub fn try_lock(&self) -> Option<SpinMutexGuard<'_, T, R>> {
-        self.0.try_lock()
-    }
 
     /// Reaches the value by exclusive access, without locking.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
+    }
+}
+
+impl<T, R: RelaxStrategy> Lock<T, R> {
+    /// Waits for the lock and takes it.
+    pub fn lock(&self) -> Guard<'_, T, R> {
+        self.0.lock()
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
+        self.0.try_lock()
     }
 
     /// Opens a lock whose guard was forgotten: the second half of holding it across a fork.

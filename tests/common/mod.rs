@@ -15,9 +15,14 @@ use std::{
     sync::OnceLock,
 };
 
-/// Says whether an emulator stands in for the kernel, as `ci/cross.sh` tells by the environment.
+/// Says whether an emulator stands in for the kernel, as `ci/aarch64.sh` tells by the environment.
 pub(crate) fn emulated() -> bool {
     std::env::var_os("HOSTMEM_EMULATED").is_some()
+}
+
+/// Says whether scenarios run at full length, as `ci/long.sh` tells by the environment.
+pub(crate) fn at_length() -> bool {
+    std::env::var_os("HOSTMEM_LONG").is_some()
 }
 
 /// Skips a test aloud where an emulator stands in for the kernel and lacks something of it.

@@ -7,9 +7,18 @@ use core::arch::asm;
 
 pub(super) const SUPPORTED: bool = true;
 
+/// `brk #0`.
+pub(super) const TRAP: u32 = 0xd420_0000;
+
 /// Cleans and invalidates by virtual address to the point of unification.
 pub(super) unsafe fn publish_code(code: *const u8, len: usize) {
-    maintain(cache_type(), code.addr(), len, &mut Instructions);
+    maintain(cache_type(), &[(code.addr(), len)], &mut Instructions);
+}
+
+/// As [`publish_code`], for several ranges at the price of one wait.
+pub(super) unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
+    // Pointers have the size and the bits of their addresses.
+    maintain(cache_type(), ranges, &mut Instructions);
 }
 
 /// Reads `CTR_EL0`. Not cached: systems with unequal cores emulate the read, so that every core

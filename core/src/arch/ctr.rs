@@ -40,22 +40,41 @@ pub trait CacheOps {
     fn instruction_barrier(&mut self);
 }
 
-/// Runs the sequence for `len` bytes at `addr`, touching no line outside them.
-pub fn maintain(cache: CacheType, addr: usize, len: usize, ops: &mut impl CacheOps) {
+/// Runs the sequence for ranges of so many bytes each, touching no line outside them.
+pub fn maintain<A: Address>(cache: CacheType, ranges: &[(A, usize)], ops: &mut impl CacheOps) {
     if !cache.clean_not_needed {
-        for line in lines(addr, len, cache.data_line) {
-            ops.clean_data(line);
+        for (start, len) in ranges {
+            lines(start.address(), *len, cache.data_line).for_each(|line| ops.clean_data(line));
         }
     }
     // Also without cleaning: the stores must be seen before a fetch that follows.
     ops.data_barrier();
     if !cache.invalidate_not_needed {
-        for line in lines(addr, len, cache.instruction_line) {
-            ops.invalidate_instructions(line);
+        for (start, len) in ranges {
+            lines(start.address(), *len, cache.instruction_line)
+                .for_each(|line| ops.invalidate_instructions(line));
         }
         ops.data_barrier();
     }
     ops.instruction_barrier();
+}
+
+/// What a range can start with.
+pub trait Address {
+    /// Returns the address.
+    fn address(&self) -> usize;
+}
+
+impl Address for usize {
+    fn address(&self) -> usize {
+        *self
+    }
+}
+
+impl Address for *const u8 {
+    fn address(&self) -> usize {
+        self.addr()
+    }
 }
 
 /// Yields the start of every line that holds one of `len` bytes at `addr`.

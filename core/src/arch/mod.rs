@@ -23,6 +23,9 @@ use x86_64 as cpu;
 /// allocator refuses to be made.
 pub const SUPPORTED: bool = cpu::SUPPORTED;
 
+/// An instruction that traps, as often as it fits in four bytes, in the CPU's byte order.
+pub const TRAP: u32 = cpu::TRAP;
+
 /// Makes `len` bytes of instructions at `code`, just written through another mapping of the same
 /// pages, visible to instruction fetches of this core, and to those of other cores that have not
 /// fetched from there before.
@@ -36,5 +39,17 @@ pub unsafe fn publish_code(code: *const u8, len: usize) {
     if len != 0 {
         // SAFETY: the caller's promise, passed on.
         unsafe { cpu::publish_code(code, len) };
+    }
+}
+
+/// Makes several ranges of instructions visible as [`publish_code`] does, with one wait for all.
+///
+/// # Safety
+///
+/// As of [`publish_code`], for each start and length.
+pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
+    if !ranges.is_empty() {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { cpu::publish_ranges(ranges) };
     }
 }

@@ -2,7 +2,15 @@
 
 pub(super) const SUPPORTED: bool = false;
 
+/// All zero, which no instruction set here in question gives a meaning.
+pub(super) const TRAP: u32 = 0;
+
 /// Is never reached: the JIT allocator is refused on these CPUs.
 pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
+    unreachable!("no code is published on a CPU without known cache maintenance");
+}
+
+/// Is never reached, as [`publish_code`].
+pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     unreachable!("no code is published on a CPU without known cache maintenance");
 }

@@ -4,19 +4,24 @@
 //!   granule   0 1 2 3 4 5 6 7 8 9        two spans: 1..4 and 4..6
 //!   used      0 1 1 1 1 1 0 0 0 0        1: belongs to a live span
 //!   stop      1 0 0 1 0 1 0 0 0 1        1: last granule of a run, live or free
+//!
+//!   words     used₀ stop₀ used₁ stop₁ …  │ summary: a bit a stop word that is not 0 │ a bit a … │
 //! ```
 //!
 //! Every run ends with a stop bit, free runs too. So the bits that delimit a live span, the stop of
 //! the run before it and its own, stand still while its neighbours come and go, and a reader
-//! without the lock finds the exact span from any granule of it.
+//! without the lock finds the exact span from any granule of it. Two free runs may lie side by
+//! side: those that were just released are joined later.
 //!
-//! One writer, under the allocator's lock, stores whole words. Its orders:
+//! One writer, under the lock of the block's shard, stores whole words. Its orders:
 //! - a span appears: its stop bit, then its used bits;
-//! - a span goes or shrinks: its used bits, then stop bits.
+//! - a span goes or shrinks: its used bits, then stop bits;
+//! - a stop bit is set before its summary, and cleared before it.
 //!
-//! A reader that sees a used bit (Acquire) therefore sees that span's stop bit too.
+//! A reader that sees a used bit (Acquire) therefore sees that span's stop bit and its summary too,
+//! and no stop bit or summary within the span from before: whatever was there was cleared before
+//! the used bits were set.
 
-use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
@@ -24,174 +29,439 @@ use core::{
 
 const WORD: usize = u64::BITS as usize;
 
+/// Levels of summaries that any block can need.
+const LEVELS: usize = 11;
+
 /// Returns the words that `count` bits take.
 pub(super) const fn words_for(count: usize) -> usize {
     count.div_ceil(WORD)
 }
 
-/// One bitmap, read by anyone, written by the holder of the lock.
-#[derive(Clone, Copy)]
-pub(super) struct Bitmap<'a>(&'a [AtomicU64]);
-
-impl<'a> Bitmap<'a> {
-    /// Reads one bit; Acquire, so that what was stored before it was set is seen.
-    pub(super) fn get(self, index: usize) -> bool {
-        let word = self
-            .0
-            .get(index / WORD)
-            .map_or(0, |w| w.load(Ordering::Acquire));
-        word >> (index % WORD) & 1 == 1
-    }
-
-    /// Stores `value` in a range of bits, word by word; Release. Only the lock's holder may.
-    pub(super) fn set(self, bits: Range<usize>, value: bool) {
-        let mut at = bits.start;
-        while at < bits.end {
-            let len = (WORD - at % WORD).min(bits.end - at);
-            let mask = (u64::MAX >> (WORD - len)) << (at % WORD);
-            let word = &self.0[at / WORD];
-            // A single writer: the plain load cannot miss another's store.
-            let old = word.load(Ordering::Relaxed);
-            word.store(
-                if value { old | mask } else { old & !mask },
-                Ordering::Release,
-            );
-            at += len;
-        }
-    }
-
-    /// Says whether any bit of a range is set.
-    pub(super) fn any(self, bits: Range<usize>) -> bool {
-        self.walk().get(bits).is_some_and(BitSlice::any)
-    }
-
-    /// Returns the first set bit of a range.
-    pub(super) fn first_one(self, bits: Range<usize>) -> Option<usize> {
-        let start = bits.start;
-        self.walk().get(bits)?.first_one().map(|n| start + n)
-    }
-
-    /// Returns the first clear bit of a range.
-    pub(super) fn first_zero(self, bits: Range<usize>) -> Option<usize> {
-        let start = bits.start;
-        self.walk().get(bits)?.first_zero().map(|n| start + n)
-    }
-
-    /// Returns the last set bit of a range.
-    pub(super) fn last_one(self, bits: Range<usize>) -> Option<usize> {
-        let start = bits.start;
-        self.walk().get(bits)?.last_one().map(|n| start + n)
-    }
-
-    /// The same words as a bit slice, for walking: it is only read.
-    fn walk(self) -> &'a BitSlice<AtomicU64, Lsb0> {
-        BitSlice::from_slice(self.0)
-    }
+/// Returns the bits of one word from `bit` upwards.
+const fn from_bit(bit: usize) -> u64 {
+    u64::MAX << (bit % WORD)
 }
 
-/// The bitmaps of one block.
+/// Returns the bits of one word up to `bit`, and that one.
+const fn up_to_bit(bit: usize) -> u64 {
+    u64::MAX >> (WORD - 1 - bit % WORD)
+}
+
+/// Yields the words that a range of bits touches, each with a mask of the bits.
+#[inline]
+pub(super) fn masks(bits: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    let mut at = bits.start;
+    core::iter::from_fn(move || {
+        if at >= bits.end {
+            return None;
+        }
+        let (word, last) = (at / WORD, (at | (WORD - 1)).min(bits.end - 1));
+        let mask = from_bit(at) & up_to_bit(last);
+        at = last + 1;
+        Some((word, mask))
+    })
+}
+
+const fn lowest(word: u64) -> usize {
+    word.trailing_zeros() as usize
+}
+
+const fn highest(word: u64) -> usize {
+    WORD - 1 - word.leading_zeros() as usize
+}
+
+/// The used and stop bits of one block, with their summaries.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
-    /// Granules of live spans.
-    pub(super) used: Bitmap<'a>,
-    /// Last granules of runs.
-    pub(super) stop: Bitmap<'a>,
-    /// Granules that code was ever published in. Only the lock's holder reads it.
-    pub(super) seen: Bitmap<'a>,
+    /// Used and stop words, taking turns; behind them the levels of summaries, lowest first.
+    words: &'a [AtomicU64],
     /// Granules of the block.
     pub(super) count: usize,
 }
 
 impl<'a> Bits<'a> {
-    /// Bitmaps of a block.
-    pub(super) const MAPS: usize = 3;
+    /// Returns the words that the bitmaps of `count` granules take.
+    pub(super) const fn words_for(count: usize) -> usize {
+        let mut level = words_for(count);
+        let mut total = 2 * level;
+        while level > 1 {
+            level = words_for(level);
+            total += level;
+        }
+        total
+    }
 
-    /// Divides `words`, at least `MAPS * words_for(count)` of them, among the bitmaps.
-    pub(super) fn new(words: &'a [AtomicU64], count: usize) -> Self {
-        let (used, rest) = words.split_at(words_for(count));
-        let (stop, rest) = rest.split_at(words_for(count));
-        let seen = &rest[..words_for(count)];
-        Self {
-            used: Bitmap(used),
-            stop: Bitmap(stop),
-            seen: Bitmap(seen),
-            count,
+    /// Takes `words`, at least [`Bits::words_for`] of them, as the bitmaps of `count` granules.
+    pub(super) const fn new(words: &'a [AtomicU64], count: usize) -> Self {
+        Self { words, count }
+    }
+
+    /// Makes the whole block one free run.
+    pub(super) fn clear(self) {
+        for word in &self.words[..Self::words_for(self.count)] {
+            word.store(0, Ordering::Relaxed);
+        }
+        self.set_stop(self.count - 1);
+    }
+
+    /// Returns how many words each bitmap has.
+    pub(super) const fn words(self) -> usize {
+        words_for(self.count)
+    }
+
+    /// Returns the summaries.
+    fn summary(self) -> &'a [AtomicU64] {
+        &self.words[2 * words_for(self.count)..]
+    }
+
+    /// Returns the used and the stop word of 64 granules.
+    #[inline]
+    fn pair(self, word: usize) -> (&'a AtomicU64, &'a AtomicU64) {
+        let pair = &self.words[2 * word..2 * word + 2];
+        (&pair[0], &pair[1])
+    }
+
+    /// Reads a word of used bits; Acquire, so that what was stored before they were set is seen.
+    #[inline]
+    fn used(self, word: usize) -> u64 {
+        self.words[2 * word].load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn stop(self, word: usize) -> u64 {
+        self.words[2 * word + 1].load(Ordering::Acquire)
+    }
+
+    /// Says whether a granule belongs to a live span.
+    #[inline]
+    pub(super) fn is_used(self, granule: usize) -> bool {
+        self.used(granule / WORD) >> (granule % WORD) & 1 == 1
+    }
+
+    /// Stores `value` in a range of used bits. Only the lock's holder may.
+    #[inline]
+    fn set_used(self, bits: Range<usize>, value: bool) {
+        // A single writer: the plain loads cannot miss another's store.
+        let change = |word: usize, mask: u64| {
+            let slot = &self.words[2 * word];
+            let old = slot.load(Ordering::Relaxed);
+            let new = if value { old | mask } else { old & !mask };
+            slot.store(new, Ordering::Release);
+        };
+        let last = bits.end - 1;
+        if bits.start / WORD == last / WORD {
+            return change(last / WORD, from_bit(bits.start) & up_to_bit(last));
+        }
+        change(bits.start / WORD, from_bit(bits.start));
+        for word in bits.start / WORD + 1..last / WORD {
+            change(word, u64::MAX);
+        }
+        change(last / WORD, up_to_bit(last));
+    }
+
+    /// Sets a stop bit. Only the lock's holder may.
+    fn set_stop(self, granule: usize) {
+        let slot = &self.words[2 * (granule / WORD) + 1];
+        let old = slot.load(Ordering::Relaxed);
+        slot.store(old | 1 << (granule % WORD), Ordering::Release);
+        if old == 0 {
+            self.summarize(granule / WORD, true);
         }
     }
 
-    /// Makes the whole block one free run that never held code.
-    pub(super) fn clear(self) {
-        for map in [self.used, self.stop, self.seen] {
-            for word in map.0 {
-                word.store(0, Ordering::Relaxed);
-            }
+    /// Clears a stop bit. Only the lock's holder may.
+    fn clear_stop(self, granule: usize) {
+        let slot = &self.words[2 * (granule / WORD) + 1];
+        let new = slot.load(Ordering::Relaxed) & !(1 << (granule % WORD));
+        slot.store(new, Ordering::Release);
+        if new == 0 {
+            self.summarize(granule / WORD, false);
         }
-        self.stop.set(self.count - 1..self.count, true);
+    }
+
+    /// Notes in the summaries that a stop word is now `some` or none.
+    #[cold]
+    fn summarize(self, word: usize, some: bool) {
+        let (mut at, mut nodes, mut start) = (word, self.words(), 0);
+        while nodes > 1 {
+            let slot = &self.summary()[start + at / WORD];
+            let (old, bit) = (slot.load(Ordering::Relaxed), 1 << (at % WORD));
+            let new = if some { old | bit } else { old & !bit };
+            slot.store(new, Ordering::Release);
+            // The level above knows already.
+            if if some { old != 0 } else { new != 0 } {
+                return;
+            }
+            nodes = words_for(nodes);
+            start += nodes;
+            at /= WORD;
+        }
+    }
+
+    /// Returns the first stop at or behind `granule`.
+    #[inline]
+    fn next_stop(self, granule: usize) -> Option<usize> {
+        let word = granule / WORD;
+        let here = self.stop(word) & from_bit(granule);
+        if here != 0 {
+            return Some(word * WORD + lowest(here));
+        }
+        self.next_stop_behind(word)
+    }
+
+    /// Returns the first stop in a word behind this one.
+    fn next_stop_behind(self, word: usize) -> Option<usize> {
+        let (mut at, mut nodes, mut level) = (word + 1, self.words(), 0);
+        if at >= nodes {
+            return None;
+        }
+        // Most spans end here, and the word is most likely at hand.
+        if let Some(bit) = Self::bit(self.stop(at), lowest) {
+            return Some(at * WORD + bit);
+        }
+        let summary = self.summary();
+        let mut starts = [0; LEVELS];
+        loop {
+            if at >= nodes {
+                return None;
+            }
+            let here = summary[starts[level] + at / WORD].load(Ordering::Acquire);
+            let here = here & from_bit(at);
+            nodes = words_for(nodes);
+            if here != 0 {
+                at = at / WORD * WORD + lowest(here);
+                break;
+            }
+            at = at / WORD + 1;
+            starts[level + 1] = starts[level] + nodes;
+            level += 1;
+        }
+        for start in starts[..level].iter().rev() {
+            let below = summary[start + at].load(Ordering::Acquire);
+            // Nothing, though the summary says otherwise: the run is just being taken apart.
+            at = at * WORD + Self::bit(below, lowest)?;
+        }
+        Some(at * WORD + Self::bit(self.stop(at), lowest)?)
+    }
+
+    /// Returns the last stop before `granule`.
+    #[inline]
+    fn last_stop(self, granule: usize) -> Option<usize> {
+        let last = granule.checked_sub(1)?;
+        let word = last / WORD;
+        let here = self.stop(word) & up_to_bit(last);
+        if here != 0 {
+            return Some(word * WORD + highest(here));
+        }
+        self.last_stop_before(word)
+    }
+
+    /// Returns the last stop in a word before this one.
+    fn last_stop_before(self, word: usize) -> Option<usize> {
+        let (mut end, mut nodes, mut level) = (word, self.words(), 0);
+        if let Some(bit) = Self::bit(self.stop(end.checked_sub(1)?), highest) {
+            return Some((end - 1) * WORD + bit);
+        }
+        let summary = self.summary();
+        let mut starts = [0; LEVELS];
+        let mut at = loop {
+            let at = end.checked_sub(1)?;
+            let here = summary[starts[level] + at / WORD].load(Ordering::Acquire);
+            let here = here & up_to_bit(at);
+            nodes = words_for(nodes);
+            if here != 0 {
+                break at / WORD * WORD + highest(here);
+            }
+            end = at / WORD;
+            starts[level + 1] = starts[level] + nodes;
+            level += 1;
+        };
+        for start in starts[..level].iter().rev() {
+            let below = summary[start + at].load(Ordering::Acquire);
+            at = at * WORD + Self::bit(below, highest)?;
+        }
+        Some(at * WORD + Self::bit(self.stop(at), highest)?)
+    }
+
+    fn bit(word: u64, which: impl Fn(u64) -> usize) -> Option<usize> {
+        (word != 0).then(|| which(word))
     }
 
     /// Returns the run that `granule` belongs to. `None` only for a reader without the lock, while
     /// the run is being taken apart.
+    #[inline]
     pub(super) fn run_around(self, granule: usize) -> Option<Range<usize>> {
-        let start = self
-            .stop
-            .last_one(0..granule)
-            .map_or(0, |before| before + 1);
-        let last = self.stop.first_one(granule..self.count)?;
-        Some(start..last + 1)
+        let start = self.last_stop(granule).map_or(0, |before| before + 1);
+        Some(start..self.next_stop(granule)? + 1)
     }
 
     /// Returns the live span that `granule` belongs to, if it does.
+    #[inline]
     pub(super) fn span_around(self, granule: usize) -> Option<Range<usize>> {
-        if granule < self.count && self.used.get(granule) {
+        if granule < self.count && self.is_used(granule) {
             self.run_around(granule)
         } else {
             None
         }
     }
 
-    /// Returns the lowest free run of at least `need` granules from `from` upwards, or else the
-    /// length of the longest.
-    pub(super) fn find_free(self, from: usize, need: usize) -> Result<Range<usize>, usize> {
-        let mut longest = 0;
-        let mut at = from;
-        while let Some(start) = self.used.first_zero(at..self.count) {
-            // The lock is held: every run has its stop bit.
-            let Some(last) = self.stop.first_one(start..self.count) else {
-                break;
-            };
-            let run = start..last + 1;
-            if run.len() >= need {
-                return Ok(run);
+    /// Returns the live span that starts at `granule`: `None` where nothing is live, and otherwise
+    /// an error where something is that starts before. The lock is held.
+    #[inline]
+    pub(super) fn span_from(self, granule: usize) -> Option<Result<Range<usize>, ()>> {
+        if !self.is_used(granule) {
+            return None;
+        }
+        if !self.starts(granule) {
+            return Some(Err(()));
+        }
+        // The lock is held: every run has its stop bit.
+        Some(Ok(granule..self.next_stop(granule)? + 1))
+    }
+
+    /// Says whether a run starts at `granule`. The lock is held.
+    #[inline]
+    fn starts(self, granule: usize) -> bool {
+        granule == 0 || self.stop((granule - 1) / WORD) >> ((granule - 1) % WORD) & 1 == 1
+    }
+
+    /// Makes a range of granules a span if it is just one free run. The lock is held.
+    #[inline]
+    pub(super) fn take_run(self, run: &Range<usize>) -> bool {
+        let (word, last) = (run.start / WORD, run.end - 1);
+        if last >= self.count || !self.starts(run.start) {
+            return false;
+        }
+        let (used, stop) = self.pair(word);
+        if last / WORD == word {
+            let mask = from_bit(run.start) & up_to_bit(last);
+            let old = used.load(Ordering::Relaxed);
+            if old & mask != 0 || stop.load(Ordering::Relaxed) & mask != 1 << (last % WORD) {
+                return false;
             }
-            longest = longest.max(run.len());
-            at = run.end;
+            used.store(old | mask, Ordering::Release);
+            return true;
         }
-        Err(longest)
+        let whole = self.is_free_run(run);
+        if whole {
+            self.set_used(run.clone(), true);
+        }
+        whole
     }
 
-    /// Makes the first granules of a free run a span.
-    pub(super) fn allocate(self, span: Range<usize>) {
-        self.stop.set(span.end - 1..span.end, true);
-        self.used.set(span, true);
+    /// Says whether a range of granules is just one free run. The lock is held.
+    pub(super) fn is_free_run(self, run: &Range<usize>) -> bool {
+        let last = run.end - 1;
+        last < self.count
+            && self.starts(run.start)
+            && masks(run.clone()).all(|(word, mask)| {
+                let end = if word == last / WORD {
+                    1 << (last % WORD)
+                } else {
+                    0
+                };
+                self.used(word) & mask == 0 && self.stop(word) & mask == end
+            })
     }
 
-    /// Cuts a live span off behind `keep` granules, none of which are freed; `keep` of zero frees
-    /// it all. Returns the free run that the tail is now part of.
+    /// Yields the free runs that start in a word, in order. The lock is held.
+    pub(super) fn free_runs_from(
+        self,
+        word: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let first = word * WORD;
+        let (mut free, stop) = (!self.used(word), self.stop(word));
+        if first + WORD > self.count {
+            free &= up_to_bit(self.count - 1);
+        }
+        if free & 1 == 1 && !self.starts(first) {
+            // A run that comes over from the word before does not start here.
+            free &= Self::bit(stop, lowest).map_or(0, |end| !up_to_bit(end));
+        }
+        core::iter::from_fn(move || {
+            let start = Self::bit(free, lowest)?;
+            let Some(end) = Self::bit(stop & from_bit(start), lowest) else {
+                free = 0;
+                // The lock is held: every run has its stop bit.
+                return Some(first + start..self.next_stop_behind(word)? + 1);
+            };
+            free &= !up_to_bit(end);
+            Some(first + start..first + end + 1)
+        })
+    }
+
+    /// Makes a part of a free run a span. The lock is held.
+    pub(super) fn allocate(self, run: &Range<usize>, span: Range<usize>) {
+        if span.start > run.start {
+            self.set_stop(span.start - 1);
+        }
+        if span.end < run.end {
+            self.set_stop(span.end - 1);
+        }
+        self.set_used(span, true);
+    }
+
+    /// Frees the tail of a live span behind its first `keep` granules; all of it for zero. Returns
+    /// the free run that this makes, beside which others may lie. The lock is held.
+    #[inline]
     pub(super) fn free_tail(self, span: Range<usize>, keep: usize) -> Range<usize> {
-        let mut free = span.start + keep..span.end;
-        self.used.set(free.clone(), false);
+        let free = span.start + keep..span.end;
+        self.set_used(free.clone(), false);
         if keep > 0 {
-            self.stop.set(free.start - 1..free.start, true);
-        } else if span.start > 0 && !self.used.get(span.start - 1) {
-            free.start = self
-                .run_around(span.start - 1)
-                .map_or(free.start, |r| r.start);
-            self.stop.set(span.start - 1..span.start, false);
-        }
-        if span.end < self.count && !self.used.get(span.end) {
-            free.end = self.run_around(span.end).map_or(free.end, |r| r.end);
-            self.stop.set(span.end - 1..span.end, false);
+            self.set_stop(free.start - 1);
         }
         free
+    }
+
+    /// Makes one run of a free run and of the one that ends where it starts, if there is one. The
+    /// lock is held.
+    pub(super) fn join_left(self, run: &mut Range<usize>) -> bool {
+        if run.start == 0 || self.is_used(run.start - 1) {
+            return false;
+        }
+        let boundary = run.start - 1;
+        run.start = self.last_stop(boundary).map_or(0, |stop| stop + 1);
+        self.clear_stop(boundary);
+        true
+    }
+
+    /// Makes one run of the free ones that meet at a granule. The lock is held.
+    pub(super) fn join(self, granule: usize) {
+        self.clear_stop(granule - 1);
+    }
+
+    /// Makes one run of a free run and of the one that starts where it ends, if there is one. The
+    /// lock is held.
+    pub(super) fn join_right(self, run: &mut Range<usize>) -> bool {
+        if run.end == self.count || self.is_used(run.end) {
+            return false;
+        }
+        // The lock is held: every run has its stop bit.
+        let Some(stop) = self.next_stop(run.end) else {
+            return false;
+        };
+        self.clear_stop(run.end - 1);
+        run.end = stop + 1;
+        true
+    }
+
+    /// Yields the maximal runs of used granules, in order. The lock is held.
+    pub(super) fn used_runs(self) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let start = self.next_where(at, true)?;
+            let end = self.next_where(start, false).unwrap_or(self.count);
+            at = end;
+            Some(start..end)
+        })
+    }
+
+    /// Returns the first granule from `from` on that is used, or is not.
+    fn next_where(self, from: usize, used: bool) -> Option<usize> {
+        masks(from..self.count).find_map(|(word, mask)| {
+            let bits = self.used(word);
+            let found = mask & if used { bits } else { !bits };
+            Self::bit(found, lowest).map(|bit| word * WORD + bit)
+        })
     }
 }

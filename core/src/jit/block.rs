@@ -1,4 +1,4 @@
-//! One dual mapping, cut into granules.
+//! One mapping, cut into granules.
 //!
 //! ```text
 //!          padding  granule 0    1          2
@@ -7,15 +7,32 @@
 //!   rw ──► └───────┴──────────┴──────────┴──────────┴─ ─      the same pages
 //! ```
 //!
-//! The padding, one granule, keeps the first byte of a mapping from being anybody's code: a call
-//! through a pointer to the mapping itself, or one that ran off the page before, hits nothing.
+//! The padding, one granule unless the configuration has none, keeps the first byte of a mapping
+//! from being anybody's code: a call through a pointer to the mapping itself, or one that ran off
+//! the page before, hits nothing.
+//!
+//! Above the bitmaps stands a [`Tree`] with one member a word of 64 granules: the class of the
+//! longest free run that *starts* in that word. Finding the lowest run that is long enough is a
+//! descent through the tree and a look at one word. One long run of a pool, the active one, is left
+//! out: requests that find nothing before it take its first granules, and touch no tree.
 
-use super::bits::{Bits, words_for};
-use crate::{page::PageRange, provider::DualMapping};
-use core::{ops::Range, ptr::NonNull, sync::atomic::AtomicU64};
+use super::{
+    bits::{Bits, masks, words_for},
+    class,
+    tree::Tree,
+    views::Views,
+};
+use crate::page::AddressRange;
+use core::{
+    cell::UnsafeCell,
+    ops::Range,
+    ptr::NonNull,
+    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+};
 
 /// What may be done with a block. Only forked children have any but open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Mode {
     /// Everything.
     Open,
@@ -28,172 +45,675 @@ pub(super) enum Mode {
     Orphan,
 }
 
-/// A block. Changed only under the allocator's lock; readers without it see the index entry and the
-/// bitmaps.
+/// Words of 64 granules looked at for a run whose class does not promise that it fits, before a new
+/// block is mapped instead: bounds the cost of an allocation among many runs slightly too short.
+const TRIES: usize = 32;
+
+/// What a long run has at least beyond a request, in granules, to become the active one.
+const LONG: usize = 64;
+
+/// A block. It belongs to one shard for ever, and lives as long as the arena.
 pub(super) struct Block {
-    mapping: Option<DualMapping>,
-    granularity: usize,
+    /// The shard whose lock guards the rest.
+    pub(super) shard: usize,
+    /// The pool of that shard.
+    pub(super) pool: usize,
+    /// Bytes of a granule, as a power of two.
+    pub(super) shift: u32,
+    /// The bitmaps, and behind them the seen bits.
     words: NonNull<[AtomicU64]>,
+    /// The seen bits: granules that code was ever published in.
+    seen: NonNull<[AtomicU64]>,
+    /// The address of granule 0 in the executable view.
+    base: AtomicUsize,
+    /// Bytes of the granules; none without views.
+    extent: AtomicUsize,
+    mode: AtomicU8,
+    guarded: UnsafeCell<Guarded>,
+}
+
+/// What the lock guards.
+pub(super) struct Guarded {
+    views: Option<Views>,
+    tree: NonNull<[u8]>,
+    /// Granule 0 in the executable view.
+    rx: NonNull<u8>,
+    /// Granule 0 in the writable view.
+    rw: NonNull<u8>,
+    padding: usize,
+    /// Granules; none without views.
     count: usize,
+    /// The active run, if it is one of this block's; else empty.
+    active: Range<usize>,
     /// Live spans.
     pub(super) spans: usize,
     /// Granules of live spans.
     pub(super) used: usize,
-    /// No free run is longer.
-    longest: usize,
-    /// No free run starts below.
-    first_free: usize,
-    /// What may be done with it.
-    pub(super) mode: Mode,
+    /// Where the block is in its pool.
+    pub(super) slot: usize,
+    /// Whether it is the empty block that is kept.
+    pub(super) kept: bool,
     /// The next unmapped block of the same capacity.
     pub(super) next: Option<NonNull<Block>>,
 }
 
 impl Block {
-    /// Makes a block without mapping; `words` are its bitmaps for ever.
-    pub(super) const fn unmapped(granularity: usize, words: NonNull<[AtomicU64]>) -> Self {
+    /// Returns how many words a block of `count` granules takes, and how many bytes its tree.
+    pub(super) const fn metadata_for(count: usize) -> (usize, usize) {
+        let words = words_for(count);
+        (Bits::words_for(count) + words, Tree::bytes_for(words))
+    }
+
+    /// Makes a block without mapping for at most `capacity` granules, with as much metadata as
+    /// [`Block::metadata_for`] says, all zero, for ever.
+    pub(super) fn unmapped(
+        (shard, pool, shift): (usize, usize, u32),
+        words: NonNull<[AtomicU64]>,
+        tree: NonNull<[u8]>,
+        capacity: usize,
+    ) -> Self {
+        let seen = words.len() - words_for(capacity);
+        // SAFETY: the seen words are the last of the slice.
+        let first = unsafe { words.cast::<AtomicU64>().add(seen) };
         Self {
-            mapping: None,
-            granularity,
+            shard,
+            pool,
+            shift,
             words,
-            count: 0,
-            spans: 0,
-            used: 0,
-            longest: 0,
-            first_free: 0,
-            mode: Mode::Open,
-            next: None,
+            seen: NonNull::slice_from_raw_parts(first, words_for(capacity)),
+            base: AtomicUsize::new(0),
+            extent: AtomicUsize::new(0),
+            mode: AtomicU8::new(Mode::Open as u8),
+            guarded: UnsafeCell::new(Guarded {
+                views: None,
+                tree,
+                rx: NonNull::dangling(),
+                rw: NonNull::dangling(),
+                padding: 0,
+                count: 0,
+                active: 0..0,
+                spans: 0,
+                used: 0,
+                slot: 0,
+                kept: false,
+                next: None,
+            }),
         }
     }
 
-    /// Takes `mapping` over, all free.
-    pub(super) fn map(&mut self, mapping: DualMapping) {
-        self.count = mapping.len_bytes() / self.granularity - 1;
-        debug_assert!(
-            Bits::MAPS * words_for(self.count) <= self.words.len(),
-            "the bitmaps were made for a block of this length"
-        );
-        self.mapping = Some(mapping);
-        (self.spans, self.used) = (0, 0);
-        (self.longest, self.first_free) = (self.count, 0);
-        self.mode = Mode::Open;
-        self.bits().clear();
+    /// Returns what may be done with the block.
+    #[inline]
+    pub(super) fn mode(&self) -> Mode {
+        match self.mode.load(Ordering::Relaxed) {
+            0 => Mode::Open,
+            1 => Mode::Shared,
+            2 => Mode::ReadOnly,
+            _ => Mode::Orphan,
+        }
     }
 
-    /// Gives the mapping up.
-    pub(super) fn take_mapping(&mut self) -> Option<DualMapping> {
-        self.mapping.take()
+    /// Sets what may be done with the block.
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
-    /// Puts a mapping of the same ranges in place of the one given up, and keeps the spans.
-    pub(super) fn put_mapping(&mut self, mapping: DualMapping) {
-        self.mapping = Some(mapping);
+    /// Says whether spans can be written.
+    #[inline]
+    pub(super) fn writable(&self) -> bool {
+        matches!(self.mode(), Mode::Open | Mode::Shared)
     }
 
-    /// Returns the mapping.
-    pub(super) const fn mapping(&self) -> Option<&DualMapping> {
-        self.mapping.as_ref()
+    /// Says whether an address is one of the block's. It is for every live span of this process; a
+    /// fork may have taken the block of a span away.
+    #[inline]
+    pub(super) fn covers(&self, addr: usize) -> bool {
+        let base = self.base.load(Ordering::Relaxed);
+        addr.wrapping_sub(base) < self.extent.load(Ordering::Relaxed)
     }
 
-    /// Returns the words that the bitmaps have.
+    /// Returns the words that readers without the lock see.
     pub(super) const fn words(&self) -> NonNull<AtomicU64> {
         self.words.cast()
     }
 
-    /// Returns how many words the bitmaps have.
+    /// Returns how many granules the block has metadata for.
     pub(super) const fn capacity(&self) -> usize {
-        self.words.len()
+        self.seen.len() * u64::BITS as usize
+    }
+
+    #[inline]
+    fn seen(&self) -> &[AtomicU64] {
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, as the block itself is.
+        unsafe { self.seen.as_ref() }
+    }
+
+    /// Notes that code is published in `len` bytes at `addr` of the executable view, of which the
+    /// caller owns every granule; says whether there was any before.
+    #[inline]
+    pub(super) fn note_published(&self, addr: usize, len: usize) -> bool {
+        let offset = addr - self.base.load(Ordering::Relaxed);
+        let granules = offset >> self.shift..((offset + len - 1) >> self.shift) + 1;
+        masks(granules).fold(false, |reused, (word, mask)| {
+            let slot = &self.seen()[word];
+            let old = slot.load(Ordering::Relaxed);
+            if old & mask != mask {
+                // Others publish in other granules of the same word meanwhile.
+                slot.fetch_or(mask, Ordering::Relaxed);
+            }
+            reused || old & mask != 0
+        })
+    }
+
+    /// Reaches what the lock guards.
+    ///
+    /// # Safety
+    ///
+    /// The block lives in an arena that outlives `'a`, the caller holds the lock of the block's
+    /// shard throughout `'a`, and lets no other [`Held`] of the same block live meanwhile.
+    #[inline]
+    pub(super) unsafe fn held<'a>(at: NonNull<Self>) -> Held<'a> {
+        // SAFETY: the block lives, by the caller's promise; shared references to it are allowed,
+        // since what the lock guards is in a cell.
+        let block = unsafe { at.as_ref() };
+        // SAFETY: the lock makes this the only reference into the cell, by the caller's promise.
+        let guarded = unsafe { &mut *block.guarded.get() };
+        Held { at, block, guarded }
+    }
+}
+
+/// A block whose shard is locked.
+pub(super) struct Held<'a> {
+    pub(super) at: NonNull<Block>,
+    pub(super) block: &'a Block,
+    pub(super) guarded: &'a mut Guarded,
+}
+
+impl Held<'_> {
+    /// Takes `views` over, all free behind `padding` bytes.
+    pub(super) fn map(&mut self, views: Views, padding: usize) {
+        let (block, guarded) = (self.block, &mut *self.guarded);
+        guarded.count = (views.len_bytes() - padding) >> block.shift;
+        assert!(
+            guarded.count <= block.capacity(),
+            "the bitmaps were made for a block of this length"
+        );
+        guarded.padding = padding;
+        // SAFETY: the padding is shorter than a view.
+        guarded.rx = unsafe { views.rx().start().add(padding) };
+        // SAFETY: as above.
+        guarded.rw = unsafe { views.rw().start().add(padding) };
+        block.base.store(guarded.rx.addr().get(), Ordering::Relaxed);
+        let extent = guarded.count << block.shift;
+        block.extent.store(extent, Ordering::Relaxed);
+        guarded.views = Some(views);
+        block.set_mode(Mode::Open);
+        block
+            .seen()
+            .iter()
+            .for_each(|w| w.store(0, Ordering::Relaxed));
+        self.empty();
+    }
+
+    /// Makes everything free.
+    pub(super) fn empty(&mut self) {
+        (self.guarded.spans, self.guarded.used) = (0, 0);
+        self.guarded.active = 0..0;
+        self.bits().clear();
+        let class = class::of_run(self.guarded.count);
+        let mut tree = self.tree();
+        tree.clear();
+        tree.set(0, class);
+    }
+
+    /// Gives the mapping up.
+    pub(super) const fn take_views(&mut self) -> Option<Views> {
+        self.guarded.views.take()
+    }
+
+    /// Forgets the granules, after the mapping is gone for good.
+    pub(super) fn forget_granules(&mut self) {
+        self.guarded.count = 0;
+        self.guarded.active = 0..0;
+        self.block.extent.store(0, Ordering::Relaxed);
+    }
+
+    /// Puts a mapping of the same ranges in place of the one given up, and keeps the spans.
+    pub(super) fn put_views(&mut self, views: Views) {
+        self.guarded.views = Some(views);
+    }
+
+    /// Returns the mapping.
+    pub(super) const fn views(&self) -> Option<&Views> {
+        self.guarded.views.as_ref()
     }
 
     /// Returns the bitmaps.
+    #[inline]
     pub(super) fn bits(&self) -> Bits<'_> {
         // SAFETY: initialised when the block was made, changed only through its atomics, and alive
         // as long as the arena, as the block itself is.
-        Bits::new(unsafe { self.words.as_ref() }, self.count)
+        Bits::new(unsafe { self.block.words.as_ref() }, self.guarded.count)
+    }
+
+    #[inline]
+    fn tree(&mut self) -> Tree<'_> {
+        // SAFETY: the slice lives in the arena, as long as the block does, and belongs to it alone;
+        // the exclusive borrow of self makes this the only reference.
+        let bytes = unsafe { self.guarded.tree.as_mut() };
+        Tree::new(bytes, words_for(self.guarded.count))
+    }
+
+    /// Returns the class of the longest free run; [`class::NONE`] where none is given out.
+    pub(super) fn largest(&mut self) -> u8 {
+        match self.block.mode() {
+            Mode::Open => self.tree().largest(),
+            _ => class::NONE,
+        }
     }
 
     /// Returns bytes of each view.
     pub(super) fn len_bytes(&self) -> usize {
-        self.mapping.as_ref().map_or(0, DualMapping::len_bytes)
+        self.guarded.views.as_ref().map_or(0, Views::len_bytes)
     }
 
-    /// Says whether spans can be written.
-    pub(super) const fn writable(&self) -> bool {
-        matches!(self.mode, Mode::Open | Mode::Shared)
+    /// Returns the granules of the block.
+    pub(super) const fn count(&self) -> usize {
+        self.guarded.count
     }
 
     /// Returns the start of a granule in the executable view.
+    #[inline]
     pub(super) fn rx(&self, granule: usize) -> NonNull<u8> {
-        self.inside(self.mapping.as_ref().map(DualMapping::rx), granule)
+        debug_assert!(granule < self.guarded.count, "granules lie in their block");
+        // SAFETY: `count` granules fill the view behind the padding, so this is inside it.
+        unsafe { self.guarded.rx.add(granule << self.block.shift) }
     }
 
     /// Returns the start of a granule in the writable view.
+    #[inline]
     pub(super) fn rw(&self, granule: usize) -> NonNull<u8> {
-        self.inside(self.mapping.as_ref().map(DualMapping::rw), granule)
+        debug_assert!(granule < self.guarded.count, "granules lie in their block");
+        // SAFETY: as above.
+        unsafe { self.guarded.rw.add(granule << self.block.shift) }
     }
 
-    fn inside(&self, view: Option<PageRange>, granule: usize) -> NonNull<u8> {
-        debug_assert!(granule < self.count, "granules lie inside their block");
-        let Some(view) = view else {
-            return NonNull::dangling();
-        };
-        // SAFETY: the padding and `count` granules fill the view exactly, so this is inside it.
-        unsafe { view.start().add((granule + 1) * self.granularity) }
+    /// Returns the granule at `addr` and whether it starts there; `None` for an address that is
+    /// none of the block's.
+    #[inline]
+    pub(super) fn granule_at(&self, addr: usize) -> Option<(usize, bool)> {
+        let offset = addr.checked_sub(self.guarded.rx.addr().get())?;
+        let granule = offset >> self.block.shift;
+        let starts = granule << self.block.shift == offset;
+        (granule < self.guarded.count).then_some((granule, starts))
     }
 
-    /// Returns the granule at `addr`, which lies in the block, if one starts there.
-    pub(super) fn granule_at(&self, addr: usize) -> (usize, bool) {
-        let offset = addr - self.rx(0).addr().get();
-        (
-            offset / self.granularity,
-            offset.is_multiple_of(self.granularity),
-        )
+    /// Returns the lowest word with a run of a sufficient class, the active run apart.
+    pub(super) fn first_word(&mut self, class: u8) -> Option<usize> {
+        self.tree().first(class)
     }
 
-    /// Takes the lowest free run of at least `need` granules; `None` without one.
-    pub(super) fn allocate(&mut self, need: usize) -> Option<Range<usize>> {
-        if self.mode != Mode::Open || need > self.longest || need > self.count - self.used {
+    /// Takes the first run of at least `need` granules that starts in a word. One that is much
+    /// longer becomes the active run, of which nothing is taken yet: `None` then, and without one.
+    pub(super) fn allocate_in(&mut self, word: usize, need: usize) -> Option<Range<usize>> {
+        let run = self.run_in(word, need)?;
+        if run.len() - need >= LONG {
+            // Settling joins runs, perhaps this one with others: look again.
+            self.settle_active();
+            self.guarded.active = self.run_in(word, need)?;
+            self.count_again(word);
             return None;
         }
-        match self.bits().find_free(self.first_free, need) {
-            Ok(run) => {
-                let span = run.start..run.start + need;
-                self.bits().allocate(span.clone());
-                if run.start == self.first_free {
-                    self.first_free = span.end;
-                }
-                self.used += need;
-                self.spans += 1;
-                Some(span)
-            }
-            Err(longest) => {
-                self.longest = longest;
-                None
-            }
+        let span = run.start..run.start + need;
+        self.take(word, &run, span.clone());
+        Some(span)
+    }
+
+    /// Returns the first run of at least `need` granules that starts in a word, the active one apart.
+    fn run_in(&self, word: usize, need: usize) -> Option<Range<usize>> {
+        let mut runs = self.bits().free_runs_from(word);
+        runs.find(|run| run.len() >= need && *run != self.guarded.active)
+    }
+
+    /// Says whether the active run is one of this block's.
+    pub(super) const fn has_active(&self) -> bool {
+        self.guarded.active.start < self.guarded.active.end
+    }
+
+    /// Returns the word that the active run starts in.
+    pub(super) const fn active_word(&self) -> usize {
+        self.guarded.active.start / 64
+    }
+
+    /// Takes the first `need` granules of the active run, if it has them.
+    #[inline]
+    pub(super) fn allocate_active(&mut self, need: usize) -> Option<Range<usize>> {
+        let run = self.guarded.active.clone();
+        if run.len() < need || self.block.mode() != Mode::Open {
+            return None;
+        }
+        let span = run.start..run.start + need;
+        self.bits().allocate(&run, span.clone());
+        self.guarded.active.start = span.end;
+        self.guarded.used += need;
+        self.guarded.spans += 1;
+        Some(span)
+    }
+
+    /// Makes the active run one like others.
+    pub(super) fn settle_active(&mut self) {
+        let run = core::mem::replace(&mut self.guarded.active, 0..0);
+        if !run.is_empty() {
+            self.announce(run);
         }
     }
 
-    /// Frees a live span behind its first `keep` granules; all of it for zero.
-    pub(super) fn free_tail(&mut self, span: Range<usize>, keep: usize) {
-        self.used -= span.len() - keep;
-        self.spans -= usize::from(keep == 0);
+    /// Leaves the active run if it is the one that starts at a granule: it is being taken.
+    #[inline]
+    fn leave_active(&mut self, start: usize) {
+        if self.guarded.active.start == start {
+            self.guarded.active = 0..0;
+        }
+    }
+
+    /// Takes a free run of at least `need` granules whose class has shorter runs too: looks at some.
+    pub(super) fn allocate_by_trial(&mut self, need: usize) -> Option<Range<usize>> {
+        self.allocate_where(need, TRIES, |run| Some(run.start))
+    }
+
+    /// Takes the lowest `need` granules that start where `start_in` says that a span may start in a
+    /// free run, looking at `tries` words.
+    pub(super) fn allocate_where(
+        &mut self,
+        need: usize,
+        tries: usize,
+        start_in: impl Fn(&Range<usize>) -> Option<usize>,
+    ) -> Option<Range<usize>> {
+        if self.block.mode() != Mode::Open {
+            return None;
+        }
+        let class = class::of_run(need);
+        let mut from = 0;
+        for _ in 0..tries {
+            let word = self.tree().find(from, class)?;
+            let found = self.bits().free_runs_from(word).find_map(|run| {
+                let start = start_in(&run).filter(|s| s.saturating_add(need) <= run.end)?;
+                Some((run, start..start + need))
+            });
+            if let Some((run, span)) = found {
+                self.take(word, &run, span.clone());
+                return Some(span);
+            }
+            from = word + 1;
+        }
+        None
+    }
+
+    /// Makes a part of the free run that starts in `word` a span.
+    fn take(&mut self, word: usize, run: &Range<usize>, span: Range<usize>) {
+        self.bits().allocate(run, span.clone());
+        self.guarded.used += span.len();
+        self.guarded.spans += 1;
+        let rest = span.end..run.end;
+        self.leave_active(run.start);
+        self.shortened(word, run.len());
+        if !rest.is_empty() {
+            self.tree()
+                .raise(rest.start / 64, class::of_run(rest.len()));
+        }
+        if span.start > run.start {
+            let head = span.start - run.start;
+            self.tree().raise(word, class::of_run(head));
+        }
+    }
+
+    /// Brings the tree up to date after a run of `len` granules that started in `word` went or
+    /// became shorter.
+    #[inline]
+    fn shortened(&mut self, word: usize, len: usize) {
+        if self.tree().class(word) != class::of_run(len) {
+            return; // Another is longer.
+        }
+        self.count_again(word);
+    }
+
+    fn count_again(&mut self, word: usize) {
+        let runs = self.bits().free_runs_from(word);
+        let runs = runs.filter(|run| *run != self.guarded.active);
+        let longest = runs.map(|run| run.len()).max();
+        self.tree()
+            .set(word, longest.map_or(class::NONE, class::of_run));
+    }
+
+    /// Takes a whole free run of at most a few words, if the range is one.
+    #[inline]
+    pub(super) fn take_run(&mut self, run: Range<usize>) -> bool {
+        let count = self.guarded.count;
+        if self.block.mode() != Mode::Open || count == 0 || !self.bits().take_run(&run) {
+            return false;
+        }
+        self.guarded.used += run.len();
+        self.guarded.spans += 1;
+        self.leave_active(run.start);
+        self.shortened(run.start / 64, run.len());
+        true
+    }
+
+    /// Frees a live span and leaves it beside other free runs, where [`Held::allocate_in`] does not
+    /// find it; [`Held::join`] comes later.
+    #[inline]
+    pub(super) fn free_apart(&mut self, span: Range<usize>) {
+        self.guarded.used -= span.len();
+        self.guarded.spans -= 1;
+        self.bits().free_tail(span, 0);
+    }
+
+    /// Joins a range, if it is a free run that was left apart, with those beside it.
+    pub(super) fn join(&mut self, run: Range<usize>) {
+        if self.guarded.count != 0 && self.bits().is_free_run(&run) {
+            self.announce(run);
+        }
+    }
+
+    /// Frees a live span behind its first `keep` granules; all of it for zero. Says whether the
+    /// longest run may be another now.
+    pub(super) fn free_tail(&mut self, span: Range<usize>, keep: usize) -> bool {
+        self.guarded.used -= span.len() - keep;
+        self.guarded.spans -= usize::from(keep == 0);
         let run = self.bits().free_tail(span, keep);
-        self.longest = self.longest.max(run.len());
-        self.first_free = self.first_free.min(run.start);
+        self.announce(run)
+    }
+
+    /// Joins a free run with those beside it, and notes in the tree what that makes; says whether
+    /// the tree changed.
+    fn announce(&mut self, run: Range<usize>) -> bool {
+        let mut run = run;
+        let mut started = run.start;
+        let mut changed = false;
+        while self.bits().join_left(&mut run) {
+            changed |= self.joined(started, &run);
+            started = run.start;
+        }
+        if self.has_active() && run.end == self.guarded.active.start {
+            // As after most shrinks: nothing lies behind the active run.
+            self.bits().join(run.end);
+            run.end = self.guarded.active.end;
+        } else {
+            loop {
+                let end = run.end;
+                if !self.bits().join_right(&mut run) {
+                    break;
+                }
+                changed |= self.joined(end, &run);
+            }
+        }
+        let word = run.start / 64;
+        if self.has_active() && run.contains(&self.guarded.active.start) {
+            // The active run became longer.
+            self.guarded.active = run;
+            if self.tree().class(word) != class::NONE {
+                self.count_again(word);
+                changed = true;
+            }
+            return changed;
+        }
+        self.tree().raise(word, class::of_run(run.len())) || changed
+    }
+
+    /// Brings the tree up to date after a run that started at a granule became a part of `run`; says
+    /// whether it had to be.
+    fn joined(&mut self, started: usize, run: &Range<usize>) -> bool {
+        let word = started / 64;
+        let known = word != run.start / 64 && self.tree().class(word) != class::NONE;
+        if known {
+            self.count_again(word);
+        }
+        known
+    }
+
+    /// Returns what part of the executable view lies in `window`, as granules.
+    pub(super) fn granules_in(&self, window: AddressRange) -> Range<usize> {
+        let base = self.block.base.load(Ordering::Relaxed);
+        let size = 1 << self.block.shift;
+        let low = window.start().saturating_sub(base).div_ceil(size);
+        let past = window.last().saturating_add(1).saturating_sub(base) >> self.block.shift;
+        low..past.min(self.guarded.count)
+    }
+
+    /// Yields the free runs, in order.
+    pub(super) fn free_runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let bits = self.bits();
+        (0..bits.words()).flat_map(move |word| bits.free_runs_from(word))
+    }
+
+    /// Returns the bytes of each view of a block whose mapping was taken.
+    pub(super) const fn lost_bytes(&self) -> usize {
+        self.guarded.padding + (self.guarded.count << self.block.shift)
     }
 
     /// Yields the maximal runs of used granules, in order.
     pub(super) fn used_runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let bits = self.bits();
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            let start = bits.used.first_one(at..bits.count)?;
-            let end = bits
-                .used
-                .first_zero(start..bits.count)
-                .unwrap_or(bits.count);
-            at = end;
-            Some(start..end)
-        })
+        self.bits().used_runs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::page::{PageRange, PageSize};
+    use std::{boxed::Box, vec, vec::Vec};
+
+    /// Granules of the block under test: several words, the last one in part.
+    const COUNT: usize = 1000;
+
+    fn leak<T>(values: Vec<T>) -> NonNull<[T]> {
+        NonNull::from(Box::leak(values.into_boxed_slice()))
+    }
+
+    fn block() -> NonNull<Block> {
+        let (words, bytes) = Block::metadata_for(COUNT);
+        let words = leak((0..words).map(|_| AtomicU64::new(0)).collect());
+        let tree = leak(vec![0; bytes]);
+        let block = Block::unmapped((0, 0, 6), words, tree, COUNT);
+        NonNull::from(Box::leak(Box::new(block)))
+    }
+
+    /// Asserts that the tree knows the longest run of every word, but for those left apart.
+    fn expect_tree(held: &mut Held<'_>, apart: &[Range<usize>]) {
+        let active = held.guarded.active.clone();
+        for word in 0..words_for(COUNT) {
+            let runs: Vec<_> = held.bits().free_runs_from(word).collect();
+            let known = |run: &&Range<usize>| **run != active && !apart.contains(run);
+            let least = runs.iter().filter(known).map(|r| r.len()).max();
+            let most = runs.iter().filter(|r| **r != active).map(|r| r.len()).max();
+            let [least, most] = [least, most].map(|len| len.map_or(class::NONE, class::of_run));
+            let found = held.tree().class(word);
+            assert!(
+                (least..=most).contains(&found),
+                "word {word}: class {found} of {runs:?}, active {active:?}, apart {apart:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_tree_knows_what_the_bits_say() {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut below = |n: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).expect("31 bits") % n
+        };
+        // SAFETY: the block is leaked, and this thread alone has it.
+        let mut held = unsafe { Block::held(block()) };
+        #[derive(Clone)]
+        #[repr(align(4096))]
+        struct Page(#[expect(dead_code, reason = "only its address matters")] [u8; 4096]);
+        let page = PageSize::KIB_4;
+        let start = leak(vec![Page([0; 4096]); COUNT * 64 / 4096]).cast::<u8>();
+        let range = PageRange::new(start, (COUNT * 64 / 4096) * 4096, page);
+        let views = Views::Single(range.expect("whole pages"), page);
+        held.map(views, 0);
+        let (mut live, mut apart): (Vec<Range<usize>>, Vec<Range<usize>>) = Default::default();
+        for _ in 0..20_000 {
+            let most = [3, 20, 150][below(3)];
+            let need = 1 + below(most);
+            match below(10) {
+                0..5 => {
+                    let class = class::that_fits(need).expect("short");
+                    let found = held.first_word(class);
+                    let span = match found {
+                        _ if below(3) == 0 => held.allocate_active(need),
+                        Some(word) => held
+                            .allocate_in(word, need)
+                            .or_else(|| held.allocate_active(need)),
+                        None => held.allocate_by_trial(need),
+                    };
+                    live.extend(span);
+                }
+                5..7 if !live.is_empty() => {
+                    let span = live.swap_remove(below(live.len()));
+                    held.free_apart(span.clone());
+                    apart.push(span);
+                }
+                7 if !apart.is_empty() => {
+                    let run = apart.swap_remove(below(apart.len()));
+                    if below(2) == 0 {
+                        held.join(run);
+                    } else if held.take_run(run.clone()) {
+                        live.push(run);
+                    }
+                }
+                8 if !live.is_empty() => {
+                    let n = below(live.len());
+                    let span = live[n].clone();
+                    let keep = below(span.len());
+                    held.free_tail(span.clone(), keep);
+                    live[n].end = span.start + keep;
+                    if keep == 0 {
+                        live.swap_remove(n);
+                    }
+                }
+                9 if below(20) == 0 => held.settle_active(),
+                _ => {}
+            }
+            apart.retain(|run| held.bits().is_free_run(run));
+            expect_tree(&mut held, &apart);
+            assert_eq!(held.guarded.spans, live.len());
+            let used = live.iter().map(Range::len).sum::<usize>();
+            assert_eq!(held.guarded.used, used);
+        }
+        for span in live.drain(..) {
+            assert_eq!(held.bits().span_around(span.start), Some(span.clone()));
+            held.free_tail(span, 0);
+        }
+        apart.drain(..).for_each(|run| held.join(run));
+        held.settle_active();
+        let mut runs = held.free_runs();
+        assert_eq!(runs.next(), Some(0..held.count()), "one run again");
+        assert_eq!(runs.next(), None, "and no other");
+        drop(runs);
+        expect_tree(&mut held, &[]);
     }
 }

@@ -1,9 +1,87 @@
 //! What a JIT allocator can be told.
 
 use crate::{
-    page::{PageSize, align_up},
+    arch,
+    page::{PageSize, RwxOptIn, align_up},
     provider::{Fork, Placement},
 };
+use core::ffi::CStr;
+
+/// Granularities that one allocator can have at most: g, 2g and 4g.
+pub(super) const POOLS: usize = 3;
+
+/// Shards that one allocator can have at most.
+pub(super) const SHARDS: usize = 16;
+
+/// What memory that belongs to no span reads as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fill {
+    /// Whatever it held: zero at first, old code later. Costs nothing.
+    #[default]
+    Keep,
+    /// An instruction that traps: `int3`, `brk #0`. A stray jump ends at once. Every new block, and
+    /// the memory of every release, shrink and soft reset, is written.
+    Trap,
+    /// This pattern, in the CPU's byte order, at every address that is a multiple of four.
+    Pattern(u32),
+}
+
+impl Fill {
+    /// Returns the pattern, if any.
+    #[must_use]
+    pub const fn pattern(self) -> Option<u32> {
+        match self {
+            Self::Keep => None,
+            Self::Trap => Some(arch::TRAP),
+            Self::Pattern(pattern) => Some(pattern),
+        }
+    }
+}
+
+/// How blocks are mapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mapping {
+    /// Twice: written through one view, executed through the other. Nothing is ever both.
+    #[default]
+    Dual,
+    /// Once, executable, and writable instead for the time of a write. A thread that executes code
+    /// in the same pages meanwhile faults, so nobody may; writers take turns. For hosts that allow
+    /// no dual mappings, and programs that do not write while they run.
+    Toggle,
+    /// As `Dual`; where the host refuses every strategy for that, as `Toggle`, if it can.
+    Auto,
+    /// Once, writable and executable at once.
+    ReadWriteExec(RwxOptIn),
+}
+
+/// Whether blocks are made of large pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LargePages {
+    /// The host's pages.
+    #[default]
+    Never,
+    /// Pages of `bytes` for blocks that are a multiple of it; where there are none, and for other
+    /// blocks, the host's pages with the advice that larger ones would be welcome.
+    Wish {
+        /// The page size in bytes, a power of two that the probe lists.
+        bytes: usize,
+    },
+    /// As `Wish`, and every block is made a multiple of `bytes`.
+    Align {
+        /// The page size in bytes, a power of two that the probe lists.
+        bytes: usize,
+    },
+}
+
+impl LargePages {
+    /// Returns the page size in bytes; 1 for the host's.
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Never => 1,
+            Self::Wish { bytes } | Self::Align { bytes } => bytes,
+        }
+    }
+}
 
 /// When other cores are made to see new instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +119,15 @@ pub struct JitConfig {
     fork: Fork,
     sync_cores: SyncCores,
     metadata: usize,
+    pools: usize,
+    shards: usize,
+    fill: Fill,
+    mapping: Mapping,
+    large_pages: LargePages,
+    immediate_release: bool,
+    padding: bool,
+    limit: usize,
+    name: &'static CStr,
 }
 
 impl JitConfig {
@@ -49,20 +136,30 @@ impl JitConfig {
     /// Block sizes that may be asked for, in bytes: from 64 KiB to 256 MiB.
     pub const BLOCK_SIZE: core::ops::RangeInclusive<usize> = 64 << 10..=256 << 20;
 
-    /// The defaults: granules of 64 bytes; blocks from 64 KiB that double up to 64 MiB; both views
-    /// anywhere; forked children detach; cores are synchronized when memory is reused.
+    /// The defaults: granules of 64 bytes, one pool; blocks from 128 KiB that double up to 32 MiB,
+    /// padded, mapped twice, both views anywhere, one empty one kept; forked children detach; cores
+    /// are synchronized when memory is reused; no fill, no limit.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             granularity: 64,
-            block_size: 64 << 10,
-            max_block_size: 64 << 20,
+            block_size: 128 << 10,
+            max_block_size: 32 << 20,
             rw: Placement::ANYWHERE,
             rx: Placement::ANYWHERE,
             landing_pads: false,
             fork: Fork::Detach,
             sync_cores: SyncCores::WhenReused,
             metadata: 256 << 20,
+            pools: 1,
+            shards: SHARDS,
+            fill: Fill::Keep,
+            mapping: Mapping::Dual,
+            large_pages: LargePages::Never,
+            immediate_release: false,
+            padding: true,
+            limit: usize::MAX,
+            name: c"hostmem: jit",
         }
     }
 
@@ -127,6 +224,74 @@ impl JitConfig {
         self
     }
 
+    /// Sets how many granularities there are, from 1 to 3: the granule g, then 2g, then 4g, each
+    /// with blocks of its own. A span goes to the largest that divides its size: longer granules
+    /// make for fewer bits and less scatter, and more blocks.
+    #[must_use]
+    pub const fn pools(mut self, count: usize) -> Self {
+        self.pools = count;
+        self
+    }
+
+    /// Sets how many threads can allocate at once without waiting for each other: a power of two
+    /// up to 16. Blocks belong to one shard each; a second one is used only once threads have met.
+    #[must_use]
+    pub const fn shards(mut self, count: usize) -> Self {
+        self.shards = count;
+        self
+    }
+
+    /// Sets what memory that belongs to no span reads as.
+    #[must_use]
+    pub const fn fill(mut self, fill: Fill) -> Self {
+        self.fill = fill;
+        self
+    }
+
+    /// Sets how blocks are mapped.
+    #[must_use]
+    pub const fn mapping(mut self, mapping: Mapping) -> Self {
+        self.mapping = mapping;
+        self
+    }
+
+    /// Sets whether blocks are made of large pages.
+    #[must_use]
+    pub const fn large_pages(mut self, large_pages: LargePages) -> Self {
+        self.large_pages = large_pages;
+        self
+    }
+
+    /// Sets whether a block is unmapped as soon as it is empty. Otherwise one empty block a pool is
+    /// kept, so that a span that comes and goes does not map and unmap.
+    #[must_use]
+    pub const fn immediate_release(mut self, wanted: bool) -> Self {
+        self.immediate_release = wanted;
+        self
+    }
+
+    /// Sets whether the first granule of every block stays unused, which keeps the first byte of a
+    /// mapping from being anybody's code.
+    #[must_use]
+    pub const fn padding(mut self, wanted: bool) -> Self {
+        self.padding = wanted;
+        self
+    }
+
+    /// Sets the most bytes of code that are mapped at a time, each counted once for both views.
+    #[must_use]
+    pub const fn limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes;
+        self
+    }
+
+    /// Sets the name of the blocks in the process map, where the host keeps names.
+    #[must_use]
+    pub const fn name(mut self, name: &'static CStr) -> Self {
+        self.name = name;
+        self
+    }
+
     /// Returns the granule in bytes.
     #[must_use]
     pub const fn granularity_bytes(&self) -> usize {
@@ -181,6 +346,60 @@ impl JitConfig {
         self.metadata
     }
 
+    /// Returns how many granularities there are.
+    #[must_use]
+    pub const fn pool_count(&self) -> usize {
+        self.pools
+    }
+
+    /// Returns how many shards there can be.
+    #[must_use]
+    pub const fn max_shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Returns what memory that belongs to no span reads as.
+    #[must_use]
+    pub const fn fill_kind(&self) -> Fill {
+        self.fill
+    }
+
+    /// Returns how blocks are asked to be mapped.
+    #[must_use]
+    pub const fn mapping_wanted(&self) -> Mapping {
+        self.mapping
+    }
+
+    /// Returns whether blocks are made of large pages.
+    #[must_use]
+    pub const fn large_pages_wanted(&self) -> LargePages {
+        self.large_pages
+    }
+
+    /// Says whether a block is unmapped as soon as it is empty.
+    #[must_use]
+    pub const fn releases_immediately(&self) -> bool {
+        self.immediate_release
+    }
+
+    /// Says whether the first granule of every block stays unused.
+    #[must_use]
+    pub const fn pads_blocks(&self) -> bool {
+        self.padding
+    }
+
+    /// Returns the most bytes of code that are mapped at a time.
+    #[must_use]
+    pub const fn limit_bytes(&self) -> usize {
+        self.limit
+    }
+
+    /// Returns the name of the blocks.
+    #[must_use]
+    pub const fn block_name(&self) -> &'static CStr {
+        self.name
+    }
+
     /// Says whether every value is one that may be asked for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
@@ -192,15 +411,35 @@ impl JitConfig {
             && block(self.max_block_size)
             && self.block_size <= self.max_block_size
             && self.metadata != 0
+            && (1..=POOLS).contains(&self.pools)
+            && self.shards.is_power_of_two()
+            && self.shards <= SHARDS
+            && self.large_pages.bytes().is_power_of_two()
+    }
+
+    /// Returns the bytes of the granule of a pool, as a power of two.
+    pub(super) const fn shift(&self, pool: usize) -> u32 {
+        (self.granularity << pool).ilog2()
+    }
+
+    /// Returns the bytes before the first granule of a block whose granules are `1 << shift`.
+    pub(super) const fn padding_bytes(&self, shift: u32) -> usize {
+        if self.padding { 1 << shift } else { 0 }
     }
 
     /// Returns the length of a block that holds `need` bytes when blocks have grown to `grown`.
     pub(super) fn block_len(&self, need: usize, grown: usize, page: PageSize) -> Option<usize> {
-        if need <= grown {
-            // A page may be larger than the smallest block.
-            return page.round_up(grown);
+        let len = if need <= grown {
+            grown
+        } else {
+            align_up(need, self.block_size)?
+        };
+        // A page may be larger than the smallest block.
+        let len = page.round_up(len)?;
+        match self.large_pages {
+            LargePages::Align { bytes } => align_up(len, bytes),
+            _ => Some(len),
         }
-        page.round_up(align_up(need, self.block_size)?)
     }
 }
 

@@ -12,6 +12,8 @@ pub enum JitError {
     Config,
     /// A size of zero, or one too large for any block.
     InvalidSize,
+    /// An alignment that is no power of two, or a place that is neither anywhere nor near.
+    InvalidPlacement,
     /// A write would leave its span.
     OutOfBounds,
     /// A span cannot grow by shrinking.
@@ -25,12 +27,21 @@ pub enum JitError {
     Interior,
     /// The span cannot be written in this forked child: its fork policy took the writable view.
     ReadOnly,
+    /// A new block would take more than the configuration allows.
+    Limit,
+    /// As many retired spans wait as the configuration allows.
+    QueueFull,
+    /// As many executors are registered as the configuration allows.
+    TooManyExecutors,
     /// No memory for metadata.
     Metadata(Error),
     /// No new block could be mapped; each strategy's error is inside.
     Map(DualError),
     /// The bytes are written, but other cores could not be made to see them.
     SyncCores(Error),
+    /// Pages of a block that is mapped once could not be made writable, and nothing was written; or
+    /// not executable again, and everything was.
+    Protect(Error),
 }
 
 impl fmt::Display for JitError {
@@ -38,12 +49,17 @@ impl fmt::Display for JitError {
         match self {
             Self::Config => f.write_str("invalid or unsupported configuration"),
             Self::InvalidSize => f.write_str("the size is zero or too large"),
+            Self::InvalidPlacement => f.write_str("no such placement for a span"),
             Self::OutOfBounds => f.write_str("the write would leave its span"),
             Self::Grow => f.write_str("a span cannot grow by shrinking"),
             Self::NotOwned => f.write_str("the address is not this allocator's"),
             Self::NotLive => f.write_str("no live span is at the address"),
             Self::Interior => f.write_str("the address lies inside a span, not at its start"),
             Self::ReadOnly => f.write_str("the span cannot be written in this forked child"),
+            Self::Limit => f.write_str("the configured limit is reached"),
+            Self::QueueFull => f.write_str("too many retired spans wait already"),
+            Self::TooManyExecutors => f.write_str("too many executors are registered already"),
+            Self::Protect(e) => write!(f, "pages could not be made writable, or executable: {e}"),
             Self::Metadata(e) => write!(f, "no memory for metadata: {e}"),
             Self::Map(e) => write!(f, "no block for code: {e}"),
             Self::SyncCores(e) => {
@@ -56,7 +72,7 @@ impl fmt::Display for JitError {
 impl core::error::Error for JitError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Metadata(e) | Self::SyncCores(e) => Some(e),
+            Self::Metadata(e) | Self::SyncCores(e) | Self::Protect(e) => Some(e),
             Self::Map(e) => Some(e),
             _ => None,
         }

@@ -7,19 +7,17 @@
 //! parent may release a span and write another's code there.
 
 use super::{
-    JitAllocator, State,
-    block::{Block, Mode},
+    CodeProvider, JitAllocator,
+    block::{Block, Held, Mode},
+    views::Views,
 };
 use crate::{
     fork::ForkHooks,
     page::PageRange,
-    provider::{
-        Commit, CoreSync, DualMapProvider, DualRequest, Error, Fork, Leave, PageProvider, PageWish,
-        Request, Target,
-    },
+    provider::{Commit, DualRequest, Error, Fork, Leave, PageProvider, PageWish, Request, Target},
     sync::RelaxStrategy,
 };
-use core::{mem, ptr::NonNull};
+use core::{mem, ops::ControlFlow};
 
 /// A copy of all live spans, one behind the other.
 pub(super) struct Snapshot {
@@ -33,63 +31,99 @@ enum Direction {
     Restore,
 }
 
-// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
-unsafe impl<P, M, R> ForkHooks for JitAllocator<P, M, R>
-where
-    P: PageProvider + DualMapProvider + CoreSync + Copy,
-    M: PageProvider + Copy,
-    R: RelaxStrategy,
+// SAFETY: every change goes through the locks, which fork_prepare holds until the answering call.
+unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
+    for JitAllocator<P, M, R>
 {
-    /// Takes the lock and, under [`Fork::Detach`], a copy of the live spans. Nobody may write
-    /// through [`Span::rw`](super::Span::rw) meanwhile.
+    /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no lock:
+    /// a span that another thread is writing at that moment may be torn in the child, where nobody
+    /// but that thread knew of it.
     fn fork_prepare(&self) -> Result<(), Error> {
-        let mut state = self.state.lock();
-        if self.config.fork_policy() == Fork::Detach && state.totals.used != 0 {
-            state.snapshot = Some(self.take_snapshot(state.totals.used)?);
+        let mut used = 0;
+        for shard in self.shards.all() {
+            let guard = shard.lock();
+            used += guard.totals.used;
+            mem::forget(guard);
         }
-        mem::forget(state);
+        let mut mappings = self.mappings.lock();
+        mem::forget(self.toggling.lock());
+        if self.config.fork_policy() == Fork::Detach && used != 0 {
+            match self.take_snapshot(used) {
+                Ok(snapshot) => mappings.snapshot = Some(snapshot),
+                Err(error) => {
+                    drop(mappings);
+                    // SAFETY: the guards were forgotten just now, on this thread.
+                    unsafe { self.unlock_shards() };
+                    return Err(error);
+                }
+            }
+        }
+        mem::forget(mappings);
         Ok(())
     }
 
     unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
-        unsafe { self.state.unlock_forgotten() };
-        let mut state = self.state.lock();
-        self.drop_snapshot(&mut state);
+        // SAFETY: fork_prepare forgot the guards on this thread, by the caller's promise.
+        unsafe { self.unlock_all() };
+        let snapshot = self.mappings.lock().snapshot.take();
+        self.drop_snapshot(snapshot);
     }
 
     /// Under [`Fork::Detach`], a block whose new pages could not be had is lost with its spans:
     /// queries no longer find them, and its addresses stay reserved.
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: fork_prepare forgot the guard on this thread's copy in the parent.
-        unsafe { self.state.unlock_forgotten() };
-        let mut state = self.state.lock();
+        // SAFETY: fork_prepare forgot the guards on this thread's copy in the parent.
+        unsafe { self.unlock_all() };
         let mut first_error = None;
         // All addresses first, so that nothing mapped on the way can land on one of them.
-        for mut at in self.index.blocks() {
-            // SAFETY: the lock is held; no other reference to the block is alive.
-            let block = unsafe { at.as_mut() };
-            let Some(mapping) = block.mapping() else {
-                continue;
+        for at in self.index.blocks() {
+            // SAFETY: the arena outlives the borrow of self; this is the child's only thread, which
+            // stands for all locks, and no other Held is alive.
+            let held = unsafe { Block::held(at) };
+            let Some(Views::Dual(mapping)) = held.views() else {
+                continue; // Private memory, copied by the fork.
             };
             // SAFETY: the caller is the child's only thread, and this is the one call for it.
             if let Err(error) = unsafe { self.provider.fork_child_dual(mapping) } {
                 first_error = first_error.or(Some(error));
-                block.mode = Mode::Orphan;
+                held.block.set_mode(Mode::Orphan);
             }
         }
-        let result = self.adopt_blocks(&mut state);
-        self.drop_snapshot(&mut state);
+        let snapshot = self.mappings.lock().snapshot.take();
+        let result = self.adopt_blocks(snapshot.as_ref());
+        self.drop_snapshot(snapshot);
         first_error.map_or(result, Err)
     }
 }
 
-impl<P, M, R> JitAllocator<P, M, R>
-where
-    P: PageProvider + DualMapProvider + CoreSync + Copy,
-    M: PageProvider + Copy,
-    R: RelaxStrategy,
-{
+impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+    /// Opens all locks that fork_prepare took.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Lock::unlock_forgotten`](crate::sync::Lock::unlock_forgotten), for each.
+    unsafe fn unlock_all(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.mappings.unlock_forgotten() };
+        // SAFETY: the caller's promise.
+        unsafe { self.unlock_shards() };
+    }
+
+    /// Opens the locks of the shards and of the pages being toggled.
+    ///
+    /// # Safety
+    ///
+    /// As of [`JitAllocator::unlock_all`].
+    unsafe fn unlock_shards(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.toggling.unlock_forgotten() };
+        for shard in self.shards.all() {
+            // SAFETY: the caller's promise.
+            unsafe { shard.unlock_forgotten() };
+        }
+    }
+
+    /// Copies all live spans of dual mappings. All locks are held.
     fn take_snapshot(&self, bytes: usize) -> Result<Snapshot, Error> {
         let range = self.metadata.reserve(&Request::bytes(bytes))?;
         // SAFETY: the range was just reserved, and is ours.
@@ -101,48 +135,16 @@ where
         let snapshot = Snapshot { range };
         let mut at = 0;
         for block in self.index.blocks() {
-            // SAFETY: the lock is held, so the block is not changed meanwhile.
-            let block = unsafe { block.as_ref() };
-            at = self.copy_block(&snapshot, block, at, Direction::Save);
+            // SAFETY: the arena outlives the borrow of self; the shards are locked, and no other
+            // Held is alive.
+            let held = unsafe { Block::held(block) };
+            at = copy_block(&snapshot, &held, at, Direction::Save);
         }
         Ok(snapshot)
     }
 
-    /// Copies the live spans of a block; returns where the next block's begin in the snapshot.
-    fn copy_block(&self, snapshot: &Snapshot, block: &Block, at: usize, to: Direction) -> usize {
-        let granularity = self.config.granularity_bytes();
-        let mut at = at;
-        for run in block.used_runs() {
-            let len = run.len() * granularity;
-            assert!(
-                at + len <= snapshot.range.len_bytes(),
-                "the snapshot has room for all spans"
-            );
-            // SAFETY: at + len lies within the snapshot, as just checked.
-            let saved = unsafe { snapshot.range.start().add(at) };
-            match to {
-                // SAFETY: both are len bytes long, and the snapshot is memory of its own; the
-                // executable view is readable, and nobody writes spans while the lock is held.
-                Direction::Save => unsafe {
-                    saved.copy_from_nonoverlapping(block.rx(run.start), len);
-                },
-                // SAFETY: as above; the writable view was just mapped, and this is the child's
-                // only thread.
-                Direction::Restore => unsafe {
-                    saved.copy_to_nonoverlapping(block.rw(run.start), len);
-                },
-            }
-            if let Direction::Restore = to {
-                // SAFETY: the run lies in the executable view, which is mapped and readable.
-                unsafe { crate::arch::publish_code(block.rx(run.start).as_ptr(), len) };
-            }
-            at += len;
-        }
-        at
-    }
-
-    fn drop_snapshot(&self, state: &mut State) {
-        if let Some(snapshot) = state.snapshot.take() {
+    fn drop_snapshot(&self, snapshot: Option<Snapshot>) {
+        if let Some(snapshot) = snapshot {
             // SAFETY: the range came from this provider in take_snapshot, and nobody uses it now.
             let released = unsafe { self.metadata.release(snapshot.range) };
             // There is nobody to tell: the copy stays, which wastes memory and no more.
@@ -150,50 +152,66 @@ where
         }
     }
 
-    /// Does in the child what the fork policy says. The lock is held.
-    fn adopt_blocks(&self, state: &mut State) -> Result<(), Error> {
+    /// Does in the child what the fork policy says.
+    fn adopt_blocks(&self, snapshot: Option<&Snapshot>) -> Result<(), Error> {
         let (mut n, mut at, mut result) = (0, 0, Ok(()));
-        while let Some(mut pointer) = self.index.block(n) {
-            // SAFETY: the lock is held; no other reference to the block is alive.
-            let block = unsafe { pointer.as_mut() };
-            let saved = block.used * self.config.granularity_bytes();
+        while let Some(pointer) = self.index.block(n) {
+            // SAFETY: the block lives as long as this allocator, whose index it is in.
+            let shard = unsafe { pointer.as_ref() }.shard;
+            let mut guard = self.shards.lock(shard);
+            // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held
+            // is alive.
+            let mut held = unsafe { Block::held(pointer) };
+            let saved = held.guarded.used << held.block.shift;
             let kept = match self.config.fork_policy() {
-                _ if !block.writable() => true,
+                _ if matches!(held.views(), Some(Views::Single(..))) => ControlFlow::Continue(()),
+                _ if !held.block.writable() => ControlFlow::Continue(()),
                 Fork::Share => {
-                    block.mode = Mode::Shared;
-                    true
+                    held.block.set_mode(Mode::Shared);
+                    ControlFlow::Continue(())
                 }
                 Fork::ChildLosesRw => {
-                    block.mode = Mode::ReadOnly;
-                    true
+                    held.block.set_mode(Mode::ReadOnly);
+                    ControlFlow::Continue(())
                 }
-                Fork::ChildLosesBoth => false,
-                Fork::Detach => {
-                    let detached = self.detach(state, block, at);
-                    result = result.and(detached);
-                    detached.is_ok()
-                }
+                Fork::ChildLosesBoth => ControlFlow::Break(Ok(())),
+                Fork::Detach => match self.detach(&mut held, snapshot, at) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(Err(error)),
+                },
             };
             at += saved;
-            if kept {
-                n += 1;
-            } else {
-                self.lose(state, pointer);
+            if held.block.mode() != Mode::Open && held.guarded.kept {
+                // An empty block that serves no more spans is of no use to anyone.
+                self.no_longer_kept(&mut held);
+            }
+            match kept {
+                ControlFlow::Continue(()) => {
+                    guard.pools[held.block.pool].update(&mut held);
+                    n += 1;
+                }
+                ControlFlow::Break(lost) => {
+                    result = result.and(lost);
+                    self.lose(&mut guard, &mut self.mappings.lock(), held);
+                }
             }
         }
-        // An empty block that serves no more spans is of no use to anyone.
-        state.empty = state.empty.filter(|at| {
-            // SAFETY: the lock is held, so the block is not changed meanwhile.
-            let block = unsafe { at.as_ref() };
-            block.mode == Mode::Open && block.mapping().is_some()
-        });
         result
     }
 
     /// Maps new pages at the block's addresses and fills them from the snapshot.
-    fn detach(&self, state: &State, block: &mut Block, at: usize) -> Result<(), Error> {
-        let Some(mapping) = block.take_mapping() else {
-            return Ok(());
+    fn detach(
+        &self,
+        held: &mut Held<'_>,
+        snapshot: Option<&Snapshot>,
+        at: usize,
+    ) -> Result<(), Error> {
+        let mapping = match held.take_views() {
+            Some(Views::Dual(mapping)) => mapping,
+            other => {
+                other.into_iter().for_each(|views| held.put_views(views));
+                return Ok(());
+            }
         };
         let (rw, rx, fork) = (mapping.rw(), mapping.rx(), mapping.fork());
         // SAFETY: the mapping came from this provider; the child's only thread is here.
@@ -207,30 +225,52 @@ where
             pages: PageWish::Base,
             landing_pads: self.config.wants_landing_pads(),
             fork,
-            name: Some(c"hostmem: jit"),
+            name: Some(self.config.block_name()),
         };
         // SAFETY: both ranges were left reserved for us just now.
         let mapping = unsafe { self.provider.map_dual(&request) };
-        block.put_mapping(mapping.map_err(|e| e.cause())?);
-        if let Some(snapshot) = &state.snapshot {
-            self.copy_block(snapshot, block, at, Direction::Restore);
+        held.put_views(Views::Dual(mapping.map_err(|e| e.cause())?));
+        // The new pages read zero.
+        self.fill_block(held);
+        if let Some(snapshot) = snapshot {
+            copy_block(snapshot, held, at, Direction::Restore);
         }
         Ok(())
     }
+}
 
-    /// Forgets a block whose code is gone. Its addresses stay reserved, so that a stale pointer to
-    /// code faults. The lock is held.
-    pub(super) fn lose(&self, state: &mut State, mut pointer: NonNull<Block>) {
-        // SAFETY: the lock is held; no other reference to the block is alive.
-        let block = unsafe { pointer.as_mut() };
-        let bytes = block.used * self.config.granularity_bytes();
-        // Without the token nobody unmaps the views, if there are any: that is the intention.
-        let _leaked = block.take_mapping();
-        state.totals.spans -= block.spans;
-        state.totals.used -= bytes;
-        state.totals.blocks -= 1;
-        state.totals.reserved -= (block.bits().count + 1) * self.config.granularity_bytes();
-        self.index.remove(pointer);
-        self.keep_unmapped(state, pointer);
+/// Copies the live spans of a block that is mapped twice; returns where the next block's begin in
+/// the snapshot. The block is held, and nobody writes to it.
+fn copy_block(snapshot: &Snapshot, held: &Held<'_>, at: usize, to: Direction) -> usize {
+    if !matches!(held.views(), Some(Views::Dual(_))) {
+        return at + (held.guarded.used << held.block.shift);
     }
+    let mut at = at;
+    for run in held.used_runs() {
+        let len = run.len() << held.block.shift;
+        assert!(
+            at + len <= snapshot.range.len_bytes(),
+            "the snapshot has room for all spans"
+        );
+        // SAFETY: at + len lies within the snapshot, as just checked.
+        let saved = unsafe { snapshot.range.start().add(at) };
+        match to {
+            // SAFETY: both are len bytes long, and the snapshot is memory of its own; the
+            // executable view is readable, and nobody writes spans while the locks are held.
+            Direction::Save => unsafe {
+                saved.copy_from_nonoverlapping(held.rx(run.start), len);
+            },
+            // SAFETY: as above; the writable view was just mapped, and this is the child's only
+            // thread.
+            Direction::Restore => unsafe {
+                saved.copy_to_nonoverlapping(held.rw(run.start), len);
+            },
+        }
+        if let Direction::Restore = to {
+            // SAFETY: the run lies in the executable view, which is mapped and readable.
+            unsafe { crate::arch::publish_code(held.rx(run.start).as_ptr(), len) };
+        }
+        at += len;
+    }
+    at
 }

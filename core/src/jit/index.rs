@@ -10,8 +10,9 @@
 //! reads is stale, but it is a table or a bitmap.
 
 use super::{
-    bits::{Bits, words_for},
-    block::Block,
+    bits::Bits,
+    block::{Block, Held},
+    span::SpanInfo,
 };
 use crate::{
     arena::Arena,
@@ -20,11 +21,14 @@ use crate::{
 };
 use core::{
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 /// Entries of the first tables.
 const FIRST_CAPACITY: usize = 64;
+
+/// Entries that are compared one and all, rather than by halves.
+const COUNTED: usize = 16;
 
 /// One block, as readers see it.
 struct Entry {
@@ -34,8 +38,12 @@ struct Entry {
     rw: AtomicPtr<u8>,
     /// Granules.
     count: AtomicUsize,
+    /// Bytes of a granule, as a power of two.
+    shift: AtomicU32,
     /// The words of the bitmaps.
     words: AtomicPtr<AtomicU64>,
+    /// How many they are.
+    word_count: AtomicUsize,
     /// The block itself, for the lock's holder.
     block: AtomicPtr<Block>,
 }
@@ -46,26 +54,40 @@ impl Entry {
             rx: AtomicPtr::new(null_mut()),
             rw: AtomicPtr::new(null_mut()),
             count: AtomicUsize::new(0),
+            shift: AtomicU32::new(0),
             words: AtomicPtr::new(null_mut()),
+            word_count: AtomicUsize::new(0),
             block: AtomicPtr::new(null_mut()),
         }
     }
 
+    #[inline]
     fn load(&self) -> Copied {
         Copied {
             rx: self.rx.load(Ordering::Relaxed),
             rw: self.rw.load(Ordering::Relaxed),
             count: self.count.load(Ordering::Relaxed),
+            shift: self.shift.load(Ordering::Relaxed),
             words: self.words.load(Ordering::Relaxed),
+            word_count: self.word_count.load(Ordering::Relaxed),
             block: self.block.load(Ordering::Relaxed),
         }
+    }
+
+    /// Says whether a granule holds `addr`, which is not below the first one.
+    #[inline]
+    fn covers(&self, addr: usize) -> bool {
+        let offset = addr.wrapping_sub(self.rx.load(Ordering::Relaxed).addr());
+        offset >> (self.shift.load(Ordering::Relaxed) & 63) < self.count.load(Ordering::Relaxed)
     }
 
     fn store(&self, from: Copied) {
         self.rx.store(from.rx, Ordering::Relaxed);
         self.rw.store(from.rw, Ordering::Relaxed);
         self.count.store(from.count, Ordering::Relaxed);
+        self.shift.store(from.shift, Ordering::Relaxed);
         self.words.store(from.words, Ordering::Relaxed);
+        self.word_count.store(from.word_count, Ordering::Relaxed);
         self.block.store(from.block, Ordering::Relaxed);
     }
 }
@@ -76,12 +98,16 @@ struct Copied {
     rx: *mut u8,
     rw: *mut u8,
     count: usize,
+    shift: u32,
     words: *mut AtomicU64,
+    word_count: usize,
     block: *mut Block,
 }
 
 struct Table {
     len: AtomicUsize,
+    /// The starts of the entries' executable views, close together.
+    starts: NonNull<[AtomicUsize]>,
     entries: NonNull<[Entry]>,
 }
 
@@ -94,35 +120,55 @@ impl Table {
         &all[..self.len.load(Ordering::Relaxed).min(all.len())]
     }
 
+    fn starts(&self) -> &[AtomicUsize] {
+        // SAFETY: as in entries.
+        let all = unsafe { self.starts.as_ref() };
+        &all[..self.len.load(Ordering::Relaxed).min(all.len())]
+    }
+
+    /// Returns how many entries start below `addr`.
+    #[inline]
+    fn below(&self, addr: usize) -> usize {
+        let is_below = |start: &AtomicUsize| start.load(Ordering::Relaxed) < addr;
+        let mut rest = self.starts();
+        let mut before = 0;
+        while rest.len() > COUNTED {
+            let (low, high) = rest.split_at(rest.len() / 2);
+            let skip = is_below(&high[0]);
+            before += if skip { low.len() } else { 0 };
+            rest = if skip { high } else { low };
+        }
+        // No branch depends on an address here, so none is predicted wrongly.
+        before
+            + rest
+                .iter()
+                .map(|start| usize::from(is_below(start)))
+                .sum::<usize>()
+    }
+
     /// Returns the entry with the highest start at or below `addr`.
+    #[inline]
     fn find(&self, addr: usize) -> Option<&Entry> {
-        let entries = self.entries();
-        let after = entries.partition_point(|e| e.rx.load(Ordering::Relaxed).addr() <= addr);
-        entries.get(after.checked_sub(1)?)
+        let after = self.below(addr.checked_add(1)?);
+        self.entries().get(after.checked_sub(1)?)
     }
 }
 
-/// A live span, found without the lock.
+/// A live span, found without the lock, and its block.
 pub(super) struct Found {
-    /// Its start in the executable view.
-    pub(super) rx: NonNull<u8>,
-    /// Its start in the writable view.
-    pub(super) rw: NonNull<u8>,
-    /// Its length in bytes.
-    pub(super) len: usize,
+    pub(super) info: SpanInfo,
+    pub(super) block: NonNull<Block>,
 }
 
 /// The blocks by address.
 pub(super) struct Index {
-    granularity: usize,
     version: AtomicU64,
     tables: [AtomicPtr<Table>; 2],
 }
 
 impl Index {
-    pub(super) const fn new(granularity: usize) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            granularity,
             version: AtomicU64::new(0),
             tables: [AtomicPtr::new(null_mut()), AtomicPtr::new(null_mut())],
         }
@@ -132,6 +178,7 @@ impl Index {
         &self.tables[usize::from(version & 1 == 1)]
     }
 
+    #[inline]
     fn table(&self, version: u64) -> Option<&Table> {
         let table = NonNull::new(self.slot(version).load(Ordering::Acquire));
         // SAFETY: tables are published whole with Release, never changed but for their atomics,
@@ -140,14 +187,12 @@ impl Index {
     }
 
     /// Finds the live span around `addr` without a lock, without touching what is at `addr`.
+    #[inline]
     pub(super) fn query(&self, addr: usize) -> Option<Found> {
         loop {
             let version = self.version.load(Ordering::Acquire);
-            let entry = self
-                .table(version)
-                .and_then(|t| t.find(addr))
-                .map(Entry::load);
-            let Some(entry) = entry else {
+            let entry = self.table(version).and_then(|t| t.find(addr));
+            let Some(entry) = entry.filter(|e| e.covers(addr)).map(Entry::load) else {
                 if self.is_current(version) {
                     return None;
                 }
@@ -157,7 +202,7 @@ impl Index {
             if !self.is_current(version) {
                 continue;
             }
-            let found = self.span_in(entry, addr);
+            let found = Self::span_in(entry, addr);
             // And after: the block was there all along.
             if self.is_current(version) {
                 return found;
@@ -166,43 +211,68 @@ impl Index {
     }
 
     /// Says whether `version` is current still, after all loads before.
+    #[inline]
     fn is_current(&self, version: u64) -> bool {
         fence(Ordering::Acquire);
         self.version.load(Ordering::Relaxed) == version
     }
 
-    fn span_in(&self, entry: Copied, addr: usize) -> Option<Found> {
-        let granule = (addr - entry.rx.addr()) / self.granularity;
+    #[inline]
+    fn span_in(entry: Copied, addr: usize) -> Option<Found> {
+        let granule = (addr - entry.rx.addr()) >> entry.shift;
         if granule >= entry.count {
             return None;
         }
         let words = NonNull::new(entry.words)?;
-        let words = NonNull::slice_from_raw_parts(words, Bits::MAPS * words_for(entry.count));
+        let words = NonNull::slice_from_raw_parts(words, entry.word_count);
         // SAFETY: the entry's fields are of one moment, at which `words` were this many words of
         // the block's bitmaps; they are atomics that stay such as long as the arena.
         let bits = Bits::new(unsafe { words.as_ref() }, entry.count);
         let span = bits.span_around(granule)?;
-        let offset = span.start * self.granularity;
+        let offset = span.start << entry.shift;
         // Only computed here, hence wrapping: whoever follows the pointers knows the span is live.
-        Some(Found {
+        let info = SpanInfo {
             rx: NonNull::new(entry.rx.wrapping_add(offset))?,
             rw: NonNull::new(entry.rw.wrapping_add(offset))?,
-            len: span.len() * self.granularity,
+            len: span.len() << entry.shift,
+        };
+        let block = NonNull::new(entry.block)?;
+        Some(Found { info, block })
+    }
+
+    /// Returns the block whose granules held `addr` at some moment of the call, without a lock.
+    pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
+        self.at_one_moment(|table| {
+            let entry = table.find(addr)?.load();
+            let inside = (addr - entry.rx.addr()) >> entry.shift < entry.count;
+            if inside {
+                NonNull::new(entry.block)
+            } else {
+                None
+            }
         })
     }
 
-    /// Returns the block whose granules hold `addr`. The lock is held.
-    pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
-        let entry = self.current()?.find(addr)?.load();
-        let inside = (addr - entry.rx.addr()) / self.granularity < entry.count;
-        if inside {
-            NonNull::new(entry.block)
-        } else {
-            None
+    /// Returns the block with the lowest first granule at or above `addr`, without a lock.
+    pub(super) fn block_from(&self, addr: usize) -> Option<(usize, NonNull<Block>)> {
+        self.at_one_moment(|table| {
+            let entry = table.entries().get(table.below(addr))?.load();
+            Some((entry.rx.addr(), NonNull::new(entry.block)?))
+        })
+    }
+
+    /// Reads the table until it stood still meanwhile.
+    fn at_one_moment<T>(&self, read: impl Fn(&Table) -> Option<T>) -> Option<T> {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let found = self.table(version).and_then(&read);
+            if self.is_current(version) {
+                return found;
+            }
         }
     }
 
-    /// Returns the nth block by address. The lock is held.
+    /// Returns the nth block by address. The lock of all changes is held.
     pub(super) fn block(&self, n: usize) -> Option<NonNull<Block>> {
         NonNull::new(
             self.current()?
@@ -251,9 +321,11 @@ impl Index {
         capacity: usize,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
+        let starts = arena.alloc_slice(capacity, || AtomicUsize::new(0))?;
         let entries = arena.alloc_slice(capacity, Entry::empty)?;
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
+            starts,
             entries,
         })?;
         self.slot(version).store(table.as_ptr(), Ordering::Release);
@@ -261,9 +333,8 @@ impl Index {
     }
 
     /// Inserts a block; [`Index::make_room`] came before. The lock is held.
-    pub(super) fn insert(&self, block: NonNull<Block>) {
-        // SAFETY: the caller holds the lock, so nobody changes the block meanwhile.
-        let added = entry_of(unsafe { block.as_ref() }, block);
+    pub(super) fn insert(&self, block: &Held<'_>) {
+        let added = entry_of(block);
         self.rewrite(|old, new| {
             let at = old
                 .iter()
@@ -301,17 +372,22 @@ impl Index {
         let all = unsafe { next.entries.as_ref() };
         let len = fill(old, all);
         next.len.store(len, Ordering::Relaxed);
+        for (start, entry) in next.starts().iter().zip(next.entries()) {
+            start.store(entry.rx.load(Ordering::Relaxed).addr(), Ordering::Relaxed);
+        }
         self.version.store(version + 1, Ordering::Release);
     }
 }
 
-fn entry_of(block: &Block, at: NonNull<Block>) -> Copied {
+fn entry_of(held: &Held<'_>) -> Copied {
     Copied {
-        rx: block.rx(0).as_ptr(),
-        rw: block.rw(0).as_ptr(),
-        count: block.bits().count,
-        words: block.words().as_ptr(),
-        block: at.as_ptr(),
+        rx: held.rx(0).as_ptr(),
+        rw: held.rw(0).as_ptr(),
+        count: held.count(),
+        shift: held.block.shift,
+        words: held.block.words().as_ptr(),
+        word_count: Bits::words_for(held.count()),
+        block: held.at.as_ptr(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tokens and descriptions of executable memory.
 
+use super::block::Block;
 use core::{fmt, ptr::NonNull};
 
 /// Executable memory that the caller owns: the token of it. Given back by
@@ -10,20 +11,23 @@ pub struct Span {
     rw: NonNull<u8>,
     len: usize,
     owner: u64,
+    block: NonNull<Block>,
 }
 
-// SAFETY: the token owns its memory, which is not tied to a thread.
+// SAFETY: the token owns its memory, which is not tied to a thread, and reaches the block only
+// through its allocator, under a lock or by atomics.
 unsafe impl Send for Span {}
 // SAFETY: shared access gives out addresses only.
 unsafe impl Sync for Span {}
 
 impl Span {
-    pub(super) const fn new(info: SpanInfo, owner: u64) -> Self {
+    pub(super) const fn new(info: SpanInfo, owner: u64, block: NonNull<Block>) -> Self {
         Self {
             rx: info.rx,
             rw: info.rw,
             len: info.len,
             owner,
+            block,
         }
     }
 
@@ -49,6 +53,21 @@ impl Span {
     /// Returns the number of the allocator that the span belongs to.
     pub(super) const fn owner(&self) -> u64 {
         self.owner
+    }
+
+    /// Returns the block that the span lies in; the allocator that owns the span keeps it.
+    pub(super) const fn block(&self) -> NonNull<Block> {
+        self.block
+    }
+
+    /// Describes the span.
+    #[must_use]
+    pub const fn info(&self) -> SpanInfo {
+        SpanInfo {
+            rx: self.rx,
+            rw: self.rw,
+            len: self.len,
+        }
     }
 
     pub(super) const fn set_len(&mut self, len: usize) {

@@ -2,9 +2,10 @@
 
 #![cfg(target_os = "linux")]
 
+mod process;
 mod support;
 
-use hostmem_conformance::{Case, Outcome, cases};
+use hostmem_conformance::{Case, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use support::{Fault, Faulted};
 
@@ -55,7 +56,7 @@ const FOUND_BY: &[(Fault, &str)] = &[
     ),
     (
         Fault::ViewsShowDifferentPages,
-        "jit::random_operations_in_every_configuration",
+        "jit::random_operations (default)",
     ),
     (
         Fault::ExecutableViewIsWritable,
@@ -82,11 +83,122 @@ const FOUND_BY: &[(Fault, &str)] = &[
         Fault::FailedDualLeaksAView,
         "dual::failure_leaves_nothing_mapped",
     ),
+    (
+        Fault::ProtectDoesNothing,
+        "process::memory_refuses_what_its_access_forbids",
+    ),
+    (
+        Fault::ReleaseDoesNothing,
+        "process::memory_refuses_what_its_access_forbids",
+    ),
+    (
+        Fault::ExecutableViewIsWritable,
+        "process::each_view_refuses_what_the_other_is_for",
+    ),
+    (
+        Fault::WritableViewIsExecutable,
+        "process::each_view_refuses_what_the_other_is_for",
+    ),
+    (
+        Fault::ViewsShowDifferentPages,
+        "process::each_view_refuses_what_the_other_is_for",
+    ),
+    (
+        Fault::ExecutableViewIsWritable,
+        "process::views_of_every_strategy_refuse_what_the_other_is_for",
+    ),
+    (
+        Fault::ExecutableViewCanBecomeWritable,
+        "process::executable_views_cannot_be_made_writable",
+    ),
+    (
+        Fault::ExecutableViewIsWritable,
+        "process::nothing_becomes_writable_and_executable",
+    ),
+    (
+        Fault::WritableViewIsExecutable,
+        "process::nothing_becomes_writable_and_executable",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::a_bare_child_has_no_writable_view",
+    ),
+    (
+        Fault::ChildrenLoseBoth,
+        "process::a_bare_child_has_no_writable_view",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::a_bare_child_can_lose_both_views",
+    ),
+    (
+        Fault::ChildrenLoseBoth,
+        "process::a_bare_child_can_share_both_views",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::views_of_every_strategy_fork_as_asked",
+    ),
+    (
+        Fault::ChildrenLoseBoth,
+        "process::views_of_every_strategy_fork_as_asked",
+    ),
+    (
+        Fault::ChildrenLoseBoth,
+        "process::bare_children_run_and_query_code",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::lost_views_are_reserved_again",
+    ),
+    (
+        Fault::ForkChildDoesNothing,
+        "process::lost_views_are_reserved_again",
+    ),
+    (
+        Fault::ForkChildDoesNothing,
+        "process::lost_addresses_that_were_taken_are_reported",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::other_policies_say_what_the_child_lost",
+    ),
+    (
+        Fault::ChildrenLoseBoth,
+        "process::sharing_children_write_the_parents_code",
+    ),
+    (
+        Fault::ChildrenShare,
+        "process::parent_and_child_do_not_see_each_others_writes",
+    ),
+    (
+        Fault::DetachingKeepsThePages,
+        "process::parent_and_child_do_not_see_each_others_writes",
+    ),
+    (
+        Fault::DetachingKeepsThePages,
+        "process::a_child_of_a_child_detaches_again",
+    ),
+    (
+        Fault::DetachingKeepsThePages,
+        "process::detached_children_of_allocating_threads_own_a_private_copy",
+    ),
+    (
+        Fault::DescriptorsSurviveExec,
+        "process::descriptors_are_closed_on_exec",
+    ),
+    // The last, since what leaks stays.
+    (
+        Fault::DescriptorsLeak,
+        "process::no_strategy_leaves_a_descriptor",
+    ),
 ];
 
 fn case(name: &str) -> Case<Faulted> {
-    cases()
-        .find(|c| c.name() == name)
+    let mut all = hostmem_conformance::cases()
+        .chain(process::cases())
+        .chain(process::host_cases());
+    all.find(|c| c.name() == name)
         .unwrap_or_else(|| panic!("there is no case {name}"))
 }
 

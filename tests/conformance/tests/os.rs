@@ -4,11 +4,13 @@
 //! One case after the other, in one thread: they look at the map of the process. Arguments that
 //! are no options choose the cases whose names, with the host's in front, contain one of them.
 
+mod process;
+
 use hostmem::OsProvider;
-use hostmem_conformance::{Case, Outcome, Report, Summary, cases, jit, run};
+use hostmem_conformance::{Case, Outcome, Report, Summary, jit, run};
 use hostmem_core::{
     page::PageSize,
-    provider::{Capabilities, Provider},
+    provider::{Capabilities, DualSteps, Provider},
     sim::{Policy, Sim},
 };
 
@@ -78,8 +80,17 @@ impl Totals {
     }
 }
 
-fn run_all<P: Provider + Copy>(host: &str, provider: P, filter: &Filter, all: &mut Totals) {
-    for case in cases().filter(|c: &Case<P>| filter.allows(host, c.name())) {
+/// Yields the cases for any provider.
+fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
+    hostmem_conformance::cases().chain(process::cases())
+}
+
+fn run_all<P>(host: &str, provider: P, filter: &Filter, all: &mut Totals)
+where
+    P: Provider + DualSteps + Copy,
+{
+    let cases = cases().chain(process::host_cases());
+    for case in cases.filter(|c: &Case<P>| filter.allows(host, c.name())) {
         all.run(host, case.name(), || {
             run(provider, [case], &mut Print::new(host))
         });
@@ -101,19 +112,57 @@ fn run_simulated(host: &str, policy: Policy, filter: &Filter, all: &mut Totals) 
     }
 }
 
-/// The stress test at full length, where the build makes that bearable.
-fn stress(filter: &Filter) {
-    let count = if cfg!(debug_assertions) {
-        2_000
-    } else {
-        100_000
-    };
-    for (name, config) in jit::configurations().filter(|(n, _)| filter.allows("stress", n)) {
-        print!("stress {name}, {count} spans ... ");
-        let since = Instant::now();
-        jit::stress(OsProvider::new(), config, count, 0x0a5a, name);
-        println!("ok, {} ms", since.elapsed().as_millis());
+/// Spans in the long run.
+const LONG: usize = 100_000;
+
+/// Bytes of a simulated host that has room for so many spans of the longest granules, twice.
+const LONG_SPACE: usize = 8 << 30;
+
+/// The tests of the JIT allocator at full length, where `HOSTMEM_LONG` asks for them.
+fn run_long(filter: &Filter, all: &mut Totals) {
+    if std::env::var_os("HOSTMEM_LONG").is_none() {
+        println!("{LONG} spans in every configuration ... skipped: HOSTMEM_LONG is not set");
+        all.skipped += 1;
+        return;
     }
+    for setup in jit::configurations() {
+        let os = OsProvider::new();
+        run_long_on(std::env::consts::OS, os, setup, filter, all);
+        let policy = Policy::new(PageSize::KIB_4).space(LONG_SPACE);
+        let sim = Sim::new(os, policy).expect("a simulated host");
+        run_long_on("sim 4 KiB", &sim, setup, filter, all);
+        assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
+        assert_eq!(sim.pages_in_use(), 0, "pages leaked");
+    }
+}
+
+fn run_long_on<P: Provider + Copy>(
+    host: &str,
+    provider: P,
+    jit::Setup { name, config }: jit::Setup,
+    filter: &Filter,
+    all: &mut Totals,
+) {
+    let name = format!("long {LONG} spans ({name})");
+    if !filter.allows(host, &name) {
+        return;
+    }
+    print!("{host} {name} ... ");
+    if let Some(reason) = jit::unable(provider, &config) {
+        println!("skipped: {reason}");
+        all.skipped += 1;
+        return;
+    }
+    all.run(host, &name, || {
+        let since = Instant::now();
+        jit::stress(provider, config, LONG, 0x0a5a, &name);
+        jit::last_in_first_out(provider, config, LONG, &name);
+        println!("ok, {} ms", since.elapsed().as_millis());
+        Summary {
+            passed: 1,
+            ..Summary::default()
+        }
+    });
 }
 
 fn main() {
@@ -138,7 +187,7 @@ fn main() {
     ] {
         run_simulated(host, policy, &filter, &mut all);
     }
-    stress(&filter);
+    run_long(&filter, &mut all);
     for name in &all.failed {
         println!("FAILED: {name}");
     }

@@ -19,6 +19,7 @@
 mod cpu;
 mod mem;
 mod out;
+mod scenarios;
 mod steps;
 
 use core::panic::PanicInfo;

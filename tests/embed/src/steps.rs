@@ -1,6 +1,6 @@
 //! What the program does, step by step.
 
-use crate::{cpu, out::say};
+use crate::{cpu, out::say, scenarios};
 use core::{
     ffi::c_void,
     ptr::NonNull,
@@ -8,14 +8,14 @@ use core::{
 };
 use hostmem::{
     OsProvider, Yield,
-    jit::{JitAllocator, JitConfig, Span},
+    jit::{JitAllocator, JitConfig, RetireConfig, RetireQueue, Span},
     page::{AddressRange, PageRange},
     provider::{Commit, MapFlags, PageProvider, ProcessMap, Request},
 };
 
-const OS: OsProvider = OsProvider::new();
+pub(crate) const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+pub(crate) type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
 
 /// A step that can fail; its number is the exit code.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,11 @@ pub(crate) enum Step {
     Thread = 17,
     Release = 18,
     LeftOver = 19,
+    Churn = 20,
+    Refusal = 21,
+    Near = 22,
+    Reset = 23,
+    Retire = 24,
 }
 
 /// Runs all steps.
@@ -52,19 +57,20 @@ pub(crate) fn run() -> Result<(), Step> {
         );
     }
     on_a_thread(&first)?;
-    for span in [first, second] {
-        jit.release(span).map_err(|_| Step::Release)?;
-    }
+    retire(&jit, second).ok_or(Step::Retire)?;
+    jit.release(first).map_err(|_| Step::Release)?;
     let statistics = jit.statistics();
     check(
         statistics.spans == 0 && statistics.used == 0,
         Step::LeftOver,
     )?;
     say!("{} bytes of metadata", statistics.metadata);
+    scenarios::run()?;
+    say!("the allocator's scenarios hold");
     Ok(())
 }
 
-fn check(good: bool, step: Step) -> Result<(), Step> {
+pub(crate) fn check(good: bool, step: Step) -> Result<(), Step> {
     if good { Ok(()) } else { Err(step) }
 }
 
@@ -120,17 +126,29 @@ fn pages() -> Option<()> {
     unsafe { OS.release(range) }.ok()
 }
 
-fn generate(jit: &Jit, value: u32) -> Result<Span, Step> {
+pub(crate) fn generate(jit: &Jit, value: u32) -> Result<Span, Step> {
     let code = cpu::returning(value);
     let mut span = jit.alloc(code.len()).map_err(|_| Step::Generate)?;
     jit.write(&mut span, 0, &code).map_err(|_| Step::Generate)?;
     Ok(span)
 }
 
-fn call(span: &Span) -> u32 {
+pub(crate) fn call(span: &Span) -> u32 {
     // SAFETY: generate put a whole function of this type there.
     let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(span.rx().as_ptr()) };
     function()
+}
+
+/// Releases code once this thread says that it does not run it.
+fn retire(jit: &Jit, span: Span) -> Option<()> {
+    let queue = RetireQueue::<_, _, Yield>::new(jit, OS, RetireConfig::new()).ok()?;
+    let me = queue.register().ok()?;
+    queue.retire(span).ok()?;
+    let early = queue.reclaim().spans;
+    me.quiescent();
+    let released = queue.reclaim().spans;
+    say!("retired code: {early} spans released before this thread was done, {released} after");
+    (early == 0 && released == 1).then_some(())
 }
 
 /// What the second thread gets, and where it leaves its answer.

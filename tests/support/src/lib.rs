@@ -9,6 +9,7 @@
 //! | [`trace`] | records, and can refuse, every mapping call of a process and its descendants |
 //! | [`maps`] | reads `/proc/PID/maps`, `smaps` and the table of file descriptors |
 //! | [`fault`] | says whether a closure faults, and where |
+//! | [`steps`] | counts the instructions of a closure, and looks at the state between any two |
 //!
 //! What the host does not permit is reported as [`Unavailable`], so that a test can say aloud that
 //! it is skipped. Everything here is for tests: a wrong use panics.
@@ -20,6 +21,7 @@ pub mod hugetlb;
 pub mod isolate;
 pub mod maps;
 pub mod seccomp;
+pub mod steps;
 pub mod trace;
 
 mod sys;

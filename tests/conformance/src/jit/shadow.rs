@@ -39,6 +39,11 @@ impl Shadow {
         self.rw.remove(&span.rw.addr().get());
     }
 
+    /// Yields the live spans that start in a part of the executable view, by address.
+    pub(super) fn within(&self, start: usize, end: usize) -> impl Iterator<Item = SpanInfo> + '_ {
+        self.rx.range(start..end).map(|(_, span)| *span)
+    }
+
     /// Counts the live spans.
     pub(super) fn len(&self) -> usize {
         self.rx.len()

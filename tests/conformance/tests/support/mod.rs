@@ -1,14 +1,20 @@
 //! Providers with one fault each, to see that the suite finds it.
 
+mod views;
+
 use hostmem_core::{
-    page::{Access, AddressRange, PageRange, PageSize, RwxOptIn},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-        DualRequest, DualStep, Error, ErrorKind, Leave, MapEntry, PageProvider, Place, ProcessMap,
-        Request, Target,
+        DualRequest, DualStep, DualStepError, DualSteps, Error, ErrorKind, Leave, MapEntry,
+        PageProvider, Place, ProcessMap, Request, Target,
     },
 };
 use hostmem_linux::LinuxProvider;
+use std::{
+    fs::File,
+    os::fd::{FromRawFd, OwnedFd},
+};
 
 /// What is wrong with a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +33,19 @@ pub(crate) enum Fault {
     AlignmentIsIgnored,
     ViewsShowDifferentPages,
     ExecutableViewIsWritable,
+    ExecutableViewCanBecomeWritable,
+    WritableViewIsExecutable,
     PurgeDoesNothing,
     PurgeTakesTooMuch,
     ReservedViewsAreHoles,
     FailedDualReleasesTargets,
     FailedDualLeaksAView,
+    ChildrenShare,
+    ChildrenLoseBoth,
+    ForkChildDoesNothing,
+    DetachingKeepsThePages,
+    DescriptorsLeak,
+    DescriptorsSurviveExec,
 }
 
 /// Linux with a fault.
@@ -69,28 +83,6 @@ impl Faulted {
             unsafe { self.inner.decommit(range) }.ok()?;
         }
         Some(range)
-    }
-
-    /// Maps two views that have nothing to do with each other.
-    fn two_strangers(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        let view = |access| {
-            let range = self.inner.reserve(&Request::bytes(request.len))?;
-            // SAFETY: reserved just now, and known to nobody else.
-            unsafe {
-                self.inner.commit(
-                    range,
-                    Commit {
-                        access,
-                        ..Commit::READ_WRITE
-                    },
-                )
-            }?;
-            Ok::<_, Error>(range)
-        };
-        let (rw, rx) = (view(Access::ReadWrite)?, view(Access::Read)?);
-        let page = self.page_size();
-        // SAFETY: none: that they do not show the same pages is the fault.
-        Ok(unsafe { DualMapping::from_parts(rw, rx, DualStep::Provider, page, request.fork) })
     }
 }
 
@@ -166,18 +158,12 @@ unsafe impl PageProvider for Faulted {
 // SAFETY: as for PageProvider.
 unsafe impl DualMapProvider for Faulted {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        if self.has(Fault::ViewsShowDifferentPages) {
-            return self.two_strangers(request);
+        if let Some(wrong) = self.wrong_views(request) {
+            return wrong;
         }
         // SAFETY: the caller's promise, passed on.
         let result = unsafe { self.inner.map_dual(request) };
         match (self.fault, &result) {
-            (Fault::ExecutableViewIsWritable, Ok(mapping)) => {
-                // SAFETY: accepted for the fault's sake; only the suite writes there.
-                let access = Access::ReadWriteExec(unsafe { RwxOptIn::accept() });
-                // SAFETY: none: a page call on a view is the fault.
-                unsafe { self.inner.protect(mapping.rx(), access) }?;
-            }
             (Fault::FailedDualReleasesTargets, Err(_)) => {
                 for target in [request.rw, request.rx] {
                     if let Target::Into(range) = target {
@@ -202,10 +188,10 @@ unsafe impl DualMapProvider for Faulted {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        let leave = if self.has(Fault::ReservedViewsAreHoles) {
-            Leave::Hole
-        } else {
-            leave
+        let leave = match (self.fault, leave) {
+            (Fault::ReservedViewsAreHoles, _) => Leave::Hole,
+            (Fault::DetachingKeepsThePages, Leave::Reserved) => return Ok(()),
+            (_, leave) => leave,
         };
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.unmap_dual(mapping, leave) }
@@ -227,8 +213,38 @@ unsafe impl DualMapProvider for Faulted {
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        if self.has(Fault::ForkChildDoesNothing) || self.has(Fault::DetachingKeepsThePages) {
+            return Ok(());
+        }
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.fork_child_dual(mapping) }
+    }
+}
+
+// SAFETY: as for PageProvider.
+unsafe impl DualSteps for Faulted {
+    fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep] {
+        self.inner.dual_order(request)
+    }
+
+    unsafe fn dual_step(
+        &self,
+        step: DualStep,
+        request: &DualRequest<'_>,
+    ) -> Result<DualMapping, DualStepError> {
+        // SAFETY: the path is a C string. Without O_CLOEXEC, which is the fault.
+        let open = || unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
+        // SAFETY: opened just now, and nobody else's.
+        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+        let _open = self.has(Fault::DescriptorsSurviveExec).then(|| own(open()));
+        if self.has(Fault::DescriptorsLeak) {
+            std::mem::forget(File::open("/dev/null"));
+        }
+        if let Some(wrong) = self.wrong_views(request) {
+            return wrong.map_err(|error| error.cause().into());
+        }
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.dual_step(step, request) }
     }
 }
 

@@ -1,0 +1,420 @@
+//! Calls that give and take memory.
+
+use super::{
+    CodeProvider, JitAllocator, JitError, Refused, Span, SpanInfo,
+    block::{Block, Held},
+    shard::{Shard, Totals},
+};
+use crate::{
+    page::AddressRange,
+    provider::{PageProvider, Place, Placement},
+    sync::{Guard, RelaxStrategy},
+};
+use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
+
+impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+    /// Allocates at least `size` bytes of executable memory, aligned to a granule. Its contents are
+    /// undefined until it is written.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::InvalidSize`] for zero or an overflowing size; where a new block was needed,
+    /// [`JitError::Map`] if the host gave none, [`JitError::Limit`] if the configuration allows
+    /// none, [`JitError::Metadata`] without metadata.
+    pub fn alloc(&self, size: usize) -> Result<Span, JitError> {
+        let (pool, need) = self.fit(size)?;
+        let (n, mut guard) = self.shards.lock_any();
+        let Shard { pools, totals } = &mut *guard;
+        if let Some((held, span)) = pools[pool].allocate(need) {
+            return Ok(self.grant(totals, held, &span));
+        }
+        self.alloc_below_limit(n, guard, size)
+    }
+
+    /// Allocates a span that none of the shard's blocks serves for certain. A shard that
+    /// keeps an empty block saves mapping one; at the limit, blocks that are kept empty make room.
+    #[cold]
+    fn alloc_below_limit<'a>(
+        &'a self,
+        mut n: usize,
+        mut guard: Guard<'a, Shard, R>,
+        size: usize,
+    ) -> Result<Span, JitError> {
+        let (pool, need) = self.fit(size)?;
+        if let Some(span) = self.alloc_settled(&mut guard, pool, need) {
+            return Ok(span);
+        }
+        if let Some(block) = NonNull::new(self.kept[pool].load(Ordering::Acquire)) {
+            drop(guard);
+            // SAFETY: a block that was kept is this allocator's, and lives as long; its shard never
+            // changes.
+            let mut keeper = self.shards.lock(unsafe { block.as_ref() }.shard);
+            if let Some(span) = self.alloc_settled(&mut keeper, pool, need) {
+                return Ok(span);
+            }
+            drop(keeper);
+            (n, guard) = self.shards.lock_any();
+            if let Some(span) = self.alloc_settled(&mut guard, pool, need) {
+                return Ok(span);
+            }
+        }
+        match self.alloc_in_new_block(n, guard, size) {
+            Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
+                let (n, mut guard) = self.shards.lock_any();
+                match self.alloc_settled(&mut guard, pool, need) {
+                    Some(span) => Ok(span),
+                    None => self.alloc_in_new_block(n, guard, size),
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// Unmaps the blocks that are kept empty, if that lets a block for `size` bytes be mapped; says
+    /// whether it does.
+    fn give_up_empty_blocks(&self, size: usize) -> bool {
+        let Ok((pool, need)) = self.fit(size) else {
+            return false;
+        };
+        let shift = self.config.shift(pool);
+        let bytes = (need << shift) + self.config.padding_bytes(shift);
+        let mut kept = 0;
+        self.for_each_kept(|_, held| kept += held.len_bytes());
+        let others = self.statistics().reserved.saturating_sub(kept);
+        let room = self.config.limit_bytes().saturating_sub(others);
+        let enough = self.page.round_up(bytes).is_some_and(|least| least <= room);
+        if kept != 0 && enough {
+            self.for_each_kept(|shard, held| self.unmap_block(shard, held));
+        }
+        kept != 0 && enough
+    }
+
+    /// Returns the pool that serves a size, and the granules of that pool that it takes.
+    fn fit(&self, size: usize) -> Result<(usize, usize), JitError> {
+        let granules = self.granules(size, 0)?;
+        let last = self.config.pool_count() - 1;
+        let pool = last.min(granules.trailing_zeros() as usize);
+        Ok((pool, granules >> pool))
+    }
+
+    /// Returns the granules of a pool that `size` bytes take.
+    pub(super) fn granules(&self, size: usize, pool: usize) -> Result<usize, JitError> {
+        /// Twice as much is no object that a pointer can span.
+        const MOST: usize = isize::MAX.unsigned_abs() / 4;
+        if size == 0 || size > MOST {
+            return Err(JitError::InvalidSize);
+        }
+        Ok(((size - 1) >> self.config.shift(pool)) + 1)
+    }
+
+    /// Makes the token of a span that was just taken.
+    fn grant(&self, totals: &mut Totals, held: Held<'_>, span: &Range<usize>) -> Span {
+        let mut held = held;
+        if held.guarded.kept {
+            self.no_longer_kept(&mut held);
+        }
+        totals.spans += 1;
+        totals.used += span.len() << held.block.shift;
+        Span::new(describe(&held, span), self.id(), held.at)
+    }
+
+    /// Allocates from a shard whose free runs are all joined first: what was joined may be long
+    /// enough, and what no class promises to fit may fit.
+    fn alloc_settled(&self, shard: &mut Shard, pool: usize, need: usize) -> Option<Span> {
+        let Shard { pools, totals } = shard;
+        pools[pool].settle();
+        if let Some((held, span)) = pools[pool].allocate(need) {
+            return Some(self.grant(totals, held, &span));
+        }
+        let by_trial = |held: &mut Held<'_>| held.allocate_by_trial(need);
+        let (held, span) = pools[pool].allocate_where(need, by_trial)?;
+        Some(self.grant(totals, held, &span))
+    }
+
+    /// Maps a block for a span that none of the shard's blocks serves; a block that serves nobody
+    /// would stay.
+    fn alloc_in_new_block(
+        &self,
+        n: usize,
+        mut guard: Guard<'_, Shard, R>,
+        size: usize,
+    ) -> Result<Span, JitError> {
+        let (pool, need) = self.fit(size)?;
+        let bytes = need << self.config.shift(pool);
+        let mapped = self.map_block(n, &mut guard, pool, bytes, Placement::ANYWHERE);
+        if mapped.is_ok()
+            && let Some(span) = self.alloc_settled(&mut guard, pool, need)
+        {
+            return Ok(span);
+        }
+        // A new block has room for what it was made for.
+        let error = mapped.err().unwrap_or(JitError::InvalidSize);
+        drop(guard);
+        // With no more blocks to be had, every run is worth a look.
+        let any = |need| {
+            move |held: &mut Held<'_>| held.allocate_where(need, usize::MAX, |run| Some(run.start))
+        };
+        self.alloc_elsewhere(size, any).ok_or(error)
+    }
+
+    /// Looks through the blocks of all shards and pools, when there are no more to be had.
+    fn alloc_elsewhere<F: FnMut(&mut Held<'_>) -> Option<Range<usize>>>(
+        &self,
+        size: usize,
+        choose: impl Fn(usize) -> F,
+    ) -> Option<Span> {
+        for shard in self.shards.all() {
+            let mut guard = shard.lock();
+            let Shard { pools, totals } = &mut *guard;
+            for (n, pool) in pools.iter_mut().enumerate() {
+                let need = self.granules(size, n).ok()?;
+                pool.settle();
+                if let Some((held, span)) = pool.allocate_where(need, choose(need)) {
+                    return Some(self.grant(totals, held, &span));
+                }
+            }
+        }
+        None
+    }
+
+    /// Allocates as [`JitAllocator::alloc`] does, with the executable view where `placement` says:
+    /// aligned, with every byte within its range, and near its anchor if a new block is needed.
+    ///
+    /// Costs more than a plain allocation: holes are looked through one after another.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::alloc`]; [`JitError::InvalidPlacement`] for an alignment that is not a
+    /// power of two, and for a place other than [`Place::Anywhere`] and [`Place::Near`].
+    ///
+    /// ```no_run
+    /// # use hostmem_core::{jit::{CodeProvider, JitAllocator, JitError, Span}, provider::Placement};
+    /// # fn near<P: CodeProvider>(jit: &JitAllocator<P>, caller: usize) -> Result<Span, JitError> {
+    /// // Within reach of a branch of AArch64.
+    /// jit.alloc_with(100, Placement::near(caller, 128 << 20))
+    /// # }
+    /// ```
+    pub fn alloc_with(&self, size: usize, placement: Placement) -> Result<Span, JitError> {
+        let Placement {
+            align,
+            within,
+            place,
+        } = placement;
+        if !align.is_power_of_two() || !matches!(place, Place::Anywhere | Place::Near(_)) {
+            return Err(JitError::InvalidPlacement);
+        }
+        let (pool, need) = self.fit(size)?;
+        let choose = |need| move |held: &mut Held<'_>| choose(held, need, align, within);
+        let (n, mut guard) = self.shards.lock_any();
+        let Shard { pools, totals } = &mut *guard;
+        pools[pool].settle();
+        if let Some((held, span)) = pools[pool].allocate_where(need, choose(need)) {
+            return Ok(self.grant(totals, held, &span));
+        }
+        // Room for the span wherever the alignment falls: blocks are aligned for their granules.
+        let granule: usize = 1 << self.config.shift(pool);
+        let bytes = (need * granule)
+            .checked_add(align.saturating_sub(granule))
+            .ok_or(JitError::InvalidSize)?;
+        let mapped = self.map_block(n, &mut guard, pool, bytes, placement);
+        let Shard { pools, totals } = &mut *guard;
+        let error = match mapped {
+            Ok(()) => match pools[pool].allocate_where(need, choose(need)) {
+                Some((held, span)) => return Ok(self.grant(totals, held, &span)),
+                None => JitError::InvalidPlacement, // A new block has room for what it was made for.
+            },
+            Err(error) => error,
+        };
+        drop(guard);
+        self.alloc_elsewhere(size, choose).ok_or(error)
+    }
+
+    /// Gives a span back.
+    ///
+    /// Nobody may execute it any more, which only its owner can know; releasing is safe because
+    /// executing is not.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::NotOwned`], with the span, where it belongs to another allocator, to the time
+    /// before a reset, or to a block that a fork took away.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the token comes back, and nothing here can box it"
+    )]
+    pub fn release(&self, span: Span) -> Result<(), Refused> {
+        let result = self.check_owner(&span).and_then(|()| {
+            // SAFETY: the token is this allocator's, and owns the span.
+            unsafe { self.release_in(span.block(), span.rx().addr().get()) }
+        });
+        result.map_err(|error| Refused { span, error })
+    }
+
+    /// Gives the span that starts at `rx` back.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::NotOwned`], [`JitError::NotLive`] or [`JitError::Interior`] where no span starts
+    /// at `rx`; nothing changes then.
+    ///
+    /// # Safety
+    ///
+    /// If a span starts at `rx`, the caller owns it, and no token of it is used again.
+    pub unsafe fn release_at(&self, rx: usize) -> Result<(), JitError> {
+        let block = self.block_of(rx)?;
+        // SAFETY: the block is one of the index; the caller's promise.
+        unsafe { self.release_in(block, rx) }
+    }
+
+    /// Gives the span that starts at `rx` in a block back.
+    ///
+    /// # Safety
+    ///
+    /// As of [`JitAllocator::release_at`]; the block is this allocator's.
+    unsafe fn release_in(&self, block: NonNull<Block>, rx: usize) -> Result<(), JitError> {
+        // SAFETY: the caller's promise.
+        let (mut guard, mut held) = unsafe { self.lock_block(block) };
+        let span = live_span(&held, rx)?;
+        guard.totals.spans -= 1;
+        guard.totals.used -= span.len() << held.block.shift;
+        self.fill_granules(&held, span.clone());
+        guard.pools[held.block.pool].free(&mut held, span);
+        if held.guarded.spans == 0 {
+            self.retire_empty(&mut guard, held);
+        }
+        Ok(())
+    }
+
+    /// Shrinks `span` to `new_len` bytes, rounded up to granules, returning the tail to its block.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::InvalidSize`] for zero, [`JitError::Grow`] where `new_len` takes more granules
+    /// than the span has, [`JitError::NotOwned`] for another allocator's span.
+    pub fn shrink(&self, span: &mut Span, new_len: usize) -> Result<(), JitError> {
+        self.check_owner(span)?;
+        // SAFETY: the token is this allocator's, and owns the span.
+        let len = unsafe { self.shrink_in(span.block(), span.rx().addr().get(), new_len)? };
+        span.set_len(len);
+        Ok(())
+    }
+
+    /// Shrinks as [`JitAllocator::shrink`] does the span that starts at `rx`; returns its length.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::shrink`]; [`JitError::NotLive`] and [`JitError::Interior`] where no
+    /// span starts at `rx`.
+    ///
+    /// # Safety
+    ///
+    /// If a span starts at `rx`, the caller owns it, and nobody uses its tail.
+    pub unsafe fn shrink_at(&self, rx: usize, new_len: usize) -> Result<usize, JitError> {
+        self.granules(new_len, 0)?;
+        let block = self.block_of(rx)?;
+        // SAFETY: the block is one of the index; the caller's promise.
+        unsafe { self.shrink_in(block, rx, new_len) }
+    }
+
+    /// Shrinks the span that starts at `rx` in a block.
+    ///
+    /// # Safety
+    ///
+    /// As of [`JitAllocator::shrink_at`]; the block is this allocator's.
+    pub(super) unsafe fn shrink_in(
+        &self,
+        block: NonNull<Block>,
+        rx: usize,
+        new_len: usize,
+    ) -> Result<usize, JitError> {
+        // SAFETY: the block lives as long as this allocator, whose it is.
+        let pool = unsafe { block.as_ref() }.pool;
+        let keep = self.granules(new_len, pool)?;
+        // SAFETY: the caller's promise.
+        let (mut guard, mut held) = unsafe { self.lock_block(block) };
+        let span = live_span(&held, rx)?;
+        let cut = span.len().checked_sub(keep).ok_or(JitError::Grow)?;
+        if cut > 0 {
+            guard.totals.used -= cut << held.block.shift;
+            let tail = span.start + keep..span.end;
+            self.fill_granules(&held, tail);
+            if held.free_tail(span, keep) {
+                guard.pools[pool].update(&mut held);
+            }
+        }
+        Ok(keep << self.config.shift(pool))
+    }
+
+    /// Locks a block's shard.
+    ///
+    /// # Safety
+    ///
+    /// The block is this allocator's, and the result is dropped before self. The guard is kept as
+    /// long as the block is used, and no other [`Held`] of the shard's blocks lives meanwhile.
+    unsafe fn lock_block<'a>(&'a self, block: NonNull<Block>) -> (Guard<'a, Shard, R>, Held<'a>) {
+        // SAFETY: the block lives as long as this allocator, whose it is; its shard never changes.
+        let guard = self.shards.lock(unsafe { block.as_ref() }.shard);
+        // SAFETY: the arena outlives the borrow of self; the lock is held, as long as the caller
+        // keeps the guard.
+        (guard, unsafe { Block::held(block) })
+    }
+
+    /// Finds the block that `rx` lies in.
+    pub(super) fn block_of(&self, rx: usize) -> Result<NonNull<Block>, JitError> {
+        let block = self.index.block_at(rx);
+        block.ok_or_else(|| self.why_not_found(rx))
+    }
+
+    /// Tells padding from foreign addresses.
+    fn why_not_found(&self, addr: usize) -> JitError {
+        let next = self.index.block_from(addr);
+        let padding = next.is_some_and(|(first, block)| {
+            // SAFETY: the block lives as long as this allocator, whose index it is in.
+            let shift = unsafe { block.as_ref() }.shift;
+            first - addr <= self.config.padding_bytes(shift)
+        });
+        if padding {
+            JitError::NotLive
+        } else {
+            JitError::NotOwned
+        }
+    }
+}
+
+/// Describes a span of a block.
+pub(super) fn describe(held: &Held<'_>, span: &Range<usize>) -> SpanInfo {
+    SpanInfo {
+        rx: held.rx(span.start),
+        rw: held.rw(span.start),
+        len: span.len() << held.block.shift,
+    }
+}
+
+/// Finds the live span that starts at `rx`.
+fn live_span(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {
+    let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
+    let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
+    span.ok().filter(|_| starts).ok_or(JitError::Interior)
+}
+
+/// Takes the lowest `need` granules of a block that are aligned and lie in a window.
+fn choose(
+    held: &mut Held<'_>,
+    need: usize,
+    align: usize,
+    within: AddressRange,
+) -> Option<Range<usize>> {
+    let window = held.granules_in(within);
+    if window.len() < need {
+        return None;
+    }
+    let base = held.rx(0).addr().get();
+    let shift = held.block.shift;
+    held.allocate_where(need, usize::MAX, |run| {
+        let first = base + (run.start.max(window.start) << shift);
+        // The base is a multiple of the granule, as map_block takes care of, so the difference is
+        // one too, or is rounded up to the next granule for an alignment below that.
+        let start = (first.checked_next_multiple_of(align)? - base).div_ceil(1 << shift);
+        (start.checked_add(need)? <= window.end).then_some(start)
+    })
+}

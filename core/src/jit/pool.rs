@@ -1,0 +1,360 @@
+//! The blocks of one shard and one granularity.
+//!
+//! ```text
+//!   tree over slots     the class of the longest free run of each block
+//!   blocks              slot 0, 1, 2 …: the oldest block first; a slot that is left is used again
+//!   bins                where spans of 1, 2, … 128 granules were released just now
+//! ```
+//!
+//! A span that is released goes to the bin of its length, and stays apart from the free runs beside
+//! it; the next request of that length takes it back. Most calls of a steady program therefore
+//! touch a bin and two words of bits. An entry of a bin is no more than a hint: by the time it is
+//! looked at its granules may belong to somebody else, or to a longer run, and the bits say so.
+//! Before a new block is mapped, all that is in the bins is joined with what lies beside it.
+
+use super::{
+    block::{Block, Held},
+    class,
+    tree::Tree,
+};
+use crate::{
+    arena::Arena,
+    provider::{Error, PageProvider},
+    sync::RelaxStrategy,
+};
+use bitvec::{order::Lsb0, slice::BitSlice};
+use core::{alloc::Layout, ops::Range, ptr::NonNull};
+
+/// Slots that a pool begins with.
+const FIRST_SLOTS: usize = 64;
+
+/// The longest span that has a bin, in granules.
+const BINS: usize = 128;
+
+/// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once in
+/// so many times and one more.
+const DEPTH: usize = 8;
+
+/// Granules that a bin holds at most, so that long spans are joined soon.
+const BIN_GRANULES: usize = 256;
+
+/// Where a span was released.
+#[derive(Clone, Copy)]
+struct Hint {
+    slot: u32,
+    granule: u32,
+}
+
+/// Where spans of one length were released, the last one on top.
+#[derive(Clone, Copy)]
+struct Bin {
+    hints: [Hint; DEPTH],
+    len: usize,
+}
+
+impl Bin {
+    const EMPTY: Self = Self {
+        hints: [Hint {
+            slot: 0,
+            granule: 0,
+        }; DEPTH],
+        len: 0,
+    };
+
+    #[inline]
+    fn pop(&mut self) -> Option<Hint> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.hints[self.len])
+    }
+}
+
+/// Blocks of one granularity, and which of them have room.
+pub(super) struct Pool {
+    slots: NonNull<[Option<NonNull<Block>>]>,
+    /// A bit a slot: whether it has a block.
+    taken: NonNull<[u64]>,
+    tree: NonNull<[u8]>,
+    bins: NonNull<[Bin]>,
+    /// The largest class in the tree.
+    largest: u8,
+    /// The block with the active run.
+    active: Option<NonNull<Block>>,
+    /// The length of the next block in bytes.
+    pub(super) next_len: usize,
+    /// Unmapped blocks, of any capacity.
+    pub(super) unmapped: Option<NonNull<Block>>,
+}
+
+impl Pool {
+    pub(super) const fn new(next_len: usize) -> Self {
+        Self {
+            slots: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            taken: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            tree: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            bins: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            largest: class::NONE,
+            active: None,
+            next_len,
+            unmapped: None,
+        }
+    }
+
+    fn slots(&mut self) -> &mut [Option<NonNull<Block>>] {
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
+        unsafe { self.slots.as_mut() }
+    }
+
+    fn taken(&mut self) -> &mut BitSlice<u64, Lsb0> {
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
+        BitSlice::from_slice_mut(unsafe { self.taken.as_mut() })
+    }
+
+    fn bins(&mut self) -> &mut [Bin] {
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
+        unsafe { self.bins.as_mut() }
+    }
+
+    fn tree(&mut self) -> Tree<'_> {
+        let members = self.slots.len();
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
+        Tree::new(unsafe { self.tree.as_mut() }, members)
+    }
+
+    /// Makes sure that one more block can be added.
+    pub(super) fn make_room<P: PageProvider + Copy, R: RelaxStrategy>(
+        &mut self,
+        arena: &Arena<P, R>,
+    ) -> Result<(), Error> {
+        if self.taken().not_all() {
+            return Ok(());
+        }
+        let capacity = (2 * self.slots.len()).max(FIRST_SLOTS);
+        let slots = arena.alloc_slice(capacity, || None)?;
+        // Should one of these fail, the others are lost to the arena's bound, and to nothing else.
+        let taken = arena.alloc_slice(capacity / u64::BITS as usize, || 0)?;
+        let tree = arena.alloc_slice(Tree::bytes_for(capacity), || class::NONE)?;
+        if self.bins.is_empty() {
+            self.bins = arena.alloc_slice(BINS, || Bin::EMPTY)?;
+        }
+        let mut larger = Self {
+            slots,
+            taken,
+            tree,
+            ..*self
+        };
+        for (n, block) in self.slots().iter().enumerate() {
+            larger.slots()[n] = *block;
+            larger.taken().set(n, true);
+        }
+        for n in 0..self.slots.len() {
+            let class = self.tree().class(n);
+            larger.tree().set(n, class);
+        }
+        // SAFETY: both came from this arena as slices of these types, and nobody uses them now.
+        unsafe { self.free_tables(arena) };
+        *self = larger;
+        Ok(())
+    }
+
+    /// Gives the tables back.
+    ///
+    /// # Safety
+    ///
+    /// They came from `arena`, and are not used afterwards.
+    unsafe fn free_tables<P: PageProvider + Copy, R: RelaxStrategy>(
+        &mut self,
+        arena: &Arena<P, R>,
+    ) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let slots = Layout::for_value(self.slots());
+        // SAFETY: the layout of a live slice is that of its allocation; the caller's promise.
+        unsafe { arena.free(self.slots.cast(), slots) };
+        // SAFETY: the slice lives in the arena until the next line, and self is borrowed.
+        let tree = Layout::for_value(unsafe { self.tree.as_ref() });
+        // SAFETY: as of the slots.
+        unsafe { arena.free(self.tree.cast(), tree) };
+        // SAFETY: as of the tree.
+        let taken = Layout::for_value(unsafe { self.taken.as_ref() });
+        // SAFETY: as of the slots.
+        unsafe { arena.free(self.taken.cast(), taken) };
+    }
+
+    /// Adds a block; [`Pool::make_room`] came before.
+    pub(super) fn add(&mut self, held: &mut Held<'_>) {
+        let slot = self.taken().first_zero().expect("room was made");
+        self.taken().set(slot, true);
+        self.slots()[slot] = Some(held.at);
+        held.guarded.slot = slot;
+        self.update(held);
+    }
+
+    /// Removes a block.
+    pub(super) fn remove(&mut self, held: &Held<'_>) {
+        let slot = held.guarded.slot;
+        self.slots()[slot] = None;
+        self.taken().set(slot, false);
+        self.set_class(slot, class::NONE);
+    }
+
+    /// Returns the first block at or behind a slot, and its slot.
+    pub(super) fn block_from(&self, slot: usize) -> Option<(usize, NonNull<Block>)> {
+        // SAFETY: as in slots.
+        let slots = unsafe { self.slots.as_ref() };
+        (slot..slots.len()).find_map(|n| slots[n].map(|block| (n, block)))
+    }
+
+    /// Brings the tree up to date after a change of a block.
+    pub(super) fn update(&mut self, held: &mut Held<'_>) {
+        let class = held.largest();
+        self.set_class(held.guarded.slot, class);
+    }
+
+    fn set_class(&mut self, slot: usize, class: u8) {
+        let mut tree = self.tree();
+        if tree.class(slot) != class && tree.set(slot, class) {
+            self.largest = tree.largest();
+        }
+    }
+
+    /// Takes a run that fits: one that was released just now, or else the first in the first block
+    /// that has one. The lock is held.
+    #[inline]
+    pub(super) fn allocate(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
+        while let Some(hint) = self.bins().get_mut(need - 1).and_then(Bin::pop) {
+            let run = hint.granule as usize..hint.granule as usize + need;
+            if let Some(at) = self.slots()[hint.slot as usize] {
+                // SAFETY: the arena outlives the pool; a pool is reached under its shard's lock
+                // only, and no other Held is alive here.
+                let mut held = unsafe { Block::held(at) };
+                if held.take_run(run.clone()) {
+                    return Some((held, run));
+                }
+            }
+        }
+        self.allocate_lowest(need)
+    }
+
+    /// Takes the first run in the first block that has one, or the start of the active run if that
+    /// comes before.
+    fn allocate_lowest(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
+        let class = class::that_fits(need);
+        let largest = self.largest;
+        let slot = class
+            .filter(|class| *class <= largest)
+            .and_then(|class| self.tree().first(class));
+        // SAFETY: as in allocate; the result is used before another Held of the block is made.
+        let active = self.active.map(|at| unsafe { Block::held(at) });
+        let (Some(slot), Some(class)) = (slot, class) else {
+            let mut active = active?;
+            let span = active.allocate_active(need)?;
+            return Some((active, span));
+        };
+        if let Some(mut held) = active.filter(Held::has_active)
+            && (held.guarded.slot < slot
+                || held.guarded.slot == slot
+                    && held
+                        .first_word(class)
+                        .is_none_or(|w| held.active_word() < w))
+            && let Some(span) = held.allocate_active(need)
+        {
+            return Some((held, span));
+        }
+        let at = self.slots()[slot]?;
+        // SAFETY: as in allocate; the Held above is gone.
+        let mut held = unsafe { Block::held(at) };
+        let word = held.first_word(class)?;
+        if let Some(span) = held.allocate_in(word, need) {
+            self.update(&mut held);
+            return Some((held, span));
+        }
+        // It found a long run, the active one from now on.
+        self.settle_active(Some(at));
+        self.active = Some(at);
+        // SAFETY: as in allocate; the Held above is gone.
+        let mut held = unsafe { Block::held(at) };
+        self.update(&mut held);
+        let span = held.allocate_active(need)?;
+        Some((held, span))
+    }
+
+    /// Makes the active run one like others, unless it is in this block.
+    fn settle_active(&mut self, but: Option<NonNull<Block>>) {
+        if let Some(at) = self.active.take_if(|at| Some(*at) != but) {
+            // SAFETY: as in allocate.
+            let mut held = unsafe { Block::held(at) };
+            if held.has_active() {
+                held.settle_active();
+                self.update(&mut held);
+            }
+        }
+    }
+
+    /// Frees a live span of one of the blocks. The lock is held.
+    #[inline]
+    pub(super) fn free(&mut self, held: &mut Held<'_>, span: Range<usize>) {
+        let len = span.len();
+        let hint = u32::try_from(held.guarded.slot)
+            .ok()
+            .zip(u32::try_from(span.start).ok());
+        if let Some(bin) = self.bins().get_mut(len - 1)
+            && bin.len < DEPTH
+            && (bin.len < 2 || bin.len * len < BIN_GRANULES)
+            && let Some((slot, granule)) = hint
+        {
+            bin.hints[bin.len] = Hint { slot, granule };
+            bin.len += 1;
+            held.free_apart(span);
+            return;
+        }
+        if held.free_tail(span, 0) {
+            self.update(held);
+        }
+    }
+
+    /// Joins what is in the bins with what lies beside it, and the active run is one like others:
+    /// from now on the tree knows all. The lock is held.
+    pub(super) fn settle(&mut self) {
+        self.settle_active(None);
+        for n in 0..self.bins.len() {
+            while let Some(hint) = self.bins()[n].pop() {
+                let Some(at) = self.slots()[hint.slot as usize] else {
+                    continue;
+                };
+                // SAFETY: as in allocate.
+                let mut held = unsafe { Block::held(at) };
+                held.join(hint.granule as usize..hint.granule as usize + n + 1);
+                self.update(&mut held);
+            }
+        }
+    }
+
+    /// Forgets what was released and what run was active, as a new pool does not know any.
+    pub(super) fn forget_hints(&mut self) {
+        self.bins().fill(Bin::EMPTY);
+        self.active = None;
+    }
+
+    /// Takes a run from one of the blocks that `choose` finds one in, of those that have a free run
+    /// of the class of `need`. The lock is held.
+    pub(super) fn allocate_where(
+        &mut self,
+        need: usize,
+        mut choose: impl FnMut(&mut Held<'_>) -> Option<Range<usize>>,
+    ) -> Option<(Held<'_>, Range<usize>)> {
+        let class = class::of_run(need);
+        let mut from = 0;
+        while let Some(slot) = self.tree().find(from, class) {
+            let at = self.slots()[slot]?;
+            // SAFETY: as in allocate.
+            let mut held = unsafe { Block::held(at) };
+            if let Some(span) = choose(&mut held) {
+                self.update(&mut held);
+                return Some((held, span));
+            }
+            from = slot + 1;
+        }
+        None
+    }
+}

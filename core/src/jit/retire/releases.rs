@@ -1,0 +1,73 @@
+//! Where spans go when nobody runs them any more.
+
+use crate::{
+    jit::{CodeProvider, JitAllocator, JitError, Refused, Span},
+    provider::PageProvider,
+    sync::RelaxStrategy,
+};
+
+/// What a [`RetireQueue`](super::RetireQueue) gives spans back to: a [`JitAllocator`], or what stands around one and has
+/// something of its own to do when code goes.
+///
+/// The calls are made under the queue's lock, and must not call the queue.
+pub trait Releases {
+    /// Says whether [`Releases::release`] would take a span back.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    fn check(&self, span: &Span) -> Result<(), JitError>;
+
+    /// Gives a span back, that nobody executes any more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::release`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the token comes back, and nothing here can box it"
+    )]
+    fn release(&self, span: Span) -> Result<(), Refused>;
+
+    /// Makes the token of the live span that starts at `rx`.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::NotOwned`], [`JitError::NotLive`] or [`JitError::Interior`] where no span starts
+    /// at `rx`.
+    ///
+    /// # Safety
+    ///
+    /// If a span starts at `rx`, the caller owns it, and no other token of it is used again.
+    unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError>;
+}
+
+impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Releases for JitAllocator<P, M, R> {
+    fn check(&self, span: &Span) -> Result<(), JitError> {
+        self.check_owner(span)
+    }
+
+    fn release(&self, span: Span) -> Result<(), Refused> {
+        Self::release(self, span)
+    }
+
+    unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError> {
+        let (block, info) = self.live_at(rx)?;
+        Ok(Span::new(info, self.id(), block))
+    }
+}
+
+impl<A: Releases + ?Sized> Releases for &A {
+    fn check(&self, span: &Span) -> Result<(), JitError> {
+        A::check(self, span)
+    }
+
+    fn release(&self, span: Span) -> Result<(), Refused> {
+        A::release(self, span)
+    }
+
+    unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError> {
+        // SAFETY: the caller's promise.
+        unsafe { A::span_at(self, rx) }
+    }
+}

@@ -1,0 +1,199 @@
+//! Calls about all blocks: what there is, starting over, and giving memory back.
+
+use super::{
+    CodeProvider, JitAllocator,
+    block::{Block, Held, Mode},
+    config::LargePages,
+    next_id,
+    shard::Shard,
+    views::Views,
+};
+use crate::{
+    page::{PageRange, PageSize},
+    provider::{Capabilities, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::{ops::Range, sync::atomic::Ordering};
+
+/// What [`JitAllocator::reset`] does with the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Keeps one block a pool mapped, if there is one of the first size.
+    Soft,
+    /// Unmaps all.
+    Hard,
+}
+
+/// A block, as it was at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// The executable view.
+    pub rx: PageRange,
+    /// The writable view; the same range where blocks are mapped once.
+    pub rw: PageRange,
+    /// The size of its pages.
+    pub page_size: PageSize,
+    /// Bytes of a granule.
+    pub granularity: usize,
+    /// Live spans.
+    pub spans: usize,
+    /// Bytes of live spans, in whole granules.
+    pub used: usize,
+}
+
+impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+    /// Yields the blocks by address. Each is described as it is when the iterator comes to it.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            loop {
+                let (first, block) = self.index.block_from(from)?;
+                from = first + 1;
+                // SAFETY: the block lives as long as this allocator, whose index it is in.
+                let guard = self.shards.lock(unsafe { block.as_ref() }.shard);
+                // SAFETY: the arena outlives the borrow of self; the shard is locked until the
+                // Held is gone, at the end of this turn.
+                let held = unsafe { Block::held(block) };
+                let info = held.views().map(|views| BlockInfo {
+                    rx: views.rx(),
+                    rw: views.rw(),
+                    page_size: views.page_size(),
+                    granularity: 1 << held.block.shift,
+                    spans: held.guarded.spans,
+                    used: held.guarded.used << held.block.shift,
+                });
+                drop(guard);
+                // Without views it was unmapped since.
+                if info.is_some() {
+                    return info;
+                }
+            }
+        })
+    }
+
+    /// Releases all spans at once. Tokens from before are refused from now on, and the allocator
+    /// behaves as a new one.
+    ///
+    /// # Safety
+    ///
+    /// During the call and afterwards nobody executes, reads or writes a span from before; during
+    /// the call nobody uses a token or an address of one in another call.
+    pub unsafe fn reset(&self, how: Reset) {
+        let mut guards: [_; super::SHARDS] = core::array::from_fn(|n| self.shards.lock(n));
+        self.id.store(next_id(), Ordering::Relaxed);
+        self.shards.gather();
+        for guard in &mut guards {
+            let shard = &mut **guard;
+            for n in 0..super::POOLS {
+                shard.pools[n].next_len = self.config.block_size_bytes();
+                shard.pools[n].forget_hints();
+                let mut slot = 0;
+                while let Some((at, block)) = shard.pools[n].block_from(slot) {
+                    slot = at + 1;
+                    // SAFETY: the arena outlives the borrow of self; the shard is locked, and no
+                    // other Held is alive.
+                    let held = unsafe { Block::held(block) };
+                    self.reset_block(shard, held, how);
+                }
+            }
+        }
+    }
+
+    /// Calls `act` with every block that is kept empty, and its shard, which is locked.
+    pub(super) fn for_each_kept(&self, mut act: impl FnMut(&mut Shard, Held<'_>)) {
+        for shard in self.shards.all() {
+            let mut guard = shard.lock();
+            for n in 0..super::POOLS {
+                let mut slot = 0;
+                while let Some((at, block)) = guard.pools[n].block_from(slot) {
+                    slot = at + 1;
+                    // SAFETY: the arena outlives the borrow of self; the shard is locked, and no
+                    // other Held is alive.
+                    let held = unsafe { Block::held(block) };
+                    if held.guarded.kept {
+                        act(&mut guard, held);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reset_block(&self, shard: &mut Shard, mut held: Held<'_>, how: Reset) {
+        shard.totals.spans -= held.guarded.spans;
+        shard.totals.used -= held.guarded.used << held.block.shift;
+        (held.guarded.spans, held.guarded.used) = (0, 0);
+        let first = self.config.block_size_bytes().max(self.page.bytes());
+        let large = match self.config.large_pages_wanted() {
+            LargePages::Align { bytes } => bytes,
+            _ => 0,
+        };
+        if how == Reset::Hard
+            || held.block.mode() != Mode::Open
+            || held.len_bytes() != first.max(large)
+            || self.config.releases_immediately()
+            || (!held.guarded.kept && !self.keep_empty(&mut held))
+        {
+            return self.unmap_block(shard, held);
+        }
+        held.empty();
+        self.fill_granules(&held, 0..held.count());
+        let pool = &mut shard.pools[held.block.pool];
+        // To the first slot that is free by now, as a block of a new pool.
+        pool.remove(&held);
+        pool.add(&mut held);
+        pool.next_len = (2 * first).min(self.config.max_block_size_bytes());
+    }
+
+    /// Gives the pages that lie wholly in free runs back to the host, and returns how many bytes
+    /// that were at most: pages that were never touched, or given back before, count again.
+    ///
+    /// Does nothing where the host cannot ([`Capabilities::PURGE_DUAL`]), where blocks are mapped
+    /// once, and with a fill pattern, which those pages would lose.
+    pub fn decommit_unused(&self) -> usize {
+        let able = self
+            .provider
+            .capabilities()
+            .contains(Capabilities::PURGE_DUAL);
+        if !able || self.config.fill_kind().pattern().is_some() {
+            return 0;
+        }
+        let mut bytes = 0;
+        for shard in self.shards.all() {
+            let guard = shard.lock();
+            for pool in &guard.pools {
+                let mut slot = 0;
+                while let Some((at, block)) = pool.block_from(slot) {
+                    slot = at + 1;
+                    // SAFETY: as in reset.
+                    bytes += self.decommit_in(&unsafe { Block::held(block) });
+                }
+            }
+        }
+        bytes
+    }
+
+    fn decommit_in(&self, held: &Held<'_>) -> usize {
+        let Some(Views::Dual(mapping)) = held.views() else {
+            return 0;
+        };
+        if held.block.mode() != Mode::Open {
+            return 0;
+        }
+        let page = mapping.page_size();
+        let start_of = |granule: usize| {
+            let inside = held.rx(0).addr().get() - mapping.rx().addr();
+            inside + (granule << held.block.shift)
+        };
+        let purge = |run: Range<usize>| {
+            let first = page.round_up(start_of(run.start))?;
+            let len = page.round_down(start_of(run.end)).checked_sub(first)?;
+            if len == 0 {
+                return None;
+            }
+            // SAFETY: the pages belong to no span, and the lock keeps it so.
+            unsafe { self.provider.purge_dual(mapping, first, len) }.ok()?;
+            Some(len)
+        };
+        held.free_runs().filter_map(purge).sum()
+    }
+}

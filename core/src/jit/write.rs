@@ -1,0 +1,261 @@
+//! Calls that write code.
+
+use super::{
+    CodeProvider, JitAllocator, JitError, Span, SpanInfo,
+    block::{Block, Held},
+};
+use crate::{arch, provider::PageProvider, sync::RelaxStrategy};
+use core::{marker::PhantomData, ops::Range, ptr::NonNull, slice};
+
+/// A span that is being written: what [`JitAllocator::write_with`] hands to its closure.
+#[derive(Debug)]
+pub struct SpanWriter<'a> {
+    info: SpanInfo,
+    keep: usize,
+    bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl SpanWriter<'_> {
+    /// Returns the span's bytes: what it held before, all of it writable.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: a slice needs initialised memory that nobody else touches meanwhile.
+        // - the writable view of a live span is mapped, and pages read zero at first;
+        // - the writer stands for the exclusive borrow of the span's token.
+        unsafe { slice::from_raw_parts_mut(self.info.rw.as_ptr(), self.info.len) }
+    }
+
+    /// Returns where the span will be executed.
+    #[must_use]
+    pub const fn rx(&self) -> NonNull<u8> {
+        self.info.rx
+    }
+
+    /// Shrinks the span to its first `new_len` bytes, rounded up to granules, once the closure
+    /// returns. The call after the last counts.
+    pub const fn shrink_to(&mut self, new_len: usize) {
+        self.keep = new_len;
+    }
+}
+
+impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+    /// Writes `bytes` at `offset` in `span` through the writable view and publishes them, so that
+    /// they can be executed. `bytes` lies outside this allocator's memory.
+    ///
+    /// Takes no lock, unless blocks are mapped once; makes a system call only where code was
+    /// published before, in this span or in one that had its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::OutOfBounds`] and [`JitError::NotOwned`] with nothing written;
+    /// [`JitError::SyncCores`] with everything written, but another core may still run what it
+    /// had fetched; [`JitError::Protect`].
+    pub fn write(&self, span: &mut Span, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
+        self.check_owner(span)?;
+        // SAFETY: the token owns the span, and `&mut` makes this the only writer.
+        let reused = unsafe { self.put(span.block(), &span.info(), offset, bytes)? };
+        // SAFETY: as above; the bytes lie in the span, since put returned.
+        unsafe { arch::publish_code(span.rx().as_ptr().wrapping_add(offset), bytes.len()) };
+        self.sync_if(reused)
+    }
+
+    /// Writes as [`JitAllocator::write`] does, to the span that starts at `rx`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::write`]; [`JitError::NotLive`] and [`JitError::Interior`] where no
+    /// span starts at `rx`.
+    ///
+    /// # Safety
+    ///
+    /// If a span starts at `rx`, the caller owns it, nobody else writes those bytes now, and nobody
+    /// executes them unless any mix of old and new bytes does no harm.
+    pub unsafe fn write_at(&self, rx: usize, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
+        let (block, info) = self.live_at(rx)?;
+        // SAFETY: the caller's promise.
+        let reused = unsafe { self.put(block, &info, offset, bytes)? };
+        // SAFETY: as above; the bytes lie in the span, since put returned.
+        unsafe { arch::publish_code(info.rx.as_ptr().wrapping_add(offset), bytes.len()) };
+        self.sync_if(reused)
+    }
+
+    /// Lets `write` fill `span` in place, publishes all of it, and shrinks it if asked to.
+    ///
+    /// Where blocks are mapped once, `write` runs under a lock, and must not write to other spans.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::write`]; with everything written and nothing published, those of
+    /// [`JitAllocator::shrink`].
+    pub fn write_with<T>(
+        &self,
+        span: &mut Span,
+        write: impl FnOnce(&mut SpanWriter<'_>) -> T,
+    ) -> Result<T, JitError> {
+        let (result, reused) = self.fill_in(span, write)?;
+        // SAFETY: the span is live, so its executable view is mapped and readable.
+        unsafe { arch::publish_code(span.rx().as_ptr(), span.len_bytes()) };
+        self.sync_if(reused)?;
+        Ok(result)
+    }
+
+    /// Lets `write` fill `span`, and shrinks it if asked to; says whether code was published there
+    /// before.
+    pub(super) fn fill_in<T>(
+        &self,
+        span: &mut Span,
+        write: impl FnOnce(&mut SpanWriter<'_>) -> T,
+    ) -> Result<(T, bool), JitError> {
+        self.check_owner(span)?;
+        // SAFETY: the token owns the span, and `&mut` makes this the only writer.
+        let (result, keep) = unsafe { self.put_with(span.block(), span.info(), write)? };
+        if keep != span.len_bytes() {
+            self.shrink(span, keep)?;
+        }
+        // SAFETY: the block lives as long as this allocator, whose it is by the token.
+        let block = unsafe { span.block().as_ref() };
+        let reused = block.note_published(span.rx().addr().get(), span.len_bytes());
+        Ok((result, reused))
+    }
+
+    /// Runs `write` on a span's bytes; returns how much of the span is to be kept too.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the span, which is live in `block`, and nobody else writes to it.
+    unsafe fn put_with<T>(
+        &self,
+        block: NonNull<Block>,
+        info: SpanInfo,
+        write: impl FnOnce(&mut SpanWriter<'_>) -> T,
+    ) -> Result<(T, usize), JitError> {
+        // SAFETY: the block lives as long as this allocator, whose it is.
+        check_writable(unsafe { block.as_ref() }, &info)?;
+        let mut writer = SpanWriter {
+            info,
+            keep: info.len,
+            bytes: PhantomData,
+        };
+        // SAFETY: the span is live, so its block stays mapped.
+        let result = unsafe { self.while_writable(info.rw, info.len, || write(&mut writer))? };
+        Ok((result, writer.keep))
+    }
+
+    /// Finds the live span that starts at `rx`, and its block.
+    pub(super) fn live_at(&self, rx: usize) -> Result<(NonNull<Block>, SpanInfo), JitError> {
+        match self.index.query(rx) {
+            Some(found) if found.info.rx.addr().get() == rx => Ok((found.block, found.info)),
+            Some(_) => Err(JitError::Interior),
+            None => Err(match self.block_of(rx) {
+                Ok(_) => JitError::NotLive,
+                Err(error) => error,
+            }),
+        }
+    }
+
+    /// Copies bytes into a span; says whether code was published there before.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the span, which is live in `block`, and nobody else writes those bytes.
+    pub(super) unsafe fn put(
+        &self,
+        block: NonNull<Block>,
+        info: &SpanInfo,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<bool, JitError> {
+        let end = offset.checked_add(bytes.len());
+        if end.is_none_or(|end| end > info.len) {
+            return Err(JitError::OutOfBounds);
+        }
+        // SAFETY: the block lives as long as this allocator, whose it is.
+        let block = unsafe { block.as_ref() };
+        check_writable(block, info)?;
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        // SAFETY: offset lies within the span, as just checked.
+        let rw = unsafe { info.rw.add(offset) };
+        let copy = || {
+            // SAFETY: copying needs a source and a destination that do not overlap.
+            // - bytes is a live slice outside the views, by write's contract;
+            // - the span's bytes behind rw are writable now, and the caller's alone.
+            unsafe { rw.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) }
+        };
+        // SAFETY: the span is live, so its block stays mapped.
+        unsafe { self.while_writable(rw, bytes.len(), copy)? };
+        Ok(block.note_published(info.rx.addr().get() + offset, bytes.len()))
+    }
+
+    /// Makes other cores see what was published, where that is needed.
+    pub(super) fn sync_if(&self, reused: bool) -> Result<(), JitError> {
+        if reused && self.syncs_cores {
+            return self.provider.sync_cores().map_err(JitError::SyncCores);
+        }
+        Ok(())
+    }
+
+    /// Writes the fill pattern, if there is one, to granules that belong to no span. The block's
+    /// shard is locked.
+    pub(super) fn fill_granules(&self, held: &Held<'_>, granules: Range<usize>) {
+        if let Some(pattern) = self.config.fill_kind().pattern() {
+            self.fill_granules_with(pattern, held, granules);
+        }
+    }
+
+    /// Writes the fill pattern, if there is one, to all of a block, padding too. Its shard is locked,
+    /// and nobody uses a span of it.
+    pub(super) fn fill_block(&self, held: &Held<'_>) {
+        if let Some(pattern) = self.config.fill_kind().pattern()
+            && let Some(views) = held.views()
+        {
+            let (rw, rx) = (views.rw().start(), views.rx().start());
+            self.fill_bytes(pattern, held, (rw, rx), views.len_bytes());
+        }
+    }
+
+    fn fill_granules_with(&self, pattern: u32, held: &Held<'_>, granules: Range<usize>) {
+        if !granules.is_empty() {
+            let views = (held.rw(granules.start), held.rx(granules.start));
+            self.fill_bytes(pattern, held, views, granules.len() << held.block.shift);
+        }
+    }
+
+    /// Fills bytes of the block that belong to no span, given where they are written and executed.
+    fn fill_bytes(
+        &self,
+        pattern: u32,
+        held: &Held<'_>,
+        (rw, rx): (NonNull<u8>, NonNull<u8>),
+        len: usize,
+    ) {
+        if !held.block.writable() {
+            return;
+        }
+        let fill = || {
+            // SAFETY: granules and pages are multiples of four bytes at multiples of four, they lie
+            // in the writable view, and belong to no span, so they are this allocator's alone.
+            let words = unsafe { slice::from_raw_parts_mut(rw.as_ptr().cast::<u32>(), len / 4) };
+            words.fill(pattern);
+        };
+        // SAFETY: the shard is locked, so the block stays mapped.
+        let filled = unsafe { self.while_writable(rw, len, fill) };
+        // Where pages cannot be made writable, there is nobody to tell: the old code stays.
+        if filled.is_ok() {
+            // SAFETY: the same bytes, through the executable view.
+            unsafe { arch::publish_code(rx.as_ptr(), len) };
+        }
+    }
+}
+
+/// Says why a span cannot be written, if so: a fork took its block away, or the writable view.
+#[inline]
+fn check_writable(block: &Block, info: &SpanInfo) -> Result<(), JitError> {
+    if !block.covers(info.rx.addr().get()) {
+        return Err(JitError::NotOwned);
+    }
+    if !block.writable() {
+        return Err(JitError::ReadOnly);
+    }
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Memory for [cranelift-jit](https://docs.rs/cranelift-jit): the feature `cranelift`, on Linux,
+//! FreeBSD and NetBSD.
+//!
+//! [`CraneliftMemory`] is a [`JITMemoryProvider`]. That trait has one address for everything:
+//! cranelift-jit writes a function there, relocates it for that address, and runs it there after
+//! `finalize`. A writable view elsewhere, as the [JIT allocator](crate::jit) has, does not fit, so
+//! the memory changes at one address instead, once and for good:
+//!
+//! ```text
+//!    one reservation, less than 2 GiB: relative addresses reach from everywhere to everywhere
+//!   ┌──────────────────────────┬──────────────────────────┬──────────────────────────┐
+//!   │ code ─►                  │ read-only data ─►        │ writable data ─►         │
+//!   └──────────────────────────┴──────────────────────────┴──────────────────────────┘
+//!    allocate:  read/write          read/write                read/write
+//!    finalize:  read/exec           read                      read/write
+//! ```
+//!
+//! What `finalize` does to the pages of code depends on [`Mapping`]. With dual mappings it puts the
+//! executable view of new pages in their place and copies their contents through the writable view:
+//! no page ever gains the right to be executed, which hardened hosts refuse (`PaX MPROTECT`, MDWE),
+//! and which is what one wants of a dual mapping. Toggling takes the right to write from the pages
+//! and gives them the right to be executed; it never takes that back. Neither way is anything
+//! writable and executable at once, and code that runs never changes, so that threads may run some
+//! of it while more is compiled. The price is that each `finalize` begins new pages; small functions
+//! that come one by one are better off in a [`JitRuntime`](crate::jit::JitRuntime).
+//!
+//! The feature needs the standard library, as cranelift-jit does, and the versions of
+//! `cranelift-jit` and `cranelift-module` that this crate names.
+//!
+//! # Examples
+//!
+//! ```
+//! # #[cfg(all(target_os = "linux", feature = "linux"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use cranelift_codegen::ir::{AbiParam, InstBuilder, types::I64};
+//! use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+//! use cranelift_jit::{JITBuilder, JITModule};
+//! use cranelift_module::{Linkage, Module, default_libcall_names};
+//! use hostmem::{OsProvider, cranelift::{CraneliftConfig, CraneliftMemory}};
+//!
+//! let memory = CraneliftMemory::new(OsProvider::new(), CraneliftConfig::new())?;
+//! let mut builder = JITBuilder::new(default_libcall_names())?;
+//! builder.memory_provider(Box::new(memory));
+//! let mut module = JITModule::new(builder);
+//!
+//! let mut context = module.make_context();
+//! context.func.signature.params.push(AbiParam::new(I64));
+//! context.func.signature.returns.push(AbiParam::new(I64));
+//! let double = module.declare_function("double", Linkage::Local, &context.func.signature)?;
+//! let mut reused = FunctionBuilderContext::new();
+//! let mut function = FunctionBuilder::new(&mut context.func, &mut reused);
+//! let block = function.create_block();
+//! function.append_block_params_for_function_params(block);
+//! function.switch_to_block(block);
+//! let argument = function.block_params(block)[0];
+//! let sum = function.ins().iadd(argument, argument);
+//! function.ins().return_(&[sum]);
+//! function.seal_all_blocks();
+//! function.finalize(module.target_config());
+//! module.define_function(double, &mut context)?;
+//! module.finalize_definitions()?;
+//!
+//! let code = module.get_finalized_function(double);
+//! // SAFETY: it was compiled for this type and this host, and the module's memory is still there.
+//! let double: extern "C" fn(i64) -> i64 = unsafe { core::mem::transmute(code) };
+//! assert_eq!(double(21), 42);
+//! // SAFETY: nobody calls it any more.
+//! unsafe { module.free_memory() };
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(target_os = "linux", feature = "linux")))]
+//! # fn main() {}
+//! ```
+
+mod config;
+mod part;
+mod seal;
+
+pub use config::CraneliftConfig;
+
+use crate::{
+    arch,
+    jit::Mapping,
+    page::PageRange,
+    provider::{
+        DualMapProvider, DualMapping, Error, ErrorKind, Fork, Leave, PageProvider, Request,
+    },
+};
+use core::{ffi::CStr, fmt};
+use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
+use cranelift_module::{ModuleError, ModuleResult};
+use part::Part;
+use seal::Way;
+use std::{io, process, vec::Vec};
+
+/// What the memory is called in the process map, where the host keeps names.
+const NAME: &CStr = c"hostmem: cranelift";
+
+/// What a forked child sees of code: it runs on, and nobody writes to it any more.
+const FORK: Fork = Fork::ChildLosesRw;
+
+/// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`.
+///
+/// As cranelift-jit has it, pointers to functions and data stay valid until
+/// `JITModule::free_memory`: memory that was finalized is leaked when this is dropped, and memory
+/// that never was is given back.
+///
+/// A forked child may run what was finalized before, and may compile more; `free_memory` gives
+/// nothing back there.
+pub struct CraneliftMemory<P: PageProvider + DualMapProvider> {
+    provider: P,
+    /// The process that this was made in.
+    process: u32,
+    way: Way,
+    /// All addresses; `None` where they are given back, or no longer this memory's.
+    region: Option<PageRange>,
+    code: Part,
+    read_only: Part,
+    writable: Part,
+    /// What lies in the sealed pages of code.
+    mappings: Vec<DualMapping>,
+    finalized: bool,
+}
+
+impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
+    /// Reserves addresses for a module.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for parts of no bytes, or of 2 GiB and more together, and for
+    /// [`Mapping::ReadWriteExec`]; [`ErrorKind::Unsupported`] where the provider has no such mappings,
+    /// and on a CPU without known cache maintenance; and what [`PageProvider::reserve`] says.
+    pub fn new(provider: P, config: CraneliftConfig) -> Result<Self, Error> {
+        let page = provider.page_size();
+        let [code, read_only, writable] = config.parts(page).ok_or(ErrorKind::InvalidArgument)?;
+        let way = Way::choose(config.mapping_wanted(), provider.capabilities())?;
+        if !arch::SUPPORTED {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let request = Request::bytes(code + read_only + writable)
+            .placement(config.placement_wanted())
+            .name(NAME);
+        let region = provider.reserve(&request)?;
+        let part = |offset, len| {
+            let range = region.part(offset, len, page);
+            range.map(Part::new).ok_or(ErrorKind::Other)
+        };
+        Ok(Self {
+            code: part(0, code)?,
+            read_only: part(code, read_only)?,
+            writable: part(code + read_only, writable)?,
+            process: process::id(),
+            way,
+            region: Some(region),
+            mappings: Vec::new(),
+            finalized: false,
+            provider,
+        })
+    }
+
+    /// Returns the addresses of all code and data, known before the first function is compiled; none
+    /// where they are given back.
+    #[must_use]
+    pub const fn region(&self) -> Option<PageRange> {
+        self.region
+    }
+
+    /// Returns how code is mapped: what was asked for, or what [`Mapping::Auto`] has come to.
+    #[must_use]
+    pub const fn mapping(&self) -> Mapping {
+        self.way.mapping()
+    }
+
+    /// Gives everything back, unless that would take something from somebody else.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses any of the memory any more.
+    unsafe fn free(&mut self) {
+        // A child has no writable views: what lies at their addresses is not this memory's.
+        if self.process != process::id() {
+            return;
+        }
+        // What follows happens once, and what fails leaks.
+        let Some(region) = self.region.take() else {
+            return;
+        };
+        for mapping in core::mem::take(&mut self.mappings) {
+            let rw = mapping.rw();
+            // SAFETY: the mapping came from this provider; the caller promises that nobody uses it.
+            if unsafe { self.provider.unmap_dual(mapping, Leave::Reserved) }.is_err() {
+                return;
+            }
+            // SAFETY: a reservation of ours since the line above. A failure wastes addresses.
+            let _ = unsafe { self.provider.release(rw) };
+        }
+        // SAFETY: reserved from this provider, no view lies in it any more, and nobody uses it.
+        let _ = unsafe { self.provider.release(region) };
+    }
+}
+
+impl<P: PageProvider + DualMapProvider> JITMemoryProvider for CraneliftMemory<P> {
+    fn allocate(&mut self, size: usize, align: u64, kind: JITMemoryKind) -> io::Result<*mut u8> {
+        if self.region.is_none() {
+            return Err(io_error(ErrorKind::RangeLost.into()));
+        }
+        let (part, how) = match kind {
+            JITMemoryKind::Executable => (&mut self.code, self.way.commit()),
+            JITMemoryKind::ReadOnly => (&mut self.read_only, seal::DATA),
+            JITMemoryKind::Writable => (&mut self.writable, seal::DATA),
+        };
+        let start = part.allocate(&self.provider, size, align, how);
+        start.map(|start| start.as_ptr()).map_err(io_error)
+    }
+
+    unsafe fn free_memory(&mut self) {
+        // SAFETY: the caller's promise, by the contract of `JITModule::free_memory`.
+        unsafe { self.free() };
+    }
+
+    fn finalize(&mut self, branch_protection: BranchProtection) -> ModuleResult<()> {
+        self.finalized = true;
+        self.seal(branch_protection == BranchProtection::BTI)
+            .map_err(|error| ModuleError::Allocation {
+                err: io_error(error),
+            })
+    }
+}
+
+impl<P: PageProvider + DualMapProvider> Drop for CraneliftMemory<P> {
+    fn drop(&mut self) {
+        if !self.finalized {
+            // SAFETY: cranelift-jit gives out pointers to what was finalized only.
+            unsafe { self.free() };
+        }
+    }
+}
+
+impl<P: PageProvider + DualMapProvider> fmt::Debug for CraneliftMemory<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CraneliftMemory")
+            .field("region", &self.region)
+            .field("mapping", &self.mapping())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wraps an error of the seam, which stays inside as the source.
+fn io_error(error: Error) -> io::Error {
+    let kind = match error.kind() {
+        ErrorKind::Exhausted => io::ErrorKind::OutOfMemory,
+        ErrorKind::Denied => io::ErrorKind::PermissionDenied,
+        ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+        ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
+}

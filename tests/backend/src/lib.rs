@@ -1,0 +1,14 @@
+//! The allocator on this target's backend, by the names that the facade gives it.
+
+#![no_std]
+
+use hostmem::{
+    OsProvider, Yield,
+    jit::{JitAllocator, JitConfig, JitError},
+};
+
+/// Makes an allocator, and drops it.
+pub fn make() -> Result<(), JitError> {
+    let os = OsProvider::new();
+    JitAllocator::<_, _, Yield>::new(os, os, JitConfig::new()).map(drop)
+}

@@ -1,0 +1,88 @@
+//! Blocks as they are told of, and giving memory back.
+
+use super::{make, model::Model, need_jit};
+use crate::{Outcome, SplitMix64};
+use alloc::vec::Vec;
+use core::slice;
+use hostmem_core::{
+    jit::{BlockInfo, JitConfig, Reset, SpanInfo},
+    provider::{Capabilities, Provider},
+};
+
+pub(super) fn blocks_add_up_to_the_statistics<P: Provider + Copy>(p: P) -> Outcome {
+    need_jit!(p);
+    let config = JitConfig::new().pools(3).block_size(64 << 10, 128 << 10);
+    let mut model = Model::new(make(p, config).expect("an allocator can be made"));
+    assert_eq!(model.jit.blocks().count(), 0, "a new allocator has none");
+    let mut random = SplitMix64::new(0xb10c);
+    for step in 0..600 {
+        if random.below(5) < 3 {
+            let size = random.between(1, 5000);
+            model.alloc(size, step).expect("small spans can be had");
+        } else if !model.live.is_empty() {
+            model.release(random.below(model.live.len()));
+        }
+        if step % 10 == 0 {
+            model.expect_blocks();
+        }
+    }
+    // Half way through, blocks come and go; the iterator goes on by address.
+    let all: Vec<BlockInfo> = model.jit.blocks().collect();
+    assert!(all.len() > 3, "the spans need several blocks");
+    let mut blocks = model.jit.blocks();
+    let first = blocks.next().expect("there are several");
+    // SAFETY: nobody uses the spans, and no other call is under way.
+    unsafe { model.jit.reset(Reset::Hard) };
+    assert_eq!(
+        (first, blocks.next()),
+        (all[0], None),
+        "the others are gone"
+    );
+    Outcome::Passed
+}
+
+pub(super) fn unused_pages_go_back_and_serve_again<P: Provider + Copy>(p: P) -> Outcome {
+    need_jit!(p);
+    if !p.capabilities().contains(Capabilities::PURGE_DUAL) {
+        let jit = make(p, JitConfig::new()).expect("an allocator can be made");
+        let span = jit.alloc(100).expect("a small span can be had");
+        assert_eq!(jit.decommit_unused(), 0, "a host that cannot is not asked");
+        jit.release(span).expect("an owned span is taken back");
+        return Outcome::Skipped("pages of dual mappings cannot be given back");
+    }
+    let page = p.page_size().bytes();
+    let mut model = Model::new(make(p, JitConfig::new()).expect("an allocator can be made"));
+    for round in 0..3 {
+        for seed in 1..200 {
+            model.alloc(page / 2 + 100, seed).expect("spans can be had");
+        }
+        model.alloc(16 * page, 0x3333).expect("spans can be had");
+        let large = model.live.pop().expect("just allocated");
+        let gone: SpanInfo = large.info();
+        model.release_taken(large);
+        let before = model.jit.statistics();
+        let bytes = model.jit.decommit_unused();
+        assert!(bytes >= 15 * page, "round {round}: only {bytes} went back");
+        assert!(bytes <= before.unused(), "{bytes} of {before:?}");
+        assert_eq!(model.jit.statistics(), before, "no block and no span goes");
+        model.expect_all_intact();
+        let inside = gone.rx.addr().get().next_multiple_of(page) - gone.rx.addr().get();
+        // SAFETY: the released span lies in a block that stays mapped as long as others live in it,
+        // and nobody writes there.
+        let bytes = unsafe { slice::from_raw_parts(gone.rx.as_ptr(), gone.len) };
+        assert!(
+            bytes[inside..][..15 * page].iter().all(|&b| b == 0),
+            "round {round}: old code is there still"
+        );
+        model.alloc(16 * page, 0x4444).expect("they serve again");
+        model.expect_all_intact();
+        for n in 0..60 {
+            model.release(n);
+        }
+        model.decommit(p.capabilities());
+    }
+    model.expect_blocks();
+    model.release_all();
+    model.decommit(p.capabilities());
+    Outcome::Passed
+}
