@@ -1,0 +1,86 @@
+//! One workload on ours, for a profiler that counts instructions.
+
+use crate::{
+    experiments::{
+        BOARD, CHURN_1M, CHURN_10K, CHURN_100K_LARGE, CHURN_100K_SMALL, HUGE, Live, Setting,
+        THREADS,
+    },
+    ours::Ours,
+    workloads::{
+        checkerboard::Checkerboard,
+        churn::Churn,
+        publish::{Fresh, How},
+        query::Queries,
+        shrink::Shrinks,
+    },
+};
+use hostmem::jit::JitError;
+use hostmem_bench::{
+    lane::{Lane, advance},
+    subject::Subject,
+};
+use std::time::Duration;
+
+/// Does `steps` steps of the workload of `row` to warm up, and then as many within
+/// [`counted_steps`]. Says whether the row has such a workload.
+pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitError> {
+    let ours = Ours::new()?;
+    let mut random = setting.random();
+    match row {
+        "churn-10k" | "growth" => churn(setting, &ours, &CHURN_10K, steps),
+        "churn-100k-small" => churn(setting, &ours, &CHURN_100K_SMALL, steps),
+        "churn-100k-large" => churn(setting, &ours, &CHURN_100K_LARGE, steps),
+        "churn-1m" => churn(setting, &ours, &CHURN_1M, steps),
+        "threads-100" => churn(setting, &ours, &THREADS[0], steps),
+        "threads-10k" => churn(setting, &ours, &THREADS[1], steps),
+        "checkerboard" => {
+            let granule = ours.granule();
+            measure(&mut Checkerboard::with_holes(&ours, granule, BOARD), steps);
+        }
+        "checkerboard-growth" => {
+            let granule = ours.granule();
+            measure(
+                &mut Checkerboard::without_holes(&ours, granule, BOARD),
+                steps,
+            );
+        }
+        "query-hit" | "query-miss" => {
+            let trace = CHURN_1M.trace(setting.seed);
+            let churn = Churn::new(&ours, &trace, Duration::MAX);
+            let starts = churn.starts();
+            let mut queries = if row == "query-hit" {
+                Queries::hits(&ours, &starts, &mut random)
+            } else {
+                Queries::misses(&ours, &mut random)
+            };
+            measure(&mut queries, steps);
+        }
+        "query-huge" => {
+            let piece = ours.alloc(HUGE);
+            let mut queries = Queries::middle(&ours, piece.address(), HUGE, &mut random);
+            measure(&mut queries, steps);
+        }
+        "publish-single" => measure(&mut Fresh::new(How::Single), steps),
+        "publish-batch" => measure(&mut Fresh::new(How::Batch), steps),
+        "shrink" => measure(&mut Shrinks::new(&ours, &mut random), steps),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn churn(setting: &Setting, ours: &Ours, live: &Live, steps: usize) {
+    let trace = live.trace(setting.seed);
+    measure(&mut Churn::new(ours, &trace, Duration::MAX), steps);
+}
+
+fn measure(lane: &mut dyn Lane, steps: usize) {
+    advance(lane, steps, Duration::MAX);
+    counted_steps(lane, steps);
+}
+
+/// Runs the lane. Profilers find this function by its name.
+#[inline(never)]
+fn counted_steps(lane: &mut dyn Lane, steps: usize) {
+    let (done, _) = advance(lane, steps, Duration::MAX);
+    println!("counted {done} steps of {}", lane.name());
+}

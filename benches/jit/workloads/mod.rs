@@ -1,0 +1,8 @@
+//! What is measured, for any subject.
+
+pub mod checkerboard;
+pub mod churn;
+pub mod publish;
+pub mod query;
+pub mod shrink;
+pub mod threads;

@@ -1,0 +1,2 @@
+// Passes the preprocessor where AsmJit is installed.
+#include <asmjit/core.h>
