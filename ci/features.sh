@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Every feature alone, none, and all; no std, no alloc, no libc where none is promised.
+# Every feature alone, none, and all; and what the compiler says where a backend is named and none is
+# active.
 source "$(dirname "$0")/lib.sh"
 
-for features in "" linux bsd netbsd std sim linux,sim; do
+for features in "" linux bsd netbsd std sim linux,sim cranelift dynasm; do
     step "hostmem with features '$features'"
     cargo check --quiet --no-default-features --features "$features"
 done
@@ -10,21 +11,36 @@ cargo check --quiet --all-features
 cargo build --quiet -p hostmem-core --no-default-features
 cargo build --quiet -p hostmem-linux --no-default-features
 
-step "the core on machines without an operating system"
-for target in x86_64-unknown-none aarch64-unknown-none; do
-    if rustup target add "$target"; then
-        cargo build --quiet -p hostmem-core --target "$target"
-        # With a provider over a static array, as a library in which nothing may be missing.
-        (cd tests/bare && cargo build --quiet --target "$target" --target-dir ../../target/bare)
-    else
+# tests/backend names what a backend gives.
+check_backend() { # target, features
+    (cd tests/backend && cargo check --quiet --target "$1" --features "$2" --target-dir ../../target/backend)
+}
+
+# Without a backend it does not build, and the compiler says one sentence, as often as it likes.
+expect_sentence() { # target, features, sentence
+    local said errors
+    if said=$(check_backend "$1" "$2" 2>&1); then
+        printf '%s: this builds without a backend\n' "$1" >&2
+        exit 1
+    fi
+    errors=$(grep '^error\[' <<<"$said" | sort -u)
+    if [[ $errors != *": $3"* || $errors == *$'\n'* ]]; then
+        printf '%s\n%s: not what was expected: %s\n' "$said" "$1" "$3" >&2
+        exit 1
+    fi
+    printf '%s\n' "$errors"
+}
+
+off="hostmem's backend for this target is off: enable its feature"
+for pair in unknown-linux-gnu:linux unknown-freebsd:bsd unknown-netbsd:netbsd unknown-none:; do
+    target=x86_64-${pair%:*} feature=${pair#*:}
+    step "a backend's provider on $target"
+    if ! has_library "$target"; then
         skip "$target: its library cannot be had"
+    elif [ -n "$feature" ]; then
+        check_backend "$target" "$feature"
+        expect_sentence "$target" "" "$off \`$feature\`"
+    else
+        expect_sentence "$target" linux,bsd,netbsd "hostmem has no backend for this target"
     fi
 done
-
-step "a freestanding program: links without std, alloc and libc, and runs"
-host=$(rustc -vV | sed -n 's/^host: //p')
-(
-    cd tests/embed # Its .cargo/config.toml says how to link.
-    cargo clippy --quiet --release --target "$host" --target-dir ../../target/embed -- -D warnings
-    cargo run --quiet --release --target "$host" --target-dir ../../target/embed
-)

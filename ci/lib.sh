@@ -10,3 +10,15 @@ skip() {
 step() {
     printf '\n== %s\n' "$*"
 }
+
+# Installs packages of the system, where that can be done without asking anybody.
+install_packages() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@" >/dev/null
+}
+
+# Says whether the toolchain in use has its library for a target, and fetches it if it can.
+has_library() { # target
+    rustup target add "$1" >/dev/null 2>&1 || true
+    compgen -G "$("${RUSTC:-rustc}" --print target-libdir --target "$1")/libcore-*.rlib" >/dev/null
+}

@@ -3,7 +3,10 @@
 source "$(dirname "$0")/lib.sh"
 
 cargo fmt --all --check
-for own_workspace in tests/embed tests/bare; do
+rustfmt --edition 2024 --check src/absent.rs # Named within a macro, where cargo fmt does not look.
+for own_workspace in tests/embed tests/bare tests/backend tests/fuzz; do
     (cd "$own_workspace" && cargo fmt --check)
 done
 cargo clippy --workspace --all-targets --all-features -- -D warnings
+# As where no peer is installed.
+cargo clippy -p hostmem-bench --no-default-features --all-targets -- -D warnings

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Type-checks the core, the backends and the facade for every target but Linux.
+source "$(dirname "$0")/lib.sh"
+
+targets=(
+    {x86_64,aarch64}-unknown-{freebsd,netbsd,openbsd} x86_64-unknown-dragonfly
+    {x86_64,aarch64}-unknown-none
+)
+
+# All targets at once, so that cargo keeps every core busy.
+check() { # cargo and its options
+    for features in "--features hostmem/sim" --no-default-features; do
+        # shellcheck disable=SC2086 # the features are words
+        "$@" --quiet -p hostmem-core -p hostmem-bsd -p hostmem-netbsd -p hostmem --lib $features
+    done
+}
+
+# A toolchain that has the library's source: the one in use, else Debian's.
+find_source() {
+    cargo=cargo
+    rustup component add rust-src >/dev/null 2>&1 || true
+    can_build_library && return
+    cargo=/usr/bin/cargo
+    export RUSTC=/usr/bin/rustc
+    can_build_library || { install_packages rustc-web cargo-web rust-web-src && can_build_library; }
+}
+
+can_build_library() {
+    RUSTC_BOOTSTRAP=1 "$cargo" fetch --quiet -Zbuild-std=core "${without_library[@]}" 2>/dev/null
+}
+
+with_library=() without_library=()
+for target in "${targets[@]}"; do
+    if has_library "$target"; then
+        with_library+=(--target "$target")
+    else
+        without_library+=(--target "$target")
+    fi
+done
+
+if [ ${#with_library[@]} != 0 ]; then
+    step "with the toolchain's library: ${with_library[*]}"
+    check cargo check "${with_library[@]}"
+fi
+
+if [ ${#without_library[@]} != 0 ]; then
+    step "with a library built here: ${without_library[*]}"
+    if find_source; then
+        # Without alloc and std, since nothing here may need them.
+        RUSTC_BOOTSTRAP=1 check "$cargo" check -Zbuild-std=core --target-dir target/build-std \
+            "${without_library[@]}"
+    else
+        skip "${without_library[*]/--target/}: neither their library nor its source can be had"
+    fi
+fi
