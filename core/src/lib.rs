@@ -28,6 +28,7 @@ extern crate std;
 
 pub mod arch;
 pub mod arena;
+mod atomic;
 pub mod counted;
 pub mod fork;
 pub mod jit;

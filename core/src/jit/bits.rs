@@ -22,10 +22,11 @@
 //! and no stop bit or summary within the span from before: whatever was there was cleared before
 //! the used bits were set.
 
-use core::{
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use crate::atomic::{AtomicU64, Ordering};
+use core::ops::Range;
+
+#[cfg(all(test, loom))]
+mod models;
 
 const WORD: usize = u64::BITS as usize;
 

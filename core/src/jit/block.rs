@@ -22,13 +22,11 @@ use super::{
     tree::Tree,
     views::Views,
 };
-use crate::page::AddressRange;
-use core::{
-    cell::UnsafeCell,
-    ops::Range,
-    ptr::NonNull,
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+use crate::{
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+    page::AddressRange,
 };
+use core::{cell::UnsafeCell, ops::Range, ptr::NonNull, sync::atomic::AtomicU8};
 
 /// What may be done with a block. Only forked children have any but open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

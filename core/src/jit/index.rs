@@ -16,13 +16,14 @@ use super::{
 };
 use crate::{
     arena::Arena,
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
     provider::{Error, PageProvider},
     sync::RelaxStrategy,
 };
-use core::{
-    ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
-};
+use core::ptr::{NonNull, null_mut};
+
+#[cfg(all(test, loom))]
+mod models;
 
 /// Entries of the first tables.
 const FIRST_CAPACITY: usize = 64;
@@ -49,7 +50,7 @@ struct Entry {
 }
 
 impl Entry {
-    const fn empty() -> Self {
+    fn empty() -> Self {
         Self {
             rx: AtomicPtr::new(null_mut()),
             rw: AtomicPtr::new(null_mut()),
@@ -167,7 +168,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             version: AtomicU64::new(0),
             tables: [AtomicPtr::new(null_mut()), AtomicPtr::new(null_mut())],
@@ -334,7 +335,10 @@ impl Index {
 
     /// Inserts a block; [`Index::make_room`] came before. The lock is held.
     pub(super) fn insert(&self, block: &Held<'_>) {
-        let added = entry_of(block);
+        self.insert_copied(entry_of(block));
+    }
+
+    fn insert_copied(&self, added: Copied) {
         self.rewrite(|old, new| {
             let at = old
                 .iter()

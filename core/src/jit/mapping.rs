@@ -8,6 +8,7 @@ use super::{
     views::Views,
 };
 use crate::{
+    atomic::AtomicU64,
     page::{Access, Ceiling, PageRange, RwxOptIn},
     provider::{
         Capabilities, Commit, DualError, DualRequest, Error, ErrorKind, Leave, PageProvider,
@@ -17,7 +18,7 @@ use crate::{
 };
 use core::{
     ptr::{self, NonNull},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// How blocks are mapped, as far as it is known.

@@ -36,14 +36,19 @@
 //!
 //! Epochs do not wrap: a retirement every nanosecond would take five centuries.
 
-use crate::jit::JitError;
+use crate::{
+    atomic::{AtomicU64, Ordering, fence},
+    jit::JitError,
+};
 use core::{
     cell::Cell,
     fmt,
     marker::PhantomData,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, Ordering, fence},
 };
+
+#[cfg(all(test, loom))]
+mod models;
 
 /// Announced by an executor that runs nothing, and found in a slot that nobody has. Above all
 /// epochs, so that it holds nothing back.
