@@ -18,6 +18,8 @@ fn slice<T>(len: usize, value: impl Fn() -> T) -> NonNull<[T]> {
 
 /// Makes an index with room for two blocks.
 fn index() -> &'static Index {
+    // Made now, what all fences share orders nothing later.
+    fence(Ordering::SeqCst);
     let index = Index::new();
     for slot in &index.tables {
         let table = Table {

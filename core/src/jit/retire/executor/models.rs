@@ -18,6 +18,8 @@ unsafe impl Sync for World {}
 
 impl World {
     fn new(executors: usize) -> &'static Self {
+        // Made now, what all fences share orders nothing later.
+        fence(Ordering::SeqCst);
         let slots: Vec<_> = (0..executors).map(|_| Slot::new()).collect();
         Box::leak(Box::new(Self {
             // SAFETY: made just now, for this alone, and never freed.
