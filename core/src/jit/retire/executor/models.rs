@@ -11,6 +11,8 @@ struct World {
     code: UnsafeCell<u32>,
     /// Whether the code can still be come to.
     linked: AtomicBool,
+    /// The stamp of the code, once it waits to be released: the ring of a queue.
+    waiting: AtomicU64,
 }
 
 // SAFETY: the cell is what the model is about: loom sees to it that it is not misused.
@@ -28,6 +30,7 @@ impl World {
             },
             code: UnsafeCell::new(1),
             linked: AtomicBool::new(true),
+            waiting: AtomicU64::new(0),
         }))
     }
 
@@ -42,9 +45,22 @@ impl World {
 
     /// Retires the code, and releases it if all executors have passed; says whether it did.
     fn retire(&self) -> bool {
+        self.unlink();
+        let passed = self.executors.passed();
+        self.release(passed)
+    }
+
+    /// Lets nobody come to the code any more, and puts it aside.
+    fn unlink(&self) {
         self.linked.store(false, Ordering::Relaxed);
         let stamp = self.executors.advance();
-        let passed = self.executors.passed() >= stamp;
+        self.waiting.store(stamp, Ordering::Release);
+    }
+
+    /// Releases the code if it waits and its stamp has passed; says whether it did.
+    fn release(&self, passed: u64) -> bool {
+        let stamp = self.waiting.load(Ordering::Acquire);
+        let passed = stamp != 0 && stamp <= passed;
         if passed {
             // SAFETY: as above.
             self.code.with_mut(|code| unsafe { *code = 0 });
@@ -127,6 +143,25 @@ fn model_two_executors_both_have_to_pass() {
         world.retire();
         one.join().expect("the executor ends");
         two.join().expect("the executor ends");
+    });
+}
+
+#[test]
+fn model_what_passed_before_code_was_retired_says_nothing_of_it() {
+    model(|| {
+        let world = World::new(1);
+        let reclaimer = thread::spawn(move || {
+            let passed = world.executors.passed();
+            world.release(passed);
+        });
+        let executor = thread::spawn(move || {
+            let executor = world.executors.register().expect("a slot");
+            world.run();
+            drop(executor);
+        });
+        world.unlink();
+        reclaimer.join().expect("the reclaimer ends");
+        executor.join().expect("the executor ends");
     });
 }
 
