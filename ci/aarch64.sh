@@ -25,21 +25,16 @@ step "the main job for $aarch64"
 "$aarch64_cargo" run --quiet --target "$aarch64" --example expression -- 'x*x - 3*y + 7' x=6 y=5
 "$aarch64_cargo" run --quiet --target "$aarch64" --example expression -- --bench 500
 
-# What depends on the CPU and on the page size, and what takes a process. The emulator keeps mappings
-# out of the process map that it does not let others have, and takes MADV_REMOVE for advice, so the
-# rest would fail there.
+# What depends on the CPU and on the page size, and what takes a process.
 step "the conformance suite for $aarch64"
 "$aarch64_cargo" test --quiet --target "$aarch64" -p hostmem-conformance --test os -- \
-    "linux jit::random" "linux jit::written" "linux jit::queries" "linux jit::lifo" "linux arena" \
-    "linux process" "sim 64 KiB pages"
+    "linux jit" "linux arena" "linux process" "sim 64 KiB pages"
 
 step "all other tests for $aarch64"
 if register_qemu; then
-    # Without the adapters, whose crates take longer to build than all the rest, and without those
-    # that look for the allocator in the process map.
+    # Without the adapters, whose crates take longer to build than all the rest.
     "$aarch64_cargo" test --quiet --target "$aarch64" --features hostmem/sim,hostmem/std \
-        -p hostmem-core -p hostmem-linux -p hostmem --lib --test aarch64 --test arch --test arena \
-        --test faults --test fork --test page --test providers --test runtime
+        -p hostmem-core -p hostmem-linux -p hostmem --lib --tests
 else
     skip "AArch64: these tests, some of which start themselves again: binfmt_misc cannot be set up"
 fi

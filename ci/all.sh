@@ -2,7 +2,7 @@
 # Everything that a change must pass, in the order in which a failure is cheapest to find.
 source "$(dirname "$0")/lib.sh"
 
-for script in lint test features docs deps msrv bench fuzz cross; do
+for script in lint test loom asan features docs deps msrv bench fuzz cross; do
     step "ci/$script.sh"
     "ci/$script.sh"
 done
