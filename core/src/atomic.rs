@@ -2,11 +2,9 @@
 //! loom, which tries what any CPU may do with them.
 
 #[cfg(not(all(test, loom)))]
-pub(crate) use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(all(test, loom))]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// A fence that loom tries before and behind every other one, which by itself it does not do: it goes
 /// by accesses to the same object.

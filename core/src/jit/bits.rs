@@ -78,6 +78,9 @@ pub(super) struct Bits<'a> {
     words: &'a [AtomicU64],
     /// Granules of the block.
     pub(super) count: usize,
+    /// Stop words that there are: where what is in `words` lies depends on this alone, which never
+    /// changes, so that a late reader finds bits that are old, but no others.
+    lines: usize,
 }
 
 impl<'a> Bits<'a> {
@@ -92,27 +95,32 @@ impl<'a> Bits<'a> {
         total
     }
 
-    /// Takes `words`, at least [`Bits::words_for`] of them, as the bitmaps of `count` granules.
-    pub(super) const fn new(words: &'a [AtomicU64], count: usize) -> Self {
-        Self { words, count }
+    /// Takes `words` as the bitmaps of `count` granules: at least [`Bits::words_for`] as many
+    /// granules as `lines` words have bits, which are no less than `count`.
+    pub(super) const fn new(words: &'a [AtomicU64], count: usize, lines: usize) -> Self {
+        Self {
+            words,
+            count,
+            lines,
+        }
     }
 
     /// Makes the whole block one free run.
     pub(super) fn clear(self) {
-        for word in &self.words[..Self::words_for(self.count)] {
+        for word in &self.words[..Self::words_for(self.lines * WORD)] {
             word.store(0, Ordering::Relaxed);
         }
         self.set_stop(self.count - 1);
     }
 
-    /// Returns how many words each bitmap has.
+    /// Returns how many words of each bitmap are in use.
     pub(super) const fn words(self) -> usize {
         words_for(self.count)
     }
 
     /// Returns the summaries.
     fn summary(self) -> &'a [AtomicU64] {
-        &self.words[2 * words_for(self.count)..]
+        &self.words[2 * self.lines..]
     }
 
     /// Returns the used and the stop word of 64 granules.
@@ -183,7 +191,7 @@ impl<'a> Bits<'a> {
     /// Notes in the summaries that a stop word is now `some` or none.
     #[cold]
     fn summarize(self, word: usize, some: bool) {
-        let (mut at, mut nodes, mut start) = (word, self.words(), 0);
+        let (mut at, mut nodes, mut start) = (word, self.lines, 0);
         while nodes > 1 {
             let slot = &self.summary()[start + at / WORD];
             let (old, bit) = (slot.load(Ordering::Relaxed), 1 << (at % WORD));
@@ -212,7 +220,7 @@ impl<'a> Bits<'a> {
 
     /// Returns the first stop in a word behind this one.
     fn next_stop_behind(self, word: usize) -> Option<usize> {
-        let (mut at, mut nodes, mut level) = (word + 1, self.words(), 0);
+        let (mut at, mut nodes, mut level) = (word + 1, self.lines, 0);
         if at >= nodes {
             return None;
         }
@@ -259,7 +267,7 @@ impl<'a> Bits<'a> {
 
     /// Returns the last stop in a word before this one.
     fn last_stop_before(self, word: usize) -> Option<usize> {
-        let (mut end, mut nodes, mut level) = (word, self.words(), 0);
+        let (mut end, mut nodes, mut level) = (word, self.lines, 0);
         if let Some(bit) = Self::bit(self.stop(end.checked_sub(1)?), highest) {
             return Some((end - 1) * WORD + bit);
         }
@@ -288,22 +296,26 @@ impl<'a> Bits<'a> {
         (word != 0).then(|| which(word))
     }
 
-    /// Returns the run that `granule` belongs to. `None` only for a reader without the lock, while
-    /// the run is being taken apart.
-    #[inline]
-    pub(super) fn run_around(self, granule: usize) -> Option<Range<usize>> {
-        let start = self.last_stop(granule).map_or(0, |before| before + 1);
-        Some(start..self.next_stop(granule)? + 1)
-    }
-
-    /// Returns the live span that `granule` belongs to, if it does.
+    /// Returns the live span that `granule` belongs to, if it does. For a reader without the lock, one
+    /// that is being taken apart may be anything.
     #[inline]
     pub(super) fn span_around(self, granule: usize) -> Option<Range<usize>> {
-        if granule < self.count && self.is_used(granule) {
-            self.run_around(granule)
-        } else {
-            None
+        let word = granule / WORD;
+        let (used, stop) = self.pair(word);
+        if used.load(Ordering::Acquire) >> (granule % WORD) & 1 == 0 {
+            return None;
         }
+        let stop = stop.load(Ordering::Acquire);
+        let (before, behind) = (stop & !from_bit(granule), stop & from_bit(granule));
+        let start = match Self::bit(before, highest) {
+            Some(bit) => word * WORD + bit + 1,
+            None => self.last_stop_before(word).map_or(0, |stop| stop + 1),
+        };
+        let last = match Self::bit(behind, lowest) {
+            Some(bit) => word * WORD + bit,
+            None => self.next_stop_behind(word)?,
+        };
+        Some(start..last + 1)
     }
 
     /// Returns the live span that starts at `granule`: `None` where nothing is live, and otherwise

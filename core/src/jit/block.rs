@@ -19,14 +19,20 @@
 use super::{
     bits::{Bits, masks, words_for},
     class,
+    span::SpanInfo,
     tree::Tree,
     views::Views,
 };
 use crate::{
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     page::AddressRange,
 };
-use core::{cell::UnsafeCell, ops::Range, ptr::NonNull, sync::atomic::AtomicU8};
+use core::{
+    cell::UnsafeCell,
+    ops::Range,
+    ptr::{NonNull, null_mut},
+    sync::atomic::AtomicU8,
+};
 
 /// What may be done with a block. Only forked children have any but open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +68,10 @@ pub(super) struct Block {
     words: NonNull<[AtomicU64]>,
     /// The seen bits: granules that code was ever published in.
     seen: NonNull<[AtomicU64]>,
-    /// The address of granule 0 in the executable view.
-    base: AtomicUsize,
+    /// Granule 0 in the executable view.
+    rx: AtomicPtr<u8>,
+    /// Granule 0 in the writable view.
+    rw: AtomicPtr<u8>,
     /// Bytes of the granules; none without views.
     extent: AtomicUsize,
     mode: AtomicU8,
@@ -119,7 +127,8 @@ impl Block {
             shift,
             words,
             seen: NonNull::slice_from_raw_parts(first, words_for(capacity)),
-            base: AtomicUsize::new(0),
+            rx: AtomicPtr::new(null_mut()),
+            rw: AtomicPtr::new(null_mut()),
             extent: AtomicUsize::new(0),
             mode: AtomicU8::new(Mode::Open as u8),
             guarded: UnsafeCell::new(Guarded {
@@ -165,13 +174,45 @@ impl Block {
     /// fork may have taken the block of a span away.
     #[inline]
     pub(super) fn covers(&self, addr: usize) -> bool {
-        let base = self.base.load(Ordering::Relaxed);
-        addr.wrapping_sub(base) < self.extent.load(Ordering::Relaxed)
+        let rx = self.rx.load(Ordering::Relaxed);
+        addr.wrapping_sub(rx.addr()) < self.extent.load(Ordering::Relaxed)
     }
 
-    /// Returns the words that readers without the lock see.
-    pub(super) const fn words(&self) -> NonNull<AtomicU64> {
-        self.words.cast()
+    /// Returns the addresses of the first granule and behind the last one, in the executable view.
+    pub(super) fn range(&self) -> (usize, usize) {
+        let start = self.rx.load(Ordering::Relaxed).addr();
+        (start, start + self.extent.load(Ordering::Relaxed))
+    }
+
+    /// Finds the live span around an address, without the lock. What is found while the block is
+    /// being mapped or unmapped means nothing.
+    #[inline]
+    pub(super) fn span_around(&self, addr: usize) -> Option<SpanInfo> {
+        let (rx, rw) = (
+            self.rx.load(Ordering::Relaxed),
+            self.rw.load(Ordering::Relaxed),
+        );
+        let offset = addr.wrapping_sub(rx.addr());
+        if offset >= self.extent.load(Ordering::Relaxed) {
+            return None;
+        }
+        let shift = self.shift & (usize::BITS - 1);
+        let span = self.bits(self.capacity()).span_around(offset >> shift)?;
+        let start = span.start << shift;
+        // Only computed here, hence wrapping: whoever follows the pointers knows the span is live.
+        Some(SpanInfo {
+            rx: NonNull::new(rx.wrapping_add(start))?,
+            rw: NonNull::new(rw.wrapping_add(start))?,
+            len: span.len() << shift,
+        })
+    }
+
+    /// Returns the bitmaps, of which the first `count` granules are in use.
+    #[inline]
+    fn bits(&self, count: usize) -> Bits<'_> {
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, as the block itself is.
+        Bits::new(unsafe { self.words.as_ref() }, count, self.seen.len())
     }
 
     /// Returns how many granules the block has metadata for.
@@ -190,7 +231,7 @@ impl Block {
     /// caller owns every granule; says whether there was any before.
     #[inline]
     pub(super) fn note_published(&self, addr: usize, len: usize) -> bool {
-        let offset = addr - self.base.load(Ordering::Relaxed);
+        let offset = addr - self.rx.load(Ordering::Relaxed).addr();
         let granules = offset >> self.shift..((offset + len - 1) >> self.shift) + 1;
         masks(granules).fold(false, |reused, (word, mask)| {
             let slot = &self.seen()[word];
@@ -241,7 +282,8 @@ impl Held<'_> {
         guarded.rx = unsafe { views.rx().start().add(padding) };
         // SAFETY: as above.
         guarded.rw = unsafe { views.rw().start().add(padding) };
-        block.base.store(guarded.rx.addr().get(), Ordering::Relaxed);
+        block.rx.store(guarded.rx.as_ptr(), Ordering::Relaxed);
+        block.rw.store(guarded.rw.as_ptr(), Ordering::Relaxed);
         let extent = guarded.count << block.shift;
         block.extent.store(extent, Ordering::Relaxed);
         guarded.views = Some(views);
@@ -289,9 +331,7 @@ impl Held<'_> {
     /// Returns the bitmaps.
     #[inline]
     pub(super) fn bits(&self) -> Bits<'_> {
-        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
-        // as long as the arena, as the block itself is.
-        Bits::new(unsafe { self.block.words.as_ref() }, self.guarded.count)
+        self.block.bits(self.guarded.count)
     }
 
     #[inline]
@@ -571,7 +611,7 @@ impl Held<'_> {
 
     /// Returns what part of the executable view lies in `window`, as granules.
     pub(super) fn granules_in(&self, window: AddressRange) -> Range<usize> {
-        let base = self.block.base.load(Ordering::Relaxed);
+        let base = self.guarded.rx.addr().get();
         let size = 1 << self.block.shift;
         let low = window.start().saturating_sub(base).div_ceil(size);
         let past = window.last().saturating_add(1).saturating_sub(base) >> self.block.shift;

@@ -6,17 +6,14 @@
 //! starts over. A reader that interrupts the writer on the same thread, in a signal handler, sees
 //! a version that stands still, so it never waits.
 //!
-//! Tables, and the bitmaps that they point to, never go back to the arena: what a late reader
-//! reads is stale, but it is a table or a bitmap.
+//! Tables, and the blocks that they point to, never go back to the arena: what a late reader reads is
+//! stale, but it is a table, or a block with its bitmaps. A block changes its views only while no
+//! table of the current version has it.
 
-use super::{
-    bits::Bits,
-    block::{Block, Held},
-    span::SpanInfo,
-};
+use super::{block::Block, span::SpanInfo};
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
     provider::{Error, PageProvider},
     sync::RelaxStrategy,
 };
@@ -29,105 +26,54 @@ mod models;
 const FIRST_CAPACITY: usize = 64;
 
 /// Entries that are compared one and all, rather than by halves.
-const COUNTED: usize = 16;
+const COUNTED: usize = 8;
 
-/// One block, as readers see it.
-struct Entry {
-    /// The first granule in the executable view; never null in an entry below a table's length.
-    rx: AtomicPtr<u8>,
-    /// The first granule in the writable view.
-    rw: AtomicPtr<u8>,
-    /// Granules.
-    count: AtomicUsize,
-    /// Bytes of a granule, as a power of two.
-    shift: AtomicU32,
-    /// The words of the bitmaps.
-    words: AtomicPtr<AtomicU64>,
-    /// How many they are.
-    word_count: AtomicUsize,
-    /// The block itself, for the lock's holder.
-    block: AtomicPtr<Block>,
-}
+/// Where a block starts, and the block.
+type Entry = (usize, NonNull<Block>);
 
-impl Entry {
-    fn empty() -> Self {
-        Self {
-            rx: AtomicPtr::new(null_mut()),
-            rw: AtomicPtr::new(null_mut()),
-            count: AtomicUsize::new(0),
-            shift: AtomicU32::new(0),
-            words: AtomicPtr::new(null_mut()),
-            word_count: AtomicUsize::new(0),
-            block: AtomicPtr::new(null_mut()),
-        }
-    }
-
-    #[inline]
-    fn load(&self) -> Copied {
-        Copied {
-            rx: self.rx.load(Ordering::Relaxed),
-            rw: self.rw.load(Ordering::Relaxed),
-            count: self.count.load(Ordering::Relaxed),
-            shift: self.shift.load(Ordering::Relaxed),
-            words: self.words.load(Ordering::Relaxed),
-            word_count: self.word_count.load(Ordering::Relaxed),
-            block: self.block.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Says whether a granule holds `addr`, which is not below the first one.
-    #[inline]
-    fn covers(&self, addr: usize) -> bool {
-        let offset = addr.wrapping_sub(self.rx.load(Ordering::Relaxed).addr());
-        offset >> (self.shift.load(Ordering::Relaxed) & 63) < self.count.load(Ordering::Relaxed)
-    }
-
-    fn store(&self, from: Copied) {
-        self.rx.store(from.rx, Ordering::Relaxed);
-        self.rw.store(from.rw, Ordering::Relaxed);
-        self.count.store(from.count, Ordering::Relaxed);
-        self.shift.store(from.shift, Ordering::Relaxed);
-        self.words.store(from.words, Ordering::Relaxed);
-        self.word_count.store(from.word_count, Ordering::Relaxed);
-        self.block.store(from.block, Ordering::Relaxed);
-    }
-}
-
-/// The values of an entry.
-#[derive(Clone, Copy)]
-struct Copied {
-    rx: *mut u8,
-    rw: *mut u8,
-    count: usize,
-    shift: u32,
-    words: *mut AtomicU64,
-    word_count: usize,
-    block: *mut Block,
-}
-
+/// Blocks by address, for the readers of one version.
 struct Table {
     len: AtomicUsize,
-    /// The starts of the entries' executable views, close together.
+    /// Where the executable views begin, behind their padding; rising.
     starts: NonNull<[AtomicUsize]>,
-    entries: NonNull<[Entry]>,
+    blocks: NonNull<[AtomicPtr<Block>]>,
+    /// Where the first block starts.
+    first: AtomicUsize,
+    /// Where the last one ends.
+    end: AtomicUsize,
 }
 
 impl Table {
-    fn entries(&self) -> &[Entry] {
+    fn len(&self) -> usize {
+        // A reader may see a length that belongs to another moment, but never past the slices.
+        self.len.load(Ordering::Relaxed).min(self.starts.len())
+    }
+
+    #[inline]
+    fn starts(&self) -> &[AtomicUsize] {
+        &self.all_starts()[..self.len()]
+    }
+
+    #[inline]
+    fn all_starts(&self) -> &[AtomicUsize] {
         // SAFETY: the slice was initialised when the table was made, is only changed through its
         // atomics, and lives as long as the arena, which outlives the index.
-        let all = unsafe { self.entries.as_ref() };
-        // A reader may see a length that belongs to another moment, but never past the slice.
-        &all[..self.len.load(Ordering::Relaxed).min(all.len())]
+        unsafe { self.starts.as_ref() }
     }
 
-    fn starts(&self) -> &[AtomicUsize] {
-        // SAFETY: as in entries.
-        let all = unsafe { self.starts.as_ref() };
-        &all[..self.len.load(Ordering::Relaxed).min(all.len())]
+    #[inline]
+    fn all_blocks(&self) -> &[AtomicPtr<Block>] {
+        // SAFETY: as in all_starts.
+        unsafe { self.blocks.as_ref() }
     }
 
-    /// Returns how many entries start below `addr`.
+    /// Returns the nth block.
+    #[inline]
+    fn block(&self, n: usize) -> Option<NonNull<Block>> {
+        NonNull::new(self.all_blocks().get(n)?.load(Ordering::Relaxed))
+    }
+
+    /// Returns how many blocks start below `addr`.
     #[inline]
     fn below(&self, addr: usize) -> usize {
         let is_below = |start: &AtomicUsize| start.load(Ordering::Relaxed) < addr;
@@ -147,11 +93,27 @@ impl Table {
                 .sum::<usize>()
     }
 
-    /// Returns the entry with the highest start at or below `addr`.
+    /// Returns the block with the highest start at or below `addr`, unless `addr` lies before or
+    /// behind all of them, as most addresses do that are not of code.
     #[inline]
-    fn find(&self, addr: usize) -> Option<&Entry> {
+    fn find(&self, addr: usize) -> Option<NonNull<Block>> {
+        if addr < self.first.load(Ordering::Relaxed) || addr >= self.end.load(Ordering::Relaxed) {
+            return None;
+        }
         let after = self.below(addr.checked_add(1)?);
-        self.entries().get(after.checked_sub(1)?)
+        self.block(after.checked_sub(1)?)
+    }
+
+    /// Sets the nth block and where it starts.
+    fn set(&self, n: usize, (start, block): Entry) {
+        self.all_starts()[n].store(start, Ordering::Relaxed);
+        self.all_blocks()[n].store(block.as_ptr(), Ordering::Relaxed);
+    }
+
+    /// Yields the blocks and where they start. The lock of all changes is held.
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let starts = self.starts().iter().enumerate();
+        starts.filter_map(|(n, start)| Some((start.load(Ordering::Relaxed), self.block(n)?)))
     }
 }
 
@@ -190,25 +152,12 @@ impl Index {
     /// Finds the live span around `addr` without a lock, without touching what is at `addr`.
     #[inline]
     pub(super) fn query(&self, addr: usize) -> Option<Found> {
-        loop {
-            let version = self.version.load(Ordering::Acquire);
-            let entry = self.table(version).and_then(|t| t.find(addr));
-            let Some(entry) = entry.filter(|e| e.covers(addr)).map(Entry::load) else {
-                if self.is_current(version) {
-                    return None;
-                }
-                continue;
-            };
-            // Checked before the entry is used: its fields are then of one moment.
-            if !self.is_current(version) {
-                continue;
-            }
-            let found = Self::span_in(entry, addr);
-            // And after: the block was there all along.
-            if self.is_current(version) {
-                return found;
-            }
-        }
+        self.at_one_moment(|table| {
+            let block = table.find(addr)?;
+            // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
+            let info = unsafe { block.as_ref() }.span_around(addr)?;
+            Some(Found { info, block })
+        })
     }
 
     /// Says whether `version` is current still, after all loads before.
@@ -218,47 +167,21 @@ impl Index {
         self.version.load(Ordering::Relaxed) == version
     }
 
-    #[inline]
-    fn span_in(entry: Copied, addr: usize) -> Option<Found> {
-        let granule = (addr - entry.rx.addr()) >> entry.shift;
-        if granule >= entry.count {
-            return None;
-        }
-        let words = NonNull::new(entry.words)?;
-        let words = NonNull::slice_from_raw_parts(words, entry.word_count);
-        // SAFETY: the entry's fields are of one moment, at which `words` were this many words of
-        // the block's bitmaps; they are atomics that stay such as long as the arena.
-        let bits = Bits::new(unsafe { words.as_ref() }, entry.count);
-        let span = bits.span_around(granule)?;
-        let offset = span.start << entry.shift;
-        // Only computed here, hence wrapping: whoever follows the pointers knows the span is live.
-        let info = SpanInfo {
-            rx: NonNull::new(entry.rx.wrapping_add(offset))?,
-            rw: NonNull::new(entry.rw.wrapping_add(offset))?,
-            len: span.len() << entry.shift,
-        };
-        let block = NonNull::new(entry.block)?;
-        Some(Found { info, block })
-    }
-
     /// Returns the block whose granules held `addr` at some moment of the call, without a lock.
     pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
         self.at_one_moment(|table| {
-            let entry = table.find(addr)?.load();
-            let inside = (addr - entry.rx.addr()) >> entry.shift < entry.count;
-            if inside {
-                NonNull::new(entry.block)
-            } else {
-                None
-            }
+            let block = table.find(addr)?;
+            // SAFETY: as in query.
+            unsafe { block.as_ref() }.covers(addr).then_some(block)
         })
     }
 
     /// Returns the block with the lowest first granule at or above `addr`, without a lock.
     pub(super) fn block_from(&self, addr: usize) -> Option<(usize, NonNull<Block>)> {
         self.at_one_moment(|table| {
-            let entry = table.entries().get(table.below(addr))?.load();
-            Some((entry.rx.addr(), NonNull::new(entry.block)?))
+            let n = table.below(addr);
+            let start = table.starts().get(n)?.load(Ordering::Relaxed);
+            Some((start, table.block(n)?))
         })
     }
 
@@ -275,13 +198,8 @@ impl Index {
 
     /// Returns the nth block by address. The lock of all changes is held.
     pub(super) fn block(&self, n: usize) -> Option<NonNull<Block>> {
-        NonNull::new(
-            self.current()?
-                .entries()
-                .get(n)?
-                .block
-                .load(Ordering::Relaxed),
-        )
+        let table = self.current()?;
+        table.block(n).filter(|_| n < table.len())
     }
 
     /// Yields all blocks by address. The lock is held, and the index not changed meanwhile.
@@ -304,10 +222,10 @@ impl Index {
         }
         // The table that the next change will fill. The one after that fills the table that is
         // current now, which has room for one block less by the same rule.
-        let len = self.current().map_or(0, |t| t.entries().len());
+        let len = self.current().map_or(0, Table::len);
         if self
             .table(version + 1)
-            .is_none_or(|t| t.entries.len() <= len)
+            .is_none_or(|t| t.starts.len() <= len)
         {
             self.make_table(version + 1, (2 * len).max(FIRST_CAPACITY), arena)?;
         }
@@ -323,78 +241,68 @@ impl Index {
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
         let starts = arena.alloc_slice(capacity, || AtomicUsize::new(0))?;
-        let entries = arena.alloc_slice(capacity, Entry::empty)?;
+        let blocks = arena.alloc_slice(capacity, || AtomicPtr::new(null_mut()))?;
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
             starts,
-            entries,
+            blocks,
+            first: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
         })?;
         self.slot(version).store(table.as_ptr(), Ordering::Release);
         Ok(())
     }
 
-    /// Inserts a block; [`Index::make_room`] came before. The lock is held.
-    pub(super) fn insert(&self, block: &Held<'_>) {
-        self.insert_copied(entry_of(block));
-    }
-
-    fn insert_copied(&self, added: Copied) {
-        self.rewrite(|old, new| {
-            let at = old
-                .iter()
-                .take_while(|e| e.load().rx.addr() < added.rx.addr())
-                .count();
-            let entries = old.iter().map(Entry::load);
-            let with = entries
-                .clone()
-                .take(at)
-                .chain([added])
-                .chain(entries.skip(at));
-            copy(with, new)
+    /// Inserts a block, which readers see as it is now; [`Index::make_room`] came before. The lock
+    /// is held.
+    pub(super) fn insert(&self, block: NonNull<Block>) {
+        // SAFETY: the caller's block lives as long as the arena.
+        let (start, _) = unsafe { block.as_ref() }.range();
+        self.rewrite(|old, put| {
+            let mut added = Some((start, block));
+            for entry in old {
+                if entry.0 > start
+                    && let Some(added) = added.take()
+                {
+                    put(added);
+                }
+                put(entry);
+            }
+            added.map(put);
         });
     }
 
-    /// Removes a block. The lock is held.
+    /// Removes a block, which may change afterwards. The lock is held.
     pub(super) fn remove(&self, block: NonNull<Block>) {
-        self.rewrite(|old, new| {
-            let entries = old.iter().map(Entry::load);
-            copy(entries.filter(|e| e.block != block.as_ptr()), new)
-        });
+        self.rewrite(|old, put| old.filter(|(_, other)| *other != block).for_each(put));
+        // What the block becomes is not to be seen before it is seen that the version moved on.
+        fence(Ordering::Release);
     }
 
-    /// Fills the other table from the current one and publishes it.
-    fn rewrite(&self, fill: impl FnOnce(&[Entry], &[Entry]) -> usize) {
+    /// Fills the other table with what `change` makes of the current one, and publishes it.
+    fn rewrite(&self, change: impl FnOnce(&mut dyn Iterator<Item = Entry>, &mut dyn FnMut(Entry))) {
         let version = self.version.load(Ordering::Relaxed);
-        let old = self.table(version).map_or(&[][..], Table::entries);
+        let old = self.table(version);
         let Some(next) = self.table(version + 1) else {
             return;
         };
         // Readers of the version before this one may be in the table that is now written: they
         // must not see a new entry without seeing that the version moved on.
         fence(Ordering::Release);
-        // SAFETY: as in Table::entries; the whole slice, since it is about to be filled.
-        let all = unsafe { next.entries.as_ref() };
-        let len = fill(old, all);
+        let (mut len, mut first, mut end) = (0, None, 0);
+        change(
+            &mut old.into_iter().flat_map(Table::entries),
+            &mut |entry| {
+                next.set(len, entry);
+                len += 1;
+                first = first.or(Some(entry.0));
+                // SAFETY: as in query.
+                end = unsafe { entry.1.as_ref() }.range().1;
+            },
+        );
         next.len.store(len, Ordering::Relaxed);
-        for (start, entry) in next.starts().iter().zip(next.entries()) {
-            start.store(entry.rx.load(Ordering::Relaxed).addr(), Ordering::Relaxed);
-        }
+        next.first.store(first.unwrap_or(0), Ordering::Relaxed);
+        next.end.store(end, Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Release);
     }
-}
-
-fn entry_of(held: &Held<'_>) -> Copied {
-    Copied {
-        rx: held.rx(0).as_ptr(),
-        rw: held.rw(0).as_ptr(),
-        count: held.count(),
-        shift: held.block.shift,
-        words: held.block.words().as_ptr(),
-        word_count: Bits::words_for(held.count()),
-        block: held.at.as_ptr(),
-    }
-}
-
-fn copy(from: impl Iterator<Item = Copied>, to: &[Entry]) -> usize {
-    from.zip(to).map(|(value, slot)| slot.store(value)).count()
 }

@@ -119,7 +119,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         let got = views.len_bytes();
         held.map(views, padding);
         self.fill_block(&held);
-        self.index.insert(&held);
+        self.index.insert(held.at);
         mappings.reserved += got;
         shard.totals.blocks += 1;
         shard.totals.reserved += got;
@@ -372,7 +372,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
             // The writable view may be gone already, so the block serves no more spans.
             held.put_views(views);
             held.block.set_mode(Mode::ReadOnly);
-            self.index.insert(&held);
+            self.index.insert(held.at);
             shard.pools[held.block.pool].update(&mut held);
             return;
         }

@@ -15,7 +15,7 @@ fn free() -> Bits<'static> {
     let words: Vec<_> = (0..Bits::words_for(COUNT))
         .map(|_| AtomicU64::new(0))
         .collect();
-    let bits = Bits::new(Box::leak(words.into_boxed_slice()), COUNT);
+    let bits = Bits::new(Box::leak(words.into_boxed_slice()), COUNT, words_for(COUNT));
     bits.clear();
     bits
 }

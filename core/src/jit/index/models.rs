@@ -2,11 +2,21 @@
 
 extern crate std;
 use super::*;
+use crate::{
+    jit::views::Views,
+    page::{PageRange, PageSize},
+    provider::{DualMapping, DualStep, Fork},
+};
 use core::ptr::without_provenance_mut;
 use loom::thread;
 use std::{boxed::Box, vec::Vec};
 
-const GRANULE: usize = 64;
+/// Granules of a block.
+const COUNT: usize = 64;
+
+/// Bytes of a granule, as a power of two.
+const SHIFT: u32 = 6;
+
 const HERE: usize = 0x1_0000;
 const BELOW: usize = 0x8000;
 
@@ -25,39 +35,54 @@ fn index() -> &'static Index {
         let table = Table {
             len: AtomicUsize::new(0),
             starts: slice(2, || AtomicUsize::new(0)),
-            entries: slice(2, Entry::empty),
+            blocks: slice(2, || AtomicPtr::new(null_mut())),
+            first: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
         };
         slot.store(Box::leak(Box::new(table)), Ordering::Release);
     }
     Box::leak(Box::new(index))
 }
 
-/// Makes a block at `rx` that starts with a span of so many granules. A block of other `data` is
-/// written elsewhere.
-fn block(rx: usize, granules: usize, data: usize) -> Copied {
-    const COUNT: usize = 8;
-    let words = slice(Bits::words_for(COUNT), || AtomicU64::new(0));
-    // SAFETY: made just now, and never freed.
-    let bits = Bits::new(unsafe { words.as_ref() }, COUNT);
-    bits.clear();
-    bits.allocate(&(0..COUNT), 0..granules);
-    Copied {
-        rx: without_provenance_mut(rx),
-        rw: without_provenance_mut(data),
-        count: COUNT,
-        shift: GRANULE.trailing_zeros(),
-        words: words.as_ptr().cast(),
-        word_count: words.len(),
-        block: without_provenance_mut(data),
-    }
+/// Makes a block without views.
+fn block() -> NonNull<Block> {
+    let (words, bytes) = Block::metadata_for(COUNT);
+    let words = slice(words, || AtomicU64::new(0));
+    let block = Block::unmapped((0, 0, SHIFT), words, slice(bytes, || 0), COUNT);
+    NonNull::from(Box::leak(Box::new(block)))
+}
+
+/// Gives a block views, one of which begins at `rx`, with a span of so many granules in the
+/// beginning.
+fn map(block: NonNull<Block>, rx: usize, rw: usize, granules: usize) {
+    let page = PageSize::new(COUNT << SHIFT).expect("a power of two");
+    let pages = |start| {
+        let start = NonNull::new(without_provenance_mut(start)).expect("not null");
+        PageRange::new(start, COUNT << SHIFT, page).expect("a page")
+    };
+    // SAFETY: the block is never freed, and the one thread that writes has no other.
+    let mut held = unsafe { Block::held(block) };
+    // SAFETY: nothing is there, and nobody unmaps it: no model touches what it describes.
+    let mapping = unsafe {
+        DualMapping::from_parts(pages(rw), pages(rx), DualStep::Memfd, page, Fork::Detach)
+    };
+    held.map(Views::Dual(mapping), 0);
+    held.bits().allocate(&(0..COUNT), 0..granules);
+}
+
+/// Takes a block's views away.
+fn unmap(block: NonNull<Block>) {
+    // SAFETY: as in map.
+    let mut held = unsafe { Block::held(block) };
+    let _ = held.take_views();
+    held.forget_granules();
 }
 
 /// The granules of the span that a query finds, and where it is written.
 fn query(index: &Index, addr: usize) -> Option<(usize, usize)> {
-    let found = index.query(addr)?;
-    assert_eq!(found.block.addr(), found.info.rw.addr(), "of one block");
-    assert_eq!(found.info.rx.addr().get(), HERE);
-    Some((found.info.len / GRANULE, found.info.rw.addr().get()))
+    let info = index.query(addr)?.info;
+    assert_eq!(info.rx.addr().get(), HERE);
+    Some((info.len >> SHIFT, info.rw.addr().get()))
 }
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
@@ -69,29 +94,47 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn model_a_block_is_found_while_another_comes_and_goes() {
     model(|| {
-        let index = index();
-        index.insert_copied(block(HERE, 3, 0x100));
-        let reader = thread::spawn(|| query(index, HERE + 2 * GRANULE));
-        let other = block(BELOW, 1, 0x200);
-        index.insert_copied(other);
-        index.remove(NonNull::new(other.block).expect("not null"));
-        assert_eq!(reader.join().expect("the reader ends"), Some((3, 0x100)));
+        let (index, here, other) = (index(), block(), block());
+        map(here, HERE, 0x100_0000, 3);
+        index.insert(here);
+        let reader = thread::spawn(|| query(index, HERE + (2 << SHIFT)));
+        map(other, BELOW, 0x200_0000, 1);
+        index.insert(other);
+        index.remove(other);
+        let found = reader.join().expect("the reader ends");
+        assert_eq!(found, Some((3, 0x100_0000)));
     });
 }
 
 #[test]
 fn model_a_block_at_the_address_of_another_is_never_taken_for_it() {
     model(|| {
-        let index = index();
-        let old = block(HERE, 3, 0x100);
-        index.insert_copied(old);
-        let reader = thread::spawn(|| query(index, HERE + GRANULE));
-        index.remove(NonNull::new(old.block).expect("not null"));
-        index.insert_copied(block(HERE, 2, 0x200));
+        let (index, old, new) = (index(), block(), block());
+        map(old, HERE, 0x100_0000, 3);
+        index.insert(old);
+        let reader = thread::spawn(|| query(index, HERE + (1 << SHIFT)));
+        index.remove(old);
+        map(new, HERE, 0x200_0000, 2);
+        index.insert(new);
         let found = reader.join().expect("the reader ends");
-        assert!(
-            matches!(found, None | Some((3, 0x100) | (2, 0x200))),
-            "{found:x?}"
-        );
+        let either = matches!(found, None | Some((3, 0x100_0000) | (2, 0x200_0000)));
+        assert!(either, "{found:x?}");
+    });
+}
+
+#[test]
+fn model_a_block_mapped_anew_is_what_it_was_or_what_it_is() {
+    model(|| {
+        let (index, block) = (index(), block());
+        map(block, HERE, 0x100_0000, 3);
+        index.insert(block);
+        let reader = thread::spawn(|| query(index, HERE + (1 << SHIFT)));
+        index.remove(block);
+        unmap(block);
+        map(block, HERE, 0x200_0000, 2);
+        index.insert(block);
+        let found = reader.join().expect("the reader ends");
+        let either = matches!(found, None | Some((3, 0x100_0000) | (2, 0x200_0000)));
+        assert!(either, "{found:x?}");
     });
 }
