@@ -25,11 +25,13 @@ impl<T, R> Lock<T, R> {
 
 impl<T, R: RelaxStrategy> Lock<T, R> {
     /// Waits for the lock and takes it.
+    #[inline]
     pub fn lock(&self) -> Guard<'_, T, R> {
         self.0.lock()
     }
 
     /// Takes the lock if nobody has it.
+    #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
         self.0.try_lock()
     }

@@ -35,6 +35,7 @@ pub const TRAP: u32 = cpu::TRAP;
 /// # Safety
 ///
 /// `code..code + len` is mapped and readable.
+#[inline]
 pub unsafe fn publish_code(code: *const u8, len: usize) {
     if len != 0 {
         // SAFETY: the caller's promise, passed on.
@@ -47,6 +48,7 @@ pub unsafe fn publish_code(code: *const u8, len: usize) {
 /// # Safety
 ///
 /// As of [`publish_code`], for each start and length.
+#[inline]
 pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
     if !ranges.is_empty() {
         // SAFETY: the caller's promise, passed on.

@@ -9,11 +9,13 @@ pub(super) const TRAP: u32 = 0xcccc_cccc;
 
 /// Keeps the compiler from moving the stores behind the call; the hardware does the rest (Intel
 /// SDM volume 3, "Self-Modifying Code"; AMD APM volume 2, "Cache Coherency").
+#[inline]
 pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
     compiler_fence(Ordering::SeqCst);
 }
 
 /// As [`publish_code`].
+#[inline]
 pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     compiler_fence(Ordering::SeqCst);
 }

@@ -245,7 +245,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     pub fn release(&self, span: Span) -> Result<(), Refused> {
         let result = self.check_owner(&span).and_then(|()| {
             // SAFETY: the token is this allocator's, and owns the span.
-            unsafe { self.release_in(span.block(), span.rx().addr().get()) }
+            unsafe { self.release_in(span.block(), Which::Owned(span.info())) }
         });
         result.map_err(|error| Refused { span, error })
     }
@@ -263,18 +263,18 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     pub unsafe fn release_at(&self, rx: usize) -> Result<(), JitError> {
         let block = self.block_of(rx)?;
         // SAFETY: the block is one of the index; the caller's promise.
-        unsafe { self.release_in(block, rx) }
+        unsafe { self.release_in(block, Which::At(rx)) }
     }
 
-    /// Gives the span that starts at `rx` in a block back.
+    /// Gives a span in a block back.
     ///
     /// # Safety
     ///
     /// As of [`JitAllocator::release_at`]; the block is this allocator's.
-    unsafe fn release_in(&self, block: NonNull<Block>, rx: usize) -> Result<(), JitError> {
+    unsafe fn release_in(&self, block: NonNull<Block>, which: Which) -> Result<(), JitError> {
         // SAFETY: the caller's promise.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
-        let span = live_span(&held, rx)?;
+        let span = which.find(&held)?;
         guard.totals.spans -= 1;
         guard.totals.used -= span.len() << held.block.shift;
         self.fill_granules(&held, span.clone());
@@ -294,7 +294,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     pub fn shrink(&self, span: &mut Span, new_len: usize) -> Result<(), JitError> {
         self.check_owner(span)?;
         // SAFETY: the token is this allocator's, and owns the span.
-        let len = unsafe { self.shrink_in(span.block(), span.rx().addr().get(), new_len)? };
+        let len = unsafe { self.shrink_in(span.block(), Which::Owned(span.info()), new_len)? };
         span.set_len(len);
         Ok(())
     }
@@ -313,10 +313,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         self.granules(new_len, 0)?;
         let block = self.block_of(rx)?;
         // SAFETY: the block is one of the index; the caller's promise.
-        unsafe { self.shrink_in(block, rx, new_len) }
+        unsafe { self.shrink_in(block, Which::At(rx), new_len) }
     }
 
-    /// Shrinks the span that starts at `rx` in a block.
+    /// Shrinks a span in a block.
     ///
     /// # Safety
     ///
@@ -324,7 +324,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     pub(super) unsafe fn shrink_in(
         &self,
         block: NonNull<Block>,
-        rx: usize,
+        which: Which,
         new_len: usize,
     ) -> Result<usize, JitError> {
         // SAFETY: the block lives as long as this allocator, whose it is.
@@ -332,7 +332,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         let keep = self.granules(new_len, pool)?;
         // SAFETY: the caller's promise.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
-        let span = live_span(&held, rx)?;
+        let span = which.find(&held)?;
         let cut = span.len().checked_sub(keep).ok_or(JitError::Grow)?;
         if cut > 0 {
             guard.totals.used -= cut << held.block.shift;
@@ -382,6 +382,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
 }
 
 /// Describes a span of a block.
+#[inline]
 pub(super) fn describe(held: &Held<'_>, span: &Range<usize>) -> SpanInfo {
     SpanInfo {
         rx: held.rx(span.start),
@@ -390,11 +391,38 @@ pub(super) fn describe(held: &Held<'_>, span: &Range<usize>) -> SpanInfo {
     }
 }
 
-/// Finds the live span that starts at `rx`.
-fn live_span(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {
-    let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
-    let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
-    span.ok().filter(|_| starts).ok_or(JitError::Interior)
+/// Which live span of a block is meant.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// The one that a token of this allocator is for.
+    Owned(SpanInfo),
+    /// The one that starts at an address, if one does.
+    At(usize),
+}
+
+impl Which {
+    /// Finds the span's granules.
+    #[inline]
+    fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
+        match self {
+            Self::Owned(info) => {
+                // A fork may have taken the block away since.
+                let found = held.granule_at(info.rx.addr().get());
+                let (start, _) = found.ok_or(JitError::NotOwned)?;
+                let span = start..start + (info.len >> held.block.shift);
+                debug_assert!(
+                    held.bits().span_from(start) == Some(Ok(span.clone())),
+                    "a token says what is live"
+                );
+                Ok(span)
+            }
+            Self::At(rx) => {
+                let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
+                let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
+                span.ok().filter(|_| starts).ok_or(JitError::Interior)
+            }
+        }
+    }
 }
 
 /// Takes the lowest `need` granules of a block that are aligned and lie in a window.

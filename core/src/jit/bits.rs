@@ -34,16 +34,19 @@ const WORD: usize = u64::BITS as usize;
 const LEVELS: usize = 11;
 
 /// Returns the words that `count` bits take.
+#[inline]
 pub(super) const fn words_for(count: usize) -> usize {
     count.div_ceil(WORD)
 }
 
 /// Returns the bits of one word from `bit` upwards.
+#[inline]
 const fn from_bit(bit: usize) -> u64 {
     u64::MAX << (bit % WORD)
 }
 
 /// Returns the bits of one word up to `bit`, and that one.
+#[inline]
 const fn up_to_bit(bit: usize) -> u64 {
     u64::MAX >> (WORD - 1 - bit % WORD)
 }
@@ -63,10 +66,12 @@ pub(super) fn masks(bits: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
+#[inline]
 const fn lowest(word: u64) -> usize {
     word.trailing_zeros() as usize
 }
 
+#[inline]
 const fn highest(word: u64) -> usize {
     WORD - 1 - word.leading_zeros() as usize
 }
@@ -85,6 +90,7 @@ pub(super) struct Bits<'a> {
 
 impl<'a> Bits<'a> {
     /// Returns the words that the bitmaps of `count` granules take.
+    #[inline]
     pub(super) const fn words_for(count: usize) -> usize {
         let mut level = words_for(count);
         let mut total = 2 * level;
@@ -97,6 +103,7 @@ impl<'a> Bits<'a> {
 
     /// Takes `words` as the bitmaps of `count` granules: at least [`Bits::words_for`] as many
     /// granules as `lines` words have bits, which are no less than `count`.
+    #[inline]
     pub(super) const fn new(words: &'a [AtomicU64], count: usize, lines: usize) -> Self {
         Self {
             words,
@@ -114,11 +121,13 @@ impl<'a> Bits<'a> {
     }
 
     /// Returns how many words of each bitmap are in use.
+    #[inline]
     pub(super) const fn words(self) -> usize {
         words_for(self.count)
     }
 
     /// Returns the summaries.
+    #[inline]
     fn summary(self) -> &'a [AtomicU64] {
         &self.words[2 * self.lines..]
     }
@@ -169,6 +178,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Sets a stop bit. Only the lock's holder may.
+    #[inline]
     fn set_stop(self, granule: usize) {
         let slot = &self.words[2 * (granule / WORD) + 1];
         let old = slot.load(Ordering::Relaxed);
@@ -179,6 +189,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Clears a stop bit. Only the lock's holder may.
+    #[inline]
     fn clear_stop(self, granule: usize) {
         let slot = &self.words[2 * (granule / WORD) + 1];
         let new = slot.load(Ordering::Relaxed) & !(1 << (granule % WORD));
@@ -219,6 +230,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Returns the first stop in a word behind this one.
+    #[inline]
     fn next_stop_behind(self, word: usize) -> Option<usize> {
         let (mut at, mut nodes, mut level) = (word + 1, self.lines, 0);
         if at >= nodes {
@@ -266,6 +278,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Returns the last stop in a word before this one.
+    #[inline]
     fn last_stop_before(self, word: usize) -> Option<usize> {
         let (mut end, mut nodes, mut level) = (word, self.lines, 0);
         if let Some(bit) = Self::bit(self.stop(end.checked_sub(1)?), highest) {
@@ -292,6 +305,7 @@ impl<'a> Bits<'a> {
         Some(at * WORD + Self::bit(self.stop(at), highest)?)
     }
 
+    #[inline]
     fn bit(word: u64, which: impl Fn(u64) -> usize) -> Option<usize> {
         (word != 0).then(|| which(word))
     }
@@ -363,6 +377,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Says whether a range of granules is just one free run. The lock is held.
+    #[inline]
     pub(super) fn is_free_run(self, run: &Range<usize>) -> bool {
         let last = run.end - 1;
         last < self.count
@@ -378,6 +393,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Yields the free runs that start in a word, in order. The lock is held.
+    #[inline]
     pub(super) fn free_runs_from(
         self,
         word: usize,
@@ -404,6 +420,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Makes a part of a free run a span. The lock is held.
+    #[inline]
     pub(super) fn allocate(self, run: &Range<usize>, span: Range<usize>) {
         if span.start > run.start {
             self.set_stop(span.start - 1);
@@ -428,6 +445,7 @@ impl<'a> Bits<'a> {
 
     /// Makes one run of a free run and of the one that ends where it starts, if there is one. The
     /// lock is held.
+    #[inline]
     pub(super) fn join_left(self, run: &mut Range<usize>) -> bool {
         if run.start == 0 || self.is_used(run.start - 1) {
             return false;
@@ -439,12 +457,14 @@ impl<'a> Bits<'a> {
     }
 
     /// Makes one run of the free ones that meet at a granule. The lock is held.
+    #[inline]
     pub(super) fn join(self, granule: usize) {
         self.clear_stop(granule - 1);
     }
 
     /// Makes one run of a free run and of the one that starts where it ends, if there is one. The
     /// lock is held.
+    #[inline]
     pub(super) fn join_right(self, run: &mut Range<usize>) -> bool {
         if run.end == self.count || self.is_used(run.end) {
             return false;

@@ -216,6 +216,7 @@ impl Block {
     }
 
     /// Returns how many granules the block has metadata for.
+    #[inline]
     pub(super) const fn capacity(&self) -> usize {
         self.seen.len() * u64::BITS as usize
     }
@@ -233,15 +234,17 @@ impl Block {
     pub(super) fn note_published(&self, addr: usize, len: usize) -> bool {
         let offset = addr - self.rx.load(Ordering::Relaxed).addr();
         let granules = offset >> self.shift..((offset + len - 1) >> self.shift) + 1;
-        masks(granules).fold(false, |reused, (word, mask)| {
+        let mut reused = false;
+        for (word, mask) in masks(granules) {
             let slot = &self.seen()[word];
             let old = slot.load(Ordering::Relaxed);
             if old & mask != mask {
                 // Others publish in other granules of the same word meanwhile.
                 slot.fetch_or(mask, Ordering::Relaxed);
             }
-            reused || old & mask != 0
-        })
+            reused |= old & mask != 0;
+        }
+        reused
     }
 
     /// Reaches what the lock guards.
@@ -343,6 +346,7 @@ impl Held<'_> {
     }
 
     /// Returns the class of the longest free run; [`class::NONE`] where none is given out.
+    #[inline]
     pub(super) fn largest(&mut self) -> u8 {
         match self.block.mode() {
             Mode::Open => self.tree().largest(),
@@ -356,6 +360,7 @@ impl Held<'_> {
     }
 
     /// Returns the granules of the block.
+    #[inline]
     pub(super) const fn count(&self) -> usize {
         self.guarded.count
     }
@@ -387,12 +392,14 @@ impl Held<'_> {
     }
 
     /// Returns the lowest word with a run of a sufficient class, the active run apart.
+    #[inline]
     pub(super) fn first_word(&mut self, class: u8) -> Option<usize> {
         self.tree().first(class)
     }
 
     /// Takes the first run of at least `need` granules that starts in a word. One that is much
     /// longer becomes the active run, of which nothing is taken yet: `None` then, and without one.
+    #[inline]
     pub(super) fn allocate_in(&mut self, word: usize, need: usize) -> Option<Range<usize>> {
         let run = self.run_in(word, need)?;
         if run.len() - need >= LONG {
@@ -408,17 +415,20 @@ impl Held<'_> {
     }
 
     /// Returns the first run of at least `need` granules that starts in a word, the active one apart.
+    #[inline]
     fn run_in(&self, word: usize, need: usize) -> Option<Range<usize>> {
         let mut runs = self.bits().free_runs_from(word);
         runs.find(|run| run.len() >= need && *run != self.guarded.active)
     }
 
     /// Says whether the active run is one of this block's.
+    #[inline]
     pub(super) const fn has_active(&self) -> bool {
         self.guarded.active.start < self.guarded.active.end
     }
 
     /// Returns the word that the active run starts in.
+    #[inline]
     pub(super) const fn active_word(&self) -> usize {
         self.guarded.active.start / 64
     }
@@ -488,6 +498,7 @@ impl Held<'_> {
     }
 
     /// Makes a part of the free run that starts in `word` a span.
+    #[inline]
     fn take(&mut self, word: usize, run: &Range<usize>, span: Range<usize>) {
         self.bits().allocate(run, span.clone());
         self.guarded.used += span.len();
@@ -515,6 +526,7 @@ impl Held<'_> {
         self.count_again(word);
     }
 
+    #[inline]
     fn count_again(&mut self, word: usize) {
         let runs = self.bits().free_runs_from(word);
         let runs = runs.filter(|run| *run != self.guarded.active);
@@ -555,15 +567,24 @@ impl Held<'_> {
 
     /// Frees a live span behind its first `keep` granules; all of it for zero. Says whether the
     /// longest run may be another now.
+    #[inline]
     pub(super) fn free_tail(&mut self, span: Range<usize>, keep: usize) -> bool {
         self.guarded.used -= span.len() - keep;
         self.guarded.spans -= usize::from(keep == 0);
         let run = self.bits().free_tail(span, keep);
+        if keep > 0 && self.has_active() && run.end == self.guarded.active.start {
+            // As most that shrink: the tail goes back to where it came from, and before it is what
+            // is kept.
+            self.bits().join(run.end);
+            self.guarded.active.start = run.start;
+            return false;
+        }
         self.announce(run)
     }
 
     /// Joins a free run with those beside it, and notes in the tree what that makes; says whether
     /// the tree changed.
+    #[inline]
     fn announce(&mut self, run: Range<usize>) -> bool {
         let mut run = run;
         let mut started = run.start;
@@ -573,7 +594,7 @@ impl Held<'_> {
             started = run.start;
         }
         if self.has_active() && run.end == self.guarded.active.start {
-            // As after most shrinks: nothing lies behind the active run.
+            // Nothing free lies behind the active run.
             self.bits().join(run.end);
             run.end = self.guarded.active.end;
         } else {
@@ -600,6 +621,7 @@ impl Held<'_> {
 
     /// Brings the tree up to date after a run that started at a granule became a part of `run`; says
     /// whether it had to be.
+    #[inline]
     fn joined(&mut self, started: usize, run: &Range<usize>) -> bool {
         let word = started / 64;
         let known = word != run.start / 64 && self.tree().class(word) != class::NONE;

@@ -32,6 +32,7 @@ pub(super) fn of_run(len: usize) -> u8 {
 
 /// Returns the lowest class whose runs all have `need` granules; `None` where the last class has
 /// shorter ones.
+#[inline]
 pub(super) fn that_fits(need: usize) -> Option<u8> {
     let class = of_run(need);
     if need <= EXACT {

@@ -348,6 +348,7 @@ impl JitConfig {
 
     /// Returns how many granularities there are.
     #[must_use]
+    #[inline]
     pub const fn pool_count(&self) -> usize {
         self.pools
     }
@@ -418,6 +419,7 @@ impl JitConfig {
     }
 
     /// Returns the bytes of the granule of a pool, as a power of two.
+    #[inline]
     pub(super) const fn shift(&self, pool: usize) -> u32 {
         (self.granularity << pool).ilog2()
     }

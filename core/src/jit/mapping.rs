@@ -414,6 +414,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     /// # Safety
     ///
     /// The bytes lie in the writable view of a block of this allocator that stays mapped.
+    #[inline]
     pub(super) unsafe fn while_writable<T>(
         &self,
         rw: NonNull<u8>,

@@ -225,10 +225,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         total
     }
 
+    #[inline]
     fn id(&self) -> u64 {
         self.id.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn check_owner(&self, span: &Span) -> Result<(), JitError> {
         if span.owner() == self.id() {
             Ok(())

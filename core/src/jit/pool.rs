@@ -99,21 +99,25 @@ impl Pool {
         }
     }
 
+    #[inline]
     fn slots(&mut self) -> &mut [Option<NonNull<Block>>] {
         // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
         unsafe { self.slots.as_mut() }
     }
 
+    #[inline]
     fn taken(&mut self) -> &mut BitSlice<u64, Lsb0> {
         // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
         BitSlice::from_slice_mut(unsafe { self.taken.as_mut() })
     }
 
+    #[inline]
     fn bins(&mut self) -> &mut [Bin] {
         // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
         unsafe { self.bins.as_mut() }
     }
 
+    #[inline]
     fn tree(&mut self) -> Tree<'_> {
         let members = self.slots.len();
         // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
@@ -206,11 +210,13 @@ impl Pool {
     }
 
     /// Brings the tree up to date after a change of a block.
+    #[inline]
     pub(super) fn update(&mut self, held: &mut Held<'_>) {
         let class = held.largest();
         self.set_class(held.guarded.slot, class);
     }
 
+    #[inline]
     fn set_class(&mut self, slot: usize, class: u8) {
         let mut tree = self.tree();
         if tree.class(slot) != class && tree.set(slot, class) {
@@ -238,6 +244,7 @@ impl Pool {
 
     /// Takes the first run in the first block that has one, or the start of the active run if that
     /// comes before.
+    #[inline]
     fn allocate_lowest(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
         let class = class::that_fits(need);
         let largest = self.largest;

@@ -21,6 +21,7 @@ unsafe impl Send for Span {}
 unsafe impl Sync for Span {}
 
 impl Span {
+    #[inline]
     pub(super) const fn new(info: SpanInfo, owner: u64, block: NonNull<Block>) -> Self {
         Self {
             rx: info.rx,
@@ -33,6 +34,7 @@ impl Span {
 
     /// Returns where the code is executed.
     #[must_use]
+    #[inline]
     pub const fn rx(&self) -> NonNull<u8> {
         self.rx
     }
@@ -40,28 +42,33 @@ impl Span {
     /// Returns where the code is written. Prefer
     /// [`JitAllocator::write`](super::JitAllocator::write), which also publishes what it wrote.
     #[must_use]
+    #[inline]
     pub const fn rw(&self) -> NonNull<u8> {
         self.rw
     }
 
     /// Returns the length in bytes: what was asked for, rounded up to granules.
     #[must_use]
+    #[inline]
     pub const fn len_bytes(&self) -> usize {
         self.len
     }
 
     /// Returns the number of the allocator that the span belongs to.
+    #[inline]
     pub(super) const fn owner(&self) -> u64 {
         self.owner
     }
 
     /// Returns the block that the span lies in; the allocator that owns the span keeps it.
+    #[inline]
     pub(super) const fn block(&self) -> NonNull<Block> {
         self.block
     }
 
     /// Describes the span.
     #[must_use]
+    #[inline]
     pub const fn info(&self) -> SpanInfo {
         SpanInfo {
             rx: self.rx,
@@ -70,6 +77,7 @@ impl Span {
         }
     }
 
+    #[inline]
     pub(super) const fn set_len(&mut self, len: usize) {
         self.len = len;
     }

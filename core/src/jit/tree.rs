@@ -38,6 +38,7 @@ impl<'a> Tree<'a> {
 
     /// Returns the tree over `members` in `bytes`, at least [`Tree::bytes_for`] of them, that were
     /// zero at first or are a tree over as many members.
+    #[inline]
     pub(super) const fn new(bytes: &'a mut [u8], members: usize) -> Self {
         Self { bytes, members }
     }
@@ -49,17 +50,20 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns the class of a member.
+    #[inline]
     pub(super) fn class(&self, member: usize) -> u8 {
         self.bytes[member]
     }
 
     /// Returns the largest class of all.
+    #[inline]
     pub(super) fn largest(&self) -> u8 {
         let top = Self::bytes_for(self.members).saturating_sub(FAN);
         largest(group(self.bytes, top))
     }
 
     /// Gives a member a class; says whether the largest of all may be another now.
+    #[inline]
     pub(super) fn set(&mut self, member: usize, class: u8) -> bool {
         debug_assert!(
             member < self.members && class <= LAST,
@@ -91,11 +95,13 @@ impl<'a> Tree<'a> {
     }
 
     /// Gives a member a class, unless it has a larger one; says what [`Tree::set`] says.
+    #[inline]
     pub(super) fn raise(&mut self, member: usize, class: u8) -> bool {
         class > self.bytes[member] && self.set(member, class)
     }
 
     /// Returns the first member whose class is at least `class`, which is not [`NONE`].
+    #[inline]
     pub(super) fn first(&self, class: u8) -> Option<usize> {
         let (mut starts, mut top, mut nodes) = ([0; LEVELS], 0, self.members);
         while nodes > FAN {
@@ -111,6 +117,7 @@ impl<'a> Tree<'a> {
 
     /// Returns the first member at or behind `from` whose class is at least `class`, which is not
     /// [`NONE`].
+    #[inline]
     pub(super) fn find(&self, from: usize, class: u8) -> Option<usize> {
         let mut starts = [0; LEVELS];
         let (mut at, mut nodes, mut level) = (from, self.members, 0);
@@ -141,16 +148,19 @@ impl<'a> Tree<'a> {
 }
 
 /// Returns the 64 bytes at `start`, which lie in the tree.
+#[inline]
 fn group(bytes: &[u8], start: usize) -> &[u8; FAN] {
     const EMPTY: &[u8; FAN] = &[NONE; FAN];
     bytes[start..].first_chunk().unwrap_or(EMPTY)
 }
 
+#[inline]
 fn largest(group: &[u8; FAN]) -> u8 {
     group.iter().fold(NONE, |a, &b| a.max(b))
 }
 
 /// Returns the first byte at or behind `from` that is at least `class`.
+#[inline]
 fn first(group: &[u8; FAN], from: usize, class: u8) -> Option<usize> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     // A byte below 128 reaches bit 7 by this sum if it is at least class, and never carries.

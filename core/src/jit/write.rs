@@ -157,6 +157,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     /// # Safety
     ///
     /// The caller owns the span, which is live in `block`, and nobody else writes those bytes.
+    #[inline]
     pub(super) unsafe fn put(
         &self,
         block: NonNull<Block>,
@@ -188,6 +189,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     }
 
     /// Makes other cores see what was published, where that is needed.
+    #[inline]
     pub(super) fn sync_if(&self, reused: bool) -> Result<(), JitError> {
         if reused && self.syncs_cores {
             return self.provider.sync_cores().map_err(JitError::SyncCores);
