@@ -1,0 +1,520 @@
+//! Nodes: words that mean a leaf or an inner node.
+//!
+//! ```text
+//!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
+//!   wide leaf    header │      │ starts │ lengths │ values, two a word
+//!   inner node   header │ lowest starts │ children, two a word ┃ largest gaps
+//!                       └── what a query reads ────────────────┛
+//! ```
+//!
+//! Every word is an atomic, so that a reader who comes late may read a node that has become another
+//! one: what it got is then discarded. Slots behind the last one in use hold starts that no page
+//! reaches; in inner nodes all slots of children, used or not, hold nodes.
+
+use crate::atomic::{AtomicU64, Ordering};
+use core::array;
+
+/// The words of a node: 768 bytes. Sixty-two ranges are found by three cache lines or four, and
+/// copied in less time than a miss takes; wider nodes gain little on the first and lose on the
+/// second.
+pub(super) const WORDS: usize = 96;
+
+/// A start that no page reaches: pages have at least two bytes.
+const NEVER: u64 = u64::MAX;
+/// The offset of no range in a leaf that is not wide.
+const NO_OFFSET: u32 = u32::MAX;
+/// The bit of the header that makes a leaf wide.
+const WIDE_BIT: u64 = 1 << 32;
+
+/// How many starts are compared one and all, rather than by halves.
+const GROUP: usize = 8;
+
+/// One range of pages and the bits of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+    pub(crate) bits: u32,
+}
+
+impl Entry {
+    pub(super) const EMPTY: Self = Self {
+        start: 0,
+        len: 0,
+        bits: 0,
+    };
+
+    pub(super) const fn new(start: u64, end: u64, bits: u32) -> Self {
+        Self {
+            start,
+            len: end - start,
+            bits,
+        }
+    }
+
+    /// Returns the page behind the last one.
+    #[inline]
+    pub(crate) const fn end(self) -> u64 {
+        self.start + self.len
+    }
+}
+
+/// A child of an inner node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Child {
+    /// The lowest start below it; of the very first child, where the tree's bounds begin.
+    pub(super) low: u64,
+    pub(super) id: u32,
+    /// Pages of the largest gap below it.
+    pub(super) gap: u64,
+}
+
+impl Child {
+    pub(super) const EMPTY: Self = Self {
+        low: 0,
+        id: 0,
+        gap: 0,
+    };
+}
+
+/// One node.
+#[repr(C, align(64))]
+pub(crate) struct Node<const W: usize> {
+    words: [AtomicU64; W],
+}
+
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is what is asked for"
+)]
+const fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
+#[inline]
+const fn high_half(word: u64) -> u32 {
+    low_half(word >> 32)
+}
+
+#[inline]
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+impl<const W: usize> Node<W> {
+    /// Ranges in a leaf; even.
+    pub(super) const LEAF: usize = (W - 2) / 3 * 2;
+    /// Ranges in a wide leaf.
+    pub(super) const WIDE: usize = (W - 2) * 2 / 5;
+    /// Children of an inner node.
+    pub(super) const INNER: usize = (W - 1) * 2 / 5;
+
+    const OFFSETS: usize = 2;
+    const TAILS: usize = Self::OFFSETS + Self::LEAF / 2;
+
+    const STARTS: usize = 2;
+    const LENGTHS: usize = Self::STARTS + Self::WIDE;
+    const VALUES: usize = Self::LENGTHS + Self::WIDE;
+
+    const LOWS: usize = 1;
+    const CHILDREN: usize = Self::LOWS + Self::INNER;
+    const GAPS: usize = Self::CHILDREN + Self::INNER.div_ceil(2);
+
+    pub(super) fn new() -> Self {
+        const {
+            assert!(
+                W >= 12 && W <= WORDS,
+                "buffers are made for the widest nodes"
+            )
+        };
+        Self {
+            words: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> u64 {
+        self.words[at].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, at: usize, word: u64) {
+        self.words[at].store(word, Ordering::Relaxed);
+    }
+
+    /// Returns how many of `slots` sorted words from `at` are at most `key`.
+    #[inline]
+    fn rank_words(&self, at: usize, slots: usize, key: u64) -> usize {
+        let words = &self.words[at..at + slots];
+        let reached = |word: &AtomicU64| usize::from(word.load(Ordering::Relaxed) <= key);
+        if slots < 2 * GROUP {
+            return words.iter().map(reached).sum();
+        }
+        // No branch depends on a page here, so none is predicted wrongly, and the lines of all
+        // groups are fetched at once.
+        let (groups, _) = words.as_chunks::<GROUP>();
+        let whole: usize = groups.iter().map(|group| reached(&group[GROUP - 1])).sum();
+        let before = (whole * GROUP).min(slots - GROUP);
+        before
+            + words[before..before + GROUP]
+                .iter()
+                .map(reached)
+                .sum::<usize>()
+    }
+
+    /// Returns how many offsets are at most `key`.
+    #[inline]
+    fn rank_offsets(&self, key: u32) -> usize {
+        const PAIRS: usize = GROUP / 2;
+        let words = &self.words[Self::OFFSETS..Self::TAILS];
+        let both = |word: &AtomicU64| {
+            let word = word.load(Ordering::Relaxed);
+            usize::from(low_half(word) <= key) + usize::from(high_half(word) <= key)
+        };
+        if Self::LEAF < 2 * GROUP {
+            return words.iter().map(both).sum();
+        }
+        let last = |word: &AtomicU64| usize::from(high_half(word.load(Ordering::Relaxed)) <= key);
+        let (groups, _) = words.as_chunks::<PAIRS>();
+        let whole: usize = groups.iter().map(|group| last(&group[PAIRS - 1])).sum();
+        let before = (whole * PAIRS).min(Self::LEAF / 2 - PAIRS);
+        2 * before
+            + words[before..before + PAIRS]
+                .iter()
+                .map(both)
+                .sum::<usize>()
+    }
+}
+
+/// Leaves.
+impl<const W: usize> Node<W> {
+    /// Returns how many ranges, or children, there are.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        low_half(self.get(0)) as usize
+    }
+
+    #[inline]
+    pub(super) fn is_wide(&self) -> bool {
+        self.get(0) & WIDE_BIT != 0
+    }
+
+    /// Returns how many ranges start at or below `page`.
+    #[inline]
+    pub(super) fn rank(&self, page: u64) -> usize {
+        self.rank_as(self.is_wide(), page)
+    }
+
+    #[inline]
+    fn rank_as(&self, wide: bool, page: u64) -> usize {
+        if wide {
+            return self.rank_words(Self::STARTS, Self::WIDE, page);
+        }
+        let Some(offset) = page.checked_sub(self.get(1)) else {
+            return 0;
+        };
+        self.rank_offsets(
+            u32::try_from(offset)
+                .unwrap_or(NO_OFFSET)
+                .min(NO_OFFSET - 1),
+        )
+    }
+
+    /// Returns the range with the highest start at or below `page`, and the one behind it, for a
+    /// reader: one that comes late gets anything, but gets it from within the node.
+    #[inline]
+    pub(super) fn around(&self, page: u64) -> (Option<Entry>, impl FnOnce() -> Option<Entry>) {
+        let header = self.get(0);
+        let wide = header & WIDE_BIT != 0;
+        let rank = self.rank_as(wide, page);
+        let below = rank.checked_sub(1).map(|n| self.entry_as(wide, n));
+        let next = move || {
+            let slots = if wide { Self::WIDE } else { Self::LEAF };
+            let count = slots.min(low_half(header) as usize);
+            (rank < count).then(|| self.entry_as(wide, rank))
+        };
+        (below, next)
+    }
+
+    #[inline]
+    fn offset(&self, n: usize) -> u32 {
+        let word = self.get(Self::OFFSETS + n / 2);
+        if n.is_multiple_of(2) {
+            low_half(word)
+        } else {
+            high_half(word)
+        }
+    }
+
+    /// Returns where a range starts.
+    #[inline]
+    pub(super) fn start(&self, n: usize) -> u64 {
+        if self.is_wide() {
+            self.get(Self::STARTS + n)
+        } else {
+            self.get(1).wrapping_add(self.offset(n).into())
+        }
+    }
+
+    /// Returns a range.
+    #[inline]
+    pub(super) fn entry(&self, n: usize) -> Entry {
+        self.entry_as(self.is_wide(), n)
+    }
+
+    #[inline]
+    fn entry_as(&self, wide: bool, n: usize) -> Entry {
+        if wide {
+            let values = self.get(Self::VALUES + n / 2);
+            return Entry {
+                start: self.get(Self::STARTS + n),
+                len: self.get(Self::LENGTHS + n),
+                bits: if n.is_multiple_of(2) {
+                    low_half(values)
+                } else {
+                    high_half(values)
+                },
+            };
+        }
+        let tail = self.get(Self::TAILS + n);
+        Entry {
+            start: self.get(1).wrapping_add(self.offset(n).into()),
+            len: high_half(tail).into(),
+            bits: low_half(tail),
+        }
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..self.count()).map(|n| self.entry(n))
+    }
+
+    /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
+    #[inline]
+    fn packs(base: u64, entry: Entry) -> bool {
+        entry.start >= base && entry.start - base < NO_OFFSET.into() && entry.len <= u32::MAX.into()
+    }
+
+    /// Says whether ranges can be written to one leaf.
+    pub(super) fn fits(entries: &[Entry]) -> bool {
+        let Some(first) = entries.first() else {
+            return false;
+        };
+        entries.len() <= Self::WIDE
+            || entries.len() <= Self::LEAF && entries.iter().all(|e| Self::packs(first.start, *e))
+    }
+
+    fn tail(entry: Entry) -> u64 {
+        pair(entry.bits, u32::try_from(entry.len).unwrap_or(u32::MAX))
+    }
+
+    /// Writes a leaf of ranges that fit.
+    pub(super) fn write_leaf(&self, entries: &[Entry]) {
+        let base = entries.first().map_or(0, |e| e.start);
+        let count = entries.len() as u64;
+        if entries.iter().all(|e| Self::packs(base, *e)) {
+            self.set(0, count);
+            self.set(1, base);
+            let offset = |n: usize| {
+                let offset = entries.get(n).map(|e| e.start - base);
+                offset.map_or(NO_OFFSET, low_half)
+            };
+            for word in 0..Self::LEAF / 2 {
+                self.set(
+                    Self::OFFSETS + word,
+                    pair(offset(2 * word), offset(2 * word + 1)),
+                );
+            }
+            for (n, entry) in entries.iter().enumerate() {
+                self.set(Self::TAILS + n, Self::tail(*entry));
+            }
+            return;
+        }
+        self.set(0, count | WIDE_BIT);
+        for n in 0..Self::WIDE {
+            let start = entries.get(n).map_or(NEVER, |e| e.start);
+            self.set(Self::STARTS + n, start);
+        }
+        for (n, entry) in entries.iter().enumerate() {
+            self.set(Self::LENGTHS + n, entry.len);
+        }
+        for (n, both) in entries.chunks(2).enumerate() {
+            let bits = |n: usize| both.get(n).map_or(0, |e| e.bits);
+            self.set(Self::VALUES + n, pair(bits(0), bits(1)));
+        }
+    }
+
+    /// Says whether [`Node::write_spliced`] can make a leaf from this one.
+    #[inline]
+    pub(super) fn can_splice(&self, from: usize, to: usize, with: &[Entry]) -> bool {
+        let (base, count) = (self.get(1), self.count());
+        let first_stays = from > 0 || with.first().is_some_and(|e| e.start == base);
+        !self.is_wide()
+            && first_stays
+            && count - (to - from) + with.len() <= Self::LEAF
+            && with.iter().all(|e| Self::packs(base, *e))
+    }
+
+    /// Writes a leaf that is `old` with other ranges in place of `from..to`.
+    pub(super) fn write_spliced(&self, old: &Self, from: usize, to: usize, with: &[Entry]) {
+        let (base, count) = (old.get(1), old.count());
+        let shifted = from + with.len();
+        let new_count = shifted + count - to;
+        self.set(0, new_count as u64);
+        self.set(1, base);
+        let offset = |n: usize| {
+            if n < from {
+                old.offset(n)
+            } else if n < shifted {
+                low_half(with[n - from].start - base)
+            } else if n < new_count {
+                old.offset(n - shifted + to)
+            } else {
+                NO_OFFSET
+            }
+        };
+        // Words before the change are copied whole, and so are those behind it if it moves nothing
+        // by half a word.
+        let copied = from / 2;
+        for (new, old) in self.words[Self::OFFSETS..Self::OFFSETS + copied]
+            .iter()
+            .zip(&old.words[Self::OFFSETS..Self::OFFSETS + copied])
+        {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let used = new_count.div_ceil(2);
+        for word in copied..used {
+            self.set(
+                Self::OFFSETS + word,
+                pair(offset(2 * word), offset(2 * word + 1)),
+            );
+        }
+        for word in &self.words[Self::OFFSETS + used..Self::TAILS] {
+            word.store(pair(NO_OFFSET, NO_OFFSET), Ordering::Relaxed);
+        }
+        let tails = |node| -> &[AtomicU64] {
+            let node: &Self = node;
+            &node.words[Self::TAILS..Self::TAILS + Self::LEAF]
+        };
+        let (new, old) = (tails(self), tails(old));
+        for (new, old) in new[..from].iter().zip(old) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (new, entry) in new[from..].iter().zip(with) {
+            new.store(Self::tail(*entry), Ordering::Relaxed);
+        }
+        for (new, old) in new[shifted..].iter().zip(&old[to..count]) {
+            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`.
+    pub(super) fn leaf_gap(&self, low: u64, high: u64) -> u64 {
+        let (mut end, mut gap) = (low, 0);
+        for entry in self.entries() {
+            gap = gap.max(entry.start - end);
+            end = entry.end();
+        }
+        gap.max(high - end)
+    }
+}
+
+/// Inner nodes.
+impl<const W: usize> Node<W> {
+    /// Returns the child that answers for `page`.
+    #[inline]
+    pub(super) fn child_for(&self, page: u64) -> usize {
+        // A reader that comes late may find none.
+        self.rank_words(Self::LOWS, Self::INNER, page)
+            .saturating_sub(1)
+    }
+
+    /// Returns the lowest start of a child; behind the last child, a page that is never reached.
+    #[inline]
+    pub(super) fn low(&self, n: usize) -> u64 {
+        if n < Self::INNER {
+            self.get(Self::LOWS + n)
+        } else {
+            NEVER
+        }
+    }
+
+    /// Returns a child, and all that was written to it.
+    #[inline]
+    pub(super) fn child(&self, n: usize) -> u32 {
+        let word = self.words[Self::CHILDREN + n / 2].load(Ordering::Acquire);
+        if n.is_multiple_of(2) {
+            low_half(word)
+        } else {
+            high_half(word)
+        }
+    }
+
+    /// Publishes another child in the place of the nth: the one change of a node that readers
+    /// reach, a single store.
+    #[inline]
+    pub(super) fn publish_child(&self, n: usize, id: u32) {
+        let slot = &self.words[Self::CHILDREN + n / 2];
+        let word = slot.load(Ordering::Relaxed);
+        let word = if n.is_multiple_of(2) {
+            pair(id, high_half(word))
+        } else {
+            pair(low_half(word), id)
+        };
+        slot.store(word, Ordering::Release);
+    }
+
+    /// Returns the pages of the largest gap below a child. No reader asks.
+    #[inline]
+    pub(super) fn gap(&self, n: usize) -> u64 {
+        self.get(Self::GAPS + n)
+    }
+
+    /// Changes the largest gap below a child. No reader sees it.
+    #[inline]
+    pub(super) fn set_gap(&self, n: usize, gap: u64) {
+        self.set(Self::GAPS + n, gap);
+    }
+
+    /// Returns the pages of the largest gap below the node.
+    pub(super) fn inner_gap(&self) -> u64 {
+        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
+        let gaps = gaps.iter().map(|gap| gap.load(Ordering::Relaxed));
+        gaps.max().unwrap_or(0)
+    }
+
+    pub(super) fn children(&self) -> impl Iterator<Item = Child> + '_ {
+        (0..self.count()).map(|n| Child {
+            low: self.low(n),
+            id: self.child(n),
+            gap: self.gap(n),
+        })
+    }
+
+    /// Writes an inner node of at least one child.
+    pub(super) fn write_inner(&self, children: &[Child]) {
+        self.set(0, children.len() as u64);
+        for n in 0..Self::INNER {
+            let low = children.get(n).map_or(NEVER, |child| child.low);
+            self.set(Self::LOWS + n, low);
+            self.set_gap(n, children.get(n).map_or(0, |child| child.gap));
+        }
+        // Slots that are not in use hold nodes, too: a reader that comes late may follow any.
+        let id = |n: usize| children.get(n).or(children.first()).map_or(0, |c| c.id);
+        for word in 0..Self::INNER.div_ceil(2) {
+            self.set(Self::CHILDREN + word, pair(id(2 * word), id(2 * word + 1)));
+        }
+    }
+}
+
+/// Nodes that nobody uses.
+impl<const W: usize> Node<W> {
+    /// Returns the next one.
+    pub(super) fn next_free(&self) -> u32 {
+        low_half(self.get(0))
+    }
+
+    pub(super) fn set_next_free(&self, id: u32) {
+        self.set(0, id.into());
+    }
+}
