@@ -36,6 +36,9 @@ const CHILDREN: usize = 128;
 /// The pages from one up to another.
 pub(super) type Pages = (u64, u64);
 
+/// How many ranges in a change are looked at one by one.
+const NEAR: usize = 4;
+
 /// What to do with ranges that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Present {
@@ -206,7 +209,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
         // The last range that starts below the change may reach into it, or touch it.
         let mut path = self.descend(root, start.saturating_sub(1).max(self.low));
-        let leaf = self.node(path.node[0]);
+        let mut leaf = self.node(path.node[0]);
         let mut next = self.next_low(&path, 0);
         let mut at = if start > self.low {
             leaf.rank(start - 1)
@@ -216,66 +219,97 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let below = at.checked_sub(1).map(|n| leaf.entry(n));
         if present == Present::Refuse {
             let reaches = below.is_some_and(|e| e.end() > start);
-            if reaches || next < end || leaf.rank(end - 1) > at {
+            let following = if at < leaf.count() {
+                leaf.start(at)
+            } else {
+                next
+            };
+            if reaches || following < end {
                 return Err(ErrorKind::Taken.into());
             }
         }
+        let mut last = None;
         if let Some(e) = below.filter(|e| e.end() >= start) {
             if joins(&e) {
                 at -= 1;
                 fresh.start = e.start;
+                last = Some(e);
             } else if e.end() > start {
                 at -= 1;
                 head = Some(Entry::new(e.start, start, e.bits));
+                last = Some(e);
             }
         }
         if at == leaf.count() && next == start && next < self.high {
             // Nothing in this leaf changes; the next one begins with the change.
             path = self.descend(root, start);
+            leaf = self.node(path.node[0]);
             next = self.next_low(&path, 0);
             at = 0;
         }
         let left = Place { path, at };
 
-        let find = |page: u64| {
-            let path = if page < next {
-                path
-            } else {
-                self.descend(root, page)
-            };
-            let at = self.node(path.node[0]).rank(page);
-            Place { path, at }
-        };
-        let before = |place: &Place| {
-            let n = place.at.checked_sub(1)?;
-            Some(self.node(place.path.node[0]).entry(n))
-        };
-        // A range that begins where the change ends may become part of it.
-        let touching = (value.is_some_and(T::joins) && end < self.high)
-            .then(|| find(end))
-            .and_then(|place| Some((place, before(&place)?)))
-            .filter(|(_, e)| e.start == end && joins(e));
-        let right = if let Some((place, e)) = touching {
-            fresh_end = e.end();
-            place
-        } else {
-            let place = find(end - 1);
-            // The last range that starts in the change, or reaches into it, may reach beyond it.
-            if let Some(e) = before(&place).filter(|e| e.end() > end) {
-                if joins(&e) {
-                    fresh_end = e.end();
-                } else {
-                    tail = Some(Entry::new(end, e.end(), e.bits));
-                }
+        // The last range that starts in the change, or reaches into it, may reach beyond it.
+        let mut right = Place { path, at };
+        let count = leaf.count();
+        right.at += usize::from(last.is_some());
+        while right.at < count && leaf.start(right.at) < end {
+            if right.at > at + NEAR {
+                right.at = leaf.rank(end - 1);
+                last = Some(leaf.entry(right.at - 1));
+                break;
             }
-            place
-        };
+            last = Some(leaf.entry(right.at));
+            right.at += 1;
+        }
+        if right.at == count && next < end {
+            right.path = self.descend(root, end - 1);
+            let leaf = self.node(right.path.node[0]);
+            right.at = leaf.rank(end - 1);
+            last = Some(leaf.entry(right.at - 1));
+        }
+        if let Some(e) = last.filter(|e| e.end() > end) {
+            if joins(&e) {
+                fresh_end = e.end();
+            } else {
+                tail = Some(Entry::new(end, e.end(), e.bits));
+            }
+        } else if value.is_some_and(T::joins) && end < self.high {
+            self.join_behind(root, &mut right, end, bits, &mut fresh_end);
+        }
         let mut with = List::new(Entry::EMPTY);
         with.extend(head);
         fresh.len = fresh_end - fresh.start;
         with.extend(value.map(|_| fresh));
         with.extend(tail);
         Ok(Plan { left, right, with })
+    }
+
+    /// Takes in a range with the same value that begins where the change ends.
+    #[inline]
+    fn join_behind(
+        &self,
+        root: (u32, usize),
+        right: &mut Place,
+        end: u64,
+        bits: u32,
+        fresh_end: &mut u64,
+    ) {
+        let leaf = self.node(right.path.node[0]);
+        if right.at < leaf.count() {
+            let e = leaf.entry(right.at);
+            if e.start == end && e.bits == bits {
+                right.at += 1;
+                *fresh_end = e.end();
+            }
+        } else if self.next_low(&right.path, 0) == end {
+            let path = self.descend(root, end);
+            let e = self.node(path.node[0]).entry(0);
+            if e.bits == bits {
+                *right = Place { path, at: 1 };
+                *fresh_end = e.end();
+            }
+        }
     }
 
     /// Puts another leaf in the place of one, if that is all there is to do; says whether it was.
@@ -348,7 +382,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if largest(&mut (from..to).map(|n| old.entry(n))) < was {
             return was;
         }
-        new.leaf_gap(self.low_of(path), self.next_low(path, 0))
+        new.leaf_gap(self.low_of(path), self.next_low(path, 0), was)
     }
 
     /// Notes the largest gap of the node below `level` of a path, and what follows above.
@@ -448,9 +482,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if grew_in_front && let Some(root) = self.root() {
             let path = self.descend(root, old_low - 1);
             if path.height > 0 {
-                let gap = self
-                    .node(path.node[0])
-                    .leaf_gap(self.low_of(&path), self.next_low(&path, 0));
+                let gap = self.node(path.node[0]).leaf_gap(
+                    self.low_of(&path),
+                    self.next_low(&path, 0),
+                    u64::MAX,
+                );
                 self.update_gap(&path, 1, gap);
             }
         }
@@ -597,7 +633,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             } else {
                 some.first().map_or(self.tree.low, |e| e.start)
             };
-            let gap = node.leaf_gap(low, next);
+            let gap = node.leaf_gap(low, next, u64::MAX);
             made.extend([Child { low, id, gap }]);
         }
     }

@@ -20,7 +20,7 @@ use core::array;
 pub(super) const WORDS: usize = 96;
 
 /// A start that no page reaches: pages have at least two bytes.
-const NEVER: u64 = u64::MAX;
+const NEVER: u64 = 1 << 63;
 /// The offset of no range in a leaf that is not wide.
 const NO_OFFSET: u32 = u32::MAX;
 /// The bit of the header that makes a leaf wide.
@@ -98,8 +98,22 @@ const fn high_half(word: u64) -> u32 {
 }
 
 #[inline]
+fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
+    for (from, to) in from.iter().zip(to) {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[inline]
 fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
+}
+
+/// Returns 1 if `a` is less than `b`, both at most [`NEVER`]; by the sign, since compilers make long
+/// detours of sums of comparisons.
+#[inline]
+const fn is_below(a: u64, b: u64) -> usize {
+    (a.wrapping_sub(b) >> 63) as usize
 }
 
 impl<const W: usize> Node<W> {
@@ -143,11 +157,12 @@ impl<const W: usize> Node<W> {
         self.words[at].store(word, Ordering::Relaxed);
     }
 
-    /// Returns how many of `slots` sorted words from `at` are at most `key`.
+    /// Returns how many of `slots` sorted words from `at` are at most `key`, which is below
+    /// [`NEVER`], as the words are.
     #[inline]
     fn rank_words(&self, at: usize, slots: usize, key: u64) -> usize {
         let words = &self.words[at..at + slots];
-        let reached = |word: &AtomicU64| usize::from(word.load(Ordering::Relaxed) <= key);
+        let reached = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed), key + 1);
         if slots < 2 * GROUP {
             return words.iter().map(reached).sum();
         }
@@ -167,15 +182,15 @@ impl<const W: usize> Node<W> {
     #[inline]
     fn rank_offsets(&self, key: u32) -> usize {
         const PAIRS: usize = GROUP / 2;
-        let words = &self.words[Self::OFFSETS..Self::TAILS];
+        let (words, end) = (&self.words[Self::OFFSETS..Self::TAILS], u64::from(key) + 1);
         let both = |word: &AtomicU64| {
             let word = word.load(Ordering::Relaxed);
-            usize::from(low_half(word) <= key) + usize::from(high_half(word) <= key)
+            is_below(low_half(word).into(), end) + is_below(word >> 32, end)
         };
         if Self::LEAF < 2 * GROUP {
             return words.iter().map(both).sum();
         }
-        let last = |word: &AtomicU64| usize::from(high_half(word.load(Ordering::Relaxed)) <= key);
+        let last = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed) >> 32, end);
         let (groups, _) = words.as_chunks::<PAIRS>();
         let whole: usize = groups.iter().map(|group| last(&group[PAIRS - 1])).sum();
         let before = (whole * PAIRS).min(Self::LEAF / 2 - PAIRS);
@@ -359,63 +374,99 @@ impl<const W: usize> Node<W> {
     pub(super) fn write_spliced(&self, old: &Self, from: usize, to: usize, with: &[Entry]) {
         let (base, count) = (old.get(1), old.count());
         let shifted = from + with.len();
-        let new_count = shifted + count - to;
-        self.set(0, new_count as u64);
+        self.set(0, (shifted + count - to) as u64);
         self.set(1, base);
-        let offset = |n: usize| {
-            if n < from {
-                old.offset(n)
-            } else if n < shifted {
-                low_half(with[n - from].start - base)
-            } else if n < new_count {
-                old.offset(n - shifted + to)
-            } else {
-                NO_OFFSET
-            }
-        };
-        // Words before the change are copied whole, and so are those behind it if it moves nothing
-        // by half a word.
-        let copied = from / 2;
-        for (new, old) in self.words[Self::OFFSETS..Self::OFFSETS + copied]
-            .iter()
-            .zip(&old.words[Self::OFFSETS..Self::OFFSETS + copied])
-        {
-            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        let used = new_count.div_ceil(2);
-        for word in copied..used {
-            self.set(
-                Self::OFFSETS + word,
-                pair(offset(2 * word), offset(2 * word + 1)),
-            );
-        }
-        for word in &self.words[Self::OFFSETS + used..Self::TAILS] {
-            word.store(pair(NO_OFFSET, NO_OFFSET), Ordering::Relaxed);
-        }
-        let tails = |node| -> &[AtomicU64] {
-            let node: &Self = node;
-            &node.words[Self::TAILS..Self::TAILS + Self::LEAF]
-        };
-        let (new, old) = (tails(self), tails(old));
-        for (new, old) in new[..from].iter().zip(old) {
-            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        for (new, entry) in new[from..].iter().zip(with) {
+        self.splice_offsets(old, (from, to), with, base);
+        let (source, target) = (&old.words[Self::TAILS..], &self.words[Self::TAILS..]);
+        copy(&source[..from], &target[..from]);
+        for (new, entry) in target[from..shifted].iter().zip(with) {
             new.store(Self::tail(*entry), Ordering::Relaxed);
         }
-        for (new, old) in new[shifted..].iter().zip(&old[to..count]) {
-            new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy(&source[to..count], &target[shifted..shifted + count - to]);
+    }
+
+    #[inline]
+    fn splice_offsets(&self, old: &Self, (from, to): (usize, usize), with: &[Entry], base: u64) {
+        let words = |node| -> &[AtomicU64] {
+            let node: &Self = node;
+            &node.words[Self::OFFSETS..Self::TAILS]
+        };
+        let (source, target) = (words(old), words(self));
+        let shifted = from + with.len();
+        // Where the nth range behind the change was; there is none behind the last slot.
+        let offset = |n: usize| match n {
+            n if n < from => old.offset(n),
+            n if n < shifted => low_half(with[n - from].start - base),
+            n if n - shifted + to < Self::LEAF => old.offset(n - shifted + to),
+            _ => NO_OFFSET,
+        };
+        let (first, rest) = (from / 2, shifted.div_ceil(2).min(target.len()));
+        copy(&source[..first], &target[..first]);
+        for (n, word) in target.iter().enumerate().take(rest).skip(first) {
+            word.store(pair(offset(2 * n), offset(2 * n + 1)), Ordering::Relaxed);
+        }
+        let was = 2 * rest - shifted + to;
+        let behind = &source[(was / 2).min(source.len())..];
+        let target = &target[rest..];
+        let copied = if was.is_multiple_of(2) {
+            let copied = behind.len().min(target.len());
+            copy(&behind[..copied], &target[..copied]);
+            copied
+        } else {
+            let mut halves = behind.iter().map(|word| word.load(Ordering::Relaxed));
+            let mut low = halves.next().unwrap_or(u64::MAX);
+            let mut copied = 0;
+            for (next, word) in halves.zip(target) {
+                word.store(low >> 32 | next << 32, Ordering::Relaxed);
+                low = next;
+                copied += 1;
+            }
+            if let Some(word) = target.get(copied) {
+                word.store(pair(high_half(low), NO_OFFSET), Ordering::Relaxed);
+                copied += 1;
+            }
+            copied
+        };
+        for word in &target[copied..] {
+            word.store(pair(NO_OFFSET, NO_OFFSET), Ordering::Relaxed);
         }
     }
 
-    /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`.
-    pub(super) fn leaf_gap(&self, low: u64, high: u64) -> u64 {
-        let (mut end, mut gap) = (low, 0);
-        for entry in self.entries() {
-            gap = gap.max(entry.start - end);
-            end = entry.end();
+    /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`. The
+    /// caller knows that none is larger than `most`.
+    pub(super) fn leaf_gap(&self, low: u64, high: u64, most: u64) -> u64 {
+        let count = self.count();
+        if self.is_wide() || count == 0 {
+            let (mut end, mut gap) = (low, 0);
+            for entry in self.entries() {
+                gap = gap.max(entry.start - end);
+                end = entry.end();
+            }
+            return gap.max(high - end);
         }
-        gap.max(high - end)
+        let last = self.entry(count - 1);
+        let mut gap = (self.get(1) - low).max(high - last.end());
+        let mut end = 0;
+        let tails = &self.words[Self::TAILS..Self::TAILS + count - 1];
+        for (word, tails) in self.words[Self::OFFSETS..].iter().zip(tails.chunks(2)) {
+            if gap >= most {
+                return gap;
+            }
+            let word = word.load(Ordering::Relaxed);
+            let length = |n: usize| {
+                tails
+                    .get(n)
+                    .map_or(0, |tail| tail.load(Ordering::Relaxed) >> 32)
+            };
+            let (first, second) = (word & u64::from(u32::MAX), word >> 32);
+            gap = gap.max(first - end);
+            end = first + length(0);
+            if tails.len() == 2 {
+                gap = gap.max(second - end);
+                end = second + length(1);
+            }
+        }
+        gap.max(u64::from(self.offset(count - 1)) - end)
     }
 }
 

@@ -239,7 +239,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 low == self.low || node.start(0) == low,
                 "exact lowest starts"
             );
-            return node.leaf_gap(low, high);
+            return node.leaf_gap(low, high, u64::MAX);
         }
         let children: Vec<_> = node.children().collect();
         assert_eq!(children[0].low, low);
