@@ -562,20 +562,17 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         entries.extend(with.iter().copied());
         entries.extend(last.entries().skip(to));
 
-        let dropped: List<Entry, ENTRIES> = {
-            let mut dropped = List::new(Entry::EMPTY);
-            let until = if same { to } else { first.count() };
-            dropped.extend(first.entries().take(until).skip(from));
-            if !same {
-                dropped.extend(last.entries().take(to));
-            }
-            dropped
+        let until = if same { to } else { first.count() };
+        let others = if same { 0 } else { to };
+        let dropped = until - from + others;
+        let pages = |node: &Node<W>, range: core::ops::Range<usize>| {
+            range.map(|n| node.entry(n).len).sum::<u64>()
         };
-        let sum = |entries: &[Entry]| entries.iter().map(|e| e.len).sum::<u64>();
-        self.writer.pages = self.writer.pages + sum(with) - sum(dropped.as_slice());
-        self.writer.ranges = self.writer.ranges + with.len() - dropped.as_slice().len();
-
-        let grows = with.len() > dropped.as_slice().len();
+        let added = with.iter().map(|e| e.len).sum::<u64>();
+        self.writer.pages =
+            self.writer.pages + added - pages(first, from..until) - pages(last, 0..others);
+        self.writer.ranges = self.writer.ranges + with.len() - dropped;
+        let grows = with.len() > dropped;
         let count = entries.as_slice().len();
         // A run of ranges that come in order leaves full leaves behind.
         let (at_end, at_front) = (to == last.count(), from == 0);

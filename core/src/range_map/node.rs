@@ -21,8 +21,9 @@ pub(super) const WORDS: usize = 96;
 
 /// A start that no page reaches: pages have at least two bytes.
 const NEVER: u64 = 1 << 63;
-/// The offset of no range in a leaf that is not wide.
-const NO_OFFSET: u32 = u32::MAX;
+/// The offset of no range in a leaf that is not wide. Offsets have 31 bits, so that pairs of them
+/// are compared as words.
+const NO_OFFSET: u32 = u32::MAX >> 1;
 /// The bit of the header that makes a leaf wide.
 const WIDE_BIT: u64 = 1 << 32;
 
@@ -97,10 +98,21 @@ const fn high_half(word: u64) -> u32 {
     low_half(word >> 32)
 }
 
+/// Copies words, eight at a time: compilers do not merge steps of a loop over atomics.
 #[inline]
 fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
-    for (from, to) in from.iter().zip(to) {
+    let step = |from: &AtomicU64, to: &AtomicU64| {
         to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    };
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks::<8>();
+    for (from, to) in from.iter().zip(to) {
+        for (from, to) in from.iter().zip(to) {
+            step(from, to);
+        }
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        step(from, to);
     }
 }
 
@@ -178,27 +190,30 @@ impl<const W: usize> Node<W> {
                 .sum::<usize>()
     }
 
-    /// Returns how many offsets are at most `key`.
+    /// Returns how many offsets are at most `key`, which is below [`NO_OFFSET`].
     #[inline]
     fn rank_offsets(&self, key: u32) -> usize {
         const PAIRS: usize = GROUP / 2;
-        let (words, end) = (&self.words[Self::OFFSETS..Self::TAILS], u64::from(key) + 1);
-        let both = |word: &AtomicU64| {
-            let word = word.load(Ordering::Relaxed);
-            is_below(low_half(word).into(), end) + is_below(word >> 32, end)
+        let words = &self.words[Self::OFFSETS..Self::TAILS];
+        // A pair is below this if its larger half is at most the key.
+        let end = u64::from(key + 1) << 32;
+        let reached = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed), end);
+        let pairs = if Self::LEAF < 2 * GROUP {
+            words.iter().map(reached).sum()
+        } else {
+            let (groups, _) = words.as_chunks::<PAIRS>();
+            let whole: usize = groups.iter().map(|group| reached(&group[PAIRS - 1])).sum();
+            let before = (whole * PAIRS).min(Self::LEAF / 2 - PAIRS);
+            before
+                + words[before..before + PAIRS]
+                    .iter()
+                    .map(reached)
+                    .sum::<usize>()
         };
-        if Self::LEAF < 2 * GROUP {
-            return words.iter().map(both).sum();
-        }
-        let last = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed) >> 32, end);
-        let (groups, _) = words.as_chunks::<PAIRS>();
-        let whole: usize = groups.iter().map(|group| last(&group[PAIRS - 1])).sum();
-        let before = (whole * PAIRS).min(Self::LEAF / 2 - PAIRS);
-        2 * before
-            + words[before..before + PAIRS]
-                .iter()
-                .map(both)
-                .sum::<usize>()
+        let half = words
+            .get(pairs)
+            .map_or(NO_OFFSET, |word| low_half(word.load(Ordering::Relaxed)));
+        2 * pairs + usize::from(half <= key)
     }
 }
 
@@ -414,7 +429,7 @@ impl<const W: usize> Node<W> {
             copied
         } else {
             let mut halves = behind.iter().map(|word| word.load(Ordering::Relaxed));
-            let mut low = halves.next().unwrap_or(u64::MAX);
+            let mut low = halves.next().unwrap_or(pair(NO_OFFSET, NO_OFFSET));
             let mut copied = 0;
             for (next, word) in halves.zip(target) {
                 word.store(low >> 32 | next << 32, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use core::{marker::PhantomData, ptr::NonNull};
 
 /// Levels that a tree can have. Nodes are at least a third full when they are merged, so that no
 /// map that fits into memory gets there.
-pub(super) const LEVELS: usize = 24;
+pub(super) const LEVELS: usize = 16;
 
 /// Ranges of pages, disjoint and in order, with a value each.
 ///
@@ -114,9 +114,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.version.load(Ordering::Relaxed) == version
     }
 
-    /// Returns the leaf that answers for `page`, and where the next one begins.
+    /// Returns the leaf that answers for `page`, and, if asked, where the next one begins.
     #[inline]
-    fn leaf_for(&self, page: u64, version: u64) -> Result<Option<(&Node<W>, u64)>, Moved> {
+    fn leaf_for<const NEXT: bool>(
+        &self,
+        page: u64,
+        version: u64,
+    ) -> Result<Option<(&Node<W>, u64)>, Moved> {
         let root = self.root.load(Ordering::Acquire);
         if root == EMPTY {
             return Ok(None);
@@ -126,7 +130,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         for _ in 0..height {
             let node = self.node(id);
             let at = node.child_for(page);
-            next = next.min(node.low(at + 1));
+            if NEXT {
+                next = next.min(node.low(at + 1));
+            }
             // An acquiring load, so that a number from another life of the node comes with the
             // version that began it.
             id = node.child(at);
@@ -142,7 +148,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     pub(crate) fn query(&self, page: u64) -> Option<Entry> {
         loop {
             let version = self.version.load(Ordering::Acquire);
-            let Ok(leaf) = self.leaf_for(page, version) else {
+            let Ok(leaf) = self.leaf_for::<false>(page, version) else {
                 continue;
             };
             let below = leaf.and_then(|(leaf, _)| leaf.around(page).0);
@@ -157,7 +163,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         loop {
             let version = self.version.load(Ordering::Acquire);
             let changes = self.changes.load(Ordering::Acquire);
-            let Ok(leaf) = self.leaf_for(page, version) else {
+            let Ok(leaf) = self.leaf_for::<true>(page, version) else {
                 continue;
             };
             let Some((leaf, next)) = leaf else {
@@ -175,7 +181,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
             // The next leaf has it, if there is one; it starts where this leaf ends.
             let found = if next < self.high {
-                let Ok(leaf) = self.leaf_for(next, version) else {
+                let Ok(leaf) = self.leaf_for::<false>(next, version) else {
                     continue;
                 };
                 let first = leaf.and_then(|(leaf, _)| leaf.around(next).0);
