@@ -5,7 +5,7 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → {arena, fork} → {counted, jit}        arch and sync beside page
+//! page → provider → {arena, fork} → {counted, jit, range_map}        arch and sync beside page
 //! ```
 //!
 //! | module | what it is |
@@ -18,6 +18,7 @@
 //! | [`arena`] | memory for metadata |
 //! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
 //! | [`jit`] | executable memory for many small pieces of code |
+//! | [`range_map`] | what lies where in a range of addresses, and where there is room |
 //! | [`probe`] | the report of what a host allows |
 //! | `sim` (feature `sim`) | a simulated provider that checks its caller, and a fault injector |
 
@@ -35,6 +36,7 @@ pub mod jit;
 pub mod page;
 pub mod probe;
 pub mod provider;
+pub mod range_map;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sync;

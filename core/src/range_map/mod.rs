@@ -1,0 +1,452 @@
+//! An ordered map of disjoint address ranges with a small value each.
+//!
+//! ```text
+//!   bounds   ├──────────────────────────────────────────────────────────────┤
+//!   ranges     [ 7    )[ 9  )            [ 7 )          [ 4            )
+//!   gaps     ──                ──────────     ──────────                ─────
+//! ```
+//!
+//! [`RangeMap`] tracks what lies where, for instance the mappings of a guest, and finds room for
+//! more. Changes take a lock; [`RangeMap::query`] and [`RangeMap::next_from`] take none and may
+//! interrupt anything, a change on the same thread included. The map describes addresses and touches
+//! none.
+//!
+//! It is a B+ tree of wide nodes, which are copied to be changed: `docs/REGIONS.md` draws it.
+
+mod change;
+mod gap;
+mod iter;
+mod list;
+mod node;
+mod pool;
+mod tree;
+mod value;
+
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use iter::{Gaps, Ranges};
+pub use value::Value;
+
+use crate::{
+    arena::Arena,
+    fork::ForkHooks,
+    page::{AddressRange, PageSize},
+    provider::{Error, ErrorKind, PageProvider},
+    sync::{Guard, Lock, RelaxStrategy, Spin},
+};
+use change::Pages;
+use core::{fmt, mem};
+use gap::Wanted;
+use node::{Entry, Node, WORDS};
+use pool::Writer;
+use tree::Tree;
+
+/// Which gap is taken of those that fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// The one at the lowest address.
+    Lowest,
+    /// The one at the highest address.
+    Highest,
+    /// The one whose start is nearest to that of the page with this address; the lower one of two.
+    Nearest(usize),
+}
+
+/// What [`RangeMap::find_gap`] looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GapRequest {
+    /// Bytes; whole pages, not 0.
+    pub len: usize,
+    /// What the aligned byte's address is a multiple of; a power of two.
+    pub align: usize,
+    /// How many bytes behind the start the aligned byte lies; a multiple of the page size or of
+    /// the alignment, whichever is less. It may lie outside the gap.
+    pub offset: usize,
+    /// Where the gap may lie. Pages count that are wholly inside.
+    pub within: AddressRange,
+    /// Which one.
+    pub order: Order,
+}
+
+impl GapRequest {
+    /// Asks for `len` bytes at the lowest address where they fit.
+    #[must_use]
+    pub const fn bytes(len: usize) -> Self {
+        Self {
+            len,
+            align: 1,
+            offset: 0,
+            within: AddressRange::ALL,
+            order: Order::Lowest,
+        }
+    }
+
+    /// Asks for another order.
+    #[must_use]
+    pub const fn order(self, order: Order) -> Self {
+        Self { order, ..self }
+    }
+
+    /// Asks for addresses within a range.
+    #[must_use]
+    pub const fn within(self, within: AddressRange) -> Self {
+        Self { within, ..self }
+    }
+
+    /// Asks that the byte `offset` bytes behind the start is aligned.
+    #[must_use]
+    pub const fn aligned(self, align: usize, offset: usize) -> Self {
+        Self {
+            align,
+            offset,
+            ..self
+        }
+    }
+}
+
+/// What a map holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Ranges.
+    pub ranges: usize,
+    /// Pages that the ranges cover.
+    pub pages: usize,
+    /// Nodes of the tree.
+    pub nodes: usize,
+    /// Bytes of the nodes of the tree.
+    pub node_bytes: usize,
+    /// Bytes of memory that the map holds, nodes for later changes included.
+    pub metadata_bytes: usize,
+}
+
+/// An ordered map of disjoint address ranges with a value each.
+///
+/// `M` gives memory for the map's own nodes, `R` says what a waiting thread does.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "sim")]
+/// # fn guest<M: hostmem_core::provider::PageProvider + Copy>(memory: M)
+/// #     -> Result<(), hostmem_core::provider::Error> {
+/// use hostmem_core::{
+///     page::{AddressRange, PageSize},
+///     range_map::{GapRequest, RangeMap},
+/// };
+///
+/// let bounds = AddressRange::LOW_4G;
+/// let map: RangeMap<u8, _> = RangeMap::new(memory, bounds, PageSize::KIB_4, 16 << 20)?;
+/// let gap = map.find_gap(&GapRequest::bytes(8 << 12))?;
+/// map.insert_new(gap, 3)?;
+/// assert_eq!(map.query(gap.start() + 100), Some((gap, 3)));
+/// assert_eq!(map.remove(gap)?, 8);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RangeMap<T, M: PageProvider + Copy, R = Spin> {
+    tree: Tree<T>,
+    writer: Lock<Writer, R>,
+    arena: Arena<M, R>,
+    bounds: AddressRange,
+    shift: u32,
+}
+
+/// Making a map, and reading it.
+impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> RangeMap<T, M, R> {
+    /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
+    /// host's. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range; addresses
+    /// for as many are reserved now, or for fewer where address space is short.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages of two bytes or more; what
+    /// `metadata` says of the reservation.
+    pub fn new(
+        metadata: M,
+        bounds: AddressRange,
+        page: PageSize,
+        max_bytes: usize,
+    ) -> Result<Self, Error> {
+        let (low, high) = whole_pages(bounds, page).ok_or(ErrorKind::InvalidArgument)?;
+        let arena = Arena::new(metadata, max_bytes)?;
+        // SAFETY: all changes below are given this arena, which self owns beside the tree; the tree
+        // reaches no node when it is dropped.
+        let tree = unsafe { Tree::new(&arena, low, high) };
+        Ok(Self {
+            tree,
+            writer: Lock::new(Writer::new()),
+            arena,
+            bounds,
+            shift: page.bytes().trailing_zeros(),
+        })
+    }
+
+    /// Returns the addresses that ranges may have.
+    pub const fn bounds(&self) -> AddressRange {
+        self.bounds
+    }
+
+    /// Returns the size of a page.
+    pub fn page_size(&self) -> PageSize {
+        PageSize::new(1 << self.shift).expect("it was made of one")
+    }
+
+    /// Finds the range that holds `addr`, and its value.
+    ///
+    /// Takes no lock, waits for nobody on the same thread, and may run in a signal handler. The
+    /// answer was true at some moment of the call.
+    #[inline]
+    pub fn query(&self, addr: usize) -> Option<(AddressRange, T)> {
+        if !self.bounds.contains(addr) {
+            return None;
+        }
+        Some(self.seen(self.tree.query(self.page_of(addr))?))
+    }
+
+    /// Finds the first range that does not lie wholly below `addr`, and its value: the one that
+    /// holds `addr`, or else the next one.
+    ///
+    /// Takes no lock, as [`RangeMap::query`]; starts over where others change the map meanwhile.
+    pub fn next_from(&self, addr: usize) -> Option<(AddressRange, T)> {
+        if addr > self.bounds.last() {
+            return None;
+        }
+        let page = self.page_of(addr.max(self.bounds.start()));
+        Some(self.seen(self.tree.next_from(page)?))
+    }
+
+    /// Yields the ranges that share an address with `window`, whole and in order.
+    ///
+    /// Each step is a [`RangeMap::next_from`] of its own: ranges that stay are seen once, those that
+    /// come and go meanwhile may be seen or not, and none is seen that overlaps one before it but by
+    /// pages behind that one.
+    pub const fn ranges(&self, window: AddressRange) -> Ranges<'_, T, M, R> {
+        Ranges::new(self, window)
+    }
+
+    /// Yields the gaps in `window`, cut off at its ends, in order. Pages count that are wholly
+    /// inside.
+    ///
+    /// Each step takes the lock for itself; what changes between them may be seen or not.
+    pub const fn gaps(&self, window: AddressRange) -> Gaps<'_, T, M, R> {
+        Gaps::new(self, window)
+    }
+
+    /// Returns the largest gap in `window`, cut off at its ends; the lowest one of several.
+    pub fn largest_gap(&self, window: AddressRange) -> Option<AddressRange> {
+        let (low, high) = self.pages_inside(window)?;
+        let _writer = self.writer.lock();
+        let gap = self.tree.largest_gap(low, high)?;
+        Some(self.addresses(gap))
+    }
+
+    /// Finds a gap: there is one unless this fails. Nobody is kept from taking it.
+    ///
+    /// Takes as long as a change; for alignments above a page it also looks at gaps that are long
+    /// enough and lie unfavourably.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for lengths, alignments and offsets that
+    /// [`GapRequest`] excludes, [`ErrorKind::Exhausted`] where nothing fits.
+    pub fn find_gap(&self, request: &GapRequest) -> Result<AddressRange, Error> {
+        let page = self.page_size();
+        let least = page.bytes().min(request.align);
+        let valid = request.len != 0
+            && page.is_aligned(request.len)
+            && request.align.is_power_of_two()
+            && request.offset.is_multiple_of(least);
+        if !valid {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let (low, high) = self
+            .pages_inside(request.within)
+            .ok_or(ErrorKind::Exhausted)?;
+        let wanted = Wanted {
+            len: self.page_of(request.len),
+            align: self.page_of(request.align).max(1),
+            shift: self.page_of(request.offset),
+            low,
+            high,
+        };
+        let writer = self.writer.lock();
+        let start = match request.order {
+            Order::Lowest => self.tree.find_lowest(&wanted),
+            Order::Highest => self.tree.find_highest(&wanted),
+            Order::Nearest(addr) => self.tree.find_nearest(&wanted, self.page_of(addr)),
+        };
+        drop(writer);
+        let start = start.ok_or(ErrorKind::Exhausted)?;
+        Ok(self.addresses((start, start + wanted.len)))
+    }
+
+    /// Returns what the map holds.
+    pub fn statistics(&self) -> Statistics {
+        let writer = self.writer.lock();
+        Statistics {
+            ranges: writer.ranges,
+            pages: to_usize(writer.pages),
+            nodes: writer.used(),
+            node_bytes: writer.used() * size_of::<Node<WORDS>>(),
+            metadata_bytes: self.arena.committed_bytes(),
+        }
+    }
+}
+
+/// Changing a map.
+impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> RangeMap<T, M, R> {
+    /// Gives `range` a value, whatever was there; returns how many of its pages had one. What
+    /// overlaps partly is cut, and neighbours that touch and have the same value become one with it
+    /// where [`Value::joins`] says so. Readers see all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] unless `range` is whole pages, [`ErrorKind::OutsideRange`]
+    /// unless it lies in the bounds; what the metadata's provider says, or
+    /// [`ErrorKind::Exhausted`], where memory is needed and there is none. Nothing changes then.
+    pub fn insert(&self, range: AddressRange, value: T) -> Result<usize, Error> {
+        let pages = self.pages(range)?;
+        let had = self
+            .tree
+            .insert(&mut self.writer.lock(), &self.arena, pages, value)?;
+        Ok(to_usize(had))
+    }
+
+    /// Gives `range` a value if none of its pages has one. Neighbours are joined as by
+    /// [`RangeMap::insert`].
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Taken`] where a page has a value, and those of [`RangeMap::insert`]. Nothing
+    /// changes then.
+    pub fn insert_new(&self, range: AddressRange, value: T) -> Result<(), Error> {
+        let pages = self.pages(range)?;
+        self.tree
+            .insert_new(&mut self.writer.lock(), &self.arena, pages, value)
+    }
+
+    /// Takes `range` away, however many ranges it is part of or holds; returns how many pages had a
+    /// value. Readers see all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As of [`RangeMap::insert`]: a part of a range may leave two, and nodes are copied to be
+    /// changed. Nothing changes then.
+    pub fn remove(&self, range: AddressRange) -> Result<usize, Error> {
+        let pages = self.pages(range)?;
+        let had = self
+            .tree
+            .remove(&mut self.writer.lock(), &self.arena, pages)?;
+        Ok(to_usize(had))
+    }
+
+    /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;
+    /// returns how many pages had a value. Readers see each range change by itself.
+    ///
+    /// `change` runs under the lock of the map, once for each range as it is then: it must not call
+    /// the map, but for reading without a lock. Where it panics, ranges before that one have changed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`RangeMap::insert`]. `change` was not called then.
+    pub fn update(&self, range: AddressRange, change: impl FnMut(T) -> T) -> Result<usize, Error> {
+        let pages = self.pages(range)?;
+        let had = self
+            .tree
+            .update(&mut self.writer.lock(), &self.arena, pages, change)?;
+        Ok(to_usize(had))
+    }
+}
+
+/// Addresses and pages.
+impl<T, M: PageProvider + Copy, R> RangeMap<T, M, R> {
+    #[inline]
+    const fn page_of(&self, addr: usize) -> u64 {
+        (addr >> self.shift) as u64
+    }
+
+    fn addresses(&self, (start, end): Pages) -> AddressRange {
+        let start = to_usize(start << self.shift);
+        let last = to_usize(end - 1) << self.shift | ((1 << self.shift) - 1);
+        AddressRange::new(start, last).expect("ranges are not empty")
+    }
+
+    #[inline]
+    fn seen(&self, entry: Entry) -> (AddressRange, T)
+    where
+        T: Value,
+    {
+        let range = self.addresses((entry.start, entry.end()));
+        (range, T::from_bits(entry.bits))
+    }
+
+    /// Returns the pages of a range to be changed.
+    #[inline]
+    fn pages(&self, range: AddressRange) -> Result<Pages, Error> {
+        let page = PageSize::new(1 << self.shift).ok_or(ErrorKind::InvalidArgument)?;
+        let pages = whole_pages(range, page).ok_or(ErrorKind::InvalidArgument)?;
+        if self.bounds.contains_range(range) {
+            Ok(pages)
+        } else {
+            Err(ErrorKind::OutsideRange.into())
+        }
+    }
+
+    /// Returns the pages that lie wholly in a window, and in the bounds.
+    fn pages_inside(&self, window: AddressRange) -> Option<Pages> {
+        let window = window.intersect(self.bounds)?;
+        let mask = (1 << self.shift) - 1;
+        let low = self.page_of(window.start()) + u64::from(window.start() & mask != 0);
+        let high = self.page_of(window.last()) + u64::from(window.last() & mask == mask);
+        (low < high).then_some((low, high))
+    }
+}
+
+/// Returns the pages of a range, if they are whole.
+fn whole_pages(range: AddressRange, page: PageSize) -> Option<Pages> {
+    let (shift, mask) = (page.bytes().trailing_zeros(), page.bytes() - 1);
+    let whole = mask != 0 && range.start() & mask == 0 && range.last() & mask == mask;
+    let pages = (
+        (range.start() >> shift) as u64,
+        (range.last() >> shift) as u64 + 1,
+    );
+    whole.then_some(pages)
+}
+
+#[inline]
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).expect("pages and addresses of this machine")
+}
+
+// SAFETY: every change takes the lock of the map, which fork_prepare takes; the arena's lock is only
+// taken under it. Memory of the arena is private, so that the child has a copy.
+unsafe impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks for RangeMap<T, M, R> {
+    fn fork_prepare(&self) -> Result<(), Error> {
+        mem::forget::<Guard<'_, Writer, R>>(self.writer.lock());
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        // SAFETY: the caller's promise: this thread called fork_prepare, which forgot the guard.
+        unsafe { self.writer.unlock_forgotten() }
+    }
+
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare,
+        // which forgot the guard.
+        unsafe { self.writer.unlock_forgotten() };
+        Ok(())
+    }
+}
+
+impl<T, M: PageProvider + Copy, R> fmt::Debug for RangeMap<T, M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeMap")
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,440 @@
+//! The tree against a plain ordered map, with nodes of several sizes.
+
+extern crate std;
+use super::{
+    Value,
+    change::Pages,
+    gap::Wanted,
+    node::{Entry, Node},
+    pool::{Source, Writer},
+    tree::Tree,
+};
+use crate::provider::{Error, ErrorKind};
+use core::{cell::Cell, ptr::NonNull};
+use std::{
+    boxed::Box,
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    vec::Vec,
+};
+
+/// A value whose ranges stay apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Apart(u32);
+
+impl Value for Apart {
+    fn to_bits(self) -> u32 {
+        self.0
+    }
+    fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+    fn joins(self) -> bool {
+        false
+    }
+}
+
+/// Nodes in one slice, given out until they are used up or a call is to fail.
+struct Slab<const W: usize> {
+    nodes: NonNull<[Node<W>]>,
+    used: Cell<usize>,
+    /// How many calls succeed before one fails, and all after it.
+    calls: Cell<usize>,
+}
+
+impl<const W: usize> Slab<W> {
+    fn new(count: usize) -> Self {
+        let nodes: Vec<_> = (0..count).map(|_| Node::new()).collect();
+        Self {
+            nodes: NonNull::from(Box::leak(nodes.into_boxed_slice())),
+            used: Cell::new(0),
+            calls: Cell::new(usize::MAX),
+        }
+    }
+}
+
+impl<const W: usize> Drop for Slab<W> {
+    fn drop(&mut self) {
+        // SAFETY: leaked from a box in new, and the trees that used it are gone.
+        drop(unsafe { Box::from_raw(self.nodes.as_ptr()) });
+    }
+}
+
+// SAFETY: the slice is initialised, stays until the slab is dropped, and each part of it is given out
+// once.
+unsafe impl<const W: usize> Source<W> for Slab<W> {
+    fn base(&self) -> NonNull<Node<W>> {
+        self.nodes.cast()
+    }
+
+    fn nodes(&self, count: usize) -> Result<u32, Error> {
+        let first = self.used.get();
+        if self.calls.get() == 0 || first + count > self.nodes.len() {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        self.calls.set(self.calls.get() - 1);
+        self.used.set(first + count);
+        Ok(u32::try_from(first).expect("small"))
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+}
+
+/// The plain map.
+#[derive(Clone, Default)]
+struct Oracle {
+    /// End and value by start.
+    map: BTreeMap<u64, (u64, u32)>,
+    joins: bool,
+}
+
+impl Oracle {
+    fn overlapping(&self, (start, end): Pages) -> Vec<(u64, u64, u32)> {
+        let all = self.map.range(..end).rev();
+        let mut found: Vec<_> = all
+            .take_while(|(_, (e, _))| *e > start)
+            .map(|(&s, &(e, v))| (s, e, v))
+            .collect();
+        found.reverse();
+        found
+    }
+
+    fn remove(&mut self, (start, end): Pages) -> u64 {
+        let mut pages = 0;
+        for (s, e, v) in self.overlapping((start, end)) {
+            self.map.remove(&s);
+            pages += e.min(end) - s.max(start);
+            if s < start {
+                self.map.insert(s, (start, v));
+            }
+            if e > end {
+                self.map.insert(end, (e, v));
+            }
+        }
+        pages
+    }
+
+    fn insert(&mut self, (start, end): Pages, value: u32) -> u64 {
+        let pages = self.remove((start, end));
+        let (mut start, mut end) = (start, end);
+        if self.joins {
+            let below = self.map.range(..start).next_back().map(|(&s, &x)| (s, x));
+            if let Some((s, _)) = below.filter(|&(_, x)| x == (start, value)) {
+                self.map.remove(&s);
+                start = s;
+            }
+            if let Some(&(e, _)) = self.map.get(&end).filter(|&&(_, v)| v == value) {
+                self.map.remove(&end);
+                end = e;
+            }
+        }
+        self.map.insert(start, (end, value));
+        pages
+    }
+
+    fn update(&mut self, range: Pages, change: impl Fn(u32) -> u32) -> u64 {
+        let mut pages = 0;
+        for (s, e, v) in self.overlapping(range) {
+            let part = (s.max(range.0), e.min(range.1));
+            pages += part.1 - part.0;
+            if change(v) != v {
+                self.insert(part, change(v));
+            }
+        }
+        pages
+    }
+
+    fn gaps(&self, (low, high): Pages) -> Vec<Pages> {
+        let (mut at, mut gaps) = (low, Vec::new());
+        for (s, e, _) in self.overlapping((low, high)) {
+            if s > at {
+                gaps.push((at, s));
+            }
+            at = e;
+        }
+        if at < high {
+            gaps.push((at, high));
+        }
+        gaps
+    }
+
+    /// All starts of a gap that fit, as first, last and how far apart.
+    fn fits(&self, wanted: &Wanted) -> Vec<(u64, u64, u64)> {
+        let gaps = self.gaps((wanted.low, wanted.high)).into_iter();
+        let fit = |(low, high): Pages| {
+            let up = (wanted.align - (low + wanted.shift) % wanted.align) % wanted.align;
+            let first = low + up;
+            let last = high.checked_sub(wanted.len)?;
+            let last = last.checked_sub((last + wanted.shift) % wanted.align)?;
+            (first <= last).then_some((first, last, wanted.align))
+        };
+        gaps.filter_map(fit).collect()
+    }
+
+    fn nearest(&self, wanted: &Wanted, page: u64) -> Option<u64> {
+        let fits = self.fits(wanted).into_iter();
+        let in_one = |(first, last, step): (u64, u64, u64)| {
+            let below = first + page.clamp(first, last).abs_diff(first) / step * step;
+            [below, (below + step).min(last)]
+        };
+        fits.flat_map(in_one)
+            .min_by_key(|&start| (start.abs_diff(page), start))
+    }
+}
+
+impl<T: Value, const W: usize> Tree<T, W> {
+    fn all(&self) -> Vec<Entry> {
+        let mut all: Vec<Entry> = Vec::new();
+        let mut page = self.low;
+        while let Some(entry) = (page < self.high).then(|| self.next_from(page)).flatten() {
+            all.push(entry);
+            page = entry.end();
+        }
+        all
+    }
+
+    /// Checks nodes against each other, and what the writer counts against them.
+    fn check(&self, writer: &Writer<W>) {
+        let (mut nodes, mut ranges, mut pages) = (0, 0, 0);
+        let mut below = |node: &Node<W>| {
+            ranges += node.count();
+            pages += node.entries().map(|e| e.len).sum::<u64>();
+        };
+        if let Some(root) = self.root() {
+            self.check_node(root, (self.low, self.high), &mut nodes, &mut below);
+        }
+        assert_eq!(nodes, writer.used(), "nodes are in the tree or not in use");
+        assert_eq!((ranges, pages), (writer.ranges, writer.pages));
+    }
+
+    fn check_node(
+        &self,
+        (id, level): (u32, usize),
+        (low, high): Pages,
+        nodes: &mut usize,
+        leaf: &mut dyn FnMut(&Node<W>),
+    ) -> u64 {
+        let node = self.node(id);
+        *nodes += 1;
+        assert!(node.count() > 0, "no node is empty");
+        if level == 0 {
+            leaf(node);
+            let mut end = low;
+            for (n, entry) in node.entries().enumerate() {
+                assert!(entry.len > 0 && entry.start >= end && entry.end() <= high);
+                assert_eq!(node.rank(entry.start), n + 1);
+                end = entry.end();
+            }
+            assert!(
+                low == self.low || node.start(0) == low,
+                "exact lowest starts"
+            );
+            return node.leaf_gap(low, high, u64::MAX);
+        }
+        let children: Vec<_> = node.children().collect();
+        assert_eq!(children[0].low, low);
+        for (n, child) in children.iter().enumerate() {
+            let next = children.get(n + 1).map_or(high, |next| next.low);
+            let gap = self.check_node((child.id, level - 1), (child.low, next), nodes, leaf);
+            assert_eq!(gap, child.gap, "exact gaps");
+        }
+        node.inner_gap()
+    }
+}
+
+/// Where pages of a model lie: so many apart, and from where on.
+#[derive(Clone, Copy)]
+struct Layout {
+    base: u64,
+    step: u64,
+    slots: u64,
+}
+
+fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64) {
+    let slab = Slab::<W>::new(40_000);
+    let Layout { base, step, slots } = layout;
+    let (low, high) = (base, base + slots * step);
+    // SAFETY: the slab is what all changes are given, and is dropped last.
+    let tree: Tree<T, W> = unsafe { Tree::new(&slab, low, high) };
+    let mut writer = Writer::new();
+    let mut oracle = Oracle {
+        joins: T::from_bits(0).joins(),
+        ..Oracle::default()
+    };
+    let mut random = Random(seed);
+    let (mut deepest, mut most) = (0, 0);
+    for n in 0..operations {
+        // Slow tides between full and empty, long ranges now and then.
+        let fills = n / (operations / 8).max(1) % 2 == 0;
+        let slot = random.below(slots);
+        let longest = match random.below(64) {
+            0 => slots - slot,
+            1..8 => 40.min(slots - slot),
+            _ => 3.min(slots - slot),
+        };
+        let count = 1 + random.below(longest);
+        let mut pages = (base + slot * step, base + (slot + count) * step);
+        if step > 4 && random.below(3) == 0 {
+            // Not in step.
+            pages = (
+                pages.0 + random.below(step / 2),
+                pages.1 - random.below(step / 2),
+            );
+        }
+        if longest > 40 && fills {
+            pages.1 = pages.1.min(pages.0 + 40 * step);
+        }
+        let bits = u32::try_from(random.below(3)).expect("small");
+        let value = T::from_bits(bits);
+        let kind = random.below(10);
+        let removes = if fills { 2 } else { 6 };
+        if kind < removes {
+            let had = tree.remove(&mut writer, &slab, pages);
+            assert_eq!(had, Ok(oracle.remove(pages)));
+        } else if kind < 7 {
+            let taken = !oracle.overlapping(pages).is_empty();
+            let result = tree.insert_new(&mut writer, &slab, pages, value);
+            assert_eq!(result.is_err(), taken);
+            if !taken {
+                oracle.insert(pages, bits);
+            }
+        } else if kind < 9 {
+            let had = tree.insert(&mut writer, &slab, pages, value);
+            assert_eq!(had, Ok(oracle.insert(pages, bits)));
+        } else {
+            let change = |bits: u32| if bits == 2 { 0 } else { bits + 1 };
+            let had = tree.update(&mut writer, &slab, pages, |value: T| {
+                T::from_bits(change(value.to_bits()))
+            });
+            assert_eq!(had, Ok(oracle.update(pages, change)));
+        }
+        compare_near(&tree, &oracle, pages, &mut random);
+        compare_gaps(&tree, &oracle, layout, &mut random);
+        deepest = deepest.max(tree.root().map_or(0, |(_, height)| height));
+        most = most.max(oracle.map.len());
+        if n % 64 == 0 || n + 1 == operations {
+            tree.check(&writer);
+            let plain = oracle.map.iter();
+            let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
+            assert_eq!(tree.all(), plain);
+        }
+    }
+    std::eprintln!("{W} words: at most {most} ranges in {} levels", deepest + 1);
+    let had = tree.remove(&mut writer, &slab, (low, high));
+    assert_eq!(had, Ok(oracle.remove((low, high))));
+    tree.check(&writer);
+    assert_eq!(writer.used(), 0);
+}
+
+fn compare_near<T: Value, const W: usize>(
+    tree: &Tree<T, W>,
+    oracle: &Oracle,
+    (start, end): Pages,
+    random: &mut Random,
+) {
+    let anywhere = tree.low + random.below(tree.high - tree.low);
+    for page in [
+        start.saturating_sub(1).max(tree.low),
+        start,
+        end - 1,
+        end,
+        anywhere,
+    ] {
+        if page >= tree.high {
+            continue;
+        }
+        let below = oracle.map.range(..=page).next_back();
+        let holds = below.filter(|(_, (e, _))| *e > page);
+        let entry = |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, v);
+        assert_eq!(tree.query(page), holds.map(entry));
+        let next = holds.or_else(|| oracle.map.range(page..).next());
+        assert_eq!(tree.next_from(page), next.map(entry));
+    }
+}
+
+fn compare_gaps<T: Value, const W: usize>(
+    tree: &Tree<T, W>,
+    oracle: &Oracle,
+    layout: Layout,
+    random: &mut Random,
+) {
+    let Layout { base, step, slots } = layout;
+    let mut wanted = Wanted {
+        len: (1 + random.below(6)) * step,
+        align: 1 << random.below(5),
+        shift: random.below(9),
+        low: tree.low,
+        high: tree.high,
+    };
+    if random.below(2) == 0 {
+        let slot = random.below(slots);
+        wanted.low = base + slot * step + random.below(step);
+        wanted.high = (wanted.low + 1 + random.below(60 * step)).min(tree.high);
+    }
+    let fits = oracle.fits(&wanted);
+    assert_eq!(tree.find_lowest(&wanted), fits.first().map(|fit| fit.0));
+    assert_eq!(tree.find_highest(&wanted), fits.last().map(|fit| fit.1));
+    let page = base + random.below(slots * step);
+    assert_eq!(
+        tree.find_nearest(&wanted, page),
+        oracle.nearest(&wanted, page),
+        "{wanted:?} near {page}"
+    );
+    let gaps = oracle.gaps((wanted.low, wanted.high));
+    let largest = gaps
+        .iter()
+        .copied()
+        .reduce(|a, b| if b.1 - b.0 > a.1 - a.0 { b } else { a });
+    assert_eq!(tree.largest_gap(wanted.low, wanted.high), largest);
+    assert_eq!(
+        tree.next_gap(wanted.low, wanted.high),
+        gaps.first().copied()
+    );
+}
+
+const CLOSE: Layout = Layout {
+    base: 7,
+    step: 1,
+    slots: 3000,
+};
+
+#[test]
+fn narrow_nodes_agree_with_a_plain_map() {
+    model::<u32, 12>(CLOSE, 60_000, 0x1234_5678_9abc_def1);
+    model::<Apart, 12>(CLOSE, 60_000, 0x9abc_def1_2345_6781);
+    model::<u32, 16>(CLOSE, 60_000, 0x1111_5678_9abc_def1);
+    model::<Apart, 16>(CLOSE, 60_000, 0x2222_5678_9abc_def1);
+}
+
+#[test]
+fn nodes_of_the_real_size_agree_with_a_plain_map() {
+    let many = Layout {
+        slots: 30_000,
+        ..CLOSE
+    };
+    model::<u32, 96>(many, 100_000, 0x1357_9bdf_0246_8ace);
+    model::<Apart, 96>(many, 100_000, 0xace0_2468_1357_9bdf);
+}
+
+#[test]
+fn ranges_far_apart_and_long_agree_with_a_plain_map() {
+    for step in [1 << 27, 1 << 30, 1 << 33] {
+        let far = Layout {
+            base: (1 << 33) + 5,
+            step,
+            slots: 3000,
+        };
+        model::<u32, 16>(far, 30_000, 0x1234_5678_9abc_def1 ^ step);
+        model::<Apart, 96>(far, 30_000, 0x9abc_def1_2345_6781 ^ step);
+    }
+}

@@ -1,0 +1,329 @@
+//! The tree: one writer, and readers without a lock.
+
+use super::{
+    Value,
+    node::{Entry, Node, WORDS},
+    pool::{NONE, Source, Writer},
+};
+use crate::{
+    atomic::{AtomicU64, Ordering, fence},
+    provider::Error,
+};
+use core::{marker::PhantomData, ptr::NonNull};
+
+/// Levels that a tree can have. Nodes are at least a third full when they are merged, so that no
+/// map that fits into memory gets there.
+pub(super) const LEVELS: usize = 16;
+
+/// Ranges of pages, disjoint and in order, with a value each.
+///
+/// Changes take the [`Writer`] that was made for this tree; whoever has it holds the lock of all
+/// changes. All numbers are pages.
+pub(crate) struct Tree<T, const W: usize = WORDS> {
+    base: NonNull<Node<W>>,
+    /// Moves before nodes are used again.
+    version: AtomicU64,
+    /// Moves behind every change.
+    changes: AtomicU64,
+    /// The topmost node and its level; [`EMPTY`] without one.
+    root: AtomicU64,
+    /// The first page.
+    pub(super) low: u64,
+    /// The page behind the last one.
+    pub(super) high: u64,
+    values: PhantomData<fn(T) -> T>,
+}
+
+// SAFETY: base is only used to reach nodes, all of whose fields are atomics; who changes them holds
+// the writer exclusively, which orders changes by whatever made it exclusive.
+unsafe impl<T, const W: usize> Send for Tree<T, W> {}
+// SAFETY: as for Send; readers only load atomics.
+unsafe impl<T, const W: usize> Sync for Tree<T, W> {}
+
+/// The root of a tree without ranges.
+const EMPTY: u64 = u64::MAX;
+
+/// The nodes were used again while a reader was in them.
+struct Moved;
+
+/// A way from a leaf up to the root.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    /// The node of each level; the leaf's is 0.
+    pub(super) node: [u32; LEVELS],
+    /// Which child of each level's node the node below it is.
+    pub(super) at: [u8; LEVELS],
+    pub(super) height: usize,
+}
+
+impl Path {
+    #[inline]
+    pub(super) fn at(&self, level: usize) -> usize {
+        self.at[level].into()
+    }
+
+    #[inline]
+    pub(super) fn step(&mut self, level: usize, node: u32, at: usize) {
+        self.node[level] = node;
+        self.at[level] = u8::try_from(at).expect("nodes have fewer children");
+    }
+}
+
+#[inline]
+fn unpack(root: u64) -> (u32, usize) {
+    let [a, b, c, d, level, ..] = root.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), level.into())
+}
+
+impl<T: Value, const W: usize> Tree<T, W> {
+    /// Makes an empty tree for the pages from `low` up to `high`, with nodes from `source`.
+    ///
+    /// # Safety
+    ///
+    /// All changes are given the same source, or one with the same base; it outlives the tree.
+    pub(crate) unsafe fn new(source: &impl Source<W>, low: u64, high: u64) -> Self {
+        Self {
+            base: source.base(),
+            version: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            root: AtomicU64::new(EMPTY),
+            low,
+            high,
+            values: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(super) fn node(&self, id: u32) -> &Node<W> {
+        // SAFETY: numbers of nodes come from the source, so that base.add stays in its allocation.
+        // A reader follows a number only after it saw that the version had not moved, or that it
+        // was published: the word it came from was then a child's or the root's, never another one's.
+        let node = unsafe { self.base.add(id as usize) };
+        // SAFETY: as above: initialised, and only changed by its atomics as long as the source is
+        // there, which outlives self.
+        unsafe { node.as_ref() }
+    }
+}
+
+/// Reading without a lock.
+impl<T: Value, const W: usize> Tree<T, W> {
+    /// Says whether `version` is current still, after all loads before.
+    #[inline]
+    fn is_current(&self, version: u64) -> bool {
+        fence(Ordering::Acquire);
+        self.version.load(Ordering::Relaxed) == version
+    }
+
+    /// Returns the leaf that answers for `page`, and, if asked, where the next one begins.
+    #[inline]
+    fn leaf_for<const NEXT: bool>(
+        &self,
+        page: u64,
+        version: u64,
+    ) -> Result<Option<(&Node<W>, u64)>, Moved> {
+        let root = self.root.load(Ordering::Acquire);
+        if root == EMPTY {
+            return Ok(None);
+        }
+        let (mut id, height) = unpack(root);
+        let mut next = self.high;
+        for _ in 0..height {
+            let node = self.node(id);
+            let at = node.child_for(page);
+            if NEXT {
+                next = next.min(node.low(at + 1));
+            }
+            // An acquiring load, so that a number from another life of the node comes with the
+            // version that began it.
+            id = node.child(at);
+            if self.version.load(Ordering::Relaxed) != version {
+                return Err(Moved);
+            }
+        }
+        Ok(Some((self.node(id), next)))
+    }
+
+    /// Finds the range that holds `page`, without a lock.
+    #[inline]
+    pub(crate) fn query(&self, page: u64) -> Option<Entry> {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let Ok(leaf) = self.leaf_for::<false>(page, version) else {
+                continue;
+            };
+            let below = leaf.and_then(|(leaf, _)| leaf.around(page).0);
+            if self.is_current(version) {
+                return below.filter(|e| page.wrapping_sub(e.start) < e.len);
+            }
+        }
+    }
+
+    /// Finds the first range that ends behind `page`, without a lock.
+    pub(crate) fn next_from(&self, page: u64) -> Option<Entry> {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let changes = self.changes.load(Ordering::Acquire);
+            let Ok(leaf) = self.leaf_for::<true>(page, version) else {
+                continue;
+            };
+            let Some((leaf, next)) = leaf else {
+                return None;
+            };
+            let (below, behind) = leaf.around(page);
+            let found = below
+                .filter(|e| page.wrapping_sub(e.start) < e.len)
+                .or_else(behind);
+            if !self.is_current(version) {
+                continue;
+            }
+            if found.is_some() {
+                return found;
+            }
+            // The next leaf has it, if there is one; it starts where this leaf ends.
+            let found = if next < self.high {
+                let Ok(leaf) = self.leaf_for::<false>(next, version) else {
+                    continue;
+                };
+                let first = leaf.and_then(|(leaf, _)| leaf.around(next).0);
+                let Some(first) = first.filter(|e| e.start == next) else {
+                    continue;
+                };
+                Some(first)
+            } else {
+                None
+            };
+            // Two leaves of one moment: at most one change, which is whole by itself, lies between.
+            if self.is_current(version) && self.changes.load(Ordering::Relaxed) == changes {
+                return found;
+            }
+        }
+    }
+}
+
+/// The writer's ways.
+impl<T: Value, const W: usize> Tree<T, W> {
+    /// Returns the topmost node and its level.
+    #[inline]
+    pub(super) fn root(&self) -> Option<(u32, usize)> {
+        let root = self.root.load(Ordering::Relaxed);
+        (root != EMPTY).then(|| unpack(root))
+    }
+
+    /// Publishes another root.
+    pub(super) fn publish_root(&self, root: Option<(u32, usize)>) {
+        let root = root.map_or(EMPTY, |(id, level)| u64::from(id) | (level as u64) << 32);
+        self.root.store(root, Ordering::Release);
+    }
+
+    /// Returns the way to the leaf that answers for `page`.
+    #[inline]
+    pub(super) fn descend(&self, root: (u32, usize), page: u64) -> Path {
+        let (mut id, height) = root;
+        let mut path = Path {
+            node: [NONE; LEVELS],
+            at: [0; LEVELS],
+            height,
+        };
+        for level in (1..=height).rev() {
+            let node = self.node(id);
+            let at = node.child_for(page);
+            path.step(level, id, at);
+            id = node.child(at);
+        }
+        path.step(0, id, 0);
+        path
+    }
+
+    /// Returns where the node behind the one at `level` begins.
+    #[inline]
+    pub(super) fn next_low(&self, path: &Path, level: usize) -> u64 {
+        for above in level + 1..=path.height {
+            let (node, at) = (self.node(path.node[above]), path.at(above));
+            if at + 1 < node.count() {
+                return node.low(at + 1);
+            }
+        }
+        self.high
+    }
+
+    /// Returns the first page that the leaf of a path answers for.
+    #[inline]
+    pub(super) fn low_of(&self, path: &Path) -> u64 {
+        if self.is_first(path) {
+            self.low
+        } else {
+            self.node(path.node[0]).start(0)
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_first(&self, path: &Path) -> bool {
+        path.at[1..=path.height].iter().all(|&at| at == 0)
+    }
+
+    /// Says that a change is done.
+    #[inline]
+    pub(super) fn moved_on(&self) {
+        let changes = self.changes.load(Ordering::Relaxed);
+        self.changes.store(changes + 1, Ordering::Release);
+    }
+
+    #[inline]
+    pub(super) fn take(&self, writer: &mut Writer<W>) -> u32 {
+        writer.take(|id| self.node(id).next_free())
+    }
+
+    /// Lets nodes that were replaced be used again.
+    pub(super) fn recycle(&self, writer: &mut Writer<W>) {
+        let version = self.version.load(Ordering::Relaxed);
+        // A reader that sees this version sees all that was published before it.
+        self.version.store(version + 1, Ordering::Release);
+        // Readers of the version before may be in the nodes: they must not see a word of a new
+        // life without seeing that the version moved.
+        fence(Ordering::Release);
+        while let Some(id) = writer.waited() {
+            self.release(writer, id);
+        }
+    }
+
+    /// Adds a node that no reader of the current version reaches to those that can be taken.
+    pub(super) fn release(&self, writer: &mut Writer<W>, id: u32) {
+        self.node(id).set_next_free(writer.give(id));
+    }
+
+    /// Makes sure that `count` nodes can be taken.
+    #[inline]
+    pub(super) fn ensure(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        count: usize,
+    ) -> Result<(), Error> {
+        if count <= writer.available() {
+            return Ok(());
+        }
+        self.make_nodes(writer, source, count)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_nodes(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        count: usize,
+    ) -> Result<(), Error> {
+        if let Some(missing) = count.checked_sub(writer.obtainable()).filter(|&n| n > 0) {
+            let (many, few) = writer.wanted(missing);
+            let made = source.nodes(many).map(|first| (first, many));
+            let (first, made) = made.or_else(|_| source.nodes(few).map(|first| (first, few)))?;
+            for n in 0..made {
+                let id = first + u32::try_from(n).expect("numbers of nodes are 32 bits");
+                self.release(writer, id);
+            }
+            writer.nodes += made;
+        }
+        self.recycle(writer);
+        Ok(())
+    }
+}
