@@ -62,7 +62,7 @@
 ))]
 extern crate std;
 
-pub use hostmem_core::{arch, arena, counted, fork, jit, page, probe, provider, sync};
+pub use hostmem_core::{arch, arena, counted, fork, jit, page, probe, provider, region, sync};
 
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;

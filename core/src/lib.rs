@@ -5,7 +5,7 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → {arena, fork} → {counted, jit}        arch and sync beside page
+//! page → provider → {arena, fork, region} → {counted, jit}        arch and sync beside page
 //! ```
 //!
 //! | module | what it is |
@@ -17,6 +17,7 @@
 //! | [`arch`] | instruction-cache maintenance |
 //! | [`arena`] | memory for metadata |
 //! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
+//! | [`region`] | address space that the host claims for itself |
 //! | [`jit`] | executable memory for many small pieces of code |
 //! | [`probe`] | the report of what a host allows |
 //! | `sim` (feature `sim`) | a simulated provider that checks its caller, and a fault injector |
@@ -35,6 +36,7 @@ pub mod jit;
 pub mod page;
 pub mod probe;
 pub mod provider;
+pub mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sync;

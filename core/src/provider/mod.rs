@@ -30,6 +30,7 @@ pub use dual::{
     Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
 pub use error::{Error, ErrorKind};
+pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Request};
 pub use search::{consists_of, search};
