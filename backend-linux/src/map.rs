@@ -41,6 +41,7 @@ impl ProcessMap for LinuxProvider {
         let limit = raw::stack_limit().ok();
         AddressSpace {
             user: mappable(),
+            stack: raw::stack_address().ok().flatten(),
             stack_limit: limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             program_break: raw::program_break().ok(),
         }

@@ -27,6 +27,10 @@ const PR_GET_MDWE: usize = 66;
 /// `PR_MDWE_REFUSE_EXEC_GAIN`.
 const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
 
+/// `PR_GET_AUXV`.
+const PR_GET_AUXV: usize = 0x4155_5856;
+/// `AT_RANDOM` of `linux/auxvec.h`.
+const AT_RANDOM: usize = 25;
 /// `RLIMIT_STACK` of `asm-generic/resource.h`.
 const RLIMIT_STACK: usize = 3;
 
@@ -68,6 +72,18 @@ pub(crate) fn denies_exec_gain() -> Result<bool, Errno> {
 pub(crate) fn program_break() -> Result<usize, Errno> {
     // SAFETY: no break can be at zero; the kernel changes nothing and returns where it is.
     result(unsafe { cpu::call(cpu::BRK, [0; 5]) })
+}
+
+/// Returns an address in the main thread's stack, where the kernel puts the random bytes that a program
+/// starts with (Linux 6.4 and newer tell). `None` where it put none.
+pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
+    // More than the 20 to 30 pairs that kernels have.
+    let mut vector = [[0usize; 2]; 64];
+    let (to, len) = ((&raw mut vector).expose_provenance(), size_of_val(&vector));
+    // SAFETY: this prctl writes no more than `len` bytes to `vector`, which outlives the call.
+    result(unsafe { cpu::call(cpu::PRCTL, [PR_GET_AUXV, to, len, 0, 0]) })?;
+    let random = vector.iter().find(|[kind, _]| *kind == AT_RANDOM);
+    Ok(random.map(|[_, at]| *at))
 }
 
 /// Returns how long the main thread's stack may become, in bytes; `u64::MAX` for no limit. rustix's

@@ -201,6 +201,9 @@ pub struct MapEntry {
 pub struct AddressSpace {
     /// The addresses that a mapping can have.
     pub user: Option<AddressRange>,
+    /// An address in the main thread's stack, where that [grows](MapFlags::GROWS): for whoever finds no
+    /// map to see it in.
+    pub stack: Option<usize>,
     /// How long a mapping that [grows](MapFlags::GROWS) may become, in bytes; `usize::MAX` where
     /// nothing limits it.
     pub stack_limit: Option<usize>,

@@ -82,8 +82,8 @@ pub struct ClaimReport {
     /// Whether there were too few slots.
     pub full: bool,
     /// Whether the process map could be read. Where it could not, every address not claimed was tried,
-    /// down to pages as far as a bounded number of tries goes; of stacks only the caller's is known
-    /// then, and room is left around that.
+    /// down to pages as far as a bounded number of tries goes. Room is left below the main thread's stack
+    /// where the host [tells](crate::provider::AddressSpace::stack) of it, else below the caller's.
     pub map: Result<(), Error>,
     /// How often the range was scanned.
     pub scans: u32,
@@ -246,14 +246,14 @@ fn find_left<P: ProcessMap>(provider: &P, terms: &Terms) -> Result<Left, Error> 
     Ok(left)
 }
 
-/// Leaves room around the caller's stack, of which nothing is known but that this is in it.
+/// Leaves room for a stack that no map shows: below the address in it that the host tells, else below
+/// the caller's, which is the main thread's if that is who calls.
 fn left_unseen(terms: &Terms) -> Left {
     let mut left = Left::new(terms.leave);
     let here = 0u8;
-    left.add(AddressRange::around(
-        (&raw const here).addr(),
-        terms.stack_room,
-    ));
+    let at = terms.stack.unwrap_or((&raw const here).addr());
+    let room = AddressRange::new(at.saturating_sub(terms.stack_room), at);
+    let _ = room.is_none_or(|room| left.add(room));
     left
 }
 

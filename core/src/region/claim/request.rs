@@ -156,6 +156,7 @@ impl ClaimRequest {
                 .hole
                 .zip(range)
                 .and_then(|(hole, range)| hole.intersect(range)),
+            stack: space.stack,
             stack_room,
             leave: self.leave,
             least,
@@ -169,6 +170,8 @@ pub(super) struct Terms {
     /// What the host has of the range.
     pub(super) range: Option<AddressRange>,
     pub(super) hole: Option<AddressRange>,
+    /// An address in the main thread's stack.
+    pub(super) stack: Option<usize>,
     pub(super) stack_room: usize,
     pub(super) leave: Option<AddressRange>,
     pub(super) least: usize,

@@ -46,6 +46,7 @@ impl Host {
             page,
             space: AddressSpace {
                 user,
+                stack: None,
                 stack_limit: Some(8 << 20),
                 program_break: None,
             },
@@ -512,7 +513,9 @@ fn without_a_map_everything_is_tried() {
             .mapped(1 << 40, (1 << 40) + (32 << 20))
             .mapped((1 << 40) + (32 << 20) + p, (1 << 40) + (33 << 20));
         host.map = Err(ErrorKind::Unsupported.into());
-        // The stack of this test is no part of this host; but its room is left.
+        // As if the host had told where the stack is; another time, this test's own is taken for it.
+        let stack = (p == 4096).then_some(0x6000_0000_0000);
+        host.space.stack = stack;
         let request = ClaimRequest::above(4 * GIB).stack_room(1 << 20);
         let mut slots = slots();
         let claim = claim(&host, &request, &mut slots).expect("valid");
@@ -520,10 +523,10 @@ fn without_a_map_everything_is_tried() {
         assert_eq!(report.map, Err(ErrorKind::Unsupported.into()));
         assert!(!report.settled, "that cannot be known");
         assert_eq!(report.scans, 2);
-        let here = (&raw const p).addr();
+        let here = stack.unwrap_or((&raw const p).addr() - (1 << 19));
         assert!(claim.usable().all(|range| !range.contains(here)));
         let free = host.free(4 * GIB, 1 << 47);
-        assert!(free <= (2 << 20) + 2 * p, "only room is left: {free:#x}");
+        assert!(free <= (1 << 20) + 2 * p, "only room is left: {free:#x}");
         let used = (1 << 20) + (33 << 20) - p;
         assert_eq!(report.missed.bytes, used);
         assert_eq!(survey(&host, &request), Err(ErrorKind::Unsupported.into()));
@@ -538,7 +541,7 @@ fn without_a_map_tries_are_bounded() {
     let claim = claim(&host, &ClaimRequest::above(4 * GIB), &mut slots).expect("valid");
     assert!(host.state.lock().calls <= 2 * scan::TRIES + 64);
     // By the first scan, down to its coarse length, all the same.
-    assert!(host.free(20 * GIB, 1 << 46) <= 2 * claim.report().stack_room);
+    assert!(host.free(20 * GIB, 1 << 46) <= claim.report().stack_room + (4 << 20));
 }
 
 #[test]
