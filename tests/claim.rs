@@ -56,6 +56,17 @@ fn map_anywhere(len: usize) -> Result<usize, i32> {
     Ok(at.addr())
 }
 
+/// Sets a limit of this process, for good.
+fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes as u64,
+        rlim_max: bytes as u64,
+    };
+    // SAFETY: the structure outlives the call.
+    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// The process map as text, read without mapping anything.
 struct Snapshot {
     text: Vec<u8>,
@@ -170,15 +181,7 @@ fn r12_what_others_map_lands_below_4_gib() {
 #[test]
 fn the_stack_still_grows() {
     isolate::isolated("the_stack_still_grows", || {
-        let limit = libc::rlimit {
-            rlim_cur: 16 << 20,
-            rlim_max: libc::RLIM_INFINITY,
-        };
-        // SAFETY: the structure outlives the call.
-        assert_eq!(
-            unsafe { libc::setrlimit(libc::RLIMIT_STACK, &raw const limit) },
-            0
-        );
+        set_limit(libc::RLIMIT_STACK, 16 * MIB);
         let mut slots = [None; 1024];
         let claim = claim_above(&mut slots);
         assert!(claim.report().stack_room >= 128 * MIB);
@@ -305,16 +308,7 @@ fn r13_under_a_limit_the_claim_shrinks_and_leaves_something() {
                     .expect("a number")
                     << 10
             };
-            let limit = used + 5 * GIB;
-            let set = libc::rlimit {
-                rlim_cur: limit as u64,
-                rlim_max: limit as u64,
-            };
-            // SAFETY: the structure outlives the call.
-            assert_eq!(
-                unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const set) },
-                0
-            );
+            set_limit(libc::RLIMIT_AS, used + 5 * GIB);
             let mut claim = claim(OS, &above(), &mut slots).expect("a valid request");
             let report = *claim.report();
             let usable = claim.tally(Purpose::Usable);
@@ -568,7 +562,7 @@ mod sim {
         let (space, page) = (host.space(), host.page_size().bytes());
         let pages = (space.addr()..space.end()).step_by(step * page);
         let taken = pages.map(|at| host.reserve(&Request::bytes(1).place(Place::Exact(at))));
-        taken.map(|r| r.expect("nobody else is here")).count()
+        taken.filter_map(Result::ok).count()
     }
 
     fn request(host: &Sim<OsProvider>) -> ClaimRequest {
