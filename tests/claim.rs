@@ -9,10 +9,13 @@ use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider,
     page::{AddressRange, PageRange, PageSize},
-    provider::{ErrorKind, MapFlags, PageProvider, ProcessMap},
-    region::{BreakBlock, Claim, ClaimRequest, Claimed, Purpose, claim, survey},
+    provider::{ErrorKind, MapFlags, PageProvider, ProcessMap, Within},
+    region::{BreakBlock, Claim, ClaimRequest, Claimed, GuardedStack, Purpose, claim, survey},
 };
-use hostmem_test_support::{isolate, seccomp};
+use hostmem_test_support::{
+    fault::{Signal, faults},
+    isolate, seccomp,
+};
 use std::{
     fs::File,
     io::Read,
@@ -200,6 +203,72 @@ fn the_stack_still_grows() {
             assert_eq!(unsafe { byte.read_volatile() }, 0x5a);
         }
         assert!(stack().0 <= lowest);
+    });
+}
+
+/// What a thread on a guarded stack finds out: where it is, and whether it can use it.
+extern "C" fn on_guarded_stack(_: *mut c_void) -> *mut c_void {
+    let page = core::hint::black_box([7u8; 1 << 18]);
+    let sum: usize = page
+        .iter()
+        .step_by(4096)
+        .map(|&byte| usize::from(byte))
+        .sum();
+    assert_eq!(sum, 7 * 64);
+    core::ptr::without_provenance_mut((&raw const page).addr())
+}
+
+#[test]
+fn r12_threads_run_on_guarded_stacks_above() {
+    isolate::isolated("r12_threads_run_on_guarded_stacks_above", || {
+        let mut slots = [None; 1024];
+        let high = AddressRange::new(8 * GIB, usize::MAX).expect("not empty");
+        let len = 2 * MIB;
+        let stack = GuardedStack::new(Within::new(OS, high), len, 1).expect("there is room");
+        let _claim = claim_above(&mut slots);
+        let (base, page) = (stack.base(), OS.page_size().bytes());
+        assert_eq!((stack.len_bytes(), base.addr().get() % page), (len, 0));
+        let whole = stack.range_with_guards();
+        assert_eq!(whole.len_bytes(), len + 2 * page);
+
+        let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+        // SAFETY: initialises the attributes, which outlive their use.
+        let made = unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
+        assert_eq!(made, 0);
+        let memory = base.as_ptr().cast();
+        // SAFETY: initialised above; the stack is mapped, writable, and nobody else's.
+        let set = unsafe { libc::pthread_attr_setstack(attributes.as_mut_ptr(), memory, len) };
+        assert_eq!(set, 0);
+        let mut thread = 0;
+        // SAFETY: the function takes nothing, and the stack outlives the thread.
+        let made = unsafe {
+            libc::pthread_create(
+                &raw mut thread,
+                attributes.as_ptr(),
+                on_guarded_stack,
+                null_mut(),
+            )
+        };
+        assert_eq!(made, 0);
+        let mut at = null_mut();
+        // SAFETY: made above, joined once.
+        assert_eq!(unsafe { libc::pthread_join(thread, &raw mut at) }, 0);
+        assert!(
+            at.addr() > 8 * GIB && stack.range().contains(at.addr()),
+            "{at:?}"
+        );
+
+        for guard in [
+            base.as_ptr().wrapping_sub(1),
+            base.as_ptr().wrapping_add(len),
+        ] {
+            // SAFETY: the guard faults, which is what is tested; that process ends with it.
+            let fault = faults(|| unsafe { guard.write_volatile(1) }).expect("a guard");
+            assert_eq!((fault.signal, fault.address), (Signal::Segv, guard.addr()));
+        }
+        // SAFETY: the thread has ended.
+        unsafe { stack.release() }.expect("it can go");
+        assert_eq!(free_bytes(whole.addresses()), whole.len_bytes());
     });
 }
 
@@ -612,6 +681,41 @@ mod sim {
                 assert_eq!(host.fingerprint(), fingerprint, "call {n}");
                 assert_eq!(host.take_misuse(), None);
             }
+        }
+    }
+
+    #[test]
+    fn a_stack_is_mapped_between_guards_or_not_at_all() {
+        for page in PAGES {
+            let host = host(page);
+            let before = host.fingerprint();
+            let faulty = Faulty::new(&host);
+            for n in 0..2 {
+                faulty.fail_nth(n);
+                let error = GuardedStack::new(&faulty, MIB, 1).expect_err("a call failed");
+                assert_eq!(error.errno(), Some(12));
+                assert_eq!(host.fingerprint(), before);
+            }
+            for bad in [0, usize::MAX] {
+                let error = GuardedStack::new(&faulty, bad, 1).expect_err("no such length");
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            }
+            let stack = GuardedStack::new(&faulty, MIB, page.bytes() + 1).expect("there is room");
+            let (range, whole) = (stack.range(), stack.range_with_guards());
+            assert_eq!(range.addr() - whole.addr(), 2 * page.bytes());
+            assert_eq!(whole.end() - range.end(), 2 * page.bytes());
+            assert_eq!(host.page_state(range.addr()), PageState::Committed);
+            assert_eq!(host.page_state(range.end() - 1), PageState::Committed);
+            assert_eq!(host.page_state(range.addr() - 1), PageState::Guard);
+            assert_eq!(host.page_state(range.end()), PageState::Guard);
+            faulty.fail_nth(0);
+            // SAFETY: nobody runs on it.
+            let (stack, error) = unsafe { stack.release() }.expect_err("the call failed");
+            assert_eq!((error.errno(), stack.range()), (Some(12), range));
+            // SAFETY: as above.
+            unsafe { stack.release() }.expect("now it can go");
+            assert_eq!(host.fingerprint(), before);
+            assert_eq!(host.take_misuse(), None);
         }
     }
 

@@ -10,10 +10,12 @@
 //!
 //! An emulator with a 32-bit guest [claims](claim()) every gap above 4 GiB, so that what anybody maps
 //! without asking for a place can land nowhere but below, where the guest knows of it; all host memory
-//! is then placed in what was claimed.
+//! is then placed in what was claimed, stacks of [threads](GuardedStack) too.
 
 mod claim;
+mod stack;
 
 pub use claim::{
     BreakBlock, Claim, ClaimReport, ClaimRequest, Claimed, Purpose, Tally, claim, survey,
 };
+pub use stack::GuardedStack;
