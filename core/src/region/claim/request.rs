@@ -54,7 +54,7 @@ pub struct ClaimRequest {
     /// them nothing could be mapped after the claim. What lies below the range must have room for
     /// them. Without a limit they cost nothing.
     pub spare: usize,
-    /// Whether the program break is kept from growing.
+    /// Whether the program break is kept from growing. One that lies in the range is, asked or not.
     pub block_break: bool,
 }
 
