@@ -62,7 +62,9 @@
 ))]
 extern crate std;
 
-pub use hostmem_core::{arch, arena, counted, fork, jit, page, probe, provider, range_map, sync};
+pub use hostmem_core::{
+    arch, arena, counted, fork, jit, page, probe, provider, range_map, region, sync,
+};
 
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;

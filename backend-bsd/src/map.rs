@@ -20,11 +20,19 @@ use openbsd as host;
 #[cfg(target_os = "freebsd")]
 pub(crate) use host::sysctl_int;
 
-use crate::BsdProvider;
-use hostmem_core::provider::{Error, MapEntry, ProcessMap};
+use crate::{BsdProvider, pages::mappable};
+use hostmem_core::provider::{AddressSpace, Error, MapEntry, ProcessMap};
 
 impl ProcessMap for BsdProvider {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         host::walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        AddressSpace {
+            user: mappable(),
+            // A stack is mapped at its full length, inaccessible where it has not grown to.
+            ..AddressSpace::default()
+        }
     }
 }

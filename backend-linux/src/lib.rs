@@ -12,7 +12,7 @@
 //! | `sync` | cores, clock, waiting | `membarrier(2)`, `clock_gettime(2)`, `sched_yield(2)` |
 //! | `probe` | what this host allows | `proc_sys_vm(5)`, `PR_SET_MDWE(2const)` |
 //! | `errno` | error numbers as kinds | `errno(3)` |
-//! | `raw` | the system calls that rustix lacks | `prctl(2)` |
+//! | `raw` | the system calls that rustix lacks | `prctl(2)`, `brk(2)`, `prlimit(2)` |
 
 #![no_std]
 #![cfg(target_os = "linux")]

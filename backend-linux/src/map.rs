@@ -1,9 +1,9 @@
 //! The process map: `/proc/self/maps`, read into a fixed buffer.
 
-use crate::{LinuxProvider, errno::error};
+use crate::{LinuxProvider, errno::error, pages::mappable, raw};
 use hostmem_core::{
     page::AddressRange,
-    provider::{Error, MapEntry, MapFlags, ProcessMap},
+    provider::{AddressSpace, Error, MapEntry, MapFlags, ProcessMap},
 };
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -36,7 +36,21 @@ impl ProcessMap for LinuxProvider {
             }
         }
     }
+
+    fn address_space(&self) -> AddressSpace {
+        let limit = raw::stack_limit().ok();
+        AddressSpace {
+            user: mappable(),
+            stack: raw::stack_address().ok().flatten(),
+            stack_limit: limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            program_break: raw::program_break().ok(),
+        }
+    }
 }
+
+/// What the kernel calls the mapping of the main thread's stack, whichever thread asks. Other
+/// mappings that grow (`MAP_GROWSDOWN`) have no name.
+const STACK: &[u8] = b"[stack]";
 
 /// Where in a line the parser is: `start-end perms offset dev inode path`.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,6 +62,8 @@ enum Field {
     Device,
     Inode,
     Rest,
+    /// In a path of which so many bytes are those of [`STACK`].
+    Path(usize),
 }
 
 /// Reads the map byte by byte, so that lines may be split between reads.
@@ -73,7 +89,9 @@ impl Parser {
     /// Takes one byte; returns an entry at the end of its line.
     fn step(&mut self, byte: u8) -> Option<MapEntry> {
         if byte == b'\n' {
-            let line = core::mem::replace(self, Self::new());
+            let mut line = core::mem::replace(self, Self::new());
+            let stack = line.field == Field::Path(STACK.len());
+            line.flags.set(MapFlags::GROWS, stack);
             let range = AddressRange::new(line.start, line.end.checked_sub(1)?)?;
             return Some(MapEntry {
                 range,
@@ -99,6 +117,16 @@ impl Parser {
             (Field::Device, b' ') => self.field = Field::Inode,
             (Field::Inode, b' ') => self.field = Field::Rest,
             (Field::Inode, b'1'..=b'9') => self.flags |= MapFlags::OBJECT,
+            (Field::Rest, b' ') => {}
+            (Field::Rest, _) => self.field = Field::Path(usize::from(byte == STACK[0])),
+            (Field::Path(0), _) => {}
+            (Field::Path(n), _) => {
+                self.field = Field::Path(if STACK.get(n) == Some(&byte) {
+                    n + 1
+                } else {
+                    0
+                });
+            }
             _ => {}
         }
         None
@@ -119,14 +147,14 @@ fn permission(byte: u8) -> MapFlags {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> [Option<MapEntry>; 4] {
+    fn parse(text: &str) -> [Option<MapEntry>; 6] {
         let mut parser = Parser::new();
-        let mut entries = [None; 4];
+        let mut entries = [None; 6];
         let mut found = text.bytes().filter_map(|byte| parser.step(byte));
         for slot in &mut entries {
             *slot = found.next();
         }
-        assert_eq!(found.next(), None, "four entries at most");
+        assert_eq!(found.next(), None, "six entries at most");
         entries
     }
 
@@ -135,6 +163,8 @@ mod tests {
         let text = "00400000-00401000 r-xp 00000000 08:01 1234 /bin/a b\n\
             7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n\
             7f1000000000-7f1000001000 rw-s 00000000 00:01 10 /memfd:x (deleted)\n\
+            7f2000000000-7f2000001000 rw-p 00000000 00:00 0  [stack]\n\
+            7f3000000000-7f3000001000 rw-p 00000000 08:01 9  /a/[stack]\n\
             ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n";
         let entry = |start, end: usize, flags| {
             AddressRange::new(start, end - 1).map(|range| MapEntry { range, flags })
@@ -148,6 +178,16 @@ mod tests {
                 0x7f10_0000_1000,
                 read | write | MapFlags::SHARED | MapFlags::OBJECT,
             ),
+            entry(
+                0x7f20_0000_0000,
+                0x7f20_0000_1000,
+                read | write | MapFlags::GROWS,
+            ),
+            entry(
+                0x7f30_0000_0000,
+                0x7f30_0000_1000,
+                read | write | MapFlags::OBJECT,
+            ),
             entry(0xffff_ffff_ff60_0000, 0xffff_ffff_ff60_1000, exec),
         ];
         assert_eq!(parse(text), expected);
@@ -155,6 +195,18 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_entry() {
-        assert_eq!(parse("\n-\n0-0 rw-p\n"), [None; 4]);
+        assert_eq!(parse("\n-\n0-0 rw-p\n"), [None; 6]);
+    }
+
+    #[test]
+    fn only_the_whole_name_is_the_stack() {
+        let line = "1000-2000 rw-p 00000000 00:00 0  ";
+        for name in ["[stack", "[stack]x", "[stack:7]", "x[stack]", "[heap]", ""] {
+            let mut parser = Parser::new();
+            let text = line.bytes().chain(name.bytes()).chain([b'\n']);
+            let entry = text.filter_map(|byte| parser.step(byte)).next();
+            let flags = entry.expect("a mapping").flags;
+            assert!(!flags.contains(MapFlags::GROWS), "{name}");
+        }
     }
 }

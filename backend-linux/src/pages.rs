@@ -143,6 +143,23 @@ fn user_addresses() -> AddressRange {
         .unwrap_or(AddressRange::ALL)
 }
 
+/// Returns the addresses that a user mapping can have, the last page included; `None` where nothing
+/// could be found out.
+pub(crate) fn mappable() -> Option<AddressRange> {
+    let page = page_size().bytes();
+    let end = 1usize.checked_shl(address_bits()?)?;
+    let last_page = match map_at(end - page, page) {
+        Ok(range) => {
+            // SAFETY: mapped just now, and known to nobody else.
+            let _ = unsafe { unmap(range) };
+            true
+        }
+        // Some CPUs have no last page for users; on others something may be there.
+        Err(e) => e.kind() == ErrorKind::Taken,
+    };
+    AddressRange::from_len(0, if last_page { end } else { end - page })
+}
+
 fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
     let start = NonNull::new(start.cast());
     let range = start.and_then(|start| PageRange::new(start, len, page_size()));

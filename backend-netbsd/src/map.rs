@@ -6,7 +6,7 @@
 use crate::{
     NetBsdProvider,
     errno::{check, error},
-    pages::page_size,
+    pages::{mappable, page_size},
 };
 use core::{
     ffi::{c_int, c_uint, c_void},
@@ -15,7 +15,7 @@ use core::{
 };
 use hostmem_core::{
     page::{AddressRange, PageRange},
-    provider::{Error, ErrorKind, MapEntry, MapFlags, ProcessMap},
+    provider::{AddressSpace, Error, ErrorKind, MapEntry, MapFlags, ProcessMap},
 };
 use libc::kinfo_vmentry as Record;
 use rustix::{
@@ -137,6 +137,14 @@ impl ProcessMap for NetBsdProvider {
             }
         }
         Ok(())
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        AddressSpace {
+            user: mappable(),
+            // A stack is mapped at its full length, inaccessible where it has not grown to.
+            ..AddressSpace::default()
+        }
     }
 }
 

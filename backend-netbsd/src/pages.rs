@@ -88,12 +88,15 @@ pub(crate) fn address_bits() -> Option<u32> {
     last_address().map(|last| usize::BITS - last.leading_zeros())
 }
 
-/// Returns the addresses that a user mapping can have.
-fn user_addresses() -> AddressRange {
+/// Returns the addresses that a user mapping can have; `None` where nothing could be found out.
+pub(crate) fn mappable() -> Option<AddressRange> {
     // The first page is nobody's, so that null pointers fault.
-    last_address()
-        .and_then(|last| AddressRange::new(page_size().bytes(), last))
-        .unwrap_or(AddressRange::ALL)
+    last_address().and_then(|last| AddressRange::new(page_size().bytes(), last))
+}
+
+/// Returns the addresses to search.
+fn user_addresses() -> AddressRange {
+    mappable().unwrap_or(AddressRange::ALL)
 }
 
 pub(crate) fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {

@@ -5,7 +5,7 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → {arena, fork} → {counted, jit, range_map}        arch and sync beside page
+//! page → provider → {arena, fork} → {counted, jit, range_map → region}      arch, sync beside page
 //! ```
 //!
 //! | module | what it is |
@@ -17,6 +17,7 @@
 //! | [`arch`] | instruction-cache maintenance |
 //! | [`arena`] | memory for metadata |
 //! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
+//! | [`region`] | address space that the host claims for itself |
 //! | [`jit`] | executable memory for many small pieces of code |
 //! | [`range_map`] | what lies where in a range of addresses, and where there is room |
 //! | [`probe`] | the report of what a host allows |
@@ -37,6 +38,7 @@ pub mod page;
 pub mod probe;
 pub mod provider;
 pub mod range_map;
+pub mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sync;

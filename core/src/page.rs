@@ -133,6 +133,15 @@ impl PageRange {
         Self::new(start, len, page)
     }
 
+    /// Describes this range and `next`, which begins where this ends; `None` where it does not.
+    ///
+    /// The whole keeps the provenance of this range's start, as suits ranges that one host mapped.
+    #[must_use]
+    pub(crate) fn joined(self, next: Self) -> Option<Self> {
+        let len = self.len.checked_add(next.len)?;
+        (self.end() == next.addr()).then_some(Self { len, ..self })
+    }
+
     /// Says whether `addr` lies in the range.
     #[must_use]
     pub fn contains(self, addr: usize) -> bool {

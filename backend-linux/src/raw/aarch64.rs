@@ -2,22 +2,24 @@
 
 use core::arch::asm;
 
-const NR_PRCTL: usize = 167;
+pub(super) const BRK: usize = 214;
+pub(super) const PRCTL: usize = 167;
+pub(super) const PRLIMIT64: usize = 261;
 
-/// Calls `prctl`.
+/// Makes a system call.
 ///
 /// # Safety
 ///
-/// The operation does nothing with its arguments that they do not allow.
-pub(super) unsafe fn prctl(op: usize, a2: usize, a3: usize, a4: usize, a5: usize) -> isize {
+/// The call does nothing with its arguments that they do not allow.
+pub(super) unsafe fn call(number: usize, arguments: [usize; 5]) -> isize {
+    let [a1, a2, a3, a4, a5] = arguments;
     let value;
-    // SAFETY: the kernel preserves all registers but x0; what the operation does is the caller's
-    // promise.
+    // SAFETY: the kernel preserves all registers but x0; what the call does is the caller's promise.
     unsafe {
         asm!(
             "svc 0",
-            in("x8") NR_PRCTL,
-            inlateout("x0") op => value,
+            in("x8") number,
+            inlateout("x0") a1 => value,
             in("x1") a2, in("x2") a3, in("x3") a4, in("x4") a5,
             options(nostack, preserves_flags),
         );

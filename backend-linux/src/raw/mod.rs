@@ -27,6 +27,13 @@ const PR_GET_MDWE: usize = 66;
 /// `PR_MDWE_REFUSE_EXEC_GAIN`.
 const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
 
+/// `PR_GET_AUXV`.
+const PR_GET_AUXV: usize = 0x4155_5856;
+/// `AT_RANDOM` of `linux/auxvec.h`.
+const AT_RANDOM: usize = 25;
+/// `RLIMIT_STACK` of `asm-generic/resource.h`.
+const RLIMIT_STACK: usize = 3;
+
 /// Turns a system call's return value into a result.
 fn result(value: isize) -> Result<usize, Errno> {
     // The kernel returns errors as -4095..=-1, and nothing else in that range.
@@ -45,13 +52,47 @@ pub(crate) fn name_mapping(range: PageRange, name: &CStr) -> Result<(), Errno> {
     let (addr, len) = (range.addr(), range.len_bytes());
     let name = name.as_ptr().expose_provenance();
     // SAFETY: this prctl reads the string, which is borrowed for the call, and changes no memory.
-    let value = unsafe { cpu::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name) };
+    let value = unsafe {
+        cpu::call(
+            cpu::PRCTL,
+            [PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, len, name],
+        )
+    };
     result(value).map(drop)
 }
 
 /// Says whether memory-deny-write-execute is on for this process (Linux 6.3 and newer know it).
 pub(crate) fn denies_exec_gain() -> Result<bool, Errno> {
     // SAFETY: this prctl only returns a number.
-    let value = unsafe { cpu::prctl(PR_GET_MDWE, 0, 0, 0, 0) };
+    let value = unsafe { cpu::call(cpu::PRCTL, [PR_GET_MDWE, 0, 0, 0, 0]) };
     result(value).map(|bits| bits & PR_MDWE_REFUSE_EXEC_GAIN != 0)
+}
+
+/// Returns the program break: the address behind the memory that `brk(2)` gives.
+pub(crate) fn program_break() -> Result<usize, Errno> {
+    // SAFETY: no break can be at zero; the kernel changes nothing and returns where it is.
+    result(unsafe { cpu::call(cpu::BRK, [0; 5]) })
+}
+
+/// Returns an address in the main thread's stack, where the kernel puts the random bytes that a program
+/// starts with (Linux 6.4 and newer tell). `None` where it put none.
+pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
+    // More than the 20 to 30 pairs that kernels have.
+    let mut vector = [[0usize; 2]; 64];
+    let (to, len) = ((&raw mut vector).expose_provenance(), size_of_val(&vector));
+    // SAFETY: this prctl writes no more than `len` bytes to `vector`, which outlives the call.
+    result(unsafe { cpu::call(cpu::PRCTL, [PR_GET_AUXV, to, len, 0, 0]) })?;
+    let random = vector.iter().find(|[kind, _]| *kind == AT_RANDOM);
+    Ok(random.map(|[_, at]| *at))
+}
+
+/// Returns how long the main thread's stack may become, in bytes; `u64::MAX` for no limit. rustix's
+/// call for it takes for granted that no filter refuses.
+pub(crate) fn stack_limit() -> Result<u64, Errno> {
+    let mut limit = [0u64; 2];
+    let old = (&raw mut limit).expose_provenance();
+    // SAFETY: asks for this process's limit without setting one; `limit` is a `struct rlimit64`, the
+    // current value first, and outlives the call.
+    result(unsafe { cpu::call(cpu::PRLIMIT64, [0, RLIMIT_STACK, 0, old, 0]) })?;
+    Ok(limit[0])
 }

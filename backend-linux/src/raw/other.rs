@@ -1,4 +1,8 @@
-//! CPUs whose system calls are not written down here: names and settings are unknown there.
+//! CPUs whose system calls are not written down here: names, settings and limits are unknown there.
+
+pub(super) const BRK: usize = 0;
+pub(super) const PRCTL: usize = 0;
+pub(super) const PRLIMIT64: usize = 0;
 
 /// `-ENOSYS`: the kernel does not have the call.
 const NOT_IMPLEMENTED: isize = -38;
@@ -8,6 +12,6 @@ const NOT_IMPLEMENTED: isize = -38;
 /// # Safety
 ///
 /// None is needed; the signature is that of the other CPUs.
-pub(super) unsafe fn prctl(_: usize, _: usize, _: usize, _: usize, _: usize) -> isize {
+pub(super) unsafe fn call(_: usize, _: [usize; 5]) -> isize {
     NOT_IMPLEMENTED
 }

@@ -2,22 +2,25 @@
 
 use core::arch::asm;
 
-const NR_PRCTL: isize = 157;
+pub(super) const BRK: usize = 12;
+pub(super) const PRCTL: usize = 157;
+pub(super) const PRLIMIT64: usize = 302;
 
-/// Calls `prctl`.
+/// Makes a system call.
 ///
 /// # Safety
 ///
-/// The operation does nothing with its arguments that they do not allow.
-pub(super) unsafe fn prctl(op: usize, a2: usize, a3: usize, a4: usize, a5: usize) -> isize {
+/// The call does nothing with its arguments that they do not allow.
+pub(super) unsafe fn call(number: usize, arguments: [usize; 5]) -> isize {
+    let [a1, a2, a3, a4, a5] = arguments;
     let value;
-    // SAFETY: the kernel preserves all registers but rax, rcx and r11; what the operation does is
-    // the caller's promise.
+    // SAFETY: the kernel preserves all registers but rax, rcx and r11; what the call does is the
+    // caller's promise.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") NR_PRCTL => value,
-            in("rdi") op, in("rsi") a2, in("rdx") a3, in("r10") a4, in("r8") a5,
+            inlateout("rax") number => value,
+            in("rdi") a1, in("rsi") a2, in("rdx") a3, in("r10") a4, in("r8") a5,
             lateout("rcx") _, lateout("r11") _,
             options(nostack, preserves_flags),
         );

@@ -7,8 +7,9 @@ use crate::{
     fork::ForkHooks,
     page::{Access, PageRange, PageSize},
     provider::{
-        Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-        DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap, Request, Target,
+        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
+        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
+        Request, Target,
     },
     sync::{Lock, RelaxStrategy, Spin},
 };
@@ -343,6 +344,10 @@ impl<P: PageProvider + Clock + Copy, R: Send + Sync> Clock for Counted<P, R> {
 impl<P: PageProvider + ProcessMap + Copy, R: Send + Sync> ProcessMap for Counted<P, R> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.inner.walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        self.inner.address_space()
     }
 }
 

@@ -1,8 +1,8 @@
 //! A shared reference to a provider is a provider.
 
 use super::{
-    Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest,
-    Error, Leave, MapEntry, PageProvider, ProcessMap, Request,
+    AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
+    DualRequest, Error, Leave, MapEntry, PageProvider, ProcessMap, Request,
 };
 use crate::page::{Access, PageRange, PageSize};
 
@@ -89,5 +89,9 @@ impl<P: Clock + ?Sized> Clock for &P {
 impl<P: ProcessMap + ?Sized> ProcessMap for &P {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         (**self).walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        (**self).address_space()
     }
 }

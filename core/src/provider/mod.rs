@@ -20,6 +20,7 @@
 mod dual;
 mod error;
 mod forward;
+mod gaps;
 mod request;
 mod search;
 mod within;
@@ -29,6 +30,8 @@ pub use dual::{
     Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
 pub use error::{Error, ErrorKind};
+pub(crate) use gaps::FLOOR;
+pub use gaps::walk_gaps;
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Request};
 pub use search::{consists_of, search};
 pub use within::Within;
@@ -178,6 +181,9 @@ bitflags::bitflags! {
         const SHARED = 1 << 3;
         /// Backed by a file or another named object.
         const OBJECT = 1 << 4;
+        /// Grows downwards into the addresses below it, which no mapping keeps for it: the main
+        /// thread's stack on Linux. Hosts that map a stack at its full length do not set it.
+        const GROWS = 1 << 5;
     }
 }
 
@@ -190,6 +196,21 @@ pub struct MapEntry {
     pub flags: MapFlags,
 }
 
+/// What a host tells of the address space of this process, beside its mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressSpace {
+    /// The addresses that a mapping can have.
+    pub user: Option<AddressRange>,
+    /// An address in the main thread's stack, where that [grows](MapFlags::GROWS): for whoever finds no
+    /// map to see it in.
+    pub stack: Option<usize>,
+    /// How long a mapping that [grows](MapFlags::GROWS) may become, in bytes; `usize::MAX` where
+    /// nothing limits it.
+    pub stack_limit: Option<usize>,
+    /// The address behind the memory that `brk` gives, which it would give next.
+    pub program_break: Option<usize>,
+}
+
 /// Knows the mappings of this process.
 pub trait ProcessMap: Send + Sync {
     /// Calls `visit` for every mapping in ascending order until it returns `false`, without
@@ -199,6 +220,11 @@ pub trait ProcessMap: Send + Sync {
     ///
     /// Where the host keeps no map or does not show it. Some entries may have been visited.
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error>;
+
+    /// Returns what the host tells of the address space now. By default, nothing.
+    fn address_space(&self) -> AddressSpace {
+        AddressSpace::default()
+    }
 }
 
 /// Everything that a host gives: the sum of the seam's traits, for type erasure.

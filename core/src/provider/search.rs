@@ -1,6 +1,9 @@
 //! The search for a hole: policy, and therefore not a backend's. A backend only tries an address.
 
-use super::{Error, ErrorKind, MapEntry, MapFlags, Place, Plan, ProcessMap};
+use super::{
+    Error, ErrorKind, MapFlags, Place, Plan, ProcessMap,
+    gaps::{FLOOR, walk_gaps},
+};
 use crate::page::{AddressRange, PageRange};
 
 /// How often the map is read anew because a hole was taken between reading and mapping. Each round
@@ -10,9 +13,6 @@ const ROUNDS: usize = 32;
 /// How many addresses are tried where the host shows no map: enough to find a hole in any window
 /// that is mostly empty, few enough to fail within a millisecond.
 const BLIND_TRIES: usize = 1024;
-
-/// Addresses below are never chosen: hosts keep them free so that null pointers fault.
-const FLOOR: usize = 0x1_0000;
 
 /// Finds a hole for `plan` in `map` and takes it with `try_at`, which must not replace anything.
 ///
@@ -81,41 +81,29 @@ struct Best<'a> {
 
 impl Best<'_> {
     fn walk(&mut self, map: &dyn ProcessMap) -> Result<(), Error> {
-        // The first address not known to be used; None once the last address was.
-        let mut free_from = Some(0usize);
-        map.walk(&mut |MapEntry { range, .. }| {
-            let Some(from) = free_from else { return false };
-            if let Some(before) = range.start().checked_sub(1)
-                && from <= before
-            {
-                self.gap(from, before);
-            }
-            free_from = range.last().checked_add(1).map(|next| next.max(from));
-            free_from.is_some_and(|from| !self.settled(from))
-        })?;
-        if let Some(from) = free_from {
-            self.gap(from, usize::MAX);
-        }
-        Ok(())
+        let Some(within) = AddressRange::new(
+            self.floor.max(self.plan.within().start()),
+            self.plan.within().last(),
+        ) else {
+            return Ok(());
+        };
+        walk_gaps(map, within, &mut |gap| {
+            self.gap(gap);
+            let next = gap.last().checked_add(1);
+            next.is_some_and(|from| !self.settled(from))
+        })
     }
 
     /// Says whether no gap from `from` upwards can be better than what was found.
     fn settled(&self, from: usize) -> bool {
         match (self.found, self.anchor) {
-            (None, _) => from > self.plan.within().last(),
+            (None, _) => false,
             (Some(_), None) => true,
             (Some(found), Some(anchor)) => from > anchor && from - anchor > found.abs_diff(anchor),
         }
     }
 
-    fn gap(&mut self, start: usize, last: usize) {
-        let Some(allowed) = AddressRange::new(self.floor, usize::MAX) else {
-            return;
-        };
-        let gap = AddressRange::new(start, last)
-            .and_then(|g| g.intersect(self.plan.within()))
-            .and_then(|g| g.intersect(allowed));
-        let Some(gap) = gap else { return };
+    fn gap(&mut self, gap: AddressRange) {
         match self.avoid.and_then(|a| a.intersect(gap)) {
             None => self.offer(gap),
             Some(a) => {
@@ -247,7 +235,7 @@ mod tests {
     use super::*;
     use crate::{
         page::PageSize,
-        provider::{Placement, Request},
+        provider::{MapEntry, Placement, Request},
     };
     use core::ptr::NonNull;
 

@@ -1,8 +1,9 @@
 //! A provider that keeps every request inside an address range.
 
 use super::{
-    Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest,
-    Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Request, Target,
+    AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
+    DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Request,
+    Target,
 };
 use crate::page::{Access, AddressRange, PageRange, PageSize};
 
@@ -149,5 +150,9 @@ impl<P: Clock> Clock for Within<P> {
 impl<P: ProcessMap> ProcessMap for Within<P> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.inner.walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        self.inner.address_space()
     }
 }

@@ -3,8 +3,9 @@
 use crate::{
     page::{Access, PageRange, PageSize},
     provider::{
-        Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-        DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap, Request,
+        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
+        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
+        Request,
     },
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -232,5 +233,9 @@ impl<P: Clock> Clock for Faulty<P> {
 impl<P: ProcessMap> ProcessMap for Faulty<P> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.inner.walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        self.inner.address_space()
     }
 }

@@ -15,9 +15,9 @@ use crate::{
     fork::ForkHooks,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
-        Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-        DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider, PageWish, Plan,
-        ProcessMap, Request, Target, search,
+        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
+        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
+        PageWish, Plan, ProcessMap, Request, Target, search,
     },
     sync::{Lock, Spin},
 };
@@ -489,6 +489,13 @@ impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
             outside || visit(entry)
         });
         Ok(())
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        AddressSpace {
+            user: Some(self.space().addresses()),
+            ..AddressSpace::default()
+        }
     }
 }
 

@@ -1,0 +1,414 @@
+//! Claiming: every gap of an address range becomes a reservation.
+//!
+//! ```text
+//!   room for the stack, what to leave    ProcessMap::walk, ProcessMap::address_space
+//!            │
+//!            ▼        in whole pages     Place::Exact: never replaces
+//!   gaps of the map ────────────────► reserve ───► slots        until a scan takes nothing more
+//!            ▲                           │ refused
+//!            └── the next scan           └► halves, down to a page, or to the host's limit
+//! ```
+//!
+//! Nothing is allocated: what was got is noted in the caller's slots. A claim has the flags of any
+//! inaccessible mapping, so that the host joins it with what is later taken back into it.
+
+mod list;
+mod request;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+pub use list::{Claimed, Purpose, Tally};
+pub use request::ClaimRequest;
+
+use crate::{
+    page::{AddressRange, PageRange, PageSize},
+    provider::{
+        AddressSpace, Error, ErrorKind, FLOOR, MapFlags, PageProvider, Place, ProcessMap, Request,
+        walk_gaps,
+    },
+};
+use core::fmt;
+use list::{Left, List};
+use request::Terms;
+use scan::Scan;
+
+/// How often the map is read anew because something was taken, or was mapped meanwhile. Two scans do
+/// where nobody else maps; a host whose map itself takes memory to read needs one more.
+const SCANS: u32 = 16;
+
+/// The least length that the first scan without a map tries, so that all of the range is looked
+/// through before pages are.
+const COARSE: usize = 2 << 20;
+
+/// How often the break is asked for anew because it moved meanwhile.
+const BREAK_TRIES: u32 = 8;
+
+/// Below, halving what is set aside saves nothing.
+const LEAST_SPARE: usize = 1 << 20;
+
+/// What became of [`ClaimRequest::block_break`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BreakBlock {
+    /// It was not asked for.
+    NotAsked,
+    /// A page lies behind the break now, and belongs to the claim.
+    Blocked,
+    /// Something lay there already, or the range claimed begins there.
+    Already,
+    /// The host does not tell where the break is, or has none.
+    Unknown,
+    /// No page could be put there.
+    Failed(Error),
+}
+
+/// What a claim got, and what it did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClaimReport {
+    /// What the host has of the range asked for. `None`: it has no such addresses, so that nothing
+    /// is claimed, and memory can only be had where the host chooses.
+    pub range: Option<AddressRange>,
+    /// The bits of an address of this process, where the host tells.
+    pub address_bits: Option<u32>,
+    /// How long growing mappings may become, in bytes.
+    pub stack_room: usize,
+    /// Free pieces of the range that could not be had in the last scan, but for what was to be left
+    /// and what is too short. Without a map, all that was not claimed.
+    pub missed: Tally,
+    /// Why the first of them could not.
+    pub error: Option<Error>,
+    /// Whether there were too few slots.
+    pub full: bool,
+    /// Whether the process map could be read. Where it could not, every address not claimed was tried,
+    /// down to pages as far as a bounded number of tries goes. Room is left below the main thread's stack
+    /// where the host [tells](crate::provider::AddressSpace::stack) of it, else below the caller's.
+    pub map: Result<(), Error>,
+    /// How often the range was scanned.
+    pub scans: u32,
+    /// Whether the last scan, by a map, took nothing: nothing more was to be had.
+    pub settled: bool,
+    /// What became of the break.
+    pub block_break: BreakBlock,
+}
+
+/// Addresses that were claimed.
+///
+/// Dropping it changes nothing: they stay claimed for the life of the process, or until the caller
+/// releases them one by one.
+#[must_use = "without it nothing can be placed in what was claimed, nor given back"]
+pub struct Claim<'s, P> {
+    provider: P,
+    page: PageSize,
+    list: List<'s>,
+    report: ClaimReport,
+}
+
+/// Claims the gaps of a range.
+///
+/// `slots` hold what is got: one for each gap, two more for a hole and the break, and one for each
+/// mapping that appears meanwhile; [`survey`] counts gaps. They are emptied first.
+///
+/// That something could not be had is no error: the report says what and why. A host without such
+/// addresses gives an empty claim.
+///
+/// Not all that lies in the range is claimed afterwards. What was mapped stays; room is left where a
+/// stack grows. Nobody's mapping is put into that room as long as there is a hole elsewhere; a host
+/// that has none left may use it.
+///
+/// ```
+/// # fn claimed<P>(os: P) -> Result<(), hostmem_core::provider::Error>
+/// # where P: hostmem_core::provider::PageProvider + hostmem_core::provider::ProcessMap + Copy {
+/// use hostmem_core::region::{ClaimRequest, claim};
+/// let mut slots = [None; 256];
+/// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
+/// for range in claim.usable() {
+///     // Reserved, and nobody else's.
+///     assert!(range.addr() >= 4 << 30);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidArgument`] for a hole that does not lie in the range, and a least length that
+/// overflows in whole pages. Nothing is claimed then.
+pub fn claim<'s, P>(
+    provider: P,
+    request: &ClaimRequest,
+    slots: &'s mut [Option<Claimed>],
+) -> Result<Claim<'s, P>, Error>
+where
+    P: PageProvider + ProcessMap + Copy,
+{
+    let page = provider.page_size();
+    let space = provider.address_space();
+    let terms = request.terms(page, space)?;
+    let mut claim = Claim {
+        provider,
+        page,
+        list: List::new(slots),
+        report: ClaimReport {
+            range: terms.range,
+            address_bits: space
+                .user
+                .map(|user| usize::BITS - user.last().leading_zeros()),
+            stack_room: terms.stack_room,
+            missed: Tally::default(),
+            error: None,
+            full: false,
+            map: Ok(()),
+            scans: 0,
+            settled: false,
+            block_break: BreakBlock::NotAsked,
+        },
+    };
+    let spare = terms
+        .range
+        .and_then(|range| set_aside(&provider, request.spare, range));
+    claim.scan_all(&terms);
+    if let Some(spare) = spare {
+        // SAFETY: reserved by set_aside and known to nobody else.
+        let released = unsafe { provider.release(spare) };
+        // A whole mapping can always go; if not, addresses are wasted and no more.
+        let _ = released;
+    }
+    if request.block_break {
+        claim.report.block_break = claim.put_behind_break();
+    }
+    Ok(claim)
+}
+
+/// Counts the gaps that a claim would find, as [`claim`] does: what is to be left is left out.
+///
+/// # Errors
+///
+/// As of [`claim`], and what the host says where it does not show its map.
+pub fn survey<P>(provider: P, request: &ClaimRequest) -> Result<Tally, Error>
+where
+    P: PageProvider + ProcessMap + Copy,
+{
+    let page = provider.page_size();
+    let terms = request.terms(page, provider.address_space())?;
+    let left = find_left(&provider, &terms)?;
+    let mut found = Tally::default();
+    for (area, _) in areas(&terms).into_iter().flatten() {
+        walk_gaps(&provider, area, &mut |gap| {
+            left.cut(gap, &mut |part| {
+                let len = part.last() - part.start();
+                if len >= terms.least - 1 {
+                    found.add(len.saturating_add(1));
+                }
+            });
+            true
+        })?;
+    }
+    Ok(found)
+}
+
+/// Returns what to claim, in the order of importance where not all can be had: what memory can be
+/// placed in first.
+fn areas(terms: &Terms) -> [Option<(AddressRange, Purpose)>; 3] {
+    let Some(range) = terms.range else {
+        return [None; 3];
+    };
+    let Some(hole) = terms.hole else {
+        return [Some((range, Purpose::Usable)), None, None];
+    };
+    let above = hole.last().checked_add(1);
+    let above = above.and_then(|start| AddressRange::new(start, range.last()));
+    let below = hole.start().checked_sub(1);
+    let below = below.and_then(|last| AddressRange::new(range.start(), last));
+    let usable = |area| (area, Purpose::Usable);
+    [
+        above.map(usable),
+        below.map(usable),
+        Some((hole, Purpose::Hole)),
+    ]
+}
+
+/// Finds what to leave: what the request says, and the room of what grows.
+fn find_left<P: ProcessMap>(provider: &P, terms: &Terms) -> Result<Left, Error> {
+    let mut left = Left::new(terms.leave);
+    provider.walk(&mut |entry| {
+        if entry.flags.contains(MapFlags::GROWS) {
+            let below = entry.range.last().saturating_sub(terms.stack_room);
+            let lowest = below.saturating_add(1);
+            let room = entry.range.start().checked_sub(1);
+            let room = room.and_then(|last| AddressRange::new(lowest, last));
+            // No host tells of more than one; see Left.
+            let _ = room.is_none_or(|room| left.add(room));
+        }
+        true
+    })?;
+    Ok(left)
+}
+
+/// Leaves room for a stack that no map shows: below the address in it that the host tells, else below
+/// the caller's, which is the main thread's if that is who calls.
+fn left_unseen(terms: &Terms) -> Left {
+    let mut left = Left::new(terms.leave);
+    let here = 0u8;
+    let at = terms.stack.unwrap_or((&raw const here).addr());
+    let room = AddressRange::new(at.saturating_sub(terms.stack_room), at);
+    let _ = room.is_none_or(|room| left.add(room));
+    left
+}
+
+/// Takes addresses below the range while the range is claimed, so that a host that limits them has
+/// some left afterwards: as many as asked, or half as many, and so on.
+fn set_aside<P: PageProvider>(
+    provider: &P,
+    bytes: usize,
+    range: AddressRange,
+) -> Option<PageRange> {
+    let below = AddressRange::new(FLOOR, range.start().checked_sub(1)?)?;
+    let mut len = bytes;
+    while len >= LEAST_SPARE {
+        match provider.reserve(&Request::bytes(len).within(below)) {
+            Ok(spare) => return Some(spare),
+            Err(_) => len /= 2,
+        }
+    }
+    None
+}
+
+impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
+    /// Scans until nothing more is taken.
+    fn scan_all(&mut self, terms: &Terms) {
+        if terms.range.is_none() {
+            return;
+        }
+        let mut unseen = 0;
+        while self.report.scans < SCANS && !self.report.settled && unseen < 2 {
+            let left = find_left(&self.provider, terms);
+            self.report.map = left.map(drop);
+            let least = match left {
+                Err(_) if unseen == 0 => terms.least.max(self.page.round_down(COARSE)),
+                _ => terms.least,
+            };
+            let left = left.unwrap_or_else(|_| left_unseen(terms));
+            let mut scan = Scan::new(self.provider, &mut self.list, left, self.page, least);
+            for (area, purpose) in areas(terms).into_iter().flatten() {
+                if self.report.map.is_ok() {
+                    self.report.map = scan.take_seen(area, purpose);
+                }
+                if self.report.map.is_err() {
+                    scan.take_unseen(area, purpose);
+                }
+            }
+            self.report.scans += 1;
+            self.report.missed = scan.missed;
+            self.report.error = scan.error;
+            self.report.full = scan.full;
+            self.report.settled = self.report.map.is_ok() && scan.got == 0;
+            unseen += u32::from(self.report.map.is_err());
+        }
+    }
+
+    /// Reserves the page behind the program break.
+    fn put_behind_break(&mut self) -> BreakBlock {
+        for _ in 0..BREAK_TRIES {
+            let Some(start) = self.behind_break() else {
+                return BreakBlock::Unknown;
+            };
+            let len = self.page.bytes();
+            if !self.list.has_room(start, len, Purpose::Break) {
+                self.report.full = true;
+                return BreakBlock::Failed(ErrorKind::Exhausted.into());
+            }
+            let request = Request::bytes(len).place(Place::Exact(start));
+            match self.provider.reserve(&request) {
+                Ok(range) => {
+                    let purpose = Purpose::Break;
+                    self.list.insert(Claimed { range, purpose });
+                    return BreakBlock::Blocked;
+                }
+                // Not by the break itself: it did not move.
+                Err(e) if e.kind() == ErrorKind::Taken && self.behind_break() == Some(start) => {
+                    return BreakBlock::Already;
+                }
+                Err(e) if e.kind() == ErrorKind::Taken => {}
+                Err(e) => return BreakBlock::Failed(e),
+            }
+        }
+        BreakBlock::Failed(ErrorKind::Taken.into())
+    }
+
+    /// Returns the first page that the break has not reached.
+    fn behind_break(&self) -> Option<usize> {
+        let AddressSpace { program_break, .. } = self.provider.address_space();
+        program_break.and_then(|at| self.page.round_up(at))
+    }
+}
+
+impl<P: PageProvider> Claim<'_, P> {
+    /// Returns what was got and what not.
+    pub const fn report(&self) -> &ClaimReport {
+        &self.report
+    }
+
+    /// Yields the ranges of the claim, ascending.
+    pub fn ranges(&self) -> impl DoubleEndedIterator<Item = Claimed> + '_ {
+        self.list.iter()
+    }
+
+    /// Yields the ranges that memory can be placed in, ascending.
+    pub fn usable(&self) -> impl DoubleEndedIterator<Item = PageRange> + '_ {
+        let usable = |claimed: &Claimed| claimed.purpose == Purpose::Usable;
+        self.ranges().filter(usable).map(|claimed| claimed.range)
+    }
+
+    /// Counts the ranges for a purpose.
+    pub fn tally(&self, purpose: Purpose) -> Tally {
+        let mut tally = Tally::default();
+        for claimed in self.ranges().filter(|claimed| claimed.purpose == purpose) {
+            tally.add(claimed.range.len_bytes());
+        }
+        tally
+    }
+
+    /// Takes `range` out of the claim: it stays reserved, [`Claim::give_back`] leaves it alone, and
+    /// the caller releases it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] where it does not lie in one range of the claim,
+    /// [`ErrorKind::Exhausted`] where no slot is left for what remains on both sides. Nothing changes
+    /// then.
+    pub fn withdraw(&mut self, range: PageRange) -> Result<(), Error> {
+        self.list.remove(range, self.page)
+    }
+
+    /// Releases everything that is still in the claim, the hole and the page behind the break too. What
+    /// the host refuses to release stays in the claim; the rest goes.
+    ///
+    /// # Errors
+    ///
+    /// What the provider says of the first such range.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses memory in the ranges that are in the claim, and no dual view lies in them.
+    pub unsafe fn give_back(&mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        let provider = &self.provider;
+        self.list.remove_if(|claimed| {
+            // SAFETY: reserved by this claim and not withdrawn; the caller vouches for the rest.
+            let released = unsafe { provider.release(claimed.range) };
+            result = result.and(released);
+            released.is_ok()
+        });
+        result
+    }
+}
+
+impl<P> fmt::Debug for Claim<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim")
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
