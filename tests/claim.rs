@@ -210,6 +210,32 @@ fn the_stack_still_grows() {
     });
 }
 
+#[test]
+fn what_others_unmap_is_claimed_by_renewing() {
+    isolate::isolated("what_others_unmap_is_claimed_by_renewing", || {
+        if skip_emulated("has mappings that the guest does not see") {
+            return;
+        }
+        let len = 3 * MIB;
+        let library = map_anywhere(len).expect("there is room");
+        assert!(library > 8 * GIB, "{library:#x}");
+        let mut slots = [None; 1024];
+        let mut claim = claim_above(&mut slots);
+        let unmap = |at: usize| {
+            // SAFETY: mapped by this test, and not used.
+            let done = unsafe { libc::munmap(core::ptr::without_provenance_mut(at), len) };
+            assert_eq!(done, 0);
+        };
+        unmap(library);
+        let again = map_anywhere(len).expect("there is room");
+        assert_eq!(again, library, "the kernel prefers high addresses");
+        unmap(again);
+        assert!(claim.renew().settled);
+        let low = map_anywhere(len).expect("there is room");
+        assert!(low + len <= 4 * GIB, "{low:#x}");
+    });
+}
+
 /// What a thread on a guarded stack finds out: where it is, and whether it can use it.
 extern "C" fn on_guarded_stack(_: *mut c_void) -> *mut c_void {
     let page = core::hint::black_box([7u8; 1 << 18]);

@@ -102,6 +102,7 @@ pub struct Claim<'s, P> {
     provider: P,
     page: PageSize,
     list: List<'s>,
+    terms: Terms,
     report: ClaimReport,
 }
 
@@ -150,6 +151,7 @@ where
         provider,
         page,
         list: List::new(slots),
+        terms,
         report: ClaimReport {
             range: terms.range,
             address_bits: space
@@ -165,16 +167,7 @@ where
             block_break: BreakBlock::NotAsked,
         },
     };
-    let spare = terms
-        .range
-        .and_then(|range| set_aside(&provider, request.spare, range));
-    claim.scan_all(&terms);
-    if let Some(spare) = spare {
-        // SAFETY: reserved by set_aside and known to nobody else.
-        let released = unsafe { provider.release(spare) };
-        // A whole mapping can always go; if not, addresses are wasted and no more.
-        let _ = released;
-    }
+    claim.renew();
     if request.block_break {
         claim.report.block_break = claim.put_behind_break();
     }
@@ -276,11 +269,30 @@ fn set_aside<P: PageProvider>(
 }
 
 impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
-    /// Scans until nothing more is taken.
-    fn scan_all(&mut self, terms: &Terms) {
-        if terms.range.is_none() {
-            return;
+    /// Claims what became free since, for instance because somebody unmapped a library: others'
+    /// mappings would land there first. Of what was asked for, this is all but the break. Returns the
+    /// report, which is of this time then.
+    ///
+    /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
+    pub fn renew(&mut self) -> &ClaimReport {
+        if let Some(range) = self.terms.range {
+            let spare = set_aside(&self.provider, self.terms.spare, range);
+            self.scan_all();
+            if let Some(spare) = spare {
+                // SAFETY: reserved by set_aside and known to nobody else.
+                let released = unsafe { self.provider.release(spare) };
+                // A whole mapping can always go; if not, addresses are wasted and no more.
+                let _ = released;
+            }
         }
+        &self.report
+    }
+
+    /// Scans until nothing more is taken.
+    fn scan_all(&mut self) {
+        let terms = &self.terms;
+        self.report.scans = 0;
+        self.report.settled = false;
         let mut unseen = 0;
         while self.report.scans < SCANS && !self.report.settled && unseen < 2 {
             let left = find_left(&self.provider, terms);

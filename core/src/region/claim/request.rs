@@ -160,6 +160,7 @@ impl ClaimRequest {
             stack_room,
             leave: self.leave,
             least,
+            spare: self.spare,
         })
     }
 }
@@ -175,4 +176,5 @@ pub(super) struct Terms {
     pub(super) stack_room: usize,
     pub(super) leave: Option<AddressRange>,
     pub(super) least: usize,
+    pub(super) spare: usize,
 }
