@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     page::Access,
-    provider::{Capabilities, Commit, MapEntry, Within},
+    provider::{Capabilities, Commit, MapEntry, MapFlags, Within},
     sync::Lock,
 };
 use core::ptr::NonNull;
@@ -442,6 +442,23 @@ fn room_is_left_below_what_grows() {
         let (got, _) = ends(&host(None), &above.stack_room(none));
         assert_eq!(got[1].1, stack - 0x2_1000, "it is longer than that already");
     }
+}
+
+#[test]
+fn of_many_that_grow_more_is_left_rather_than_less() {
+    let grows = MapFlags::READ | MapFlags::GROWS;
+    let mut host = Host::new(47, PageSize::KIB_4);
+    for n in 1..=6 {
+        host = host.with(n * 100 * GIB, n * 100 * GIB + 4096, grows);
+    }
+    let (got, _) = check(&host, &ClaimRequest::above(4 * GIB).stack_room(GIB));
+    for n in 1..=6 {
+        let room = n * 100 * GIB + 4096 - GIB..n * 100 * GIB;
+        let free =
+            |&(start, end, _): &(usize, usize, Purpose)| end <= room.start || room.end <= start;
+        assert!(got.iter().all(free), "{n}: {got:x?}");
+    }
+    assert_eq!(got.len(), 5, "what lies between the last three is left too");
 }
 
 #[test]
