@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::skip_emulated;
+use common::{emulated, skip_emulated};
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider,
@@ -42,7 +42,8 @@ fn claim_above(slots: &mut Slots) -> Claim<'_, OsProvider> {
     let report = claim.report();
     assert_eq!(report.map, Ok(()));
     assert!(report.settled && !report.full, "{report:?}");
-    assert_eq!(report.missed.bytes, 0, "{report:?}");
+    // An emulator has mappings of its own that no guest sees.
+    assert!(report.missed.bytes == 0 || emulated(), "{report:?}");
     claim
 }
 
@@ -184,6 +185,9 @@ fn r12_what_others_map_lands_below_4_gib() {
 #[test]
 fn the_stack_still_grows() {
     isolate::isolated("the_stack_still_grows", || {
+        if skip_emulated("maps its guest's stack at its full length") {
+            return;
+        }
         set_limit(libc::RLIMIT_STACK, 16 * MIB);
         let mut slots = [None; 1024];
         let claim = claim_above(&mut slots);
@@ -203,6 +207,32 @@ fn the_stack_still_grows() {
             assert_eq!(unsafe { byte.read_volatile() }, 0x5a);
         }
         assert!(stack().0 <= lowest);
+    });
+}
+
+#[test]
+fn what_others_unmap_is_claimed_by_renewing() {
+    isolate::isolated("what_others_unmap_is_claimed_by_renewing", || {
+        if skip_emulated("has mappings that the guest does not see") {
+            return;
+        }
+        let len = 3 * MIB;
+        let library = map_anywhere(len).expect("there is room");
+        assert!(library > 8 * GIB, "{library:#x}");
+        let mut slots = [None; 1024];
+        let mut claim = claim_above(&mut slots);
+        let unmap = |at: usize| {
+            // SAFETY: mapped by this test, and not used.
+            let done = unsafe { libc::munmap(core::ptr::without_provenance_mut(at), len) };
+            assert_eq!(done, 0);
+        };
+        unmap(library);
+        let again = map_anywhere(len).expect("there is room");
+        assert_eq!(again, library, "the kernel prefers high addresses");
+        unmap(again);
+        assert!(claim.renew().settled);
+        let low = map_anywhere(len).expect("there is room");
+        assert!(low + len <= 4 * GIB, "{low:#x}");
     });
 }
 
@@ -275,6 +305,9 @@ fn r12_threads_run_on_guarded_stacks_above() {
 #[test]
 fn malloc_still_works_and_lands_low() {
     isolate::isolated("malloc_still_works_and_lands_low", || {
+        if skip_emulated("has mappings that the guest does not see") {
+            return;
+        }
         let mut slots = [None; 1024];
         let _claim = claim_above(&mut slots);
         // More than the heap has left, and large ones, which are mapped.
@@ -325,10 +358,11 @@ fn r12_a_claim_costs_a_mapping_for_each_gap_and_goes_without_a_trace() {
         after.take();
         given_back.expect("all can go");
         assert_eq!(after.text(), before.text(), "as if nothing had been");
-        assert_eq!(got[0].bytes + got[1].bytes, gaps.bytes);
+        let all = got[0].bytes + got[1].bytes == gaps.bytes;
+        assert!(all || emulated(), "{got:?}");
         let added = during.lines() - before.lines();
         assert!(
-            added <= gaps.ranges,
+            added <= gaps.ranges || emulated(),
             "{added} mappings for {} gaps",
             gaps.ranges
         );
@@ -348,7 +382,7 @@ fn a_claim_may_be_made_and_given_back_many_times() {
         before.take();
         after.take();
         before.take();
-        for _ in 0..50 {
+        for _ in 0..if emulated() { 2 } else { 50 } {
             let mut claim = claim_above(&mut slots);
             // SAFETY: nobody uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
@@ -447,7 +481,7 @@ fn others_may_map_all_the_while() {
         let churn = |seed: usize| {
             let mut rounds = 0usize;
             let mut kept = Vec::with_capacity(512);
-            while !STOP.load(Ordering::Relaxed) && kept.len() < 512 {
+            while !STOP.load(Ordering::Relaxed) {
                 let len = 4096 * (1 + (seed + rounds) % 7);
                 rounds += 1;
                 let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -458,7 +492,7 @@ fn others_may_map_all_the_while() {
                 let word = at.cast::<usize>();
                 // SAFETY: mapped just now, writable.
                 unsafe { word.write(seed + rounds) };
-                if rounds.is_multiple_of(3) {
+                if rounds.is_multiple_of(3) && kept.len() < kept.capacity() {
                     kept.push((word, seed + rounds));
                 } else {
                     // SAFETY: mapped above, and not kept.
@@ -475,11 +509,9 @@ fn others_may_map_all_the_while() {
             .map(|n| std::thread::spawn(move || churn(n * 1000)))
             .collect();
         let mut slots: Box<[Option<Claimed>]> = vec![None; 1 << 16].into();
-        let mut made = 0;
-        while threads.iter().any(|thread| !thread.is_finished()) && made < 40 {
+        for _ in 0..if emulated() { 2 } else { 40 } {
             let mut claim = claim(OS, &above(), &mut slots).expect("a valid request");
             assert!(claim.report().map.is_ok() && !claim.report().full);
-            made += 1;
             // SAFETY: nobody uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
         }
@@ -487,9 +519,11 @@ fn others_may_map_all_the_while() {
         for thread in threads {
             assert!(thread.join().expect("no thread failed") > 0);
         }
-        assert!(made > 0);
         let claim = claim(OS, &above(), &mut slots).expect("a valid request");
         assert!(claim.report().settled, "nobody maps now");
+        if emulated() {
+            return;
+        }
         let at = map_anywhere(MIB).expect("there is room below");
         assert!(at + MIB <= 4 * GIB);
     });

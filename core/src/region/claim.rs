@@ -12,24 +12,27 @@
 //! Nothing is allocated: what was got is noted in the caller's slots. A claim has the flags of any
 //! inaccessible mapping, so that the host joins it with what is later taken back into it.
 
+mod left;
 mod list;
+mod report;
 mod request;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 pub use list::{Claimed, Purpose, Tally};
+pub use report::{BreakBlock, ClaimReport};
 pub use request::ClaimRequest;
 
 use crate::{
     page::{AddressRange, PageRange, PageSize},
     provider::{
-        AddressSpace, Error, ErrorKind, FLOOR, MapFlags, PageProvider, Place, ProcessMap, Request,
-        walk_gaps,
+        AddressSpace, Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request, walk_gaps,
     },
 };
 use core::fmt;
-use list::{Left, List};
+use left::Left;
+use list::List;
 use request::Terms;
 use scan::Scan;
 
@@ -47,52 +50,6 @@ const BREAK_TRIES: u32 = 8;
 /// Below, halving what is set aside saves nothing.
 const LEAST_SPARE: usize = 1 << 20;
 
-/// What became of [`ClaimRequest::block_break`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BreakBlock {
-    /// It was not asked for.
-    NotAsked,
-    /// A page lies behind the break now, and belongs to the claim.
-    Blocked,
-    /// Something lay there already, or the range claimed begins there.
-    Already,
-    /// The host does not tell where the break is, or has none.
-    Unknown,
-    /// No page could be put there.
-    Failed(Error),
-}
-
-/// What a claim got, and what it did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ClaimReport {
-    /// What the host has of the range asked for. `None`: it has no such addresses, so that nothing
-    /// is claimed, and memory can only be had where the host chooses.
-    pub range: Option<AddressRange>,
-    /// The bits of an address of this process, where the host tells.
-    pub address_bits: Option<u32>,
-    /// How long growing mappings may become, in bytes.
-    pub stack_room: usize,
-    /// Free pieces of the range that could not be had in the last scan, but for what was to be left
-    /// and what is too short. Without a map, all that was not claimed.
-    pub missed: Tally,
-    /// Why the first of them could not.
-    pub error: Option<Error>,
-    /// Whether there were too few slots.
-    pub full: bool,
-    /// Whether the process map could be read. Where it could not, every address not claimed was tried,
-    /// down to pages as far as a bounded number of tries goes. Room is left below the main thread's stack
-    /// where the host [tells](crate::provider::AddressSpace::stack) of it, else below the caller's.
-    pub map: Result<(), Error>,
-    /// How often the range was scanned.
-    pub scans: u32,
-    /// Whether the last scan, by a map, took nothing: nothing more was to be had.
-    pub settled: bool,
-    /// What became of the break.
-    pub block_break: BreakBlock,
-}
-
 /// Addresses that were claimed.
 ///
 /// Dropping it changes nothing: they stay claimed for the life of the process, or until the caller
@@ -102,6 +59,7 @@ pub struct Claim<'s, P> {
     provider: P,
     page: PageSize,
     list: List<'s>,
+    terms: Terms,
     report: ClaimReport,
 }
 
@@ -150,6 +108,7 @@ where
         provider,
         page,
         list: List::new(slots),
+        terms,
         report: ClaimReport {
             range: terms.range,
             address_bits: space
@@ -165,16 +124,7 @@ where
             block_break: BreakBlock::NotAsked,
         },
     };
-    let spare = terms
-        .range
-        .and_then(|range| set_aside(&provider, request.spare, range));
-    claim.scan_all(&terms);
-    if let Some(spare) = spare {
-        // SAFETY: reserved by set_aside and known to nobody else.
-        let released = unsafe { provider.release(spare) };
-        // A whole mapping can always go; if not, addresses are wasted and no more.
-        let _ = released;
-    }
+    claim.renew();
     if request.block_break {
         claim.report.block_break = claim.put_behind_break();
     }
@@ -192,7 +142,7 @@ where
 {
     let page = provider.page_size();
     let terms = request.terms(page, provider.address_space())?;
-    let left = find_left(&provider, &terms)?;
+    let left = Left::seen(&provider, &terms)?;
     let mut found = Tally::default();
     for (area, _) in areas(&terms).into_iter().flatten() {
         walk_gaps(&provider, area, &mut |gap| {
@@ -229,34 +179,6 @@ fn areas(terms: &Terms) -> [Option<(AddressRange, Purpose)>; 3] {
     ]
 }
 
-/// Finds what to leave: what the request says, and the room of what grows.
-fn find_left<P: ProcessMap>(provider: &P, terms: &Terms) -> Result<Left, Error> {
-    let mut left = Left::new(terms.leave);
-    provider.walk(&mut |entry| {
-        if entry.flags.contains(MapFlags::GROWS) {
-            let below = entry.range.last().saturating_sub(terms.stack_room);
-            let lowest = below.saturating_add(1);
-            let room = entry.range.start().checked_sub(1);
-            let room = room.and_then(|last| AddressRange::new(lowest, last));
-            // No host tells of more than one; see Left.
-            let _ = room.is_none_or(|room| left.add(room));
-        }
-        true
-    })?;
-    Ok(left)
-}
-
-/// Leaves room for a stack that no map shows: below the address in it that the host tells, else below
-/// the caller's, which is the main thread's if that is who calls.
-fn left_unseen(terms: &Terms) -> Left {
-    let mut left = Left::new(terms.leave);
-    let here = 0u8;
-    let at = terms.stack.unwrap_or((&raw const here).addr());
-    let room = AddressRange::new(at.saturating_sub(terms.stack_room), at);
-    let _ = room.is_none_or(|room| left.add(room));
-    left
-}
-
 /// Takes addresses below the range while the range is claimed, so that a host that limits them has
 /// some left afterwards: as many as asked, or half as many, and so on.
 fn set_aside<P: PageProvider>(
@@ -276,20 +198,39 @@ fn set_aside<P: PageProvider>(
 }
 
 impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
-    /// Scans until nothing more is taken.
-    fn scan_all(&mut self, terms: &Terms) {
-        if terms.range.is_none() {
-            return;
+    /// Claims what became free since, for instance because somebody unmapped a library: others'
+    /// mappings would land there first. Of what was asked for, this is all but the break. Returns the
+    /// report, which is of this time then.
+    ///
+    /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
+    pub fn renew(&mut self) -> &ClaimReport {
+        if let Some(range) = self.terms.range {
+            let spare = set_aside(&self.provider, self.terms.spare, range);
+            self.scan_all();
+            if let Some(spare) = spare {
+                // SAFETY: reserved by set_aside and known to nobody else.
+                let released = unsafe { self.provider.release(spare) };
+                // A whole mapping can always go; if not, addresses are wasted and no more.
+                let _ = released;
+            }
         }
+        &self.report
+    }
+
+    /// Scans until nothing more is taken.
+    fn scan_all(&mut self) {
+        let terms = &self.terms;
+        self.report.scans = 0;
+        self.report.settled = false;
         let mut unseen = 0;
         while self.report.scans < SCANS && !self.report.settled && unseen < 2 {
-            let left = find_left(&self.provider, terms);
+            let left = Left::seen(&self.provider, terms);
             self.report.map = left.map(drop);
             let least = match left {
                 Err(_) if unseen == 0 => terms.least.max(self.page.round_down(COARSE)),
                 _ => terms.least,
             };
-            let left = left.unwrap_or_else(|_| left_unseen(terms));
+            let left = left.unwrap_or_else(|_| Left::unseen(terms));
             let mut scan = Scan::new(self.provider, &mut self.list, left, self.page, least);
             for (area, purpose) in areas(terms).into_iter().flatten() {
                 if self.report.map.is_ok() {

@@ -1,7 +1,7 @@
 //! What was claimed, in the caller's memory: ascending, neighbours of one purpose joined.
 
 use crate::{
-    page::{AddressRange, PageRange, PageSize},
+    page::{PageRange, PageSize},
     provider::{Error, ErrorKind, MapEntry, MapFlags, ProcessMap},
 };
 
@@ -181,51 +181,5 @@ impl ProcessMap for List<'_> {
         };
         self.iter().map(entry).all(visit);
         Ok(())
-    }
-}
-
-/// Addresses that are left as they are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
-    ranges: [Option<AddressRange>; Self::MOST],
-}
-
-impl Left {
-    /// The range of the request, and room for growing mappings: Linux tells of one.
-    const MOST: usize = 4;
-
-    pub(super) fn new(first: Option<AddressRange>) -> Self {
-        let mut ranges = [None; Self::MOST];
-        ranges[0] = first;
-        Self { ranges }
-    }
-
-    /// Adds a range; says whether there was a place for it.
-    pub(super) fn add(&mut self, range: AddressRange) -> bool {
-        let free = self.ranges.iter_mut().find(|slot| slot.is_none());
-        free.map(|slot| *slot = Some(range)).is_some()
-    }
-
-    /// Calls `visit` for the parts of `gap` that are not left.
-    pub(super) fn cut(&self, gap: AddressRange, visit: &mut dyn FnMut(AddressRange)) {
-        let mut rest = Some(gap);
-        while let Some(gap) = rest {
-            let met = self
-                .ranges
-                .iter()
-                .flatten()
-                .filter_map(|left| left.intersect(gap));
-            let Some(left) = met.min_by_key(|left| left.start()) else {
-                visit(gap);
-                return;
-            };
-            if let Some(last) = left.start().checked_sub(1)
-                && let Some(below) = AddressRange::new(gap.start(), last)
-            {
-                visit(below);
-            }
-            let above = left.last().checked_add(1);
-            rest = above.and_then(|start| AddressRange::new(start, gap.last()));
-        }
     }
 }

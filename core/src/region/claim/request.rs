@@ -51,8 +51,8 @@ pub struct ClaimRequest {
     /// host a mapping each.
     pub least: usize,
     /// Bytes that are not claimed where the host limits a process's addresses (`RLIMIT_AS`): without
-    /// them nothing could be mapped after the claim. What lies below the range must have room for
-    /// them. Without a limit they cost nothing.
+    /// them nothing could be mapped after the claim. They are taken for the time of the claim,
+    /// below the range, as far as there is room; without a limit that is all they cost.
     pub spare: usize,
     /// Whether the program break is kept from growing. One that lies in the range is, asked or not.
     pub block_break: bool,
@@ -160,6 +160,7 @@ impl ClaimRequest {
             stack_room,
             leave: self.leave,
             least,
+            spare: self.spare,
         })
     }
 }
@@ -175,4 +176,5 @@ pub(super) struct Terms {
     pub(super) stack_room: usize,
     pub(super) leave: Option<AddressRange>,
     pub(super) least: usize,
+    pub(super) spare: usize,
 }

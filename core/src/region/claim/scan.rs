@@ -1,6 +1,9 @@
 //! One scan: what is free now is taken, as far as the host gives it.
 
-use super::list::{Claimed, Left, List, Purpose, Tally};
+use super::{
+    left::Left,
+    list::{Claimed, List, Purpose, Tally},
+};
 use crate::{
     page::{AddressRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Place, ProcessMap, Request, walk_gaps},
