@@ -34,7 +34,7 @@ const ENTRIES: usize = 192;
 const CHILDREN: usize = 128;
 
 /// The pages from one up to another.
-pub(super) type Pages = (u64, u64);
+pub(crate) type Pages = (u64, u64);
 
 /// How many ranges in a change are looked at one by one.
 const NEAR: usize = 4;
@@ -97,6 +97,21 @@ impl<T: Value, const W: usize> Tree<T, W> {
     ) -> Result<(), Error> {
         self.set(writer, source, pages, Some(value), Present::Refuse)?;
         Ok(())
+    }
+
+    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
+    /// of memory.
+    pub(crate) fn prepare(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        changes: usize,
+    ) -> Result<(), Error> {
+        let height = self.root().map_or(0, |(_, height)| height);
+        if height + changes > LEVELS {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        self.ensure(writer, source, changes * Self::need(height + changes))
     }
 
     /// Takes the values of pages away; returns how many had one.

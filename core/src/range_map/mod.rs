@@ -27,7 +27,11 @@ mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub(crate) use change::Pages;
+pub(crate) use gap::Wanted;
 pub use iter::{Gaps, Ranges};
+pub(crate) use pool::Writer;
+pub(crate) use tree::Tree;
 pub use value::Value;
 
 use crate::{
@@ -37,12 +41,8 @@ use crate::{
     provider::{Error, ErrorKind, PageProvider},
     sync::{Guard, Lock, RelaxStrategy, Spin},
 };
-use change::Pages;
 use core::{fmt, mem};
-use gap::Wanted;
 use node::{Entry, Node, WORDS};
-use pool::Writer;
-use tree::Tree;
 
 /// Which gap is taken of those that fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -103,6 +103,11 @@ impl<const W: usize> Writer<W> {
         }
     }
 
+    /// Returns how many ranges there are.
+    pub(crate) const fn ranges(&self) -> usize {
+        self.ranges
+    }
+
     /// Returns how many nodes the tree uses.
     pub(super) const fn used(&self) -> usize {
         self.nodes - self.free_count - self.waiting_count

@@ -12,10 +12,16 @@
 //! without asking for a place can land nowhere but below, where the guest knows of it; all host memory
 //! is then placed in what was claimed, stacks of [threads](GuardedStack) too.
 
+mod allocator;
 mod claim;
+mod map;
+mod provide;
+mod record;
 mod stack;
 
+pub use allocator::{Order, RegionAllocator, RegionConfig, RegionStatistics};
 pub use claim::{
     BreakBlock, Claim, ClaimReport, ClaimRequest, Claimed, Purpose, Tally, claim, survey,
 };
+pub use record::{PageState, RegionRange};
 pub use stack::GuardedStack;

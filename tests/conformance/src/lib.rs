@@ -24,6 +24,7 @@
 //! | [`dual`] | dual mappings |
 //! | [`decorators`] | `Within`, `Counted`, `Faulty`, and stacks of them |
 //! | [`arena`] | memory for metadata |
+//! | [`region`] | the region allocator |
 //! | [`jit`] | the JIT allocator |
 //!
 //! The cases share a process, so they keep what they know of it to ranges that they reserved
@@ -40,6 +41,7 @@ pub mod dual;
 mod harness;
 pub mod jit;
 pub mod pages;
+pub mod region;
 mod report;
 mod rng;
 
@@ -56,5 +58,6 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         .chain(dual::map_cases())
         .chain(arena::cases())
         .chain(decorators::cases())
+        .chain(region::cases())
         .chain(jit::cases())
 }

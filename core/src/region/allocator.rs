@@ -1,0 +1,528 @@
+//! Places what is mapped in addresses that belong to the host.
+//!
+//! ```text
+//!   pages      F F F F . . . R R C C C . . D D . . F F F . . C C F F …    to the top
+//!   free       ─ ─ ─ ─ 3 ─── ─ ─ ─ ─ ─ 2 ─ ─ ─ 2 ─ ─ ─ ─ 2 ─ ─ ─ ─ ─
+//!
+//!   F  not the allocator's: a mapping of somebody else, or nothing      .  free
+//!   R  reserved   C  committed, with its access   D  a view of a dual mapping
+//! ```
+//!
+//! One [tree](crate::range_map) of the whole address space knows the state of every page; a gap in
+//! it is what is free. Pages that are not the allocator's are in it like any others, so that there
+//! are no regions to be told apart: those that touch are one.
+//!
+//! Free and reserved pages are inaccessible reservations of the provider below, all alike, so that
+//! a host joins them; taking addresses is no system call, and to map or to unmap is one.
+
+use super::{PageState, RegionRange, record::Record};
+use crate::{
+    arena::Arena,
+    fork::ForkHooks,
+    page::{Access, AddressRange, PageRange, PageSize},
+    provider::{Error, ErrorKind, PageProvider, Place, Plan},
+    range_map::{Pages, Tree, Value, Wanted, Writer},
+    sync::{Guard, Lock, RelaxStrategy, Spin},
+};
+use core::{
+    fmt, mem,
+    ptr::{NonNull, with_exposed_provenance_mut},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Which free addresses are taken first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Order {
+    /// The lowest.
+    #[default]
+    Lowest,
+    /// The highest.
+    Highest,
+    /// Those nearest to what was taken last.
+    Recent,
+}
+
+/// The configuration of a [`RegionAllocator`].
+#[derive(Clone, Copy, Debug)]
+pub struct RegionConfig {
+    order: Order,
+    metadata_bytes: usize,
+}
+
+impl RegionConfig {
+    /// The defaults: lowest addresses first, up to 64 MiB of metadata, which serve about three
+    /// million ranges.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            order: Order::Lowest,
+            metadata_bytes: 64 << 20,
+        }
+    }
+
+    /// Sets which free addresses are taken first.
+    #[must_use]
+    pub const fn order(mut self, order: Order) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Sets how many bytes the metadata may take: addresses for so many are reserved at once, or
+    /// for fewer where address space is short.
+    #[must_use]
+    pub const fn metadata(mut self, max_bytes: usize) -> Self {
+        self.metadata_bytes = max_bytes;
+        self
+    }
+}
+
+impl Default for RegionConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a [`RegionAllocator`] holds, in bytes where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegionStatistics {
+    /// Addresses that were adopted and not returned.
+    pub adopted: usize,
+    /// Addresses given out.
+    pub used: usize,
+    /// Ranges in the tree, those of others included.
+    pub ranges: usize,
+    /// Metadata committed.
+    pub metadata: usize,
+}
+
+impl RegionStatistics {
+    /// Returns the bytes that are free.
+    #[must_use]
+    pub const fn free(&self) -> usize {
+        self.adopted - self.used
+    }
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    pub(super) writer: Writer,
+    /// Pages adopted and not returned.
+    adopted: u64,
+    /// Pages given out.
+    used: u64,
+    /// Where was something taken last?
+    recent: u64,
+}
+
+/// An allocator of addresses that it was given: the calls of `mmap`, inside.
+///
+/// It begins as a pass-through to the provider below: what is asked of it is asked there. Once it
+/// has [adopted](RegionAllocator::adopt) addresses, everything new is placed in them and nowhere
+/// else; what was mapped before stays valid, and goes back where it came from.
+///
+/// It is a provider itself, wherever `&RegionAllocator` is used as one. `M` gives the memory for its
+/// book-keeping, which must come from somewhere else. A call holds the lock while it asks the provider
+/// below, so that finding and mapping are one step for all threads.
+///
+/// ```
+/// # use hostmem_core::{page::Access, provider::{Commit, Error, PageProvider, ProcessMap, Request}};
+/// # use hostmem_core::region::{ClaimRequest, RegionAllocator, RegionConfig, claim};
+/// # fn above<P: PageProvider + ProcessMap + Copy>(os: P) -> Result<(), Error> {
+/// let host: RegionAllocator<P> = RegionAllocator::new(os, os, RegionConfig::new())?;
+/// let mut slots = [None; 256];
+/// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
+/// for range in claim.usable() {
+///     // SAFETY: claimed just now; the claim is not given back.
+///     unsafe { host.adopt(range)? };
+/// }
+/// let mapped = host.map(&Request::bytes(1 << 20), Commit::READ_WRITE, 0)?;
+/// assert!(mapped.addr() >= 4 << 30);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R = Spin> {
+    pub(super) inner: P,
+    pub(super) page: PageSize,
+    order: Order,
+    active: AtomicBool,
+    pub(super) tree: Tree<Record>,
+    state: Lock<State, R>,
+    pub(super) arena: Arena<M, R>,
+}
+
+/// Making one, and looking at it.
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+    /// Makes an allocator without addresses: a pass-through.
+    ///
+    /// # Errors
+    ///
+    /// What `metadata` says of the reservation for the book-keeping.
+    pub fn new(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
+        let page = inner.page_size();
+        let arena: Arena<M, R> = Arena::new(metadata, config.metadata_bytes)?;
+        let end = 1 << (u64::BITS - page.bytes().trailing_zeros());
+        // SAFETY: all changes are given this arena, which self owns beside the tree; the tree
+        // reaches no node when it is dropped.
+        let tree = unsafe { Tree::new(&arena, 0, end) };
+        let mut writer = Writer::new();
+        tree.insert(&mut writer, &arena, (0, end), Record::Foreign)?;
+        Ok(Self {
+            inner,
+            page,
+            order: config.order,
+            active: AtomicBool::new(false),
+            tree,
+            state: Lock::new(State {
+                writer,
+                adopted: 0,
+                used: 0,
+                recent: 0,
+            }),
+            arena,
+        })
+    }
+
+    /// Takes a reservation over; from the first one on, the allocator is no pass-through any more.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Taken`] where some of it was adopted already; [`ErrorKind::Exhausted`] and what
+    /// else the metadata's provider says. Nothing changes then.
+    ///
+    /// # Safety
+    ///
+    /// The range is reserved from the provider below, inaccessible, and from now on nobody's but the
+    /// allocator's.
+    pub unsafe fn adopt(&self, range: PageRange) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        let pages = self.pages(range)?;
+        if self
+            .entries(pages)
+            .any(|(_, record)| record != Some(Record::Foreign))
+        {
+            return Err(ErrorKind::Taken.into());
+        }
+        // What is placed in it is reached by its address.
+        let _ = range.start().as_ptr().expose_provenance();
+        self.tree.remove(&mut state.writer, &self.arena, pages)?;
+        state.adopted += pages.1 - pages.0;
+        self.active.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives free addresses back to the provider below, in pieces of `least` bytes or more; returns
+    /// how many bytes went.
+    ///
+    /// # Errors
+    ///
+    /// What that provider says of the first piece that it does not take; those before it are gone.
+    pub fn release_unused(&self, least: usize) -> Result<usize, Error> {
+        let mut state = self.state.lock();
+        let least = self
+            .page
+            .round_up(least.max(1))
+            .ok_or(ErrorKind::InvalidArgument)?;
+        let least = self.page_of(least);
+        let (mut from, mut released) = (0, 0);
+        while let Some(gap) = self.tree.next_gap(from, self.end()) {
+            from = gap.1;
+            let len = gap.1 - gap.0;
+            if len >= least {
+                self.tree.prepare(&mut state.writer, &self.arena, 1)?;
+                // SAFETY: free pages are reservations of the provider below that were adopted.
+                unsafe { self.inner.release(self.range(gap))? };
+                self.record(&mut state, gap, Some(Record::Foreign))?;
+                state.adopted -= len;
+                released += len;
+            }
+            if from >= self.end() {
+                break;
+            }
+        }
+        Ok(self.bytes(released))
+    }
+
+    /// Says whether the allocator has adopted addresses, so that it places things itself.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Returns what is known of the page around `addr`; `None` where it is free or not the
+    /// allocator's. Takes no lock, and may be called from a signal handler.
+    pub fn query(&self, addr: usize) -> Option<RegionRange> {
+        let entry = self.tree.query(self.page_of(addr))?;
+        self.described(entry.start, entry.end(), Record::from_bits(entry.bits))
+    }
+
+    /// Yields what was given out in `window`, whole and in order. Each step looks anew, without a
+    /// lock: what changes meanwhile is seen or not.
+    pub fn ranges(&self, window: AddressRange) -> impl Iterator<Item = RegionRange> + '_ {
+        let mut from = self.page_of(window.start());
+        let last = self.page_of(window.last());
+        core::iter::from_fn(move || {
+            loop {
+                let entry = self.tree.next_from(from).filter(|e| e.start <= last)?;
+                from = entry.end();
+                let record = Record::from_bits(entry.bits);
+                if let Some(range) = self.described(entry.start, entry.end(), record) {
+                    return Some(range);
+                }
+            }
+        })
+    }
+
+    /// Yields the free addresses in `window`, cut off at its ends, in order. Each step takes the
+    /// lock for itself.
+    pub fn gaps(&self, window: AddressRange) -> impl Iterator<Item = AddressRange> + '_ {
+        let window = self.pages_inside(window);
+        let mut from = window.map_or(0, |(low, _)| low);
+        core::iter::from_fn(move || {
+            let (_, high) = window.filter(|(_, high)| from < *high)?;
+            let _state = self.state.lock();
+            let gap = self.tree.next_gap(from, high)?;
+            from = gap.1;
+            Some(self.addresses(gap))
+        })
+    }
+
+    /// Returns the longest free piece of `window`, the lowest one of several.
+    pub fn largest_gap(&self, window: AddressRange) -> Option<AddressRange> {
+        let (low, high) = self.pages_inside(window)?;
+        let _state = self.state.lock();
+        self.tree
+            .largest_gap(low, high)
+            .map(|gap| self.addresses(gap))
+    }
+
+    /// Returns what is held now.
+    pub fn statistics(&self) -> RegionStatistics {
+        let state = self.state.lock();
+        RegionStatistics {
+            adopted: self.bytes(state.adopted),
+            used: self.bytes(state.used),
+            ranges: state.writer.ranges(),
+            metadata: self.arena.committed_bytes(),
+        }
+    }
+
+    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours of equal
+    /// access: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    pub fn host_mappings(&self) -> usize {
+        let _state = self.state.lock();
+        let (mut count, mut before) = (0, None);
+        for (_, record) in self.entries((0, self.end())) {
+            let seen = match record {
+                Some(Record::Foreign) => None,
+                Some(Record::Ours(PageState::Committed(access), _)) => Some((Some(access), 0)),
+                // Every view is a mapping of its own.
+                Some(Record::Ours(PageState::Dual, _)) => Some((None, count + 1)),
+                None | Some(Record::Ours(PageState::Reserved, _)) => Some((Some(Access::None), 0)),
+            };
+            count += usize::from(seen.is_some() && seen != before);
+            before = seen;
+        }
+        count
+    }
+}
+
+/// What the calls have in common. The lock is held where a state is asked for.
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+    pub(super) fn lock(&self) -> Guard<'_, State, R> {
+        self.state.lock()
+    }
+
+    /// Chooses free pages for a request.
+    pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Pages, Error> {
+        let len = self.page_of(plan.total());
+        if let Place::Exact(base) | Place::Hint(base) = plan.place() {
+            let exact = matches!(plan.place(), Place::Exact(_));
+            let usable = self.page.is_aligned(base) && plan.aligned(base) && plan.fits(base);
+            if exact || usable {
+                let start = self.page_of(base);
+                match self.free(start, len) {
+                    Ok(()) => return Ok((start, start + len)),
+                    Err(error) if exact => return Err(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        let (low, high) = self
+            .pages_inside(plan.within())
+            .ok_or(ErrorKind::Exhausted)?;
+        let wanted = Wanted {
+            len,
+            align: self.page_of(plan.align()),
+            shift: self.page_of(plan.before()),
+            low: low.max(1),
+            high,
+        };
+        let start = match (plan.place(), self.order) {
+            (Place::Near(addr), _) => self.tree.find_nearest(&wanted, self.page_of(addr)),
+            (_, Order::Lowest) => self.tree.find_lowest(&wanted),
+            (_, Order::Highest) => self.tree.find_highest(&wanted),
+            (_, Order::Recent) => self.tree.find_nearest(&wanted, state.recent),
+        };
+        start
+            .map(|start| (start, start + len))
+            .ok_or(ErrorKind::Exhausted.into())
+    }
+
+    /// Says why pages are not all free, if so.
+    fn free(&self, start: u64, len: u64) -> Result<(), Error> {
+        let end = start.checked_add(len).filter(|end| *end <= self.end());
+        let end = end.ok_or(ErrorKind::OutsideRange)?;
+        for (_, record) in self.entries((start, end)) {
+            match record {
+                None => {}
+                Some(Record::Foreign) => return Err(ErrorKind::OutsideRange.into()),
+                Some(Record::Ours(..)) => return Err(ErrorKind::Taken.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives pages that are the allocator's a record, or makes them free, and counts. Cannot fail
+    /// behind a [`Tree::prepare`].
+    pub(super) fn record(
+        &self,
+        state: &mut State,
+        pages: Pages,
+        record: Option<Record>,
+    ) -> Result<(), Error> {
+        let (writer, arena) = (&mut state.writer, &self.arena);
+        let had = match record {
+            Some(record) => self.tree.insert(writer, arena, pages, record)?,
+            None => self.tree.remove(writer, arena, pages)?,
+        };
+        state.used -= had;
+        if let Some(Record::Ours(..)) = record {
+            state.used += pages.1 - pages.0;
+            state.recent = pages.1;
+        }
+        Ok(())
+    }
+
+    /// Makes pages somebody else's: the provider below lost them.
+    pub(super) fn lose(&self, state: &mut State, pages: Pages) {
+        // Without memory for that the pages stay the allocator's on paper. They are given out once
+        // more at worst, and the provider below refuses them.
+        if self.record(state, pages, Some(Record::Foreign)).is_ok() {
+            state.adopted -= pages.1 - pages.0;
+        }
+    }
+
+    /// Yields the pieces of a range of pages and their records; `None` for free ones.
+    pub(super) fn entries(
+        &self,
+        (start, end): Pages,
+    ) -> impl Iterator<Item = (Pages, Option<Record>)> + use<'_, P, M, R> {
+        let mut at = start;
+        core::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let next = self.tree.next_from(at).filter(|e| e.start < end);
+            let (piece, record) = match next {
+                Some(entry) if entry.start <= at => {
+                    let record = Record::from_bits(entry.bits);
+                    ((at, entry.end().min(end)), Some(record))
+                }
+                Some(entry) => ((at, entry.start), None),
+                None => ((at, end), None),
+            };
+            at = piece.1;
+            Some((piece, record))
+        })
+    }
+
+    fn described(&self, start: u64, end: u64, record: Record) -> Option<RegionRange> {
+        match record {
+            Record::Foreign => None,
+            Record::Ours(state, tag) => Some(RegionRange {
+                addresses: self.addresses((start, end)),
+                state,
+                tag,
+            }),
+        }
+    }
+}
+
+/// Addresses and pages.
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R> RegionAllocator<P, M, R> {
+    /// Returns the page behind the last one.
+    pub(super) const fn end(&self) -> u64 {
+        1 << (u64::BITS - self.page.bytes().trailing_zeros())
+    }
+
+    pub(super) const fn page_of(&self, addr: usize) -> u64 {
+        (addr >> self.page.bytes().trailing_zeros()) as u64
+    }
+
+    fn bytes(&self, pages: u64) -> usize {
+        let bytes = pages.saturating_mul(self.page.bytes() as u64);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Returns the pages of a range, which is in the host's pages.
+    pub(super) fn pages(&self, range: PageRange) -> Result<Pages, Error> {
+        let whole = self.page.is_aligned(range.addr()) && self.page.is_aligned(range.len_bytes());
+        let pages = (self.page_of(range.addr()), self.page_of(range.end()));
+        whole
+            .then_some(pages)
+            .ok_or(ErrorKind::InvalidArgument.into())
+    }
+
+    /// Returns the pages that lie wholly in a window.
+    fn pages_inside(&self, window: AddressRange) -> Option<Pages> {
+        let mask = self.page.bytes() - 1;
+        let low = self.page_of(window.start()) + u64::from(window.start() & mask != 0);
+        let high = self.page_of(window.last()) + u64::from(window.last() & mask == mask);
+        (low < high).then_some((low, high))
+    }
+
+    fn addresses(&self, (start, end): Pages) -> AddressRange {
+        let last = self.bytes(end - 1) | (self.page.bytes() - 1);
+        AddressRange::new(self.bytes(start), last).expect("ranges are not empty")
+    }
+
+    /// Describes pages that were adopted.
+    pub(super) fn range(&self, (start, end): Pages) -> PageRange {
+        let first = with_exposed_provenance_mut(self.bytes(start));
+        let first = NonNull::new(first).expect("page 0 is never adopted");
+        let range = PageRange::new(first, self.bytes(end - start), self.page);
+        range.expect("whole pages below the end of the address space")
+    }
+}
+
+// SAFETY: every change takes the lock, which fork_prepare holds; the arena's lock is only taken under
+// it. Memory of the arena is private, so that the child has a copy.
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
+    for RegionAllocator<P, M, R>
+{
+    fn fork_prepare(&self) -> Result<(), Error> {
+        mem::forget(self.state.lock());
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        // SAFETY: the caller's promise: this thread called fork_prepare, which forgot the guard.
+        unsafe { self.state.unlock_forgotten() }
+    }
+
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare,
+        // which forgot the guard.
+        unsafe { self.state.unlock_forgotten() };
+        Ok(())
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R> fmt::Debug for RegionAllocator<P, M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionAllocator")
+            .field("order", &self.order)
+            .field("active", &self.active)
+            .finish_non_exhaustive()
+    }
+}

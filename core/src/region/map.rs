@@ -1,0 +1,387 @@
+//! The calls of `mmap` and its kin.
+
+use super::{PageState, RegionAllocator, allocator::State, record::Record};
+use crate::{
+    page::{Access, PageRange, PageSize},
+    provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
+    range_map::Pages,
+    sync::RelaxStrategy,
+};
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+    /// Maps memory: finds addresses and commits all of them but the guards, which lie within what is
+    /// returned. The owner's `tag` is what [`RegionAllocator::query`] tells.
+    ///
+    /// One call of the provider below; two while the allocator is a pass-through.
+    ///
+    /// # Errors
+    ///
+    /// As of [`PageProvider::reserve`] and [`PageProvider::commit`]: [`ErrorKind::InvalidArgument`],
+    /// [`ErrorKind::Taken`] where an exact place is in use, [`ErrorKind::OutsideRange`] where it is
+    /// not the allocator's or not within the range asked for, [`ErrorKind::Exhausted`] where nothing
+    /// is free or there is no memory. Nothing changes then.
+    pub fn map(&self, request: &Request<'_>, how: Commit, tag: u16) -> Result<PageRange, Error> {
+        self.map_with(request, tag, PageState::Committed(how.access), |body| {
+            // SAFETY: the pages are reserved, by this call alone.
+            unsafe { self.inner.commit(body, how) }.map(drop)
+        })
+    }
+
+    /// Maps what `place` maps: finds addresses, and lets it map a file, say, over all of them but the
+    /// guards. They are known as `state` afterwards, and taken away by [`RegionAllocator::unmap`].
+    ///
+    /// `place` runs under the allocator's lock, and must not call it.
+    ///
+    /// # Errors
+    ///
+    /// As of [`RegionAllocator::map`], and what `place` returns, which then has changed nothing, or
+    /// says [`ErrorKind::RangeLost`].
+    pub fn map_with(
+        &self,
+        request: &Request<'_>,
+        tag: u16,
+        state: PageState,
+        place: impl FnOnce(PageRange) -> Result<(), Error>,
+    ) -> Result<PageRange, Error> {
+        let plan = request.plan(self.page)?;
+        if !self.is_active() {
+            let whole = self.inner.reserve(request)?;
+            let body = whole.part(plan.before(), plan.body(), self.page);
+            let placed = body.ok_or(ErrorKind::Other.into()).and_then(place);
+            return match placed {
+                Ok(()) => Ok(whole),
+                Err(error) => {
+                    if error.kind() != ErrorKind::RangeLost {
+                        // SAFETY: reserved just now, known to nobody. A failure wastes addresses.
+                        let _ = unsafe { self.inner.release(whole) };
+                    }
+                    Err(error)
+                }
+            };
+        }
+        let mut guard = self.lock();
+        let whole = self.choose(&guard, &plan)?;
+        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
+        let start = whole.0 + self.page_of(plan.before());
+        let body = (start, start + self.page_of(plan.body()));
+        if let Err(error) = place(self.range(body)) {
+            if error.kind() == ErrorKind::RangeLost {
+                self.lose(&mut guard, body);
+            }
+            return Err(error);
+        }
+        if body != whole {
+            let guards = Record::Ours(PageState::Reserved, tag);
+            self.record(&mut guard, whole, Some(guards))?;
+        }
+        self.record(&mut guard, body, Some(Record::Ours(state, tag)))?;
+        Ok(self.range(whole))
+    }
+
+    /// Maps memory at exactly this range, in place of what the allocator has there, free or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OutsideRange`] where some of it is not the allocator's, [`ErrorKind::Taken`]
+    /// where a view of a dual mapping lies in it: nothing changes then. What the provider below
+    /// says: where something was there before, it may be gone, and its addresses free.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory that is replaced.
+    pub unsafe fn map_over(&self, range: PageRange, how: Commit, tag: u16) -> Result<(), Error> {
+        let pages = self.pages(range)?;
+        let mut guard = self.lock();
+        if self.entries(pages).any(|(_, r)| r == Some(Record::Foreign)) {
+            return Err(ErrorKind::OutsideRange.into());
+        }
+        let committed = self.committed_in(pages)?;
+        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
+        if let Some(committed) = committed {
+            // SAFETY: all of it is this allocator's; the caller vouches for who uses it.
+            let result = unsafe { self.inner.decommit(self.range(committed)) };
+            self.or_lost(&mut guard, committed, result)?;
+            self.record(&mut guard, pages, None)?;
+        }
+        // SAFETY: all pages are reserved now, and not committed.
+        let result = unsafe { self.inner.commit(range, how) }.map(drop);
+        self.or_lost(&mut guard, pages, result)?;
+        let state = PageState::Committed(how.access);
+        self.record(&mut guard, pages, Some(Record::Ours(state, tag)))
+    }
+
+    /// Takes pages away, whatever parts of however many mappings they are: their memory is gone, and
+    /// their addresses are free for the allocator again, never for others. What is free already, and
+    /// what is not the allocator's, is left alone.
+    ///
+    /// A range that is nowhere the allocator's goes to the provider below, where what was mapped
+    /// before the allocator became active came from.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Taken`] where a view of a dual mapping lies in it, and want of memory: nothing
+    /// changes then. What the provider below says of a piece between two mappings of others: the
+    /// pieces before it are gone.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory. Where a range is nowhere the allocator's, it is the provider's below,
+    /// as its own `release` asks.
+    pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
+        let pages = self.pages(range)?;
+        let mut guard = self.lock();
+        if self.entries(pages).all(|(_, r)| r == Some(Record::Foreign)) {
+            drop(guard);
+            // SAFETY: the caller's promise.
+            return unsafe { self.inner.release(range) };
+        }
+        self.committed_in(pages)?;
+        let mut from = pages.0;
+        while let Some(piece) = self.own_piece(from, pages.1) {
+            from = piece.1;
+            // SAFETY: the caller's promise.
+            unsafe { self.free_piece(&mut guard, piece)? };
+        }
+        Ok(())
+    }
+
+    /// Frees pages that are all the allocator's.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory.
+    unsafe fn free_piece(&self, state: &mut State, piece: Pages) -> Result<(), Error> {
+        self.tree.prepare(&mut state.writer, &self.arena, 1)?;
+        if let Some(committed) = self.committed_in(piece)? {
+            // SAFETY: all of it was adopted, and is reserved or committed; the caller's promise.
+            let result = unsafe { self.inner.decommit(self.range(committed)) };
+            self.or_lost(state, committed, result)?;
+        }
+        self.record(state, piece, None)
+    }
+
+    /// Returns the first piece of a range of pages that is the allocator's, as long as it goes.
+    fn own_piece(&self, from: u64, end: u64) -> Option<Pages> {
+        let mut own = self
+            .entries((from, end))
+            .skip_while(|(_, r)| *r == Some(Record::Foreign));
+        let ((start, mut last), _) = own.next()?;
+        for ((_, end), _) in own.take_while(|(_, r)| *r != Some(Record::Foreign)) {
+            last = end;
+        }
+        Some((start, last))
+    }
+
+    /// Returns from where to where pages are committed; [`ErrorKind::Taken`] where one is a view.
+    fn committed_in(&self, pages: Pages) -> Result<Option<Pages>, Error> {
+        let mut all: Option<Pages> = None;
+        for (piece, record) in self.entries(pages) {
+            match record {
+                Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
+                Some(Record::Ours(PageState::Committed(_), _)) => {
+                    all = Some((all.map_or(piece.0, |all| all.0), piece.1));
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Passes a result of the provider below on, and forgets pages that it lost.
+    fn or_lost(
+        &self,
+        state: &mut State,
+        pages: Pages,
+        result: Result<(), Error>,
+    ) -> Result<(), Error> {
+        if let Err(error) = result
+            && error.kind() == ErrorKind::RangeLost
+        {
+            self.lose(state, pages);
+        }
+        result
+    }
+
+    /// Changes pages from one state into another by a call of the provider below.
+    fn change<T>(
+        &self,
+        range: PageRange,
+        is: impl Fn(PageState) -> bool,
+        becomes: PageState,
+        call: impl FnOnce() -> Result<T, Error>,
+        undo: impl FnOnce(),
+    ) -> Result<T, Error> {
+        let pages = self.pages(range)?;
+        let mut guard = self.lock();
+        for (_, record) in self.entries(pages) {
+            match record {
+                Some(Record::Ours(state, _)) if is(state) => {}
+                Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
+                Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
+            }
+        }
+        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
+        let done = match call() {
+            Ok(done) => done,
+            Err(error) => {
+                let lost = self.or_lost(&mut guard, pages, Err(error));
+                return lost.and(Err(error));
+            }
+        };
+        let result = self
+            .tree
+            .update(&mut guard.writer, &self.arena, pages, |old| match old {
+                Record::Ours(_, tag) => Record::Ours(becomes, tag),
+                Record::Foreign => old,
+            });
+        match result {
+            Ok(_) => Ok(done),
+            Err(error) => {
+                undo();
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives reserved pages memory; see [`PageProvider::commit`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`PageProvider::commit`].
+    pub(super) unsafe fn commit_pages(
+        &self,
+        range: PageRange,
+        how: Commit,
+    ) -> Result<PageSize, Error> {
+        if self.is_foreign(range)? {
+            // SAFETY: the caller's promise: reserved from the provider below, as a pass-through.
+            return unsafe { self.inner.commit(range, how) };
+        }
+        self.change(
+            range,
+            |state| state == PageState::Reserved,
+            PageState::Committed(how.access),
+            // SAFETY: the pages are reserved, as was just looked up under the lock.
+            || unsafe { self.inner.commit(range, how) },
+            || {
+                // SAFETY: committed just now, and used by nobody. A failure leaves memory that the
+                // next commit of these pages meets.
+                let _ = unsafe { self.inner.decommit(range) };
+            },
+        )
+    }
+
+    /// Changes the access of committed pages; see [`PageProvider::protect`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`PageProvider::protect`].
+    pub(super) unsafe fn protect_pages(
+        &self,
+        range: PageRange,
+        access: Access,
+    ) -> Result<(), Error> {
+        if self.is_foreign(range)? {
+            // SAFETY: the caller's promise, as of a pass-through.
+            return unsafe { self.inner.protect(range, access) };
+        }
+        self.change(
+            range,
+            |state| matches!(state, PageState::Committed(_)),
+            PageState::Committed(access),
+            // SAFETY: the pages are committed, as was just looked up under the lock.
+            || unsafe { self.inner.protect(range, access) },
+            // The access is what was asked for; that it is not noted is told.
+            || {},
+        )
+    }
+
+    /// Takes memory back; see [`PageProvider::decommit`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`PageProvider::decommit`].
+    pub(super) unsafe fn decommit_pages(&self, range: PageRange) -> Result<(), Error> {
+        if self.is_foreign(range)? {
+            // SAFETY: the caller's promise, as of a pass-through.
+            return unsafe { self.inner.decommit(range) };
+        }
+        self.change(
+            range,
+            |state| state != PageState::Dual,
+            PageState::Reserved,
+            // SAFETY: the pages are reserved or committed, as was just looked up under the lock.
+            || unsafe { self.inner.decommit(range) },
+            // Reserved pages noted as committed are decommitted once more, which does no harm.
+            || {},
+        )
+    }
+
+    /// Says whether a range is nowhere the allocator's.
+    fn is_foreign(&self, range: PageRange) -> Result<bool, Error> {
+        let pages = self.pages(range)?;
+        Ok(!self.is_active() || self.entries(pages).all(|(_, r)| r == Some(Record::Foreign)))
+    }
+
+    /// Reserves addresses; see [`PageProvider::reserve`].
+    pub(super) fn reserve_pages(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        if !self.is_active() {
+            return self.inner.reserve(request);
+        }
+        let plan = request.plan(self.page)?;
+        let mut guard = self.lock();
+        let pages = self.choose(&guard, &plan)?;
+        let reserved = Record::Ours(PageState::Reserved, 0);
+        self.record(&mut guard, pages, Some(reserved))?;
+        Ok(self.range(pages))
+    }
+
+    /// Makes a mapping shorter or longer where it lies: what is committed in `range`, all with one
+    /// access and tag, becomes `new_len` bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, and unless the
+    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where the
+    /// addresses behind it are not free. Nothing changes then.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses the memory that goes.
+    pub unsafe fn resize(
+        &self,
+        range: PageRange,
+        new_len: usize,
+        how: Commit,
+    ) -> Result<PageRange, Error> {
+        let invalid = Error::of(ErrorKind::InvalidArgument);
+        let new_len = self
+            .page
+            .round_up(new_len)
+            .filter(|len| *len > 0)
+            .ok_or(invalid)?;
+        let pages = self.pages(range)?;
+        let end = range.addr().checked_add(new_len).ok_or(invalid)?;
+        let new = (pages.0, self.page_of(end));
+        let tag = self.committed_alike(pages).ok_or(invalid)?;
+        if new.1 < pages.1 {
+            // SAFETY: the caller's promise, of the tail.
+            unsafe { self.unmap(self.range((new.1, pages.1)))? };
+        } else if new.1 > pages.1 {
+            let tail = Request::bytes(new_len - range.len_bytes()).place(Place::Exact(range.end()));
+            self.map(&tail, how, tag)?;
+        }
+        Ok(self.range(new))
+    }
+
+    /// Returns the tag of pages that are all committed alike.
+    fn committed_alike(&self, pages: Pages) -> Option<u16> {
+        let mut entries = self.entries(pages);
+        let (_, first) = entries.next()?;
+        let alike = entries.all(|(_, record)| record == first);
+        match first {
+            Some(Record::Ours(PageState::Committed(_), tag)) if alike => Some(tag),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The allocator as a provider.
+
+use super::{PageState, RegionAllocator, record::Record};
+use crate::{
+    page::{Access, PageRange, PageSize},
+    provider::{
+        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
+        DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
+        Placement, ProcessMap, Request, Target,
+    },
+    sync::RelaxStrategy,
+};
+
+/// How often two other places are tried where one was lost to somebody else.
+const TRIES: usize = 8;
+
+// SAFETY: every call goes to the provider below, for pages that are in the state which that provider
+// asks for: what is free was adopted, reserved and inaccessible, and belongs to whom it is given until
+// it is released. In the pass-through the promises are that provider's.
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync>
+    PageProvider for RegionAllocator<P, M, R>
+{
+    fn page_size(&self) -> PageSize {
+        self.page
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        self.reserve_pages(request)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.commit_pages(range, how) }
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.protect_pages(range, access) }
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.decommit_pages(range) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.unmap(range) }
+    }
+}
+
+impl<P, M, R> RegionAllocator<P, M, R>
+where
+    P: PageProvider + DualMapProvider + Copy,
+    M: PageProvider + Copy,
+    R: RelaxStrategy + Send + Sync,
+{
+    /// Reserves a place for a view, unless the caller has one; says whether it did.
+    fn place(&self, target: Target, len: usize) -> Result<(PageRange, bool), Error> {
+        match target {
+            Target::Into(range) => Ok((range, false)),
+            Target::Find(placement) => {
+                let request = Request::bytes(len).placement(Placement { ..placement });
+                Ok((
+                    self.reserve_pages(&Request {
+                        guards: Guards::default(),
+                        ..request
+                    })?,
+                    true,
+                ))
+            }
+        }
+    }
+
+    /// Gives a place back that no view was put into.
+    fn give_back(&self, (range, found): (PageRange, bool)) {
+        if found {
+            // SAFETY: reserved by place just now, and used by nobody. It cannot fail but for want of
+            // memory, which wastes addresses.
+            let _ = unsafe { self.unmap(range) };
+        }
+    }
+
+    /// Notes what became of the range of a view.
+    fn note(&self, range: PageRange, becomes: Option<PageState>) -> Result<(), Error> {
+        let pages = self.pages(range)?;
+        let mut guard = self.lock();
+        let ours = |record| matches!(record, Some(Record::Ours(..)));
+        if !self.entries(pages).all(|(_, record)| ours(record)) {
+            // From before the allocator was active.
+            return Ok(());
+        }
+        let record = becomes.map(|state| Record::Ours(state, 0));
+        self.record(&mut guard, pages, record)
+    }
+
+    /// Maps into two places.
+    ///
+    /// # Safety
+    ///
+    /// As of [`DualMapProvider::map_dual`]; both are reserved, and nobody uses them.
+    unsafe fn map_into(
+        &self,
+        request: &DualRequest<'_>,
+        rw: PageRange,
+        rx: PageRange,
+    ) -> Result<DualMapping, DualError> {
+        // Noted first: what is not noted could be given out again.
+        for range in [rw, rx] {
+            self.note(range, Some(PageState::Dual))
+                .map_err(DualError::from)?;
+        }
+        let placed = DualRequest {
+            rw: Target::Into(rw),
+            rx: Target::Into(rx),
+            ..*request
+        };
+        // SAFETY: the caller's promise.
+        let result = unsafe { self.inner.map_dual(&placed) };
+        if let Err(error) = &result {
+            for range in [rw, rx] {
+                if error.lost() == Some(range) {
+                    let mut guard = self.lock();
+                    if let Ok(pages) = self.pages(range) {
+                        self.lose(&mut guard, pages);
+                    }
+                } else {
+                    // Where there is no memory to note it, addresses are wasted.
+                    let _ = self.note(range, Some(PageState::Reserved));
+                }
+            }
+        }
+        result
+    }
+}
+
+// SAFETY: as for PageProvider; both views lie in what was reserved for them, and no page call is
+// made on them: the tree knows them as views.
+unsafe impl<P, M, R> DualMapProvider for RegionAllocator<P, M, R>
+where
+    P: PageProvider + DualMapProvider + Copy,
+    M: PageProvider + Copy,
+    R: RelaxStrategy + Send + Sync,
+{
+    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
+        if !self.is_active() {
+            // SAFETY: the caller's promise, passed on.
+            return unsafe { self.inner.map_dual(request) };
+        }
+        request.validate(self.page).map_err(DualError::from)?;
+        let mut last = DualError::of(ErrorKind::Exhausted);
+        for _ in 0..TRIES {
+            let rw = self
+                .place(request.rw, request.len)
+                .map_err(DualError::from)?;
+            let rx = match self.place(request.rx, request.len) {
+                Ok(rx) => rx,
+                Err(error) => {
+                    self.give_back(rw);
+                    return Err(error.into());
+                }
+            };
+            // SAFETY: reserved above, or by the caller's promise.
+            last = match unsafe { self.map_into(request, rw.0, rx.0) } {
+                Ok(mapping) => return Ok(mapping),
+                Err(error) => error,
+            };
+            let lost = last.lost();
+            for place in [rw, rx] {
+                if lost != Some(place.0) {
+                    self.give_back(place);
+                }
+            }
+            // Elsewhere, if a place that this call had found was lost.
+            let again = [rw, rx]
+                .iter()
+                .any(|(range, found)| *found && lost == Some(*range));
+            if !again {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    unsafe fn unmap_dual(
+        &self,
+        mapping: DualMapping,
+        leave: Leave,
+    ) -> Result<(), (DualMapping, Error)> {
+        let views = [mapping.rw(), mapping.rx()];
+        let foreign = |range: &PageRange| self.query(range.addr()).is_none();
+        if views.iter().any(foreign) {
+            // SAFETY: the caller's promise: mapped by the provider below, as a pass-through.
+            return unsafe { self.inner.unmap_dual(mapping, leave) };
+        }
+        // SAFETY: the caller's promise, passed on; what was adopted stays reserved.
+        unsafe { self.inner.unmap_dual(mapping, Leave::Reserved)? };
+        for range in views {
+            let becomes = match leave {
+                Leave::Hole => None,
+                Leave::Reserved => Some(PageState::Reserved),
+            };
+            // Where there is no memory to note it, addresses are wasted.
+            let _ = self.note(range, becomes);
+        }
+        Ok(())
+    }
+
+    unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.fork_child_dual(mapping) }
+    }
+}
+
+// SAFETY: the provider below keeps the promise.
+unsafe impl<P: PageProvider + CoreSync + Copy, M: PageProvider + Copy, R: Send + Sync> CoreSync
+    for RegionAllocator<P, M, R>
+{
+    fn sync_cores(&self) -> Result<(), Error> {
+        self.inner.sync_cores()
+    }
+}
+
+impl<P: PageProvider + Clock + Copy, M: PageProvider + Copy, R: Send + Sync> Clock
+    for RegionAllocator<P, M, R>
+{
+    fn now_ms(&self) -> Option<u64> {
+        self.inner.now_ms()
+    }
+}
+
+impl<P: PageProvider + ProcessMap + Copy, M: PageProvider + Copy, R: Send + Sync> ProcessMap
+    for RegionAllocator<P, M, R>
+{
+    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+        self.inner.walk(visit)
+    }
+
+    fn address_space(&self) -> AddressSpace {
+        self.inner.address_space()
+    }
+}
