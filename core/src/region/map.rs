@@ -330,7 +330,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         }
         let plan = request.plan(self.page)?;
         let mut guard = self.lock();
-        let pages = self.choose(&guard, &plan)?;
+        let pages = self
+            .choose(&guard, &plan)
+            .map_err(|error| match error.kind() {
+                // Not the allocator's: for a provider it is in use.
+                ErrorKind::OutsideRange => ErrorKind::Taken.into(),
+                _ => error,
+            })?;
         let reserved = Record::Ours(PageState::Reserved, 0);
         self.record(&mut guard, pages, Some(reserved))?;
         Ok(self.range(pages))

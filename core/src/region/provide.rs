@@ -2,7 +2,7 @@
 
 use super::{PageState, RegionAllocator, record::Record};
 use crate::{
-    page::{Access, PageRange, PageSize},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
@@ -243,11 +243,28 @@ impl<P: PageProvider + Clock + Copy, M: PageProvider + Copy, R: Send + Sync> Clo
     }
 }
 
-impl<P: PageProvider + ProcessMap + Copy, M: PageProvider + Copy, R: Send + Sync> ProcessMap
-    for RegionAllocator<P, M, R>
+/// Free addresses are no mappings here, though the host keeps them inaccessible: they can be reserved
+/// from this provider.
+impl<P, M, R> ProcessMap for RegionAllocator<P, M, R>
+where
+    P: PageProvider + ProcessMap + Copy,
+    M: PageProvider + Copy,
+    R: RelaxStrategy + Send + Sync,
 {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        self.inner.walk(visit)
+        self.inner.walk(&mut |entry| {
+            let mut rest = Some(entry.range);
+            for gap in self.gaps(entry.range) {
+                let before = rest
+                    .and_then(|rest| AddressRange::new(rest.start(), gap.start().checked_sub(1)?));
+                if !before.is_none_or(|range| visit(MapEntry { range, ..entry })) {
+                    return false;
+                }
+                let behind = gap.last().checked_add(1);
+                rest = behind.and_then(|start| AddressRange::new(start, entry.range.last()));
+            }
+            rest.is_none_or(|range| visit(MapEntry { range, ..entry }))
+        })
     }
 
     fn address_space(&self) -> AddressSpace {

@@ -10,7 +10,8 @@ use hostmem::OsProvider;
 use hostmem_conformance::{Case, Outcome, Report, Summary, jit, run};
 use hostmem_core::{
     page::PageSize,
-    provider::{Capabilities, DualSteps, Provider},
+    provider::{Capabilities, DualSteps, PageProvider, Provider, Request},
+    region::{RegionAllocator, RegionConfig},
     sim::{Policy, Sim},
 };
 
@@ -18,6 +19,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
+
+type Region = RegionAllocator<OsProvider>;
 
 /// Prints each case as it begins and ends.
 struct Print<'a> {
@@ -132,6 +135,37 @@ fn run_simulated(host: &str, policy: Policy, filter: &Filter, all: &mut Totals) 
     }
 }
 
+/// Bytes of addresses for a region that serves every case.
+const REGION: usize = 64 << 30;
+
+/// Runs every case on a region allocator, a provider itself, and looks at what it left behind.
+fn run_in_region(filter: &Filter, all: &mut Totals) {
+    let host = "region";
+    let names: Vec<_> = cases::<&Region>().map(|case| case.name()).collect();
+    if !names.iter().any(|name| filter.allows(host, name)) {
+        return;
+    }
+    let os = OsProvider::new();
+    let region = Region::new(os, os, RegionConfig::new()).expect("metadata");
+    let Ok(space) = os.reserve(&Request::bytes(REGION)) else {
+        println!("{host}: skipped: {REGION} bytes of addresses cannot be had");
+        all.skipped += 1;
+        return;
+    };
+    // SAFETY: reserved just now, and the region's until the end.
+    unsafe { region.adopt(space) }.expect("fresh addresses can be adopted");
+    for name in names.into_iter().filter(|name| filter.allows(host, name)) {
+        all.run(host, name, || {
+            let only = cases().filter(|c: &Case<&Region>| c.name() == name);
+            let summary = run(&region, only, &mut Print::new(host));
+            assert_eq!(region.statistics().used, 0, "pages leaked");
+            summary
+        });
+    }
+    // SAFETY: reserved above; every case gave back what it took.
+    unsafe { os.release(space) }.expect("what was reserved can be released");
+}
+
 /// Spans in the long run.
 const LONG: usize = 100_000;
 
@@ -207,6 +241,7 @@ fn main() {
     ] {
         run_simulated(host, policy, &filter, &mut all);
     }
+    run_in_region(&filter, &mut all);
     run_long(&filter, &mut all);
     for name in &all.failed {
         println!("FAILED: {name}");

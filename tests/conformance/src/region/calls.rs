@@ -128,6 +128,11 @@ pub(super) fn bad_arguments_change_nothing<P: Provider + Copy>(p: P) -> Outcome 
     ] {
         let got = region.map(&request, RW, 0).map_err(|e| e.kind());
         assert_eq!(got, Err(kind), "{request:?}");
+        // A provider knows of others' pages only that they are in use.
+        let kind = match kind {
+            ErrorKind::OutsideRange => ErrorKind::Taken,
+            other => other,
+        };
         let got = region.reserve(&request).map_err(|e| e.kind());
         assert_eq!(got, Err(kind), "{request:?} reserved");
     }
@@ -186,10 +191,8 @@ pub(super) fn a_full_region_is_exhausted_and_serves_again<P: Provider + Copy>(p:
             let page = region.map(&one, RW, 0).expect("a free page is found");
             assert_eq!(lent.page(page.addr()), n, "round {round}: the lowest first");
             // SAFETY: mapped just now.
-            assert!(
-                unsafe { is_all(page, 0) },
-                "round {round}: page {n} is not fresh"
-            );
+            let fresh = unsafe { is_all(page, 0) };
+            assert!(fresh, "round {round}: page {n} is not fresh");
             // SAFETY: as above.
             unsafe { fill(page, NEIGHBOUR ^ 0xff) };
         }
@@ -266,10 +269,8 @@ pub(super) fn unmapping_across_two_regions_frees_both<P: Provider + Copy>(p: P) 
     // SAFETY: nobody uses what is the region's.
     unsafe { region.unmap(part(4, 12)) }.expect("both parts can go");
     // SAFETY: committed above, and not the region's.
-    assert!(
-        unsafe { is_all(foreign, NEIGHBOUR) },
-        "somebody else's pages"
-    );
+    let intact = unsafe { is_all(foreign, NEIGHBOUR) };
+    assert!(intact, "somebody else's pages");
     let gaps: Vec<_> = region.gaps(AddressRange::ALL).collect();
     assert_eq!(gaps, [part(4, 4).addresses(), part(12, 4).addresses()]);
     // Regions that touch are one.
@@ -467,11 +468,9 @@ pub(super) fn dual_mappings_lie_in_it<P: Provider + Copy>(p: P) -> Outcome {
         }
         // SAFETY: the writable view is this case's.
         unsafe { fill(mapping.rw(), 0x90) };
-        // SAFETY: as above.
-        assert!(
-            unsafe { is_all(mapping.rx(), 0x90) },
-            "both views show the same"
-        );
+        // SAFETY: the view is mapped, and nobody writes to it now.
+        let same = unsafe { is_all(mapping.rx(), 0x90) };
+        assert!(same, "both views show the same");
         let views = [mapping.rw(), mapping.rx()];
         // SAFETY: nobody uses it.
         unsafe { region.unmap_dual(mapping, leave) }.expect("it can be unmapped");
