@@ -280,7 +280,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
     let (mut deepest, mut most) = (0, 0);
     for n in 0..operations {
         // Slow tides between full and empty, long ranges now and then.
-        let fills = n / (operations / 8).max(1) % 2 == 0;
+        let fills = (n / (operations / 8).max(1)).is_multiple_of(2);
         let slot = random.below(slots);
         let longest = match random.below(64) {
             0 => slots - slot,
@@ -327,7 +327,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
         compare_gaps(&tree, &oracle, layout, &mut random);
         deepest = deepest.max(tree.root().map_or(0, |(_, height)| height));
         most = most.max(oracle.map.len());
-        if n % 64 == 0 || n + 1 == operations {
+        if n.is_multiple_of(64) || n + 1 == operations {
             tree.check(&writer);
             let plain = oracle.map.iter();
             let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
@@ -577,7 +577,7 @@ fn readers_see_only_what_was_there<const W: usize>(changes: usize) {
                 tree.query(cell).map_or(cell, |e| e.start.min(cell)),
                 tree.query(last).map_or(last + 1, |e| e.end().max(last + 1)),
             );
-            let result = match random.below(if n / 4096 % 2 == 0 { 40 } else { 20 }) {
+            let result = match random.below(if n % 8192 < 4096 { 40 } else { 20 }) {
                 0 => tree
                     .insert(&mut writer, &slab, whole, named(whole))
                     .map(drop),

@@ -166,9 +166,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             let Ok(leaf) = self.leaf_for::<true>(page, version) else {
                 continue;
             };
-            let Some((leaf, next)) = leaf else {
-                return None;
-            };
+            let (leaf, next) = leaf?;
             let (below, behind) = leaf.around(page);
             let found = below
                 .filter(|e| page.wrapping_sub(e.start) < e.len)
