@@ -14,19 +14,20 @@ done
 cargo tree --quiet -p hostmem-core --edges normal --prefix none | { ! grep -q '^rustix'; }
 
 step "layers: lower modules of the core never name higher ones"
-# page → provider → {arena, fork} → {counted, jit, sim}; arch and sync beside page.
+# page → provider → {arena, fork} → {counted, range_map, jit, sim}; arch and sync beside page.
 forbid() { # files, modules that their code must not name
     if grep -rnE "crate::($2)\b|^    ($2)::" $1 | grep -vE ':[0-9]+: *//'; then
         printf 'the layer law is broken above\n' >&2
         exit 1
     fi
 }
-forbid "core/src/page.rs core/src/arch core/src/sync.rs" "provider|arena|fork|counted|jit|sim|probe"
-forbid "core/src/provider" "arena|fork|counted|jit|sim|probe"
-forbid "core/src/arena.rs core/src/fork.rs core/src/probe.rs" "counted|jit|sim"
-forbid "core/src/counted" "jit|sim"
+forbid "core/src/page.rs core/src/arch core/src/sync.rs" "provider|arena|fork|counted|range_map|jit|sim|probe"
+forbid "core/src/provider" "arena|fork|counted|range_map|jit|sim|probe"
+forbid "core/src/arena.rs core/src/fork.rs core/src/probe.rs" "counted|range_map|jit|sim"
+forbid "core/src/counted" "range_map|jit|sim"
+forbid "core/src/range_map" "counted|jit|sim|probe"
 forbid "core/src/jit" "counted|sim"
-forbid "core/src/sim" "arena|counted|jit"
+forbid "core/src/sim" "arena|counted|range_map|jit"
 
 step "licences and sources"
 if command -v cargo-deny >/dev/null || timeout 900 cargo install --quiet --locked cargo-deny; then
