@@ -242,6 +242,126 @@ fn without_memory_nothing_changes_and_nothing_leaks() {
     assert_eq!(sim.pages_in_use(), 0);
 }
 
+/// A mapping by its number, apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mapping(u32);
+
+impl Value for Mapping {
+    fn to_bits(self) -> u32 {
+        self.0
+    }
+    fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+    fn joins(self) -> bool {
+        false
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 8).expect("64 bits") % n
+    }
+}
+
+/// Returns the CPU time of a call in nanoseconds for each of `count` steps.
+fn cost(count: usize, run: impl FnOnce()) -> f64 {
+    let now = || {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the clock is every thread's, and time is writable.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+    };
+    let start = now();
+    run();
+    (now() - start) / count as f64
+}
+
+fn median(mut costs: Vec<f64>) -> f64 {
+    costs.sort_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}
+
+fn print_costs(count: usize) {
+    let place = |slot: usize| pages((1 << 32) + 4 * slot * PAGE, 1 + slot % 2);
+    let bounds = pages(1 << 32, 1 << 33);
+    let map: RangeMap<Mapping, _> =
+        RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30).expect("made");
+    let mut random = Random(0x0139_408d_cbbf_7a44);
+    let mut slots: Vec<usize> = (0..count).collect();
+    for n in (1..count).rev() {
+        slots.swap(n, random.below(n + 1));
+    }
+    let grow = cost(count, || {
+        for &slot in &slots {
+            map.insert_new(place(slot), Mapping(1)).expect("free");
+        }
+    });
+    let bytes = map.statistics().node_bytes as f64 / count as f64;
+    let steps = (count / 4).min(20_000);
+    let mut costs = [const { Vec::new() }; 4];
+    for _ in 0..15 {
+        let anywhere = |random: &mut Random| (1 << 32) + random.below(4 * count * PAGE);
+        let asked: Vec<usize> = (0..steps).map(|_| anywhere(&mut random)).collect();
+        costs[0].push(cost(steps, || {
+            for &addr in &asked {
+                core::hint::black_box(map.query(addr));
+            }
+        }));
+        let from = |addr| AddressRange::new(addr, usize::MAX).expect("not empty");
+        let request = |addr| GapRequest::bytes(PAGE).within(from(addr));
+        costs[1].push(cost(steps, || {
+            for &addr in &asked {
+                core::hint::black_box(map.find_gap(&request(addr)).expect("room"));
+            }
+        }));
+        let mut gaps = Vec::with_capacity(steps);
+        costs[2].push(cost(steps, || {
+            for &addr in &asked {
+                let gap = map.find_gap(&request(addr)).expect("room");
+                map.insert_new(gap, Mapping(2)).expect("free");
+                gaps.push(gap);
+            }
+        }));
+        for n in (1..steps).rev() {
+            gaps.swap(n, random.below(n + 1));
+        }
+        costs[3].push(cost(steps, || {
+            for &gap in &gaps {
+                map.remove(gap).expect("memory");
+            }
+        }));
+    }
+    let [query, find, insert, remove] = costs.map(median);
+    drop(map);
+    let map: RangeMap<Mapping, _> =
+        RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30).expect("made");
+    for slot in 0..count {
+        map.insert_new(place(slot), Mapping(1)).expect("free");
+    }
+    let in_order = map.statistics().node_bytes as f64 / count as f64;
+    eprintln!(
+        "| {count} | {bytes:.1} | {in_order:.1} | {grow:.0} | {query:.0} | {find:.0} | {insert:.0} | {remove:.0} |"
+    );
+}
+
+/// Prints what `docs/REGIONS.md` has in its table.
+#[test]
+#[ignore = "measures, and checks nothing"]
+fn costs() {
+    for count in [1000, 10_000, 100_000, 1_000_000] {
+        print_costs(count);
+    }
+}
+
 static MAP: OnceLock<Map<u32>> = OnceLock::new();
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);

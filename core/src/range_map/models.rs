@@ -151,3 +151,21 @@ fn model_a_range_is_found_while_nodes_change_their_level() {
         assert_eq!((found.start, found.len, found.bits), (10, 3, 3));
     });
 }
+
+/// A leaf takes the place of another one in the same inner node.
+#[test]
+fn model_a_range_is_found_while_its_leaf_is_replaced() {
+    model(|| {
+        let mut model = Model::new(48);
+        for n in 0..7 {
+            model.insert((10 * n + 10, 10 * n + 13), 3);
+        }
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.query(71));
+        model.insert((80, 83), 4);
+        model.recycle();
+        model.insert((90, 93), 5);
+        let found = reader.join().expect("the reader ends").expect("found");
+        assert_eq!((found.start, found.len, found.bits), (70, 3, 3));
+    });
+}
