@@ -5,7 +5,7 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → {arena, fork} → {counted, jit, range_map → region}      arch, sync beside page
+//! page → provider → {arena, fork} → {counted, jit, range_map → region}        arch and sync beside page
 //! ```
 //!
 //! | module | what it is |

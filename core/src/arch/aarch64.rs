@@ -21,6 +21,15 @@ pub(super) unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
     maintain(cache_type(), ranges, &mut Instructions);
 }
 
+/// Fetches a cache line that will be read.
+#[inline]
+pub(super) fn prefetch(at: *const u8) {
+    // SAFETY: a prefetch of any address has no effect but on caches.
+    unsafe {
+        asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// Reads `CTR_EL0`. Not cached: systems with unequal cores emulate the read, so that every core
 /// sees lines that are right for all.
 fn cache_type() -> CacheType {

@@ -55,3 +55,13 @@ pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
         unsafe { cpu::publish_ranges(ranges) };
     }
 }
+
+/// Begins to fetch `value`, cache line by cache line, where the CPU can; nothing waits for it.
+#[inline]
+pub(crate) fn prefetch<T>(value: &T) {
+    /// The shortest cache line of the CPUs that have a prefetch here.
+    const LINE: usize = 64;
+    for offset in (0..size_of::<T>()).step_by(LINE) {
+        cpu::prefetch(core::ptr::from_ref(value).cast::<u8>().wrapping_add(offset));
+    }
+}

@@ -14,3 +14,7 @@ pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
 pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     unreachable!("no code is published on a CPU without known cache maintenance");
 }
+
+/// Does nothing.
+#[inline]
+pub(super) fn prefetch(_at: *const u8) {}

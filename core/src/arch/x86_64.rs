@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 pub(super) const SUPPORTED: bool = true;
 
 /// `int3`, four times.
@@ -18,4 +20,11 @@ pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
 #[inline]
 pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     compiler_fence(Ordering::SeqCst);
+}
+
+/// Fetches a cache line that will be read.
+#[inline]
+pub(super) fn prefetch(at: *const u8) {
+    // SAFETY: SSE is part of x86-64, and a prefetch of any address has no effect but on caches.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }

@@ -5,6 +5,7 @@
 //! whole, and a child whose largest one is too small is passed by.
 
 use super::{Value, change::Pages, node::Node, tree::Tree};
+use crate::arch::prefetch;
 
 /// A gap that is looked for. All numbers are pages.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     ) -> Option<u64> {
         let node = self.node(id);
         if level == 0 {
+            prefetch(node);
             return Self::lowest_in_leaf(node, (low, high), wanted);
         }
         let count = node.count();
@@ -113,6 +115,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     ) -> Option<u64> {
         let node = self.node(id);
         if level == 0 {
+            prefetch(node);
             return Self::highest_in_leaf(node, (low, high), wanted);
         }
         let count = node.count();

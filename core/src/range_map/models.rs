@@ -1,1 +1,171 @@
+//! What a reader without the lock may see of a tree that the lock's holder changes.
 
+extern crate std;
+use super::{
+    node::Node,
+    pool::{Source, Writer},
+    tree::Tree,
+};
+use crate::{
+    atomic::{AtomicUsize, Ordering, fence},
+    provider::{Error, ErrorKind},
+};
+use core::ptr::NonNull;
+use loom::thread;
+use std::{boxed::Box, vec::Vec};
+
+/// Words of a node: the fewest.
+const W: usize = 12;
+
+/// A few nodes that outlive the model, all made by one call.
+struct Few {
+    nodes: NonNull<Node<W>>,
+    count: usize,
+    given: AtomicUsize,
+}
+
+impl Few {
+    fn new(count: usize) -> Self {
+        let nodes: Vec<_> = (0..count).map(|_| Node::<W>::new()).collect();
+        Self {
+            nodes: NonNull::from(Box::leak(nodes.into_boxed_slice())).cast(),
+            count,
+            given: AtomicUsize::new(0),
+        }
+    }
+}
+
+// SAFETY: the nodes are initialised, are never freed, and are given out once.
+unsafe impl Source<W> for Few {
+    fn base(&self) -> NonNull<Node<W>> {
+        self.nodes
+    }
+
+    fn nodes(&self, count: usize) -> Result<u32, Error> {
+        let first = self.given.load(Ordering::Relaxed);
+        if first + count > self.count {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        self.given.store(first + count, Ordering::Relaxed);
+        Ok(u32::try_from(first).expect("few"))
+    }
+}
+
+struct Model {
+    tree: &'static Tree<u32, W>,
+    writer: Writer<W>,
+    source: Few,
+}
+
+impl Model {
+    /// Makes a tree with so many nodes for it.
+    fn new(nodes: usize) -> Self {
+        // Made now, what all fences share orders nothing later.
+        fence(Ordering::SeqCst);
+        let source = Few::new(nodes);
+        // SAFETY: the source is what all changes are given; its nodes are never freed.
+        let tree = unsafe { Tree::new(&source, 0, 1000) };
+        Self {
+            tree: Box::leak(Box::new(tree)),
+            writer: Writer::new(),
+            source,
+        }
+    }
+
+    fn insert(&mut self, pages: (u64, u64), value: u32) {
+        self.tree
+            .insert(&mut self.writer, &self.source, pages, value)
+            .expect("there are nodes");
+    }
+
+    fn remove(&mut self, pages: (u64, u64)) {
+        self.tree
+            .remove(&mut self.writer, &self.source, pages)
+            .expect("there are nodes");
+    }
+
+    /// Lets all replaced nodes be used again at once, the oldest last.
+    fn recycle(&mut self) {
+        self.tree.recycle(&mut self.writer);
+    }
+}
+
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // One switch in the middle of the reader is what it takes to use a node again under it.
+    builder.preemption_bound = Some(1);
+    builder.max_branches = 20_000;
+    builder.check(check);
+}
+
+/// Leaves are copied, published, and used again under the reader.
+#[test]
+fn model_a_range_is_found_whole_while_others_come_and_go() {
+    model(|| {
+        let mut model = Model::new(16);
+        model.insert((10, 13), 3);
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.query(11));
+        model.insert((20, 21), 1);
+        model.recycle();
+        // Written to the leaf that the reader may be in.
+        model.insert((5, 6), 2);
+        let found = reader.join().expect("the reader ends").expect("found");
+        assert_eq!((found.start, found.len, found.bits), (10, 3, 3));
+    });
+}
+
+/// A range in the place of another is one or the other.
+#[test]
+fn model_a_range_that_is_replaced_is_never_half_of_each() {
+    model(|| {
+        let mut model = Model::new(16);
+        model.insert((10, 13), 3);
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.query(11));
+        model.insert((8, 12), 4);
+        model.recycle();
+        model.insert((8, 20), 12);
+        let found = reader.join().expect("the reader ends").expect("found");
+        let found = (found.start, found.len, found.bits);
+        assert!(
+            [(10, 3, 3), (8, 4, 4), (8, 12, 12)].contains(&found),
+            "{found:?}"
+        );
+    });
+}
+
+/// The root becomes another one, and nodes of one level nodes of another.
+#[test]
+fn model_a_range_is_found_while_nodes_change_their_level() {
+    model(|| {
+        let mut model = Model::new(48);
+        for n in 0..7 {
+            model.insert((10 * n + 10, 10 * n + 13), 3);
+        }
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.query(11));
+        model.remove((20, 900));
+        model.insert((30, 33), 3);
+        let found = reader.join().expect("the reader ends").expect("found");
+        assert_eq!((found.start, found.len, found.bits), (10, 3, 3));
+    });
+}
+
+/// A leaf takes the place of another one in the same inner node.
+#[test]
+fn model_a_range_is_found_while_its_leaf_is_replaced() {
+    model(|| {
+        let mut model = Model::new(48);
+        for n in 0..7 {
+            model.insert((10 * n + 10, 10 * n + 13), 3);
+        }
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.query(71));
+        model.insert((80, 83), 4);
+        model.recycle();
+        model.insert((90, 93), 5);
+        let found = reader.join().expect("the reader ends").expect("found");
+        assert_eq!((found.start, found.len, found.bits), (70, 3, 3));
+    });
+}

@@ -39,8 +39,11 @@ impl Value for Apart {
 struct Slab<const W: usize> {
     nodes: NonNull<[Node<W>]>,
     used: Cell<usize>,
-    /// How many calls succeed before one fails, and all after it.
-    calls: Cell<usize>,
+    /// Whether there is nothing left.
+    exhausted: Cell<bool>,
+    /// Whether every other call fails, the first one included, so that only little is given.
+    sparing: Cell<bool>,
+    refused: Cell<bool>,
 }
 
 impl<const W: usize> Slab<W> {
@@ -49,7 +52,9 @@ impl<const W: usize> Slab<W> {
         Self {
             nodes: NonNull::from(Box::leak(nodes.into_boxed_slice())),
             used: Cell::new(0),
-            calls: Cell::new(usize::MAX),
+            exhausted: Cell::new(false),
+            sparing: Cell::new(false),
+            refused: Cell::new(false),
         }
     }
 }
@@ -70,10 +75,10 @@ unsafe impl<const W: usize> Source<W> for Slab<W> {
 
     fn nodes(&self, count: usize) -> Result<u32, Error> {
         let first = self.used.get();
-        if self.calls.get() == 0 || first + count > self.nodes.len() {
+        self.refused.set(self.sparing.get() && !self.refused.get());
+        if self.exhausted.get() || self.refused.get() || first + count > self.nodes.len() {
             return Err(ErrorKind::Exhausted.into());
         }
-        self.calls.set(self.calls.get() - 1);
         self.used.set(first + count);
         Ok(u32::try_from(first).expect("small"))
     }
@@ -275,7 +280,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
     let (mut deepest, mut most) = (0, 0);
     for n in 0..operations {
         // Slow tides between full and empty, long ranges now and then.
-        let fills = n / (operations / 8).max(1) % 2 == 0;
+        let fills = (n / (operations / 8).max(1)).is_multiple_of(2);
         let slot = random.below(slots);
         let longest = match random.below(64) {
             0 => slots - slot,
@@ -322,7 +327,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
         compare_gaps(&tree, &oracle, layout, &mut random);
         deepest = deepest.max(tree.root().map_or(0, |(_, height)| height));
         most = most.max(oracle.map.len());
-        if n % 64 == 0 || n + 1 == operations {
+        if n.is_multiple_of(64) || n + 1 == operations {
             tree.check(&writer);
             let plain = oracle.map.iter();
             let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
@@ -437,4 +442,159 @@ fn ranges_far_apart_and_long_agree_with_a_plain_map() {
         model::<u32, 16>(far, 30_000, 0x1234_5678_9abc_def1 ^ step);
         model::<Apart, 96>(far, 30_000, 0x9abc_def1_2345_6781 ^ step);
     }
+}
+
+/// Tries a change without memory; if it needs some, nothing may have changed. Then makes it.
+fn fails_or_works<const W: usize, N: PartialEq + core::fmt::Debug>(
+    tree: &Tree<u32, W>,
+    writer: &mut Writer<W>,
+    slab: &Slab<W>,
+    change: impl Fn(&mut Writer<W>) -> Result<N, Error>,
+) -> (N, bool) {
+    let (before, counts) = (tree.all(), (writer.used(), writer.ranges, writer.pages));
+    slab.exhausted.set(true);
+    let tried = change(writer);
+    slab.exhausted.set(false);
+    match tried {
+        Ok(n) => (n, false),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Exhausted);
+            assert_eq!(tree.all(), before);
+            assert_eq!((writer.used(), writer.ranges, writer.pages), counts);
+            tree.check(writer);
+            let done = change(writer).expect("there is memory again");
+            (done, true)
+        }
+    }
+}
+
+#[test]
+fn without_memory_a_change_changes_nothing() {
+    let slab = Slab::<12>::new(20_000);
+    slab.sparing.set(true);
+    // SAFETY: the slab is what all changes are given, and is dropped last.
+    let tree: Tree<u32, 12> = unsafe { Tree::new(&slab, 0, 4000) };
+    let mut writer = Writer::new();
+    let mut oracle = Oracle {
+        joins: true,
+        ..Oracle::default()
+    };
+    let mut random = Random(0x0bad_cafe_0bad_cafe);
+    let mut failures = [0; 3];
+    for n in 0..6000 {
+        let start = random.below(3990);
+        let many = if random.below(50) == 0 { 400 } else { 5 };
+        let pages = (start, (start + 1 + random.below(many)).min(4000));
+        let bits = u32::try_from(random.below(5)).expect("small");
+        let kind = usize::try_from(random.below(if n < 2000 { 5 } else { 8 })).expect("small");
+        let (had, kind, failed) = match kind {
+            0..4 => {
+                let change = |writer: &mut Writer<12>| tree.insert(writer, &slab, pages, bits);
+                let (had, failed) = fails_or_works(&tree, &mut writer, &slab, change);
+                (had == oracle.insert(pages, bits), 0, failed)
+            }
+            4..7 => {
+                let change = |writer: &mut Writer<12>| tree.remove(writer, &slab, pages);
+                let (had, failed) = fails_or_works(&tree, &mut writer, &slab, change);
+                (had == oracle.remove(pages), 1, failed)
+            }
+            _ => {
+                let change = |writer: &mut Writer<12>| {
+                    tree.update(writer, &slab, pages, |bits: u32| bits / 2)
+                };
+                let (had, failed) = fails_or_works(&tree, &mut writer, &slab, change);
+                (had == oracle.update(pages, |bits| bits / 2), 2, failed)
+            }
+        };
+        assert!(had, "as many pages as the plain map says");
+        failures[kind] += usize::from(failed);
+        let plain = oracle.map.iter();
+        let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
+        assert_eq!(tree.all(), plain);
+    }
+    assert!(failures.iter().all(|&n| n > 5), "all failed: {failures:?}");
+}
+
+/// Pages of a cell; ranges of the threads' test begin and end in one cell, or are whole cells.
+const CELL: u64 = 16;
+/// Cells of a block; the first range of each stays.
+const BLOCK: u64 = 32;
+const BLOCKS: u64 = 64;
+
+/// A value that says what range it belongs to.
+fn named((start, end): Pages) -> Apart {
+    Apart(u32::try_from(start << 12 | (end - start)).expect("small"))
+}
+
+fn is_named(entry: Entry) -> bool {
+    Apart(entry.bits) == named((entry.start, entry.end()))
+}
+
+fn readers_see_only_what_was_there<const W: usize>(changes: usize) {
+    let slab = Slab::<W>::new(20_000);
+    let block = CELL * BLOCK;
+    // SAFETY: the slab is what all changes are given, and is dropped last.
+    let tree: Tree<Apart, W> = unsafe { Tree::new(&slab, 0, block * BLOCKS) };
+    let mut writer = Writer::new();
+    for n in 0..BLOCKS {
+        let stays = (n * block, n * block + 3);
+        let inserted = tree.insert_new(&mut writer, &slab, stays, named(stays));
+        assert_eq!(inserted, Ok(()));
+    }
+    let (done, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for seed in [0x1234_5678_9abc_def1, 0x7777_5678_9abc_def1] {
+            let (tree, done, answers) = (&tree, &done, &answers);
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                while !done.load(Relaxed) {
+                    let page = random.below(block * BLOCKS);
+                    let stays = page / block * block;
+                    assert_eq!(tree.query(stays + 1).map(|e| e.len), Some(3));
+                    if let Some(entry) = tree.query(page) {
+                        assert!(is_named(entry) && entry.start <= page && page < entry.end());
+                    }
+                    let next = tree.next_from(page);
+                    assert!(next.is_none_or(is_named));
+                    let latest = stays + if page < stays + 3 { 0 } else { block };
+                    if latest < block * BLOCKS {
+                        assert!(next.is_some_and(|e| e.start <= latest && e.end() > page));
+                    }
+                    answers.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let mut random = Random(0x5555_5678_9abc_def1);
+        for n in 0..changes {
+            let base = random.below(BLOCKS) * block;
+            let cell = base + CELL * (1 + random.below(BLOCK - 1));
+            let cells = 1 + random.below((base + block - cell) / CELL);
+            let start = cell + random.below(CELL);
+            let inside = (start, start + 1 + random.below(cell + CELL - start));
+            // Whole ranges only: what is left of one would have the wrong name.
+            let last = cell + CELL * cells - 1;
+            let whole = (
+                tree.query(cell).map_or(cell, |e| e.start.min(cell)),
+                tree.query(last).map_or(last + 1, |e| e.end().max(last + 1)),
+            );
+            let result = match random.below(if n % 8192 < 4096 { 40 } else { 20 }) {
+                0 => tree
+                    .insert(&mut writer, &slab, whole, named(whole))
+                    .map(drop),
+                1..6 => tree.remove(&mut writer, &slab, whole).map(drop),
+                _ => tree.insert_new(&mut writer, &slab, inside, named(inside)),
+            };
+            assert!(result.is_ok() || result == Err(ErrorKind::Taken.into()));
+        }
+        done.store(true, Relaxed);
+    });
+    tree.check(&writer);
+    std::eprintln!("{} answers", answers.load(Relaxed));
+    assert!(answers.load(Relaxed) > 100, "the readers ran meanwhile");
+}
+
+#[test]
+fn readers_without_a_lock_see_only_what_was_there() {
+    readers_see_only_what_was_there::<12>(200_000);
+    readers_see_only_what_was_there::<96>(200_000);
 }

@@ -1,0 +1,416 @@
+//! The range map through its public face: edges of the address space, arguments, memory that runs
+//! out, and a signal handler.
+#![cfg(all(target_os = "linux", feature = "sim", target_pointer_width = "64"))]
+
+use hostmem::{
+    OsProvider,
+    page::{AddressRange, PageSize},
+    provider::ErrorKind,
+    range_map::{GapRequest, Order, RangeMap, Value},
+    sim::{Calls, Faulty, Policy, Sim},
+};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+const PAGE: usize = 0x1000;
+
+type Map<T> = RangeMap<T, OsProvider>;
+
+fn map_of<T: Value>(bounds: AddressRange) -> Map<T> {
+    RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
+}
+
+/// The addresses from `start` up to `end`.
+fn from_to(start: usize, end: usize) -> AddressRange {
+    AddressRange::new(start, end - 1).expect("not empty")
+}
+
+fn pages(start: usize, count: usize) -> AddressRange {
+    AddressRange::from_len(start, count * PAGE).expect("in the address space")
+}
+
+/// R1.
+#[test]
+fn gaps_of_a_window_are_cut_off_at_its_ends() {
+    let map = map_of::<u8>(AddressRange::LOW_4G);
+    map.insert_new(pages(0x10_0000, 2), 1).expect("free");
+    let window = from_to(0xf_f000, 0x10_3000);
+    let gaps: Vec<_> = map.gaps(window).collect();
+    assert_eq!(
+        gaps,
+        [from_to(0xf_f000, 0x10_0000), from_to(0x10_2000, 0x10_3000)]
+    );
+    assert_eq!(map.gaps(pages(0x10_0000, 2)).count(), 0);
+    assert_eq!(map.largest_gap(pages(0x10_1000, 1)), None);
+    let ranges: Vec<_> = map.ranges(window).collect();
+    assert_eq!(ranges, [(pages(0x10_0000, 2), 1)]);
+    assert_eq!(map.ranges(from_to(0x10_1fff, 0x10_2000)).count(), 1);
+    assert_eq!(map.ranges(from_to(0x10_2000, 0x10_3000)).count(), 0);
+    // Pages that a window has in part are no gaps of it.
+    let gaps: Vec<_> = map.gaps(from_to(0xf_e001, 0x10_3fff)).collect();
+    assert_eq!(
+        gaps,
+        [from_to(0xf_f000, 0x10_0000), from_to(0x10_2000, 0x10_3000)]
+    );
+}
+
+/// R2, as far as it is about the map.
+#[test]
+fn a_page_replaced_many_times_stays_one_page() {
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    let page = pages(0x5000, 1);
+    map.insert_new(page, 0).expect("free");
+    let before = map.statistics();
+    for n in 1..=32_768 {
+        assert_eq!(map.insert(page, n), Ok(1));
+        assert_eq!(map.query(0x5abc), Some((page, n)));
+    }
+    let after = map.statistics();
+    assert_eq!((after.ranges, after.pages), (1, 1));
+    assert_eq!(after.nodes, before.nodes);
+    assert!(after.metadata_bytes <= before.metadata_bytes);
+}
+
+/// R7.
+#[test]
+fn pages_above_two_to_the_32_are_others_than_those_below() {
+    let base = 1 << 46;
+    let map = map_of::<u8>(pages(base, 1 << 33));
+    let far = base + (PAGE << 32);
+    for k in 0..300 {
+        map.insert_new(pages(base + 2 * k * PAGE, 1), 1)
+            .expect("free");
+        map.insert_new(pages(far + 2 * k * PAGE, 1), 2)
+            .expect("free");
+    }
+    for k in 0..300 {
+        assert_eq!(map.remove(pages(base + 2 * k * PAGE, 1)), Ok(1));
+        let page = pages(far + 2 * k * PAGE, 1);
+        assert_eq!(map.query(page.start()), Some((page, 2)));
+    }
+    assert_eq!(map.statistics().ranges, 300);
+    // A range longer than that, and one gap.
+    assert_eq!(map.insert(pages(base, (1 << 32) + 100), 3), Ok(50));
+    assert_eq!(
+        map.query(far),
+        Some((pages(base, (1 << 32) + 100), 3)),
+        "one range, however long"
+    );
+    assert_eq!(map.remove(pages(base + PAGE, 1 << 32)), Ok(1 << 32));
+    assert_eq!(map.query(base), Some((pages(base, 1), 3)));
+    assert_eq!(map.query(far + 99 * PAGE), Some((pages(far + PAGE, 99), 3)));
+}
+
+#[test]
+fn the_last_page_of_the_address_space_is_a_page() {
+    let map = map_of::<u16>(AddressRange::ALL);
+    let last = AddressRange::new(usize::MAX - (PAGE - 1), usize::MAX).expect("a page");
+    map.insert_new(last, 7).expect("free");
+    map.insert_new(pages(0, 1), 8).expect("free");
+    assert_eq!(map.query(usize::MAX), Some((last, 7)));
+    assert_eq!(map.next_from(PAGE), Some((last, 7)));
+    assert_eq!(map.query(0), Some((pages(0, 1), 8)));
+    let gap = map.largest_gap(AddressRange::ALL);
+    assert_eq!(gap, AddressRange::new(PAGE, last.start() - 1));
+    let highest = map.find_gap(&GapRequest::bytes(PAGE).order(Order::Highest));
+    assert_eq!(highest, Ok(pages(last.start() - PAGE, 1)));
+    assert_eq!(map.insert(AddressRange::ALL, 9), Ok(2));
+    assert_eq!(map.query(12345), Some((AddressRange::ALL, 9)));
+    assert_eq!(map.ranges(AddressRange::ALL).count(), 1);
+    assert!(map.find_gap(&GapRequest::bytes(PAGE)).is_err());
+    assert_eq!(map.remove(last), Ok(1));
+    let only = map.find_gap(&GapRequest::bytes(PAGE).order(Order::Nearest(0)));
+    assert_eq!(only, Ok(last));
+    assert_eq!(map.remove(AddressRange::ALL), Ok((1 << 52) - 1));
+    assert_eq!(map.statistics().ranges, 0);
+    assert_eq!(map.gaps(AddressRange::ALL).next(), Some(AddressRange::ALL));
+}
+
+#[test]
+fn bad_arguments_have_errors_of_their_own_and_change_nothing() {
+    let bounds = pages(0x10_0000, 16);
+    let map = map_of::<u8>(bounds);
+    map.insert_new(pages(0x10_4000, 2), 1).expect("free");
+    let before = map.statistics();
+    let kind = |range| map.insert(range, 2).map_err(|e| e.kind());
+    assert_eq!(
+        kind(from_to(0x10_0800, 0x10_2000)),
+        Err(ErrorKind::InvalidArgument)
+    );
+    assert_eq!(
+        kind(from_to(0x10_1000, 0x10_1fff)),
+        Err(ErrorKind::InvalidArgument)
+    );
+    assert_eq!(kind(pages(0xf_f000, 2)), Err(ErrorKind::OutsideRange));
+    assert_eq!(kind(pages(0x10_f000, 2)), Err(ErrorKind::OutsideRange));
+    for (start, count) in [
+        (0x10_3000, 2),
+        (0x10_4000, 1),
+        (0x10_5000, 3),
+        (0x10_0000, 16),
+    ] {
+        let taken = map.insert_new(pages(start, count), 2);
+        assert_eq!(taken.map_err(|e| e.kind()), Err(ErrorKind::Taken));
+    }
+    let find = |request: GapRequest| map.find_gap(&request).map_err(|e| e.kind());
+    let ask = GapRequest::bytes;
+    assert_eq!(find(ask(0)), Err(ErrorKind::InvalidArgument));
+    assert_eq!(find(ask(100)), Err(ErrorKind::InvalidArgument));
+    assert_eq!(
+        find(ask(PAGE).aligned(3, 0)),
+        Err(ErrorKind::InvalidArgument)
+    );
+    assert_eq!(
+        find(ask(PAGE).aligned(2 * PAGE, 1)),
+        Err(ErrorKind::InvalidArgument)
+    );
+    assert_eq!(find(ask(11 * PAGE)), Err(ErrorKind::Exhausted));
+    assert_eq!(
+        find(ask(PAGE).within(pages(0, 16))),
+        Err(ErrorKind::Exhausted)
+    );
+    assert_eq!(find(ask(10 * PAGE)), Ok(pages(0x10_6000, 10)));
+    let shifted = ask(2 * PAGE).aligned(8 * PAGE, PAGE);
+    assert_eq!(find(shifted), Ok(pages(0x10_7000, 2)));
+    assert_eq!(map.statistics(), before);
+    assert_eq!(map.query(0x10_3fff), None);
+    assert_eq!(map.query(0), None);
+    let odd = RangeMap::<u8, _>::new(
+        OsProvider::new(),
+        from_to(0x800, 0x10_0000),
+        PageSize::KIB_4,
+        1 << 20,
+    );
+    assert_eq!(
+        odd.map(drop).map_err(|e| e.kind()),
+        Err(ErrorKind::InvalidArgument)
+    );
+}
+
+#[test]
+fn values_of_parts_change_and_equal_neighbours_become_one() {
+    let map = map_of::<u8>(AddressRange::LOW_4G);
+    map.insert(pages(0x1000, 4), 1).expect("inserted");
+    map.insert(pages(0x5000, 4), 2).expect("inserted");
+    assert_eq!(map.statistics().ranges, 2);
+    assert_eq!(map.update(pages(0x3000, 4), |value| value + 1), Ok(4));
+    let ranges: Vec<_> = map.ranges(AddressRange::ALL).collect();
+    assert_eq!(
+        ranges,
+        [
+            (pages(0x1000, 2), 1),
+            (pages(0x3000, 2), 2),
+            (pages(0x5000, 2), 3),
+            (pages(0x7000, 2), 2),
+        ]
+    );
+    assert_eq!(map.update(pages(0, 100), |_| 5), Ok(8));
+    assert_eq!(map.query(0x4000), Some((pages(0x1000, 8), 5)));
+    assert_eq!(map.statistics().ranges, 1);
+}
+
+#[test]
+fn without_memory_nothing_changes_and_nothing_leaks() {
+    let policy = Policy::new(PageSize::KIB_16).space(64 << 20);
+    let sim = Sim::new(OsProvider::new(), policy).expect("mapped");
+    let faulty = Faulty::new(&sim);
+    {
+        let map: RangeMap<u32, _> =
+            RangeMap::new(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
+        faulty.only(Calls::COMMIT);
+        let mut failures = 0;
+        for n in 0..20_000_u32 {
+            let place = (n as usize).wrapping_mul(0x9e37_79b9) % 100_000;
+            let range = pages((4 * place + 1) * PAGE, 2);
+            faulty.fail_randomly(0, 1);
+            let before = map.statistics();
+            if let Err(error) = map.insert(range, n) {
+                assert_eq!(error.errno(), Some(12));
+                assert_eq!(map.statistics(), before);
+                assert!(map.query(range.start()).is_none_or(|(_, value)| value != n));
+                failures += 1;
+                faulty.fail_none();
+                map.insert(range, n).expect("there is memory again");
+            }
+            assert_eq!(map.query(range.start()), Some((range, n)));
+        }
+        assert!(failures > 2, "{failures} failures");
+    }
+    assert_eq!(sim.take_misuse(), None);
+    assert_eq!(sim.pages_in_use(), 0);
+}
+
+/// A mapping by its number, apart from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mapping(u32);
+
+impl Value for Mapping {
+    fn to_bits(self) -> u32 {
+        self.0
+    }
+    fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+    fn joins(self) -> bool {
+        false
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 8).expect("64 bits") % n
+    }
+}
+
+/// Returns the CPU time of a call in nanoseconds for each of `count` steps.
+fn cost(count: usize, run: impl FnOnce()) -> f64 {
+    let now = || {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the clock is every thread's, and time is writable.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+    };
+    let start = now();
+    run();
+    (now() - start) / count as f64
+}
+
+fn median(mut costs: Vec<f64>) -> f64 {
+    costs.sort_by(f64::total_cmp);
+    costs[costs.len() / 2]
+}
+
+fn print_costs(count: usize) {
+    let place = |slot: usize| pages((1 << 32) + 4 * slot * PAGE, 1 + slot % 2);
+    let bounds = pages(1 << 32, 1 << 33);
+    let map: RangeMap<Mapping, _> =
+        RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30).expect("made");
+    let mut random = Random(0x0139_408d_cbbf_7a44);
+    let mut slots: Vec<usize> = (0..count).collect();
+    for n in (1..count).rev() {
+        slots.swap(n, random.below(n + 1));
+    }
+    let grow = cost(count, || {
+        for &slot in &slots {
+            map.insert_new(place(slot), Mapping(1)).expect("free");
+        }
+    });
+    let bytes = map.statistics().node_bytes as f64 / count as f64;
+    let steps = (count / 4).min(20_000);
+    let mut costs = [const { Vec::new() }; 4];
+    for _ in 0..15 {
+        let anywhere = |random: &mut Random| (1 << 32) + random.below(4 * count * PAGE);
+        let asked: Vec<usize> = (0..steps).map(|_| anywhere(&mut random)).collect();
+        costs[0].push(cost(steps, || {
+            for &addr in &asked {
+                core::hint::black_box(map.query(addr));
+            }
+        }));
+        let from = |addr| AddressRange::new(addr, usize::MAX).expect("not empty");
+        let request = |addr| GapRequest::bytes(PAGE).within(from(addr));
+        costs[1].push(cost(steps, || {
+            for &addr in &asked {
+                core::hint::black_box(map.find_gap(&request(addr)).expect("room"));
+            }
+        }));
+        let mut gaps = Vec::with_capacity(steps);
+        costs[2].push(cost(steps, || {
+            for &addr in &asked {
+                let gap = map.find_gap(&request(addr)).expect("room");
+                map.insert_new(gap, Mapping(2)).expect("free");
+                gaps.push(gap);
+            }
+        }));
+        for n in (1..steps).rev() {
+            gaps.swap(n, random.below(n + 1));
+        }
+        costs[3].push(cost(steps, || {
+            for &gap in &gaps {
+                map.remove(gap).expect("memory");
+            }
+        }));
+    }
+    let [query, find, insert, remove] = costs.map(median);
+    drop(map);
+    let map: RangeMap<Mapping, _> =
+        RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30).expect("made");
+    for slot in 0..count {
+        map.insert_new(place(slot), Mapping(1)).expect("free");
+    }
+    let in_order = map.statistics().node_bytes as f64 / count as f64;
+    eprintln!(
+        "| {count} | {bytes:.1} | {in_order:.1} | {grow:.0} | {query:.0} | {find:.0} | {insert:.0} | {remove:.0} |"
+    );
+}
+
+/// Prints what `docs/REGIONS.md` has in its table.
+#[test]
+#[ignore = "measures, and checks nothing"]
+fn costs() {
+    for count in [1000, 10_000, 100_000, 1_000_000] {
+        print_costs(count);
+    }
+}
+
+static MAP: OnceLock<Map<u32>> = OnceLock::new();
+static ANSWERS: AtomicU64 = AtomicU64::new(0);
+static WRONG: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn ask(_: libc::c_int) {
+    let Some(map) = MAP.get() else { return };
+    let stays = (pages(500 * 4 * PAGE, 3), 77);
+    let found = map.query(500 * 4 * PAGE + 5);
+    let next = map.next_from(500 * 4 * PAGE - 1);
+    let right = found == Some(stays) && next.is_some_and(|next| next.0.last() <= stays.0.last());
+    WRONG.fetch_add(u64::from(!right), Relaxed);
+    ANSWERS.fetch_add(1, Relaxed);
+}
+
+/// The handler interrupts changes on their own thread: it must neither wait nor see half of one.
+#[test]
+fn a_signal_handler_asks_while_the_map_is_changed() {
+    let map = MAP.get_or_init(|| map_of(AddressRange::LOW_4G));
+    map.insert_new(pages(500 * 4 * PAGE, 3), 77).expect("free");
+    // SAFETY: a zeroed sigaction is one, with an empty mask.
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = ask as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler only reads atomics and the map, by calls that take no lock.
+    let set = unsafe { libc::sigaction(libc::SIGUSR1, &action, core::ptr::null_mut()) };
+    assert_eq!(set, 0);
+    // SAFETY: always successful.
+    let me = unsafe { libc::pthread_self() };
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Relaxed) == 0 {
+                // SAFETY: the thread that started this one waits for it to end.
+                unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+                std::thread::yield_now();
+            }
+        });
+        let mut n = 0_u32;
+        while ANSWERS.load(Relaxed) < 2000 || n < 100_000 {
+            let slot = (n as usize).wrapping_mul(7919) % 1000;
+            if slot != 500 {
+                let range = pages(slot * 4 * PAGE, 2);
+                if map.insert_new(range, n).is_err() {
+                    map.remove(range).expect("there is memory");
+                }
+            }
+            n += 1;
+        }
+        done.store(1, Relaxed);
+    });
+    assert_eq!(WRONG.load(Relaxed), 0, "of {}", ANSWERS.load(Relaxed));
+}
