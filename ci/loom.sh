@@ -16,7 +16,8 @@ models model_
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 weaken() { # file, what is there, what is there instead
-    local file=core/src/jit/$1.rs models=jit::${1//\//::}::models
+    local file=core/src/$1.rs models=${1//\//::}::models
+    case $1 in range_map/*) models=range_map::models ;; esac
     step "$file: '$2' becomes '$3'"
     git archive HEAD | tar -x -C "$copy"
     sed -i "s/$2/$3/" "$copy/$file"
@@ -29,19 +30,25 @@ weaken() { # file, what is there, what is there instead
         printf 'no model fails\n' >&2
         exit 1
     fi
-    grep '^    jit' "$copy/log" | sort -u
+    grep -E '^    (jit|range_map)' "$copy/log" | sort -u
 }
 relax() { # file, what is there with an order in the end that becomes a weaker one
     weaken "$1" "$2Ordering::[A-Za-z]*)" "$2Ordering::Relaxed)"
 }
-weaken retire/executor 'fence(Ordering::SeqCst);' ''
-weaken retire/executor 'seen.fold(now, u64::min)' 'seen.fold(u64::MAX, u64::min)'
-relax retire/executor 's.seen.load('
-relax retire/executor 'self.epoch.0.store(stamp, '
-relax retire/executor 'self.slot.seen.store(now, '
-relax retire/executor 'self.slot.seen.store(OFFLINE, '
-relax index 'self.version.store(version + 1, '
-weaken index 'fence(Ordering::Release);' ''
-weaken index 'fence(Ordering::Acquire);' ''
-relax bits 'slot.store(new, '
-relax bits 'self.words\[2 \* word\].load('
+weaken jit/retire/executor 'fence(Ordering::SeqCst);' ''
+weaken jit/retire/executor 'seen.fold(now, u64::min)' 'seen.fold(u64::MAX, u64::min)'
+relax jit/retire/executor 's.seen.load('
+relax jit/retire/executor 'self.epoch.0.store(stamp, '
+relax jit/retire/executor 'self.slot.seen.store(now, '
+relax jit/retire/executor 'self.slot.seen.store(OFFLINE, '
+relax jit/index 'self.version.store(version + 1, '
+weaken jit/index 'fence(Ordering::Release);' ''
+weaken jit/index 'fence(Ordering::Acquire);' ''
+relax jit/bits 'slot.store(new, '
+relax jit/bits 'self.words\[2 \* word\].load('
+relax range_map/tree 'self.root.store(root, '
+relax range_map/tree 'self.version.store(version + 1, '
+weaken range_map/tree 'fence(Ordering::Release);' ''
+weaken range_map/tree 'fence(Ordering::Acquire);' ''
+relax range_map/node 'slot.store(word, '
+relax range_map/node 'self.words\[Self::CHILDREN + n \/ 2\].load('

@@ -130,7 +130,6 @@ pub struct Statistics {
 /// # Examples
 ///
 /// ```
-/// # #[cfg(feature = "sim")]
 /// # fn guest<M: hostmem_core::provider::PageProvider + Copy>(memory: M)
 /// #     -> Result<(), hostmem_core::provider::Error> {
 /// use hostmem_core::{
