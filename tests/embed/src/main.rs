@@ -1,5 +1,6 @@
 //! The skeleton of an emulator's runtime without `std`, `alloc` and libc: it probes the host, maps
-//! memory, generates, runs and releases code, also on a second thread, and prints a report.
+//! memory, generates, runs and releases code, also on a second thread and in a claim of all addresses
+//! above 4 GiB, and prints a report.
 //!
 //! That it links shows that nothing under it asks for an allocator or a C library. Its image lies
 //! above 4 GiB, as that of an emulator with a 32-bit guest must, and it looks itself up to see.
@@ -19,6 +20,7 @@
 mod cpu;
 mod mem;
 mod out;
+mod region;
 mod scenarios;
 mod steps;
 

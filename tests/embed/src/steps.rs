@@ -1,6 +1,6 @@
 //! What the program does, step by step.
 
-use crate::{cpu, out::say, scenarios};
+use crate::{cpu, out::say, region, scenarios};
 use core::{
     ffi::c_void,
     ptr::NonNull,
@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Near = 22,
     Reset = 23,
     Retire = 24,
+    Claim = 25,
+    Region = 26,
 }
 
 /// Runs all steps.
@@ -67,6 +69,8 @@ pub(crate) fn run() -> Result<(), Step> {
     say!("{} bytes of metadata", statistics.metadata);
     scenarios::run()?;
     say!("the allocator's scenarios hold");
+    region::run()?;
+    say!("memory and code lie in what was claimed");
     Ok(())
 }
 
