@@ -208,9 +208,12 @@ fn unused_memory_that_goes_back_is_not_resident() {
 
 /// Shuts every way to a dual mapping with an error of its own.
 fn shut_dual_mappings(errno: i32) -> Option<()> {
-    let mut calls = vec![libc::SYS_memfd_create, libc::SYS_openat];
-    #[cfg(target_arch = "x86_64")]
-    calls.push(libc::SYS_open);
+    let calls = [
+        libc::SYS_memfd_create,
+        libc::SYS_openat,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open,
+    ];
     or_skip(seccomp::refuse(&calls, errno))
 }
 
