@@ -11,3 +11,6 @@ main_job=$(readme 'cargo run --release --example expression')
 [ "$(eval "$main_job" | head -n 1)" = "value  28" ]
 cargo run --quiet --release --example expression -- --bench 10000
 cargo run --quiet --release --example probe
+picture=$(mktemp)
+cargo run --quiet --release --example regions -- --svg "$picture" | grep 'mappings of the host'
+grep -q 'free for the host' "$picture" && rm "$picture"

@@ -1,18 +1,13 @@
 //! cranelift-jit compiles into hostmem memory, and the functions run: arithmetic, calls, loops, data.
 #![cfg(all(
     target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    feature = "linux",
-    feature = "sim",
-    feature = "cranelift"
+    any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
-#[path = "cranelift/compile.rs"]
-mod compile;
-#[path = "cranelift/memory.rs"]
-mod memory;
-
+#[path = "../common/mod.rs"]
 mod common;
+mod compile;
+mod memory;
 
 use common::skip_emulated;
 use compile::{Jit, call_of, data_address, define_add, define_sum};
