@@ -18,12 +18,14 @@ case "$host" in
 esac
 
 export RUSTFLAGS="-Zsanitizer=address"
-export ASAN_OPTIONS=detect_leaks=0 # A test of the core leaks the blocks that it makes.
+# A test of the core leaks the blocks that it makes, and another one wants to know where its stack is.
+export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0
 sanitized() {
     cargo +nightly test --quiet --target "$host" --target-dir target/asan "$@"
 }
 
 step "the core under AddressSanitizer"
-sanitized -p hostmem-core --lib --features sim
+# Not the longest one, which does with large nodes what another does with small ones.
+sanitized -p hostmem-core --lib --features sim -- --skip nodes_of_the_real_size
 step "the conformance suite on a simulated host under AddressSanitizer"
 sanitized -p hostmem-conformance --test os -- "sim 4 KiB"
