@@ -7,8 +7,9 @@ skip() {
     printf '\nSKIPPED: %s\n\n' "$*" >&2
 }
 
+# Names what follows, and the time of day, so that a log shows what takes long.
 step() {
-    printf '\n== %s\n' "$*"
+    printf '\n== %s, at %(%T)T\n' "$*" -1
 }
 
 # Installs packages of the system, where that can be done without asking anybody.
