@@ -7,7 +7,7 @@
 //!   ┌──────────────┬───────────────────────────────┐
 //!   │  committed   │            reserved           │   one range, bounded when it is made
 //!   └──────────────┴───────────────────────────────┘
-//!    linked_list_allocator   grows by GROWTH, never shrinks
+//!    linked_list_allocator   grows by GROWTH, later by LARGE, never shrinks
 //! ```
 //!
 //! The list is right for few, large and rare allocations, and wrong for a hot path: a call costs
@@ -15,7 +15,7 @@
 
 use crate::{
     page::{PageRange, PageSize},
-    provider::{Commit, Error, ErrorKind, PageProvider, Request},
+    provider::{Commit, Error, ErrorKind, PageProvider, PageWish, Request},
     sync::{Lock, RelaxStrategy, Spin},
 };
 use core::{alloc::Layout, fmt, ptr::NonNull};
@@ -23,6 +23,13 @@ use linked_list_allocator::Heap;
 
 /// Bytes committed at a time, at least: few system calls, little waste.
 const GROWTH: usize = 64 << 10;
+
+/// Bytes committed at a time where more than [`FEW_LARGE`] are: usual large pages, which are asked
+/// for. What is read at random in megabytes is read through few entries of the address cache.
+const LARGE: usize = 2 << 20;
+
+/// Below this many committed bytes large pages would waste more than they help.
+const FEW_LARGE: usize = 2 * LARGE;
 
 /// The least reservation that [`Arena::new`] settles for when address space is short.
 const LEAST: usize = 1 << 20;
@@ -103,13 +110,24 @@ impl<P: PageProvider + Copy, R: RelaxStrategy> Arena<P, R> {
         if want > left {
             return Err(ErrorKind::Exhausted.into());
         }
-        // Both operands are whole pages, unless the page is larger than GROWTH: then want wins.
-        let len = want.max(self.page.round_down(GROWTH)).min(left);
+        let (len, how) = if state.committed < FEW_LARGE {
+            // Both operands are whole pages, unless the page is larger than GROWTH: then want wins.
+            (want.max(self.page.round_down(GROWTH)), Commit::READ_WRITE)
+        } else {
+            let end = self.range.addr() + state.committed;
+            let whole = (end + want).next_multiple_of(LARGE.max(self.page.bytes())) - end;
+            let how = Commit {
+                pages: PageWish::Transparent,
+                ..Commit::READ_WRITE
+            };
+            (whole, how)
+        };
+        let len = len.min(left);
         let part = self.range.part(state.committed, len, self.page);
         let part = part.ok_or(ErrorKind::Exhausted)?;
         // SAFETY: part lies in this arena's reservation, behind all that was ever committed; the
         // lock makes this the only grower.
-        unsafe { self.provider.commit(part, Commit::READ_WRITE)? };
+        unsafe { self.provider.commit(part, how)? };
         if state.committed == 0 {
             // SAFETY: init needs an exclusive, writable range that outlives the list.
             // - exclusive: part is reserved by this arena and has not been handed out;

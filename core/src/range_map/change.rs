@@ -18,7 +18,7 @@ use super::{
     Value,
     list::List,
     node::{Child, Entry, Node},
-    pool::{NONE, Source, Writer},
+    pool::{Source, Writer},
     tree::{LEVELS, Path, Tree},
 };
 use crate::provider::{Error, ErrorKind};
@@ -292,7 +292,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         } else if value.is_some_and(T::joins) && end < self.high {
             self.join_behind(root, &mut right, end, bits, &mut fresh_end);
         }
-        let mut with = List::new(Entry::EMPTY);
+        let mut with = List::new();
         with.extend(head);
         fresh.len = fresh_end - fresh.start;
         with.extend(value.map(|_| fresh));
@@ -451,12 +451,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             right,
             a: left,
             b: right,
-            retired: List::new(Retired {
-                id: NONE,
-                level: 0,
-                from: 0,
-                to: 0,
-            }),
+            retired: List::new(),
             collapsed: false,
         };
         let old_low = self.low_of(&left);
@@ -572,7 +567,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         let (from, to) = (plan.left.at, plan.right.at);
         let same = self.a.node[0] == self.b.node[0];
         let with = plan.with.as_slice();
-        let mut entries: List<Entry, ENTRIES> = List::new(Entry::EMPTY);
+        let mut entries: List<Entry, ENTRIES> = List::new();
         entries.extend(first.entries().take(from));
         entries.extend(with.iter().copied());
         entries.extend(last.entries().skip(to));
@@ -595,7 +590,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         if in_order {
             let full = if at_end { capacity } else { count - capacity };
             let (low, high) = entries.as_slice().split_at(full);
-            let mut made = List::new(Child::EMPTY);
+            let mut made = List::new();
             let next = high.first().map_or(tree.high, |e| e.start);
             self.leaf(low, true, next, &mut made);
             let next = tree.next_low(&self.b, 0);
@@ -612,7 +607,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
                 Side::Back => entries.extend(tree.node(self.b.node[0]).entries()),
             }
         }
-        let mut made = List::new(Child::EMPTY);
+        let mut made = List::new();
         let entries = entries.as_slice();
         let parts = nodes_for(entries.len(), capacity, inputs, grows);
         for n in 0..parts {
@@ -665,7 +660,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         let tree = self.tree;
         let capacity = Node::<W>::INNER;
         let (first, last) = (self.a.node[level], self.b.node[level]);
-        let mut children: List<Child, CHILDREN> = List::new(Child::EMPTY);
+        let mut children: List<Child, CHILDREN> = List::new();
         let from = self.a.at(level);
         children.extend(tree.node(first).children().take(from));
         children.extend(below.as_slice().iter().copied());
@@ -674,7 +669,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         let count = children.as_slice().len();
         let mut inputs = if first == last { 1 } else { 2 };
         let grows = first == last && below.as_slice().len() > to - from;
-        let mut made = List::new(Child::EMPTY);
+        let mut made = List::new();
         if level == self.a.height && count == 1 {
             // The root has one child, which becomes the root.
             self.collapsed = true;

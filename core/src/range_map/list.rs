@@ -1,26 +1,29 @@
 //! A short list on the stack.
 
+use core::mem::MaybeUninit;
+
 /// At most `N` values.
-#[derive(Clone, Copy)]
 pub(super) struct List<T, const N: usize> {
-    values: [T; N],
+    /// The first `len` are initialised; the others would take longer to fill than most changes take.
+    values: [MaybeUninit<T>; N],
     len: usize,
 }
 
 impl<T: Copy, const N: usize> List<T, N> {
-    /// Makes an empty list; `filler` is what it holds where it holds nothing.
-    pub(super) const fn new(filler: T) -> Self {
+    #[inline]
+    pub(super) fn new() -> Self {
         Self {
-            values: [filler; N],
+            values: [const { MaybeUninit::uninit() }; N],
             len: 0,
         }
     }
 
     /// Adds values behind the last one. Panics where there is no room: lists are as long as what
     /// they are made for.
+    #[inline]
     pub(super) fn extend(&mut self, values: impl IntoIterator<Item = T>) {
         for value in values {
-            self.values[self.len] = value;
+            self.values[self.len].write(value);
             self.len += 1;
         }
     }
@@ -32,7 +35,10 @@ impl<T: Copy, const N: usize> List<T, N> {
         self.values[..self.len].rotate_left(old);
     }
 
+    #[inline]
     pub(super) fn as_slice(&self) -> &[T] {
-        &self.values[..self.len]
+        // SAFETY: extend, which alone changes the length, wrote all values before it; rotating them
+        // leaves them initialised.
+        unsafe { self.values[..self.len].assume_init_ref() }
     }
 }

@@ -39,12 +39,6 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(super) const EMPTY: Self = Self {
-        start: 0,
-        len: 0,
-        bits: 0,
-    };
-
     pub(super) const fn new(start: u64, end: u64, bits: u32) -> Self {
         Self {
             start,
@@ -68,14 +62,6 @@ pub(super) struct Child {
     pub(super) id: u32,
     /// Pages of the largest gap below it.
     pub(super) gap: u64,
-}
-
-impl Child {
-    pub(super) const EMPTY: Self = Self {
-        low: 0,
-        id: 0,
-        gap: 0,
-    };
 }
 
 /// One node.
