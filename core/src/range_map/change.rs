@@ -9,7 +9,7 @@
 //!   leaf leaf leaf    ────────►     leaf leaf leaf'       leaf: for other uses, later
 //! ```
 //!
-//! Otherwise the leaves at both ends of the change become others, drawing in a neighbour when they
+//! Often not even that, see [`in_place`](super::in_place). Otherwise the leaves at both ends of the change become others, drawing in a neighbour when they
 //! are too many ranges or too few, all nodes between are dropped, and so on for the nodes above,
 //! until one node takes the place of one. Nothing that a reader reaches changes before the last
 //! store, which changes all of it at once.
@@ -25,6 +25,8 @@ use crate::provider::{Error, ErrorKind};
 
 /// Leaves that one change makes at most: of the ranges of three leaves and three more.
 const LEAVES: usize = 8;
+/// Leaves that are written anew before a change, for their dead ranges.
+const SETTLED: usize = 4;
 /// Inner nodes of a level that one change makes at most: of the children of three, and of what the
 /// level below made, in nodes of four children or more.
 const INNERS: usize = 5;
@@ -41,7 +43,7 @@ const NEAR: usize = 4;
 
 /// What to do with ranges that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Present {
+pub(super) enum Present {
     Replace,
     Refuse,
 }
@@ -173,7 +175,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let Some(root) = self.root() else {
             return self.set_first(writer, source, (start, end), value);
         };
-        let plan = self.plan(root, (start, end), value, present)?;
+        let path = self.descend(root, start.saturating_sub(1).max(self.low));
+        let wanted = (start, end);
+        if let Some(had) = self.set_in_place(writer, source, &path, wanted, value, present)? {
+            return Ok(had);
+        }
+        let (root, path) = self.settle_all(writer, source, path, wanted)?;
+        let plan = self.plan((root, path), wanted, value, present)?;
         let (left, right) = (&plan.left, &plan.right);
         let one_leaf = left.path.node[0] == right.path.node[0];
         if one_leaf && left.at == right.at && value.is_none() {
@@ -208,10 +216,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
         Ok(0)
     }
 
+    /// Thinks out a change of leaves without dead ranges; the path is the one to the page before it.
     #[inline]
     fn plan(
         &self,
-        root: (u32, usize),
+        (root, mut path): ((u32, usize), Path),
         (start, end): Pages,
         value: Option<T>,
         present: Present,
@@ -223,7 +232,6 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let (mut head, mut tail) = (None, None);
 
         // The last range that starts below the change may reach into it, or touch it.
-        let mut path = self.descend(root, start.saturating_sub(1).max(self.low));
         let mut leaf = self.node(path.node[0]);
         let mut next = self.next_low(&path, 0);
         let mut at = if start > self.low {
@@ -349,11 +357,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let id = self.take(writer);
         self.node(id).write_spliced(old, from, to, with);
         let gap = (path.height > 0).then(|| self.spliced_gap(plan, old, self.node(id)));
-        if path.height > 0 {
-            self.node(path.node[1]).publish_child(path.at(1), id);
-        } else {
-            self.publish_root(Some((id, 0)));
-        }
+        self.publish_leaf(path, id);
         if let Some(gap) = gap {
             self.update_gap(path, 1, gap);
         }
@@ -402,7 +406,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Notes the largest gap of the node below `level` of a path, and what follows above.
     #[inline]
-    fn update_gap(&self, path: &Path, level: usize, mut gap: u64) {
+    pub(super) fn update_gap(&self, path: &Path, level: usize, mut gap: u64) {
         for level in level..=path.height {
             let (node, at) = (self.node(path.node[level]), path.at(level));
             let was = node.gap(at);
@@ -425,7 +429,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Returns how many nodes a change needs at most.
     fn need(height: usize) -> usize {
-        LEAVES + INNERS * height + 1
+        SETTLED + LEAVES + INNERS * height + 1
     }
 
     /// Makes a change that is more than another leaf in the place of one.
@@ -507,7 +511,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     fn drop_below(&self, writer: &mut Writer<W>, id: u32, level: usize) {
         let node = self.node(id);
         if level == 0 {
-            writer.ranges -= node.count();
+            writer.ranges -= node.live();
             writer.pages -= node.entries().map(|e| e.len).sum::<u64>();
         } else {
             for n in 0..node.count() {

@@ -61,10 +61,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return Self::lowest_in_leaf(node, (low, high), wanted);
         }
         let count = node.count();
-        for n in node.child_for(wanted.low)..count {
-            if node.gap(n) < wanted.len {
-                continue;
-            }
+        let mut from = node.child_for(wanted.low);
+        while let Some(n) = node.next_gap(from, wanted.len) {
             let low = if n == 0 { low } else { node.low(n) };
             if low >= wanted.high {
                 return None;
@@ -74,29 +72,30 @@ impl<T: Value, const W: usize> Tree<T, W> {
             if found.is_some() {
                 return found;
             }
+            from = n + 1;
         }
         None
     }
 
     fn lowest_in_leaf(node: &Node<W>, (low, high): Pages, wanted: &Wanted) -> Option<u64> {
-        let (count, from) = (node.count(), node.rank(wanted.low));
-        let mut end = match from.checked_sub(1) {
+        let mut n = node.rank(wanted.low);
+        let mut end = match n.checked_sub(1) {
             Some(n) => node.entry(n).end(),
             None => low,
         };
-        for n in from..count {
-            let entry = node.entry(n);
-            if entry.start - end >= wanted.len
-                && let Some(start) = wanted.lowest(end, entry.start)
-            {
+        loop {
+            let room = match node.next_room(n, end, wanted.len) {
+                Ok(room) => room,
+                Err(end) => return wanted.lowest(end, high),
+            };
+            if let Some(start) = wanted.lowest(room.low, room.high) {
                 return Some(start);
             }
-            end = entry.end();
-            if end >= wanted.high {
+            if room.high >= wanted.high {
                 return None;
             }
+            (n, end) = (room.next, room.end);
         }
-        wanted.lowest(end, high)
     }
 
     /// Finds the highest start. The writer is held.
@@ -145,6 +144,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         };
         for n in (0..until).rev() {
             let entry = node.entry(n);
+            if entry.len == 0 {
+                continue;
+            }
             if next - entry.end() >= wanted.len
                 && let Some(start) = wanted.highest(entry.end(), next)
             {
@@ -206,7 +208,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if level == 0 {
             let from = node.rank(window.0).saturating_sub(1);
             let mut end = if from == 0 { low } else { node.start(from) };
-            for entry in node.entries().skip(from) {
+            for entry in node.entries_from(from) {
                 offer(end, entry.start);
                 end = entry.end();
                 if end >= window.1 {
@@ -251,12 +253,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             Some(root) => {
                 let path = self.descend(root, start);
                 let leaf = self.node(path.node[0]);
-                let rank = leaf.rank(start);
-                if rank < leaf.count() {
-                    leaf.start(rank)
-                } else {
-                    self.next_low(&path, 0)
-                }
+                let next = leaf.next_start(leaf.rank(start));
+                next.unwrap_or_else(|| self.next_low(&path, 0))
             }
             None => self.high,
         };

@@ -15,6 +15,7 @@
 
 mod change;
 mod gap;
+mod in_place;
 mod iter;
 mod list;
 mod node;

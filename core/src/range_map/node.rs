@@ -7,12 +7,15 @@
 //!                       └── what a query reads ────────────────┛
 //! ```
 //!
+//! A leaf that is not wide may have *dead* ranges: of no length, in the gap that they left, so that
+//! a range goes and another one comes by one store. The first one is never dead.
+//!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
 //! one: what it got is then discarded. Slots behind the last one in use hold starts that no page
 //! reaches; in inner nodes all slots of children, used or not, hold nodes.
 
 use crate::atomic::{AtomicU64, Ordering};
-use core::array;
+use core::{array, ops::ControlFlow};
 
 /// The words of a node: 768 bytes. Sixty-two ranges are found by three cache lines or four, and
 /// copied in less time than a miss takes; wider nodes gain little on the first and lose on the
@@ -26,6 +29,8 @@ const NEVER: u64 = 1 << 63;
 const NO_OFFSET: u32 = u32::MAX >> 1;
 /// The bit of the header that makes a leaf wide.
 const WIDE_BIT: u64 = 1 << 32;
+/// What one dead range adds to the header.
+const ONE_DEAD: u64 = 1 << 33;
 
 /// How many starts are compared one and all, rather than by halves.
 const GROUP: usize = 8;
@@ -52,6 +57,16 @@ impl Entry {
     pub(crate) const fn end(self) -> u64 {
         self.start + self.len
     }
+}
+
+/// Room in front of a range of a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) low: u64,
+    pub(super) high: u64,
+    /// The range behind it, and where the last one before that ends.
+    pub(super) next: usize,
+    pub(super) end: u64,
 }
 
 /// A child of an inner node.
@@ -216,7 +231,19 @@ impl<const W: usize> Node<W> {
         self.get(0) & WIDE_BIT != 0
     }
 
-    /// Returns how many ranges start at or below `page`.
+    /// Returns how many of the ranges are dead.
+    #[inline]
+    pub(super) fn dead(&self) -> usize {
+        (self.get(0) / ONE_DEAD) as usize
+    }
+
+    /// Returns how many ranges of a leaf are not dead.
+    #[inline]
+    pub(super) fn live(&self) -> usize {
+        self.count() - self.dead()
+    }
+
+    /// Returns how many ranges, dead ones too, start at or below `page`.
     #[inline]
     pub(super) fn rank(&self, page: u64) -> usize {
         self.rank_as(self.is_wide(), page)
@@ -237,8 +264,9 @@ impl<const W: usize> Node<W> {
         )
     }
 
-    /// Returns the range with the highest start at or below `page`, and the one behind it, for a
-    /// reader: one that comes late gets anything, but gets it from within the node.
+    /// Returns the range with the highest start at or below `page`, dead or not, and the next one behind
+    /// it that is not dead, for a reader: one that comes late gets anything, but gets it from within
+    /// the node.
     #[inline]
     pub(super) fn around(&self, page: u64) -> (Option<Entry>, impl FnOnce() -> Option<Entry>) {
         let header = self.get(0);
@@ -248,7 +276,8 @@ impl<const W: usize> Node<W> {
         let next = move || {
             let slots = if wide { Self::WIDE } else { Self::LEAF };
             let count = slots.min(low_half(header) as usize);
-            (rank < count).then(|| self.entry_as(wide, rank))
+            let mut behind = (rank..count).map(|n| self.entry_as(wide, n));
+            behind.find(|e| e.len != 0)
         };
         (below, next)
     }
@@ -301,8 +330,31 @@ impl<const W: usize> Node<W> {
         }
     }
 
+    /// Yields the ranges that are not dead.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        (0..self.count()).map(|n| self.entry(n))
+        self.entries_from(0)
+    }
+
+    /// Yields those of the ranges from the nth on that are not dead.
+    #[inline]
+    pub(super) fn entries_from(&self, n: usize) -> impl Iterator<Item = Entry> + '_ {
+        let wide = self.is_wide();
+        let all = (n..self.count()).map(move |n| self.entry_as(wide, n));
+        all.filter(|e| e.len != 0)
+    }
+
+    /// Returns the start of the first range from the nth on that is not dead.
+    #[inline]
+    pub(super) fn next_start(&self, n: usize) -> Option<u64> {
+        self.entries_from(n).next().map(|e| e.start)
+    }
+
+    /// Returns the end of the last range before the nth that is not dead: there is one unless `n` is 0.
+    #[inline]
+    pub(super) fn end_before(&self, n: usize) -> u64 {
+        let before = (0..n).rev().map(|n| self.entry(n));
+        let mut live = before.filter(|e| e.len != 0);
+        live.next().map_or(self.start(0), Entry::end)
     }
 
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
@@ -371,7 +423,8 @@ impl<const W: usize> Node<W> {
             && with.iter().all(|e| Self::packs(base, *e))
     }
 
-    /// Writes a leaf that is `old` with other ranges in place of `from..to`.
+    /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges of
+    /// `old` elsewhere, and does not count them yet.
     pub(super) fn write_spliced(&self, old: &Self, from: usize, to: usize, with: &[Entry]) {
         let (base, count) = (old.get(1), old.count());
         let shifted = from + with.len();
@@ -433,6 +486,80 @@ impl<const W: usize> Node<W> {
         }
     }
 
+    /// Finds the first range from the nth on that starts `len` pages or more behind `end`, where the one
+    /// before ends; returns where the last one ends if there is none.
+    #[inline]
+    pub(super) fn next_room(&self, n: usize, mut end: u64, len: u64) -> Result<Room, u64> {
+        let found = |n: usize, end: u64, entry: Entry| Room {
+            low: end,
+            high: entry.start,
+            next: n + 1,
+            end: if entry.len == 0 { end } else { entry.end() },
+        };
+        if self.is_wide() {
+            for n in n..self.count() {
+                let entry = self.entry_as(true, n);
+                if entry.start - end >= len {
+                    return Ok(found(n, end, entry));
+                }
+                end = entry.end();
+            }
+            return Err(end);
+        }
+        let (base, count) = (self.get(1), self.count());
+        // From an even one on, since offsets come in pairs, and from the second pair on, since what
+        // lies in front of the base is no offset.
+        let even = count.min(n.max(1).next_multiple_of(2));
+        for n in n..even {
+            let entry = self.entry_as(false, n);
+            if entry.start - end >= len {
+                return Ok(found(n, end, entry));
+            }
+            end = if entry.len == 0 { end } else { entry.end() };
+        }
+        end = end.wrapping_sub(base);
+        let room = self.scan_narrow(even, |n, offset, pages| {
+            // In front of a dead one there is at most as much as in front of the next one.
+            if offset - end >= len {
+                return ControlFlow::Break(found(n, base + end, self.entry_as(false, n)));
+            }
+            end = if pages == 0 { end } else { offset + pages };
+            ControlFlow::Continue(())
+        });
+        match room {
+            ControlFlow::Break(room) => Ok(room),
+            ControlFlow::Continue(()) => Err(base.wrapping_add(end)),
+        }
+    }
+
+    /// Shows number, offset and length of the ranges from an even one on, in a leaf that is not wide.
+    #[inline]
+    fn scan_narrow<B>(
+        &self,
+        even: usize,
+        mut visit: impl FnMut(usize, u64, u64) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let tails = &self.words[Self::TAILS + even..Self::TAILS + self.count().max(even)];
+        let offsets = &self.words[Self::OFFSETS + even / 2..Self::TAILS];
+        let (pairs, last) = tails.as_chunks::<2>();
+        let length = |tail: &AtomicU64| tail.load(Ordering::Relaxed) >> 32;
+        let mut n = even;
+        for (word, [low, high]) in offsets.iter().zip(pairs) {
+            let word = word.load(Ordering::Relaxed);
+            visit(n, low_half(word).into(), length(low))?;
+            visit(n + 1, high_half(word).into(), length(high))?;
+            n += 2;
+        }
+        if let ([tail], Some(word)) = (last, offsets.get(pairs.len())) {
+            visit(
+                n,
+                low_half(word.load(Ordering::Relaxed)).into(),
+                length(tail),
+            )?;
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`. The
     /// caller knows that none is larger than `most`.
     pub(super) fn leaf_gap(&self, low: u64, high: u64, most: u64) -> u64 {
@@ -445,29 +572,70 @@ impl<const W: usize> Node<W> {
             }
             return gap.max(high - end);
         }
-        let last = self.entry(count - 1);
-        let mut gap = (self.get(1) - low).max(high - last.end());
+        let base = self.get(1);
+        let mut gap = base - low;
         let mut end = 0;
-        let tails = &self.words[Self::TAILS..Self::TAILS + count - 1];
-        for (word, tails) in self.words[Self::OFFSETS..].iter().zip(tails.chunks(2)) {
+        let _ = self.scan_narrow(0, |_, offset, pages| {
+            // What lies between a range and a dead one is a part of the gap around that.
+            gap = gap.max(offset - end);
+            end = if pages == 0 { end } else { offset + pages };
             if gap >= most {
-                return gap;
+                return ControlFlow::Break(());
             }
-            let word = word.load(Ordering::Relaxed);
-            let length = |n: usize| {
-                tails
-                    .get(n)
-                    .map_or(0, |tail| tail.load(Ordering::Relaxed) >> 32)
-            };
-            let (first, second) = (word & u64::from(u32::MAX), word >> 32);
-            gap = gap.max(first - end);
-            end = first + length(0);
-            if tails.len() == 2 {
-                gap = gap.max(second - end);
-                end = second + length(1);
-            }
+            ControlFlow::Continue(())
+        });
+        if gap >= most {
+            return gap;
         }
-        gap.max(u64::from(self.offset(count - 1)) - end)
+        gap.max(high - base - end)
+    }
+}
+
+/// Changes of leaves that are not wide while readers are in them, of one word each.
+impl<const W: usize> Node<W> {
+    /// Says whether a range can be put into this leaf as it is.
+    #[inline]
+    pub(super) fn can_hold(&self, entry: Entry) -> bool {
+        !self.is_wide() && Self::packs(self.get(1), entry)
+    }
+
+    /// Changes the length and the value of the nth range.
+    #[inline]
+    pub(super) fn set_tail(&self, n: usize, entry: Entry) {
+        self.set(Self::TAILS + n, Self::tail(entry));
+    }
+
+    /// Makes the nth range a dead one.
+    #[inline]
+    pub(super) fn kill(&self, n: usize) {
+        self.set(Self::TAILS + n, 0);
+        self.set(0, self.get(0) + ONE_DEAD);
+    }
+
+    /// Notes how many ranges of a copied leaf are dead.
+    #[inline]
+    pub(super) fn set_dead(&self, dead: usize) {
+        self.set(0, self.get(0) + ONE_DEAD * dead as u64);
+    }
+
+    /// Moves the start of the nth range, which is dead, within the gap that it lies in.
+    #[inline]
+    pub(super) fn move_dead(&self, n: usize, start: u64) {
+        let (at, offset) = (Self::OFFSETS + n / 2, low_half(start - self.get(1)));
+        let word = self.get(at);
+        let word = if n.is_multiple_of(2) {
+            pair(offset, high_half(word))
+        } else {
+            pair(low_half(word), offset)
+        };
+        self.set(at, word);
+    }
+
+    /// Makes the nth range, which is dead and starts where `entry` does, that range.
+    #[inline]
+    pub(super) fn revive(&self, n: usize, entry: Entry) {
+        self.set_tail(n, entry);
+        self.set(0, self.get(0) - ONE_DEAD);
     }
 }
 
@@ -520,6 +688,15 @@ impl<const W: usize> Node<W> {
     #[inline]
     pub(super) fn gap(&self, n: usize) -> u64 {
         self.get(Self::GAPS + n)
+    }
+
+    /// Finds the first child from the nth on with a gap of `len` pages or more.
+    #[inline]
+    pub(super) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
+        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
+        let mut from = gaps.iter().enumerate().skip(n);
+        let found = from.find(|(_, gap)| gap.load(Ordering::Relaxed) >= len);
+        found.map(|(n, _)| n)
     }
 
     /// Changes the largest gap below a child. No reader sees it.

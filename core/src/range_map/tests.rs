@@ -212,7 +212,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     fn check(&self, writer: &Writer<W>) {
         let (mut nodes, mut ranges, mut pages) = (0, 0, 0);
         let mut below = |node: &Node<W>| {
-            ranges += node.count();
+            ranges += node.live();
             pages += node.entries().map(|e| e.len).sum::<u64>();
         };
         if let Some(root) = self.root() {
@@ -235,11 +235,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if level == 0 {
             leaf(node);
             let mut end = low;
-            for (n, entry) in node.entries().enumerate() {
-                assert!(entry.len > 0 && entry.start >= end && entry.end() <= high);
-                assert_eq!(node.rank(entry.start), n + 1);
+            let mut dead = 0;
+            for n in 0..node.count() {
+                let entry = node.entry(n);
+                assert!(entry.start >= end && entry.end() <= high, "in order");
+                assert_eq!(node.rank(entry.start), n + 1, "starts differ");
                 end = entry.end();
+                dead += usize::from(entry.len == 0);
             }
+            assert!(node.entry(0).len > 0, "the first one is not dead");
+            assert_eq!(dead, node.dead());
             assert!(
                 low == self.low || node.start(0) == low,
                 "exact lowest starts"

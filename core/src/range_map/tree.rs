@@ -22,7 +22,7 @@ pub(super) const LEVELS: usize = 16;
 /// changes. All numbers are pages.
 pub(crate) struct Tree<T, const W: usize = WORDS> {
     base: NonNull<Node<W>>,
-    /// Moves before nodes are used again.
+    /// Moves before nodes are used again, and before a word of a leaf changes.
     version: AtomicU64,
     /// Moves behind every change.
     changes: AtomicU64,
@@ -276,14 +276,19 @@ impl<T: Value, const W: usize> Tree<T, W> {
         writer.take(|id| self.node(id).next_free())
     }
 
+    /// Moves the version: a reader of the one before that sees a store behind this sees that it moved,
+    /// and one of this version sees all stores in front of this.
+    #[inline]
+    pub(super) fn move_version(&self) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Release);
+        fence(Ordering::Release);
+    }
+
     /// Lets nodes that were replaced be used again.
     pub(super) fn recycle(&self, writer: &mut Writer<W>) {
-        let version = self.version.load(Ordering::Relaxed);
-        // A reader that sees this version sees all that was published before it.
-        self.version.store(version + 1, Ordering::Release);
-        // Readers of the version before may be in the nodes: they must not see a word of a new
-        // life without seeing that the version moved.
-        fence(Ordering::Release);
+        // Readers of the version before may be in the nodes.
+        self.move_version();
         while let Some(id) = writer.waited() {
             self.release(writer, id);
         }

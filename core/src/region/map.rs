@@ -130,29 +130,49 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
         let pages = self.pages(range)?;
         let mut guard = self.lock();
-        if self.entries(pages).all(|(_, r)| r == Some(Record::Foreign)) {
+        let mut is_ours = false;
+        let mut last = None;
+        for (piece, record) in self.entries(pages) {
+            match record {
+                Some(Record::Foreign) => {}
+                Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
+                None | Some(Record::Ours(..)) => is_ours = true,
+            }
+            last = Some((piece, record));
+        }
+        if !is_ours {
             drop(guard);
             // SAFETY: the caller's promise.
             return unsafe { self.inner.release(range) };
         }
-        self.committed_in(pages)?;
+        if let Some((piece, record)) = last.filter(|(piece, _)| *piece == pages) {
+            let has_memory = matches!(record, Some(Record::Ours(PageState::Committed(_), _)));
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_piece(&mut guard, piece, has_memory.then_some(piece)) };
+        }
         let mut from = pages.0;
         while let Some(piece) = self.own_piece(from, pages.1) {
             from = piece.1;
+            let committed = self.committed_in(piece)?;
             // SAFETY: the caller's promise.
-            unsafe { self.free_piece(&mut guard, piece)? };
+            unsafe { self.free_piece(&mut guard, piece, committed)? };
         }
         Ok(())
     }
 
-    /// Frees pages that are all the allocator's.
+    /// Frees pages that are all the allocator's, and committed from where to where `committed` says.
     ///
     /// # Safety
     ///
     /// Nobody uses the memory.
-    unsafe fn free_piece(&self, state: &mut State, piece: Pages) -> Result<(), Error> {
+    unsafe fn free_piece(
+        &self,
+        state: &mut State,
+        piece: Pages,
+        committed: Option<Pages>,
+    ) -> Result<(), Error> {
         self.tree.prepare(&mut state.writer, &self.arena, 1)?;
-        if let Some(committed) = self.committed_in(piece)? {
+        if let Some(committed) = committed {
             // SAFETY: all of it was adopted, and is reserved or committed; the caller's promise.
             let result = unsafe { self.inner.decommit(self.range(committed)) };
             self.or_lost(state, committed, result)?;
