@@ -192,7 +192,15 @@ fn bytes(table: &mut Table, trace: &Trace) -> Result<(), Box<dyn Error>> {
     let theirs = crates::bytes(trace).map(|bytes| bytes as f64 / ranges);
     table.enter("bytes-per-range", nodes as f64 / ranges, theirs);
     println!(
-        "note: bytes-per-range {nodes} bytes of nodes in an arena of {all} for {ranges} ranges"
+        "note: bytes-per-range {:.3}B of the arena",
+        all as f64 / ranges
+    );
+    let mut in_order = trace.layout().to_vec();
+    in_order.sort_unstable_by_key(|mapping| mapping.start);
+    let (nodes, _) = index_bytes(&in_order)?;
+    println!(
+        "note: bytes-per-range {:.3}B where ranges come in order",
+        nodes as f64 / ranges
     );
     Ok(())
 }
