@@ -1,5 +1,5 @@
 //! A bit for each page, and a scan for a run of them: the algorithm of FEX-Emu's allocator of 64-bit
-//! addresses (`64BitAllocator.cpp`, of 2023), made anew.
+//! addresses (`64BitAllocator.cpp`, `FlexBitSet.h`), made anew.
 //!
 //! ```text
 //!                      ◄── after an unmap, first downwards, then ──► upwards
