@@ -13,7 +13,7 @@ names() { # The rows' names, of lines that are rows.
     sed -n 's/^row: \([^ ]*\) .*/\1/p'
 }
 
-for bench in jit; do
+for bench in jit region; do
     step "$bench"
     listed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --list)
     printed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --quick | tee >(cat >&2) | names)

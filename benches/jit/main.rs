@@ -24,9 +24,8 @@ use hostmem_bench::{arguments::Arguments, asmjit::AsmJit, lane::Plan, row::Table
 use rows::ROWS;
 use std::{
     error::Error,
-    fs, panic,
+    panic,
     process::{ExitCode, abort},
-    thread,
 };
 
 fn main() -> ExitCode {
@@ -73,11 +72,7 @@ fn measure(setting: &Setting, asked: Arguments) -> Result<(), Box<dyn Error>> {
 
 /// Notes what a reader of the numbers has to know.
 fn describe(asked: &Arguments) {
-    let cores = thread::available_parallelism().map_or(0, usize::from);
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().filter(|load| !load.is_empty());
-    println!("note: seed {:#x}, quick {}", asked.seed, asked.quick);
-    println!("note: {cores} cores, load {}", load.unwrap_or("unknown"));
+    asked.describe();
     match AsmJit::version() {
         Some(version) => println!("note: asmjit {version:#08x}, as 0xMMmmpp"),
         None => println!("note: asmjit was not found when this was built"),

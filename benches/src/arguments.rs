@@ -1,6 +1,6 @@
 //! What can be asked of a benchmark.
 
-use std::{env, fmt};
+use std::{env, fmt, fs, thread};
 
 /// The seed that is taken where none is given.
 const SEED: u64 = 0x686f_7374_6d65_6d21;
@@ -46,6 +46,15 @@ impl Arguments {
     /// For what [`USAGE`] does not have.
     pub fn from_command_line() -> Result<Self, BadArgument> {
         Self::parse(env::args().skip(1))
+    }
+
+    /// Notes what a reader of the numbers has to know.
+    pub fn describe(&self) {
+        let cores = thread::available_parallelism().map_or(0, usize::from);
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().filter(|load| !load.is_empty());
+        println!("note: seed {:#x}, quick {}", self.seed, self.quick);
+        println!("note: {cores} cores, load {}", load.unwrap_or("unknown"));
     }
 
     fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, BadArgument> {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 /// The time of a chunk of steps beside which reading the clock is nothing.
 const CHUNK: Duration = Duration::from_millis(1);
 
-/// Steps of the first chunk, while nobody knows what one costs.
-const FIRST_CHUNK: usize = 64;
+/// Steps of the first chunk, while nobody knows what one costs: some peers take milliseconds each.
+const FIRST_CHUNK: usize = 8;
 
 /// A round is preceded by this part of it, which is not measured.
 const PRELUDE: u32 = 8;

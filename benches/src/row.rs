@@ -11,6 +11,10 @@ pub enum Unit {
     Percent,
     /// Multiples of something.
     Times,
+    /// Bytes.
+    Bytes,
+    /// Calls of something.
+    Calls,
 }
 
 /// What a row must reach. Less is better in every row.
@@ -174,6 +178,8 @@ impl Unit {
             Self::Nanoseconds => "ns",
             Self::Percent => "%",
             Self::Times => "x",
+            Self::Bytes => "B",
+            Self::Calls => "calls",
         }
     }
 

@@ -1,0 +1,59 @@
+//! One workload on ours, for a profiler that counts instructions.
+
+use crate::{
+    experiments::{LIVE, Setting},
+    ours::Ours,
+    trace::Trace,
+    workloads::{
+        churn::Churn,
+        query::{Queries, draw},
+    },
+};
+use hostmem_bench::{
+    lane::{Lane, advance},
+    random::Random,
+};
+use std::{error::Error, time::Duration};
+
+/// Does `steps` steps of the workload of `row` to warm up, and then as many within
+/// [`counted_steps`]. Says whether the row has such a workload.
+pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
+    for live in &LIVE {
+        // The smaller one of those that growth compares.
+        let maps = live.maps(row) || (row == "growth" && live.map == "map-10k");
+        if !maps && row != live.query {
+            continue;
+        }
+        let trace = Trace::new(setting.seed, live.count)?;
+        let mut churn = Churn::new(Ours::new(trace.window())?, &trace);
+        if maps {
+            measure(&mut churn, steps);
+        } else {
+            let addresses = draw(&mut Random::new(setting.seed), trace.window());
+            measure(&mut Queries::new(churn.space(), &addresses), steps);
+        }
+        return Ok(true);
+    }
+    #[cfg(target_os = "linux")]
+    if row.starts_with("linux-64k") {
+        use crate::workloads::linux::{Claimed, Slots};
+        let mut slots = Slots::default();
+        let touched = row.starts_with("linux-64k-touched");
+        let os = hostmem::OsProvider::new();
+        measure(&mut Claimed::new(os, &mut slots, touched)?, steps);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+fn measure(lane: &mut dyn Lane, steps: usize) {
+    advance(lane, steps, Duration::MAX);
+    counted_steps(lane, steps);
+}
+
+/// Runs the lane. Profilers find this function by its name.
+#[inline(never)]
+fn counted_steps(lane: &mut dyn Lane, steps: usize) {
+    let (done, _) = advance(lane, steps, Duration::MAX);
+    println!("counted {done} steps of {}", lane.name());
+}

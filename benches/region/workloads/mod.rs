@@ -1,0 +1,6 @@
+//! What is measured, for any space.
+
+pub mod churn;
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod query;
