@@ -40,7 +40,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         present: Present,
     ) -> Result<Option<u64>, Error> {
         let leaf = self.node(path.node[0]);
-        if leaf.is_wide() || start == self.low {
+        if start == self.low {
             return Ok(None);
         }
         let at = leaf.rank(start - 1);
@@ -94,7 +94,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     fn shorten(&self, writer: &mut Writer<W>, path: &Path, n: usize, rest: Entry, end: u64) {
         let leaf = self.node(path.node[0]);
         self.move_version();
-        leaf.set_tail(n, rest);
+        leaf.set_len(n, rest);
         writer.pages -= end - rest.end();
         self.gap_grew(path, n, rest.end());
         self.moved_on();
@@ -148,7 +148,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
         }
         self.move_version();
-        leaf.set_tail(n, becomes);
+        leaf.set_bits(n, becomes);
         self.moved_on();
         true
     }
@@ -185,7 +185,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 return Ok(false);
             }
             self.move_version();
-            leaf.set_tail(at - 1, grown);
+            leaf.set_len(at - 1, grown);
         } else {
             if !leaf.can_hold(entry) {
                 return Ok(false);
@@ -197,7 +197,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 self.revive(leaf, at, entry);
             } else {
                 let behind = (at..count).find(|&n| is_free(n)).unwrap_or(count);
-                if count - (behind - at) == Node::<W>::LEAF {
+                if count - (behind - at) == leaf.capacity() {
                     return Ok(false);
                 }
                 self.ensure(writer, source, 1)?;
@@ -232,10 +232,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Makes a dead range another one.
     #[inline]
     fn revive(&self, leaf: &Node<W>, n: usize, entry: Entry) {
-        // Two stores: whoever sees the second one, and began in front of it, starts over; so the
-        // first one is what it saw of the start.
+        // Whoever sees that it is no longer dead, and began before it was moved, starts over.
         self.move_version();
-        leaf.move_dead(n, entry.start);
+        leaf.move_dead(n, entry);
         self.move_version();
         leaf.revive(n, entry);
     }

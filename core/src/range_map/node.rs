@@ -7,8 +7,8 @@
 //!                       └── what a query reads ────────────────┛
 //! ```
 //!
-//! A leaf that is not wide may have *dead* ranges: of no length, in the gap that they left, so that
-//! a range goes and another one comes by one store. The first one is never dead.
+//! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
+//! another one comes by one store. The first one is never dead.
 //!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
 //! one: what it got is then discarded. Slots behind the last one in use hold starts that no page
@@ -398,29 +398,40 @@ impl<const W: usize> Node<W> {
             }
             return;
         }
-        self.set(0, count | WIDE_BIT);
-        for n in 0..Self::WIDE {
-            let start = entries.get(n).map_or(NEVER, |e| e.start);
-            self.set(Self::STARTS + n, start);
+        self.write_wide(entries.iter().copied());
+    }
+
+    fn write_wide(&self, entries: impl Iterator<Item = Entry>) {
+        let mut count = 0;
+        for entry in entries {
+            self.set(Self::STARTS + count, entry.start);
+            self.set(Self::LENGTHS + count, entry.len);
+            self.set_half(Self::VALUES + count / 2, count, entry.bits);
+            count += 1;
         }
-        for (n, entry) in entries.iter().enumerate() {
-            self.set(Self::LENGTHS + n, entry.len);
+        for n in count..Self::WIDE {
+            self.set(Self::STARTS + n, NEVER);
         }
-        for (n, both) in entries.chunks(2).enumerate() {
-            let bits = |n: usize| both.get(n).map_or(0, |e| e.bits);
-            self.set(Self::VALUES + n, pair(bits(0), bits(1)));
+        self.set(0, count as u64 | WIDE_BIT);
+    }
+
+    /// Returns how many ranges fit into a leaf as it is.
+    #[inline]
+    pub(super) fn capacity(&self) -> usize {
+        if self.is_wide() {
+            Self::WIDE
+        } else {
+            Self::LEAF
         }
     }
 
     /// Says whether [`Node::write_spliced`] can make a leaf from this one.
     #[inline]
     pub(super) fn can_splice(&self, from: usize, to: usize, with: &[Entry]) -> bool {
-        let (base, count) = (self.get(1), self.count());
-        let first_stays = from > 0 || with.first().is_some_and(|e| e.start == base);
-        !self.is_wide()
-            && first_stays
-            && count - (to - from) + with.len() <= Self::LEAF
-            && with.iter().all(|e| Self::packs(base, *e))
+        let first_stays = from > 0 || with.first().is_some_and(|e| e.start == self.start(0));
+        first_stays
+            && self.count() - (to - from) + with.len() <= self.capacity()
+            && with.iter().all(|e| self.can_hold(*e))
     }
 
     /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges of
@@ -428,6 +439,12 @@ impl<const W: usize> Node<W> {
     pub(super) fn write_spliced(&self, old: &Self, from: usize, to: usize, with: &[Entry]) {
         let (base, count) = (old.get(1), old.count());
         let shifted = from + with.len();
+        if old.is_wide() {
+            let in_front = (0..from).map(|n| old.entry_as(true, n));
+            let behind = (to..count).map(|n| old.entry_as(true, n));
+            self.write_wide(in_front.chain(with.iter().copied()).chain(behind));
+            return;
+        }
         self.set(0, (shifted + count - to) as u64);
         self.set(1, base);
         self.splice_offsets(old, (from, to), with, base);
@@ -502,7 +519,7 @@ impl<const W: usize> Node<W> {
                 if entry.start - end >= len {
                     return Ok(found(n, end, entry));
                 }
-                end = entry.end();
+                end = if entry.len == 0 { end } else { entry.end() };
             }
             return Err(end);
         }
@@ -591,25 +608,62 @@ impl<const W: usize> Node<W> {
     }
 }
 
-/// Changes of leaves that are not wide while readers are in them, of one word each.
+/// Changes of leaves while readers are in them: one store is all that they can tell of each.
 impl<const W: usize> Node<W> {
-    /// Says whether a range can be put into this leaf as it is.
+    /// Says whether a leaf as it is can hold a range.
     #[inline]
     pub(super) fn can_hold(&self, entry: Entry) -> bool {
-        !self.is_wide() && Self::packs(self.get(1), entry)
+        self.is_wide() || Self::packs(self.get(1), entry)
     }
 
-    /// Changes the length and the value of the nth range.
+    /// Changes the length of the nth range to that of `entry`, which differs in nothing else.
     #[inline]
-    pub(super) fn set_tail(&self, n: usize, entry: Entry) {
-        self.set(Self::TAILS + n, Self::tail(entry));
+    pub(super) fn set_len(&self, n: usize, entry: Entry) {
+        if self.is_wide() {
+            self.set(Self::LENGTHS + n, entry.len);
+        } else {
+            self.set(Self::TAILS + n, Self::tail(entry));
+        }
+    }
+
+    /// Changes the value of the nth range to that of `entry`, which differs in nothing else.
+    #[inline]
+    pub(super) fn set_bits(&self, n: usize, entry: Entry) {
+        if self.is_wide() {
+            self.set_half(Self::VALUES + n / 2, n, entry.bits);
+        } else {
+            self.set(Self::TAILS + n, Self::tail(entry));
+        }
     }
 
     /// Makes the nth range a dead one.
     #[inline]
     pub(super) fn kill(&self, n: usize) {
-        self.set(Self::TAILS + n, 0);
+        let entry = Entry {
+            len: 0,
+            ..self.entry(n)
+        };
+        self.set_len(n, entry);
         self.set(0, self.get(0) + ONE_DEAD);
+    }
+
+    /// Moves the nth range, which is dead, within the gap that it lies in, to where `entry` begins.
+    #[inline]
+    pub(super) fn move_dead(&self, n: usize, entry: Entry) {
+        if self.is_wide() {
+            self.set(Self::STARTS + n, entry.start);
+            self.set_bits(n, entry);
+        } else {
+            let offset = low_half(entry.start - self.get(1));
+            self.set_half(Self::OFFSETS + n / 2, n, offset);
+        }
+    }
+
+    /// Makes the nth range, which is dead and was moved for this, `entry`.
+    #[inline]
+    pub(super) fn revive(&self, n: usize, entry: Entry) {
+        self.set_len(n, entry);
+        self.set(0, self.get(0) - ONE_DEAD);
     }
 
     /// Notes how many ranges of a copied leaf are dead.
@@ -618,24 +672,16 @@ impl<const W: usize> Node<W> {
         self.set(0, self.get(0) + ONE_DEAD * dead as u64);
     }
 
-    /// Moves the start of the nth range, which is dead, within the gap that it lies in.
+    /// Changes the lower half of a word for even numbers, the upper one for odd ones.
     #[inline]
-    pub(super) fn move_dead(&self, n: usize, start: u64) {
-        let (at, offset) = (Self::OFFSETS + n / 2, low_half(start - self.get(1)));
+    fn set_half(&self, at: usize, n: usize, half: u32) {
         let word = self.get(at);
         let word = if n.is_multiple_of(2) {
-            pair(offset, high_half(word))
+            pair(half, high_half(word))
         } else {
-            pair(low_half(word), offset)
+            pair(low_half(word), half)
         };
         self.set(at, word);
-    }
-
-    /// Makes the nth range, which is dead and starts where `entry` does, that range.
-    #[inline]
-    pub(super) fn revive(&self, n: usize, entry: Entry) {
-        self.set_tail(n, entry);
-        self.set(0, self.get(0) - ONE_DEAD);
     }
 }
 
