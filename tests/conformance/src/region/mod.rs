@@ -1,7 +1,15 @@
 //! The region allocator, on addresses that the provider gave it.
+//!
+//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers and long
+//! runs call the same code as the cases here.
 
+mod array;
 mod calls;
 mod model;
+mod ops;
+
+pub use model::stress;
+pub use ops::{LONGEST, Op, Order, Setup, Spot, Tally, check, random_ops};
 
 use crate::{Case, report};
 use alloc::{vec, vec::Vec};
@@ -31,8 +39,19 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::mappings_shrink_and_grow_in_place,
         calls::dual_mappings_lie_in_it,
         model::random_calls_match_a_page_array,
+        model::random_calls_match_a_page_array_while_others_fail,
     )
 }
+
+/// Leaves with a message where something does not hold.
+macro_rules! ensure {
+    ($holds:expr, $($say:tt)*) => {
+        if !$holds {
+            return Err(alloc::format!($($say)*));
+        }
+    };
+}
+use ensure;
 
 /// What lies around a region that was lent.
 const NEIGHBOUR: u8 = 0x5a;
