@@ -7,7 +7,7 @@ source "$(dirname "$0")/lib.sh"
 
 export HOSTMEM_LONG=1
 ci/loom.sh controls
-cargo test --release -p hostmem-conformance --test os --all-features -- "long 100000 "
-cargo test --release -p hostmem-conformance --test os --all-features -- "long 1000000 calls"
+cargo test --release -p hostmem-conformance --test os --all-features -- \
+    "long 100000 spans" "long 1000000 calls"
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
 ci/fuzz.sh 300
