@@ -45,7 +45,7 @@ impl Place {
         let end = match self.len {
             0 if far + 1 == FAR => BOUNDS.1,
             0 => at(far + 1),
-            len => start + len as u64 % (1 << 30),
+            len => start + (len as u64 % (1 << 30)).max(1),
         };
         (start, end.min(BOUNDS.1))
     }

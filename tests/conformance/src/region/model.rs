@@ -31,13 +31,13 @@ pub(super) fn random_calls_match_a_page_array_while_others_fail<P: Provider + Co
     assert!(tally.pages > 10, "{tally:?}");
     // So little metadata that changes fail for want of it.
     let setup = Setup {
-        metadata: 48 << 10,
+        metadata: 40 << 10,
         ..Setup::SMALL
     };
     let ops = random_ops(0x4e65, setup.pages, true).take(STEPS / 3);
     let tally = check(p, &setup, ops, "with little metadata");
     let little = p.page_size().bytes() <= setup.metadata;
-    assert!(tally.used_up > 10 || !little, "{tally:?}");
+    assert!(tally.used_up > 0 || !little, "{tally:?}");
     Outcome::Passed
 }
 
