@@ -6,7 +6,7 @@ mod model;
 mod ops;
 mod oracle;
 
-pub use ops::{Op, Place, Setup, Tally, check, random_ops};
+pub use ops::{FAR, NEAR, Op, Place, Setup, Tally, check, random_ops};
 
 use crate::{Case, report};
 use hostmem_core::provider::Provider;

@@ -23,10 +23,10 @@ pub struct Place {
 }
 
 /// Neighbourhoods.
-const FAR: usize = 5;
+pub const FAR: usize = 5;
 
 /// Pages of a neighbourhood.
-const NEAR: usize = 2048;
+pub const NEAR: usize = 2048;
 
 /// Pages from one neighbourhood to the next: lengths and distances above 32 bits, and below.
 const APART: [u64; FAR] = [0, 1 << 20, 1 << 33, (1 << 33) + (1 << 31), 1 << 40];
