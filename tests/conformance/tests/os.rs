@@ -249,6 +249,7 @@ fn run_long_region(filter: &Filter, all: &mut Totals) {
                 let tally = region::stress(&sim, CALLS, faults, &name);
                 assert_eq!(faults, tally.pages > 0, "{tally:?}");
                 assert_eq!(faults, tally.metadata > 0, "{tally:?}");
+                assert_eq!(faults, tally.used_up > 0, "{tally:?}");
                 assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
                 assert_eq!(sim.pages_in_use(), 0, "pages leaked");
                 println!("ok, {} ms, {tally:?}", since.elapsed().as_millis());

@@ -57,7 +57,7 @@ pub fn stress<P: Provider + Copy>(p: P, calls: usize, faults: bool, what: &str) 
             pages: 8192,
             // Where calls fail, every other allocator may also use its metadata up.
             metadata: if faults && first / SHARE % 2 == 1 {
-                96 << 10
+                64 << 10
             } else {
                 16 << 20
             },
