@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fuzz targets, each for a quarter of a minute, or for as many seconds as the first argument says. What they
-# find lies in tests/fuzz/artifacts, and runs again with its path as the argument of the program.
+# Fuzz targets, each for five seconds, or for as many as the first argument says. What they find lies in
+# tests/fuzz/artifacts, and runs again with its path as the argument of the program.
 source "$(dirname "$0")/lib.sh"
 
-seconds=${1:-15}
+seconds=${1:-5}
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 if ! cargo +nightly --version 2>/dev/null; then
@@ -26,8 +26,10 @@ if ! cargo +nightly fetch --quiet --locked; then
     skip "fuzzing: its packages cannot be had"
     exit 0
 fi
-mkdir -p corpus/jit artifacts/jit
-step "fuzz jit for $seconds s"
-cargo +nightly run --quiet --locked --release --target "$host" --target-dir ../../target/fuzz --bin jit -- \
-    -max_total_time="$seconds" -max_len=8192 -artifact_prefix=artifacts/jit/ -print_final_stats=1 \
-    corpus/jit
+for target in jit range_map region; do
+    mkdir -p "corpus/$target" "artifacts/$target"
+    step "fuzz $target for $seconds s"
+    cargo +nightly run --quiet --locked --release --target "$host" --target-dir ../../target/fuzz --bin "$target" -- \
+        -max_total_time="$seconds" -max_len=8192 -artifact_prefix="artifacts/$target/" -print_final_stats=1 \
+        "corpus/$target"
+done

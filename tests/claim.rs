@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{emulated, skip_emulated};
+use common::{CoreFile, emulated, run_on_stack, skip_emulated};
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider,
@@ -261,28 +261,8 @@ fn r12_threads_run_on_guarded_stacks_above() {
         let whole = stack.range_with_guards();
         assert_eq!(whole.len_bytes(), len + 2 * page);
 
-        let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
-        // SAFETY: initialises the attributes, which outlive their use.
-        let made = unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
-        assert_eq!(made, 0);
-        let memory = base.as_ptr().cast();
-        // SAFETY: initialised above; the stack is mapped, writable, and nobody else's.
-        let set = unsafe { libc::pthread_attr_setstack(attributes.as_mut_ptr(), memory, len) };
-        assert_eq!(set, 0);
-        let mut thread = 0;
-        // SAFETY: the function takes nothing, and the stack outlives the thread.
-        let made = unsafe {
-            libc::pthread_create(
-                &raw mut thread,
-                attributes.as_ptr(),
-                on_guarded_stack,
-                null_mut(),
-            )
-        };
-        assert_eq!(made, 0);
-        let mut at = null_mut();
-        // SAFETY: made above, joined once.
-        assert_eq!(unsafe { libc::pthread_join(thread, &raw mut at) }, 0);
+        // SAFETY: the stack is mapped, writable, and nobody else's; the function takes nothing.
+        let at = unsafe { run_on_stack(base.as_ptr(), len, on_guarded_stack) };
         assert!(
             at.addr() > 8 * GIB && stack.range().contains(at.addr()),
             "{at:?}"
@@ -594,53 +574,15 @@ fn what_a_64_bit_guest_wants_is_passed_through_where_there_is_none() {
 fn r12_an_untouched_claim_is_not_in_a_core_file() {
     let test = "r12_an_untouched_claim_is_not_in_a_core_file";
     isolate::isolated(test, || {
-        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern");
-        let pattern = pattern.unwrap_or_default();
-        if !pattern.starts_with("core") || pattern.contains('/') {
-            isolate::skip(format!("core files go elsewhere: {pattern}"));
-            return;
-        }
         if skip_emulated("writes core files by itself") {
             return;
         }
-        let directory = std::env::temp_dir().join(format!("hostmem-core-{}", std::process::id()));
-        std::fs::create_dir(&directory).expect("a new directory");
-        std::env::set_current_dir(&directory).expect("made above");
+        let core = CoreFile::prepare();
         let mut slots = [None; 1024];
         let _claim = claim_above(&mut slots);
-        // SAFETY: the child makes two calls that are safe after a fork, and ends.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let limit = libc::rlimit {
-                rlim_cur: libc::RLIM_INFINITY,
-                rlim_max: libc::RLIM_INFINITY,
-            };
-            // SAFETY: the structure outlives the call.
-            unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
-            // SAFETY: ends the process, and writes the core file.
-            unsafe { libc::abort() };
-        }
-        assert!(child > 0, "a fork");
-        let mut status = 0;
-        // SAFETY: the status outlives the call.
-        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-        let files: Vec<_> = std::fs::read_dir(&directory)
-            .expect("made above")
-            .flatten()
-            .collect();
-        let sizes: Vec<_> = files
-            .iter()
-            .map(|file| file.metadata().expect("a file").len())
-            .collect();
-        std::env::set_current_dir("/").expect("there is a root");
-        std::fs::remove_dir_all(&directory).expect("made above");
-        assert!(libc::WIFSIGNALED(status));
-        let &[len] = &sizes[..] else {
-            isolate::skip("this host writes no core file here");
+        let Some(len) = core.and_then(CoreFile::len_bytes) else {
             return;
         };
-        eprintln!("a core file of {len} bytes");
-        assert!(len > 4096, "it has the process in it");
         assert!(len < 64 << 20, "{len} bytes of core file");
     });
 }

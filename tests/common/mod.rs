@@ -5,10 +5,12 @@
     reason = "which part is unused differs from test to test"
 )]
 
+use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider, arch,
     provider::{DualMapProvider, DualMapping, DualRequest, Leave, PageProvider},
 };
+use hostmem_test_support::isolate::skip;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -28,7 +30,7 @@ pub(crate) fn at_length() -> bool {
 /// Skips a test aloud where an emulator stands in for the kernel and lacks something of it.
 pub(crate) fn skip_emulated(lack: &str) -> bool {
     if emulated() {
-        hostmem_test_support::isolate::skip(format!("the emulator {lack}"));
+        skip(format!("the emulator {lack}"));
     }
     emulated()
 }
@@ -161,4 +163,85 @@ pub(crate) fn check_expression() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     assert!(text.starts_with("value  28\n"), "{text}");
+}
+
+/// Runs a function in a thread of its own, on this stack, and returns what it returns.
+///
+/// # Safety
+///
+/// `len` bytes from `base` are mapped, writable, and nobody else's until this returns; the function may
+/// be called with null.
+pub(crate) unsafe fn run_on_stack(
+    base: *mut u8,
+    len: usize,
+    function: extern "C" fn(*mut c_void) -> *mut c_void,
+) -> *mut c_void {
+    let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: initialises the attributes, which outlive their use.
+    let made = unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
+    assert_eq!(made, 0);
+    // SAFETY: initialised above; the caller vouches for the stack.
+    let set = unsafe { libc::pthread_attr_setstack(attributes.as_mut_ptr(), base.cast(), len) };
+    assert_eq!(set, 0);
+    let mut thread = 0;
+    // SAFETY: the caller vouches for the function; the stack outlives the thread.
+    let made =
+        unsafe { libc::pthread_create(&raw mut thread, attributes.as_ptr(), function, null_mut()) };
+    assert_eq!(made, 0);
+    let mut returned = null_mut();
+    // SAFETY: made above, joined once.
+    assert_eq!(unsafe { libc::pthread_join(thread, &raw mut returned) }, 0);
+    returned
+}
+
+/// A place for a core file of this process: made ahead, as it changes the working directory.
+pub(crate) struct CoreFile(PathBuf);
+
+impl CoreFile {
+    /// Gets ready where this host writes core files into the working directory, and says so aloud where
+    /// it does not.
+    pub(crate) fn prepare() -> Option<Self> {
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern");
+        let pattern = pattern.unwrap_or_default();
+        if !pattern.starts_with("core") || pattern.contains('/') {
+            skip(format!("core files go elsewhere: {pattern}"));
+            return None;
+        }
+        let directory = std::env::temp_dir().join(format!("hostmem-core-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a new directory");
+        std::env::set_current_dir(&directory).expect("made above");
+        Some(Self(directory))
+    }
+
+    /// Ends a copy of this process with a core file; returns how long that is, if there is one.
+    pub(crate) fn len_bytes(self) -> Option<u64> {
+        // SAFETY: the child makes two calls that are safe after a fork, and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let limit = libc::rlimit {
+                rlim_cur: libc::RLIM_INFINITY,
+                rlim_max: libc::RLIM_INFINITY,
+            };
+            // SAFETY: the structure outlives the call.
+            unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) };
+            // SAFETY: ends the process, and writes the core file.
+            unsafe { libc::abort() };
+        }
+        assert!(child > 0, "a fork");
+        let mut status = 0;
+        // SAFETY: the status outlives the call.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        let files = std::fs::read_dir(&self.0).expect("made above").flatten();
+        let sizes: Vec<_> = files.map(|f| f.metadata().expect("a file").len()).collect();
+        std::env::set_current_dir("/").expect("there is a root");
+        std::fs::remove_dir_all(&self.0).expect("made above");
+        assert!(libc::WIFSIGNALED(status));
+        let &[len] = &sizes[..] else {
+            skip("this host writes no core file here");
+            return None;
+        };
+        eprintln!("a core file of {len} bytes");
+        assert!(len > 4096, "it has the process in it");
+        Some(len)
+    }
 }

@@ -116,6 +116,24 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.ensure(writer, source, changes * Self::need(height + changes))
     }
 
+    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change instead.
+    pub(crate) fn prepare_update(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        (start, end): Pages,
+    ) -> Result<(), Error> {
+        // Ranges are split at both ends, and grow by joining. Where one gets so long that its leaf
+        // must be wide, that leaf may become two; there are only so many such ranges.
+        let height = self.root().map_or(0, |(_, height)| height);
+        if height + 4 > LEVELS {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        let long = usize::try_from((end - start) >> 32).unwrap_or(usize::MAX);
+        let long = long.min(writer.used()) + 2;
+        self.ensure(writer, source, 3 * Self::need(height + 1) + 2 * long)
+    }
+
     /// Takes the values of pages away; returns how many had one.
     #[inline]
     pub(crate) fn remove(
@@ -135,15 +153,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         (start, end): Pages,
         mut change: impl FnMut(T) -> T,
     ) -> Result<u64, Error> {
-        // Ranges are split at both ends, and grow by joining. Where one gets so long that its leaf
-        // must be wide, that leaf may become two; there are only so many such ranges.
-        let height = self.root().map_or(0, |(_, height)| height);
-        if height + 4 > LEVELS {
-            return Err(ErrorKind::Exhausted.into());
-        }
-        let long = usize::try_from((end - start) >> 32).unwrap_or(usize::MAX);
-        let long = long.min(writer.used()) + 2;
-        self.ensure(writer, source, 3 * Self::need(height + 1) + 2 * long)?;
+        self.prepare_update(writer, source, (start, end))?;
         let (mut page, mut pages) = (start, 0);
         while page < end
             && let Some(entry) = self.next_from(page).filter(|e| e.start < end)

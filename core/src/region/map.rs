@@ -229,7 +229,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         is: impl Fn(PageState) -> bool,
         becomes: PageState,
         call: impl FnOnce() -> Result<T, Error>,
-        undo: impl FnOnce(),
     ) -> Result<T, Error> {
         let pages = self.pages(range)?;
         let mut guard = self.lock();
@@ -240,7 +239,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
                 Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
             }
         }
-        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
+        // Of all that it takes: where the call was made, noting it must not fail.
+        self.tree
+            .prepare_update(&mut guard.writer, &self.arena, pages)?;
         let done = match call() {
             Ok(done) => done,
             Err(error) => {
@@ -248,19 +249,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
                 return lost.and(Err(error));
             }
         };
-        let result = self
-            .tree
+        self.tree
             .update(&mut guard.writer, &self.arena, pages, |old| match old {
                 Record::Ours(_, tag) => Record::Ours(becomes, tag),
                 Record::Foreign => old,
-            });
-        match result {
-            Ok(_) => Ok(done),
-            Err(error) => {
-                undo();
-                Err(error)
-            }
-        }
+            })?;
+        Ok(done)
     }
 
     /// Gives reserved pages memory; see [`PageProvider::commit`].
@@ -283,11 +277,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             PageState::Committed(how.access),
             // SAFETY: the pages are reserved, as was just looked up under the lock.
             || unsafe { self.inner.commit(range, how) },
-            || {
-                // SAFETY: committed just now, and used by nobody. A failure leaves memory that the
-                // next commit of these pages meets.
-                let _ = unsafe { self.inner.decommit(range) };
-            },
         )
     }
 
@@ -311,8 +300,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             PageState::Committed(access),
             // SAFETY: the pages are committed, as was just looked up under the lock.
             || unsafe { self.inner.protect(range, access) },
-            // The access is what was asked for; that it is not noted is told.
-            || {},
         )
     }
 
@@ -332,8 +319,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             PageState::Reserved,
             // SAFETY: the pages are reserved or committed, as was just looked up under the lock.
             || unsafe { self.inner.decommit(range) },
-            // Reserved pages noted as committed are decommitted once more, which does no harm.
-            || {},
         )
     }
 

@@ -24,6 +24,7 @@
 //! | [`dual`] | dual mappings |
 //! | [`decorators`] | `Within`, `Counted`, `Faulty`, and stacks of them |
 //! | [`arena`] | memory for metadata |
+//! | [`range_map`] | the range map |
 //! | [`region`] | the region allocator |
 //! | [`jit`] | the JIT allocator |
 //!
@@ -41,6 +42,7 @@ pub mod dual;
 mod harness;
 pub mod jit;
 pub mod pages;
+pub mod range_map;
 pub mod region;
 mod report;
 mod rng;
@@ -58,6 +60,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         .chain(dual::map_cases())
         .chain(arena::cases())
         .chain(decorators::cases())
+        .chain(range_map::cases())
         .chain(region::cases())
         .chain(jit::cases())
 }

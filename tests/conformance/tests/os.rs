@@ -7,7 +7,7 @@
 mod process;
 
 use hostmem::OsProvider;
-use hostmem_conformance::{Case, Outcome, Report, Summary, jit, run};
+use hostmem_conformance::{Case, Outcome, Report, Summary, jit, region, run};
 use hostmem_core::{
     page::PageSize,
     provider::{Capabilities, DualSteps, PageProvider, Provider, Request},
@@ -222,6 +222,46 @@ fn run_long_on<P: Provider + Copy>(
     });
 }
 
+/// Calls in the long run of the region allocator.
+const CALLS: usize = 1_000_000;
+
+/// R11 at full length, without faults and with some, where `HOSTMEM_LONG` asks for it.
+fn run_long_region(filter: &Filter, all: &mut Totals) {
+    if std::env::var_os("HOSTMEM_LONG").is_none() {
+        println!("{CALLS} calls of a region ... skipped: HOSTMEM_LONG is not set");
+        all.skipped += 1;
+        return;
+    }
+    for (host, page) in [
+        ("sim 4 KiB", PageSize::KIB_4),
+        ("sim 16 KiB", PageSize::KIB_16),
+        ("sim 64 KiB", PageSize::KIB_64),
+    ] {
+        for (how, faults) in [("", false), (" with faults", true)] {
+            let name = format!("long {CALLS} calls of a region{how}");
+            if !filter.allows(host, &name) {
+                continue;
+            }
+            print!("{host} {name} ... ");
+            all.run(host, &name, || {
+                let since = Instant::now();
+                let sim = Sim::new(OsProvider::new(), Policy::new(page)).expect("a simulated host");
+                let tally = region::stress(&sim, CALLS, faults, &name);
+                assert_eq!(faults, tally.pages > 0, "{tally:?}");
+                assert_eq!(faults, tally.metadata > 0, "{tally:?}");
+                assert_eq!(faults, tally.used_up > 0, "{tally:?}");
+                assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
+                assert_eq!(sim.pages_in_use(), 0, "pages leaked");
+                println!("ok, {} ms, {tally:?}", since.elapsed().as_millis());
+                Summary {
+                    passed: 1,
+                    ..Summary::default()
+                }
+            });
+        }
+    }
+}
+
 fn main() {
     let arguments = std::env::args().skip(1).filter(|a| !a.starts_with('-'));
     let filter = Filter(arguments.collect());
@@ -246,6 +286,7 @@ fn main() {
     }
     run_in_region(&filter, &mut all);
     run_long(&filter, &mut all);
+    run_long_region(&filter, &mut all);
     for name in &all.failed {
         println!("FAILED: {name}");
     }

@@ -182,6 +182,42 @@ pub(super) fn failures_of_the_provider_change_nothing<P: Provider + Copy>(p: P) 
     Outcome::Passed
 }
 
+/// Where there is memory to split a mapping but not to note that as well, the call must not be made.
+pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outcome {
+    let (page, mut refused) = (p.page_size(), 0);
+    let pages = Request::bytes(200 * page.bytes());
+    for metadata in (page.bytes()..20 * page.bytes()).step_by(page.bytes()) {
+        let space = p.reserve(&pages).expect("a small reservation");
+        let config = RegionConfig::new().metadata(metadata);
+        let region: Result<RegionAllocator<P>, _> = RegionAllocator::new(p, p, config);
+        // SAFETY: reserved above, and the region's from now on.
+        let region = region.and_then(|region| unsafe { region.adopt(space) }.map(|()| region));
+        if let Ok(region) = region
+            && let Ok(mapped) = region.map(&pages, RW, 0)
+        {
+            // SAFETY: mapped just now.
+            unsafe { fill(mapped, 0x77) };
+            for n in (1..200).step_by(2) {
+                let one = mapped.part(n * page.bytes(), page.bytes(), page);
+                let one = one.expect("a part");
+                // SAFETY: committed, and nobody uses it.
+                if unsafe { region.decommit(one) }.is_err() {
+                    refused += 1;
+                    let state = region.query(one.addr()).map(|range| range.state);
+                    assert_eq!(state, Some(PageState::Committed(Access::ReadWrite)));
+                    // SAFETY: committed still.
+                    assert!(unsafe { is_all(one, 0x77) }, "page {n} of {metadata} bytes");
+                }
+            }
+        }
+        // SAFETY: reserved above; nobody uses it.
+        unsafe { p.release(space) }.expect("it goes");
+    }
+    let small = page.bytes() <= 4096;
+    assert!(refused > 0 || !small, "there was memory for all");
+    Outcome::Passed
+}
+
 pub(super) fn a_full_region_is_exhausted_and_serves_again<P: Provider + Copy>(p: P) -> Outcome {
     let lent = Lent::new(p, 200).expect("a small region can be lent");
     let region = &lent.region;

@@ -1,7 +1,15 @@
 //! The region allocator, on addresses that the provider gave it.
+//!
+//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers and long
+//! runs call the same code as the cases here.
 
+mod array;
 mod calls;
 mod model;
+mod ops;
+
+pub use model::stress;
+pub use ops::{LONGEST, Op, Order, Setup, Spot, Tally, check, random_ops};
 
 use crate::{Case, report};
 use alloc::{vec, vec::Vec};
@@ -20,6 +28,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::holes_are_found_by_place_and_by_hint,
         calls::bad_arguments_change_nothing,
         calls::failures_of_the_provider_change_nothing,
+        calls::want_of_metadata_changes_nothing,
         calls::a_full_region_is_exhausted_and_serves_again,
         calls::pages_above_2_to_the_32_stand_alone,
         calls::unmapping_across_two_regions_frees_both,
@@ -30,8 +39,19 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::mappings_shrink_and_grow_in_place,
         calls::dual_mappings_lie_in_it,
         model::random_calls_match_a_page_array,
+        model::random_calls_match_a_page_array_while_others_fail,
     )
 }
+
+/// Leaves with a message where something does not hold.
+macro_rules! ensure {
+    ($holds:expr, $($say:tt)*) => {
+        if !$holds {
+            return Err(alloc::format!($($say)*));
+        }
+    };
+}
+use ensure;
 
 /// What lies around a region that was lent.
 const NEIGHBOUR: u8 = 0x5a;

@@ -1,0 +1,429 @@
+//! An array that knows every page, and what an allocator must tell of them.
+
+use super::{NEIGHBOUR, ensure, ops::Setup};
+use alloc::{string::String, vec, vec::Vec};
+use core::ops::Range;
+use hostmem_core::{
+    page::{Access, AddressRange, PageRange, PageSize},
+    provider::{Commit, ErrorKind, PageProvider, Request},
+    region::{Order, PageState, RegionAllocator},
+};
+
+/// What is known of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Somebody else's, with contents.
+    Foreign,
+    /// Given back to the provider below.
+    Gone,
+    Free,
+    Ours(Ours),
+}
+
+/// What is known of a page that was given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ours {
+    pub(super) state: PageState,
+    pub(super) tag: u16,
+    /// What its first and its last word hold, where it is committed.
+    mark: u64,
+}
+
+impl Page {
+    pub(super) const fn is_foreign(self) -> bool {
+        matches!(self, Self::Foreign | Self::Gone)
+    }
+
+    /// Returns what the allocator tells of it.
+    fn told(self) -> Option<(PageState, u16)> {
+        match self {
+            Self::Ours(ours) => Some((ours.state, ours.tag)),
+            _ => None,
+        }
+    }
+}
+
+/// What a call asks for, in pages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) before: usize,
+    pub(super) len: usize,
+    pub(super) after: usize,
+    pub(super) align: usize,
+}
+
+impl Wanted {
+    pub(super) const fn total(&self) -> usize {
+        self.before + self.len + self.after
+    }
+}
+
+/// The pages.
+pub(super) struct Array<P: PageProvider + Copy> {
+    provider: P,
+    page: PageSize,
+    whole: PageRange,
+    pages: Vec<Page>,
+    order: Order,
+    /// The page behind what was taken last, counted from address 0.
+    pub(super) recent: usize,
+    adopted: usize,
+    used: usize,
+    marks: u64,
+}
+
+/// Two words of a page.
+const WORD: usize = size_of::<u64>();
+
+impl<P: PageProvider + Copy> Array<P> {
+    /// Reserves the pages; the first, the last and two in between are somebody else's.
+    pub(super) fn new(provider: P, setup: &Setup) -> Self {
+        let (page, count) = (provider.page_size(), setup.pages);
+        let request = Request::bytes(count * page.bytes());
+        let whole = provider.reserve(&request).expect("addresses for a region");
+        let mut array = Self {
+            provider,
+            page,
+            whole,
+            pages: vec![Page::Gone; count],
+            order: setup.order,
+            recent: 0,
+            adopted: 0,
+            used: 0,
+            marks: 0,
+        };
+        for n in [0, count / 3, count / 3 + 1, count - 1] {
+            let part = array.part(n..n + 1);
+            // SAFETY: reserved above, and nobody's.
+            unsafe { provider.commit(part, Commit::READ_WRITE) }.expect("a page for a neighbour");
+            // SAFETY: committed just now.
+            unsafe { part.start().write_bytes(NEIGHBOUR, part.len_bytes()) };
+            array.pages[n] = Page::Foreign;
+        }
+        array
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    pub(super) const fn bytes(&self, pages: usize) -> usize {
+        pages * self.page.bytes()
+    }
+
+    /// Describes pages by number.
+    pub(super) fn part(&self, pages: Range<usize>) -> PageRange {
+        let (first, len) = (self.bytes(pages.start), self.bytes(pages.len()));
+        self.whole.part(first, len, self.page).expect("some pages")
+    }
+
+    pub(super) fn all(&self) -> Range<usize> {
+        0..self.len()
+    }
+
+    /// Returns the address of a page, or of one behind the last.
+    pub(super) fn at(&self, page: usize) -> usize {
+        self.whole.addr() + self.bytes(page)
+    }
+
+    /// Returns the number of the page that holds `addr`.
+    fn page_of(&self, addr: usize) -> usize {
+        addr.wrapping_sub(self.whole.addr()) / self.page.bytes()
+    }
+
+    /// Returns the number of a page counted from address 0.
+    pub(super) fn absolute(&self, page: usize) -> usize {
+        self.at(page) / self.page.bytes()
+    }
+
+    /// Returns the page with this number; others' where there is none.
+    pub(super) fn page(&self, n: usize) -> Page {
+        self.pages.get(n).copied().unwrap_or(Page::Foreign)
+    }
+
+    pub(super) fn slice(&self, pages: Range<usize>) -> &[Page] {
+        &self.pages[pages]
+    }
+
+    /// Yields maximal runs of pages for which `is` holds, cut off at a window's ends.
+    pub(super) fn runs(
+        &self,
+        window: Range<usize>,
+        is: impl Fn(Page) -> bool,
+    ) -> impl Iterator<Item = Range<usize>> {
+        let mut at = window.start;
+        core::iter::from_fn(move || {
+            while at < window.end && !is(self.pages[at]) {
+                at += 1;
+            }
+            let start = at;
+            while at < window.end && is(self.pages[at]) {
+                at += 1;
+            }
+            (start < at).then_some(start..at)
+        })
+    }
+
+    pub(super) fn free_runs(&self, window: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        self.runs(window, |page| page == Page::Free)
+    }
+
+    /// Says why pages are not all free, if so.
+    pub(super) fn free_at(&self, start: usize, len: usize) -> Result<(), ErrorKind> {
+        for n in start..start + len {
+            match self.page(n) {
+                Page::Free => {}
+                Page::Ours(_) => return Err(ErrorKind::Taken),
+                Page::Foreign | Page::Gone => return Err(ErrorKind::OutsideRange),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether what is wanted is aligned at this page.
+    pub(super) fn aligned(&self, start: usize, wanted: &Wanted) -> bool {
+        (self.absolute(start) + wanted.before).is_multiple_of(wanted.align)
+    }
+
+    /// Yields the first and the last start in each free run where what is wanted fits.
+    fn fits(&self, wanted: Wanted) -> impl Iterator<Item = (usize, usize)> {
+        self.free_runs(self.all()).filter_map(move |run| {
+            let first = run.clone().find(|&n| self.aligned(n, &wanted))?;
+            let last = run.end.checked_sub(wanted.total())?;
+            (first <= last).then(|| (first, last - (last - first) % wanted.align))
+        })
+    }
+
+    /// Returns where the allocator's order puts it.
+    pub(super) fn choose(&self, wanted: Wanted) -> Option<usize> {
+        match self.order {
+            Order::Lowest => self.fits(wanted).next().map(|(first, _)| first),
+            Order::Highest => self.fits(wanted).last().map(|(_, last)| last),
+            _ => self.nearest(wanted, self.recent),
+        }
+    }
+
+    /// Returns the start that is nearest to a page counted from address 0; the lower one of two.
+    pub(super) fn nearest(&self, wanted: Wanted, page: usize) -> Option<usize> {
+        let in_one = |(first, last)| {
+            let (low, high) = (self.absolute(first), self.absolute(last));
+            let below = first + (page.clamp(low, high) - low) / wanted.align * wanted.align;
+            [below, (below + wanted.align).min(last)]
+        };
+        let starts = self.fits(wanted).flat_map(in_one);
+        starts.min_by_key(|&start| (self.absolute(start).abs_diff(page), start))
+    }
+
+    /// Says that pages belong to the allocator, or do not any more.
+    pub(super) fn belong(&mut self, pages: Range<usize>, becomes: Page) {
+        if becomes == Page::Free {
+            self.adopted += pages.len();
+        } else {
+            self.adopted -= pages.len();
+        }
+        self.pages[pages].fill(becomes);
+    }
+
+    /// Frees what is the allocator's.
+    pub(super) fn free(&mut self, pages: Range<usize>) {
+        for page in &mut self.pages[pages] {
+            if let Page::Ours(_) = page {
+                *page = Page::Free;
+                self.used -= 1;
+            }
+        }
+    }
+
+    /// Gives pages another state, and a tag if there is one; what they hold stays.
+    pub(super) fn set(&mut self, pages: Range<usize>, state: PageState, tag: Option<u16>) {
+        for page in &mut self.pages[pages] {
+            let old = match *page {
+                Page::Ours(ours) => ours,
+                _ => {
+                    self.used += 1;
+                    Ours {
+                        state,
+                        tag: 0,
+                        mark: 0,
+                    }
+                }
+            };
+            let tag = tag.unwrap_or(old.tag);
+            *page = Page::Ours(Ours { state, tag, ..old });
+        }
+    }
+
+    fn words(&self, page: usize) -> [*mut u64; 2] {
+        let start = self.part(page..page + 1).start().as_ptr();
+        [start, start.wrapping_add(self.bytes(1) - WORD)].map(<*mut u8>::cast)
+    }
+
+    /// Checks that pages that were committed just now read zero, and marks them.
+    pub(super) fn fresh(&mut self, pages: Range<usize>) -> Result<(), String> {
+        for n in pages {
+            self.marks += 1;
+            for word in self.words(n) {
+                // SAFETY: committed by the allocator for this run alone; aligned, within a page.
+                let held = unsafe { word.read() };
+                ensure!(held == 0, "page {n} is not fresh, {held:#x}");
+                // SAFETY: as above, writable.
+                unsafe { word.write(self.marks) };
+            }
+            if let Page::Ours(ours) = &mut self.pages[n] {
+                ours.mark = self.marks;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what a page holds, where that can be read.
+    fn holds(&self, n: usize) -> Result<(), String> {
+        let mark = match self.pages[n] {
+            Page::Foreign => u64::from_ne_bytes([NEIGHBOUR; WORD]),
+            Page::Ours(Ours {
+                state: PageState::Committed(access),
+                mark,
+                ..
+            }) if access.readable() => mark,
+            _ => return Ok(()),
+        };
+        for word in self.words(n) {
+            // SAFETY: committed and readable, and this run's alone; aligned, within a page.
+            let held = unsafe { word.read() };
+            ensure!(held == mark, "page {n} holds {held:#x}, not {mark:#x}");
+        }
+        Ok(())
+    }
+}
+
+/// What an allocator tells, page by page.
+impl<P: PageProvider + Copy> Array<P> {
+    /// Compares what the allocator counts.
+    pub(super) fn compare_counts<I, M>(&self, region: &RegionAllocator<I, M>) -> Result<(), String>
+    where
+        I: PageProvider + Copy,
+        M: PageProvider + Copy,
+    {
+        let told = region.statistics();
+        let (adopted, used) = (self.bytes(self.adopted), self.bytes(self.used));
+        ensure!(
+            (told.adopted, told.used) == (adopted, used),
+            "{told:?}, but {adopted} bytes are adopted and {used} used"
+        );
+        Ok(())
+    }
+
+    /// Compares everything.
+    pub(super) fn compare<I, M>(&self, region: &RegionAllocator<I, M>) -> Result<(), String>
+    where
+        I: PageProvider + Copy,
+        M: PageProvider + Copy,
+    {
+        self.compare_counts(region)?;
+        self.compare_window(region, self.all())?;
+        let mappings = self.host_mappings();
+        let told = region.host_mappings();
+        ensure!(told == mappings, "{told} mappings, not {mappings}");
+        Ok(())
+    }
+
+    fn host_mappings(&self) -> usize {
+        let (mut count, mut before) = (0, None);
+        for page in &self.pages {
+            let access = match page {
+                Page::Foreign | Page::Gone => None,
+                Page::Ours(Ours {
+                    state: PageState::Committed(access),
+                    ..
+                }) => Some(*access),
+                Page::Free | Page::Ours(_) => Some(Access::None),
+            };
+            count += usize::from(access.is_some() && access != before);
+            before = access;
+        }
+        count
+    }
+
+    /// Compares a window: what each page holds and is said to be, ranges and gaps.
+    pub(super) fn compare_window<I, M>(
+        &self,
+        region: &RegionAllocator<I, M>,
+        window: Range<usize>,
+    ) -> Result<(), String>
+    where
+        I: PageProvider + Copy,
+        M: PageProvider + Copy,
+    {
+        let addresses = self.part(window.clone()).addresses();
+        for n in window.clone() {
+            self.holds(n)?;
+            let told = region.query(self.at(n) + n % self.page.bytes());
+            let told = told.map(|range| (range.state, range.tag));
+            let is = self.pages[n].told();
+            ensure!(told == is, "page {n} is {told:?}, not {is:?}");
+        }
+        let mut end = window.start;
+        for range in region.ranges(addresses) {
+            let is = Some((range.state, range.tag));
+            let told = self.described(range.addresses);
+            let differs = |n: usize| self.page(n).told() != is;
+            let alike = told.end <= self.len() && !told.clone().any(differs);
+            let whole = differs(told.start.wrapping_sub(1)) && differs(told.end);
+            let none = |n: usize| self.pages[n].told().is_none();
+            let others = told.start <= end || (end..told.start).all(none);
+            ensure!(alike && whole && others, "{told:?} is no range: {range:?}");
+            end = told.end;
+        }
+        let missed = (end..window.end).find(|&n| self.pages[n].told().is_some());
+        ensure!(missed.is_none(), "page {missed:?} is in no range");
+        let mut free = self.free_runs(window.clone());
+        for gap in region.gaps(addresses) {
+            let (told, is) = (self.described(gap), free.next());
+            ensure!(Some(&told) == is.as_ref(), "{told:?} is a gap, not {is:?}");
+        }
+        let missed = free.next();
+        ensure!(missed.is_none(), "{missed:?} is no gap");
+        let longest = self.free_runs(window).fold(0..0, |longest, run| {
+            if run.len() > longest.len() {
+                run
+            } else {
+                longest
+            }
+        });
+        let told = region.largest_gap(addresses);
+        let told = told.map_or(0..0, |gap| self.described(gap));
+        ensure!(
+            told == longest,
+            "{told:?} is the longest gap, not {longest:?}"
+        );
+        Ok(())
+    }
+
+    /// Describes addresses by the numbers of their pages.
+    fn described(&self, range: AddressRange) -> Range<usize> {
+        self.page_of(range.start())..self.page_of(range.last()) + 1
+    }
+
+    /// Gives everything back that is not gone already.
+    pub(super) fn release(self) {
+        for run in self.runs(self.all(), |page| page != Page::Gone) {
+            // SAFETY: reserved when this was made or later; nothing in it is used any more.
+            let released = unsafe { self.provider.release(self.part(run)) };
+            released.expect("what was reserved can be released");
+        }
+    }
+
+    /// Reserves pages that are gone; says whether they could be had.
+    pub(super) fn reserve_again(&self, pages: Range<usize>) -> Option<PageRange> {
+        let part = self.part(pages);
+        let exact = hostmem_core::provider::Place::Exact(part.addr());
+        let request = Request::bytes(part.len_bytes()).place(exact);
+        self.provider.reserve(&request).ok()
+    }
+
+    /// Releases pages that were reserved by [`Array::reserve_again`].
+    pub(super) fn release_again(&self, part: PageRange) {
+        // SAFETY: reserved just now, and nobody's.
+        unsafe { self.provider.release(part) }.expect("what was reserved can be released");
+    }
+}
