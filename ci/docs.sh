@@ -2,10 +2,11 @@
 # Documentation builds without warnings, private items included, and the files it names exist.
 source "$(dirname "$0")/lib.sh"
 
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --all-features --no-deps
-RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" \
-    cargo doc --quiet --workspace --all-features --no-deps --document-private-items \
-    --target-dir target/doc-private
+document() {
+    cargo doc --quiet --workspace --all-features --no-deps "$@"
+}
+RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" document --document-private-items
+RUSTDOCFLAGS="-D warnings" document
 
 step "links between the documents"
 missing=0

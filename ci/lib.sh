@@ -2,9 +2,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# What is built here is built once.
+export CARGO_INCREMENTAL=0
+
 # Says aloud that something was not checked, and why.
 skip() {
     printf '\nSKIPPED: %s\n\n' "$*" >&2
+}
+
+# Says whether the checks, which began at HOSTMEM_CI_BEGAN, have taken so long that what takes minutes is
+# to be left out: all of them together have 25.
+late() {
+    [ $(($(date +%s) - ${HOSTMEM_CI_BEGAN:-$(date +%s)})) -gt $((17 * 60)) ]
 }
 
 # Names what follows, and the time of day, so that a log shows what takes long.

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # The scenarios at full length, about half an hour: a hundred thousand spans in every configuration here
-# and on a simulated host, eight threads with a million operations each, a million holes, a million calls
-# of a region for each page size, without and with faults, the models with their counter-checks, and
-# five minutes of each fuzz target. CI runs the same in short.
+# and on a simulated host, eight threads with a million operations each, a million holes, a million
+# calls of a region for each page size, without and with faults, millions of changes of range maps, the
+# models with their counter-checks, five minutes of each fuzz target, and all targets. CI runs the same
+# in short.
 source "$(dirname "$0")/lib.sh"
 
 export HOSTMEM_LONG=1
 ci/loom.sh controls
+cargo test --release -p hostmem-core --lib --features sim range_map
 cargo test --release -p hostmem-conformance --test os --all-features -- \
     "long 100000 spans" "long 1000000 calls"
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
 ci/fuzz.sh 300
+ci/targets.sh all
