@@ -85,7 +85,21 @@ impl<T: Value, const W: usize> Tree<T, W> {
         pages: Pages,
         value: T,
     ) -> Result<u64, Error> {
-        self.set(writer, source, pages, Some(value), Present::Replace)
+        self.set(writer, source, pages, Some(value), Present::Replace, None)
+    }
+
+    /// Gives pages a value, or none, whatever was there; the way to the page before them is known, if
+    /// it is.
+    #[inline]
+    pub(crate) fn set_at(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        pages: Pages,
+        value: Option<T>,
+        path: Option<&Path>,
+    ) -> Result<u64, Error> {
+        self.set(writer, source, pages, value, Present::Replace, path)
     }
 
     /// Gives pages a value; [`ErrorKind::Taken`] if any of them has one.
@@ -97,7 +111,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         pages: Pages,
         value: T,
     ) -> Result<(), Error> {
-        self.set(writer, source, pages, Some(value), Present::Refuse)?;
+        self.set(writer, source, pages, Some(value), Present::Refuse, None)?;
         Ok(())
     }
 
@@ -142,7 +156,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         source: &impl Source<W>,
         pages: Pages,
     ) -> Result<u64, Error> {
-        self.set(writer, source, pages, None, Present::Replace)
+        self.set(writer, source, pages, None, Present::Replace, None)
     }
 
     /// Changes the values of pages, range by range; returns how many had one.
@@ -180,17 +194,25 @@ impl<T: Value, const W: usize> Tree<T, W> {
         (start, end): Pages,
         value: Option<T>,
         present: Present,
+        path: Option<&Path>,
     ) -> Result<u64, Error> {
         debug_assert!(self.low <= start && start < end && end <= self.high);
         let Some(root) = self.root() else {
             return self.set_first(writer, source, (start, end), value);
         };
-        let path = self.descend(root, start.saturating_sub(1).max(self.low));
+        let own;
+        let path = match path {
+            Some(path) => path,
+            None => {
+                own = self.descend(root, start.saturating_sub(1).max(self.low));
+                &own
+            }
+        };
         let wanted = (start, end);
-        if let Some(had) = self.set_in_place(writer, source, &path, wanted, value, present)? {
+        if let Some(had) = self.set_in_place(writer, source, path, wanted, value, present)? {
             return Ok(had);
         }
-        let (root, path) = self.settle_all(writer, source, path, wanted)?;
+        let (root, path) = self.settle_all(writer, source, *path, wanted)?;
         let plan = self.plan((root, path), wanted, value, present)?;
         let (left, right) = (&plan.left, &plan.right);
         let one_leaf = left.path.node[0] == right.path.node[0];

@@ -4,7 +4,12 @@
 //! range is in front of it, the very first one to the first child; so each gap is counted once and
 //! whole, and a child whose largest one is too small is passed by.
 
-use super::{Value, change::Pages, node::Node, tree::Tree};
+use super::{
+    Value,
+    change::Pages,
+    node::Node,
+    tree::{Path, Tree},
+};
 use crate::arch::prefetch;
 
 /// A gap that is looked for. All numbers are pages.
@@ -43,10 +48,19 @@ impl Wanted {
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Finds the lowest start. The writer is held.
     pub(crate) fn find_lowest(&self, wanted: &Wanted) -> Option<u64> {
-        match self.root() {
-            Some(root) => self.lowest_in(root, (self.low, self.high), wanted),
-            None => wanted.lowest(self.low, self.high),
-        }
+        self.find_lowest_way(wanted).map(|(start, _)| start)
+    }
+
+    /// Finds the lowest start, and the way to the page before it, which holds until the next change.
+    #[inline]
+    pub(crate) fn find_lowest_way(&self, wanted: &Wanted) -> Option<(u64, Path)> {
+        let Some(root) = self.root() else {
+            let start = wanted.lowest(self.low, self.high)?;
+            return Some((start, Path::new(0)));
+        };
+        let mut path = Path::new(root.1);
+        let start = self.lowest_in(root, (self.low, self.high), wanted, &mut path)?;
+        Some((start, path))
     }
 
     fn lowest_in(
@@ -54,10 +68,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
         (id, level): (u32, usize),
         (low, high): Pages,
         wanted: &Wanted,
+        path: &mut Path,
     ) -> Option<u64> {
         let node = self.node(id);
         if level == 0 {
             prefetch(node);
+            path.step(0, id, 0);
             return Self::lowest_in_leaf(node, (low, high), wanted);
         }
         let count = node.count();
@@ -67,8 +83,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
             if low >= wanted.high {
                 return None;
             }
+            path.step(level, id, n);
             let high = if n + 1 < count { node.low(n + 1) } else { high };
-            let found = self.lowest_in((node.child(n), level - 1), (low, high), wanted);
+            let found = self.lowest_in((node.child(n), level - 1), (low, high), wanted, path);
             if found.is_some() {
                 return found;
             }

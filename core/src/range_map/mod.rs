@@ -32,7 +32,7 @@ pub(crate) use change::Pages;
 pub(crate) use gap::Wanted;
 pub use iter::{Gaps, Ranges};
 pub(crate) use pool::Writer;
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Path, Tree};
 pub use value::Value;
 
 use crate::{

@@ -49,7 +49,7 @@ struct Moved;
 
 /// A way from a leaf up to the root.
 #[derive(Clone, Copy)]
-pub(super) struct Path {
+pub(crate) struct Path {
     /// The node of each level; the leaf's is 0.
     pub(super) node: [u32; LEVELS],
     /// Which child of each level's node the node below it is.
@@ -58,6 +58,15 @@ pub(super) struct Path {
 }
 
 impl Path {
+    #[inline]
+    pub(super) const fn new(height: usize) -> Self {
+        Self {
+            node: [NONE; LEVELS],
+            at: [0; LEVELS],
+            height,
+        }
+    }
+
     #[inline]
     pub(super) fn at(&self, level: usize) -> usize {
         self.at[level].into()
@@ -221,11 +230,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline]
     pub(super) fn descend(&self, root: (u32, usize), page: u64) -> Path {
         let (mut id, height) = root;
-        let mut path = Path {
-            node: [NONE; LEVELS],
-            at: [0; LEVELS],
-            height,
-        };
+        let mut path = Path::new(height);
         for level in (1..=height).rev() {
             let node = self.node(id);
             let at = node.child_for(page);
@@ -235,6 +240,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         path.step(0, id, 0);
         prefetch(self.node(id));
         path
+    }
+
+    /// Returns the range that holds `start`, if it is to be found on the way to the page before that, and
+    /// the way, which holds until the next change. The writer is held.
+    #[inline]
+    pub(crate) fn look(&self, start: u64) -> Option<(Entry, Path)> {
+        let path = self.descend(self.root()?, start.checked_sub(1)?.max(self.low));
+        let leaf = self.node(path.node[0]);
+        let below = leaf.entry(leaf.rank(start).checked_sub(1)?);
+        (below.end() > start).then_some((below, path))
     }
 
     /// Returns where the node behind the one at `level` begins.

@@ -21,7 +21,7 @@ use crate::{
     fork::ForkHooks,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Place, Plan},
-    range_map::{Pages, Tree, Value, Wanted, Writer},
+    range_map::{Pages, Path, Tree, Value, Wanted, Writer},
     sync::{Guard, Lock, RelaxStrategy, Spin},
 };
 use core::{
@@ -103,6 +103,9 @@ impl RegionStatistics {
         self.adopted - self.used
     }
 }
+
+/// Free pages, and the way to the page before them where it is known.
+pub(super) type Found = (Pages, Option<Path>);
 
 /// What the lock guards.
 pub(super) struct State {
@@ -333,7 +336,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     }
 
     /// Chooses free pages for a request.
-    pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Pages, Error> {
+    pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
         let len = self.page_of(plan.total());
         if let Place::Exact(base) | Place::Hint(base) = plan.place() {
             let exact = matches!(plan.place(), Place::Exact(_));
@@ -341,7 +344,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             if exact || usable {
                 let start = self.page_of(base);
                 match self.free(start, len) {
-                    Ok(()) => return Ok((start, start + len)),
+                    Ok(()) => return Ok(((start, start + len), None)),
                     Err(error) if exact => return Err(error),
                     Err(_) => {}
                 }
@@ -359,12 +362,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         };
         let start = match (plan.place(), self.order) {
             (Place::Near(addr), _) => self.tree.find_nearest(&wanted, self.page_of(addr)),
-            (_, Order::Lowest) => self.tree.find_lowest(&wanted),
+            (_, Order::Lowest) => {
+                let (start, path) = self
+                    .tree
+                    .find_lowest_way(&wanted)
+                    .ok_or(ErrorKind::Exhausted)?;
+                return Ok(((start, start + len), Some(path)));
+            }
             (_, Order::Highest) => self.tree.find_highest(&wanted),
             (_, Order::Recent) => self.tree.find_nearest(&wanted, state.recent),
         };
         start
-            .map(|start| (start, start + len))
+            .map(|start| ((start, start + len), None))
             .ok_or(ErrorKind::Exhausted.into())
     }
 
@@ -390,11 +399,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         pages: Pages,
         record: Option<Record>,
     ) -> Result<(), Error> {
-        let (writer, arena) = (&mut state.writer, &self.arena);
-        let had = match record {
-            Some(record) => self.tree.insert(writer, arena, pages, record)?,
-            None => self.tree.remove(writer, arena, pages)?,
-        };
+        self.record_at(state, pages, record, None)
+    }
+
+    /// As [`RegionAllocator::record`], where the way to the page before them may be known.
+    #[inline]
+    pub(super) fn record_at(
+        &self,
+        state: &mut State,
+        pages: Pages,
+        record: Option<Record>,
+        path: Option<&Path>,
+    ) -> Result<(), Error> {
+        let writer = &mut state.writer;
+        let had = self.tree.set_at(writer, &self.arena, pages, record, path)?;
         state.used -= had;
         if let Some(Record::Ours(..)) = record {
             state.used += pages.1 - pages.0;

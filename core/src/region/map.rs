@@ -4,7 +4,7 @@ use super::{PageState, RegionAllocator, allocator::State, record::Record};
 use crate::{
     page::{Access, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
-    range_map::Pages,
+    range_map::{Pages, Path, Value},
     sync::RelaxStrategy,
 };
 
@@ -60,7 +60,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             };
         }
         let mut guard = self.lock();
-        let whole = self.choose(&guard, &plan)?;
+        let (whole, path) = self.choose(&guard, &plan)?;
         self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
         let start = whole.0 + self.page_of(plan.before());
         let body = (start, start + self.page_of(plan.body()));
@@ -70,11 +70,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             }
             return Err(error);
         }
-        if body != whole {
+        let record = Some(Record::Ours(state, tag));
+        if body == whole {
+            self.record_at(&mut guard, body, record, path.as_ref())?;
+        } else {
             let guards = Record::Ours(PageState::Reserved, tag);
-            self.record(&mut guard, whole, Some(guards))?;
+            self.record_at(&mut guard, whole, Some(guards), path.as_ref())?;
+            self.record(&mut guard, body, record)?;
         }
-        self.record(&mut guard, body, Some(Record::Ours(state, tag)))?;
         Ok(self.range(whole))
     }
 
@@ -130,32 +133,34 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
         let pages = self.pages(range)?;
         let mut guard = self.lock();
+        if let Some((entry, path)) = self.tree.look(pages.0)
+            && entry.end() >= pages.1
+            && let Record::Ours(state, _) = Record::from_bits(entry.bits)
+            && state != PageState::Dual
+        {
+            let committed = matches!(state, PageState::Committed(_)).then_some(pages);
+            // SAFETY: the caller's promise; the path was just looked up.
+            return unsafe { self.free_piece(&mut guard, pages, committed, Some(&path)) };
+        }
         let mut is_ours = false;
-        let mut last = None;
-        for (piece, record) in self.entries(pages) {
+        for (_, record) in self.entries(pages) {
             match record {
                 Some(Record::Foreign) => {}
                 Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
                 None | Some(Record::Ours(..)) => is_ours = true,
             }
-            last = Some((piece, record));
         }
         if !is_ours {
             drop(guard);
             // SAFETY: the caller's promise.
             return unsafe { self.inner.release(range) };
         }
-        if let Some((piece, record)) = last.filter(|(piece, _)| *piece == pages) {
-            let has_memory = matches!(record, Some(Record::Ours(PageState::Committed(_), _)));
-            // SAFETY: the caller's promise.
-            return unsafe { self.free_piece(&mut guard, piece, has_memory.then_some(piece)) };
-        }
         let mut from = pages.0;
         while let Some(piece) = self.own_piece(from, pages.1) {
             from = piece.1;
             let committed = self.committed_in(piece)?;
             // SAFETY: the caller's promise.
-            unsafe { self.free_piece(&mut guard, piece, committed)? };
+            unsafe { self.free_piece(&mut guard, piece, committed, None)? };
         }
         Ok(())
     }
@@ -170,6 +175,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         state: &mut State,
         piece: Pages,
         committed: Option<Pages>,
+        path: Option<&Path>,
     ) -> Result<(), Error> {
         self.tree.prepare(&mut state.writer, &self.arena, 1)?;
         if let Some(committed) = committed {
@@ -177,7 +183,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             let result = unsafe { self.inner.decommit(self.range(committed)) };
             self.or_lost(state, committed, result)?;
         }
-        self.record(state, piece, None)
+        self.record_at(state, piece, None, path)
     }
 
     /// Returns the first piece of a range of pages that is the allocator's, as long as it goes.
@@ -335,7 +341,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         }
         let plan = request.plan(self.page)?;
         let mut guard = self.lock();
-        let pages = self
+        let (pages, path) = self
             .choose(&guard, &plan)
             .map_err(|error| match error.kind() {
                 // Not the allocator's: for a provider it is in use.
@@ -343,7 +349,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
                 _ => error,
             })?;
         let reserved = Record::Ours(PageState::Reserved, 0);
-        self.record(&mut guard, pages, Some(reserved))?;
+        self.record_at(&mut guard, pages, Some(reserved), path.as_ref())?;
         Ok(self.range(pages))
     }
 
