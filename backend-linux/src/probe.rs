@@ -64,6 +64,13 @@ impl LinuxProvider {
         }
     }
 
+    /// Returns how many mappings the kernel allows this process, from `/proc/sys/vm/max_map_count`;
+    /// `None` where that cannot be read. What `RegionConfig::mapping_limit` wants to know.
+    #[must_use]
+    pub fn mapping_limit(&self) -> Option<usize> {
+        read_number(None, c"/proc/sys/vm/max_map_count")
+    }
+
     /// Returns what can be done as far as the kernel tells when asked. Nothing is tried, since a
     /// filter may punish trying: the probe does that, for who wants to know.
     pub(crate) fn current_capabilities(&self) -> Capabilities {

@@ -15,19 +15,18 @@
 //! Free and reserved pages are inaccessible reservations of the provider below, all alike, so that
 //! a host joins them; taking addresses is no system call, and to map or to unmap is one.
 
-use super::{PageState, RegionRange, record::Record};
+use super::{PageState, RegionRange, SignalHook, record::Record};
 use crate::{
     arena::Arena,
-    fork::ForkHooks,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Place, Plan},
     range_map::{Pages, Path, Tree, Value, Wanted, Writer},
-    sync::{Guard, Lock, RelaxStrategy, Spin},
+    sync::{Lock, RelaxStrategy, Spin},
 };
 use core::{
-    fmt, mem,
+    fmt,
     ptr::{NonNull, with_exposed_provenance_mut},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Which free addresses are taken first.
@@ -48,16 +47,21 @@ pub enum Order {
 pub struct RegionConfig {
     order: Order,
     metadata_bytes: usize,
+    mapping_limit: usize,
+    signals: Option<SignalHook>,
 }
 
 impl RegionConfig {
     /// The defaults: lowest addresses first, up to 64 MiB of metadata, which serve about three
-    /// million ranges.
+    /// million ranges, a limit of 65,530 mappings of the host, as Linux has it, and no hook for
+    /// signals.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             order: Order::Lowest,
             metadata_bytes: 64 << 20,
+            mapping_limit: 65_530,
+            signals: None,
         }
     }
 
@@ -77,10 +81,38 @@ impl RegionConfig {
     }
 }
 
+/// Mapping limits and signals.
+impl RegionConfig {
+    /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, where the
+    /// backend's `mapping_limit` reads it. See [`RegionAllocator::mapping_pressure`].
+    #[must_use]
+    pub const fn mapping_limit(mut self, mappings: usize) -> Self {
+        self.mapping_limit = mappings;
+        self
+    }
+
+    /// Sets what keeps signals away from a thread that holds the lock, so that handlers may map and
+    /// unmap, too.
+    #[must_use]
+    pub const fn signals(mut self, hook: SignalHook) -> Self {
+        self.signals = Some(hook);
+        self
+    }
+}
+
 impl Default for RegionConfig {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// So many mappings that the host may soon refuse more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingPressure {
+    /// Mappings that the host keeps for the regions, [counted](RegionAllocator::host_mappings).
+    pub mappings: usize,
+    /// How many it allows the whole process.
+    pub limit: usize,
 }
 
 /// What a [`RegionAllocator`] holds, in bytes where nothing else is said.
@@ -115,7 +147,7 @@ pub(super) struct State {
     /// Pages given out.
     used: u64,
     /// Where was something taken last?
-    recent: u64,
+    pub(super) recent: u64,
 }
 
 /// An allocator of addresses that it was given: the calls of `mmap`, inside.
@@ -150,7 +182,11 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
     order: Order,
     active: AtomicBool,
     pub(super) tree: Tree<Record>,
-    state: Lock<State, R>,
+    pub(super) state: Lock<State, R>,
+    pub(super) signals: Option<SignalHook>,
+    /// What the hook returned to the thread that prepared for a fork.
+    pub(super) forked: AtomicUsize,
+    mapping_limit: usize,
     pub(super) arena: Arena<M, R>,
 }
 
@@ -182,6 +218,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
                 used: 0,
                 recent: 0,
             }),
+            signals: config.signals,
+            forked: AtomicUsize::new(0),
+            mapping_limit: config.mapping_limit,
             arena,
         })
     }
@@ -198,7 +237,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     /// The range is reserved from the provider below, inaccessible, and from now on nobody's but the
     /// allocator's.
     pub unsafe fn adopt(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let pages = self.pages(range)?;
         if self
             .entries(pages)
@@ -221,7 +260,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     ///
     /// What that provider says of the first piece that it does not take; those before it are gone.
     pub fn release_unused(&self, least: usize) -> Result<usize, Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let least = self
             .page
             .round_up(least.max(1))
@@ -282,7 +321,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         let mut from = window.map_or(0, |(low, _)| low);
         core::iter::from_fn(move || {
             let (_, high) = window.filter(|(_, high)| from < *high)?;
-            let _state = self.state.lock();
+            let _state = self.lock();
             let gap = self.tree.next_gap(from, high)?;
             from = gap.1;
             Some(self.addresses(gap))
@@ -292,7 +331,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     /// Returns the longest free piece of `window`, the lowest one of several.
     pub fn largest_gap(&self, window: AddressRange) -> Option<AddressRange> {
         let (low, high) = self.pages_inside(window)?;
-        let _state = self.state.lock();
+        let _state = self.lock();
         self.tree
             .largest_gap(low, high)
             .map(|gap| self.addresses(gap))
@@ -300,7 +339,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
 
     /// Returns what is held now.
     pub fn statistics(&self) -> RegionStatistics {
-        let state = self.state.lock();
+        let state = self.lock();
         RegionStatistics {
             adopted: self.bytes(state.adopted),
             used: self.bytes(state.used),
@@ -309,10 +348,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         }
     }
 
+    /// Warns where the regions take more than three quarters of the mappings that the host allows
+    /// ([`RegionConfig::mapping_limit`]): at the limit it refuses to map, and to unmap a part of a
+    /// mapping. Looks at every range, where there are so many that it could be.
+    pub fn mapping_pressure(&self) -> Option<MappingPressure> {
+        let limit = self.mapping_limit;
+        let many = limit - limit / 4;
+        // Each range is one mapping at most, and so is what is free behind it.
+        let could_be = 2 * self.lock().writer.ranges() + 1 > many;
+        let mappings = could_be.then(|| self.host_mappings());
+        let mappings = mappings.filter(|mappings| *mappings > many)?;
+        Some(MappingPressure { mappings, limit })
+    }
+
     /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours of equal
     /// access: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
     pub fn host_mappings(&self) -> usize {
-        let _state = self.state.lock();
+        let _state = self.lock();
         let (mut count, mut before) = (0, None);
         for (_, record) in self.entries((0, self.end())) {
             let seen = match record {
@@ -331,10 +383,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
 
 /// What the calls have in common. The lock is held where a state is asked for.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
-    pub(super) fn lock(&self) -> Guard<'_, State, R> {
-        self.state.lock()
-    }
-
     /// Chooses free pages for a request.
     pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
         let len = self.page_of(plan.total());
@@ -510,29 +558,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R> RegionAllocator<P, M, R>
         let first = NonNull::new(first).expect("page 0 is never adopted");
         let range = PageRange::new(first, self.bytes(end - start), self.page);
         range.expect("whole pages below the end of the address space")
-    }
-}
-
-// SAFETY: every change takes the lock, which fork_prepare holds; the arena's lock is only taken under
-// it. Memory of the arena is private, so that the child has a copy.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
-    for RegionAllocator<P, M, R>
-{
-    fn fork_prepare(&self) -> Result<(), Error> {
-        mem::forget(self.state.lock());
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: the caller's promise: this thread called fork_prepare, which forgot the guard.
-        unsafe { self.state.unlock_forgotten() }
-    }
-
-    unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare,
-        // which forgot the guard.
-        unsafe { self.state.unlock_forgotten() };
-        Ok(())
     }
 }
 

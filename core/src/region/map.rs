@@ -3,7 +3,7 @@
 use super::{PageState, RegionAllocator, allocator::State, record::Record};
 use crate::{
     page::{Access, PageRange, PageSize},
-    provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
+    provider::{Commit, Error, ErrorKind, PageProvider, Request},
     range_map::{Pages, Path, Value},
     sync::RelaxStrategy,
 };
@@ -351,54 +351,5 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         let reserved = Record::Ours(PageState::Reserved, 0);
         self.record_at(&mut guard, pages, Some(reserved), path.as_ref())?;
         Ok(self.range(pages))
-    }
-
-    /// Makes a mapping shorter or longer where it lies: what is committed in `range`, all with one
-    /// access and tag, becomes `new_len` bytes long.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, and unless the
-    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where the
-    /// addresses behind it are not free. Nothing changes then.
-    ///
-    /// # Safety
-    ///
-    /// Nobody uses the memory that goes.
-    pub unsafe fn resize(
-        &self,
-        range: PageRange,
-        new_len: usize,
-        how: Commit,
-    ) -> Result<PageRange, Error> {
-        let invalid = Error::of(ErrorKind::InvalidArgument);
-        let new_len = self
-            .page
-            .round_up(new_len)
-            .filter(|len| *len > 0)
-            .ok_or(invalid)?;
-        let pages = self.pages(range)?;
-        let end = range.addr().checked_add(new_len).ok_or(invalid)?;
-        let new = (pages.0, self.page_of(end));
-        let tag = self.committed_alike(pages).ok_or(invalid)?;
-        if new.1 < pages.1 {
-            // SAFETY: the caller's promise, of the tail.
-            unsafe { self.unmap(self.range((new.1, pages.1)))? };
-        } else if new.1 > pages.1 {
-            let tail = Request::bytes(new_len - range.len_bytes()).place(Place::Exact(range.end()));
-            self.map(&tail, how, tag)?;
-        }
-        Ok(self.range(new))
-    }
-
-    /// Returns the tag of pages that are all committed alike.
-    fn committed_alike(&self, pages: Pages) -> Option<u16> {
-        let mut entries = self.entries(pages);
-        let (_, first) = entries.next()?;
-        let alike = entries.all(|(_, record)| record == first);
-        match first {
-            Some(Record::Ours(PageState::Committed(_), tag)) if alike => Some(tag),
-            _ => None,
-        }
     }
 }

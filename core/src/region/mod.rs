@@ -14,14 +14,17 @@
 
 mod allocator;
 mod claim;
+mod lock;
 mod map;
 mod provide;
 mod record;
+mod resize;
 mod stack;
 
-pub use allocator::{Order, RegionAllocator, RegionConfig, RegionStatistics};
+pub use allocator::{MappingPressure, Order, RegionAllocator, RegionConfig, RegionStatistics};
 pub use claim::{
     BreakBlock, Claim, ClaimReport, ClaimRequest, Claimed, Purpose, Tally, claim, survey,
 };
+pub use lock::SignalHook;
 pub use record::{PageState, RegionRange};
 pub use stack::GuardedStack;

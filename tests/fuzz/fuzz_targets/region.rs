@@ -114,6 +114,7 @@ fn op(u: &mut Unstructured<'_>) -> arbitrary::Result<Op> {
             first: number(u)?,
             pages: few(u)?,
             new_pages: few(u)?,
+            moves: bool::arbitrary(u)?,
         },
         27 => Op::ReleaseUnused(few(u)?),
         28 => Op::Adopt(number(u)?),

@@ -276,6 +276,17 @@ impl<P: PageProvider + Copy> Array<P> {
         Ok(())
     }
 
+    /// Takes note that pages from `to` on hold what others hold.
+    pub(super) fn copied(&mut self, from: Range<usize>, to: usize) {
+        for (n, to) in from.zip(to..) {
+            if let Page::Ours(Ours { mark, .. }) = self.pages[n]
+                && let Page::Ours(ours) = &mut self.pages[to]
+            {
+                ours.mark = mark;
+            }
+        }
+    }
+
     /// Checks what a page holds, where that can be read.
     fn holds(&self, n: usize) -> Result<(), String> {
         let mark = match self.pages[n] {

@@ -92,7 +92,7 @@ pub enum Op {
         /// How many.
         pages: usize,
     },
-    /// Makes pages more or fewer, where they lie.
+    /// Makes pages more or fewer.
     Resize {
         /// The first one.
         first: usize,
@@ -100,6 +100,8 @@ pub enum Op {
         pages: usize,
         /// How many there are to be.
         new_pages: usize,
+        /// Whether they may be moved.
+        moves: bool,
     },
     /// Gives free pages back to the provider below, in pieces of so many or more.
     ReleaseUnused(usize),
@@ -198,6 +200,7 @@ pub fn random_ops(seed: u64, pages: usize, faults: bool) -> impl Iterator<Item =
                 first,
                 pages: len,
                 new_pages: random.below(LONGEST),
+                moves: random.below(2) == 0,
             },
             940..943 => Op::ReleaseUnused(len),
             943..946 => Op::Adopt(first),
@@ -358,9 +361,10 @@ impl<P: PageProvider + Copy> Run<'_, P> {
                 first,
                 pages,
                 new_pages,
+                moves,
             } => {
                 let range = self.range(first, pages);
-                self.resize(range, new_pages % LONGEST, failures)
+                self.resize(range, new_pages % LONGEST, moves, failures)
             }
             Op::ReleaseUnused(least) => self.release_unused(least % LONGEST, failures),
             Op::Adopt(n) => self.adopt(n % self.array.len()),
@@ -620,6 +624,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         &mut self,
         range: Range<usize>,
         new_pages: usize,
+        moves: bool,
         failures: u64,
     ) -> Result<(), String> {
         let told = |page: &Page| match page {
@@ -634,13 +639,46 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         };
         let (old_end, new_end) = (range.end, range.start + new_pages);
         let room = self.array.free_at(old_end, new_end.saturating_sub(old_end));
+        let elsewhere = self.array.choose(Wanted {
+            before: 0,
+            len: new_pages.max(1),
+            after: 0,
+            align: 1,
+        });
+        let must_move = moves && room.is_err();
+        let room = if must_move {
+            elsewhere.map(drop).ok_or(ErrorKind::Exhausted)
+        } else {
+            room
+        };
         let expected = tag.ok_or(ErrorKind::InvalidArgument).and(room);
         let (part, len) = (self.array.part(range.clone()), self.array.bytes(new_pages));
-        // SAFETY: nobody uses pages of the region.
-        let got = unsafe { self.region.resize(part, len, Commit::READ_WRITE) };
+        let how = Commit::READ_WRITE;
+        let got = if moves {
+            // SAFETY: nobody uses pages of the region.
+            unsafe { self.region.remap(part, len, how) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.region.resize(part, len, how) }
+        };
         let Some(got) = self.succeeded(got, expected, range.clone(), failures)? else {
             return Ok(());
         };
+        // What cannot grow where it lies for want of memory may elsewhere.
+        let refused = self.failures() != failures || self.bounded;
+        if must_move || moves && refused && got.addr() != part.addr() {
+            let start = elsewhere.ok_or("moved where there was no room")?;
+            let new = start..start + new_pages;
+            let right = self.array.part(new.clone());
+            ensure!(got == right, "{got:?} where {right:?} was expected");
+            let state = PageState::Committed(how.access);
+            self.array.set(new.clone(), state, tag);
+            self.array.recent = self.array.absolute(new.end);
+            let kept = range.len().min(new_pages);
+            self.array.copied(range.start..range.start + kept, start);
+            self.array.free(range);
+            return self.array.fresh(start + kept..new.end);
+        }
         let right = self.array.part(range.start..new_end);
         ensure!(got == right, "{got:?} where {right:?} was expected");
         if new_end < old_end {

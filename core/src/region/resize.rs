@@ -1,0 +1,161 @@
+//! Mappings that become longer or shorter.
+
+use super::{PageState, RegionAllocator, record::Record};
+use crate::{
+    page::{Access, PageRange},
+    provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
+    range_map::Pages,
+    sync::RelaxStrategy,
+};
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+    /// Makes a mapping shorter or longer where it lies: what is committed in `range`, all with one
+    /// access and tag, becomes `new_len` bytes long, rounded up to whole pages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, and unless the
+    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where the
+    /// addresses behind it are not free; what [`RegionAllocator::map`] and
+    /// [`RegionAllocator::unmap`] say. Nothing changes then.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is the caller's, and nobody uses the memory that goes.
+    pub unsafe fn resize(
+        &self,
+        range: PageRange,
+        new_len: usize,
+        how: Commit,
+    ) -> Result<PageRange, Error> {
+        let (new_len, _, tag) = self.to_resize(range, new_len)?;
+        let pages = self.pages(range)?;
+        let end = range.addr() + new_len;
+        let new = (pages.0, self.page_of(end));
+        if new.1 < pages.1 {
+            // SAFETY: the caller's promise, of the tail.
+            unsafe { self.unmap(self.range((new.1, pages.1)))? };
+        } else if new.1 > pages.1 {
+            let tail = Request::bytes(new_len - range.len_bytes()).place(Place::Exact(range.end()));
+            self.map(&tail, how, tag)?;
+        }
+        Ok(self.range(new))
+    }
+
+    /// Makes a mapping shorter or longer, where it lies or, if what is behind it is not free,
+    /// elsewhere: its contents are copied there, and the pages where it was are free. `how` is what
+    /// its memory is like, and what new pages will be like.
+    ///
+    /// The host is not asked to move pages, as no call of [`PageProvider`] does: for a time there are
+    /// both, and pages never touched are copied like any others.
+    ///
+    /// # Errors
+    ///
+    /// As of [`RegionAllocator::resize`], but for addresses that are not free;
+    /// [`ErrorKind::InvalidArgument`] where it does not fit where it lies and is executable, since code
+    /// knows its place, or has a ceiling that forbids to write the copy. Nothing changes then.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is the caller's and was made by [`RegionAllocator::map`]; nobody uses it while
+    /// this runs, nor by its old addresses afterwards if it moved.
+    pub unsafe fn remap(
+        &self,
+        range: PageRange,
+        new_len: usize,
+        how: Commit,
+    ) -> Result<PageRange, Error> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.resize(range, new_len, how) } {
+            Err(error) if is_want_of_room(error) => {}
+            result => return result,
+        }
+        let (new_len, access, tag) = self.to_resize(range, new_len)?;
+        let writes = how.ceiling.allows(Access::ReadWrite);
+        if access.executable() || how.access.executable() || !writes {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let writable = Commit {
+            access: Access::ReadWrite,
+            ..how
+        };
+        let recent = self.lock().recent;
+        let new = self.map(&Request::bytes(new_len), writable, tag)?;
+        // SAFETY: the caller's promise for the old range; the new one is this call's, and writable.
+        let moved = unsafe { self.move_memory((range, access), (new, how.access)) };
+        if let Err(error) = moved {
+            // SAFETY: mapped above, and known to nobody. A failure wastes memory that is known as
+            // the caller's, by its tag.
+            let _ = unsafe { self.unmap(new) };
+            self.lock().recent = recent;
+            return Err(error);
+        }
+        Ok(new)
+    }
+
+    /// Copies what fits from one range to another, which gets its access then, and unmaps the first.
+    /// That has its access again after an error.
+    ///
+    /// # Safety
+    ///
+    /// Both are committed, the second is readable and writable, and nobody uses either.
+    unsafe fn move_memory(
+        &self,
+        (from, access): (PageRange, Access),
+        (to, becomes): (PageRange, Access),
+    ) -> Result<(), Error> {
+        let is_hidden = !access.readable();
+        if is_hidden {
+            // SAFETY: the caller's promise.
+            unsafe { self.protect_pages(from, Access::Read)? };
+        }
+        let len = from.len_bytes().min(to.len_bytes());
+        let (source, target) = (from.start().as_ptr(), to.start().as_ptr());
+        // SAFETY: len bytes of both are committed; the first are readable, as they were or by the call
+        // above, the second writable. Ranges that were given out do not overlap.
+        unsafe { source.copy_to_nonoverlapping(target, len) };
+        let mut done = Ok(());
+        if becomes != Access::ReadWrite {
+            // SAFETY: the caller's promise.
+            done = unsafe { self.protect_pages(to, becomes) };
+        }
+        if done.is_ok() {
+            // SAFETY: the caller's promise.
+            done = unsafe { self.unmap(from) };
+        }
+        if done.is_err() && is_hidden {
+            // SAFETY: the caller's promise. It was so before, and nothing else can be done.
+            let _ = unsafe { self.protect_pages(from, access) };
+        }
+        done
+    }
+
+    /// Returns what a mapping is to be in bytes, and what it is like.
+    fn to_resize(&self, range: PageRange, new_len: usize) -> Result<(usize, Access, u16), Error> {
+        let invalid = Error::of(ErrorKind::InvalidArgument);
+        let rounded = self.page.round_up(new_len).filter(|len| *len > 0);
+        let new_len = rounded.ok_or(invalid)?;
+        range.addr().checked_add(new_len).ok_or(invalid)?;
+        let (access, tag) = self.committed_alike(self.pages(range)?).ok_or(invalid)?;
+        Ok((new_len, access, tag))
+    }
+
+    /// Returns access and tag of pages that are all committed alike.
+    fn committed_alike(&self, pages: Pages) -> Option<(Access, u16)> {
+        let mut entries = self.entries(pages);
+        let (_, first) = entries.next()?;
+        let alike = entries.all(|(_, record)| record == first);
+        match first {
+            Some(Record::Ours(PageState::Committed(access), tag)) if alike => Some((access, tag)),
+            _ => None,
+        }
+    }
+}
+
+/// Says whether a mapping cannot grow where it lies, but may elsewhere.
+fn is_want_of_room(error: Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Taken | ErrorKind::OutsideRange | ErrorKind::Exhausted
+    )
+}
