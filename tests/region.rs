@@ -11,11 +11,19 @@ use hostmem::{
     page::{Access, AddressRange},
     provider::{Commit, Error, ErrorKind, PageProvider, ProcessMap, Request},
     region::{
-        ClaimRequest, Claimed, GuardedStack, PageState, RegionAllocator, RegionConfig, claim,
+        ClaimRequest, Claimed, GuardedStack, MappingPressure, PageState, RegionAllocator,
+        RegionConfig, SignalHook, claim,
     },
 };
 use hostmem_test_support::isolate;
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    os::fd::AsRawFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 const OS: OsProvider = OsProvider::new();
 const GIB: usize = 1 << 30;
@@ -271,6 +279,136 @@ fn r11_threads_never_get_the_same_pages() {
         }
     });
     assert_eq!(region.statistics().used, 0);
+    drop(region);
+    // SAFETY: reserved above; nobody uses it.
+    unsafe { OS.release(space) }.expect("it goes");
+}
+
+static SIGNALLED: OnceLock<Region> = OnceLock::new();
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+static FAILED: AtomicUsize = AtomicUsize::new(0);
+
+fn set_mask(how: libc::c_int, signals: &libc::sigset_t) -> libc::sigset_t {
+    // SAFETY: a zeroed set is one.
+    let mut old = unsafe { core::mem::zeroed() };
+    // SAFETY: both sets are there for the call, which changes nothing but this thread's mask.
+    unsafe { libc::pthread_sigmask(how, signals, &mut old) };
+    old
+}
+
+fn user_signal() -> libc::sigset_t {
+    // SAFETY: a zeroed set is one.
+    let mut set = unsafe { core::mem::zeroed() };
+    // SAFETY: the set is there, the signal exists.
+    unsafe { libc::sigaddset(&mut set, libc::SIGUSR2) };
+    set
+}
+
+/// Blocks the signal, and tells whether it was blocked before.
+fn keep_out() -> usize {
+    let before = set_mask(libc::SIG_BLOCK, &user_signal());
+    // SAFETY: the set was written by the call.
+    let was = unsafe { libc::sigismember(&before, libc::SIGUSR2) };
+    usize::from(was == 1)
+}
+
+fn let_in(was_blocked: usize) {
+    if was_blocked == 0 {
+        set_mask(libc::SIG_UNBLOCK, &user_signal());
+    }
+}
+
+extern "C" fn map_a_page(_: libc::c_int) {
+    let Some(region) = SIGNALLED.get() else {
+        return;
+    };
+    let page = OS.page_size().bytes();
+    let mapped = region.map(&Request::bytes(page), Commit::READ_WRITE, 2);
+    // SAFETY: mapped just now, for this handler.
+    let done = mapped.and_then(|page| unsafe { region.unmap(page) });
+    FAILED.fetch_add(usize::from(done.is_err()), Relaxed);
+    HANDLED.fetch_add(1, Relaxed);
+}
+
+/// Without the hook the handler would wait for the lock that its own thread holds, forever.
+#[test]
+fn signal_handlers_map_where_the_hook_keeps_them_out_of_the_lock() {
+    let hook = SignalHook {
+        enter: keep_out,
+        leave: let_in,
+    };
+    let page = OS.page_size().bytes();
+    let region = SIGNALLED.get_or_init(|| {
+        let region = Region::new(OS, OS, RegionConfig::new().signals(hook));
+        let region = region.expect("metadata can be reserved");
+        let space = OS.reserve(&Request::bytes(64 * page)).expect("addresses");
+        // SAFETY: reserved just now, and the region's for good.
+        unsafe { region.adopt(space) }.expect("fresh addresses");
+        region
+    });
+    // SAFETY: a zeroed sigaction is one, with an empty mask.
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = map_a_page as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler calls the allocator, which keeps it out while its lock is held.
+    let set = unsafe { libc::sigaction(libc::SIGUSR2, &action, null_mut()) };
+    assert_eq!(set, 0);
+    // SAFETY: always successful.
+    let me = unsafe { libc::pthread_self() };
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Relaxed) == 0 {
+                // SAFETY: the thread that started this one waits for it to end.
+                unsafe { libc::pthread_kill(me, libc::SIGUSR2) };
+                std::thread::yield_now();
+            }
+        });
+        let mut rounds = 0;
+        while rounds < 2000 || HANDLED.load(Relaxed) < 500 {
+            let mapped = region.map(&Request::bytes(3 * page), Commit::READ_WRITE, 1);
+            let mapped = mapped.expect("there is room for both");
+            // SAFETY: mapped just now.
+            unsafe { region.unmap(mapped) }.expect("it goes");
+            rounds += 1;
+        }
+        done.store(1, Relaxed);
+    });
+    assert_eq!(FAILED.load(Relaxed), 0, "of {}", HANDLED.load(Relaxed));
+    // SAFETY: as above; a signal that comes late is ignored.
+    unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+    assert_eq!(region.statistics().used, 0);
+}
+
+#[test]
+fn many_mappings_are_warned_of_before_the_host_refuses() {
+    let limit = OS.mapping_limit();
+    assert!(limit.is_none_or(|limit| limit > 1000), "{limit:?}");
+    let config = RegionConfig::new().mapping_limit(100);
+    let region = Region::new(OS, OS, config).expect("metadata can be reserved");
+    let page = OS.page_size().bytes();
+    let space = OS.reserve(&Request::bytes(256 * page)).expect("addresses");
+    // SAFETY: reserved just now, and the region's until the end.
+    unsafe { region.adopt(space) }.expect("fresh addresses");
+    let mut mapped = 0;
+    let warning = loop {
+        let place = hostmem::provider::Place::Exact(space.addr() + 2 * mapped * page);
+        let request = Request::bytes(page).place(place);
+        let result = region.map(&request, Commit::READ_WRITE, 0);
+        result.expect("every other page is free");
+        mapped += 1;
+        if let Some(warning) = region.mapping_pressure() {
+            break warning;
+        }
+    };
+    // Each page is one, and so is what is free behind it.
+    let (mappings, limit) = (region.host_mappings(), 100);
+    assert_eq!(mappings, 2 * mapped);
+    assert_eq!(warning, MappingPressure { mappings, limit });
+    assert_eq!(mappings, 76, "the first count above three quarters");
+    // SAFETY: nobody uses it.
+    unsafe { region.unmap(space) }.expect("all pages go");
+    assert_eq!(region.mapping_pressure(), None);
     drop(region);
     // SAFETY: reserved above; nobody uses it.
     unsafe { OS.release(space) }.expect("it goes");
