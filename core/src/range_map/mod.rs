@@ -20,6 +20,7 @@ mod iter;
 mod list;
 mod node;
 mod pool;
+mod rebuild;
 mod tree;
 mod value;
 

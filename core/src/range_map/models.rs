@@ -169,3 +169,61 @@ fn model_a_range_is_found_while_its_leaf_is_replaced() {
         assert_eq!((found.start, found.len, found.bits), (70, 3, 3));
     });
 }
+
+/// A range goes, and another one takes its place in the same leaf by two stores.
+#[test]
+fn model_a_range_that_takes_a_dead_ones_place_is_never_half_of_each() {
+    for page in [22, 31] {
+        model(move || {
+            let mut model = Model::new(16);
+            for start in [10, 20, 40] {
+                model.insert((start, start + 3), 3);
+            }
+            let tree = model.tree;
+            let reader = thread::spawn(move || tree.query(page));
+            model.remove((20, 23));
+            model.insert((30, 35), 4);
+            let found = reader.join().expect("the reader ends");
+            let found = found.map(|e| (e.start, e.len, e.bits));
+            let there = if page == 22 { (20, 3, 3) } else { (30, 5, 4) };
+            assert!([None, Some(there)].contains(&found), "{found:?}");
+        });
+    }
+}
+
+/// A range becomes shorter, longer and another one where it lies, while one asks what comes first.
+#[test]
+fn model_the_next_range_is_one_that_was_there() {
+    model(|| {
+        let mut model = Model::new(16);
+        for start in [10, 20, 40] {
+            model.insert((start, start + 3), 3);
+        }
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.next_from(15));
+        model.remove((20, 23));
+        model.insert((16, 18), 4);
+        let found = reader.join().expect("the reader ends").expect("found");
+        let found = (found.start, found.len, found.bits);
+        let there = [(20, 3, 3), (40, 3, 3), (16, 2, 4)];
+        assert!(there.contains(&found), "{found:?}");
+    });
+}
+
+/// One range grows and then another one goes: what lies behind both is never first.
+#[test]
+fn model_changes_of_two_ranges_are_seen_in_their_order() {
+    model(|| {
+        let mut model = Model::new(16);
+        for start in [10, 20, 40] {
+            model.insert((start, start + 3), 3);
+        }
+        let tree = model.tree;
+        let reader = thread::spawn(move || tree.next_from(15));
+        model.insert((13, 18), 3);
+        model.remove((20, 23));
+        let found = reader.join().expect("the reader ends").expect("found");
+        let found = (found.start, found.len, found.bits);
+        assert!([(20, 3, 3), (10, 8, 3)].contains(&found), "{found:?}");
+    });
+}

@@ -1,29 +1,17 @@
-//! Nodes: words that mean a leaf or an inner node.
+//! Leaves.
 //!
 //! ```text
 //!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
 //!   wide leaf    header │      │ starts │ lengths │ values, two a word
-//!   inner node   header │ lowest starts │ children, two a word ┃ largest gaps
-//!                       └── what a query reads ────────────────┛
 //! ```
 //!
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
-//!
-//! Every word is an atomic, so that a reader who comes late may read a node that has become another
-//! one: what it got is then discarded. Slots behind the last one in use hold starts that no page
-//! reaches; in inner nodes all slots of children, used or not, hold nodes.
 
+use super::{Entry, GROUP, NEVER, Node, high_half, is_below, low_half, pair};
 use crate::atomic::{AtomicU64, Ordering};
-use core::{array, ops::ControlFlow};
+use core::ops::ControlFlow;
 
-/// The words of a node: 768 bytes. Sixty-two ranges are found by three cache lines or four, and
-/// copied in less time than a miss takes; wider nodes gain little on the first and lose on the
-/// second.
-pub(super) const WORDS: usize = 96;
-
-/// A start that no page reaches: pages have at least two bytes.
-const NEVER: u64 = 1 << 63;
 /// The offset of no range in a leaf that is not wide. Offsets have 31 bits, so that pairs of them
 /// are compared as words.
 const NO_OFFSET: u32 = u32::MAX >> 1;
@@ -32,71 +20,14 @@ const WIDE_BIT: u64 = 1 << 32;
 /// What one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
 
-/// How many starts are compared one and all, rather than by halves.
-const GROUP: usize = 8;
-
-/// One range of pages and the bits of its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) start: u64,
-    pub(crate) len: u64,
-    pub(crate) bits: u32,
-}
-
-impl Entry {
-    pub(super) const fn new(start: u64, end: u64, bits: u32) -> Self {
-        Self {
-            start,
-            len: end - start,
-            bits,
-        }
-    }
-
-    /// Returns the page behind the last one.
-    #[inline]
-    pub(crate) const fn end(self) -> u64 {
-        self.start + self.len
-    }
-}
-
 /// Room in front of a range of a leaf.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    pub(super) low: u64,
-    pub(super) high: u64,
+pub(in crate::range_map) struct Room {
+    pub(in crate::range_map) low: u64,
+    pub(in crate::range_map) high: u64,
     /// The range behind it, and where the last one before that ends.
-    pub(super) next: usize,
-    pub(super) end: u64,
-}
-
-/// A child of an inner node.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Child {
-    /// The lowest start below it; of the very first child, where the tree's bounds begin.
-    pub(super) low: u64,
-    pub(super) id: u32,
-    /// Pages of the largest gap below it.
-    pub(super) gap: u64,
-}
-
-/// One node.
-#[repr(C, align(64))]
-pub(crate) struct Node<const W: usize> {
-    words: [AtomicU64; W],
-}
-
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the lower half is what is asked for"
-)]
-const fn low_half(word: u64) -> u32 {
-    word as u32
-}
-
-#[inline]
-const fn high_half(word: u64) -> u32 {
-    low_half(word >> 32)
+    pub(in crate::range_map) next: usize,
+    pub(in crate::range_map) end: u64,
 }
 
 /// Copies words, eight at a time: compilers do not merge steps of a loop over atomics.
@@ -117,80 +48,7 @@ fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
     }
 }
 
-#[inline]
-fn pair(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
-}
-
-/// Returns 1 if `a` is less than `b`, both at most [`NEVER`]; by the sign, since compilers make long
-/// detours of sums of comparisons.
-#[inline]
-const fn is_below(a: u64, b: u64) -> usize {
-    (a.wrapping_sub(b) >> 63) as usize
-}
-
 impl<const W: usize> Node<W> {
-    /// Ranges in a leaf; even.
-    pub(super) const LEAF: usize = (W - 2) / 3 * 2;
-    /// Ranges in a wide leaf.
-    pub(super) const WIDE: usize = (W - 2) * 2 / 5;
-    /// Children of an inner node.
-    pub(super) const INNER: usize = (W - 1) * 2 / 5;
-
-    const OFFSETS: usize = 2;
-    const TAILS: usize = Self::OFFSETS + Self::LEAF / 2;
-
-    const STARTS: usize = 2;
-    const LENGTHS: usize = Self::STARTS + Self::WIDE;
-    const VALUES: usize = Self::LENGTHS + Self::WIDE;
-
-    const LOWS: usize = 1;
-    const CHILDREN: usize = Self::LOWS + Self::INNER;
-    const GAPS: usize = Self::CHILDREN + Self::INNER.div_ceil(2);
-
-    pub(super) fn new() -> Self {
-        const {
-            assert!(
-                W >= 12 && W <= WORDS,
-                "buffers are made for the widest nodes"
-            )
-        };
-        Self {
-            words: array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-
-    #[inline]
-    fn get(&self, at: usize) -> u64 {
-        self.words[at].load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    fn set(&self, at: usize, word: u64) {
-        self.words[at].store(word, Ordering::Relaxed);
-    }
-
-    /// Returns how many of `slots` sorted words from `at` are at most `key`, which is below
-    /// [`NEVER`], as the words are.
-    #[inline]
-    fn rank_words(&self, at: usize, slots: usize, key: u64) -> usize {
-        let words = &self.words[at..at + slots];
-        let reached = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed), key + 1);
-        if slots < 2 * GROUP {
-            return words.iter().map(reached).sum();
-        }
-        // No branch depends on a page here, so none is predicted wrongly, and the lines of all
-        // groups are fetched at once.
-        let (groups, _) = words.as_chunks::<GROUP>();
-        let whole: usize = groups.iter().map(|group| reached(&group[GROUP - 1])).sum();
-        let before = (whole * GROUP).min(slots - GROUP);
-        before
-            + words[before..before + GROUP]
-                .iter()
-                .map(reached)
-                .sum::<usize>()
-    }
-
     /// Returns how many offsets are at most `key`, which is below [`NO_OFFSET`].
     #[inline]
     fn rank_offsets(&self, key: u32) -> usize {
@@ -216,36 +74,33 @@ impl<const W: usize> Node<W> {
             .map_or(NO_OFFSET, |word| low_half(word.load(Ordering::Relaxed)));
         2 * pairs + usize::from(half <= key)
     }
-}
 
-/// Leaves.
-impl<const W: usize> Node<W> {
     /// Returns how many ranges, or children, there are.
     #[inline]
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::range_map) fn count(&self) -> usize {
         low_half(self.get(0)) as usize
     }
 
     #[inline]
-    pub(super) fn is_wide(&self) -> bool {
+    pub(in crate::range_map) fn is_wide(&self) -> bool {
         self.get(0) & WIDE_BIT != 0
     }
 
     /// Returns how many of the ranges are dead.
     #[inline]
-    pub(super) fn dead(&self) -> usize {
+    pub(in crate::range_map) fn dead(&self) -> usize {
         (self.get(0) / ONE_DEAD) as usize
     }
 
     /// Returns how many ranges of a leaf are not dead.
     #[inline]
-    pub(super) fn live(&self) -> usize {
+    pub(in crate::range_map) fn live(&self) -> usize {
         self.count() - self.dead()
     }
 
     /// Returns how many ranges, dead ones too, start at or below `page`.
     #[inline]
-    pub(super) fn rank(&self, page: u64) -> usize {
+    pub(in crate::range_map) fn rank(&self, page: u64) -> usize {
         self.rank_as(self.is_wide(), page)
     }
 
@@ -268,7 +123,10 @@ impl<const W: usize> Node<W> {
     /// it that is not dead, for a reader: one that comes late gets anything, but gets it from within
     /// the node.
     #[inline]
-    pub(super) fn around(&self, page: u64) -> (Option<Entry>, impl FnOnce() -> Option<Entry>) {
+    pub(in crate::range_map) fn around(
+        &self,
+        page: u64,
+    ) -> (Option<Entry>, impl FnOnce() -> Option<Entry>) {
         let header = self.get(0);
         let wide = header & WIDE_BIT != 0;
         let rank = self.rank_as(wide, page);
@@ -294,7 +152,7 @@ impl<const W: usize> Node<W> {
 
     /// Returns where a range starts.
     #[inline]
-    pub(super) fn start(&self, n: usize) -> u64 {
+    pub(in crate::range_map) fn start(&self, n: usize) -> u64 {
         if self.is_wide() {
             self.get(Self::STARTS + n)
         } else {
@@ -304,7 +162,7 @@ impl<const W: usize> Node<W> {
 
     /// Returns a range.
     #[inline]
-    pub(super) fn entry(&self, n: usize) -> Entry {
+    pub(in crate::range_map) fn entry(&self, n: usize) -> Entry {
         self.entry_as(self.is_wide(), n)
     }
 
@@ -331,13 +189,13 @@ impl<const W: usize> Node<W> {
     }
 
     /// Yields the ranges that are not dead.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+    pub(in crate::range_map) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
         self.entries_from(0)
     }
 
     /// Yields those of the ranges from the nth on that are not dead.
     #[inline]
-    pub(super) fn entries_from(&self, n: usize) -> impl Iterator<Item = Entry> + '_ {
+    pub(in crate::range_map) fn entries_from(&self, n: usize) -> impl Iterator<Item = Entry> + '_ {
         let wide = self.is_wide();
         let all = (n..self.count()).map(move |n| self.entry_as(wide, n));
         all.filter(|e| e.len != 0)
@@ -345,13 +203,13 @@ impl<const W: usize> Node<W> {
 
     /// Returns the start of the first range from the nth on that is not dead.
     #[inline]
-    pub(super) fn next_start(&self, n: usize) -> Option<u64> {
+    pub(in crate::range_map) fn next_start(&self, n: usize) -> Option<u64> {
         self.entries_from(n).next().map(|e| e.start)
     }
 
     /// Returns the end of the last range before the nth that is not dead: there is one unless `n` is 0.
     #[inline]
-    pub(super) fn end_before(&self, n: usize) -> u64 {
+    pub(in crate::range_map) fn end_before(&self, n: usize) -> u64 {
         let before = (0..n).rev().map(|n| self.entry(n));
         let mut live = before.filter(|e| e.len != 0);
         live.next().map_or(self.start(0), Entry::end)
@@ -364,7 +222,7 @@ impl<const W: usize> Node<W> {
     }
 
     /// Says whether ranges can be written to one leaf.
-    pub(super) fn fits(entries: &[Entry]) -> bool {
+    pub(in crate::range_map) fn fits(entries: &[Entry]) -> bool {
         let Some(first) = entries.first() else {
             return false;
         };
@@ -377,7 +235,7 @@ impl<const W: usize> Node<W> {
     }
 
     /// Writes a leaf of ranges that fit.
-    pub(super) fn write_leaf(&self, entries: &[Entry]) {
+    pub(in crate::range_map) fn write_leaf(&self, entries: &[Entry]) {
         let base = entries.first().map_or(0, |e| e.start);
         let count = entries.len() as u64;
         if entries.iter().all(|e| Self::packs(base, *e)) {
@@ -417,7 +275,7 @@ impl<const W: usize> Node<W> {
 
     /// Returns how many ranges fit into a leaf as it is.
     #[inline]
-    pub(super) fn capacity(&self) -> usize {
+    pub(in crate::range_map) fn capacity(&self) -> usize {
         if self.is_wide() {
             Self::WIDE
         } else {
@@ -427,7 +285,7 @@ impl<const W: usize> Node<W> {
 
     /// Says whether [`Node::write_spliced`] can make a leaf from this one.
     #[inline]
-    pub(super) fn can_splice(&self, from: usize, to: usize, with: &[Entry]) -> bool {
+    pub(in crate::range_map) fn can_splice(&self, from: usize, to: usize, with: &[Entry]) -> bool {
         let first_stays = from > 0 || with.first().is_some_and(|e| e.start == self.start(0));
         first_stays
             && self.count() - (to - from) + with.len() <= self.capacity()
@@ -436,7 +294,13 @@ impl<const W: usize> Node<W> {
 
     /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges of
     /// `old` elsewhere, and does not count them yet.
-    pub(super) fn write_spliced(&self, old: &Self, from: usize, to: usize, with: &[Entry]) {
+    pub(in crate::range_map) fn write_spliced(
+        &self,
+        old: &Self,
+        from: usize,
+        to: usize,
+        with: &[Entry],
+    ) {
         let (base, count) = (old.get(1), old.count());
         let shifted = from + with.len();
         if old.is_wide() {
@@ -506,7 +370,12 @@ impl<const W: usize> Node<W> {
     /// Finds the first range from the nth on that starts `len` pages or more behind `end`, where the one
     /// before ends; returns where the last one ends if there is none.
     #[inline]
-    pub(super) fn next_room(&self, n: usize, mut end: u64, len: u64) -> Result<Room, u64> {
+    pub(in crate::range_map) fn next_room(
+        &self,
+        n: usize,
+        mut end: u64,
+        len: u64,
+    ) -> Result<Room, u64> {
         let found = |n: usize, end: u64, entry: Entry| Room {
             low: end,
             high: entry.start,
@@ -579,7 +448,7 @@ impl<const W: usize> Node<W> {
 
     /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`. The
     /// caller knows that none is larger than `most`.
-    pub(super) fn leaf_gap(&self, low: u64, high: u64, most: u64) -> u64 {
+    pub(in crate::range_map) fn leaf_gap(&self, low: u64, high: u64, most: u64) -> u64 {
         let count = self.count();
         if self.is_wide() || count == 0 {
             let (mut end, mut gap) = (low, 0);
@@ -612,13 +481,13 @@ impl<const W: usize> Node<W> {
 impl<const W: usize> Node<W> {
     /// Says whether a leaf as it is can hold a range.
     #[inline]
-    pub(super) fn can_hold(&self, entry: Entry) -> bool {
+    pub(in crate::range_map) fn can_hold(&self, entry: Entry) -> bool {
         self.is_wide() || Self::packs(self.get(1), entry)
     }
 
     /// Changes the length of the nth range to that of `entry`, which differs in nothing else.
     #[inline]
-    pub(super) fn set_len(&self, n: usize, entry: Entry) {
+    pub(in crate::range_map) fn set_len(&self, n: usize, entry: Entry) {
         if self.is_wide() {
             self.set(Self::LENGTHS + n, entry.len);
         } else {
@@ -628,7 +497,7 @@ impl<const W: usize> Node<W> {
 
     /// Changes the value of the nth range to that of `entry`, which differs in nothing else.
     #[inline]
-    pub(super) fn set_bits(&self, n: usize, entry: Entry) {
+    pub(in crate::range_map) fn set_bits(&self, n: usize, entry: Entry) {
         if self.is_wide() {
             self.set_half(Self::VALUES + n / 2, n, entry.bits);
         } else {
@@ -638,7 +507,7 @@ impl<const W: usize> Node<W> {
 
     /// Makes the nth range a dead one.
     #[inline]
-    pub(super) fn kill(&self, n: usize) {
+    pub(in crate::range_map) fn kill(&self, n: usize) {
         let entry = Entry {
             len: 0,
             ..self.entry(n)
@@ -649,7 +518,7 @@ impl<const W: usize> Node<W> {
 
     /// Moves the nth range, which is dead, within the gap that it lies in, to where `entry` begins.
     #[inline]
-    pub(super) fn move_dead(&self, n: usize, entry: Entry) {
+    pub(in crate::range_map) fn move_dead(&self, n: usize, entry: Entry) {
         if self.is_wide() {
             self.set(Self::STARTS + n, entry.start);
             self.set_bits(n, entry);
@@ -661,14 +530,14 @@ impl<const W: usize> Node<W> {
 
     /// Makes the nth range, which is dead and was moved for this, `entry`.
     #[inline]
-    pub(super) fn revive(&self, n: usize, entry: Entry) {
+    pub(in crate::range_map) fn revive(&self, n: usize, entry: Entry) {
         self.set_len(n, entry);
         self.set(0, self.get(0) - ONE_DEAD);
     }
 
     /// Notes how many ranges of a copied leaf are dead.
     #[inline]
-    pub(super) fn set_dead(&self, dead: usize) {
+    pub(in crate::range_map) fn set_dead(&self, dead: usize) {
         self.set(0, self.get(0) + ONE_DEAD * dead as u64);
     }
 
@@ -682,114 +551,5 @@ impl<const W: usize> Node<W> {
             pair(low_half(word), half)
         };
         self.set(at, word);
-    }
-}
-
-/// Inner nodes.
-impl<const W: usize> Node<W> {
-    /// Returns the child that answers for `page`.
-    #[inline]
-    pub(super) fn child_for(&self, page: u64) -> usize {
-        // A reader that comes late may find none.
-        self.rank_words(Self::LOWS, Self::INNER, page)
-            .saturating_sub(1)
-    }
-
-    /// Returns the lowest start of a child; behind the last child, a page that is never reached.
-    #[inline]
-    pub(super) fn low(&self, n: usize) -> u64 {
-        if n < Self::INNER {
-            self.get(Self::LOWS + n)
-        } else {
-            NEVER
-        }
-    }
-
-    /// Returns a child, and all that was written to it.
-    #[inline]
-    pub(super) fn child(&self, n: usize) -> u32 {
-        let word = self.words[Self::CHILDREN + n / 2].load(Ordering::Acquire);
-        if n.is_multiple_of(2) {
-            low_half(word)
-        } else {
-            high_half(word)
-        }
-    }
-
-    /// Publishes another child in the place of the nth: the one change of a node that readers
-    /// reach, a single store.
-    #[inline]
-    pub(super) fn publish_child(&self, n: usize, id: u32) {
-        let slot = &self.words[Self::CHILDREN + n / 2];
-        let word = slot.load(Ordering::Relaxed);
-        let word = if n.is_multiple_of(2) {
-            pair(id, high_half(word))
-        } else {
-            pair(low_half(word), id)
-        };
-        slot.store(word, Ordering::Release);
-    }
-
-    /// Returns the pages of the largest gap below a child. No reader asks.
-    #[inline]
-    pub(super) fn gap(&self, n: usize) -> u64 {
-        self.get(Self::GAPS + n)
-    }
-
-    /// Finds the first child from the nth on with a gap of `len` pages or more.
-    #[inline]
-    pub(super) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
-        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
-        let mut from = gaps.iter().enumerate().skip(n);
-        let found = from.find(|(_, gap)| gap.load(Ordering::Relaxed) >= len);
-        found.map(|(n, _)| n)
-    }
-
-    /// Changes the largest gap below a child. No reader sees it.
-    #[inline]
-    pub(super) fn set_gap(&self, n: usize, gap: u64) {
-        self.set(Self::GAPS + n, gap);
-    }
-
-    /// Returns the pages of the largest gap below the node.
-    pub(super) fn inner_gap(&self) -> u64 {
-        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
-        let gaps = gaps.iter().map(|gap| gap.load(Ordering::Relaxed));
-        gaps.max().unwrap_or(0)
-    }
-
-    pub(super) fn children(&self) -> impl Iterator<Item = Child> + '_ {
-        (0..self.count()).map(|n| Child {
-            low: self.low(n),
-            id: self.child(n),
-            gap: self.gap(n),
-        })
-    }
-
-    /// Writes an inner node of at least one child.
-    pub(super) fn write_inner(&self, children: &[Child]) {
-        self.set(0, children.len() as u64);
-        for n in 0..Self::INNER {
-            let low = children.get(n).map_or(NEVER, |child| child.low);
-            self.set(Self::LOWS + n, low);
-            self.set_gap(n, children.get(n).map_or(0, |child| child.gap));
-        }
-        // Slots that are not in use hold nodes, too: a reader that comes late may follow any.
-        let id = |n: usize| children.get(n).or(children.first()).map_or(0, |c| c.id);
-        for word in 0..Self::INNER.div_ceil(2) {
-            self.set(Self::CHILDREN + word, pair(id(2 * word), id(2 * word + 1)));
-        }
-    }
-}
-
-/// Nodes that nobody uses.
-impl<const W: usize> Node<W> {
-    /// Returns the next one.
-    pub(super) fn next_free(&self) -> u32 {
-        low_half(self.get(0))
-    }
-
-    pub(super) fn set_next_free(&self, id: u32) {
-        self.set(0, id.into());
     }
 }
