@@ -214,13 +214,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
     }
 
     /// Passes a result of the provider below on, and forgets pages that it lost.
-    fn or_lost(
+    fn or_lost<T>(
         &self,
         state: &mut State,
         pages: Pages,
-        result: Result<(), Error>,
-    ) -> Result<(), Error> {
-        if let Err(error) = result
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Err(error) = &result
             && error.kind() == ErrorKind::RangeLost
         {
             self.lose(state, pages);
@@ -248,13 +248,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         // Of all that it takes: where the call was made, noting it must not fail.
         self.tree
             .prepare_update(&mut guard.writer, &self.arena, pages)?;
-        let done = match call() {
-            Ok(done) => done,
-            Err(error) => {
-                let lost = self.or_lost(&mut guard, pages, Err(error));
-                return lost.and(Err(error));
-            }
-        };
+        let done = self.or_lost(&mut guard, pages, call())?;
         self.tree
             .update(&mut guard.writer, &self.arena, pages, |old| match old {
                 Record::Ours(_, tag) => Record::Ours(becomes, tag),
