@@ -77,7 +77,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return Self::lowest_in_leaf(node, (low, high), wanted);
         }
         let count = node.count();
-        let mut from = node.child_for(wanted.low);
+        let mut from = if wanted.low <= low {
+            0
+        } else {
+            node.child_for(wanted.low)
+        };
         while let Some(n) = node.next_gap(from, wanted.len) {
             let low = if n == 0 { low } else { node.low(n) };
             if low >= wanted.high {
@@ -95,11 +99,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
     }
 
     fn lowest_in_leaf(node: &Node<W>, (low, high): Pages, wanted: &Wanted) -> Option<u64> {
-        let mut n = node.rank(wanted.low);
-        let mut end = match n.checked_sub(1) {
-            Some(n) => node.entry(n).end(),
-            None => low,
-        };
+        let (mut n, mut end) = (0, low);
+        if wanted.low > low {
+            n = node.rank(wanted.low);
+            end = n.checked_sub(1).map_or(low, |n| node.entry(n).end());
+        }
         loop {
             let room = match node.next_room(n, end, wanted.len) {
                 Ok(room) => room,

@@ -405,7 +405,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
             len,
             align: self.page_of(plan.align()),
             shift: self.page_of(plan.before()),
-            low: low.max(1),
+            low,
             high,
         };
         let start = match (plan.place(), self.order) {
