@@ -83,6 +83,10 @@ fn print_table(probe: &Probe) {
         .memfd_noexec
         .map_or("unknown".to_owned(), |n| n.to_string());
     row("vm.memfd_noexec", &noexec);
+    let count = probe
+        .max_map_count
+        .map_or("unknown".to_owned(), |n| n.to_string());
+    row("vm.max_map_count", &count);
     row("reading the process map", &works(probe.process_map));
 }
 
@@ -133,6 +137,7 @@ fn print_json(probe: &Probe) {
         r#"  "memfd_noexec": {},"#,
         number(probe.memfd_noexec.map(usize::from))
     );
+    println!(r#"  "max_map_count": {},"#, number(probe.max_map_count));
     println!(r#"  "process_map": {}"#, result(probe.process_map));
     println!("}}");
 }

@@ -382,7 +382,7 @@ fn signal_handlers_map_where_the_hook_keeps_them_out_of_the_lock() {
 
 #[test]
 fn many_mappings_are_warned_of_before_the_host_refuses() {
-    let limit = OS.mapping_limit();
+    let limit = OS.probe_now().max_map_count;
     assert!(limit.is_none_or(|limit| limit > 1000), "{limit:?}");
     let config = RegionConfig::new().mapping_limit(100);
     let region = Region::new(OS, OS, config).expect("metadata can be reserved");

@@ -69,6 +69,7 @@ impl BsdProvider {
             core_sync: core_sync(),
             deny_write_execute: host::deny_write_execute(),
             memfd_noexec: None,
+            max_map_count: None,
             process_map: self.walk(&mut |_| false),
         }
     }

@@ -60,15 +60,9 @@ impl LinuxProvider {
             },
             memfd_noexec: read_number(None, c"/proc/sys/vm/memfd_noexec")
                 .and_then(|n| u8::try_from(n).ok()),
+            max_map_count: read_number(None, c"/proc/sys/vm/max_map_count"),
             process_map: self.walk(&mut |_| false),
         }
-    }
-
-    /// Returns how many mappings the kernel allows this process, from `/proc/sys/vm/max_map_count`;
-    /// `None` where that cannot be read. What `RegionConfig::mapping_limit` wants to know.
-    #[must_use]
-    pub fn mapping_limit(&self) -> Option<usize> {
-        read_number(None, c"/proc/sys/vm/max_map_count")
     }
 
     /// Returns what can be done as far as the kernel tells when asked. Nothing is tried, since a

@@ -56,6 +56,7 @@ impl NetBsdProvider {
             core_sync: core_sync(),
             deny_write_execute: pax_mprotect(),
             memfd_noexec: None,
+            max_map_count: None,
             process_map: self.walk(&mut |_| false),
         }
     }

@@ -53,6 +53,8 @@ pub struct Probe {
     pub deny_write_execute: Setting,
     /// Linux: `vm.memfd_noexec`, 0 to 2.
     pub memfd_noexec: Option<u8>,
+    /// Linux: `vm.max_map_count`, how many mappings a process may have.
+    pub max_map_count: Option<usize>,
     /// Whether the process map can be read.
     pub process_map: Result<(), Error>,
 }

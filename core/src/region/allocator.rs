@@ -83,8 +83,8 @@ impl RegionConfig {
 
 /// Mapping limits and signals.
 impl RegionConfig {
-    /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, where the
-    /// backend's `mapping_limit` reads it. See [`RegionAllocator::mapping_pressure`].
+    /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, which is in the
+    /// [probe](crate::probe::Probe::max_map_count). See [`RegionAllocator::mapping_pressure`].
     #[must_use]
     pub const fn mapping_limit(mut self, mappings: usize) -> Self {
         self.mapping_limit = mappings;
