@@ -4,7 +4,24 @@ source "$(dirname "$0")/lib.sh"
 
 HOSTMEM_CI_BEGAN=$(date +%s)
 export HOSTMEM_CI_BEGAN
-for script in lint test loom asan features docs deps msrv bench fuzz cross; do
-    step "ci/$script.sh"
-    "ci/$script.sh"
-done
+
+run() { # scripts
+    for script in "$@"; do
+        step "ci/$script.sh"
+        "ci/$script.sh"
+    done
+}
+
+run lint
+# These build in folders of their own, so that they wait for nobody; what they say is shown in the end.
+beside=$(mktemp)
+(run loom asan fuzz) >"$beside" 2>&1 &
+others=$!
+trap 'kill $others 2>/dev/null || true' EXIT
+run test features docs deps msrv bench
+code=0
+wait $others || code=$?
+cat "$beside"
+rm "$beside"
+[ $code = 0 ]
+run cross
