@@ -1,0 +1,410 @@
+//! Slabs: granules cut into blocks of one class, described outside of them.
+//!
+//! ```text
+//!   Slab (128 bytes)         free bits                       states
+//!   ┌───────┬───────────────┬──────────────────────────────┬──────────────────────────────┐
+//!   │ where │ links, counts │ a bit a block                │ a byte a block, and one more │
+//!   └───────┴───────────────┴──────────────────────────────┴──────────────────────────────┘
+//!    any thread  bin's lock   bin's lock: may be handed out  any thread: live, or not
+//!
+//!   a block        free bit  state           goes to
+//!   in its slab       1      ZERO, FREED     a magazine
+//!   in a magazine     0      ZERO, FREED     its user, back to its slab
+//!   in use            0      LIVE            a magazine
+//! ```
+//!
+//! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
+//! its state, and what was never used is known to be zero. A large or huge block is a slab of one
+//! block without a class.
+//!
+//! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads a
+//! descriptor: an old one at worst, if the block that was asked about is being freed at that moment.
+
+use super::{
+    class::{self, GRANULE},
+    error::HeapError,
+};
+use crate::{
+    arena::Arena,
+    provider::{ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::{
+    alloc::Layout,
+    ops::Deref,
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// Never handed out, in memory that reads zero.
+pub(super) const ZERO: u8 = 0;
+/// Free, and of unknown contents.
+pub(super) const FREED: u8 = 1;
+/// In use.
+pub(super) const LIVE: u8 = 2;
+
+/// Bits behind the point in a reciprocal.
+const POINT: u32 = 40;
+
+/// What is known of some granules, at a cache line each for those who free and those who hold the lock.
+#[repr(C, align(64))]
+pub(super) struct Slab {
+    start: AtomicPtr<u8>,
+    len: AtomicUsize,
+    size: AtomicUsize,
+    /// `2^POINT / size`, rounded up; zero where there is one block.
+    reciprocal: u64,
+    states: NonNull<[AtomicU8]>,
+    class: u8,
+    shard: AtomicU8,
+    guarded: Guarded,
+}
+
+/// What only the holder of a lock looks at: of the slab's bin, or of the granules.
+#[repr(C, align(64))]
+pub(super) struct Guarded {
+    bits: NonNull<[AtomicU64]>,
+    free: AtomicU32,
+    /// No free block lies in words of bits before this one.
+    first: AtomicU32,
+    pub(super) child: Link,
+    pub(super) next: Link,
+    pub(super) previous: Link,
+}
+
+// SAFETY: fields that change are atomics, and the two pointers are to atomics in memory that is never
+// freed before the descriptor.
+unsafe impl Send for Slab {}
+// SAFETY: as for Send.
+unsafe impl Sync for Slab {}
+
+/// A descriptor, or none.
+pub(super) struct Link(AtomicPtr<Slab>);
+
+impl Link {
+    const fn none() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    pub(super) fn get(&self) -> Option<Handle> {
+        NonNull::new(self.0.load(Relaxed)).map(Handle)
+    }
+
+    pub(super) fn set(&self, to: Option<Handle>) {
+        self.0
+            .store(to.map_or(null_mut(), |handle| handle.0.as_ptr()), Relaxed);
+    }
+}
+
+/// A descriptor's place in the arena. It is only made here, of memory that stays as long as the heap,
+/// and never leaves the heap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Handle(NonNull<Slab>);
+
+// SAFETY: a shared reference to a Slab, which is Sync.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    pub(super) const fn as_ptr(self) -> *mut Slab {
+        self.0.as_ptr()
+    }
+
+    /// Takes back what [`Handle::as_ptr`] gave; `None` for null.
+    ///
+    /// # Safety
+    ///
+    /// It came from there, or is null, and the heap is not dropped.
+    #[inline]
+    pub(super) const unsafe fn from_ptr(ptr: *mut Slab) -> Option<Self> {
+        match NonNull::new(ptr) {
+            Some(slab) => Some(Self(slab)),
+            None => None,
+        }
+    }
+}
+
+impl Deref for Handle {
+    type Target = Slab;
+
+    #[inline]
+    fn deref(&self) -> &Slab {
+        // SAFETY: every handle was made by `make` of an initialised descriptor, which changes by atomics
+        // only and stays as long as the arena; handles live in the heap, which owns the arena.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// Makes `count` descriptors of a class, each with room for the states of its blocks, linked by
+/// `next`; returns the first.
+///
+/// # Errors
+///
+/// Where there is no metadata.
+pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
+    arena: &Arena<M, R>,
+    class: u8,
+    count: usize,
+) -> Result<Handle, HeapError> {
+    let (blocks, size) = match usize::from(class) {
+        n if n < class::CLASSES => (class::blocks(n), class::size(n)),
+        _ => (1, 0),
+    };
+    let words = blocks.div_ceil(64);
+    let layout = Layout::new::<Slab>();
+    // One state more, for addresses behind the last block.
+    let stride =
+        (layout.size() + words * size_of::<u64>() + blocks + 1).next_multiple_of(layout.align());
+    let whole = Layout::from_size_align(stride * count, layout.align())
+        .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
+    let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
+    let mut next = None;
+    for n in (0..count).rev() {
+        // SAFETY: count strides fit in the chunk.
+        let place = unsafe { chunk.add(n * stride) };
+        // SAFETY: the bits follow the descriptor within the stride.
+        let bits = unsafe { place.add(layout.size()) }.cast::<AtomicU64>();
+        for word in 0..words {
+            // SAFETY: so many words fit, by the stride.
+            let word = unsafe { bits.add(word) };
+            // SAFETY: in the fresh chunk; aligned, as the descriptor's size is a multiple of 64.
+            unsafe { word.write(AtomicU64::new(0)) };
+        }
+        // SAFETY: the states follow the bits within the stride.
+        let states = unsafe { bits.add(words) }.cast::<AtomicU8>();
+        for state in 0..=blocks {
+            // SAFETY: so many bytes fit, by the stride.
+            let state = unsafe { states.add(state) };
+            // SAFETY: in the fresh chunk.
+            unsafe { state.write(AtomicU8::new(FREED)) };
+        }
+        let slab = Slab {
+            start: AtomicPtr::new(null_mut()),
+            len: AtomicUsize::new(0),
+            size: AtomicUsize::new(size),
+            reciprocal: if blocks == 1 {
+                0
+            } else {
+                (1u64 << POINT).div_ceil(size as u64)
+            },
+            states: NonNull::slice_from_raw_parts(states, blocks + 1),
+            class,
+            shard: AtomicU8::new(0),
+            guarded: Guarded {
+                bits: NonNull::slice_from_raw_parts(bits, words),
+                free: AtomicU32::new(0),
+                first: AtomicU32::new(0),
+                child: Link::none(),
+                next: Link::none(),
+                previous: Link::none(),
+            },
+        };
+        slab.next.set(next);
+        let place = place.cast::<Slab>();
+        // SAFETY: in the fresh chunk; the chunk and the stride are aligned for it.
+        unsafe { place.write(slab) };
+        next = Some(Handle(place));
+    }
+    next.ok_or(HeapError::Config)
+}
+
+impl Deref for Slab {
+    type Target = Guarded;
+
+    fn deref(&self) -> &Guarded {
+        &self.guarded
+    }
+}
+
+/// A block that is not in its slab, and where its state is.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) block: NonNull<u8>,
+    pub(super) state: NonNull<AtomicU8>,
+}
+
+impl Entry {
+    #[inline]
+    pub(super) fn state(&self) -> &AtomicU8 {
+        // SAFETY: entries are made of a slab's states, which stay as long as the heap, and entries live
+        // in the heap.
+        unsafe { self.state.as_ref() }
+    }
+}
+
+impl Slab {
+    #[inline]
+    pub(super) const fn class(&self) -> usize {
+        self.class as usize
+    }
+
+    pub(super) const fn is(&self, kind: u8) -> bool {
+        self.class == kind
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        usize::from(self.shard.load(Relaxed))
+    }
+
+    /// Returns where the granules begin; dangling where there are none.
+    pub(super) fn start(&self) -> NonNull<u8> {
+        NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
+    }
+
+    pub(super) fn addr(&self) -> usize {
+        self.start.load(Relaxed).addr()
+    }
+
+    /// Returns the bytes of the granules.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    /// Returns the bytes of a block.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.size.load(Relaxed)
+    }
+
+    /// Returns how many blocks may be handed out. The bin's lock is held.
+    pub(super) fn free_blocks(&self) -> usize {
+        self.free.load(Relaxed) as usize
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.states.len() - 1
+    }
+
+    #[inline]
+    fn states(&self) -> &[AtomicU8] {
+        // SAFETY: initialised in `make`, changed by atomics only, and there as long as the descriptor.
+        unsafe { self.states.as_ref() }
+    }
+
+    /// Takes granules, all of whose blocks are free, with contents that are zero or unknown.
+    pub(super) fn open(&self, start: NonNull<u8>, len: usize, zero: bool, shard: u8) {
+        debug_assert!(len.is_multiple_of(GRANULE), "whole granules");
+        self.start.store(start.as_ptr(), Relaxed);
+        self.len.store(len, Relaxed);
+        self.shard.store(shard, Relaxed);
+        for state in &self.states()[..self.blocks()] {
+            state.store(if zero { ZERO } else { FREED }, Relaxed);
+        }
+        let mut left = self.blocks();
+        for word in self.bits() {
+            let ones = if left >= 64 {
+                u64::MAX
+            } else {
+                (1 << left) - 1
+            };
+            word.store(ones, Relaxed);
+            left = left.saturating_sub(64);
+        }
+        let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
+        self.free.store(blocks, Relaxed);
+        self.first.store(0, Relaxed);
+    }
+
+    /// Says that the one block is `size` bytes long, and its granules `len`.
+    pub(super) fn resize(&self, size: usize, len: usize) {
+        self.size.store(size, Relaxed);
+        self.len.store(len, Relaxed);
+    }
+
+    /// Returns the number of the block around `addr`, and the bytes from its start to there; the number
+    /// of blocks for what is left over behind them. `None` where `addr` is not in the granules.
+    #[inline]
+    fn index(&self, addr: usize) -> Option<(usize, usize)> {
+        let offset = addr.wrapping_sub(self.addr());
+        let index = usize::try_from((offset as u64).wrapping_mul(self.reciprocal) >> POINT).ok()?;
+        Some((
+            index,
+            offset.wrapping_sub(index.wrapping_mul(self.block_bytes())),
+        ))
+    }
+
+    /// Returns the live block that starts at `addr`.
+    #[inline]
+    pub(super) fn live(&self, addr: usize) -> Option<Entry> {
+        let (index, inside) = self.index(addr)?;
+        let state = self.states().get(index)?;
+        if inside != 0 || state.load(Relaxed) != LIVE {
+            return None;
+        }
+        // What the granules' owner may touch, whatever the caller's pointer was narrowed to.
+        let block = self.start.load(Relaxed).with_addr(addr);
+        Some(Entry {
+            block: NonNull::new(block)?,
+            state: NonNull::from(state),
+        })
+    }
+
+    /// Returns the start and the size of the live block around `addr`.
+    pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
+        let (index, inside) = self.index(addr)?;
+        let size = self.block_bytes();
+        let live = self.states().get(index)?.load(Relaxed) == LIVE;
+        (live && inside < size && addr.wrapping_sub(self.addr()) < self.len_bytes())
+            .then(|| (addr - inside, size))
+    }
+
+    /// Returns the entry of the one block of this slab.
+    pub(super) fn only(&self) -> Entry {
+        Entry {
+            block: self.start(),
+            state: NonNull::from(&self.states()[0]),
+        }
+    }
+
+    fn bits(&self) -> &[AtomicU64] {
+        // SAFETY: as in states.
+        unsafe { self.guarded.bits.as_ref() }
+    }
+
+    /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is
+    /// held.
+    pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
+        let (start, size) = (self.start(), self.block_bytes());
+        let first = self.first.load(Relaxed) as usize;
+        let mut taken = 0;
+        for (word, bits) in self.bits().iter().enumerate().skip(first) {
+            let mut left = bits.load(Relaxed);
+            while left != 0 && taken < most {
+                let index = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                taken += 1;
+                // SAFETY: blocks lie within the granules: there are len / size of them.
+                let block = unsafe { start.add(index * size) };
+                take(Entry {
+                    block,
+                    state: NonNull::from(&self.states()[index]),
+                });
+            }
+            bits.store(left, Relaxed);
+            if taken == most || left != 0 {
+                self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
+                break;
+            }
+        }
+        let free = self.free.load(Relaxed) - u32::try_from(taken).unwrap_or(0);
+        self.free.store(free, Relaxed);
+        taken
+    }
+
+    /// Puts a block back; returns how many are free now. `None` where it is there already. The bin's
+    /// lock is held.
+    pub(super) fn put(&self, addr: usize) -> Option<usize> {
+        let index = self.index(addr).map_or(0, |(index, _)| index);
+        let word = &self.bits()[index / 64];
+        let bit = 1 << (index % 64);
+        // Two threads that freed it at the same moment may both bring it.
+        if word.load(Relaxed) & bit != 0 {
+            return None;
+        }
+        word.store(word.load(Relaxed) | bit, Relaxed);
+        let number = u32::try_from(index / 64).unwrap_or(0);
+        self.first
+            .store(self.first.load(Relaxed).min(number), Relaxed);
+        let free = self.free.load(Relaxed) + 1;
+        self.free.store(free, Relaxed);
+        Some(free as usize)
+    }
+}
