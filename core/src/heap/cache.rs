@@ -1,11 +1,12 @@
 //! What a thread keeps: a magazine of free blocks for each class.
 //!
 //! ```text
-//!   Cache      class 0        class 1        …            slots, in the arena
-//!   ┌──────┬──────────────┬──────────────┬─────┐       ┌───────┬───────┬───────┬───
-//!   │ next │ slots len cap│ slots len cap│     │  ───► │ block │ block │   .   │
-//!   └──────┴──────────────┴──────────────┴─────┘       │ state │ state │   .   │
-//!     64 bytes, 16 a class                             └───────┴───────┴───────┴───
+//!   Cache      class 0          class 1          …           slots, in the arena
+//!   ┌──────┬────────────────┬────────────────┬─────┐       ┌───────┬───────┬───────┬───┐
+//!   │ next │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
+//!   └──────┴────────────────┴────────────────┴─────┘       │ state │ state │   .   │   │
+//!     64 bytes, 24 a class                                 └───────┴───────┴───────┴───┘
+//!                                                         bottom           top         end
 //! ```
 
 use super::{class::CLASSES, slab::Entry};
@@ -13,70 +14,80 @@ use core::{
     alloc::Layout,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 /// Blocks that a magazine has room for at first.
 pub(super) const FIRST: u32 = 8;
 
-/// A small stack of free blocks. Only the thread that has the cache changes it; others may look at the
-/// length.
+/// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread that has the
+/// cache changes it; others may look at the length.
 pub(super) struct Magazine {
-    slots: AtomicPtr<Entry>,
-    len: AtomicU32,
-    capacity: AtomicU32,
+    top: AtomicPtr<Entry>,
+    bottom: AtomicPtr<Entry>,
+    end: AtomicPtr<Entry>,
 }
 
 impl Magazine {
     const fn new() -> Self {
         Self {
-            slots: AtomicPtr::new(null_mut()),
-            len: AtomicU32::new(0),
-            capacity: AtomicU32::new(0),
+            top: AtomicPtr::new(null_mut()),
+            bottom: AtomicPtr::new(null_mut()),
+            end: AtomicPtr::new(null_mut()),
         }
     }
 
+    /// Returns how many blocks there are. Another thread than the one that has the cache may be told of
+    /// none while room is made for more.
     pub(super) fn len(&self) -> u32 {
-        self.len.load(Relaxed)
+        let bottom = self.bottom.load(Acquire);
+        let len = entries(bottom, self.top.load(Acquire));
+        let same = bottom == self.bottom.load(Relaxed) && len <= self.capacity();
+        if same { len } else { 0 }
     }
 
     pub(super) fn capacity(&self) -> u32 {
-        self.capacity.load(Relaxed)
+        entries(self.bottom.load(Relaxed), self.end.load(Relaxed))
     }
 
     /// Returns the last block that was pushed.
     #[inline]
     pub(super) fn pop(&self) -> Option<Entry> {
-        let len = self.len.load(Relaxed).checked_sub(1)?;
-        self.len.store(len, Relaxed);
-        // SAFETY: len is below the capacity, for which there is room behind slots.
-        let slot = unsafe { self.slots.load(Relaxed).add(len as usize) };
-        // SAFETY: slots below the length are initialised, and only this thread changes them.
-        Some(unsafe { slot.read() })
+        let top = self.top.load(Relaxed);
+        if top == self.bottom.load(Relaxed) {
+            return None;
+        }
+        // SAFETY: above the bottom, so that an entry of the same slots lies below.
+        let top = unsafe { top.sub(1) };
+        self.top.store(top, Relaxed);
+        // SAFETY: entries below the top are initialised, and only this thread changes them.
+        Some(unsafe { top.read() })
     }
 
     /// Adds a block; says whether there was room.
     #[inline]
     pub(super) fn push(&self, entry: Entry) -> bool {
-        let len = self.len.load(Relaxed);
-        if len >= self.capacity.load(Relaxed) {
+        let top = self.top.load(Relaxed);
+        if top == self.end.load(Relaxed) {
             return false;
         }
-        // SAFETY: len is below the capacity, for which there is room behind slots.
-        let slot = unsafe { self.slots.load(Relaxed).add(len as usize) };
-        // SAFETY: as above; nobody else uses the slots.
-        unsafe { slot.write(entry) };
-        self.len.store(len + 1, Relaxed);
+        // SAFETY: below the end, there is room for an entry; nobody else uses it.
+        unsafe { top.write(entry) };
+        // SAFETY: as above.
+        self.top.store(unsafe { top.add(1) }, Relaxed);
         true
     }
 
     /// Takes the `count` blocks that were pushed first.
     pub(super) fn oldest(&self, count: u32) -> impl Iterator<Item = Entry> + '_ {
         debug_assert!(count <= self.len(), "so many are there");
-        let slots = self.slots.load(Relaxed);
+        let bottom = self.bottom.load(Relaxed);
         (0..count as usize).map(move |n| {
             // SAFETY: n is below the length.
-            let slot = unsafe { slots.add(n) };
+            let slot = unsafe { bottom.add(n) };
             // SAFETY: as above, initialised.
             unsafe { slot.read() }
         })
@@ -84,27 +95,28 @@ impl Magazine {
 
     /// Forgets the `count` blocks that were pushed first.
     pub(super) fn forget_oldest(&self, count: u32) {
-        let left = self.len() - count;
-        let slots = self.slots.load(Relaxed);
+        let left = (self.len() - count) as usize;
+        let bottom = self.bottom.load(Relaxed);
         if left != 0 {
             // SAFETY: count is below the length.
-            let from = unsafe { slots.add(count as usize) };
-            // SAFETY: so many initialised slots follow, and slots has room for all of them; only this
+            let from = unsafe { bottom.add(count as usize) };
+            // SAFETY: so many initialised entries follow, and there is room for all of them; only this
             // thread uses them.
-            unsafe { slots.copy_from(from, left as usize) };
+            unsafe { bottom.copy_from(from, left) };
         }
-        self.len.store(left, Relaxed);
+        // SAFETY: not above the top.
+        self.top.store(unsafe { bottom.add(left) }, Relaxed);
     }
 
-    /// Turns the last `count` blocks around.
-    pub(super) fn reverse_last(&self, count: u32) {
-        let slots = self.slots.load(Relaxed);
+    /// Turns all blocks around.
+    pub(super) fn reverse(&self) {
+        let bottom = self.bottom.load(Relaxed);
         let len = self.len() as usize;
-        for n in 0..count as usize / 2 {
-            // SAFETY: below the length, as count is not above it.
-            let a = unsafe { slots.add(len - count as usize + n) };
+        for n in 0..len / 2 {
+            // SAFETY: below the length.
+            let a = unsafe { bottom.add(n) };
             // SAFETY: as above.
-            let b = unsafe { slots.add(len - 1 - n) };
+            let b = unsafe { bottom.add(len - 1 - n) };
             // SAFETY: both are initialised and only this thread's.
             unsafe { a.swap(b) };
         }
@@ -112,7 +124,7 @@ impl Magazine {
 
     /// Returns the slots, and their layout, if there are any.
     pub(super) fn memory(&self) -> Option<(NonNull<u8>, Layout)> {
-        let slots = NonNull::new(self.slots.load(Relaxed))?;
+        let slots = NonNull::new(self.bottom.load(Relaxed))?;
         Some((slots.cast(), Self::layout(self.capacity())?))
     }
 
@@ -120,8 +132,9 @@ impl Magazine {
     pub(super) fn shut(&self) -> Option<(NonNull<u8>, Layout)> {
         debug_assert!(self.len() == 0, "no block is lost");
         let memory = self.memory();
-        self.slots.store(null_mut(), Relaxed);
-        self.capacity.store(0, Relaxed);
+        for pointer in [&self.bottom, &self.top, &self.end] {
+            pointer.store(null_mut(), Relaxed);
+        }
         memory
     }
 
@@ -130,10 +143,11 @@ impl Magazine {
         Layout::array::<Entry>(capacity as usize).ok()
     }
 
-    /// Moves to larger slots; the old ones can be freed then.
+    /// Moves to larger slots, room for `capacity` blocks; the old ones can be freed then.
     pub(super) fn grow(&self, slots: NonNull<Entry>, capacity: u32) {
-        let old = self.slots.load(Relaxed);
-        for n in 0..self.len() as usize {
+        let (old, len) = (self.bottom.load(Relaxed), self.len() as usize);
+        debug_assert!(len <= capacity as usize, "nothing is lost");
+        for n in 0..len {
             // SAFETY: below the length.
             let from = unsafe { old.add(n) };
             // SAFETY: below the capacity, which is not less than before.
@@ -143,9 +157,20 @@ impl Magazine {
             // SAFETY: fresh memory.
             unsafe { to.write(entry) };
         }
-        self.slots.store(slots.as_ptr(), Relaxed);
-        self.capacity.store(capacity, Relaxed);
+        let bottom = slots.as_ptr();
+        self.bottom.store(bottom, Release);
+        // SAFETY: len is not above the capacity, for which there is room.
+        self.top.store(unsafe { bottom.add(len) }, Release);
+        // SAFETY: as above.
+        self.end
+            .store(unsafe { bottom.add(capacity as usize) }, Relaxed);
     }
+}
+
+/// Returns how many entries fit between two addresses.
+fn entries(from: *const Entry, to: *const Entry) -> u32 {
+    let bytes = to.addr().wrapping_sub(from.addr());
+    u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
 }
 
 /// The magazines of a thread. Caches are never freed before the heap is dropped.

@@ -53,6 +53,42 @@ const SIZES: [usize; CLASSES] = {
     sizes
 };
 
+/// What [`index`] multiplies by: `2^64 / size`, rounded up.
+const RECIPROCALS: [u64; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        // A slab of one block: an offset has the index zero, and only zero is a block's start.
+        table[class] = match blocks(class) {
+            1 => ONE_BLOCK,
+            _ => u64::MAX / SIZES[class] as u64 + 1,
+        };
+        class += 1;
+    }
+    table
+};
+
+/// The reciprocal for slabs of one block, of any size.
+pub(super) const ONE_BLOCK: u64 = 1;
+
+/// Returns the reciprocal for [`index`] of a class.
+#[inline]
+pub(super) const fn reciprocal(class: usize) -> u64 {
+    RECIPROCALS[class]
+}
+
+/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing
+/// remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a product"
+)]
+pub(super) const fn index(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u128 * reciprocal as u128;
+    ((product >> 64) as usize, (product as u64) < reciprocal)
+}
+
 /// The class of a size by how many [`STEP`]s it takes.
 const BY_STEPS: [u8; SMALL_MAX / STEP + 1] = {
     let mut table = [0; SMALL_MAX / STEP + 1];
@@ -74,7 +110,10 @@ const BY_STEPS: [u8; SMALL_MAX / STEP + 1] = {
 #[inline]
 pub(super) const fn quick(layout: Layout) -> Option<usize> {
     if layout.size() <= SMALL_MAX && layout.align() <= STEP {
-        Some(BY_STEPS[layout.size().div_ceil(STEP)] as usize)
+        let class = BY_STEPS[layout.size().div_ceil(STEP)] as usize;
+        // SAFETY: every entry of the table was asserted to be so where the table is made.
+        unsafe { core::hint::assert_unchecked(class < CLASSES) };
+        Some(class)
     } else {
         None
     }
@@ -143,6 +182,25 @@ mod tests {
                 if let Some(class) = quick(layout) {
                     assert_eq!(Some(class), least, "{layout:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_are_divided_by_sizes() {
+        for class in 0..CLASSES {
+            let size = if blocks(class) == 1 {
+                usize::MAX
+            } else {
+                size(class)
+            };
+            for offset in 0..granules(class) * GRANULE {
+                let expected = (offset / size, offset % size == 0);
+                assert_eq!(
+                    index(offset, reciprocal(class)),
+                    expected,
+                    "{offset} of {size}"
+                );
             }
         }
     }

@@ -45,7 +45,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
-    /// Makes a handle for the calling thread. It takes one and a half kilobytes of metadata, and more
+    /// Makes a handle for the calling thread. It takes two kilobytes of metadata, and more
     /// as it is used.
     ///
     /// # Errors
@@ -147,17 +147,16 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     ///
     /// # Safety
     ///
-    /// If it is the start of a live block of this heap, nobody uses that any more.
+    /// If it is the start of a live block of this heap, nobody uses that any more, and `block` is the pointer
+    /// that was allocated, or may be used for as much: it is handed out again.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         let addr = block.addr().get();
-        if let Some(slab) = self.root.slab(addr)
-            && let Some(entry) = slab.live(addr)
-            && let Some(magazine) = self.cache.magazines.get(slab.class())
-        {
+        if let Some((class, state)) = self.root.live(addr) {
+            let entry = Entry { block, state };
             entry.state().store(FREED, Relaxed);
-            if !magazine.push(entry) {
-                self.free_slow(slab.class(), entry);
+            if !self.magazine(class).push(entry) {
+                self.free_slow(class, entry);
             }
             return Ok(());
         }
@@ -282,7 +281,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             }
             self.heap.refill(shard, class, most as usize, &mut take)?;
         }
-        magazine.reverse_last(magazine.len());
+        magazine.reverse();
         last.ok_or(HeapError::Config)
     }
 

@@ -128,7 +128,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             .map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1)?;
         Ok(Self {
-            map: Map::new(&metadata)?,
+            map: Map::new(&metadata, arena.range().start())?,
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),

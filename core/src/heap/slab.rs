@@ -1,11 +1,11 @@
 //! Slabs: granules cut into blocks of one class, described outside of them.
 //!
 //! ```text
-//!   Slab (128 bytes)         free bits                       states
+//!   Slab (128 bytes)         states                         free bits
 //!   ┌───────┬───────────────┬──────────────────────────────┬──────────────────────────────┐
-//!   │ where │ links, counts │ a bit a block                │ a byte a block, and one more │
+//!   │ where │ links, counts │ a byte a block, and one more │ a bit a block                │
 //!   └───────┴───────────────┴──────────────────────────────┴──────────────────────────────┘
-//!    any thread  bin's lock   bin's lock: may be handed out  any thread: live, or not
+//!    any thread  bin's lock   any thread: live, or not       bin's lock: may be handed out
 //!
 //!   a block        free bit  state           goes to
 //!   in its slab       1      ZERO, FREED     a magazine
@@ -43,8 +43,8 @@ pub(super) const FREED: u8 = 1;
 /// In use.
 pub(super) const LIVE: u8 = 2;
 
-/// Bits behind the point in a reciprocal.
-const POINT: u32 = 40;
+/// Where a slab's states are, in bytes behind its descriptor's start.
+pub(super) const STATES: usize = size_of::<Slab>();
 
 /// What is known of some granules, at a cache line each for those who free and those who hold the lock.
 #[repr(C, align(64))]
@@ -52,7 +52,7 @@ pub(super) struct Slab {
     start: AtomicPtr<u8>,
     len: AtomicUsize,
     size: AtomicUsize,
-    /// `2^POINT / size`, rounded up; zero where there is one block.
+    /// As of the class.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
     class: u8,
@@ -105,21 +105,24 @@ pub(super) struct Handle(NonNull<Slab>);
 unsafe impl Send for Handle {}
 
 impl Handle {
-    pub(super) const fn as_ptr(self) -> *mut Slab {
-        self.0.as_ptr()
+    /// Returns the number of the descriptor, by which [`Handle::numbered`] finds it again; not zero.
+    pub(super) fn number(self, base: NonNull<u8>) -> u32 {
+        let offset = self.0.addr().get() - base.addr().get();
+        u32::try_from(offset / align_of::<Slab>()).unwrap_or(0)
     }
 
-    /// Takes back what [`Handle::as_ptr`] gave; `None` for null.
+    /// Returns the descriptor with that number; `None` for zero.
     ///
     /// # Safety
     ///
-    /// It came from there, or is null, and the heap is not dropped.
-    #[inline]
-    pub(super) const unsafe fn from_ptr(ptr: *mut Slab) -> Option<Self> {
-        match NonNull::new(ptr) {
-            Some(slab) => Some(Self(slab)),
-            None => None,
-        }
+    /// `number` is zero, or came from [`Handle::number`] with this `base`, the start of the arena's range,
+    /// and the heap is not dropped.
+    pub(super) unsafe fn numbered(base: NonNull<u8>, number: u32) -> Option<Self> {
+        (number != 0).then(|| {
+            // SAFETY: the descriptor lies in the arena's range, so many bytes from its start.
+            let slab = unsafe { base.add(number as usize * align_of::<Slab>()) };
+            Self(slab.cast())
+        })
     }
 }
 
@@ -139,53 +142,55 @@ impl Deref for Handle {
 ///
 /// # Errors
 ///
-/// Where there is no metadata.
+/// Where there is no metadata, or more of it than numbers of descriptors reach.
 pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     arena: &Arena<M, R>,
     class: u8,
     count: usize,
 ) -> Result<Handle, HeapError> {
-    let (blocks, size) = match usize::from(class) {
-        n if n < class::CLASSES => (class::blocks(n), class::size(n)),
-        _ => (1, 0),
+    let (blocks, size, reciprocal) = match usize::from(class) {
+        n if n < class::CLASSES => (class::blocks(n), class::size(n), class::reciprocal(n)),
+        _ => (1, 0, class::ONE_BLOCK),
     };
     let words = blocks.div_ceil(64);
     let layout = Layout::new::<Slab>();
     // One state more, for addresses behind the last block.
-    let stride =
-        (layout.size() + words * size_of::<u64>() + blocks + 1).next_multiple_of(layout.align());
+    let before_bits = STATES + (blocks + 1).next_multiple_of(size_of::<u64>());
+    let stride = (before_bits + words * size_of::<u64>()).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
+    // In an arena that large the chunk is wasted.
+    let reach = u64::from(u32::MAX) * layout.align() as u64;
+    let end = chunk.addr().get() + whole.size() - arena.range().addr();
+    if end as u64 > reach {
+        return Err(HeapError::Metadata(ErrorKind::Exhausted.into()));
+    }
     let mut next = None;
     for n in (0..count).rev() {
         // SAFETY: count strides fit in the chunk.
         let place = unsafe { chunk.add(n * stride) };
-        // SAFETY: the bits follow the descriptor within the stride.
-        let bits = unsafe { place.add(layout.size()) }.cast::<AtomicU64>();
-        for word in 0..words {
-            // SAFETY: so many words fit, by the stride.
-            let word = unsafe { bits.add(word) };
-            // SAFETY: in the fresh chunk; aligned, as the descriptor's size is a multiple of 64.
-            unsafe { word.write(AtomicU64::new(0)) };
-        }
-        // SAFETY: the states follow the bits within the stride.
-        let states = unsafe { bits.add(words) }.cast::<AtomicU8>();
+        // SAFETY: the states follow the descriptor within the stride.
+        let states = unsafe { place.add(STATES) }.cast::<AtomicU8>();
         for state in 0..=blocks {
             // SAFETY: so many bytes fit, by the stride.
             let state = unsafe { states.add(state) };
             // SAFETY: in the fresh chunk.
             unsafe { state.write(AtomicU8::new(FREED)) };
         }
+        // SAFETY: the bits follow the states within the stride.
+        let bits = unsafe { place.add(before_bits) }.cast::<AtomicU64>();
+        for word in 0..words {
+            // SAFETY: so many words fit, by the stride.
+            let word = unsafe { bits.add(word) };
+            // SAFETY: in the fresh chunk; aligned, as strides and what is before the bits are.
+            unsafe { word.write(AtomicU64::new(0)) };
+        }
         let slab = Slab {
             start: AtomicPtr::new(null_mut()),
             len: AtomicUsize::new(0),
             size: AtomicUsize::new(size),
-            reciprocal: if blocks == 1 {
-                0
-            } else {
-                (1u64 << POINT).div_ceil(size as u64)
-            },
+            reciprocal,
             states: NonNull::slice_from_raw_parts(states, blocks + 1),
             class,
             shard: AtomicU8::new(0),
@@ -232,7 +237,6 @@ impl Entry {
 }
 
 impl Slab {
-    #[inline]
     pub(super) const fn class(&self) -> usize {
         self.class as usize
     }
@@ -309,24 +313,17 @@ impl Slab {
         self.len.store(len, Relaxed);
     }
 
-    /// Returns the number of the block around `addr`, and the bytes from its start to there; the number
-    /// of blocks for what is left over behind them. `None` where `addr` is not in the granules.
-    #[inline]
-    fn index(&self, addr: usize) -> Option<(usize, usize)> {
-        let offset = addr.wrapping_sub(self.addr());
-        let index = usize::try_from((offset as u64).wrapping_mul(self.reciprocal) >> POINT).ok()?;
-        Some((
-            index,
-            offset.wrapping_sub(index.wrapping_mul(self.block_bytes())),
-        ))
+    /// Returns the number of the block around `addr`, which lies in the granules, and whether it starts
+    /// there; the number of blocks for what is left over behind them.
+    fn index(&self, addr: usize) -> (usize, bool) {
+        class::index(addr.wrapping_sub(self.addr()), self.reciprocal)
     }
 
     /// Returns the live block that starts at `addr`.
-    #[inline]
     pub(super) fn live(&self, addr: usize) -> Option<Entry> {
-        let (index, inside) = self.index(addr)?;
+        let (index, is_start) = self.index(addr);
         let state = self.states().get(index)?;
-        if inside != 0 || state.load(Relaxed) != LIVE {
+        if !is_start || state.load(Relaxed) != LIVE {
             return None;
         }
         // What the granules' owner may touch, whatever the caller's pointer was narrowed to.
@@ -339,11 +336,11 @@ impl Slab {
 
     /// Returns the start and the size of the live block around `addr`.
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
-        let (index, inside) = self.index(addr)?;
-        let size = self.block_bytes();
+        let (start, size) = (self.addr(), self.block_bytes());
+        let (index, _) = self.index(addr);
         let live = self.states().get(index)?.load(Relaxed) == LIVE;
-        (live && inside < size && addr.wrapping_sub(self.addr()) < self.len_bytes())
-            .then(|| (addr - inside, size))
+        let block = start.wrapping_add(index.wrapping_mul(size));
+        (live && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
     /// Returns the entry of the one block of this slab.
@@ -392,7 +389,7 @@ impl Slab {
     /// Puts a block back; returns how many are free now. `None` where it is there already. The bin's
     /// lock is held.
     pub(super) fn put(&self, addr: usize) -> Option<usize> {
-        let index = self.index(addr).map_or(0, |(index, _)| index);
+        let (index, _) = self.index(addr);
         let word = &self.bits()[index / 64];
         let bit = 1 << (index % 64);
         // Two threads that freed it at the same moment may both bring it.
