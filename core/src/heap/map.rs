@@ -202,7 +202,7 @@ impl<'map> RootRef<'map> {
             return None;
         }
         let inside = (value >> (INSIDE_SHIFT - GRANULE_BITS)) & (0xff << GRANULE_BITS);
-        let offset = usize::try_from(inside).ok()? | addr % GRANULE;
+        let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
         let (index, is_start) = class::index(offset, class::reciprocal(class));
         let states = number(value) as usize * align_of::<Slab>() + STATES;
         // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
