@@ -156,7 +156,8 @@ fn run(
                 drop(local);
                 local = heap.local().expect("metadata");
             }
-            59 if step % 100 == 0 => heap.tick(step as u64),
+            59 if step % 100 == 0 => local.tick(step as u64),
+            60 if step % 500 == 0 => heap.collect(),
             _ if !own.is_empty() => {
                 let n = random.below(own.len());
                 let block = own.swap_remove(n);

@@ -6,8 +6,13 @@ use super::{
     error::HeapError,
     order::Order,
     slab::{self, Entry, Handle},
+    space::Space,
 };
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{
+    page::PageRange,
+    provider::{Commit, Error, ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
 
 /// Bytes of descriptors that are made at once at most, where one is not larger.
 const CHUNK: usize = 4096;
@@ -57,6 +62,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 None if taken != 0 => break,
                 None => self.new_slab(&mut bin, shard, class)?,
             };
+            if let Err(error) = self.fill_holes(slab) {
+                if error.kind() == ErrorKind::RangeLost {
+                    self.abandon(&self.space.lock(), &mut bin, slab);
+                    continue;
+                }
+                if taken == 0 {
+                    return Err(HeapError::Memory(error));
+                }
+                break;
+            }
             taken += slab.take(most - taken, &mut take);
             if slab.free_blocks() == 0 {
                 bin.partial.remove(slab);
@@ -130,13 +145,85 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     fn drop_slab(&self, bin: &mut Bin, slab: Handle) {
+        let mut space = self.space.lock();
+        // Granules have memory as a whole, or none.
+        if slab.holes() != 0
+            && let Err(error) = self.decommit_slab(&mut space, slab)
+        {
+            if error.kind() == ErrorKind::RangeLost {
+                self.abandon(&space, bin, slab);
+            }
+            return;
+        }
         bin.partial.remove(slab);
         bin.slabs -= 1;
-        let mut space = self.space.lock();
         self.give_granules(&mut space, slab.addr(), slab.len_bytes());
         drop(space);
         slab.next.set(bin.spare);
         bin.spare = Some(slab);
+    }
+
+    /// Describes the first run of pages of a slab that have a bit set, and returns their bits.
+    fn pages(&self, slab: Handle, bits: u64) -> Option<(PageRange, u64)> {
+        let first = bits.trailing_zeros();
+        let count = bits.checked_shr(first)?.trailing_ones();
+        let (page, size) = (self.page, self.page.bytes());
+        let whole = PageRange::new(slab.start(), slab.len_bytes(), page)?;
+        let part = whole.part(first as usize * size, count as usize * size, page)?;
+        Some((part, (u64::MAX >> (64 - count)) << first))
+    }
+
+    /// Gives a slab's pages memory again. The bin's lock is held.
+    fn fill_holes(&self, slab: Handle) -> Result<(), Error> {
+        while let Some((part, bits)) = self.pages(slab, slab.holes()) {
+            // SAFETY: pages of the slab that were decommitted by `collect_slab`; all blocks in them are free.
+            unsafe { self.provider.commit(part, Commit::READ_WRITE) }?;
+            slab.set_holes(slab.holes() & !bits);
+            self.space.lock().gauges.committed += part.len_bytes();
+        }
+        Ok(())
+    }
+
+    /// Gives up the free blocks of a slab, pages of which are somebody else's now. Its live blocks are not in
+    /// those, and serve again when they are freed.
+    fn abandon(&self, space: &Space, bin: &mut Bin, slab: Handle) {
+        bin.partial.remove(slab);
+        bin.taken += slab.abandon();
+        slab.set_holes(0);
+        self.keep_granules(space, slab);
+    }
+
+    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks.
+    pub(super) fn collect_slab(&self, addr: usize) {
+        let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
+        let Some(slab) = self.map.slab(addr).filter(at) else {
+            return;
+        };
+        let (shard, class) = (slab.shard(), slab.class());
+        let mut bin = self.bin(shard, class).lock();
+        // It may have become another one's before the lock was taken.
+        let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
+        if !same || slab.blocks() == 1 {
+            return;
+        }
+        let mut idle = slab.idle_pages(self.page.bytes()) & !slab.holes();
+        while let Some((part, bits)) = self.pages(slab, idle) {
+            idle &= !bits;
+            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
+            // out while the bin's lock is held.
+            match unsafe { self.provider.decommit(part) } {
+                Ok(()) => {
+                    slab.set_holes(slab.holes() | bits);
+                    self.space.lock().gauges.committed -= part.len_bytes();
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => {
+                    self.abandon(&self.space.lock(), &mut bin, slab);
+                    return;
+                }
+                // They stay as they are.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Makes granules of the slabs that are all free and were kept.

@@ -181,6 +181,8 @@ pub(super) struct Cache {
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
     pub(super) shard: AtomicU32,
+    /// The last tick that the thread saw.
+    pub(super) ticks: AtomicU32,
     pub(super) magazines: [Magazine; CLASSES],
 }
 
@@ -190,6 +192,7 @@ impl Cache {
             next: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
+            ticks: AtomicU32::new(0),
             magazines: [const { Magazine::new() }; CLASSES],
         }
     }

@@ -234,6 +234,23 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         }
     }
 
+    /// As [`Heap::tick`](super::Heap::tick); first gives back what is at hand, if the time has come.
+    pub fn tick(&self, now_ms: u64) {
+        if self.heap.is_due(now_ms) {
+            self.flush();
+            self.heap.tick_now();
+        }
+    }
+
+    /// Brings back what is at hand, if there was a tick since this was called last.
+    fn follow_ticks(&self) {
+        let ticks = self.heap.ticks.load(Relaxed);
+        if self.cache.ticks.load(Relaxed) != ticks {
+            self.cache.ticks.store(ticks, Relaxed);
+            self.flush();
+        }
+    }
+
     #[inline]
     fn magazine(&self, class: usize) -> &Magazine {
         &self.cache.magazines[class]
@@ -261,6 +278,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
         let magazine = self.magazine(class);
+        self.follow_ticks();
         self.widen(class);
         let most = (magazine.capacity() / 2).max(1);
         let shard = self.cache.shard.load(Relaxed) as usize;
@@ -311,6 +329,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[inline(never)]
     fn free_slow(&self, class: usize, entry: Entry) {
         let magazine = self.magazine(class);
+        self.follow_ticks();
         self.widen(class);
         if !magazine.push(entry) {
             let count = magazine.len().div_ceil(2);

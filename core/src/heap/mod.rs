@@ -62,7 +62,7 @@ use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     fmt,
     ptr::{NonNull, null_mut},
-    sync::atomic::AtomicPtr,
+    sync::atomic::{AtomicPtr, AtomicU32},
 };
 use map::Map;
 use slab::Handle;
@@ -95,6 +95,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     space: Lock<Space, R>,
     /// All caches; and how many handles were made.
     first_cache: AtomicPtr<Cache>,
+    /// Ticks: threads that see another one bring back what they have at hand.
+    ticks: AtomicU32,
     caches: Lock<u32, R>,
     arena: Arena<M, R>,
 }
@@ -133,6 +135,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             bins,
             space: Lock::new(Space::new(config.segment_granules())),
             first_cache: AtomicPtr::new(null_mut()),
+            ticks: AtomicU32::new(0),
             caches: Lock::new(0),
             provider,
             metadata,

@@ -228,6 +228,11 @@ impl Segment {
         self.lost.set(part.clone());
     }
 
+    /// Marks granules in use as partly somebody else's.
+    pub(super) fn keep(&self, part: Range<usize>) {
+        self.lost.set(part);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.free_count.load(Relaxed) == self.granules()
     }

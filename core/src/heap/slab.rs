@@ -64,6 +64,8 @@ pub(super) struct Slab {
 #[repr(C, align(64))]
 pub(super) struct Guarded {
     bits: NonNull<[AtomicU64]>,
+    /// Pages without memory, a bit each.
+    holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
     first: AtomicU32,
@@ -196,6 +198,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
             shard: AtomicU8::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
+                holes: AtomicU64::new(0),
                 free: AtomicU32::new(0),
                 first: AtomicU32::new(0),
                 child: Link::none(),
@@ -354,6 +357,43 @@ impl Slab {
     fn bits(&self) -> &[AtomicU64] {
         // SAFETY: as in states.
         unsafe { self.guarded.bits.as_ref() }
+    }
+
+    /// Returns which pages have no memory, a bit each. The bin's lock is held.
+    pub(super) fn holes(&self) -> u64 {
+        self.holes.load(Relaxed)
+    }
+
+    pub(super) fn set_holes(&self, holes: u64) {
+        self.holes.store(holes, Relaxed);
+    }
+
+    /// Returns which pages of `page` bytes hold only free blocks, some of which were used, a bit each. The
+    /// bin's lock is held.
+    pub(super) fn idle_pages(&self, page: usize) -> u64 {
+        if self.len_bytes() / page > 64 {
+            return 0;
+        }
+        let size = self.block_bytes();
+        let last = self.blocks() - 1;
+        let is_free = |n: usize| self.bits()[n / 64].load(Relaxed) >> (n % 64) & 1 == 1;
+        let was_used = |n: usize| self.states()[n].load(Relaxed) != ZERO;
+        (0..self.len_bytes() / page)
+            .filter(|number| {
+                let first = (number * page / size).min(last);
+                let blocks = first..=((number + 1) * page - 1).div_euclid(size).min(last);
+                blocks.clone().all(is_free) && blocks.clone().any(was_used)
+            })
+            .fold(0, |pages, number| pages | 1 << number)
+    }
+
+    /// Takes all free blocks for good: they lie, or may lie, in memory that is somebody else's now. Returns
+    /// how many there were. The bin's lock is held.
+    pub(super) fn abandon(&self) -> usize {
+        for word in self.bits() {
+            word.store(0, Relaxed);
+        }
+        self.free.swap(0, Relaxed) as usize
     }
 
     /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     page::{AddressRange, PageRange},
-    provider::{Commit, ErrorKind, PageProvider, Request},
+    provider::{Commit, Error, ErrorKind, PageProvider, Request},
     sync::RelaxStrategy,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -188,9 +188,33 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let part = first..first + len / GRANULE;
         self.map.set(addr, len, Some(self.nothing));
         segment.give(part.clone());
-        if self.config.returns() == super::Return::Eager {
+        if self.config.returns() == super::Return::Eager && segment.uncommitted(&part).is_none() {
             self.decommit_part(space, segment, &part);
         }
+    }
+
+    /// Takes memory out of the granules of a slab, some of whose pages may have none; says whether that was
+    /// possible. The slab is all free.
+    pub(super) fn decommit_slab(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
+        let segment = space.holding(slab.addr());
+        let first = segment.number(slab.addr());
+        let part = first..first + slab.len_bytes() / GRANULE;
+        let range = segment.range(&part, self.page);
+        let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        // SAFETY: granules of the segment, committed or reserved, in which nobody uses anything.
+        unsafe { self.provider.decommit(range) }?;
+        segment.decommit(&part);
+        let holes = slab.holes().count_ones() as usize * self.page.bytes();
+        space.gauges.committed -= range.len_bytes() - holes;
+        slab.set_holes(0);
+        Ok(())
+    }
+
+    /// Sees to it that a slab's granules, some pages of which are somebody else's now, are never released.
+    pub(super) fn keep_granules(&self, space: &Space, slab: Handle) {
+        let segment = space.holding(slab.addr());
+        let first = segment.number(slab.addr());
+        segment.keep(first..first + slab.len_bytes() / GRANULE);
     }
 
     fn decommit_part(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {

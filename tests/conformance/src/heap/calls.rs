@@ -237,6 +237,88 @@ pub(super) fn all_freed_goes_back_after_two_ticks<P: Provider + Copy>(p: P) -> O
     Outcome::Passed
 }
 
+pub(super) fn ticks_of_a_handle_give_back_what_it_had_at_hand<P: Provider + Copy>(p: P) -> Outcome {
+    let heap = heap(p, config());
+    let local = heap.local().expect("metadata");
+    let blocks = fill(mixed, |layout| local.alloc(layout).expect("memory"));
+    for block in blocks {
+        // SAFETY: live, and used no more.
+        unsafe { local.free(block) }.expect("a live block");
+    }
+    assert!(heap.statistics().cached > 0, "some are at hand");
+    local.tick(1000);
+    local.tick(2000);
+    let held = heap.statistics();
+    assert_eq!((held.cached, held.committed), (0, 0), "{held:?}");
+    Outcome::Passed
+}
+
+pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy>(p: P) -> Outcome {
+    let counted = counted(p);
+    let heap = heap(&counted, config());
+    let local = heap.local().expect("metadata");
+    let page = p.page_size().bytes();
+    for size in [48, 200, 3000, 12_000] {
+        let live = (8 << 20) / size;
+        let mut blocks: Vec<_> = (0..live)
+            .map(|_| local.alloc(bytes(size)).expect("memory"))
+            .collect();
+        for block in &blocks {
+            // SAFETY: a live block of so many bytes.
+            unsafe { block.write_bytes(0x5a, size) };
+        }
+        // One survives in so many bytes: some in every slab.
+        let every = (256 << 10) / size + 1;
+        let mut number = 0;
+        blocks.retain(|block| {
+            number += 1;
+            let stays = number % every == 0;
+            if !stays {
+                // SAFETY: live, and used no more.
+                unsafe { local.free(*block) }.expect("a live block");
+            }
+            stays
+        });
+        local.flush();
+        heap.collect();
+        let held = heap.statistics();
+        let most = blocks.len() * (size.next_multiple_of(page) + 2 * page).min(256 << 10);
+        assert!(held.committed <= most, "{size}: {most} {held:?}");
+        let check = |blocks: &[NonNull<u8>]| {
+            for block in blocks {
+                // SAFETY: a live block of so many bytes, all written.
+                let bytes = unsafe { NonNull::slice_from_raw_parts(*block, size).as_ref() };
+                assert!(bytes.iter().all(|byte| *byte == 0x5a), "{size} bytes");
+            }
+        };
+        check(&blocks);
+        for n in 0..live {
+            let block = if n % 2 == 0 {
+                local.alloc(bytes(size))
+            } else {
+                local.alloc_zeroed(bytes(size))
+            };
+            let block = block.expect("memory");
+            // SAFETY: a live block of so many bytes.
+            unsafe { block.write_bytes(0x5a, size) };
+            blocks.push(block);
+        }
+        check(&blocks);
+        for block in blocks {
+            // SAFETY: live, and used no more.
+            unsafe { local.free(block) }.expect("a live block");
+        }
+        local.flush();
+        heap.collect();
+        let held = heap.statistics();
+        assert_eq!((held.committed, held.reserved), (0, 0), "{held:?}");
+    }
+    drop(local);
+    drop(heap);
+    assert_eq!(counted.counters().reserved.now, 0, "all goes back");
+    Outcome::Passed
+}
+
 pub(super) fn eager_heaps_keep_no_free_granules<P: Provider + Copy>(p: P) -> Outcome {
     let heap = heap(p, config().memory_return(Return::Eager));
     let blocks = fill(mixed, |layout| heap.alloc(layout).expect("memory"));

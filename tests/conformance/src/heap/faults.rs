@@ -50,6 +50,7 @@ fn script<P: PageProvider + Copy>(p: P) -> Result<usize, HeapError> {
         }
         match round {
             0 => heap.trim(),
+            1 => heap.collect(),
             _ => heap.tick(round * 5000),
         }
     }

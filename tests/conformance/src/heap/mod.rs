@@ -26,6 +26,8 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::impossible_sizes_are_refused,
         calls::all_freed_goes_back_when_trimmed,
         calls::all_freed_goes_back_after_two_ticks,
+        calls::ticks_of_a_handle_give_back_what_it_had_at_hand,
+        calls::pages_between_survivors_go_back_and_serve_again,
         calls::eager_heaps_keep_no_free_granules,
         calls::large_blocks_grow_where_they_lie,
         calls::a_dropped_handle_leaves_its_blocks_to_others,

@@ -53,6 +53,8 @@ pub enum Op {
     Flush,
     /// Gives free memory back.
     Trim,
+    /// Gives back memory between live blocks, too.
+    Collect,
     /// Lets time pass.
     Tick(u64),
     /// Looks at every block.
@@ -103,7 +105,8 @@ pub fn random_ops(seed: u64) -> impl Iterator<Item = Op> {
             96 => Op::Renew,
             97 => Op::Flush,
             98 => match random.below(3) {
-                0 => Op::Trim,
+                0 if number.is_multiple_of(2) => Op::Trim,
+                0 => Op::Collect,
                 _ => Op::Tick(number as u64 % 900),
             },
             _ => match random.below(10) {
@@ -307,9 +310,13 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 }
             }
             Op::Trim => heap.trim(),
+            Op::Collect => heap.collect(),
             Op::Tick(passed) => {
                 now += passed;
-                heap.tick(now);
+                match &locals[current] {
+                    Some(local) => local.tick(now),
+                    None => heap.tick(now),
+                }
             }
             Op::CheckAll => {
                 oracle.check_all();
