@@ -4,11 +4,16 @@
 mod common;
 
 use common::{at_length, emulated, skip_emulated};
-use core::{alloc::Layout, ptr::NonNull};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    heap::{Heap, HeapConfig, HeapError},
+    fork::{ForkHooks, around_fork},
+    heap::{Heap, HeapConfig, HeapError, LocalHeap},
     page::AddressRange,
     provider::Within,
 };
@@ -235,6 +240,112 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
             unsafe { local.free(block) }.expect("a live block");
         }
     }
+}
+
+/// Makes a child by the system call alone, which runs nobody's handlers; there, runs `child` and exits with
+/// its code. Returns the code that the child exited with; -1 where a signal ended it.
+fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
+    let mut pid = 0;
+    let clone = || {
+        // SAFETY: without a stack and any flag, clone is fork; the child uses what has hooks, and exits.
+        let got = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        pid = i32::try_from(got).expect("numbers of processes are ints");
+        pid == 0
+    };
+    // SAFETY: it clones the process once, and its child has one thread.
+    let in_child = unsafe { around_fork(&[object], clone) }.expect("the hooks take locks only");
+    if in_child {
+        let code = child();
+        // SAFETY: always allowed.
+        unsafe { libc::_exit(code) }
+    }
+    assert!(pid > 0, "{}", std::io::Error::last_os_error());
+    let mut status = 0;
+    // SAFETY: status is a live int.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        -1
+    }
+}
+
+#[test]
+fn forked_children_allocate_free_and_query_while_others_allocate() {
+    let forks = match (at_length(), emulated()) {
+        (true, _) => 10_000,
+        (false, false) => 300,
+        (false, true) => 10,
+    };
+    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 1..=4 {
+            let (heap, ended) = (&heap, &ended);
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                let local = heap.local().expect("metadata");
+                let mut blocks = Vec::with_capacity(1000);
+                while !ended.load(Relaxed) {
+                    let block = local.alloc(layout(&mut random)).expect("memory");
+                    blocks.push(block);
+                    if blocks.len() == blocks.capacity() {
+                        for block in blocks.drain(..) {
+                            // SAFETY: live, and used no more.
+                            unsafe { local.free(block) }.expect("a live block");
+                        }
+                        heap.trim();
+                    }
+                }
+            });
+        }
+        let local = heap.local().expect("metadata");
+        let kept = Layout::new::<[u64; 50]>();
+        let block = local.alloc(kept).expect("memory");
+        let block = Block::fill(block, kept, 0x3c);
+        for n in 0..forks {
+            let code = raw_fork(&heap, || child(&heap, &local, &block, n));
+            if code != 0 {
+                ended.store(true, Relaxed);
+            }
+            assert_eq!(code, 0, "fork {n}");
+        }
+        ended.store(true, Relaxed);
+    });
+}
+
+/// What a child checks; zero if all is well. It uses no other heap.
+fn child(
+    heap: &Heap<OsProvider, OsProvider, Yield>,
+    local: &LocalHeap<'_, OsProvider, OsProvider, Yield>,
+    block: &Block,
+    seed: u64,
+) -> i32 {
+    block.check(block.layout.size());
+    if heap.block_of(block.start.addr().get()).is_none() {
+        return 1;
+    }
+    let mut random = Random(seed + 1);
+    for n in 0..200 {
+        let layout = layout(&mut random);
+        let got = if n % 4 == 0 {
+            heap.alloc(layout)
+        } else {
+            local.alloc(layout)
+        };
+        let Ok(got) = got else {
+            return 2;
+        };
+        let got = Block::fill(got, layout, 0x77);
+        got.check(layout.size());
+        // SAFETY: live, and used no more; the first one is from the parent.
+        let freed = unsafe { local.free(if n == 0 { block.start } else { got.start }) };
+        if freed.is_err() {
+            return 3;
+        }
+    }
+    heap.trim();
+    0
 }
 
 #[test]

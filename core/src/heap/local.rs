@@ -313,6 +313,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         }
         let capacity = (old * 2).max(FIRST).min(limit);
         let layout = Magazine::layout(capacity);
+        // The arena is used under one of the heap's locks, so that a fork finds it at rest.
+        let _caches = self.heap.caches.lock();
         let Some(slots) = layout.and_then(|layout| self.heap.arena.alloc(layout).ok()) else {
             return;
         };
@@ -347,11 +349,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
 {
     fn drop(&mut self) {
         self.flush();
+        let _caches = self.heap.caches.lock();
         for (slots, layout) in self.cache.magazines.iter().filter_map(Magazine::shut) {
             // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
             unsafe { self.heap.arena.free(slots, layout) };
         }
-        let _caches = self.heap.caches.lock();
         self.cache.in_use.store(false, Relaxed);
     }
 }

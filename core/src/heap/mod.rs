@@ -21,13 +21,14 @@
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
 //! | `large` | blocks without a class |
+//! | `fork` | what happens around a fork |
 //!
 //! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
 //! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
 //! nothing to inherit.
 //!
-//! Locks nest as: a bin's, then the one of the granules, then the arena's; the one of the caches, then
-//! the arena's.
+//! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
+//! nobody takes without one of the others.
 
 mod bin;
 mod bits;
@@ -35,6 +36,7 @@ mod cache;
 mod class;
 mod config;
 mod error;
+mod fork;
 mod large;
 mod local;
 mod map;
@@ -169,9 +171,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {
+        &self.bins()[shard * CLASSES + class]
+    }
+
+    fn bins(&self) -> &[Lock<Bin, R>] {
         // SAFETY: initialised in `new`, in the arena, which is dropped after this.
-        let bins = unsafe { self.bins.as_ref() };
-        &bins[shard * CLASSES + class]
+        unsafe { self.bins.as_ref() }
     }
 }
 
