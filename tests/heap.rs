@@ -17,9 +17,15 @@ use hostmem::{
     page::AddressRange,
     provider::Within,
 };
-use std::{sync::Mutex, thread};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 const OS: OsProvider = OsProvider::new();
+
+/// Held by tests that fill low addresses, of which each wants all.
+static LOW: Mutex<()> = Mutex::new(());
 
 /// Numbers that a seed repeats (Marsaglia's xorshift64).
 struct Random(u64);
@@ -122,7 +128,7 @@ fn run(
     seed: u64,
     steps: usize,
 ) {
-    let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut local = heap.local().expect("metadata");
     let mut own: Vec<Block> = Vec::new();
     for step in 0..steps {
@@ -183,6 +189,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
     if skip_emulated("keeps low addresses for itself") {
         return;
     }
+    let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     let low = Within::new(OS, AddressRange::LOW_4G);
     let heap = Heap::<_, _, Yield>::new(low, OS, HeapConfig::new()).expect("metadata");
     let layout = Layout::from_size_align(3 << 20, 16).expect("a layout");
@@ -221,6 +228,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
 
 #[test]
 fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
+    let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     // A part of the low addresses, since each of these blocks takes memory for its page.
     let part = AddressRange::new(0x1000_0000, 0x17ff_ffff).expect("a range");
     let heap = Heap::<_, _, Yield>::new(Within::new(OS, part), OS, HeapConfig::new());
