@@ -63,7 +63,7 @@
 extern crate std;
 
 pub use hostmem_core::{
-    arch, arena, counted, fork, jit, page, probe, provider, range_map, region, sync,
+    arch, arena, counted, fork, heap, jit, page, probe, provider, range_map, region, sync,
 };
 
 #[cfg(feature = "sim")]

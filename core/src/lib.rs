@@ -5,7 +5,7 @@
 //! them. Lower modules never name higher ones:
 //!
 //! ```text
-//! page → provider → {arena, fork} → {counted, jit, range_map → region}        arch and sync beside page
+//! page → provider → {arena, fork} → {counted, heap, jit, range_map → region}        arch and sync beside page
 //! ```
 //!
 //! | module | what it is |
@@ -17,6 +17,7 @@
 //! | [`arch`] | instruction-cache maintenance |
 //! | [`arena`] | memory for metadata |
 //! | [`counted`] | a provider that counts, remembers high-water marks and keeps limits |
+//! | [`heap`] | blocks of memory of any size, for any number of threads |
 //! | [`region`] | address space that the host claims for itself |
 //! | [`jit`] | executable memory for many small pieces of code |
 //! | [`range_map`] | what lies where in a range of addresses, and where there is room |
@@ -33,6 +34,7 @@ pub mod arena;
 mod atomic;
 pub mod counted;
 pub mod fork;
+pub mod heap;
 pub mod jit;
 pub mod page;
 pub mod probe;

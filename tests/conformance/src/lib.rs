@@ -26,6 +26,7 @@
 //! | [`arena`] | memory for metadata |
 //! | [`range_map`] | the range map |
 //! | [`region`] | the region allocator |
+//! | [`heap`] | the general heap |
 //! | [`jit`] | the JIT allocator |
 //!
 //! The cases share a process, so they keep what they know of it to ranges that they reserved
@@ -40,6 +41,7 @@ pub mod code;
 pub mod decorators;
 pub mod dual;
 mod harness;
+pub mod heap;
 pub mod jit;
 pub mod pages;
 pub mod range_map;
@@ -62,5 +64,6 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         .chain(decorators::cases())
         .chain(range_map::cases())
         .chain(region::cases())
+        .chain(heap::cases())
         .chain(jit::cases())
 }

@@ -1,0 +1,243 @@
+//! Bins: the slabs of one class in one shard, behind a lock.
+
+use super::{
+    Heap,
+    class::{self, GRANULE},
+    error::HeapError,
+    order::Order,
+    slab::{self, Entry, Handle},
+    space::Space,
+};
+use crate::{
+    page::PageRange,
+    provider::{Commit, Error, ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
+
+/// Bytes of descriptors that are made at once at most, where one is not larger.
+const CHUNK: usize = 4096;
+
+/// What the lock of a bin guards, beside the slabs that belong to it.
+pub(super) struct Bin {
+    /// Slabs with free blocks.
+    partial: Order,
+    /// Descriptors that are not in use.
+    spare: Option<Handle>,
+    /// Slabs.
+    pub(super) slabs: usize,
+    /// Blocks that are not in their slabs.
+    pub(super) taken: usize,
+}
+
+impl Bin {
+    pub(super) const fn new() -> Self {
+        Self {
+            partial: Order::new(),
+            spare: None,
+            slabs: 0,
+            taken: 0,
+        }
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A new
+    /// slab is made only for want of any block.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no memory.
+    pub(super) fn refill(
+        &self,
+        shard: usize,
+        class: usize,
+        most: usize,
+        mut take: impl FnMut(Entry),
+    ) -> Result<usize, HeapError> {
+        let mut bin = self.bin(shard, class).lock();
+        let mut taken = 0;
+        while taken < most {
+            let slab = match bin.partial.lowest() {
+                Some(slab) => slab,
+                None if taken != 0 => break,
+                None => self.new_slab(&mut bin, shard, class)?,
+            };
+            if let Err(error) = self.fill_holes(slab) {
+                if error.kind() == ErrorKind::RangeLost {
+                    self.abandon(&self.space.lock(), &mut bin, slab);
+                    continue;
+                }
+                if taken == 0 {
+                    return Err(HeapError::Memory(error));
+                }
+                break;
+            }
+            taken += slab.take(most - taken, &mut take);
+            if slab.free_blocks() == 0 {
+                bin.partial.remove(slab);
+            }
+        }
+        bin.taken += taken;
+        Ok(taken)
+    }
+
+    /// Makes a slab, and puts it into the order.
+    fn new_slab(&self, bin: &mut Bin, shard: usize, class: usize) -> Result<Handle, HeapError> {
+        let slab = match bin.spare {
+            Some(slab) => slab,
+            None => {
+                let kind = u8::try_from(class).map_err(|_| HeapError::Config)?;
+                let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
+                // One at first, so that a class costs little; then as many as there are.
+                slab::make(&self.arena, kind, count.min(bin.slabs).max(1))?
+            }
+        };
+        bin.spare = Some(slab);
+        let granules = class::granules(class);
+        let mut space = self.space.lock();
+        let (start, zero) = self.take_granules(&mut space, granules)?;
+        bin.spare = slab.next.get();
+        let shard = u8::try_from(shard).unwrap_or(0);
+        slab.open(start, granules * GRANULE, zero, shard);
+        self.map.set(slab.addr(), slab.len_bytes(), Some(slab));
+        drop(space);
+        bin.partial.insert(slab);
+        bin.slabs += 1;
+        Ok(slab)
+    }
+
+    /// Puts blocks of a class back into their slabs.
+    pub(super) fn flush(&self, class: usize, entries: impl Iterator<Item = Entry>) {
+        let mut entries = entries.peekable();
+        while let Some(first) = entries.peek() {
+            let Some(slab) = self.map.slab(first.block.addr().get()) else {
+                debug_assert!(false, "blocks in magazines belong to slabs");
+                entries.next();
+                continue;
+            };
+            let shard = slab.shard();
+            let mut bin = self.bin(shard, class).lock();
+            while let Some(entry) = entries.peek() {
+                let addr = entry.block.addr().get();
+                match self.map.slab(addr) {
+                    Some(slab) if slab.shard() == shard => self.put(&mut bin, slab, addr),
+                    _ => break,
+                }
+                entries.next();
+            }
+        }
+    }
+
+    /// Puts a block back into its slab, which becomes granules again when it is all free, unless no other
+    /// has room.
+    fn put(&self, bin: &mut Bin, slab: Handle, addr: usize) {
+        let Some(free) = slab.put(addr) else {
+            return;
+        };
+        bin.taken -= 1;
+        if free == 1 {
+            bin.partial.insert(slab);
+        }
+        let eager = self.config.returns() == super::Return::Eager;
+        if free == slab.blocks() && (free == 1 || eager || !bin.partial.is_only(slab)) {
+            self.drop_slab(bin, slab);
+        }
+    }
+
+    fn drop_slab(&self, bin: &mut Bin, slab: Handle) {
+        let mut space = self.space.lock();
+        // Granules have memory as a whole, or none.
+        if slab.holes() != 0
+            && let Err(error) = self.decommit_slab(&mut space, slab)
+        {
+            if error.kind() == ErrorKind::RangeLost {
+                self.abandon(&space, bin, slab);
+            }
+            return;
+        }
+        bin.partial.remove(slab);
+        bin.slabs -= 1;
+        self.give_granules(&mut space, slab.addr(), slab.len_bytes());
+        drop(space);
+        slab.next.set(bin.spare);
+        bin.spare = Some(slab);
+    }
+
+    /// Describes the first run of pages of a slab that have a bit set, and returns their bits.
+    fn pages(&self, slab: Handle, bits: u64) -> Option<(PageRange, u64)> {
+        let first = bits.trailing_zeros();
+        let count = bits.checked_shr(first)?.trailing_ones();
+        let (page, size) = (self.page, self.page.bytes());
+        let whole = PageRange::new(slab.start(), slab.len_bytes(), page)?;
+        let part = whole.part(first as usize * size, count as usize * size, page)?;
+        Some((part, (u64::MAX >> (64 - count)) << first))
+    }
+
+    /// Gives a slab's pages memory again. The bin's lock is held.
+    fn fill_holes(&self, slab: Handle) -> Result<(), Error> {
+        while let Some((part, bits)) = self.pages(slab, slab.holes()) {
+            // SAFETY: pages of the slab that were decommitted by `collect_slab`; all blocks in them are free.
+            unsafe { self.provider.commit(part, Commit::READ_WRITE) }?;
+            slab.set_holes(slab.holes() & !bits);
+            self.space.lock().gauges.committed += part.len_bytes();
+        }
+        Ok(())
+    }
+
+    /// Gives up the free blocks of a slab, pages of which are somebody else's now. Its live blocks are not in
+    /// those, and serve again when they are freed.
+    fn abandon(&self, space: &Space, bin: &mut Bin, slab: Handle) {
+        bin.partial.remove(slab);
+        bin.taken += slab.abandon();
+        slab.set_holes(0);
+        self.keep_granules(space, slab);
+    }
+
+    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks.
+    pub(super) fn collect_slab(&self, addr: usize) {
+        let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
+        let Some(slab) = self.map.slab(addr).filter(at) else {
+            return;
+        };
+        let (shard, class) = (slab.shard(), slab.class());
+        let mut bin = self.bin(shard, class).lock();
+        // It may have become another one's before the lock was taken.
+        let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
+        if !same || slab.blocks() == 1 {
+            return;
+        }
+        let mut idle = slab.idle_pages(self.page.bytes()) & !slab.holes();
+        while let Some((part, bits)) = self.pages(slab, idle) {
+            idle &= !bits;
+            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
+            // out while the bin's lock is held.
+            match unsafe { self.provider.decommit(part) } {
+                Ok(()) => {
+                    slab.set_holes(slab.holes() | bits);
+                    self.space.lock().gauges.committed -= part.len_bytes();
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => {
+                    self.abandon(&self.space.lock(), &mut bin, slab);
+                    return;
+                }
+                // They stay as they are.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Makes granules of the slabs that are all free and were kept.
+    pub(super) fn drop_free_slabs(&self) {
+        for shard in 0..self.config.shard_count() {
+            for class in 0..class::CLASSES {
+                let mut bin = self.bin(shard, class).lock();
+                // At most one is kept, while no other has room.
+                if let Some(slab) = bin.partial.lowest()
+                    && slab.free_blocks() == slab.blocks()
+                {
+                    self.drop_slab(&mut bin, slab);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a thread keeps: a magazine of free blocks for each class.
+//!
+//! ```text
+//!   Cache      class 0          class 1          …           slots, in the arena
+//!   ┌──────┬────────────────┬────────────────┬─────┐       ┌───────┬───────┬───────┬───┐
+//!   │ next │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
+//!   └──────┴────────────────┴────────────────┴─────┘       │ state │ state │   .   │   │
+//!     64 bytes, 24 a class                                 └───────┴───────┴───────┴───┘
+//!                                                         bottom           top         end
+//! ```
+
+use super::{class::CLASSES, slab::Entry};
+use core::{
+    alloc::Layout,
+    ops::Deref,
+    ptr::{NonNull, null_mut},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+/// Blocks that a magazine has room for at first.
+pub(super) const FIRST: u32 = 8;
+
+/// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread that has the
+/// cache changes it; others may look at the length.
+pub(super) struct Magazine {
+    top: AtomicPtr<Entry>,
+    bottom: AtomicPtr<Entry>,
+    end: AtomicPtr<Entry>,
+}
+
+impl Magazine {
+    const fn new() -> Self {
+        Self {
+            top: AtomicPtr::new(null_mut()),
+            bottom: AtomicPtr::new(null_mut()),
+            end: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// Returns how many blocks there are. Another thread than the one that has the cache may be told of
+    /// none while room is made for more.
+    pub(super) fn len(&self) -> u32 {
+        let bottom = self.bottom.load(Acquire);
+        let len = entries(bottom, self.top.load(Acquire));
+        let same = bottom == self.bottom.load(Relaxed) && len <= self.capacity();
+        if same { len } else { 0 }
+    }
+
+    pub(super) fn capacity(&self) -> u32 {
+        entries(self.bottom.load(Relaxed), self.end.load(Relaxed))
+    }
+
+    /// Returns the last block that was pushed.
+    #[inline]
+    pub(super) fn pop(&self) -> Option<Entry> {
+        let top = self.top.load(Relaxed);
+        if top == self.bottom.load(Relaxed) {
+            return None;
+        }
+        // SAFETY: above the bottom, so that an entry of the same slots lies below.
+        let top = unsafe { top.sub(1) };
+        self.top.store(top, Relaxed);
+        // SAFETY: entries below the top are initialised, and only this thread changes them.
+        Some(unsafe { top.read() })
+    }
+
+    /// Adds a block; says whether there was room.
+    #[inline]
+    pub(super) fn push(&self, entry: Entry) -> bool {
+        let top = self.top.load(Relaxed);
+        if top == self.end.load(Relaxed) {
+            return false;
+        }
+        // SAFETY: below the end, there is room for an entry; nobody else uses it.
+        unsafe { top.write(entry) };
+        // SAFETY: as above.
+        self.top.store(unsafe { top.add(1) }, Relaxed);
+        true
+    }
+
+    /// Takes the `count` blocks that were pushed first.
+    pub(super) fn oldest(&self, count: u32) -> impl Iterator<Item = Entry> + '_ {
+        debug_assert!(count <= self.len(), "so many are there");
+        let bottom = self.bottom.load(Relaxed);
+        (0..count as usize).map(move |n| {
+            // SAFETY: n is below the length.
+            let slot = unsafe { bottom.add(n) };
+            // SAFETY: as above, initialised.
+            unsafe { slot.read() }
+        })
+    }
+
+    /// Forgets the `count` blocks that were pushed first.
+    pub(super) fn forget_oldest(&self, count: u32) {
+        let left = (self.len() - count) as usize;
+        let bottom = self.bottom.load(Relaxed);
+        if left != 0 {
+            // SAFETY: count is below the length.
+            let from = unsafe { bottom.add(count as usize) };
+            // SAFETY: so many initialised entries follow, and there is room for all of them; only this
+            // thread uses them.
+            unsafe { bottom.copy_from(from, left) };
+        }
+        // SAFETY: not above the top.
+        self.top.store(unsafe { bottom.add(left) }, Relaxed);
+    }
+
+    /// Turns all blocks around.
+    pub(super) fn reverse(&self) {
+        let bottom = self.bottom.load(Relaxed);
+        let len = self.len() as usize;
+        for n in 0..len / 2 {
+            // SAFETY: below the length.
+            let a = unsafe { bottom.add(n) };
+            // SAFETY: as above.
+            let b = unsafe { bottom.add(len - 1 - n) };
+            // SAFETY: both are initialised and only this thread's.
+            unsafe { a.swap(b) };
+        }
+    }
+
+    /// Returns the slots, and their layout, if there are any.
+    pub(super) fn memory(&self) -> Option<(NonNull<u8>, Layout)> {
+        let slots = NonNull::new(self.bottom.load(Relaxed))?;
+        Some((slots.cast(), Self::layout(self.capacity())?))
+    }
+
+    /// Forgets the slots of an empty magazine; they can be freed then.
+    pub(super) fn shut(&self) -> Option<(NonNull<u8>, Layout)> {
+        debug_assert!(self.len() == 0, "no block is lost");
+        let memory = self.memory();
+        for pointer in [&self.bottom, &self.top, &self.end] {
+            pointer.store(null_mut(), Relaxed);
+        }
+        memory
+    }
+
+    /// Returns the layout of so many slots.
+    pub(super) fn layout(capacity: u32) -> Option<Layout> {
+        Layout::array::<Entry>(capacity as usize).ok()
+    }
+
+    /// Moves to larger slots, room for `capacity` blocks; the old ones can be freed then.
+    pub(super) fn grow(&self, slots: NonNull<Entry>, capacity: u32) {
+        let (old, len) = (self.bottom.load(Relaxed), self.len() as usize);
+        debug_assert!(len <= capacity as usize, "nothing is lost");
+        for n in 0..len {
+            // SAFETY: below the length.
+            let from = unsafe { old.add(n) };
+            // SAFETY: below the capacity, which is not less than before.
+            let to = unsafe { slots.add(n) };
+            // SAFETY: initialised, as below the length.
+            let entry = unsafe { from.read() };
+            // SAFETY: fresh memory.
+            unsafe { to.write(entry) };
+        }
+        let bottom = slots.as_ptr();
+        self.bottom.store(bottom, Release);
+        // SAFETY: len is not above the capacity, for which there is room.
+        self.top.store(unsafe { bottom.add(len) }, Release);
+        // SAFETY: as above.
+        self.end
+            .store(unsafe { bottom.add(capacity as usize) }, Relaxed);
+    }
+}
+
+/// Returns how many entries fit between two addresses.
+fn entries(from: *const Entry, to: *const Entry) -> u32 {
+    let bytes = to.addr().wrapping_sub(from.addr());
+    u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
+}
+
+/// The magazines of a thread. Caches are never freed before the heap is dropped.
+#[repr(C, align(64))]
+pub(super) struct Cache {
+    /// The next of all caches there are.
+    pub(super) next: AtomicPtr<Cache>,
+    /// Whether a thread has it. Changed under the lock of the caches.
+    pub(super) in_use: AtomicBool,
+    pub(super) shard: AtomicU32,
+    /// The last tick that the thread saw.
+    pub(super) ticks: AtomicU32,
+    pub(super) magazines: [Magazine; CLASSES],
+}
+
+impl Cache {
+    pub(super) const fn new() -> Self {
+        Self {
+            next: AtomicPtr::new(null_mut()),
+            in_use: AtomicBool::new(true),
+            shard: AtomicU32::new(0),
+            ticks: AtomicU32::new(0),
+            magazines: [const { Magazine::new() }; CLASSES],
+        }
+    }
+}
+
+/// A cache's place in the arena, where it stays as long as the heap.
+#[derive(Clone, Copy)]
+pub(super) struct CacheRef(NonNull<Cache>);
+
+impl CacheRef {
+    /// Takes an initialised cache.
+    ///
+    /// # Safety
+    ///
+    /// It stays as long as every copy of this.
+    pub(super) const unsafe fn new(cache: NonNull<Cache>) -> Self {
+        Self(cache)
+    }
+
+    pub(super) const fn as_ptr(self) -> *mut Cache {
+        self.0.as_ptr()
+    }
+}
+
+impl Deref for CacheRef {
+    type Target = Cache;
+
+    #[inline]
+    fn deref(&self) -> &Cache {
+        // SAFETY: initialised and there, as whoever made this promised; it is made of atomics.
+        unsafe { self.0.as_ref() }
+    }
+}

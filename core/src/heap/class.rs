@@ -1,0 +1,218 @@
+//! Size classes.
+//!
+//! ```text
+//!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 32 KiB | 64, 128, 192, 256 KiB | larger
+//!      16 bytes apart |            four a doubling            |  a slab of one block  | by the granule
+//! ```
+//!
+//! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
+//! which divides the size of its class.
+
+use core::alloc::Layout;
+
+/// Bytes of a granule: the unit of slabs and of the page map.
+pub(super) const GRANULE: usize = 64 << 10;
+
+/// Classes are this many bytes apart where they are closest, and every block is aligned to as many.
+pub(super) const STEP: usize = 16;
+
+/// The largest class of those that are [`STEP`] apart.
+const FINE_MAX: usize = 1 << 10;
+
+/// The largest block that shares a slab with others.
+pub(super) const SMALL_MAX: usize = 32 << 10;
+
+/// The largest block that a magazine holds.
+pub(super) const CACHED_MAX: usize = 4 * GRANULE;
+
+const FINE: usize = FINE_MAX / STEP;
+const SMALL: usize = FINE + 4 * (SMALL_MAX / FINE_MAX).ilog2() as usize;
+
+/// How many classes there are.
+pub(super) const CLASSES: usize = SMALL + CACHED_MAX / GRANULE;
+
+/// The kinds of slabs that are no class: one large block, one huge block, or free granules.
+pub(super) const LARGE: u8 = 253;
+pub(super) const HUGE: u8 = 254;
+pub(super) const NOTHING: u8 = 255;
+
+const SIZES: [usize; CLASSES] = {
+    let mut sizes = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        sizes[class] = if class < FINE {
+            (class + 1) * STEP
+        } else if class < SMALL {
+            let base = FINE_MAX << ((class - FINE) / 4);
+            base + base / 4 * ((class - FINE) % 4 + 1)
+        } else {
+            (class - SMALL + 1) * GRANULE
+        };
+        class += 1;
+    }
+    sizes
+};
+
+/// What [`index`] multiplies by: `2^64 / size`, rounded up.
+const RECIPROCALS: [u64; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        // A slab of one block: an offset has the index zero, and only zero is a block's start.
+        table[class] = match blocks(class) {
+            1 => ONE_BLOCK,
+            _ => u64::MAX / SIZES[class] as u64 + 1,
+        };
+        class += 1;
+    }
+    table
+};
+
+/// The reciprocal for slabs of one block, of any size.
+pub(super) const ONE_BLOCK: u64 = 1;
+
+/// Returns the reciprocal for [`index`] of a class.
+#[inline]
+pub(super) const fn reciprocal(class: usize) -> u64 {
+    RECIPROCALS[class]
+}
+
+/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing
+/// remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a product"
+)]
+pub(super) const fn index(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u128 * reciprocal as u128;
+    ((product >> 64) as usize, (product as u64) < reciprocal)
+}
+
+/// The class of a size by how many [`STEP`]s it takes.
+const BY_STEPS: [u8; SMALL_MAX / STEP + 1] = {
+    let mut table = [0; SMALL_MAX / STEP + 1];
+    let mut class: u8 = 0;
+    let mut steps = 0;
+    while steps < table.len() {
+        if steps * STEP > SIZES[class as usize] {
+            class += 1;
+        }
+        assert!((class as usize) < CLASSES, "magazines are indexed by this");
+        table[steps] = class;
+        steps += 1;
+    }
+    table
+};
+
+/// Returns the class for `layout` where the table has it: a small size without special alignment. It is
+/// less than [`CLASSES`].
+#[inline]
+pub(super) const fn quick(layout: Layout) -> Option<usize> {
+    if layout.size() <= SMALL_MAX && layout.align() <= STEP {
+        let class = BY_STEPS[layout.size().div_ceil(STEP)] as usize;
+        // SAFETY: every entry of the table was asserted to be so where the table is made.
+        unsafe { core::hint::assert_unchecked(class < CLASSES) };
+        Some(class)
+    } else {
+        None
+    }
+}
+
+/// Returns the class for `layout`; `None` where it is too large, or its alignment is, for all.
+pub(super) fn of(layout: Layout) -> Option<usize> {
+    let size = layout.size();
+    if size > CACHED_MAX || layout.align() > GRANULE {
+        return None;
+    }
+    let first = match quick(Layout::from_size_align(size, 1).ok()?) {
+        Some(class) => class,
+        None => SMALL + (size - 1) / GRANULE,
+    };
+    (first..CLASSES).find(|&class| SIZES[class].is_multiple_of(layout.align()))
+}
+
+/// Returns the size of the blocks of a class.
+#[inline]
+pub(super) const fn size(class: usize) -> usize {
+    SIZES[class]
+}
+
+/// Returns how many granules a slab of the class has: little is left over behind the last block.
+pub(super) const fn granules(class: usize) -> usize {
+    match SIZES[class] {
+        0..=4096 => 1,
+        4097..=8192 => 2,
+        8193..=SMALL_MAX => 4,
+        size => size / GRANULE,
+    }
+}
+
+/// Returns how many blocks a slab of the class has.
+pub(super) const fn blocks(class: usize) -> usize {
+    granules(class) * GRANULE / SIZES[class]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_rise_and_fit() {
+        for class in 1..CLASSES {
+            assert!(size(class - 1) < size(class));
+            assert!(size(class).is_multiple_of(STEP));
+            assert!(blocks(class) >= 1 && blocks(class) <= 4096);
+        }
+        assert_eq!(size(SMALL - 1), SMALL_MAX);
+        assert_eq!(size(CLASSES - 1), CACHED_MAX);
+    }
+
+    #[test]
+    fn every_layout_gets_the_least_class_that_serves_it() {
+        for size in (0..3000).chain((3000..CACHED_MAX + 100).step_by(61)) {
+            for align in [1, 16, 32, 64, 256, 4096, GRANULE, 2 * GRANULE] {
+                let layout = Layout::from_size_align(size, align).expect("a layout");
+                let serves = |class: &usize| {
+                    super::size(*class) >= size && super::size(*class).is_multiple_of(align)
+                };
+                // Slabs are aligned to granules, and no more.
+                let least = (0..CLASSES).find(serves).filter(|_| align <= GRANULE);
+                assert_eq!(of(layout), least, "{layout:?}");
+                if let Some(class) = quick(layout) {
+                    assert_eq!(Some(class), least, "{layout:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn offsets_are_divided_by_sizes() {
+        for class in 0..CLASSES {
+            let size = if blocks(class) == 1 {
+                usize::MAX
+            } else {
+                size(class)
+            };
+            for offset in 0..granules(class) * GRANULE {
+                let expected = (offset / size, offset % size == 0);
+                assert_eq!(
+                    index(offset, reciprocal(class)),
+                    expected,
+                    "{offset} of {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn little_is_left_over_in_a_slab() {
+        for class in 0..CLASSES {
+            let used = blocks(class) * size(class);
+            assert!(
+                used * 100 >= granules(class) * GRANULE * 93,
+                "class {class}"
+            );
+        }
+    }
+}

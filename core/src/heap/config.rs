@@ -1,0 +1,129 @@
+//! What a heap can be told.
+
+use super::class::{CLASSES, GRANULE, size};
+
+/// Shards that one heap can have at most.
+const SHARDS: usize = 64;
+
+/// When memory that is free goes back to the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// At a [tick](super::Heap::tick) that finds it free for this many milliseconds at least, and for
+    /// twice as many at most if ticks come as often.
+    After(u64),
+    /// At once, as soon as whole granules of 64 KiB are free: one call of the provider each time.
+    Eager,
+    /// Only by [`Heap::trim`](super::Heap::trim).
+    Never,
+}
+
+/// The configuration of a heap. Its defaults suit an emulator's primary heap.
+///
+/// ```
+/// use hostmem_core::heap::{HeapConfig, Return};
+/// let small = HeapConfig::new().metadata(16 << 20).shards(1).memory_return(Return::Eager);
+/// # let _ = small;
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct HeapConfig {
+    metadata: usize,
+    shards: usize,
+    magazine: usize,
+    segment: usize,
+    memory_return: Return,
+}
+
+impl HeapConfig {
+    /// Starts with the defaults.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            metadata: 1 << 30,
+            shards: 4,
+            magazine: 64 << 10,
+            segment: 4 << 20,
+            memory_return: Return::After(1000),
+        }
+    }
+
+    /// Sets how many bytes of addresses are reserved for metadata; less where they are short. Default
+    /// 1 GiB, enough for 16 GiB of blocks of 16 bytes, or 128 GiB of 128.
+    #[must_use]
+    pub const fn metadata(mut self, bytes: usize) -> Self {
+        self.metadata = bytes;
+        self
+    }
+
+    /// Sets in how many shards slabs are kept, each with its own locks; 1 to 64, default 4. Threads are
+    /// spread over them, and memory that is partly used lies in as many places.
+    #[must_use]
+    pub const fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Sets how many bytes of free blocks a thread may keep of each class; default 64 KiB.
+    #[must_use]
+    pub const fn magazine(mut self, bytes: usize) -> Self {
+        self.magazine = bytes;
+        self
+    }
+
+    /// Sets how many bytes of addresses are reserved at first, a multiple of 64 KiB up to 64 MiB; later
+    /// twice as many each time, up to that. Less where they are short. Default 4 MiB.
+    #[must_use]
+    pub const fn segment(mut self, bytes: usize) -> Self {
+        self.segment = bytes;
+        self
+    }
+
+    /// Sets when free memory goes back; default after a second.
+    #[must_use]
+    pub const fn memory_return(mut self, when: Return) -> Self {
+        self.memory_return = when;
+        self
+    }
+
+    pub(super) const fn metadata_bytes(&self) -> usize {
+        self.metadata
+    }
+
+    pub(super) const fn shard_count(&self) -> usize {
+        self.shards
+    }
+
+    pub(super) const fn segment_granules(&self) -> usize {
+        self.segment / GRANULE
+    }
+
+    pub(super) const fn returns(&self) -> Return {
+        self.memory_return
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        let segment = self.segment_granules();
+        (1..=SHARDS).contains(&self.shards)
+            && self.segment.is_multiple_of(GRANULE)
+            && (1..=super::segment::GRANULES).contains(&segment)
+            && self.metadata != 0
+    }
+
+    /// Returns how many blocks of a class a magazine may hold.
+    pub(super) fn limit(&self, class: usize) -> u32 {
+        debug_assert!(class < CLASSES, "a class");
+        let by_bytes = u32::try_from(self.magazine / size(class)).unwrap_or(u32::MAX);
+        by_bytes.clamp(MAGAZINE_LEAST, MAGAZINE_MOST)
+    }
+}
+
+/// Blocks that a magazine may hold whatever their size: one more would go to and from a lock.
+const MAGAZINE_LEAST: u32 = 2;
+
+/// Blocks that a magazine may hold at most: locks cost little beside so many.
+const MAGAZINE_MOST: u32 = 256;
+
+impl Default for HeapConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}

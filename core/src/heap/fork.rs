@@ -1,0 +1,47 @@
+//! What happens to a heap around a fork.
+//!
+//! Memory of a heap is private, so that a child has a copy of all. It may use the heap, and the handles of
+//! the thread that forked. What other threads had at hand in the parent is lost to the child: free blocks
+//! that their magazines hold, at most what the configuration allows each.
+
+use super::Heap;
+use crate::{
+    fork::ForkHooks,
+    provider::{Error, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::mem;
+
+// SAFETY: bins, granules and the list of caches change only under the locks that fork_prepare holds until
+// the answering call, and so does the arena, which is used only by who holds one of them. Magazines and
+// states change without a lock, each by stores that leave nothing half done for others: a thread that is
+// not in the child had its magazines for itself alone.
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync>
+    ForkHooks for Heap<P, M, R>
+{
+    fn fork_prepare(&self) -> Result<(), Error> {
+        mem::forget(self.caches.lock());
+        for bin in self.bins() {
+            mem::forget(bin.lock());
+        }
+        mem::forget(self.space.lock());
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        // SAFETY: the caller's promise: this thread called fork_prepare, which forgot the guard.
+        unsafe { self.space.unlock_forgotten() };
+        for bin in self.bins() {
+            // SAFETY: as above.
+            unsafe { bin.unlock_forgotten() };
+        }
+        // SAFETY: as above.
+        unsafe { self.caches.unlock_forgotten() };
+    }
+
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare.
+        unsafe { self.fork_parent() };
+        Ok(())
+    }
+}

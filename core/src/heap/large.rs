@@ -1,0 +1,214 @@
+//! Blocks without a class: *large* ones are granules of a segment, *huge* ones a reservation of the
+//! provider each.
+
+use super::{
+    Heap,
+    class::{CACHED_MAX, GRANULE, HUGE, LARGE},
+    error::HeapError,
+    slab::{self, FREED, Handle, LIVE},
+    space::{KEPT_BYTES, Space},
+};
+use crate::{
+    page::PageRange,
+    provider::{Commit, ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+
+/// The largest block that lies in a segment: larger ones would leave much of it unused.
+const LARGE_MAX: usize = 1 << 20;
+
+/// A block that was kept may serve for one that is so much smaller: an eighth.
+const SLACK: usize = 8;
+
+/// A block without a class, and whether it reads zero.
+pub(super) type Big = (NonNull<u8>, bool);
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Allocates a block that no class serves.
+    pub(super) fn alloc_big(&self, layout: Layout) -> Result<Big, HeapError> {
+        let mut space = self.space.lock();
+        if layout.size() <= LARGE_MAX && layout.align() <= GRANULE {
+            self.alloc_large(&mut space, layout.size())
+        } else {
+            self.alloc_huge(&mut space, layout)
+        }
+    }
+
+    fn alloc_large(&self, space: &mut Space, size: usize) -> Result<Big, HeapError> {
+        let slab = match space.spare_large {
+            Some(slab) => slab,
+            None => slab::make(&self.arena, LARGE, CHUNK)?,
+        };
+        space.spare_large = Some(slab);
+        let count = size.div_ceil(GRANULE).max(1);
+        let (start, zero) = self.take_granules(space, count)?;
+        space.spare_large = slab.next.get();
+        space.gauges.large += count * GRANULE;
+        Ok((
+            self.open(slab, start, count * GRANULE, count * GRANULE),
+            zero,
+        ))
+    }
+
+    /// Makes a block of a descriptor.
+    fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, size: usize) -> NonNull<u8> {
+        slab.open(start, len, false, 0);
+        slab.resize(size, len);
+        slab.only().state().store(LIVE, Relaxed);
+        self.map.set(slab.addr(), len, Some(slab));
+        start
+    }
+
+    fn alloc_huge(&self, space: &mut Space, layout: Layout) -> Result<Big, HeapError> {
+        let invalid = HeapError::InvalidSize;
+        let size = self.page.round_up(layout.size().max(1)).ok_or(invalid)?;
+        let len = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
+        if let Some(slab) = take_kept(space, size, layout.align()) {
+            slab.only().state().store(LIVE, Relaxed);
+            space.gauges.huge += slab.block_bytes();
+            return Ok((slab.start(), false));
+        }
+        let slab = match space.spare_huge {
+            Some(slab) => slab,
+            None => slab::make(&self.arena, HUGE, CHUNK)?,
+        };
+        space.spare_huge = Some(slab);
+        let range = self.reserve(len, layout.align().max(GRANULE))?;
+        let part = range.part(0, size, self.page).ok_or(invalid)?;
+        // SAFETY: reserved just now.
+        if let Err(error) = unsafe { self.provider.commit(part, Commit::READ_WRITE) } {
+            self.give_back_unless_lost(range, part, error.kind());
+            return Err(HeapError::Memory(error));
+        }
+        space.spare_huge = slab.next.get();
+        space.gauges.reserved += len;
+        space.gauges.committed += size;
+        space.gauges.huge += size;
+        slab.previous.set(None);
+        slab.next.set(space.huge);
+        if let Some(next) = space.huge {
+            next.previous.set(Some(slab));
+        }
+        space.huge = Some(slab);
+        Ok((self.open(slab, range.start(), len, size), true))
+    }
+
+    /// Releases a range after an error of a call on `part`, its beginning.
+    fn give_back_unless_lost(&self, range: PageRange, part: PageRange, error: ErrorKind) {
+        if error != ErrorKind::RangeLost {
+            self.give_back(range);
+        } else if let Some(rest) = range.part(
+            part.len_bytes(),
+            range.len_bytes() - part.len_bytes(),
+            self.page,
+        ) {
+            self.give_back(rest);
+        }
+    }
+
+    /// Frees a block without a class, whose state says that it is live.
+    pub(super) fn free_big(&self, slab: Handle) {
+        let mut space = self.space.lock();
+        // Somebody else may have freed it since it was looked at.
+        if slab.only().state().swap(FREED, Relaxed) != LIVE {
+            return;
+        }
+        if slab.is(LARGE) {
+            space.gauges.large -= slab.len_bytes();
+            self.give_granules(&mut space, slab.addr(), slab.len_bytes());
+            slab.next.set(space.spare_large);
+            space.spare_large = Some(slab);
+            return;
+        }
+        space.gauges.huge -= slab.block_bytes();
+        let keep =
+            slab.block_bytes() <= KEPT_BYTES && self.config.returns() != super::Return::Eager;
+        let place = space.kept.iter().position(Option::is_none).filter(|_| keep);
+        match place {
+            Some(place) => space.kept[place] = Some((slab, false)),
+            None => self.drop_huge(&mut space, slab),
+        }
+    }
+
+    /// Releases a huge block that is free.
+    fn drop_huge(&self, space: &mut Space, slab: Handle) {
+        let (addr, len) = (slab.addr(), slab.len_bytes());
+        // Before the addresses can be somebody else's.
+        self.map.set(addr, len, None);
+        if let Some(range) = PageRange::new(slab.start(), len, self.page) {
+            self.give_back(range);
+        }
+        space.gauges.reserved -= len;
+        space.gauges.committed -= slab.block_bytes();
+        let (next, previous) = (slab.next.get(), slab.previous.get());
+        match previous {
+            Some(previous) => previous.next.set(next),
+            None => space.huge = next,
+        }
+        if let Some(next) = next {
+            next.previous.set(previous);
+        }
+        slab.next.set(space.spare_huge);
+        space.spare_huge = Some(slab);
+    }
+
+    /// Releases huge blocks that are kept: all, or those that were before the last tick.
+    pub(super) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
+        for place in 0..space.kept.len() {
+            match &mut space.kept[place] {
+                Some((_, aged)) if only_aged && !*aged => *aged = true,
+                kept => {
+                    if let Some((slab, _)) = kept.take() {
+                        self.drop_huge(space, slab);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes a block that no class serves, and that is live, longer or shorter where it lies; says
+    /// whether that was possible. A block is not made shorter by less than half for nothing.
+    pub(super) fn resize_big(&self, slab: Handle, size: usize) -> bool {
+        let old = slab.block_bytes();
+        if slab.is(HUGE) {
+            return size <= old && size > old / 2;
+        }
+        let (Some(new), true) = (size.checked_next_multiple_of(GRANULE), size > CACHED_MAX) else {
+            return false;
+        };
+        if new > LARGE_MAX {
+            return false;
+        }
+        let mut space = self.space.lock();
+        let behind = slab.addr() + old.min(new);
+        if new < old {
+            slab.resize(new, new);
+            self.give_granules(&mut space, behind, old - new);
+        } else if new > old {
+            if !self.take_behind(&mut space, behind, (new - old) / GRANULE) {
+                return false;
+            }
+            slab.resize(new, new);
+            self.map.set(behind, new - old, Some(slab));
+        }
+        space.gauges.large = space.gauges.large + new - old;
+        true
+    }
+}
+
+/// Descriptors that are made at once.
+const CHUNK: usize = 8;
+
+/// Takes the kept huge block that fits best, if one does.
+fn take_kept(space: &mut Space, size: usize, align: usize) -> Option<Handle> {
+    let fits = |slab: Handle| {
+        let bytes = slab.block_bytes();
+        (bytes >= size && bytes - bytes / SLACK <= size && slab.addr().is_multiple_of(align))
+            .then_some(bytes)
+    };
+    let of = |kept: &Option<(Handle, bool)>| kept.and_then(|(slab, _)| fits(slab));
+    let best = space.kept.iter().filter_map(of).min()?;
+    let place = space.kept.iter().position(|kept| of(kept) == Some(best))?;
+    space.kept[place].take().map(|(slab, _)| slab)
+}

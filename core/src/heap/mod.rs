@@ -1,0 +1,217 @@
+//! The general heap: blocks of any size, from any provider, for any number of threads.
+//!
+//! ```text
+//!   LocalHeap (a thread)        Heap (all threads)                               provider
+//!   ┌──────────────────┐ half ┌───────────────────┐        ┌──────────────────┐
+//!   │ magazine a class │ ◄──► │ bin a class:      │ ◄────► │ segments:        │ ◄── 4 … 64 MiB
+//!   │ pop, push        │      │ slabs, lowest 1st │        │ granules of 64 K │     of addresses
+//!   └──────────────────┘      └───────────────────┘        └──────────────────┘
+//!     no lock                   a lock each                  a lock  ▲   large: up to 1 MiB
+//!                                                                    │   huge ──► its own reservation
+//!   free(ptr) ─► page map ─► slab ─► its class, and the block's state: live, or refused
+//! ```
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `config`, `error` | what can be told, and what can go wrong |
+//! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
+//! | `class` | sizes |
+//! | `cache` | magazines |
+//! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
+//! | `map` | whose granule is it, for any address and without a lock |
+//! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
+//! | `large` | blocks without a class |
+//! | `fork` | what happens around a fork |
+//!
+//! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
+//! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
+//! nothing to inherit.
+//!
+//! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
+//! nobody takes without one of the others.
+
+mod bin;
+mod bits;
+mod cache;
+mod class;
+mod config;
+mod error;
+mod fork;
+mod large;
+mod local;
+mod map;
+mod order;
+mod segment;
+mod shared;
+mod slab;
+mod space;
+mod upkeep;
+
+pub use config::{HeapConfig, Return};
+pub use error::HeapError;
+pub use local::LocalHeap;
+pub use upkeep::HeapStatistics;
+
+use crate::{
+    arena::Arena,
+    page::{PageRange, PageSize},
+    provider::PageProvider,
+    sync::{Lock, RelaxStrategy, Spin},
+};
+use bin::Bin;
+use cache::Cache;
+use class::{CLASSES, GRANULE, NOTHING};
+use core::{
+    fmt,
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicPtr, AtomicU32},
+};
+use map::Map;
+use slab::Handle;
+use space::Space;
+
+/// A live block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Where it starts.
+    pub addr: usize,
+    /// How many bytes of it may be used: at least as many as were asked for.
+    pub len: usize,
+}
+
+/// A heap on memory from `P`, with metadata from `M`. Waiting threads do `R`.
+///
+/// It is a value: several coexist, and dropping one gives all its memory back. All calls may be made
+/// from any thread; those of a [`LocalHeap`] are faster. None but [`Heap::owns`],
+/// [`Heap::block_of`] and [`Heap::usable_size`] may be made from a signal handler: it could have
+/// interrupted the holder of a lock.
+pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStrategy = Spin> {
+    provider: P,
+    metadata: M,
+    config: HeapConfig,
+    page: PageSize,
+    map: Map,
+    /// What the page map says of granules that are in no slab.
+    nothing: Handle,
+    bins: NonNull<[Lock<Bin, R>]>,
+    space: Lock<Space, R>,
+    /// All caches; and how many handles were made.
+    first_cache: AtomicPtr<Cache>,
+    /// Ticks: threads that see another one bring back what they have at hand.
+    ticks: AtomicU32,
+    caches: Lock<u32, R>,
+    arena: Arena<M, R>,
+}
+
+// SAFETY: the slice of bins is the heap's own memory; everything else is Send by itself.
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync> Send
+    for Heap<P, M, R>
+{
+}
+// SAFETY: bins are behind locks, and the rest is Sync by itself.
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync> Sync
+    for Heap<P, M, R>
+{
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Makes a heap. Reserves metadata, but no memory for blocks yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Config`] for a configuration with a value out of range, and on a provider with
+    /// pages of more than 64 KiB; [`HeapError::Metadata`] where the metadata cannot be had.
+    pub fn new(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
+        let page = provider.page_size();
+        if !config.is_valid() || page.bytes() > GRANULE {
+            return Err(HeapError::Config);
+        }
+        let arena = Arena::new(metadata, config.metadata_bytes()).map_err(HeapError::Metadata)?;
+        let bins = arena
+            .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
+            .map_err(HeapError::Metadata)?;
+        let nothing = slab::make(&arena, NOTHING, 1)?;
+        Ok(Self {
+            map: Map::new(&metadata, arena.range().start())?,
+            nothing,
+            bins,
+            space: Lock::new(Space::new(config.segment_granules())),
+            first_cache: AtomicPtr::new(null_mut()),
+            ticks: AtomicU32::new(0),
+            caches: Lock::new(0),
+            provider,
+            metadata,
+            config,
+            page,
+            arena,
+        })
+    }
+
+    /// Returns the configuration.
+    pub const fn config(&self) -> &HeapConfig {
+        &self.config
+    }
+
+    /// Says whether `addr`, any address at all, lies in the heap's memory, freed blocks included. Takes
+    /// no lock, touches nothing there, and may be called from a signal handler.
+    #[inline]
+    pub fn owns(&self, addr: usize) -> bool {
+        self.map.root().owns(addr)
+    }
+
+    /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
+    /// may be called from a signal handler.
+    ///
+    /// The answer is exact for a block that is not being freed at that moment. Blocks that threads keep
+    /// at hand are free.
+    #[inline]
+    pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
+        let (addr, len) = self.map.slab(addr)?.around(addr)?;
+        Some(BlockInfo { addr, len })
+    }
+
+    fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {
+        &self.bins()[shard * CLASSES + class]
+    }
+
+    fn bins(&self) -> &[Lock<Bin, R>] {
+        // SAFETY: initialised in `new`, in the arena, which is dropped after this.
+        unsafe { self.bins.as_ref() }
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for Heap<P, M, R> {
+    fn drop(&mut self) {
+        // Handles borrow the heap, so there are none; blocks are given up with it, as their users
+        // promised when they used them no longer than it lives.
+        let mut space = core::mem::replace(self.space.get_mut(), Space::new(1));
+        self.drop_kept(&mut space, false);
+        for segment in space.segments() {
+            let mut from = 0;
+            while let Some(part) = segment.kept(from) {
+                if let Some(range) = segment.range(&part, self.page) {
+                    self.give_back(range);
+                }
+                from = part.end;
+            }
+        }
+        let huge = core::iter::successors(space.huge, |slab| slab.next.get());
+        for range in
+            huge.filter_map(|slab| PageRange::new(slab.start(), slab.len_bytes(), self.page))
+        {
+            self.give_back(range);
+        }
+        // SAFETY: the map came from this provider, and nobody else has the heap any more.
+        unsafe { self.map.release(&self.metadata, self.metadata.page_size()) };
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> fmt::Debug
+    for Heap<P, M, R>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heap")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! Segments: addresses reserved at once, whose granules are tracked by bitmaps.
+//!
+//! ```text
+//!   granule      0  1  2  3  4  5  6  7
+//!   free         .  .  1  1  .  1  1  1      not in a slab
+//!   committed    1  1  1  .  1  1  .  .      has memory
+//!   used         1  1  1  .  1  .  .  .      was written since it got memory: does not read zero
+//!   aged         .  .  1  .  .  .  .  .      was free at the last tick, and ever since
+//!   lost         .  .  .  .  .  .  .  .      the provider says that somebody else has it now
+//! ```
+
+use super::{bits::Bits, class::GRANULE};
+use crate::page::{PageRange, PageSize};
+use core::{
+    ops::{Deref, Range},
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+};
+
+/// Granules that a segment has at most: 64 MiB.
+pub(super) const GRANULES: usize = 1024;
+
+/// A segment, guarded by the lock of the granules.
+pub(super) struct Segment {
+    start: AtomicPtr<u8>,
+    granules: AtomicUsize,
+    /// How many are free.
+    pub(super) free_count: AtomicUsize,
+    /// No run of free granules is longer.
+    longest: AtomicUsize,
+    free: Bits,
+    committed: Bits,
+    used: Bits,
+    aged: Bits,
+    lost: Bits,
+    pub(super) next: SegmentLink,
+}
+
+/// A segment's place in the arena, where it stays as long as the heap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentRef(NonNull<Segment>);
+
+// SAFETY: a shared reference to a Segment, which is made of atomics.
+unsafe impl Send for SegmentRef {}
+
+impl SegmentRef {
+    /// Takes an initialised segment.
+    ///
+    /// # Safety
+    ///
+    /// It stays as long as every copy of this.
+    pub(super) const unsafe fn new(segment: NonNull<Segment>) -> Self {
+        Self(segment)
+    }
+}
+
+impl Deref for SegmentRef {
+    type Target = Segment;
+
+    fn deref(&self) -> &Segment {
+        // SAFETY: initialised and there, as whoever made this promised; changed by atomics only.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// The next segment, or none.
+pub(super) struct SegmentLink(AtomicPtr<Segment>);
+
+impl SegmentLink {
+    pub(super) const fn none() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    pub(super) fn get(&self) -> Option<SegmentRef> {
+        NonNull::new(self.0.load(Relaxed)).map(SegmentRef)
+    }
+
+    pub(super) fn set(&self, to: Option<SegmentRef>) {
+        self.0
+            .store(to.map_or(null_mut(), |to| to.0.as_ptr()), Relaxed);
+    }
+}
+
+impl Segment {
+    pub(super) const fn new() -> Self {
+        Self {
+            start: AtomicPtr::new(null_mut()),
+            granules: AtomicUsize::new(0),
+            free_count: AtomicUsize::new(0),
+            longest: AtomicUsize::new(0),
+            free: Bits::new(),
+            committed: Bits::new(),
+            used: Bits::new(),
+            aged: Bits::new(),
+            lost: Bits::new(),
+            next: SegmentLink::none(),
+        }
+    }
+
+    /// Takes addresses, whole granules of which are all free and none committed.
+    pub(super) fn open(&self, range: PageRange) {
+        let granules = range.len_bytes() / GRANULE;
+        self.start.store(range.start().as_ptr(), Relaxed);
+        self.granules.store(granules, Relaxed);
+        self.free_count.store(granules, Relaxed);
+        self.longest.store(granules, Relaxed);
+        for bits in [
+            &self.free,
+            &self.committed,
+            &self.used,
+            &self.aged,
+            &self.lost,
+        ] {
+            bits.clear(0..GRANULES);
+        }
+        self.free.set(0..granules);
+    }
+
+    pub(super) fn granules(&self) -> usize {
+        self.granules.load(Relaxed)
+    }
+
+    pub(super) fn addr(&self) -> usize {
+        self.start.load(Relaxed).addr()
+    }
+
+    pub(super) fn contains(&self, addr: usize) -> bool {
+        addr.wrapping_sub(self.addr()) < self.granules() * GRANULE
+    }
+
+    /// Returns the number of the granule that starts at `addr`.
+    pub(super) fn number(&self, addr: usize) -> usize {
+        (addr - self.addr()) / GRANULE
+    }
+
+    /// Describes granules.
+    pub(super) fn range(&self, part: &Range<usize>, page: PageSize) -> Option<PageRange> {
+        let start = self.start.load(Relaxed).wrapping_add(part.start * GRANULE);
+        PageRange::new(NonNull::new(start)?, part.len() * GRANULE, page)
+    }
+
+    /// Finds the lowest run of `count` free granules.
+    pub(super) fn find(&self, count: usize) -> Option<Range<usize>> {
+        if self.free_count.load(Relaxed) < count || self.longest.load(Relaxed) < count {
+            return None;
+        }
+        let mut longest = 0;
+        let mut from = 0;
+        while let Some(run) = self.free.run(from) {
+            if run.len() >= count {
+                return Some(run.start..run.start + count);
+            }
+            longest = longest.max(run.len());
+            from = run.end;
+        }
+        self.longest.store(longest, Relaxed);
+        None
+    }
+
+    /// Says whether granules are free.
+    pub(super) fn are_free(&self, part: &Range<usize>) -> bool {
+        part.end <= self.granules() && self.free.all(part.clone())
+    }
+
+    /// Returns the first run within `part` that has no memory.
+    pub(super) fn uncommitted(&self, part: &Range<usize>) -> Option<Range<usize>> {
+        self.committed.gap(part.clone())
+    }
+
+    pub(super) fn commit(&self, part: Range<usize>) {
+        self.committed.set(part);
+    }
+
+    /// Marks free granules as in use; says whether all of them read zero.
+    pub(super) fn take(&self, part: Range<usize>) -> bool {
+        self.free.clear(part.clone());
+        self.aged.clear(part.clone());
+        let free = self.free_count.load(Relaxed) - part.len();
+        self.free_count.store(free, Relaxed);
+        let zero = self.used.none(part.clone());
+        self.used.set(part);
+        zero
+    }
+
+    /// Marks granules as free.
+    pub(super) fn give(&self, part: Range<usize>) {
+        let free = self.free_count.load(Relaxed) + part.len();
+        self.free_count.store(free, Relaxed);
+        self.longest.store(free, Relaxed);
+        self.free.set(part);
+    }
+
+    /// Returns the first run of free granules with memory from granule `from` on; if so, of those that
+    /// are aged.
+    pub(super) fn returnable(&self, from: usize, only_aged: bool) -> Option<Range<usize>> {
+        Bits::run_by(from, |word| {
+            let all = self.free.word(word) & self.committed.word(word);
+            if only_aged {
+                all & self.aged.word(word)
+            } else {
+                all
+            }
+        })
+    }
+
+    /// Returns how many free granules have memory.
+    pub(super) fn committed_free(&self) -> usize {
+        let next = |from| self.returnable(from, false);
+        let runs = core::iter::successors(next(0), |run| next(run.end));
+        runs.map(|run| run.len()).sum()
+    }
+
+    pub(super) fn decommit(&self, part: &Range<usize>) {
+        for bits in [&self.committed, &self.used, &self.aged] {
+            bits.clear(part.clone());
+        }
+    }
+
+    /// Marks all that is free now as aged.
+    pub(super) fn age(&self) {
+        self.aged.copy(&self.free);
+    }
+
+    /// Marks free granules as somebody else's.
+    pub(super) fn lose(&self, part: &Range<usize>) {
+        self.decommit(part);
+        self.take(part.clone());
+        self.lost.set(part.clone());
+    }
+
+    /// Marks granules in use as partly somebody else's.
+    pub(super) fn keep(&self, part: Range<usize>) {
+        self.lost.set(part);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.free_count.load(Relaxed) == self.granules()
+    }
+
+    /// Returns the first run of granules from `from` on that are not lost.
+    pub(super) fn kept(&self, from: usize) -> Option<Range<usize>> {
+        if from >= self.granules() {
+            return None;
+        }
+        self.lost.gap(from..self.granules())
+    }
+}

@@ -1,0 +1,214 @@
+//! The calls of a heap for threads without a handle, and what all calls share.
+
+use super::{
+    Heap,
+    class::{self, CLASSES},
+    error::HeapError,
+    large::Big,
+    slab::{FREED, LIVE, ZERO},
+};
+use crate::{
+    provider::{ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Allocates a block; its contents are undefined. This and the other calls of the heap take a lock
+    /// each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        self.alloc_told(layout).map(|(block, _)| block)
+    }
+
+    /// Allocates a block that reads zero.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        let told = self.alloc_told(layout)?;
+        Ok(cleared(told, layout))
+    }
+
+    /// Allocates a block, and says whether it reads zero.
+    fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
+        let Some(class) = class::of(layout) else {
+            return self.alloc_big_or_reclaim(layout);
+        };
+        let mut found = None;
+        let mut take = |entry| found = Some(entry);
+        if let Err(error) = self.refill(0, class, 1, &mut take) {
+            if !self.reclaim(error) {
+                return Err(error);
+            }
+            self.refill(0, class, 1, &mut take)?;
+        }
+        let entry = found.ok_or(HeapError::Config)?;
+        let zero = entry.state().load(Relaxed) == ZERO;
+        entry.state().store(LIVE, Relaxed);
+        Ok((entry.block, zero))
+    }
+
+    pub(super) fn alloc_big_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        let told = self.alloc_big_or_reclaim(layout)?;
+        Ok(cleared(told, layout))
+    }
+
+    pub(super) fn alloc_big_or_reclaim(&self, layout: Layout) -> Result<Big, HeapError> {
+        self.alloc_big(layout).or_else(|error| {
+            if self.reclaim(error) {
+                self.alloc_big(layout)
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    /// Frees a block.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        let addr = block.addr().get();
+        if let Some(slab) = self.map.slab(addr)
+            && let Some(entry) = slab.live(addr)
+            && slab.class() < CLASSES
+        {
+            entry.state().store(FREED, Relaxed);
+            self.flush(slab.class(), core::iter::once(entry));
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_big_or_refuse(addr) }
+    }
+
+    /// Frees a block whose layout is known.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
+    pub unsafe fn free_sized(&self, block: NonNull<u8>, _layout: Layout) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.free(block) }
+    }
+
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
+    /// they fit.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    pub unsafe fn realloc(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let kept = self.resize_in_place(block, layout, new_size)?;
+        let Some(new) = kept else {
+            return Ok(block);
+        };
+        let target = self.alloc(new)?;
+        let len = layout.size().min(new_size);
+        // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
+        // They are two live blocks, so they share no byte.
+        unsafe { target.copy_from_nonoverlapping(block, len) };
+        // SAFETY: the caller gives the block up.
+        unsafe { self.free(block) }?;
+        Ok(target)
+    }
+
+    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
+    #[inline]
+    #[must_use]
+    pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
+        let addr = block.addr().get();
+        let slab = self.map.slab(addr)?;
+        slab.live(addr).map(|_| slab.block_bytes())
+    }
+
+    /// Frees a block without a class, or says why there is none.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
+        match self.map.slab(addr) {
+            Some(slab) if slab.live(addr).is_some() && slab.class() >= CLASSES => {
+                self.free_big(slab);
+                Ok(())
+            }
+            _ => Err(self.refusal(addr)),
+        }
+    }
+
+    /// Says why no live block starts at `addr`.
+    fn refusal(&self, addr: usize) -> HeapError {
+        match self.map.slab(addr) {
+            None => HeapError::NotOwned,
+            Some(slab) if slab.around(addr).is_some() => HeapError::Interior,
+            Some(_) => HeapError::NotLive,
+        }
+    }
+
+    /// Resizes a block where it lies if that is possible and does not waste; else returns the layout of
+    /// the block to move to.
+    pub(super) fn resize_in_place(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> Result<Option<Layout>, HeapError> {
+        let addr = block.addr().get();
+        let new = Layout::from_size_align(new_size, layout.align());
+        let new = new.map_err(|_| HeapError::InvalidSize)?;
+        let slab = self.map.slab(addr).filter(|slab| slab.live(addr).is_some());
+        let slab = slab.ok_or_else(|| self.refusal(addr))?;
+        let stays = if slab.class() < CLASSES {
+            // A class that is a little too large is not worth a copy.
+            let size = slab.block_bytes();
+            new_size <= size && new_size > size / 2 || class::of(new) == Some(slab.class())
+        } else {
+            self.resize_big(slab, new_size)
+        };
+        Ok((!stays).then_some(new))
+    }
+
+    /// Gets memory back that is not in use, after `error`; says whether it is worth another try.
+    #[cold]
+    pub(super) fn reclaim(&self, error: HeapError) -> bool {
+        let short = matches!(error, HeapError::Memory(e) if e.kind() == ErrorKind::Exhausted);
+        if short {
+            self.trim();
+        }
+        short
+    }
+}
+
+/// Clears a block that does not read zero.
+fn cleared((block, zero): Big, layout: Layout) -> NonNull<u8> {
+    if !zero {
+        // SAFETY: a block of at least this size, which is the caller's alone.
+        unsafe { block.write_bytes(0, layout.size()) };
+    }
+    block
+}

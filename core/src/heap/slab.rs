@@ -1,0 +1,447 @@
+//! Slabs: granules cut into blocks of one class, described outside of them.
+//!
+//! ```text
+//!   Slab (128 bytes)         states                         free bits
+//!   ┌───────┬───────────────┬──────────────────────────────┬──────────────────────────────┐
+//!   │ where │ links, counts │ a byte a block, and one more │ a bit a block                │
+//!   └───────┴───────────────┴──────────────────────────────┴──────────────────────────────┘
+//!    any thread  bin's lock   any thread: live, or not       bin's lock: may be handed out
+//!
+//!   a block        free bit  state           goes to
+//!   in its slab       1      ZERO, FREED     a magazine
+//!   in a magazine     0      ZERO, FREED     its user, back to its slab
+//!   in use            0      LIVE            a magazine
+//! ```
+//!
+//! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
+//! its state, and what was never used is known to be zero. A large or huge block is a slab of one
+//! block without a class.
+//!
+//! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads a
+//! descriptor: an old one at worst, if the block that was asked about is being freed at that moment.
+
+use super::{
+    class::{self, GRANULE},
+    error::HeapError,
+};
+use crate::{
+    arena::Arena,
+    provider::{ErrorKind, PageProvider},
+    sync::RelaxStrategy,
+};
+use core::{
+    alloc::Layout,
+    ops::Deref,
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// Never handed out, in memory that reads zero.
+pub(super) const ZERO: u8 = 0;
+/// Free, and of unknown contents.
+pub(super) const FREED: u8 = 1;
+/// In use.
+pub(super) const LIVE: u8 = 2;
+
+/// Where a slab's states are, in bytes behind its descriptor's start.
+pub(super) const STATES: usize = size_of::<Slab>();
+
+/// What is known of some granules, at a cache line each for those who free and those who hold the lock.
+#[repr(C, align(64))]
+pub(super) struct Slab {
+    start: AtomicPtr<u8>,
+    len: AtomicUsize,
+    size: AtomicUsize,
+    /// As of the class.
+    reciprocal: u64,
+    states: NonNull<[AtomicU8]>,
+    class: u8,
+    shard: AtomicU8,
+    guarded: Guarded,
+}
+
+/// What only the holder of a lock looks at: of the slab's bin, or of the granules.
+#[repr(C, align(64))]
+pub(super) struct Guarded {
+    bits: NonNull<[AtomicU64]>,
+    /// Pages without memory, a bit each.
+    holes: AtomicU64,
+    free: AtomicU32,
+    /// No free block lies in words of bits before this one.
+    first: AtomicU32,
+    pub(super) child: Link,
+    pub(super) next: Link,
+    pub(super) previous: Link,
+}
+
+// SAFETY: fields that change are atomics, and the two pointers are to atomics in memory that is never
+// freed before the descriptor.
+unsafe impl Send for Slab {}
+// SAFETY: as for Send.
+unsafe impl Sync for Slab {}
+
+/// A descriptor, or none.
+pub(super) struct Link(AtomicPtr<Slab>);
+
+impl Link {
+    const fn none() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    pub(super) fn get(&self) -> Option<Handle> {
+        NonNull::new(self.0.load(Relaxed)).map(Handle)
+    }
+
+    pub(super) fn set(&self, to: Option<Handle>) {
+        self.0
+            .store(to.map_or(null_mut(), |handle| handle.0.as_ptr()), Relaxed);
+    }
+}
+
+/// A descriptor's place in the arena. It is only made here, of memory that stays as long as the heap,
+/// and never leaves the heap.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Handle(NonNull<Slab>);
+
+// SAFETY: a shared reference to a Slab, which is Sync.
+unsafe impl Send for Handle {}
+
+impl Handle {
+    /// Returns the number of the descriptor, by which [`Handle::numbered`] finds it again; not zero.
+    pub(super) fn number(self, base: NonNull<u8>) -> u32 {
+        let offset = self.0.addr().get() - base.addr().get();
+        u32::try_from(offset / align_of::<Slab>()).unwrap_or(0)
+    }
+
+    /// Returns the descriptor with that number; `None` for zero.
+    ///
+    /// # Safety
+    ///
+    /// `number` is zero, or came from [`Handle::number`] with this `base`, the start of the arena's range,
+    /// and the heap is not dropped.
+    pub(super) unsafe fn numbered(base: NonNull<u8>, number: u32) -> Option<Self> {
+        (number != 0).then(|| {
+            // SAFETY: the descriptor lies in the arena's range, so many bytes from its start.
+            let slab = unsafe { base.add(number as usize * align_of::<Slab>()) };
+            Self(slab.cast())
+        })
+    }
+}
+
+impl Deref for Handle {
+    type Target = Slab;
+
+    #[inline]
+    fn deref(&self) -> &Slab {
+        // SAFETY: every handle was made by `make` of an initialised descriptor, which changes by atomics
+        // only and stays as long as the arena; handles live in the heap, which owns the arena.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// Makes `count` descriptors of a class, each with room for the states of its blocks, linked by
+/// `next`; returns the first.
+///
+/// # Errors
+///
+/// Where there is no metadata, or more of it than numbers of descriptors reach.
+pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
+    arena: &Arena<M, R>,
+    class: u8,
+    count: usize,
+) -> Result<Handle, HeapError> {
+    let (blocks, size, reciprocal) = match usize::from(class) {
+        n if n < class::CLASSES => (class::blocks(n), class::size(n), class::reciprocal(n)),
+        _ => (1, 0, class::ONE_BLOCK),
+    };
+    let words = blocks.div_ceil(64);
+    let layout = Layout::new::<Slab>();
+    // One state more, for addresses behind the last block.
+    let before_bits = STATES + (blocks + 1).next_multiple_of(size_of::<u64>());
+    let stride = (before_bits + words * size_of::<u64>()).next_multiple_of(layout.align());
+    let whole = Layout::from_size_align(stride * count, layout.align())
+        .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
+    let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
+    // In an arena that large the chunk is wasted.
+    let reach = u64::from(u32::MAX) * layout.align() as u64;
+    let end = chunk.addr().get() + whole.size() - arena.range().addr();
+    if end as u64 > reach {
+        return Err(HeapError::Metadata(ErrorKind::Exhausted.into()));
+    }
+    let mut next = None;
+    for n in (0..count).rev() {
+        // SAFETY: count strides fit in the chunk.
+        let place = unsafe { chunk.add(n * stride) };
+        // SAFETY: the states follow the descriptor within the stride.
+        let states = unsafe { place.add(STATES) }.cast::<AtomicU8>();
+        for state in 0..=blocks {
+            // SAFETY: so many bytes fit, by the stride.
+            let state = unsafe { states.add(state) };
+            // SAFETY: in the fresh chunk.
+            unsafe { state.write(AtomicU8::new(FREED)) };
+        }
+        // SAFETY: the bits follow the states within the stride.
+        let bits = unsafe { place.add(before_bits) }.cast::<AtomicU64>();
+        for word in 0..words {
+            // SAFETY: so many words fit, by the stride.
+            let word = unsafe { bits.add(word) };
+            // SAFETY: in the fresh chunk; aligned, as strides and what is before the bits are.
+            unsafe { word.write(AtomicU64::new(0)) };
+        }
+        let slab = Slab {
+            start: AtomicPtr::new(null_mut()),
+            len: AtomicUsize::new(0),
+            size: AtomicUsize::new(size),
+            reciprocal,
+            states: NonNull::slice_from_raw_parts(states, blocks + 1),
+            class,
+            shard: AtomicU8::new(0),
+            guarded: Guarded {
+                bits: NonNull::slice_from_raw_parts(bits, words),
+                holes: AtomicU64::new(0),
+                free: AtomicU32::new(0),
+                first: AtomicU32::new(0),
+                child: Link::none(),
+                next: Link::none(),
+                previous: Link::none(),
+            },
+        };
+        slab.next.set(next);
+        let place = place.cast::<Slab>();
+        // SAFETY: in the fresh chunk; the chunk and the stride are aligned for it.
+        unsafe { place.write(slab) };
+        next = Some(Handle(place));
+    }
+    next.ok_or(HeapError::Config)
+}
+
+impl Deref for Slab {
+    type Target = Guarded;
+
+    fn deref(&self) -> &Guarded {
+        &self.guarded
+    }
+}
+
+/// A block that is not in its slab, and where its state is.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) block: NonNull<u8>,
+    pub(super) state: NonNull<AtomicU8>,
+}
+
+impl Entry {
+    #[inline]
+    pub(super) fn state(&self) -> &AtomicU8 {
+        // SAFETY: entries are made of a slab's states, which stay as long as the heap, and entries live
+        // in the heap.
+        unsafe { self.state.as_ref() }
+    }
+}
+
+impl Slab {
+    pub(super) const fn class(&self) -> usize {
+        self.class as usize
+    }
+
+    pub(super) const fn is(&self, kind: u8) -> bool {
+        self.class == kind
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        usize::from(self.shard.load(Relaxed))
+    }
+
+    /// Returns where the granules begin; dangling where there are none.
+    pub(super) fn start(&self) -> NonNull<u8> {
+        NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
+    }
+
+    pub(super) fn addr(&self) -> usize {
+        self.start.load(Relaxed).addr()
+    }
+
+    /// Returns the bytes of the granules.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    /// Returns the bytes of a block.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.size.load(Relaxed)
+    }
+
+    /// Returns how many blocks may be handed out. The bin's lock is held.
+    pub(super) fn free_blocks(&self) -> usize {
+        self.free.load(Relaxed) as usize
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.states.len() - 1
+    }
+
+    #[inline]
+    fn states(&self) -> &[AtomicU8] {
+        // SAFETY: initialised in `make`, changed by atomics only, and there as long as the descriptor.
+        unsafe { self.states.as_ref() }
+    }
+
+    /// Takes granules, all of whose blocks are free, with contents that are zero or unknown.
+    pub(super) fn open(&self, start: NonNull<u8>, len: usize, zero: bool, shard: u8) {
+        debug_assert!(len.is_multiple_of(GRANULE), "whole granules");
+        self.start.store(start.as_ptr(), Relaxed);
+        self.len.store(len, Relaxed);
+        self.shard.store(shard, Relaxed);
+        for state in &self.states()[..self.blocks()] {
+            state.store(if zero { ZERO } else { FREED }, Relaxed);
+        }
+        let mut left = self.blocks();
+        for word in self.bits() {
+            let ones = if left >= 64 {
+                u64::MAX
+            } else {
+                (1 << left) - 1
+            };
+            word.store(ones, Relaxed);
+            left = left.saturating_sub(64);
+        }
+        let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
+        self.free.store(blocks, Relaxed);
+        self.first.store(0, Relaxed);
+    }
+
+    /// Says that the one block is `size` bytes long, and its granules `len`.
+    pub(super) fn resize(&self, size: usize, len: usize) {
+        self.size.store(size, Relaxed);
+        self.len.store(len, Relaxed);
+    }
+
+    /// Returns the number of the block around `addr`, which lies in the granules, and whether it starts
+    /// there; the number of blocks for what is left over behind them.
+    fn index(&self, addr: usize) -> (usize, bool) {
+        class::index(addr.wrapping_sub(self.addr()), self.reciprocal)
+    }
+
+    /// Returns the live block that starts at `addr`.
+    pub(super) fn live(&self, addr: usize) -> Option<Entry> {
+        let (index, is_start) = self.index(addr);
+        let state = self.states().get(index)?;
+        if !is_start || state.load(Relaxed) != LIVE {
+            return None;
+        }
+        // What the granules' owner may touch, whatever the caller's pointer was narrowed to.
+        let block = self.start.load(Relaxed).with_addr(addr);
+        Some(Entry {
+            block: NonNull::new(block)?,
+            state: NonNull::from(state),
+        })
+    }
+
+    /// Returns the start and the size of the live block around `addr`.
+    pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
+        let (start, size) = (self.addr(), self.block_bytes());
+        let (index, _) = self.index(addr);
+        let live = self.states().get(index)?.load(Relaxed) == LIVE;
+        let block = start.wrapping_add(index.wrapping_mul(size));
+        (live && addr.wrapping_sub(block) < size).then_some((block, size))
+    }
+
+    /// Returns the entry of the one block of this slab.
+    pub(super) fn only(&self) -> Entry {
+        Entry {
+            block: self.start(),
+            state: NonNull::from(&self.states()[0]),
+        }
+    }
+
+    fn bits(&self) -> &[AtomicU64] {
+        // SAFETY: as in states.
+        unsafe { self.guarded.bits.as_ref() }
+    }
+
+    /// Returns which pages have no memory, a bit each. The bin's lock is held.
+    pub(super) fn holes(&self) -> u64 {
+        self.holes.load(Relaxed)
+    }
+
+    pub(super) fn set_holes(&self, holes: u64) {
+        self.holes.store(holes, Relaxed);
+    }
+
+    /// Returns which pages of `page` bytes hold only free blocks, some of which were used, a bit each. The
+    /// bin's lock is held.
+    pub(super) fn idle_pages(&self, page: usize) -> u64 {
+        if self.len_bytes() / page > 64 {
+            return 0;
+        }
+        let size = self.block_bytes();
+        let last = self.blocks() - 1;
+        let is_free = |n: usize| self.bits()[n / 64].load(Relaxed) >> (n % 64) & 1 == 1;
+        let was_used = |n: usize| self.states()[n].load(Relaxed) != ZERO;
+        (0..self.len_bytes() / page)
+            .filter(|number| {
+                let first = (number * page / size).min(last);
+                let blocks = first..=((number + 1) * page - 1).div_euclid(size).min(last);
+                blocks.clone().all(is_free) && blocks.clone().any(was_used)
+            })
+            .fold(0, |pages, number| pages | 1 << number)
+    }
+
+    /// Takes all free blocks for good: they lie, or may lie, in memory that is somebody else's now. Returns
+    /// how many there were. The bin's lock is held.
+    pub(super) fn abandon(&self) -> usize {
+        for word in self.bits() {
+            word.store(0, Relaxed);
+        }
+        self.free.swap(0, Relaxed) as usize
+    }
+
+    /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is
+    /// held.
+    pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
+        let (start, size) = (self.start(), self.block_bytes());
+        let first = self.first.load(Relaxed) as usize;
+        let mut taken = 0;
+        for (word, bits) in self.bits().iter().enumerate().skip(first) {
+            let mut left = bits.load(Relaxed);
+            while left != 0 && taken < most {
+                let index = word * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                taken += 1;
+                // SAFETY: blocks lie within the granules: there are len / size of them.
+                let block = unsafe { start.add(index * size) };
+                take(Entry {
+                    block,
+                    state: NonNull::from(&self.states()[index]),
+                });
+            }
+            bits.store(left, Relaxed);
+            if taken == most || left != 0 {
+                self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
+                break;
+            }
+        }
+        let free = self.free.load(Relaxed) - u32::try_from(taken).unwrap_or(0);
+        self.free.store(free, Relaxed);
+        taken
+    }
+
+    /// Puts a block back; returns how many are free now. `None` where it is there already. The bin's
+    /// lock is held.
+    pub(super) fn put(&self, addr: usize) -> Option<usize> {
+        let (index, _) = self.index(addr);
+        let word = &self.bits()[index / 64];
+        let bit = 1 << (index % 64);
+        // Two threads that freed it at the same moment may both bring it.
+        if word.load(Relaxed) & bit != 0 {
+            return None;
+        }
+        word.store(word.load(Relaxed) | bit, Relaxed);
+        let number = u32::try_from(index / 64).unwrap_or(0);
+        self.first
+            .store(self.first.load(Relaxed).min(number), Relaxed);
+        let free = self.free.load(Relaxed) + 1;
+        self.free.store(free, Relaxed);
+        Some(free as usize)
+    }
+}

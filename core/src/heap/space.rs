@@ -1,0 +1,337 @@
+//! Granules: how addresses come from the provider, and memory into them.
+
+use super::{
+    Heap,
+    class::GRANULE,
+    error::HeapError,
+    map::ADDRESS_BITS,
+    segment::{GRANULES, Segment, SegmentLink, SegmentRef},
+    slab::Handle,
+};
+use crate::{
+    page::{AddressRange, PageRange},
+    provider::{Commit, Error, ErrorKind, PageProvider, Request},
+    sync::RelaxStrategy,
+};
+use core::{ops::Range, ptr::NonNull};
+
+/// Huge blocks that were freed and are kept for the next, at most.
+const KEPT: usize = 8;
+
+/// New segments that may be lost to others one after the other, before a call gives up.
+const TRIES: usize = 8;
+
+/// Bytes of one that is kept at most, so that all of them are bounded, too.
+pub(super) const KEPT_BYTES: usize = 32 << 20;
+
+/// What the lock of the granules guards, beside the page map and the bitmaps.
+pub(super) struct Space {
+    /// By address.
+    segments: SegmentLink,
+    spare: SegmentLink,
+    /// Granules that the next segment is to have.
+    step: usize,
+    /// Descriptors of large and of huge blocks that are not in use.
+    pub(super) spare_large: Option<Handle>,
+    pub(super) spare_huge: Option<Handle>,
+    /// Huge blocks, live or kept.
+    pub(super) huge: Option<Handle>,
+    /// Huge blocks that were freed, and whether that was before the last tick.
+    pub(super) kept: [Option<(Handle, bool)>; KEPT],
+    pub(super) gauges: Gauges,
+    /// When the last tick was.
+    pub(super) ticked: u64,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Gauges {
+    pub(super) reserved: usize,
+    pub(super) committed: usize,
+    pub(super) large: usize,
+    pub(super) huge: usize,
+}
+
+impl Space {
+    pub(super) const fn new(step: usize) -> Self {
+        Self {
+            segments: SegmentLink::none(),
+            spare: SegmentLink::none(),
+            step,
+            spare_large: None,
+            spare_huge: None,
+            huge: None,
+            kept: [None; KEPT],
+            gauges: Gauges {
+                reserved: 0,
+                committed: 0,
+                large: 0,
+                huge: 0,
+            },
+            ticked: 0,
+        }
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentRef> + use<> {
+        core::iter::successors(self.segments.get(), |segment| segment.next.get())
+    }
+
+    fn insert(&self, segment: SegmentRef) {
+        let before = self
+            .segments()
+            .take_while(|other| other.addr() < segment.addr())
+            .last();
+        let link = before.as_ref().map_or(&self.segments, |b| &b.next);
+        segment.next.set(link.get());
+        link.set(Some(segment));
+    }
+
+    fn remove(&self, segment: SegmentRef) {
+        let before = self.segments().find(|s| s.next.get() == Some(segment));
+        let link = before.as_ref().map_or(&self.segments, |b| &b.next);
+        link.set(segment.next.get());
+        segment.next.set(self.spare.get());
+        self.spare.set(Some(segment));
+    }
+
+    fn holding(&self, addr: usize) -> SegmentRef {
+        let found = self.segments().find(|segment| segment.contains(addr));
+        found.expect("granules of slabs lie in segments")
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Takes `count` granules, the lowest there are, with memory; says whether they read zero.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no memory, no address, or no metadata.
+    pub(super) fn take_granules(
+        &self,
+        space: &mut Space,
+        count: usize,
+    ) -> Result<(NonNull<u8>, bool), HeapError> {
+        for segment in space.segments() {
+            while let Some(part) = segment.find(count) {
+                if let Some(zero) = self.take_part(space, segment, part.clone())? {
+                    return self.part_start(segment, &part).map(|start| (start, zero));
+                }
+            }
+        }
+        for _ in 0..TRIES {
+            let segment = self.new_segment(space, count)?;
+            if let Some(zero) = self.take_part(space, segment, 0..count)? {
+                return self
+                    .part_start(segment, &(0..count))
+                    .map(|start| (start, zero));
+            }
+        }
+        Err(HeapError::Memory(ErrorKind::RangeLost.into()))
+    }
+
+    fn part_start(
+        &self,
+        segment: SegmentRef,
+        part: &Range<usize>,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let range = segment.range(part, self.page);
+        range.map(PageRange::start).ok_or(HeapError::Config)
+    }
+
+    /// Takes free granules of a segment; `None` where the provider says that some are lost.
+    fn take_part(
+        &self,
+        space: &mut Space,
+        segment: SegmentRef,
+        part: Range<usize>,
+    ) -> Result<Option<bool>, HeapError> {
+        while let Some(hole) = segment.uncommitted(&part) {
+            let range = segment.range(&hole, self.page).ok_or(HeapError::Config)?;
+            // SAFETY: reserved as part of the segment, not committed, and free.
+            match unsafe { self.provider.commit(range, Commit::READ_WRITE) } {
+                Ok(_) => {
+                    segment.commit(hole);
+                    space.gauges.committed += range.len_bytes();
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => {
+                    self.lose(space, segment, &hole);
+                    return Ok(None);
+                }
+                Err(error) => return Err(HeapError::Memory(error)),
+            }
+        }
+        Ok(Some(segment.take(part)))
+    }
+
+    /// Forgets free granules that are somebody else's now.
+    fn lose(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
+        segment.lose(part);
+        space.gauges.reserved -= part.len() * GRANULE;
+        let start = segment.addr() + part.start * GRANULE;
+        self.map.set(start, part.len() * GRANULE, None);
+    }
+
+    /// Takes the granules at `addr` as well, if they are free.
+    pub(super) fn take_behind(&self, space: &mut Space, addr: usize, count: usize) -> bool {
+        let Some(segment) = space.segments().find(|segment| segment.contains(addr)) else {
+            return false;
+        };
+        let first = segment.number(addr);
+        let part = first..first + count;
+        segment.are_free(&part) && matches!(self.take_part(space, segment, part), Ok(Some(_)))
+    }
+
+    /// Gives granules back, which keep their memory for now.
+    pub(super) fn give_granules(&self, space: &mut Space, addr: usize, len: usize) {
+        let segment = space.holding(addr);
+        let first = segment.number(addr);
+        let part = first..first + len / GRANULE;
+        self.map.set(addr, len, Some(self.nothing));
+        segment.give(part.clone());
+        if self.config.returns() == super::Return::Eager && segment.uncommitted(&part).is_none() {
+            self.decommit_part(space, segment, &part);
+        }
+    }
+
+    /// Takes memory out of the granules of a slab, some of whose pages may have none; says whether that was
+    /// possible. The slab is all free.
+    pub(super) fn decommit_slab(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
+        let segment = space.holding(slab.addr());
+        let first = segment.number(slab.addr());
+        let part = first..first + slab.len_bytes() / GRANULE;
+        let range = segment.range(&part, self.page);
+        let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        // SAFETY: granules of the segment, committed or reserved, in which nobody uses anything.
+        unsafe { self.provider.decommit(range) }?;
+        segment.decommit(&part);
+        let holes = slab.holes().count_ones() as usize * self.page.bytes();
+        space.gauges.committed -= range.len_bytes() - holes;
+        slab.set_holes(0);
+        Ok(())
+    }
+
+    /// Sees to it that a slab's granules, some pages of which are somebody else's now, are never released.
+    pub(super) fn keep_granules(&self, space: &Space, slab: Handle) {
+        let segment = space.holding(slab.addr());
+        let first = segment.number(slab.addr());
+        segment.keep(first..first + slab.len_bytes() / GRANULE);
+    }
+
+    fn decommit_part(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
+        let Some(range) = segment.range(part, self.page) else {
+            return;
+        };
+        // SAFETY: free and committed granules of the segment, which nobody uses.
+        match unsafe { self.provider.decommit(range) } {
+            Ok(()) => {
+                segment.decommit(part);
+                space.gauges.committed -= range.len_bytes();
+            }
+            Err(error) if error.kind() == ErrorKind::RangeLost => {
+                space.gauges.committed -= range.len_bytes();
+                self.lose(space, segment, part);
+            }
+            // They stay as they are, and the next call tries again.
+            Err(_) => {}
+        }
+    }
+
+    /// Takes memory out of free granules: of all, or of those that are aged; then ages the others.
+    pub(super) fn decommit_free(&self, space: &mut Space, only_aged: bool) {
+        for segment in space.segments() {
+            let mut from = 0;
+            while let Some(part) = segment.returnable(from, only_aged) {
+                self.decommit_part(space, segment, &part);
+                from = part.end;
+            }
+            segment.age();
+        }
+    }
+
+    /// Reserves addresses for a new segment of `least` granules or more.
+    fn new_segment(&self, space: &mut Space, least: usize) -> Result<SegmentRef, HeapError> {
+        debug_assert!(least <= GRANULES, "larger blocks come from the provider");
+        let segment = match space.spare.get() {
+            Some(segment) => segment,
+            None => {
+                let made = self.arena.alloc_value(Segment::new());
+                let made = made.map_err(HeapError::Metadata)?;
+                // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
+                let segment = unsafe { SegmentRef::new(made) };
+                space.spare.set(Some(segment));
+                segment
+            }
+        };
+        let mut count = space.step.max(least);
+        let range = loop {
+            match self.reserve(count * GRANULE, GRANULE) {
+                Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
+                    count = (count / 2).max(least);
+                }
+                result => break result?,
+            }
+        };
+        // What is short now will be short again: the next one is no larger than what was got twice.
+        space.step = (count * 2).min(GRANULES);
+        space.spare.set(segment.next.get());
+        segment.open(range);
+        space.insert(segment);
+        space.gauges.reserved += range.len_bytes();
+        self.map
+            .set(range.addr(), range.len_bytes(), Some(self.nothing));
+        Ok(segment)
+    }
+
+    /// Reserves addresses that the page map covers.
+    pub(super) fn reserve(&self, len: usize, align: usize) -> Result<PageRange, HeapError> {
+        let request = Request::bytes(len).align(align);
+        let mut range = self.provider.reserve(&request).map_err(HeapError::Memory)?;
+        if (range.end() - 1) >> (ADDRESS_BITS - 1) > 1 {
+            self.give_back(range);
+            let low = AddressRange::new(0, usize::MAX >> (usize::BITS - ADDRESS_BITS));
+            let request = request.within(low.unwrap_or(AddressRange::ALL));
+            range = self.provider.reserve(&request).map_err(HeapError::Memory)?;
+        }
+        let covered = self
+            .map
+            .cover(&self.metadata, range.addr(), range.len_bytes());
+        if let Err(error) = covered {
+            self.give_back(range);
+            return Err(error);
+        }
+        Ok(range)
+    }
+
+    /// Releases addresses that nobody uses any more; says whether that worked.
+    pub(super) fn give_back(&self, range: PageRange) -> bool {
+        // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that lay there.
+        // Where it cannot be released, the addresses are wasted and no more.
+        unsafe { self.provider.release(range) }.is_ok()
+    }
+
+    /// Releases segments that are free.
+    pub(super) fn release_free(&self, space: &mut Space) {
+        let mut next = space.segments.get();
+        while let Some(segment) = next {
+            next = segment.next.get();
+            if !segment.is_empty() {
+                continue;
+            }
+            let whole = 0..segment.granules();
+            let Some(range) = segment.range(&whole, self.page) else {
+                continue;
+            };
+            let committed = segment.committed_free() * GRANULE;
+            // Before the addresses can be somebody else's.
+            self.map.set(range.addr(), range.len_bytes(), None);
+            if self.give_back(range) {
+                space.gauges.reserved -= range.len_bytes();
+                space.gauges.committed -= committed;
+                space.remove(segment);
+            } else {
+                self.map
+                    .set(range.addr(), range.len_bytes(), Some(self.nothing));
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The general heap.
+//!
+//! [`check`] takes the calls, so that fuzzers and long runs make the same ones as the cases here.
+
+mod calls;
+mod faults;
+mod ops;
+mod oracle;
+
+pub use ops::{HANDLES, Op, Tally, check, random_ops};
+
+use crate::{Case, report};
+use hostmem_core::{
+    counted::{Counted, Limits},
+    heap::{Heap, HeapConfig},
+    provider::{PageProvider, Provider},
+};
+
+/// Yields the cases.
+pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
+    report::cases!("heap", P:
+        calls::blocks_are_aligned_and_apart,
+        calls::fresh_and_used_memory_reads_zero_when_asked_to,
+        calls::bad_frees_are_refused_and_change_nothing,
+        calls::addresses_are_told_apart,
+        calls::impossible_sizes_are_refused,
+        calls::all_freed_goes_back_when_trimmed,
+        calls::all_freed_goes_back_after_two_ticks,
+        calls::ticks_of_a_handle_give_back_what_it_had_at_hand,
+        calls::pages_between_survivors_go_back_and_serve_again,
+        calls::eager_heaps_keep_no_free_granules,
+        calls::large_blocks_grow_where_they_lie,
+        calls::a_dropped_handle_leaves_its_blocks_to_others,
+        calls::a_full_host_is_exhausted_and_serves_again,
+        calls::two_heaps_know_their_own,
+        ops::random_calls_keep_every_block_intact,
+        faults::any_call_of_the_provider_may_fail,
+        faults::random_calls_keep_every_block_intact_while_others_fail,
+    )
+}
+
+/// Counts what a heap holds, so that it can be seen that it gives all of it back.
+fn counted<P: PageProvider + Copy>(p: P) -> Counted<P> {
+    Counted::new(p, "heap", Limits::NONE).expect("a small arena can be reserved")
+}
+
+/// Metadata that is enough for every case, and little enough for every host.
+fn config() -> HeapConfig {
+    HeapConfig::new().metadata(32 << 20).segment(1 << 20)
+}
+
+fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P> {
+    Heap::new(p, p, config).expect("metadata can be had")
+}

@@ -1,0 +1,341 @@
+//! Random calls by several handles, beside the oracle.
+
+use super::{
+    config,
+    oracle::{Block, Oracle},
+};
+use crate::{Outcome, SplitMix64};
+use alloc::vec::Vec;
+use core::{alloc::Layout, ptr::NonNull};
+use hostmem_core::{
+    heap::{Heap, HeapConfig, HeapError, LocalHeap},
+    provider::{PageProvider, Provider},
+};
+
+/// Handles in a run; one more number stands for the calls without a handle.
+pub const HANDLES: usize = 3;
+
+/// Calls of a case.
+const STEPS: usize = 6000;
+
+/// The most bytes that are live at once, so that every host has as much.
+const MOST_LIVE: usize = 24 << 20;
+
+/// A call. Blocks are chosen modulo how many live.
+#[derive(Clone, Copy, Debug)]
+pub enum Op {
+    /// Allocates.
+    Alloc {
+        /// Bytes.
+        size: usize,
+        /// The binary logarithm of the alignment.
+        align: u32,
+        /// Whether it is to read zero.
+        zeroed: bool,
+    },
+    /// Frees a block, sized or not.
+    Free(usize, bool),
+    /// Frees a block twice, the second time in vain.
+    FreeTwice(usize),
+    /// Frees what is no block's start, so many bytes into a block.
+    FreeInside(usize, usize),
+    /// Frees what is nobody's.
+    FreeForeign(usize),
+    /// Resizes a block.
+    Realloc(usize, usize),
+    /// Asks whose an address is, so many bytes into a block.
+    Query(usize, usize),
+    /// Has other calls be made by another handle, or by none.
+    Handle(usize),
+    /// Drops the handle and makes another.
+    Renew,
+    /// Gives free blocks of the handle back.
+    Flush,
+    /// Gives free memory back.
+    Trim,
+    /// Gives back memory between live blocks, too.
+    Collect,
+    /// Lets time pass.
+    Tick(u64),
+    /// Looks at every block.
+    CheckAll,
+}
+
+/// What a run met with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Calls that failed for want of memory.
+    pub exhausted: usize,
+    /// Frees that were refused, as they must be.
+    pub refused: usize,
+    /// Blocks that were resized where they lay.
+    pub in_place: usize,
+}
+
+/// Yields calls for ever.
+pub fn random_ops(seed: u64) -> impl Iterator<Item = Op> {
+    let mut random = SplitMix64::new(seed);
+    let size = |random: &mut SplitMix64| match random.below(100) {
+        0..60 => random.below(300),
+        60..85 => random.below(5000),
+        85..95 => random.below(70_000),
+        95..99 => random.below(400_000),
+        _ => random.below(5 << 20),
+    };
+    core::iter::from_fn(move || {
+        let number = random.next_usize() >> 1;
+        Some(match random.below(100) {
+            0..36 => Op::Alloc {
+                size: size(&mut random),
+                align: u32::try_from(random.below(40) / 4).unwrap_or(0),
+                zeroed: random.below(4) == 0,
+            },
+            36 => Op::Alloc {
+                size: random.below(100_000),
+                align: u32::try_from(random.below(22)).unwrap_or(0),
+                zeroed: false,
+            },
+            37..70 => Op::Free(number, random.below(2) == 0),
+            70..72 => Op::FreeTwice(number),
+            72..74 => Op::FreeInside(number, random.next_usize()),
+            74 => Op::FreeForeign(random.next_usize()),
+            75..84 => Op::Realloc(number, size(&mut random)),
+            84..88 => Op::Query(number, random.next_usize()),
+            88..96 => Op::Handle(number),
+            96 => Op::Renew,
+            97 => Op::Flush,
+            98 => match random.below(3) {
+                0 if number.is_multiple_of(2) => Op::Trim,
+                0 => Op::Collect,
+                _ => Op::Tick(number as u64 % 900),
+            },
+            _ => match random.below(10) {
+                0 => Op::CheckAll,
+                _ => Op::Handle(number),
+            },
+        })
+    })
+}
+
+pub(super) fn random_calls_keep_every_block_intact<P: Provider + Copy>(p: P) -> Outcome {
+    for seed in 0x5eed..0x5ef0 {
+        let tally = check(p, p, config(), random_ops(seed).take(STEPS));
+        assert_eq!(tally.exhausted, 0, "there is memory");
+        assert!(tally.refused > 100 && tally.in_place > 10, "{tally:?}");
+    }
+    Outcome::Passed
+}
+
+/// A call by a handle, or by none.
+macro_rules! by {
+    ($locals:expr, $heap:expr, $current:expr, $call:ident ( $($argument:expr),* )) => {
+        match &$locals[$current] {
+            Some(local) => local.$call($($argument),*),
+            None => $heap.$call($($argument),*),
+        }
+    };
+}
+
+/// Makes the calls on a heap of `p` and `metadata`, and drops it.
+///
+/// # Panics
+///
+/// Where the heap breaks a promise.
+pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
+    p: P,
+    metadata: M,
+    config: HeapConfig,
+    ops: impl IntoIterator<Item = Op>,
+) -> Tally {
+    let mut tally = Tally::default();
+    let mut oracle = Oracle::default();
+    let Ok(heap) = Heap::<P, M>::new(p, metadata, config) else {
+        tally.exhausted += 1;
+        return tally;
+    };
+    // The last has no handle.
+    let mut locals: Vec<Option<LocalHeap<'_, P, M>>> = Vec::new();
+    locals.resize_with(HANDLES + 1, || None);
+    let (mut current, mut now, mut live) = (HANDLES, 0, 0);
+    let failed = |error: HeapError, tally: &mut Tally| match error {
+        HeapError::Memory(_) | HeapError::Metadata(_) => tally.exhausted += 1,
+        error => panic!("{error}"),
+    };
+    for op in ops {
+        match op {
+            Op::Alloc {
+                size,
+                align,
+                zeroed,
+            } => {
+                let layout = Layout::from_size_align(size, 1 << align).expect("a layout");
+                if live + size > MOST_LIVE {
+                    continue;
+                }
+                let got = if zeroed {
+                    by!(locals, heap, current, alloc_zeroed(layout))
+                } else {
+                    by!(locals, heap, current, alloc(layout))
+                };
+                match got {
+                    Ok(start) => {
+                        oracle.add(start, layout, zeroed);
+                        live += size;
+                        let usable = heap.usable_size(start).expect("a live block");
+                        assert!(usable >= size, "{usable} of {size}");
+                    }
+                    Err(error) => failed(error, &mut tally),
+                }
+            }
+            Op::Free(number, sized) => {
+                let Some(block) = oracle.take(number) else {
+                    continue;
+                };
+                live -= block.layout.size();
+                let freed = if sized {
+                    // SAFETY: a live block, used no more.
+                    unsafe { by!(locals, heap, current, free_sized(block.start, block.layout)) }
+                } else {
+                    // SAFETY: as above.
+                    unsafe { by!(locals, heap, current, free(block.start)) }
+                };
+                assert_eq!(freed, Ok(()), "{:?}", block.start);
+            }
+            Op::FreeTwice(number) => {
+                let Some(block) = oracle.take(number) else {
+                    continue;
+                };
+                live -= block.layout.size();
+                // SAFETY: a live block, used no more.
+                let freed = unsafe { by!(locals, heap, current, free(block.start)) };
+                assert_eq!(freed, Ok(()), "{:?}", block.start);
+                // SAFETY: not a live block any more.
+                let again = unsafe { by!(locals, heap, current, free(block.start)) };
+                assert!(
+                    matches!(again, Err(HeapError::NotLive | HeapError::NotOwned)),
+                    "{again:?}"
+                );
+                tally.refused += 1;
+            }
+            Op::FreeInside(number, offset) => {
+                let count = oracle.blocks.len();
+                let Some(number) = number.checked_rem(count) else {
+                    continue;
+                };
+                let block = oracle.blocks[number];
+                if block.layout.size() < 2 {
+                    continue;
+                }
+                let offset = 1 + offset % (block.layout.size() - 1);
+                // SAFETY: within the block.
+                let inside = unsafe { block.start.add(offset) };
+                // SAFETY: no block's start.
+                let refused = unsafe { by!(locals, heap, current, free(inside)) };
+                assert_eq!(refused, Err(HeapError::Interior));
+                block.check(usize::MAX);
+                tally.refused += 1;
+            }
+            Op::FreeForeign(addr) => {
+                let foreign = NonNull::without_provenance(
+                    addr.try_into().unwrap_or(core::num::NonZeroUsize::MAX),
+                );
+                if heap.owns(addr) {
+                    continue;
+                }
+                // SAFETY: no block of the heap.
+                let refused = unsafe { by!(locals, heap, current, free(foreign)) };
+                assert_eq!(refused, Err(HeapError::NotOwned));
+                tally.refused += 1;
+            }
+            Op::Realloc(number, size) => {
+                let Some(block) = oracle.take(number) else {
+                    continue;
+                };
+                let old = block.layout.size();
+                if live - old + size > MOST_LIVE {
+                    oracle.put_back(block);
+                    continue;
+                }
+                // SAFETY: a live block of this layout, which nobody else uses.
+                let got = unsafe {
+                    by!(
+                        locals,
+                        heap,
+                        current,
+                        realloc(block.start, block.layout, size)
+                    )
+                };
+                match got {
+                    Ok(start) => {
+                        tally.in_place += usize::from(start == block.start);
+                        live = live - old + size;
+                        let layout = Layout::from_size_align(size, block.layout.align());
+                        let layout = layout.expect("a layout");
+                        let moved = Block { start, ..block };
+                        moved.check(old.min(size));
+                        oracle.add(start, layout, false);
+                    }
+                    Err(error) => {
+                        failed(error, &mut tally);
+                        oracle.put_back(block);
+                    }
+                }
+            }
+            Op::Query(number, offset) => {
+                let count = oracle.blocks.len();
+                let Some(number) = number.checked_rem(count) else {
+                    continue;
+                };
+                let block = oracle.blocks[number];
+                let start = block.start.addr().get();
+                let addr = start + offset % block.layout.size().max(1);
+                let found = heap.block_of(addr).expect("a live block");
+                assert_eq!(found.addr, start, "around {addr:#x}");
+                assert!(found.len >= block.layout.size());
+                assert!(heap.owns(addr));
+            }
+            Op::Handle(number) => {
+                current = number % (HANDLES + 1);
+                if current < HANDLES && locals[current].is_none() {
+                    match heap.local() {
+                        Ok(local) => locals[current] = Some(local),
+                        Err(error) => failed(error, &mut tally),
+                    }
+                }
+            }
+            Op::Renew => locals[current] = None,
+            Op::Flush => {
+                if let Some(local) = &locals[current] {
+                    local.flush();
+                }
+            }
+            Op::Trim => heap.trim(),
+            Op::Collect => heap.collect(),
+            Op::Tick(passed) => {
+                now += passed;
+                match &locals[current] {
+                    Some(local) => local.tick(now),
+                    None => heap.tick(now),
+                }
+            }
+            Op::CheckAll => {
+                oracle.check_all();
+                let held = heap.statistics();
+                assert!(held.used >= live, "{held:?}");
+                assert!(held.reserved >= held.committed, "{held:?}");
+            }
+        }
+    }
+    oracle.check_all();
+    while let Some(block) = oracle.take(0) {
+        // SAFETY: a live block, used no more.
+        let freed = unsafe { by!(locals, heap, current, free(block.start)) };
+        assert_eq!(freed, Ok(()), "{:?}", block.start);
+    }
+    let held = heap.statistics();
+    assert_eq!(held.used, 0, "{held:?}");
+    drop(locals);
+    let held = heap.statistics();
+    assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+    tally
+}

@@ -1,0 +1,382 @@
+//! H1, H3, H4 and H6 on real Linux: the general heap with many threads, and below 4 GiB.
+#![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
+
+mod common;
+
+use common::{at_length, emulated, skip_emulated};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+use hostmem::{
+    OsProvider, Yield,
+    counted::{Counted, Limits},
+    fork::{ForkHooks, around_fork},
+    heap::{Heap, HeapConfig, HeapError, LocalHeap},
+    page::AddressRange,
+    provider::Within,
+};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+const OS: OsProvider = OsProvider::new();
+
+/// Held by tests that fill low addresses, of which each wants all.
+static LOW: Mutex<()> = Mutex::new(());
+
+/// Numbers that a seed repeats (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 32).expect("32 bits") % bound
+    }
+}
+
+/// A block on its way from one thread to another: where it is, what it is, and what is in it.
+struct Block {
+    start: NonNull<u8>,
+    layout: Layout,
+    pattern: u8,
+}
+
+// SAFETY: the block is whoever's has this.
+unsafe impl Send for Block {}
+
+impl Block {
+    fn fill(start: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
+        assert!(
+            start.addr().get().is_multiple_of(layout.align()),
+            "{layout:?}"
+        );
+        // SAFETY: a live block of this layout, which nobody else has.
+        unsafe { start.write_bytes(pattern, layout.size()) };
+        Self {
+            start,
+            layout,
+            pattern,
+        }
+    }
+
+    /// Asserts that the first `len` bytes are what was written.
+    fn check(&self, len: usize) {
+        // SAFETY: live, all written, and this thread's.
+        let bytes = unsafe { NonNull::slice_from_raw_parts(self.start, len).as_ref() };
+        let intact = bytes.iter().all(|byte| *byte == self.pattern);
+        assert!(intact, "{:?} {:?}: {bytes:x?}", self.start, self.layout);
+    }
+}
+
+fn layout(random: &mut Random) -> Layout {
+    let size = match random.below(1000) {
+        0..700 => random.below(300),
+        700..950 => random.below(5000),
+        950..997 => random.below(70_000),
+        _ => random.below(1 << 21),
+    };
+    let align = if random.below(10) == 0 {
+        1 << random.below(13)
+    } else {
+        8
+    };
+    Layout::from_size_align(size, align).expect("a layout")
+}
+
+#[test]
+fn threads_free_each_others_blocks_and_every_block_stays_intact() {
+    let steps = match (at_length(), emulated()) {
+        (true, _) => 1_250_000,
+        (false, false) => 60_000,
+        (false, true) => 2_000,
+    };
+    let counted: Counted<OsProvider, Yield> =
+        Counted::new(OS, "heap", Limits::NONE).expect("a small arena");
+    {
+        let config = HeapConfig::new().shards(2);
+        let heap = Heap::<_, _, Yield>::new(&counted, &counted, config).expect("metadata");
+        let shared: Mutex<Vec<Block>> = Mutex::default();
+        thread::scope(|scope| {
+            for seed in 1..=8 {
+                let (heap, shared) = (&heap, &shared);
+                scope.spawn(move || run(heap, shared, seed, steps));
+            }
+        });
+        for block in shared.into_inner().expect("nobody panicked") {
+            block.check(block.layout.size());
+            // SAFETY: live, and used no more.
+            unsafe { heap.free(block.start) }.expect("a live block");
+        }
+        let held = heap.statistics();
+        assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+        heap.trim();
+        let held = heap.statistics();
+        assert_eq!((held.reserved, held.committed), (0, 0), "{held:?}");
+    }
+    assert_eq!(counted.counters().reserved.now, 0, "all goes back");
+}
+
+/// What a thread does: half of what it frees, another one has allocated.
+fn run(
+    heap: &Heap<&Counted<OsProvider, Yield>, &Counted<OsProvider, Yield>, Yield>,
+    shared: &Mutex<Vec<Block>>,
+    seed: u64,
+    steps: usize,
+) {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut local = heap.local().expect("metadata");
+    let mut own: Vec<Block> = Vec::new();
+    for step in 0..steps {
+        let pattern = random.below(256).to_le_bytes()[0];
+        let layout = layout(&mut random);
+        match random.below(100) {
+            0..46 if own.len() < 2000 => {
+                let block = match random.below(8) {
+                    0 => heap.alloc(layout),
+                    _ => local.alloc(layout),
+                };
+                own.push(Block::fill(block.expect("memory"), layout, pattern));
+            }
+            46..56 if !own.is_empty() => {
+                let n = random.below(own.len());
+                let block = &mut own[n];
+                let size = random.below(6000);
+                block.check(block.layout.size());
+                // SAFETY: a live block of this layout, which is this thread's.
+                let moved = unsafe { local.realloc(block.start, block.layout, size) };
+                block.start = moved.expect("memory");
+                block.check(size.min(block.layout.size()));
+                let layout = Layout::from_size_align(size, block.layout.align());
+                *block = Block::fill(block.start, layout.expect("a layout"), pattern);
+            }
+            56..58 => {
+                // Many at once, so that the lock of this test is not what is tested.
+                let mut shared = shared.lock().expect("nobody panicked");
+                let half = own.len() / 2;
+                let theirs = shared.len().min(half);
+                let taken: Vec<_> = shared.drain(..theirs).collect();
+                shared.extend(own.drain(..half));
+                own.extend(taken);
+            }
+            58 if step % 50 == 0 => {
+                drop(local);
+                local = heap.local().expect("metadata");
+            }
+            59 if step % 100 == 0 => local.tick(step as u64),
+            60 if step % 500 == 0 => heap.collect(),
+            _ if !own.is_empty() => {
+                let n = random.below(own.len());
+                let block = own.swap_remove(n);
+                block.check(block.layout.size());
+                let found = heap.block_of(block.start.addr().get());
+                assert!(found.is_some_and(|found| found.len >= block.layout.size()));
+                // SAFETY: live, and used no more.
+                unsafe { local.free(block.start) }.expect("a live block");
+            }
+            _ => {}
+        }
+    }
+    shared.lock().expect("nobody panicked").extend(own);
+}
+
+#[test]
+fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
+    if skip_emulated("keeps low addresses for itself") {
+        return;
+    }
+    let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
+    let low = Within::new(OS, AddressRange::LOW_4G);
+    let heap = Heap::<_, _, Yield>::new(low, OS, HeapConfig::new()).expect("metadata");
+    let layout = Layout::from_size_align(3 << 20, 16).expect("a layout");
+    for _ in 0..2 {
+        let blocks: Mutex<Vec<usize>> = Mutex::default();
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let local = heap.local().expect("metadata");
+                    loop {
+                        match local.alloc(layout) {
+                            Ok(block) => blocks
+                                .lock()
+                                .expect("nobody panicked")
+                                .push(block.addr().get()),
+                            Err(HeapError::Memory(_)) => break,
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+        });
+        let blocks = blocks.into_inner().expect("nobody panicked");
+        let last = blocks.iter().max().expect("some");
+        assert!(last + layout.size() <= 1 << 32, "a high pointer");
+        let bytes = blocks.len() * layout.size();
+        assert!(bytes * 10 >= 39 << 30, "{} MiB", bytes >> 20);
+        for block in blocks {
+            let block = heap.block_of(block).expect("live");
+            let start = NonNull::new(core::ptr::with_exposed_provenance_mut(block.addr));
+            // SAFETY: live, and used no more.
+            unsafe { heap.free(start.expect("not null")) }.expect("a live block");
+        }
+    }
+}
+
+#[test]
+fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
+    let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
+    // A part of the low addresses, since each of these blocks takes memory for its page.
+    let part = AddressRange::new(0x1000_0000, 0x17ff_ffff).expect("a range");
+    let heap = Heap::<_, _, Yield>::new(Within::new(OS, part), OS, HeapConfig::new());
+    let heap = heap.expect("metadata");
+    let local = heap.local().expect("metadata");
+    let layout = Layout::from_size_align(16 << 10, 16).expect("a layout");
+    for _ in 0..2 {
+        let mut blocks = Vec::new();
+        while let Ok(block) = local.alloc(layout) {
+            assert!(part.contains(block.addr().get()), "outside");
+            blocks.push(block);
+        }
+        let bytes = blocks.len() * layout.size();
+        assert!(bytes * 100 >= 97 * (128 << 20), "{} MiB", bytes >> 20);
+        for block in blocks {
+            // SAFETY: live, and used no more.
+            unsafe { local.free(block) }.expect("a live block");
+        }
+    }
+}
+
+/// Makes a child by the system call alone, which runs nobody's handlers; there, runs `child` and exits with
+/// its code. Returns the code that the child exited with; -1 where a signal ended it.
+fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
+    let mut pid = 0;
+    let clone = || {
+        // SAFETY: without a stack and any flag, clone is fork; the child uses what has hooks, and exits.
+        let got = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        pid = i32::try_from(got).expect("numbers of processes are ints");
+        pid == 0
+    };
+    // SAFETY: it clones the process once, and its child has one thread.
+    let in_child = unsafe { around_fork(&[object], clone) }.expect("the hooks take locks only");
+    if in_child {
+        let code = child();
+        // SAFETY: always allowed.
+        unsafe { libc::_exit(code) }
+    }
+    assert!(pid > 0, "{}", std::io::Error::last_os_error());
+    let mut status = 0;
+    // SAFETY: status is a live int.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        -1
+    }
+}
+
+#[test]
+fn forked_children_allocate_free_and_query_while_others_allocate() {
+    let forks = match (at_length(), emulated()) {
+        (true, _) => 10_000,
+        (false, false) => 300,
+        (false, true) => 10,
+    };
+    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 1..=4 {
+            let (heap, ended) = (&heap, &ended);
+            scope.spawn(move || {
+                let mut random = Random(seed);
+                let local = heap.local().expect("metadata");
+                let mut blocks = Vec::with_capacity(1000);
+                while !ended.load(Relaxed) {
+                    let block = local.alloc(layout(&mut random)).expect("memory");
+                    blocks.push(block);
+                    if blocks.len() == blocks.capacity() {
+                        for block in blocks.drain(..) {
+                            // SAFETY: live, and used no more.
+                            unsafe { local.free(block) }.expect("a live block");
+                        }
+                        heap.trim();
+                    }
+                }
+            });
+        }
+        let local = heap.local().expect("metadata");
+        let kept = Layout::new::<[u64; 50]>();
+        let block = local.alloc(kept).expect("memory");
+        let block = Block::fill(block, kept, 0x3c);
+        for n in 0..forks {
+            let code = raw_fork(&heap, || child(&heap, &local, &block, n));
+            if code != 0 {
+                ended.store(true, Relaxed);
+            }
+            assert_eq!(code, 0, "fork {n}");
+        }
+        ended.store(true, Relaxed);
+    });
+}
+
+/// What a child checks; zero if all is well. It uses no other heap.
+fn child(
+    heap: &Heap<OsProvider, OsProvider, Yield>,
+    local: &LocalHeap<'_, OsProvider, OsProvider, Yield>,
+    block: &Block,
+    seed: u64,
+) -> i32 {
+    block.check(block.layout.size());
+    if heap.block_of(block.start.addr().get()).is_none() {
+        return 1;
+    }
+    let mut random = Random(seed + 1);
+    for n in 0..200 {
+        let layout = layout(&mut random);
+        let got = if n % 4 == 0 {
+            heap.alloc(layout)
+        } else {
+            local.alloc(layout)
+        };
+        let Ok(got) = got else {
+            return 2;
+        };
+        let got = Block::fill(got, layout, 0x77);
+        got.check(layout.size());
+        // SAFETY: live, and used no more; the first one is from the parent.
+        let freed = unsafe { local.free(if n == 0 { block.start } else { got.start }) };
+        if freed.is_err() {
+            return 3;
+        }
+    }
+    heap.trim();
+    0
+}
+
+#[test]
+fn short_threads_leave_memory_flat() {
+    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let threads = if at_length() { 100_000 } else { 1000 };
+    let mut first = None;
+    for n in 0..threads {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let local = heap.local().expect("metadata");
+                for size in [10, 100, 1000, 10_000] {
+                    let layout = Layout::from_size_align(size, 8).expect("a layout");
+                    let block = local.alloc(layout).expect("memory");
+                    // SAFETY: live, and used no more.
+                    unsafe { local.free(block) }.expect("a live block");
+                }
+            });
+        });
+        // Each shard has been used then.
+        if n >= 4 {
+            let held = heap.statistics();
+            assert_eq!(held, *first.get_or_insert(held), "thread {n}");
+        }
+    }
+}
