@@ -274,9 +274,13 @@ fn a_signal_handler_asks_while_the_map_is_changed() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while done.load(Relaxed) == 0 {
+                let before = ANSWERS.load(Relaxed);
                 // SAFETY: the thread that started this one waits for it to end.
                 unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
-                std::thread::yield_now();
+                // One at a time: the thread is to do more than to answer.
+                while ANSWERS.load(Relaxed) == before && done.load(Relaxed) == 0 {
+                    std::thread::yield_now();
+                }
             }
         });
         let mut n = 0_u32;

@@ -359,9 +359,13 @@ fn signal_handlers_map_where_the_hook_keeps_them_out_of_the_lock() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while done.load(Relaxed) == 0 {
+                let before = HANDLED.load(Relaxed);
                 // SAFETY: the thread that started this one waits for it to end.
                 unsafe { libc::pthread_kill(me, libc::SIGUSR2) };
-                std::thread::yield_now();
+                // One at a time: the thread is to do more than to handle them.
+                while HANDLED.load(Relaxed) == before && done.load(Relaxed) == 0 {
+                    std::thread::yield_now();
+                }
             }
         });
         let mut rounds = 0;
