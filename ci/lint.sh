@@ -4,7 +4,7 @@ source "$(dirname "$0")/lib.sh"
 
 cargo fmt --all --check
 rustfmt --edition 2024 --check src/absent.rs # Named within a macro, where cargo fmt does not look.
-for own_workspace in tests/embed tests/bare tests/backend tests/fuzz; do
+for own_workspace in tests/embed tests/bare tests/backend tests/fuzz benches/heap; do
     (cd "$own_workspace" && cargo fmt --check)
 done
 cargo clippy --workspace --all-targets --all-features -- -D warnings

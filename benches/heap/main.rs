@@ -1,7 +1,7 @@
 //! Measures the heap beside its peers.
 //!
 //! ```text
-//! cargo bench -p hostmem-bench --bench heap -- --quick
+//! cargo run --release --manifest-path benches/heap/Cargo.toml -- --quick
 //! ```
 //!
 //! | file | what it has |
