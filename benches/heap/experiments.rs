@@ -9,17 +9,12 @@ use crate::{
 };
 use hostmem::{OsProvider, heap::HeapConfig};
 use hostmem_bench::{
-    lane::{Lane, Plan, advance, alternate, warm_up},
+    lane::{self, Lane, alternate, warm_up},
+    program::Setting,
     random::Random,
     row::Table,
 };
-use std::{alloc::Layout, error::Error, time::Duration};
-
-/// What an experiment needs to know.
-pub struct Setting {
-    pub plan: Plan,
-    pub seed: u64,
-}
+use std::{alloc::Layout, error::Error};
 
 /// A churn: its rows' names begin so.
 struct Case {
@@ -124,7 +119,7 @@ fn queries(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
 }
 
 /// Does `steps` steps of the churn of `row` on ours to warm up, and then as many within
-/// [`counted_steps`]. Says whether the row has such a workload.
+/// [`lane::count`]. Says whether the row has such a workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
     let is = |case: &&Case| row.starts_with(&format!("{}-vs-", case.name));
     let Some(case) = CASES.iter().find(is) else {
@@ -132,14 +127,6 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn
     };
     let heap = heap()?;
     let mut lane = Churn::new(Ours(heap.local()?), case.mix, case.count, setting.seed);
-    advance(&mut lane, steps, Duration::MAX);
-    counted_steps(&mut lane, steps);
+    lane::count(&mut lane, steps);
     Ok(true)
-}
-
-/// Runs the lane. Profilers find this function by its name.
-#[inline(never)]
-fn counted_steps(lane: &mut dyn Lane, steps: usize) {
-    let (done, _) = advance(lane, steps, Duration::MAX);
-    println!("counted {done} steps of {}", lane.name());
 }

@@ -2,8 +2,7 @@
 
 use crate::{
     experiments::{
-        BOARD, CHURN_1M, CHURN_10K, CHURN_100K_LARGE, CHURN_100K_SMALL, HUGE, Live, Setting,
-        THREADS,
+        BOARD, CHURN_1M, CHURN_10K, CHURN_100K_LARGE, CHURN_100K_SMALL, HUGE, Live, THREADS,
     },
     ours::Ours,
     workloads::{
@@ -15,14 +14,11 @@ use crate::{
     },
 };
 use hostmem::jit::JitError;
-use hostmem_bench::{
-    lane::{Lane, advance},
-    subject::Subject,
-};
+use hostmem_bench::{lane::count as count_steps, program::Setting, subject::Subject};
 use std::time::Duration;
 
 /// Does `steps` steps of the workload of `row` to warm up, and then as many within
-/// [`counted_steps`]. Says whether the row has such a workload.
+/// `counted_steps`. Says whether the row has such a workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitError> {
     let ours = Ours::new()?;
     let mut random = setting.random();
@@ -35,11 +31,11 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitErro
         "threads-10k" => churn(setting, &ours, &THREADS[1], steps),
         "checkerboard" => {
             let granule = ours.granule();
-            measure(&mut Checkerboard::with_holes(&ours, granule, BOARD), steps);
+            count_steps(&mut Checkerboard::with_holes(&ours, granule, BOARD), steps);
         }
         "checkerboard-growth" => {
             let granule = ours.granule();
-            measure(
+            count_steps(
                 &mut Checkerboard::without_holes(&ours, granule, BOARD),
                 steps,
             );
@@ -53,16 +49,16 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitErro
             } else {
                 Queries::misses(&ours, &mut random)
             };
-            measure(&mut queries, steps);
+            count_steps(&mut queries, steps);
         }
         "query-huge" => {
             let piece = ours.alloc(HUGE);
             let mut queries = Queries::middle(&ours, piece.address(), HUGE, &mut random);
-            measure(&mut queries, steps);
+            count_steps(&mut queries, steps);
         }
-        "publish-single" => measure(&mut Fresh::new(How::Single), steps),
-        "publish-batch" => measure(&mut Fresh::new(How::Batch), steps),
-        "shrink" => measure(&mut Shrinks::new(&ours, &mut random), steps),
+        "publish-single" => count_steps(&mut Fresh::new(How::Single), steps),
+        "publish-batch" => count_steps(&mut Fresh::new(How::Batch), steps),
+        "shrink" => count_steps(&mut Shrinks::new(&ours, &mut random), steps),
         _ => return Ok(false),
     }
     Ok(true)
@@ -70,17 +66,5 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitErro
 
 fn churn(setting: &Setting, ours: &Ours, live: &Live, steps: usize) {
     let trace = live.trace(setting.seed);
-    measure(&mut Churn::new(ours, &trace, Duration::MAX), steps);
-}
-
-fn measure(lane: &mut dyn Lane, steps: usize) {
-    advance(lane, steps, Duration::MAX);
-    counted_steps(lane, steps);
-}
-
-/// Runs the lane. Profilers find this function by its name.
-#[inline(never)]
-fn counted_steps(lane: &mut dyn Lane, steps: usize) {
-    let (done, _) = advance(lane, steps, Duration::MAX);
-    println!("counted {done} steps of {}", lane.name());
+    count_steps(&mut Churn::new(ours, &trace, Duration::MAX), steps);
 }

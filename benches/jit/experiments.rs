@@ -17,23 +17,12 @@ use hostmem_bench::{
     asmjit::AsmJit,
     lane::{Lane, Plan, advance, alternate, warm_up},
     malloc::Malloc,
+    program::Setting,
     random::Random,
     row::Table,
     subject::{Jit, Nothing, Piece, Subject, Usage},
 };
 use std::{ops::RangeInclusive, time::Duration};
-
-/// What an experiment needs to know.
-pub struct Setting {
-    pub plan: Plan,
-    pub seed: u64,
-}
-
-impl Setting {
-    pub fn random(&self) -> Random {
-        Random::new(self.seed)
-    }
-}
 
 /// A churn's row: how many pieces are live, and their sizes in bytes.
 pub struct Live {

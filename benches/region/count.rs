@@ -1,7 +1,7 @@
 //! One workload on ours, for a profiler that counts instructions.
 
 use crate::{
-    experiments::{LIVE, Setting},
+    experiments::LIVE,
     ours::Ours,
     trace::Trace,
     workloads::{
@@ -9,14 +9,11 @@ use crate::{
         query::{Queries, draw},
     },
 };
-use hostmem_bench::{
-    lane::{Lane, advance},
-    random::Random,
-};
-use std::{error::Error, time::Duration};
+use hostmem_bench::{lane::count as count_steps, program::Setting, random::Random};
+use std::error::Error;
 
 /// Does `steps` steps of the workload of `row` to warm up, and then as many within
-/// [`counted_steps`]. Says whether the row has such a workload.
+/// `counted_steps`. Says whether the row has such a workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
     for live in &LIVE {
         // The smaller one of those that growth compares.
@@ -27,10 +24,10 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn
         let trace = Trace::new(setting.seed, live.count)?;
         let mut churn = Churn::new(Ours::new(trace.window())?, &trace);
         if maps {
-            measure(&mut churn, steps);
+            count_steps(&mut churn, steps);
         } else {
             let addresses = draw(&mut Random::new(setting.seed), trace.window());
-            measure(&mut Queries::new(churn.space(), &addresses), steps);
+            count_steps(&mut Queries::new(churn.space(), &addresses), steps);
         }
         return Ok(true);
     }
@@ -40,20 +37,8 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn
         let mut slots = Slots::default();
         let touched = row.starts_with("linux-64k-touched");
         let os = hostmem::OsProvider::new();
-        measure(&mut Claimed::new(os, &mut slots, touched)?, steps);
+        count_steps(&mut Claimed::new(os, &mut slots, touched)?, steps);
         return Ok(true);
     }
     Ok(false)
-}
-
-fn measure(lane: &mut dyn Lane, steps: usize) {
-    advance(lane, steps, Duration::MAX);
-    counted_steps(lane, steps);
-}
-
-/// Runs the lane. Profilers find this function by its name.
-#[inline(never)]
-fn counted_steps(lane: &mut dyn Lane, steps: usize) {
-    let (done, _) = advance(lane, steps, Duration::MAX);
-    println!("counted {done} steps of {}", lane.name());
 }

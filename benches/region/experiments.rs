@@ -14,16 +14,11 @@ use crate::{
 };
 use hostmem_bench::{
     lane::{Lane, Plan, Summary, alternate, warm_up},
+    program::Setting,
     random::Random,
     row::{Row, Table},
 };
 use std::error::Error;
-
-/// What an experiment needs to know.
-pub struct Setting {
-    pub plan: Plan,
-    pub seed: u64,
-}
 
 /// How many mappings are live, and the rows that ask.
 pub struct Live {

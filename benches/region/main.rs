@@ -28,48 +28,16 @@ mod space;
 mod trace;
 mod workloads;
 
-use experiments::Setting;
-use hostmem_bench::{arguments::Arguments, lane::Plan, row::Table};
-use rows::ROWS;
-use std::{error::Error, process::ExitCode};
+use hostmem_bench::program::Program;
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("region: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run() -> Result<(), Box<dyn Error>> {
-    let asked = Arguments::from_command_line()?;
-    if asked.list {
-        ROWS.iter().for_each(|row| println!("{}", row.name));
-        return Ok(());
-    }
-    if let Some(only) = &asked.only
-        && !ROWS.iter().any(|row| row.name == only)
-    {
-        return Err(format!("there is no row {only}").into());
-    }
-    let setting = Setting {
-        plan: if asked.quick { Plan::QUICK } else { Plan::FULL },
-        seed: asked.seed,
+    let program = Program {
+        name: "region",
+        rows: rows::ROWS,
+        describe: || (),
+        count: count::count,
+        run_all: experiments::run_all,
     };
-    match (&asked.only, asked.steps) {
-        (Some(row), Some(steps)) if count::count(&setting, row, steps)? => Ok(()),
-        (Some(row), Some(_)) => Err(format!("{row} has no steps to count").into()),
-        _ => measure(&setting, asked),
-    }
-}
-
-/// Prints the table, whole even where the host gave out before its end.
-fn measure(setting: &Setting, asked: Arguments) -> Result<(), Box<dyn Error>> {
-    asked.describe();
-    let mut table = Table::new(ROWS, asked.only);
-    let result = experiments::run_all(setting, &mut table);
-    print!("{table}");
-    result
+    program.main()
 }

@@ -138,6 +138,40 @@ pub fn advance(lane: &mut dyn Lane, steps: usize, limit: Duration) -> (usize, Du
     (done, took)
 }
 
+/// Does `steps` steps of a lane to warm up, and then as many within `counted_steps`.
+pub fn count(lane: &mut dyn Lane, steps: usize) {
+    advance(lane, steps, Duration::MAX);
+    counted_steps(lane, steps);
+}
+
+/// Runs the lane. Profilers find this function by its name.
+#[inline(never)]
+fn counted_steps(lane: &mut dyn Lane, steps: usize) {
+    let (done, _) = advance(lane, steps, Duration::MAX);
+    println!("counted {done} steps of {}", lane.name());
+}
+
+/// Tells apart what two calls of a step cost, by runs of `len` steps that return both, until `steps`
+/// are done or `limit` is over on the wall. Returns the medians of the runs, so that a run during
+/// which others ran does not count.
+pub fn split(
+    name: &'static str,
+    steps: usize,
+    limit: Duration,
+    len: usize,
+    mut one_run: impl FnMut() -> (f64, f64),
+) -> (f64, f64) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    while first.len() * len < steps && (first.is_empty() || start.elapsed() < limit) {
+        let (a, b) = one_run();
+        first.push(a);
+        second.push(b);
+    }
+    let median = |runs| Summary::new(name, runs, steps).median;
+    (median(first), median(second))
+}
+
 /// Warms a lane up, and says so where the time was over first.
 pub fn warm_up(row: &str, lane: &mut dyn Lane, steps: usize, limit: Duration) {
     let (done, _) = advance(lane, steps, limit);

@@ -3,7 +3,7 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `arguments` | what can be asked of a benchmark |
+//! | `program`, `arguments` | the program of every benchmark, and what can be asked of it |
 //! | `clock` | the time that a thread runs |
 //! | `random` | the seeded numbers that traces are made of |
 //! | `lane` | who is measured, and how: alternate rounds, medians |
@@ -17,6 +17,7 @@ pub mod arguments;
 pub mod clock;
 pub mod lane;
 pub mod malloc;
+pub mod program;
 pub mod random;
 pub mod row;
 pub mod subject;

@@ -3,7 +3,7 @@
 use crate::trace::Trace;
 use hostmem_bench::{
     clock::CpuTime,
-    lane::{Lane, Summary, per_step},
+    lane::{Lane, per_step, split},
     prefetch,
     subject::{Piece, Subject},
 };
@@ -98,15 +98,7 @@ impl<'a, S: Subject> Churn<'a, S> {
     /// allocation and what a release costs, in nanoseconds on the wall: a run is too short for the
     /// other clock. Medians of the runs, so that a run during which others ran does not count.
     pub fn split(&mut self, steps: usize, limit: Duration) -> (f64, f64) {
-        let (mut allocs, mut releases) = (Vec::new(), Vec::new());
-        let start = Instant::now();
-        while allocs.len() * RUN < steps && (allocs.is_empty() || start.elapsed() < limit) {
-            let (alloc, release) = self.one_run();
-            allocs.push(alloc);
-            releases.push(release);
-        }
-        let median = |runs| Summary::new(S::NAME, runs, steps).median;
-        (median(allocs), median(releases))
+        split(S::NAME, steps, limit, RUN, || self.one_run())
     }
 
     fn one_run(&mut self) -> (f64, f64) {

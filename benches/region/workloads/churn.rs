@@ -6,7 +6,7 @@ use crate::{
 };
 use hostmem_bench::{
     clock::CpuTime,
-    lane::{Lane, Summary, per_step},
+    lane::{Lane, per_step, split},
     prefetch,
 };
 use std::time::{Duration, Instant};
@@ -112,14 +112,6 @@ impl<S: Space> Churning for Churn<'_, S> {
 
     fn split(&mut self, steps: usize, limit: Duration, slow: bool) -> (f64, f64) {
         let run = if slow { SLOW_RUN } else { RUN };
-        let (mut maps, mut unmaps) = (Vec::new(), Vec::new());
-        let start = Instant::now();
-        while maps.len() * run < steps && (maps.is_empty() || start.elapsed() < limit) {
-            let (map, unmap) = self.one_run(run);
-            maps.push(map);
-            unmaps.push(unmap);
-        }
-        let median = |runs| Summary::new(S::NAME, runs, steps).median;
-        (median(maps), median(unmaps))
+        split(S::NAME, steps, limit, run, || self.one_run(run))
     }
 }
