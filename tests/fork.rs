@@ -4,11 +4,14 @@
 
 mod common;
 
-use common::{CODE_LEN, call, code_returning, map_dual, skip_emulated, unmap_dual, write_code};
+use common::{
+    CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, map_dual, skip_emulated,
+    unmap_dual, wait, write_code,
+};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hostmem::{
     OsProvider, Yield,
-    fork::{ForkHooks, around_fork},
+    fork::ForkHooks,
     jit::{JitAllocator, JitConfig, JitError, Span},
     provider::{DualMapProvider, DualRequest, ErrorKind, Fork},
 };
@@ -38,48 +41,6 @@ fn place(jit: &Jit, value: u32) -> Span {
 fn run(span: &Span) -> u32 {
     // SAFETY: the tests run spans that hold such a function.
     unsafe { call(span.rx().as_ptr()) }
-}
-
-/// Forks without any hooks.
-fn bare_fork() -> i32 {
-    // SAFETY: the children make system calls, run code of theirs and exit.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "{}", std::io::Error::last_os_error());
-    child
-}
-
-fn exit(code: i32) -> ! {
-    // SAFETY: always allowed.
-    unsafe { libc::_exit(code) }
-}
-
-/// Waits for a child and returns its exit code; a signal counts as 128 and more, as in a shell.
-fn wait(child: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: status is a live int.
-    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!(waited, child);
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    }
-}
-
-/// Forks with the allocator's hooks around it; in the child, runs `child` and exits with its code.
-fn hooked_fork(jit: &Jit, child: impl FnOnce() -> i32) -> i32 {
-    let mut pid = 0;
-    let fork = || {
-        pid = bare_fork();
-        pid == 0
-    };
-    // SAFETY: fork clones the process once, and its child has one thread.
-    match unsafe { around_fork(&[jit], fork) } {
-        Ok(true) => exit(child()),
-        Ok(false) => pid,
-        Err(error) if error.in_child => exit(99),
-        Err(error) => panic!("{error}"),
-    }
 }
 
 #[test]

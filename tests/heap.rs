@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{at_length, emulated, skip_emulated};
+use common::{at_length, emulated, raw_fork, skip_emulated, wait};
 use core::{
     alloc::Layout,
     ptr::NonNull,
@@ -12,7 +12,6 @@ use core::{
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    fork::{ForkHooks, around_fork},
     heap::{Heap, HeapConfig, HeapError, LocalHeap},
     page::AddressRange,
     provider::Within,
@@ -250,34 +249,6 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     }
 }
 
-/// Makes a child by the system call alone, which runs nobody's handlers; there, runs `child` and exits with
-/// its code. Returns the code that the child exited with; -1 where a signal ended it.
-fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
-    let mut pid = 0;
-    let clone = || {
-        // SAFETY: without a stack and any flag, clone is fork; the child uses what has hooks, and exits.
-        let got = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-        pid = i32::try_from(got).expect("numbers of processes are ints");
-        pid == 0
-    };
-    // SAFETY: it clones the process once, and its child has one thread.
-    let in_child = unsafe { around_fork(&[object], clone) }.expect("the hooks take locks only");
-    if in_child {
-        let code = child();
-        // SAFETY: always allowed.
-        unsafe { libc::_exit(code) }
-    }
-    assert!(pid > 0, "{}", std::io::Error::last_os_error());
-    let mut status = 0;
-    // SAFETY: status is a live int.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        -1
-    }
-}
-
 #[test]
 fn forked_children_allocate_free_and_query_while_others_allocate() {
     let forks = match (at_length(), emulated()) {
@@ -312,7 +283,7 @@ fn forked_children_allocate_free_and_query_while_others_allocate() {
         let block = local.alloc(kept).expect("memory");
         let block = Block::fill(block, kept, 0x3c);
         for n in 0..forks {
-            let code = raw_fork(&heap, || child(&heap, &local, &block, n));
+            let code = wait(raw_fork(&heap, || child(&heap, &local, &block, n)));
             if code != 0 {
                 ended.store(true, Relaxed);
             }

@@ -5,11 +5,10 @@
 
 mod common;
 
-use common::emulated;
+use common::{emulated, raw_fork, wait};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use hostmem::{
     OsProvider, Yield,
-    fork::{ForkHooks, around_fork},
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Commit, MapFlags, PageProvider, Place, ProcessMap, Request},
     range_map::RangeMap,
@@ -27,45 +26,6 @@ const THREADS: usize = 2;
 
 fn forks() -> u32 {
     if emulated() { 20 } else { 1000 }
-}
-
-/// Makes a child by the system call alone, with the hooks of an object around it; there, runs `child`
-/// and exits with its code.
-fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
-    let mut pid = 0;
-    let clone = || {
-        // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what
-        // has hooks, and exits.
-        let got = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-        assert!(got >= 0, "{}", std::io::Error::last_os_error());
-        pid = i32::try_from(got).expect("numbers of processes are ints");
-        pid == 0
-    };
-    // SAFETY: it clones the process once, and its child has one thread.
-    match unsafe { around_fork(&[object], clone) } {
-        Ok(true) => exit(child()),
-        Ok(false) => pid,
-        Err(error) if error.in_child => exit(99),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-fn exit(code: i32) -> ! {
-    // SAFETY: always allowed.
-    unsafe { libc::_exit(code) }
-}
-
-/// Waits for a child and returns its exit code; a signal counts as 128 and more, as in a shell.
-fn wait(child: i32) -> i32 {
-    let mut status = 0;
-    // SAFETY: status is a live int.
-    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-    assert_eq!(waited, child);
-    if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    }
 }
 
 /// Says whether the process map has every page of `space` as the allocator does: writable where it is

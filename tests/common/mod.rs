@@ -8,6 +8,7 @@
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider, arch,
+    fork::{ForkHooks, around_fork},
     provider::{DualMapProvider, DualMapping, DualRequest, Leave, PageProvider},
 };
 use hostmem_test_support::isolate::skip;
@@ -243,5 +244,66 @@ impl CoreFile {
         eprintln!("a core file of {len} bytes");
         assert!(len > 4096, "it has the process in it");
         Some(len)
+    }
+}
+
+/// Forks without any hooks.
+pub(crate) fn bare_fork() -> i32 {
+    // SAFETY: the children make system calls, use what has hooks or needs none, and exit.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    child
+}
+
+/// Makes a child by the system call alone, which runs nobody's handlers.
+fn raw_clone() -> i32 {
+    // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what has
+    // hooks, and exits.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    assert!(child >= 0, "{}", std::io::Error::last_os_error());
+    i32::try_from(child).expect("numbers of processes are ints")
+}
+
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits for a child and returns its exit code; a signal counts as 128 and more, as in a shell.
+pub(crate) fn wait(child: i32) -> i32 {
+    let mut status = 0;
+    // SAFETY: status is a live int.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(waited, child);
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        128 + libc::WTERMSIG(status)
+    }
+}
+
+/// Forks with the hooks of an object around it; in the child, runs `child` and exits with its code.
+pub(crate) fn hooked_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
+    fork_around(object, bare_fork, child)
+}
+
+/// As [`hooked_fork`], by the system call alone.
+pub(crate) fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
+    fork_around(object, raw_clone, child)
+}
+
+/// `fork` is [`bare_fork`] or [`raw_clone`].
+fn fork_around(object: &dyn ForkHooks, fork: fn() -> i32, child: impl FnOnce() -> i32) -> i32 {
+    let mut pid = 0;
+    let fork = || {
+        pid = fork();
+        pid == 0
+    };
+    // SAFETY: either clones the process once, and its child has one thread.
+    match unsafe { around_fork(&[object], fork) } {
+        Ok(true) => exit(child()),
+        Ok(false) => pid,
+        Err(error) if error.in_child => exit(99),
+        Err(error) => panic!("{error}"),
     }
 }
