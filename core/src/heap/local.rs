@@ -6,6 +6,7 @@ use super::{
     class,
     error::HeapError,
     map::RootRef,
+    shared::cleared,
     slab::{Entry, FREED, LIVE, ZERO},
 };
 use crate::{
@@ -131,11 +132,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         };
         let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Relaxed);
-        if !zero {
-            // SAFETY: a block of this class is not smaller than the layout, and just became this call's.
-            unsafe { entry.block.write_bytes(0, layout.size()) };
-        }
-        Ok(entry.block)
+        Ok(cleared((entry.block, zero), layout))
     }
 
     /// Frees a block.
@@ -201,18 +198,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        let kept = self.heap.resize_in_place(block, layout, new_size)?;
-        let Some(new) = kept else {
-            return Ok(block);
-        };
-        let target = self.alloc(new)?;
-        let len = layout.size().min(new_size);
-        // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
-        // They are two live blocks, so they share no byte.
-        unsafe { target.copy_from_nonoverlapping(block, len) };
+        let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
-        unsafe { self.free(block) }?;
-        Ok(target)
+        let free = || unsafe { self.free(block) };
+        // SAFETY: the caller's promise; alloc allocates.
+        unsafe { self.heap.realloc_by(block, layout, new_size, alloc, free) }
     }
 
     /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.

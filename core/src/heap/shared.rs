@@ -121,17 +121,38 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
+        let alloc = |new| self.alloc(new);
+        // SAFETY: the caller gives the block up.
+        let free = || unsafe { self.free(block) };
+        // SAFETY: the caller's promise; alloc allocates.
+        unsafe { self.realloc_by(block, layout, new_size, alloc, free) }
+    }
+
+    /// Makes a block `new_size` bytes long, where it lies or by another one from `alloc`; then `free`
+    /// frees it.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the layout
+    /// that it is given, and is the only one to know it.
+    pub(super) unsafe fn realloc_by(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+        alloc: impl FnOnce(Layout) -> Result<NonNull<u8>, HeapError>,
+        free: impl FnOnce() -> Result<(), HeapError>,
+    ) -> Result<NonNull<u8>, HeapError> {
         let kept = self.resize_in_place(block, layout, new_size)?;
         let Some(new) = kept else {
             return Ok(block);
         };
-        let target = self.alloc(new)?;
+        let target = alloc(new)?;
         let len = layout.size().min(new_size);
         // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
         // They are two live blocks, so they share no byte.
         unsafe { target.copy_from_nonoverlapping(block, len) };
-        // SAFETY: the caller gives the block up.
-        unsafe { self.free(block) }?;
+        free()?;
         Ok(target)
     }
 
@@ -205,7 +226,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 }
 
 /// Clears a block that does not read zero.
-fn cleared((block, zero): Big, layout: Layout) -> NonNull<u8> {
+#[inline]
+pub(super) fn cleared((block, zero): Big, layout: Layout) -> NonNull<u8> {
     if !zero {
         // SAFETY: a block of at least this size, which is the caller's alone.
         unsafe { block.write_bytes(0, layout.size()) };
