@@ -26,9 +26,8 @@ use super::{
 use crate::provider::{Error, ErrorKind};
 
 impl<T: Value, const W: usize> Tree<T, W> {
-    /// Gives the pages from `start` up to `end` a value, or none, if one range of a leaf is
-    /// all that changes; returns how
-    /// many of them had one. The path is the one to the page before the change.
+    /// Gives the pages from `start` up to `end` a value, or none, if one range of a leaf is all that
+    /// changes; returns how many of them had one. The path is the one to the page before the change.
     #[inline]
     pub(super) fn set_in_place(
         &self,
@@ -134,11 +133,10 @@ impl<T: Value, const W: usize> Tree<T, W> {
     fn replace(&self, path: &Path, n: usize, becomes: Entry, joins: bool) -> bool {
         let leaf = self.node(path.node[0]);
         if joins {
-            let before = (0..n).rev().map(|n| leaf.entry(n)).find(|e| e.len != 0);
             // What lies in other leaves may join.
-            let in_front = before.map_or(n == 0, |e| {
-                e.end() == becomes.start && e.bits == becomes.bits
-            });
+            let in_front = leaf
+                .live_before(n)
+                .is_none_or(|e| e.end() == becomes.start && e.bits == becomes.bits);
             let behind = match leaf.entries_from(n + 1).next() {
                 Some(e) => e.start == becomes.end() && e.bits == becomes.bits,
                 None => self.next_low(path, 0) == becomes.end(),
@@ -216,11 +214,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if path.height > 0 {
             let was = self.node(path.node[1]).gap(path.at(1));
             if next - low == was {
-                let low = if self.is_first(path) {
-                    self.low
-                } else {
-                    new.start(0)
-                };
+                // The first range is the one that it was.
+                let low = self.low_in(path, new);
                 let gap = new.leaf_gap(low, self.next_low(path, 0), was);
                 self.update_gap(path, 1, gap);
             }

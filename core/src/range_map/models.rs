@@ -72,6 +72,15 @@ impl Model {
         }
     }
 
+    /// Makes a leaf of three ranges, three pages each, of one value.
+    fn of_three() -> Self {
+        let mut model = Self::new(16);
+        for start in [10, 20, 40] {
+            model.insert((start, start + 3), 3);
+        }
+        model
+    }
+
     fn insert(&mut self, pages: (u64, u64), value: u32) {
         self.tree
             .insert(&mut self.writer, &self.source, pages, value)
@@ -175,10 +184,7 @@ fn model_a_range_is_found_while_its_leaf_is_replaced() {
 fn model_a_range_that_takes_a_dead_ones_place_is_never_half_of_each() {
     for page in [22, 31] {
         model(move || {
-            let mut model = Model::new(16);
-            for start in [10, 20, 40] {
-                model.insert((start, start + 3), 3);
-            }
+            let mut model = Model::of_three();
             let tree = model.tree;
             let reader = thread::spawn(move || tree.query(page));
             model.remove((20, 23));
@@ -195,10 +201,7 @@ fn model_a_range_that_takes_a_dead_ones_place_is_never_half_of_each() {
 #[test]
 fn model_the_next_range_is_one_that_was_there() {
     model(|| {
-        let mut model = Model::new(16);
-        for start in [10, 20, 40] {
-            model.insert((start, start + 3), 3);
-        }
+        let mut model = Model::of_three();
         let tree = model.tree;
         let reader = thread::spawn(move || tree.next_from(15));
         model.remove((20, 23));
@@ -214,10 +217,7 @@ fn model_the_next_range_is_one_that_was_there() {
 #[test]
 fn model_changes_of_two_ranges_are_seen_in_their_order() {
     model(|| {
-        let mut model = Model::new(16);
-        for start in [10, 20, 40] {
-            model.insert((start, start + 3), 3);
-        }
+        let mut model = Model::of_three();
         let tree = model.tree;
         let reader = thread::spawn(move || tree.next_from(15));
         model.insert((13, 18), 3);

@@ -267,10 +267,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Returns the first page that the leaf of a path answers for.
     #[inline]
     pub(super) fn low_of(&self, path: &Path) -> u64 {
+        self.low_in(path, self.node(path.node[0]))
+    }
+
+    /// As [`Tree::low_of`], of a leaf in the place of that of the path.
+    #[inline]
+    pub(super) fn low_in(&self, path: &Path, leaf: &Node<W>) -> u64 {
         if self.is_first(path) {
             self.low
         } else {
-            self.node(path.node[0]).start(0)
+            leaf.start(0)
         }
     }
 

@@ -159,7 +159,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
         while let Some(piece) = self.own_piece(from, pages.1) {
             from = piece.1;
             let committed = self.committed_in(piece)?;
-            // SAFETY: the caller's promise.
+            // SAFETY: all of the piece is the allocator's, and committed as was just looked up under the
+            // lock; the caller's promise: nobody uses it.
             unsafe { self.free_piece(&mut guard, piece, committed, None)? };
         }
         Ok(())

@@ -207,12 +207,17 @@ impl<const W: usize> Node<W> {
         self.entries_from(n).next().map(|e| e.start)
     }
 
+    /// Returns the last range before the nth that is not dead: there is one unless `n` is 0.
+    #[inline]
+    pub(in crate::range_map) fn live_before(&self, n: usize) -> Option<Entry> {
+        let mut before = (0..n).rev().map(|n| self.entry(n));
+        before.find(|e| e.len != 0)
+    }
+
     /// Returns the end of the last range before the nth that is not dead: there is one unless `n` is 0.
     #[inline]
     pub(in crate::range_map) fn end_before(&self, n: usize) -> u64 {
-        let before = (0..n).rev().map(|n| self.entry(n));
-        let mut live = before.filter(|e| e.len != 0);
-        live.next().map_or(self.start(0), Entry::end)
+        self.live_before(n).map_or(self.start(0), Entry::end)
     }
 
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
