@@ -15,6 +15,7 @@ use hostmem::{
     region::{PageState, RegionAllocator, RegionConfig},
 };
 use hostmem_test_support::isolate::isolated;
+use std::time::{Duration, Instant};
 
 const OS: OsProvider = OsProvider::new();
 
@@ -97,8 +98,8 @@ fn child_of_region(region: &Region, space: PageRange, kept: PageRange) -> i32 {
     0
 }
 
-/// Maps, marks, looks and unmaps until it is told to stop; returns how often.
-fn churn(region: &Region, tag: u8, stop: &AtomicBool) -> u64 {
+/// Maps, marks, looks and unmaps until it is told to stop, and counts how often it did.
+fn churn(region: &Region, tag: u8, stop: &AtomicBool, changes: &AtomicU64) {
     let page = OS.page_size().bytes();
     let mut rounds = 0;
     while !stop.load(Relaxed) {
@@ -117,8 +118,21 @@ fn churn(region: &Region, tag: u8, stop: &AtomicBool) -> u64 {
         // SAFETY: nobody uses it any more.
         unsafe { region.unmap(mapped) }.expect("it goes");
         rounds += 1;
+        changes.fetch_add(1, Relaxed);
     }
-    rounds
+}
+
+/// Waits until the threads have changed something since there were `before` changes, and returns how
+/// many there are: no fork is without them, however few cores there are.
+fn await_change(before: u64, changes: &AtomicU64) -> u64 {
+    let begin = Instant::now();
+    loop {
+        match changes.load(Relaxed) {
+            now if now > before => return now,
+            _ => std::thread::yield_now(),
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "they do run");
+    }
 }
 
 /// Tells threads to stop, also where the one that tells them panics.
@@ -144,13 +158,15 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
             let kept = kept.expect("a page");
             // SAFETY: mapped just now.
             unsafe { kept.start().write_bytes(0x11, page) };
-            let (stop, rounds) = (&AtomicBool::new(false), &AtomicU64::new(0));
+            let (stop, changes) = (&AtomicBool::new(false), &AtomicU64::new(0));
             std::thread::scope(|scope| {
                 let _stop = Stop(stop);
                 for tag in (0x21..).take(THREADS) {
-                    scope.spawn(move || rounds.fetch_add(churn(region, tag, stop), Relaxed));
+                    scope.spawn(move || churn(region, tag, stop, changes));
                 }
+                let mut seen = 0;
                 for n in 0..forks() {
+                    seen = await_change(seen, changes);
                     let child = raw_fork(region, || child_of_region(region, space, kept));
                     // At once, while the child is at work.
                     let mine = region.map(&Request::bytes(page), Commit::READ_WRITE, 1);
@@ -164,7 +180,6 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
                     assert_eq!(unsafe { kept.start().read() }, 0x11, "fork {n}");
                 }
             });
-            assert!(rounds.load(Relaxed) > u64::from(forks()), "they did run");
             assert_eq!(region.statistics().used, page);
             assert!(emulated() || is_as_mapped(region, space));
             // SAFETY: nobody uses it.
@@ -244,12 +259,14 @@ fn children_of_threads_that_change_a_map_have_maps_of_their_own() {
                                 have.fetch_sub(1, Relaxed);
                             }
                             round += 1;
+                            changes.fetch_add(1, Relaxed);
                             std::thread::yield_now();
                         }
-                        changes.fetch_add(round as u64, Relaxed);
                     });
                 }
+                let mut seen = 0;
                 for n in 0..forks() {
+                    seen = await_change(seen, changes);
                     let child = raw_fork(map, || child_of_map(map, have));
                     let mine = pages(100 * SLOTS, 1);
                     map.insert_new(mine, n).expect("free");
@@ -259,7 +276,6 @@ fn children_of_threads_that_change_a_map_have_maps_of_their_own() {
                     assert_eq!(map.query(0x2000), Some((pages(1, 2), 77)));
                 }
             });
-            assert!(changes.load(Relaxed) > u64::from(forks()), "they did run");
             let left: u64 = have.iter().map(|n| n.load(Relaxed)).sum();
             let ranges = map.statistics().ranges;
             assert_eq!(ranges as u64, left + 1);
