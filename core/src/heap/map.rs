@@ -193,9 +193,12 @@ impl<'map> RootRef<'map> {
     }
 
     /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
-    /// it has a class.
+    /// it has a class. Unless `CHECKED`, one is known to start there.
     #[inline]
-    pub(super) fn live(self, addr: usize) -> Option<(usize, NonNull<AtomicU8>)> {
+    pub(super) fn live<const CHECKED: bool>(
+        self,
+        addr: usize,
+    ) -> Option<(usize, NonNull<AtomicU8>)> {
         let value = self.entry(addr)?.load(Acquire);
         let class = usize::try_from(value >> CLASS_SHIFT).ok()?.wrapping_sub(1);
         if class >= CLASSES {
@@ -211,7 +214,7 @@ impl<'map> RootRef<'map> {
         let state = unsafe { self.base.add(states + index) }.cast::<AtomicU8>();
         // SAFETY: as above; states are initialised, and changed by atomics only.
         let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
-        (is_start && is_live).then_some((class, state))
+        (!CHECKED || is_start && is_live).then_some((class, state))
     }
 
     /// Says whether some slab has the granule around `addr`.
