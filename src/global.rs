@@ -52,12 +52,12 @@ macro_rules! std_slot {
             unsafe impl $crate::heap::ThreadSlot for $Name {
                 #[inline]
                 fn get() -> *mut () {
-                    VALUE.get()
+                    VALUE.with(Cell::get)
                 }
 
                 #[inline]
                 fn set(value: *mut ()) {
-                    VALUE.set(value);
+                    VALUE.with(|slot| slot.set(value));
                 }
 
                 fn on_exit(exit: fn()) -> bool {
