@@ -12,7 +12,7 @@ use core::{
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    heap::{Heap, HeapConfig, HeapError, LocalHeap},
+    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
     page::AddressRange,
     provider::Within,
 };
@@ -167,7 +167,7 @@ fn run(
                 local = heap.local().expect("metadata");
             }
             59 if step % 100 == 0 => local.tick(step as u64),
-            60 if step % 500 == 0 => heap.collect(),
+            60 if step % 500 == 0 => heap.collect(Level::Deep),
             _ if !own.is_empty() => {
                 let n = random.below(own.len());
                 let block = own.swap_remove(n);

@@ -15,11 +15,13 @@
 //! |---|---|
 //! | `config`, `error` | what can be told, and what can go wrong |
 //! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
+//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //! | `class` | sizes |
 //! | `cache` | magazines |
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
+//! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large` | blocks without a class |
 //! | `fork` | what happens around a fork |
 //!
@@ -33,24 +35,32 @@
 mod bin;
 mod bits;
 mod cache;
+mod calls;
 mod class;
 mod config;
 mod error;
 mod fork;
+mod index;
 mod large;
 mod local;
 mod map;
 mod order;
+mod ranges;
 mod segment;
 mod shared;
 mod slab;
 mod space;
+mod statistics;
 mod upkeep;
+mod walk;
 
+pub use calls::ProviderCalls;
 pub use config::{HeapConfig, Return};
 pub use error::HeapError;
 pub use local::LocalHeap;
-pub use upkeep::HeapStatistics;
+pub use ranges::{HeapRange, RangeKind};
+pub use statistics::{ClassStatistics, HeapStatistics};
+pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
@@ -60,6 +70,7 @@ use crate::{
 };
 use bin::Bin;
 use cache::Cache;
+use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     fmt,
@@ -100,6 +111,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     /// Ticks: threads that see another one bring back what they have at hand.
     ticks: AtomicU32,
     caches: Lock<u32, R>,
+    calls: Calls,
     arena: Arena<M, R>,
 }
 
@@ -139,6 +151,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             first_cache: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             caches: Lock::new(0),
+            calls: Calls::new(),
             provider,
             metadata,
             config,
@@ -186,7 +199,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
         // promised when they used them no longer than it lives.
         let mut space = core::mem::replace(self.space.get_mut(), Space::new(1));
         self.drop_kept(&mut space, false);
-        for segment in space.segments() {
+        for (_, segment) in space.segments.all() {
             let mut from = 0;
             while let Some(part) = segment.kept(from) {
                 if let Some(range) = segment.range(&part, self.page) {
@@ -195,14 +208,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
                 from = part.end;
             }
         }
-        let huge = core::iter::successors(space.huge, |slab| slab.next.get());
-        for range in
-            huge.filter_map(|slab| PageRange::new(slab.start(), slab.len_bytes(), self.page))
-        {
-            self.give_back(range);
+        for (_, slab) in space.huge.all() {
+            if let Some(range) = PageRange::new(slab.start(), slab.len_bytes(), self.page) {
+                self.give_back(range);
+            }
         }
-        // SAFETY: the map came from this provider, and nobody else has the heap any more.
-        unsafe { self.map.release(&self.metadata, self.metadata.page_size()) };
+        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
+        unsafe { self.map.release(&self.metadata, &space.leaves) };
     }
 }
 

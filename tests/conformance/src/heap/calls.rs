@@ -6,7 +6,7 @@ use alloc::{vec, vec::Vec};
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
     counted::{Counted, Limits},
-    heap::{Heap, HeapError, Return},
+    heap::{Heap, HeapError, Level, Return},
     provider::Provider,
 };
 
@@ -280,7 +280,7 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             stays
         });
         local.flush();
-        heap.collect();
+        heap.collect(Level::Deep);
         let held = heap.statistics();
         let most = blocks.len() * (size.next_multiple_of(page) + 2 * page).min(256 << 10);
         assert!(held.committed <= most, "{size}: {most} {held:?}");
@@ -309,7 +309,7 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             unsafe { local.free(block) }.expect("a live block");
         }
         local.flush();
-        heap.collect();
+        heap.collect(Level::Deep);
         let held = heap.statistics();
         assert_eq!((held.committed, held.reserved), (0, 0), "{held:?}");
     }
