@@ -14,7 +14,7 @@ use hostmem::{
     counted::{Counted, Limits},
     heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
     page::AddressRange,
-    provider::Within,
+    provider::{PageProvider, Within},
 };
 use std::{
     sync::{Mutex, PoisonError},
@@ -348,6 +348,89 @@ fn short_threads_leave_memory_flat() {
         if n >= 4 {
             let held = heap.statistics();
             assert_eq!(held, *first.get_or_insert(held), "thread {n}");
+        }
+    }
+}
+
+/// Returns how many bytes of a heap's blocks the host holds in memory.
+fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, Yield>) -> usize {
+    let page = OS.page_size().bytes();
+    let mut bytes = 0;
+    let mut pages = vec![0_u8; 1 << 14];
+    for range in heap.ranges() {
+        let (start, last) = (range.addresses.start(), range.addresses.last());
+        for part in (start..last).step_by(pages.len() * page) {
+            let len = (last - part + 1).min(pages.len() * page);
+            let at = core::ptr::without_provenance_mut(part);
+            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches nothing else.
+            let result = unsafe { libc::mincore(at, len, pages.as_mut_ptr().cast()) };
+            assert_eq!(result, 0, "mapped: {range:x?}");
+            let held = pages[..len / page].iter().filter(|page| **page & 1 == 1);
+            bytes += held.count() * page;
+        }
+    }
+    bytes
+}
+
+#[test]
+fn what_is_resident_is_what_the_host_holds() {
+    if skip_emulated("has pages of its own") {
+        return;
+    }
+    let thp = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    // Then a page that is touched may bring others along.
+    let alone = !thp.is_ok_and(|thp| thp.contains("[always]"));
+    let page = OS.page_size().bytes();
+    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let classes = heap.class_statistics().count();
+    let local = heap.local().expect("metadata");
+    // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.
+    let check = |at_hand: usize| {
+        let (held, there) = (heap.statistics(), in_memory(&heap));
+        if alone {
+            assert!(there <= held.resident, "{there} bytes, {held:?}");
+        }
+        let slack = if at_hand == 0 {
+            0
+        } else {
+            at_hand + classes * page
+        };
+        assert!(held.resident <= there + slack, "{there} bytes, {held:?}");
+    };
+    let mut at_hand = 0;
+    let mut random = Random(0x5eed);
+    let mut blocks = Vec::new();
+    for n in 0..40_000 {
+        let layout = layout(&mut random);
+        let block = if n < 20_000 {
+            heap.alloc(layout)
+        } else {
+            local.alloc(layout)
+        };
+        let block = block.expect("memory");
+        let len = heap.usable_size(block).expect("a live block");
+        // SAFETY: a live block of so many bytes.
+        unsafe { block.write_bytes(1, len) };
+        blocks.push(block);
+        if n % 5000 != 4999 {
+            continue;
+        }
+        at_hand = at_hand.max(heap.statistics().cached);
+        check(at_hand);
+    }
+    for percent in [30, 70, 95] {
+        blocks.retain(|block| {
+            let stays = random.below(100) >= percent;
+            if !stays {
+                // SAFETY: live, and used no more.
+                unsafe { local.free(*block) }.expect("a live block");
+            }
+            stays
+        });
+        local.flush();
+        for level in [Level::Free, Level::Deep] {
+            heap.collect(level);
+            check(at_hand);
         }
     }
 }
