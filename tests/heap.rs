@@ -6,6 +6,7 @@ mod common;
 use common::{at_length, emulated, raw_fork, skip_emulated, wait};
 use core::{
     alloc::Layout,
+    ops::ControlFlow,
     ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
@@ -17,6 +18,7 @@ use hostmem::{
     provider::{PageProvider, Within},
 };
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -168,6 +170,10 @@ fn run(
             }
             59 if step % 100 == 0 => local.tick(step as u64),
             60 if step % 500 == 0 => heap.collect(Level::Deep),
+            61 if step % 500 == 0 => {
+                heap.trim_to(random.below(64 << 20));
+            }
+            62 if step % 200 == 0 => see_all(heap, &own),
             _ if !own.is_empty() => {
                 let n = random.below(own.len());
                 let block = own.swap_remove(n);
@@ -181,6 +187,32 @@ fn run(
         }
     }
     shared.lock().expect("nobody panicked").extend(own);
+}
+
+/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that they lie in
+/// what the heap holds.
+fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, Yield>, own: &[Block]) {
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    let _ = heap.walk(|block| {
+        *seen.entry(block.addr).or_default() += 1;
+        ControlFlow::<()>::Continue(())
+    });
+    for block in own {
+        let addr = block.start.addr().get();
+        assert_eq!(seen.get(&addr), Some(&1), "{addr:#x}");
+    }
+    let ranges: Vec<_> = heap.ranges().map(|range| range.addresses).collect();
+    assert!(
+        ranges.is_sorted_by(|a, b| a.last() < b.start()),
+        "{ranges:x?}"
+    );
+    for block in own {
+        let addr = block.start.addr().get();
+        let place = ranges.partition_point(|range| range.last() < addr);
+        assert!(ranges[place].contains(addr), "{addr:#x} in {ranges:x?}");
+        let block = AddressRange::new(addr, addr).expect("an address");
+        assert!(heap.overlaps(block), "{addr:#x}");
+    }
 }
 
 #[test]

@@ -353,13 +353,11 @@ impl Slab {
         (live && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
-    /// Finds the first live block from number `index` on: its number, start and size.
-    pub(super) fn live_from(&self, index: usize) -> Option<(usize, usize, usize)> {
+    /// Returns the number of the first live block from number `index` on.
+    pub(super) fn live_from(&self, index: usize) -> Option<usize> {
         let states = self.states().get(index..self.blocks())?;
         let ahead = states.iter().position(|s| s.load(Relaxed) == LIVE)?;
-        let (index, size) = (index + ahead, self.block_bytes());
-        let addr = self.addr().wrapping_add(index.wrapping_mul(size));
-        Some((index, addr, size))
+        Some(index + ahead)
     }
 
     /// Returns the entry of the one block of this slab.

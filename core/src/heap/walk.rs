@@ -1,6 +1,6 @@
 //! A walk over all live blocks.
 
-use super::{BlockInfo, Heap, class::GRANULE, slab::Handle};
+use super::{BlockInfo, Heap, RangeKind, class::GRANULE, slab::Handle};
 use crate::{provider::PageProvider, sync::RelaxStrategy};
 use core::ops::ControlFlow;
 
@@ -26,28 +26,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// ```
     pub fn walk<B>(&self, mut visit: impl FnMut(BlockInfo) -> ControlFlow<B>) -> ControlFlow<B> {
         for range in self.ranges() {
-            let (mut addr, last) = (range.addresses.start(), range.addresses.last());
-            // A range of blocks is whole granules, so that the first address of another lies behind all.
-            while addr < last {
-                let len = match self.map.slab(addr) {
-                    Some(slab) if slab.addr() == addr => {
-                        // As it is now: it may have become another one's when its blocks were visited.
-                        let len = slab.len_bytes();
-                        self.walk_slab(slab, addr, &mut visit)?;
-                        len
-                    }
-                    _ => 0,
-                };
-                match addr.checked_add(len.max(GRANULE)) {
-                    Some(next) => addr = next,
-                    None => break,
+            let (start, last) = (range.addresses.start(), range.addresses.last());
+            let step = match range.kind {
+                RangeKind::Segment => GRANULE,
+                // One block.
+                _ => usize::MAX,
+            };
+            // How long a slab is says nothing of what lies behind it, once it may be another one's.
+            for addr in (start..last).step_by(step) {
+                if let Some(slab) = self.map.slab(addr) {
+                    self.walk_slab(slab, addr, &mut visit)?;
                 }
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// Visits the live blocks of the slab that starts at `start`, as long as it does.
+    /// Visits the live blocks of a slab, as long as it starts at `start`.
     fn walk_slab<B>(
         &self,
         slab: Handle,
@@ -55,10 +50,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         visit: &mut impl FnMut(BlockInfo) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         let mut index = 0;
-        while let Some((found, addr, len)) = slab.live_from(index)
+        while let Some(found) = slab.live_from(index)
             && slab.addr() == start
             && self.map.slab(start) == Some(slab)
         {
+            let len = slab.block_bytes();
+            let addr = start.wrapping_add(found.wrapping_mul(len));
             visit(BlockInfo { addr, len })?;
             index = found + 1;
         }
