@@ -38,6 +38,17 @@ impl Bin {
             taken: 0,
         }
     }
+
+    /// Takes a block of the lowest slab, if that has memory everywhere.
+    pub(super) fn take_at_hand(&mut self) -> Option<Entry> {
+        let slab = self.partial.lowest().filter(|slab| slab.holes() == 0)?;
+        let mut found = None;
+        self.taken += slab.take(1, |entry| found = Some(entry));
+        if slab.free_blocks() == 0 {
+            self.partial.remove(slab);
+        }
+        found
+    }
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {

@@ -39,8 +39,6 @@ pub(super) struct Space {
     /// Huge blocks that were freed, and whether that was before the last tick.
     pub(super) kept: [Option<(Handle, bool)>; KEPT],
     pub(super) gauges: Gauges,
-    /// When the last tick was.
-    pub(super) ticked: u64,
 }
 
 /// Bytes.
@@ -68,12 +66,21 @@ impl Space {
                 large: 0,
                 huge: 0,
             },
-            ticked: 0,
         }
     }
 
     pub(super) fn segments(&self) -> impl Iterator<Item = SegmentRef> + use<> {
         core::iter::successors(self.segments.get(), |segment| segment.next.get())
+    }
+
+    /// Finds the lowest run of `count` granules that are free and have memory.
+    pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
+        self.segments().find_map(|segment| {
+            let next = |from| segment.returnable(from, false);
+            let mut runs = core::iter::successors(next(0), |run| next(run.end));
+            let run = runs.find(|run| run.len() >= count)?;
+            Some((segment, run.start..run.start + count))
+        })
     }
 
     fn insert(&self, segment: SegmentRef) {
@@ -129,7 +136,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
     }
 
-    fn part_start(
+    pub(super) fn part_start(
         &self,
         segment: SegmentRef,
         part: &Range<usize>,

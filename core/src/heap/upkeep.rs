@@ -27,6 +27,8 @@ pub struct HeapStatistics {
     pub committed: usize,
     /// Bytes of metadata, those of the page map excluded.
     pub metadata: usize,
+    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
+    pub requested: u64,
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
@@ -52,6 +54,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         all.reserved = gauges.reserved;
         all.committed = gauges.committed;
         all.metadata = self.arena.committed_bytes();
+        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all
     }
 
@@ -67,18 +71,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
     }
 
+    /// What calls that take a lock do beside: free what was put aside, and tick if there is a clock.
+    pub(super) fn upkeep(&self) {
+        self.take_aside();
+        if let Some(now_ms) = self.config.now_ms() {
+            self.tick(now_ms);
+        }
+    }
+
     /// Says whether it is time for a tick, and if so begins it.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let Return::After(least) = self.config.returns() else {
             return false;
         };
-        let mut space = self.space.lock();
-        let due = now_ms.saturating_sub(space.ticked) >= least;
-        if due {
-            space.ticked = now_ms;
+        let ticked = self.ticked.load(Relaxed);
+        let due = now_ms.saturating_sub(ticked) >= least;
+        // One thread does it.
+        let begins = due
+            && self
+                .ticked
+                .compare_exchange(ticked, now_ms, Relaxed, Relaxed)
+                .is_ok();
+        if begins {
             self.ticks.fetch_add(1, Relaxed);
         }
-        due
+        begins
     }
 
     pub(super) fn tick_now(&self) {
@@ -113,6 +130,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// Gives back all memory that is free now, and addresses, except for what threads keep at hand; see
     /// [`LocalHeap::flush`](super::LocalHeap::flush).
     pub fn trim(&self) {
+        self.take_aside();
         self.drop_free_slabs();
         let mut space = self.space.lock();
         self.drop_kept(&mut space, false);
