@@ -27,6 +27,11 @@ use super::{
 };
 use crate::{
     arena::Arena,
+    atomic::{
+        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
     provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
@@ -34,14 +39,13 @@ use core::{
     alloc::Layout,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Never handed out, in memory that reads zero.
 pub(super) const ZERO: u8 = 0;
 /// Free, and of unknown contents.
 pub(super) const FREED: u8 = 1;
-/// In use.
+/// In use. Stored with release, for those who look without a lock: see [`Slab::around`].
 pub(super) const LIVE: u8 = 2;
 /// Freed by a call that could not wait for a lock.
 pub(super) const ASIDE: u8 = 3;
@@ -60,6 +64,8 @@ pub(super) struct Slab {
     states: NonNull<[AtomicU8]>,
     class: u8,
     shard: AtomicU8,
+    /// Changes when granules are taken; odd while they are.
+    version: AtomicU32,
     guarded: Guarded,
 }
 
@@ -87,7 +93,7 @@ unsafe impl Sync for Slab {}
 pub(super) struct Link(AtomicPtr<Slab>);
 
 impl Link {
-    const fn none() -> Self {
+    fn none() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
@@ -160,8 +166,9 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     let words = blocks.div_ceil(64);
     let layout = Layout::new::<Slab>();
     // One state more, for addresses behind the last block.
-    let before_bits = STATES + (blocks + 1).next_multiple_of(size_of::<u64>());
-    let stride = (before_bits + words * size_of::<u64>()).next_multiple_of(layout.align());
+    let states_bytes = (blocks + 1) * size_of::<AtomicU8>();
+    let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
+    let stride = (before_bits + words * size_of::<AtomicU64>()).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
@@ -199,6 +206,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
             states: NonNull::slice_from_raw_parts(states, blocks + 1),
             class,
             shard: AtomicU8::new(0),
+            version: AtomicU32::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
@@ -292,6 +300,9 @@ impl Slab {
     /// Takes granules, all of whose blocks are free, with contents that are zero or unknown.
     pub(super) fn open(&self, start: NonNull<u8>, len: usize, zero: bool, shard: u8) {
         debug_assert!(len.is_multiple_of(GRANULE), "whole granules");
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
         self.start.store(start.as_ptr(), Relaxed);
         self.len.store(len, Relaxed);
         self.shard.store(shard, Relaxed);
@@ -311,6 +322,7 @@ impl Slab {
         let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
         self.free.store(blocks, Relaxed);
         self.first.store(0, Relaxed);
+        self.version.store(version.wrapping_add(2), Release);
     }
 
     /// Says that the one block is `size` bytes long, and its granules `len`.
@@ -350,13 +362,19 @@ impl Slab {
         })
     }
 
-    /// Returns the start and the size of the live block around `addr`.
+    /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
+    /// meanwhile: then the block was freed before.
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
-        let (start, size) = (self.addr(), self.block_bytes());
-        let (index, _) = self.index(addr);
-        let live = self.states().get(index)?.load(Relaxed) == LIVE;
+        let version = self.version.load(Acquire);
+        let start = self.addr();
+        let (index, _) = class::index(addr.wrapping_sub(start), self.reciprocal);
+        // Who made it live has seen what it is now, so that what is loaded behind this is no older.
+        let live = self.states().get(index)?.load(Acquire) == LIVE;
+        let size = self.block_bytes();
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
         let block = start.wrapping_add(index.wrapping_mul(size));
-        (live && addr.wrapping_sub(block) < size).then_some((block, size))
+        (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
     /// Returns the entry of the one block of this slab.
