@@ -6,17 +6,19 @@ mod common;
 use common::{at_length, emulated, raw_fork, skip_emulated, wait};
 use core::{
     alloc::Layout,
+    ops::ControlFlow,
     ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    heap::{Heap, HeapConfig, HeapError, LocalHeap},
+    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
     page::AddressRange,
-    provider::Within,
+    provider::{PageProvider, Within},
 };
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -167,7 +169,11 @@ fn run(
                 local = heap.local().expect("metadata");
             }
             59 if step % 100 == 0 => local.tick(step as u64),
-            60 if step % 500 == 0 => heap.collect(),
+            60 if step % 500 == 0 => heap.collect(Level::Deep),
+            61 if step % 500 == 0 => {
+                heap.trim_to(random.below(64 << 20));
+            }
+            62 if step % 200 == 0 => see_all(heap, &own),
             _ if !own.is_empty() => {
                 let n = random.below(own.len());
                 let block = own.swap_remove(n);
@@ -181,6 +187,32 @@ fn run(
         }
     }
     shared.lock().expect("nobody panicked").extend(own);
+}
+
+/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that they lie in
+/// what the heap holds.
+fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, Yield>, own: &[Block]) {
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    let _ = heap.walk(|block| {
+        *seen.entry(block.addr).or_default() += 1;
+        ControlFlow::<()>::Continue(())
+    });
+    for block in own {
+        let addr = block.start.addr().get();
+        assert_eq!(seen.get(&addr), Some(&1), "{addr:#x}");
+    }
+    let ranges: Vec<_> = heap.ranges().map(|range| range.addresses).collect();
+    assert!(
+        ranges.is_sorted_by(|a, b| a.last() < b.start()),
+        "{ranges:x?}"
+    );
+    for block in own {
+        let addr = block.start.addr().get();
+        let place = ranges.partition_point(|range| range.last() < addr);
+        assert!(ranges[place].contains(addr), "{addr:#x} in {ranges:x?}");
+        let block = AddressRange::new(addr, addr).expect("an address");
+        assert!(heap.overlaps(block), "{addr:#x}");
+    }
 }
 
 #[test]
@@ -349,6 +381,89 @@ fn short_threads_leave_memory_flat() {
             let mut held = heap.statistics();
             held.requested = 0;
             assert_eq!(held, *first.get_or_insert(held), "thread {n}");
+        }
+    }
+}
+
+/// Returns how many bytes of a heap's blocks the host holds in memory.
+fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, Yield>) -> usize {
+    let page = OS.page_size().bytes();
+    let mut bytes = 0;
+    let mut pages = vec![0_u8; 1 << 14];
+    for range in heap.ranges() {
+        let (start, last) = (range.addresses.start(), range.addresses.last());
+        for part in (start..last).step_by(pages.len() * page) {
+            let len = (last - part + 1).min(pages.len() * page);
+            let at = core::ptr::without_provenance_mut(part);
+            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches nothing else.
+            let result = unsafe { libc::mincore(at, len, pages.as_mut_ptr().cast()) };
+            assert_eq!(result, 0, "mapped: {range:x?}");
+            let held = pages[..len / page].iter().filter(|page| **page & 1 == 1);
+            bytes += held.count() * page;
+        }
+    }
+    bytes
+}
+
+#[test]
+fn what_is_resident_is_what_the_host_holds() {
+    if skip_emulated("has pages of its own") {
+        return;
+    }
+    let thp = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    // Then a page that is touched may bring others along.
+    let alone = !thp.is_ok_and(|thp| thp.contains("[always]"));
+    let page = OS.page_size().bytes();
+    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let classes = heap.class_statistics().count();
+    let local = heap.local().expect("metadata");
+    // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.
+    let check = |at_hand: usize| {
+        let (held, there) = (heap.statistics(), in_memory(&heap));
+        if alone {
+            assert!(there <= held.resident, "{there} bytes, {held:?}");
+        }
+        let slack = if at_hand == 0 {
+            0
+        } else {
+            at_hand + classes * page
+        };
+        assert!(held.resident <= there + slack, "{there} bytes, {held:?}");
+    };
+    let mut at_hand = 0;
+    let mut random = Random(0x5eed);
+    let mut blocks = Vec::new();
+    for n in 0..40_000 {
+        let layout = layout(&mut random);
+        let block = if n < 20_000 {
+            heap.alloc(layout)
+        } else {
+            local.alloc(layout)
+        };
+        let block = block.expect("memory");
+        let len = heap.usable_size(block).expect("a live block");
+        // SAFETY: a live block of so many bytes.
+        unsafe { block.write_bytes(1, len) };
+        blocks.push(block);
+        if n % 5000 != 4999 {
+            continue;
+        }
+        at_hand = at_hand.max(heap.statistics().cached);
+        check(at_hand);
+    }
+    for percent in [30, 70, 95] {
+        blocks.retain(|block| {
+            let stays = random.below(100) >= percent;
+            if !stays {
+                // SAFETY: live, and used no more.
+                unsafe { local.free(*block) }.expect("a live block");
+            }
+            stays
+        });
+        local.flush();
+        for level in [Level::Free, Level::Deep] {
+            heap.collect(level);
+            check(at_hand);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     churn::Churn,
     peers::{JEMALLOC, MIMALLOC, PRESENT},
     query::{Queries, Question},
+    segments::{Full, Short},
     sizes::Mix,
     subject::{Malloc, OurHeap, Ours},
 };
@@ -55,7 +56,21 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error
     for case in &CASES {
         churn(setting, table, case)?;
     }
+    segments(setting, table);
     queries(setting, table)
+}
+
+fn segments(setting: &Setting, table: &mut Table) {
+    let mut enter = |row, lane: &dyn Fn() -> Box<dyn Lane>| {
+        if table.wants(&[row]) {
+            let summaries = alternate(&mut [&mut *lane()], &setting.plan);
+            summaries[0].note(row);
+            table.enter(row, summaries[0].median, None);
+        }
+    };
+    enter("large-in-1-segment", &|| Box::new(Full::new(1)));
+    enter("large-in-400-segments", &|| Box::new(Full::new(400)));
+    enter("short-heap", &|| Box::new(Short));
 }
 
 fn churn(setting: &Setting, table: &mut Table, case: &Case) -> Result<(), Box<dyn Error>> {

@@ -10,6 +10,7 @@
 //! | `sizes` | what sizes are asked for |
 //! | `subject`, `peers` | ours, the C library's, and the peers' heaps |
 //! | `churn`, `query` | what is asked of every subject alike, and of ours alone |
+//! | `segments` | heaps of many segments, and short ones |
 //! | `experiments` | which workloads make which rows |
 
 mod churn;
@@ -21,6 +22,7 @@ mod peers;
 mod peers;
 mod query;
 mod rows;
+mod segments;
 mod sizes;
 mod subject;
 

@@ -34,6 +34,9 @@ pub static ROWS: &[Row] = &[
     value("owns-owned", 1.0),
     value("owns-foreign", 1.0),
     value("block-of", 5.0),
+    value("large-in-1-segment", 300.0),
+    value("large-in-400-segments", 400.0),
+    value("short-heap", 300_000.0),
 ];
 
 /// At most so many times what it is compared with.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     page::PageRange,
-    provider::{Commit, Error, ErrorKind, PageProvider},
+    provider::{Error, ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Bin {
     pub(super) slabs: usize,
     /// Blocks that are not in their slabs.
     pub(super) taken: usize,
+    /// Bytes of pages in slabs that nobody can have touched.
+    pub(super) fresh: usize,
 }
 
 impl Bin {
@@ -36,6 +38,7 @@ impl Bin {
             spare: None,
             slabs: 0,
             taken: 0,
+            fresh: 0,
         }
     }
 
@@ -83,7 +86,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 }
                 break;
             }
+            bin.fresh -= slab.fresh_bytes(self.page);
             taken += slab.take(most - taken, &mut take);
+            bin.fresh += slab.fresh_bytes(self.page);
             if slab.free_blocks() == 0 {
                 bin.partial.remove(slab);
             }
@@ -114,6 +119,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         drop(space);
         bin.partial.insert(slab);
         bin.slabs += 1;
+        bin.fresh += slab.fresh_bytes(self.page);
         Ok(slab)
     }
 
@@ -168,6 +174,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         bin.partial.remove(slab);
         bin.slabs -= 1;
+        bin.fresh -= slab.fresh_bytes(self.page);
         self.give_granules(&mut space, slab.addr(), slab.len_bytes());
         drop(space);
         slab.next.set(bin.spare);
@@ -188,7 +195,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn fill_holes(&self, slab: Handle) -> Result<(), Error> {
         while let Some((part, bits)) = self.pages(slab, slab.holes()) {
             // SAFETY: pages of the slab that were decommitted by `collect_slab`; all blocks in them are free.
-            unsafe { self.provider.commit(part, Commit::READ_WRITE) }?;
+            unsafe { self.commit_pages(part) }?;
             slab.set_holes(slab.holes() & !bits);
             self.space.lock().gauges.committed += part.len_bytes();
         }
@@ -204,37 +211,41 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         self.keep_granules(space, slab);
     }
 
-    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks.
-    pub(super) fn collect_slab(&self, addr: usize) {
+    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks; returns how
+    /// many bytes of it.
+    pub(super) fn collect_slab(&self, addr: usize) -> usize {
         let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
         let Some(slab) = self.map.slab(addr).filter(at) else {
-            return;
+            return 0;
         };
         let (shard, class) = (slab.shard(), slab.class());
         let mut bin = self.bin(shard, class).lock();
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         if !same || slab.blocks() == 1 {
-            return;
+            return 0;
         }
+        let mut given = 0;
         let mut idle = slab.idle_pages(self.page.bytes()) & !slab.holes();
         while let Some((part, bits)) = self.pages(slab, idle) {
             idle &= !bits;
             // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
             // out while the bin's lock is held.
-            match unsafe { self.provider.decommit(part) } {
+            match unsafe { self.decommit_pages(part) } {
                 Ok(()) => {
                     slab.set_holes(slab.holes() | bits);
+                    given += part.len_bytes();
                     self.space.lock().gauges.committed -= part.len_bytes();
                 }
                 Err(error) if error.kind() == ErrorKind::RangeLost => {
                     self.abandon(&self.space.lock(), &mut bin, slab);
-                    return;
+                    break;
                 }
                 // They stay as they are.
                 Err(_) => {}
             }
         }
+        given
     }
 
     /// Makes granules of the slabs that are all free and were kept.

@@ -73,6 +73,27 @@ impl Bits {
         Some(first..end)
     }
 
+    /// Returns the last run of ones in `words` below bit `end`.
+    pub(super) fn last_run_by(end: usize, words: impl Fn(usize) -> u64) -> Option<Range<usize>> {
+        let last = Self::last(end, &words)?;
+        let start = Self::last(last, |n| !words(n)).map_or(0, |zero| zero + 1);
+        Some(start..last + 1)
+    }
+
+    /// Returns the last one in `words` below bit `end`.
+    fn last(end: usize, words: impl Fn(usize) -> u64) -> Option<usize> {
+        parts(0..end)
+            .map(|(n, mask)| (n, words(n) & mask))
+            .filter(|(_, bits)| *bits != 0)
+            .last()
+            .map(|(n, bits)| n * 64 + bits.ilog2() as usize)
+    }
+
+    /// Returns how many ones there are in `words`.
+    pub(super) fn count_by(words: impl Fn(usize) -> u64) -> usize {
+        (0..WORDS).map(|n| words(n).count_ones() as usize).sum()
+    }
+
     /// Returns the first one in `words` from bit `from` on.
     fn next(from: usize, words: impl Fn(usize) -> u64) -> Option<usize> {
         let mut mask = u64::MAX << (from % 64);
@@ -108,6 +129,12 @@ mod tests {
             assert!((0..GRANULES).all(|n| is_set(n) == (start..end).contains(&n)));
             assert_eq!(bits.run(0), Some(start..end));
             assert_eq!(bits.run(end), None);
+            let last = |below| Bits::last_run_by(below, |n| bits.word(n));
+            assert_eq!(last(GRANULES), Some(start..end));
+            assert_eq!(last(end), Some(start..end));
+            assert_eq!(last(start + 1), Some(start..start + 1));
+            assert_eq!(last(start), None);
+            assert_eq!(Bits::count_by(|n| bits.word(n)), end - start);
             assert_eq!(bits.gap(start..end), None);
             assert!(bits.all(start..end));
             assert!(end == GRANULES || bits.none(end..GRANULES));

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     page::PageRange,
-    provider::{Commit, ErrorKind, PageProvider},
+    provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
 use core::{
@@ -49,6 +49,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let (start, zero) = self.take_granules(space, count)?;
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
+        space.gauges.large_blocks += 1;
         Ok((
             self.open(slab, start, count * GRANULE, count * GRANULE),
             zero,
@@ -83,6 +84,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let zero = segment.take(part);
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
+        space.gauges.large_blocks += 1;
         let len = count * GRANULE;
         Ok((self.open(slab, start, len, len), zero))
     }
@@ -91,6 +93,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn open_kept(&self, space: &mut Space, slab: Handle) -> NonNull<u8> {
         slab.only().state().store(LIVE, Release);
         space.gauges.huge += slab.block_bytes();
+        space.gauges.huge_blocks += 1;
         slab.start()
     }
 
@@ -106,10 +109,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             None => slab::make(&self.arena, HUGE, CHUNK)?,
         };
         space.spare_huge = Some(slab);
-        let range = self.reserve(len, layout.align().max(GRANULE))?;
+        space.huge.make_room(&self.arena)?;
+        let range = self.reserve(space, len, layout.align().max(GRANULE))?;
         let part = range.part(0, size, self.page).ok_or(invalid)?;
         // SAFETY: reserved just now.
-        if let Err(error) = unsafe { self.provider.commit(part, Commit::READ_WRITE) } {
+        if let Err(error) = unsafe { self.commit_pages(part) } {
             self.give_back_unless_lost(range, part, error.kind());
             return Err(HeapError::Memory(error));
         }
@@ -117,12 +121,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         space.gauges.reserved += len;
         space.gauges.committed += size;
         space.gauges.huge += size;
-        slab.previous.set(None);
-        slab.next.set(space.huge);
-        if let Some(next) = space.huge {
-            next.previous.set(Some(slab));
-        }
-        space.huge = Some(slab);
+        space.gauges.huge_blocks += 1;
+        space.huge.insert(range.addr(), slab);
         Ok((self.open(slab, range.start(), len, size), true))
     }
 
@@ -148,12 +148,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         if slab.is(LARGE) {
             space.gauges.large -= slab.len_bytes();
+            space.gauges.large_blocks -= 1;
             self.give_granules(&mut space, slab.addr(), slab.len_bytes());
             slab.next.set(space.spare_large);
             space.spare_large = Some(slab);
             return;
         }
         space.gauges.huge -= slab.block_bytes();
+        space.gauges.huge_blocks -= 1;
         let keep =
             slab.block_bytes() <= KEPT_BYTES && self.config.returns() != super::Return::Eager;
         let place = space.kept.iter().position(Option::is_none).filter(|_| keep);
@@ -173,14 +175,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         space.gauges.reserved -= len;
         space.gauges.committed -= slab.block_bytes();
-        let (next, previous) = (slab.next.get(), slab.previous.get());
-        match previous {
-            Some(previous) => previous.next.set(next),
-            None => space.huge = next,
-        }
-        if let Some(next) = next {
-            next.previous.set(previous);
-        }
+        space.huge.remove(addr);
         slab.next.set(space.spare_huge);
         space.spare_huge = Some(slab);
     }
@@ -196,6 +191,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                     }
                 }
             }
+        }
+    }
+
+    /// Releases one huge block that is kept: the least that has `wanted` bytes, or the largest; returns how
+    /// many it had, none where none is kept.
+    pub(super) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
+        let bytes = |kept: &Option<(Handle, bool)>| kept.map(|(slab, _)| slab.block_bytes());
+        let all = || space.kept.iter().filter_map(bytes);
+        let best = all().filter(|n| *n >= wanted).min().or(all().max());
+        let place = space.kept.iter().position(|kept| bytes(kept) == best);
+        match place.and_then(|place| space.kept[place].take()) {
+            Some((slab, _)) => {
+                self.drop_huge(space, slab);
+                slab.block_bytes()
+            }
+            None => 0,
         }
     }
 

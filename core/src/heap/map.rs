@@ -16,15 +16,18 @@
 use super::{
     class::{self, CLASSES, GRANULE, Kind},
     error::HeapError,
+    index::Index,
     slab::{Handle, LIVE, STATES, Slab},
 };
 use crate::{
+    arena::Arena,
     atomic::{
         self, AtomicPtr, AtomicU8, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
-    page::{PageRange, PageSize},
+    page::PageRange,
     provider::{Commit, ErrorKind, PageProvider, Request},
+    sync::RelaxStrategy,
 };
 use core::ptr::NonNull;
 
@@ -58,6 +61,9 @@ const ROOT: usize = 1 << (ADDRESS_BITS - LEAF_SHIFT);
 /// class, 8; none, 16; the descriptor's number, 32. Zero is nobody's granule.
 type Leaf = [AtomicU64; LEAF];
 type Root = [AtomicPtr<Leaf>; ROOT];
+
+/// The memory of all leaves that were made, by its address: few, while the root has room for many.
+pub(super) type Leaves = Index<PageRange>;
 
 /// The map. Whoever holds the lock of the granules may change it.
 pub(super) struct Map {
@@ -101,6 +107,11 @@ impl Map {
         Ok(Self { root, base, range })
     }
 
+    /// Returns where the root lies.
+    pub(super) const fn range(&self) -> PageRange {
+        self.range
+    }
+
     #[inline]
     pub(super) fn root(&self) -> RootRef<'_> {
         // SAFETY: committed zeroed by `new`, which is an array of null pointers, and only changed through
@@ -117,21 +128,27 @@ impl Map {
         self.root().slab(addr)
     }
 
-    /// Makes the leaves for `len` bytes at `start`, so that [`Map::set`] can be called there.
+    /// Makes the leaves for `len` bytes at `start`, so that [`Map::set`] can be called there, and keeps
+    /// record of them in `leaves`.
     ///
     /// # Errors
     ///
     /// Where there is no memory; leaves that were made stay.
-    pub(super) fn cover<M: PageProvider>(
+    pub(super) fn cover<M: PageProvider + Copy, R: RelaxStrategy>(
         &self,
         provider: &M,
+        leaves: &mut Leaves,
+        arena: &Arena<M, R>,
         start: usize,
         len: usize,
     ) -> Result<(), HeapError> {
         for n in start >> LEAF_SHIFT..=(start + (len - 1)) >> LEAF_SHIFT {
             let slot = &self.root().root[n];
             if slot.load(Relaxed).is_null() {
-                let leaf = memory(provider, size_of::<Leaf>())?.start().cast::<Leaf>();
+                leaves.make_room(arena)?;
+                let leaf = memory(provider, size_of::<Leaf>())?;
+                leaves.insert(leaf.addr(), leaf);
+                let leaf = leaf.start().cast::<Leaf>();
                 // SAFETY: committed just now, zeroed.
                 unsafe { atomic::init_zeroed(leaf.cast::<AtomicU64>(), LEAF) };
                 slot.store(leaf.as_ptr(), Release);
@@ -159,18 +176,13 @@ impl Map {
     ///
     /// # Safety
     ///
-    /// `provider` is the one that the map and its leaves came from, and nobody uses the map any more.
-    pub(super) unsafe fn release<M: PageProvider>(&self, provider: &M, page: PageSize) {
-        for leaf in self.root().root {
-            let range = NonNull::new(leaf.load(Relaxed)).and_then(|leaf| {
-                let bytes = page.round_up(size_of::<Leaf>())?;
-                PageRange::new(leaf.cast(), bytes, page)
-            });
-            if let Some(range) = range {
-                // SAFETY: reserved by `cover`, rounded up as a request is; not used any more. There is
-                // nobody to tell of an error: the addresses stay reserved.
-                let _ = unsafe { provider.release(range) };
-            }
+    /// `provider` is the one that the map and its leaves came from, `leaves` are all of them, and nobody uses
+    /// the map any more.
+    pub(super) unsafe fn release<M: PageProvider>(&self, provider: &M, leaves: &Leaves) {
+        for (_, leaf) in leaves.all() {
+            // SAFETY: reserved by `cover`; not used any more. There is nobody to tell of an error: the
+            // addresses stay reserved.
+            let _ = unsafe { provider.release(*leaf) };
         }
         // SAFETY: as above, reserved by `new`.
         let _ = unsafe { provider.release(self.range) };

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `config`, `error` | what can be told, and what can go wrong |
 //! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
+//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //! | `class` | sizes |
 //! | `aside` | those for signal handlers, which wait for nobody |
 //! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
@@ -22,6 +23,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
+//! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large` | blocks without a class |
 //! | `fork` | what happens around a fork |
 //!
@@ -36,6 +38,7 @@ mod aside;
 mod bin;
 mod bits;
 mod cache;
+mod calls;
 mod class;
 mod config;
 mod error;
@@ -43,27 +46,34 @@ mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
 #[cfg(not(all(test, loom)))]
 mod global;
+mod index;
 mod large;
 mod local;
 mod map;
 mod order;
+mod ranges;
 mod segment;
 mod shared;
 mod slab;
 mod slot;
 mod space;
+mod statistics;
 mod upkeep;
+mod walk;
 
 #[cfg(all(test, loom))]
 mod models;
 
+pub use calls::ProviderCalls;
 pub use config::{HeapConfig, Return};
 pub use error::HeapError;
 #[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
+pub use ranges::{HeapRange, RangeKind};
 pub use slot::{DETACHED, NoSlot, SlotTable, ThreadSlot};
-pub use upkeep::HeapStatistics;
+pub use statistics::{ClassStatistics, HeapStatistics};
+pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
@@ -74,6 +84,7 @@ use crate::{
 };
 use bin::Bin;
 use cache::Cache;
+use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     fmt,
@@ -119,6 +130,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     /// Blocks that were freed by calls that could not wait.
     aside: AtomicPtr<u8>,
     caches: Lock<u32, R>,
+    calls: Calls,
     arena: Arena<M, R>,
 }
 
@@ -161,6 +173,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             requested: AtomicU64::new(0),
             aside: AtomicPtr::new(null_mut()),
             caches: Lock::new(0),
+            calls: Calls::new(),
             provider,
             metadata,
             config,
@@ -208,7 +221,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
         // promised when they used them no longer than it lives.
         let mut space = core::mem::replace(self.space.get_mut(), Space::new(1));
         self.drop_kept(&mut space, false);
-        for segment in space.segments() {
+        for (_, segment) in space.segments.all() {
             let mut from = 0;
             while let Some(part) = segment.kept(from) {
                 if let Some(range) = segment.range(&part, self.page) {
@@ -217,14 +230,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
                 from = part.end;
             }
         }
-        let huge = core::iter::successors(space.huge, |slab| slab.next.get());
-        for range in
-            huge.filter_map(|slab| PageRange::new(slab.start(), slab.len_bytes(), self.page))
-        {
-            self.give_back(range);
+        for (_, slab) in space.huge.all() {
+            if let Some(range) = PageRange::new(slab.start(), slab.len_bytes(), self.page) {
+                self.give_back(range);
+            }
         }
-        // SAFETY: the map came from this provider, and nobody else has the heap any more.
-        unsafe { self.map.release(&self.metadata, self.metadata.page_size()) };
+        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
+        unsafe { self.map.release(&self.metadata, &space.leaves) };
     }
 }
 

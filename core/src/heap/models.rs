@@ -294,9 +294,12 @@ fn model_no_block_is_handed_out_twice() {
         });
         // SAFETY: live, and used no more.
         unsafe { other.free(theirs.0) }.expect("a live block");
-        let mut got = [(); 4].map(|()| other.alloc(bytes(HALF)).expect("memory"));
+        let mut got = [(); 4]
+            .map(|()| other.alloc(bytes(HALF)).expect("memory"))
+            .to_vec();
         let one = freer.join().expect("it ends");
-        for block in got {
+        got.extend([(); 2].map(|()| one.alloc(bytes(HALF)).expect("memory")));
+        for block in &got {
             let start = block.addr().get();
             assert_eq!(heap.block_of(start), info(start, HALF), "live");
         }

@@ -25,7 +25,7 @@ pub(super) struct Segment {
     start: AtomicPtr<u8>,
     granules: AtomicUsize,
     /// How many are free.
-    pub(super) free_count: AtomicUsize,
+    free_count: AtomicUsize,
     /// No run of free granules is longer.
     longest: AtomicUsize,
     free: Bits,
@@ -120,6 +120,10 @@ impl Segment {
         self.granules.load(Relaxed)
     }
 
+    pub(super) fn free_count(&self) -> usize {
+        self.free_count.load(Relaxed)
+    }
+
     pub(super) fn addr(&self) -> usize {
         self.start.load(Relaxed).addr()
     }
@@ -203,11 +207,19 @@ impl Segment {
         })
     }
 
+    /// Returns the last run of free granules with memory below granule `end`.
+    pub(super) fn last_returnable(&self, end: usize) -> Option<Range<usize>> {
+        Bits::last_run_by(end, |word| self.free.word(word) & self.committed.word(word))
+    }
+
     /// Returns how many free granules have memory.
     pub(super) fn committed_free(&self) -> usize {
-        let next = |from| self.returnable(from, false);
-        let runs = core::iter::successors(next(0), |run| next(run.end));
-        runs.map(|run| run.len()).sum()
+        Bits::count_by(|word| self.free.word(word) & self.committed.word(word))
+    }
+
+    /// Returns how many granules have memory that was never in use.
+    pub(super) fn unused(&self) -> usize {
+        Bits::count_by(|word| self.committed.word(word) & !self.used.word(word))
     }
 
     pub(super) fn decommit(&self, part: &Range<usize>) {
@@ -228,13 +240,26 @@ impl Segment {
         self.lost.set(part.clone());
     }
 
-    /// Marks granules in use as partly somebody else's.
+    /// Marks granules in use, which have memory, as partly somebody else's.
     pub(super) fn keep(&self, part: Range<usize>) {
         self.lost.set(part);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.free_count.load(Relaxed) == self.granules()
+    }
+
+    /// Returns the first run of granules from `from` on that are not somebody else's as a whole.
+    pub(super) fn held(&self, from: usize) -> Option<Range<usize>> {
+        if from >= self.granules() {
+            return None;
+        }
+        // Those that are so in part have memory; the others have none, and get none.
+        let run = Bits::run_by(from, |word| {
+            !self.lost.word(word) | self.committed.word(word)
+        })?;
+        let end = run.end.min(self.granules());
+        (run.start < end).then_some(run.start..end)
     }
 
     /// Returns the first run of granules from `from` on that are not lost.

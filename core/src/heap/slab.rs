@@ -32,6 +32,7 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
+    page::PageSize,
     provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
@@ -78,6 +79,8 @@ pub(super) struct Guarded {
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
     first: AtomicU32,
+    /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
+    fresh_from: AtomicU32,
     pub(super) child: Link,
     pub(super) next: Link,
     pub(super) previous: Link,
@@ -212,6 +215,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
                 holes: AtomicU64::new(0),
                 free: AtomicU32::new(0),
                 first: AtomicU32::new(0),
+                fresh_from: AtomicU32::new(0),
                 child: Link::none(),
                 next: Link::none(),
                 previous: Link::none(),
@@ -322,6 +326,9 @@ impl Slab {
         let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
         self.free.store(blocks, Relaxed);
         self.first.store(0, Relaxed);
+        let used = if zero { 0 } else { len };
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        self.fresh_from.store(used, Relaxed);
         self.version.store(version.wrapping_add(2), Release);
     }
 
@@ -377,6 +384,13 @@ impl Slab {
         (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
+    /// Returns the number of the first live block from number `index` on.
+    pub(super) fn live_from(&self, index: usize) -> Option<usize> {
+        let states = self.states().get(index..self.blocks())?;
+        let ahead = states.iter().position(|s| s.load(Relaxed) == LIVE)?;
+        Some(index + ahead)
+    }
+
     /// Returns the entry of the one block of this slab.
     pub(super) fn only(&self) -> Entry {
         Entry {
@@ -427,18 +441,27 @@ impl Slab {
         self.free.swap(0, Relaxed) as usize
     }
 
+    /// Returns the bytes of pages that nobody can have touched: none of their blocks was ever taken. The
+    /// bin's lock is held.
+    pub(super) fn fresh_bytes(&self, page: PageSize) -> usize {
+        let used = page.round_up(self.fresh_from.load(Relaxed) as usize);
+        self.len_bytes().saturating_sub(used.unwrap_or(usize::MAX))
+    }
+
     /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is
     /// held.
     pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
         let (start, size) = (self.start(), self.block_bytes());
         let first = self.first.load(Relaxed) as usize;
         let mut taken = 0;
+        let mut behind = 0;
         for (word, bits) in self.bits().iter().enumerate().skip(first) {
             let mut left = bits.load(Relaxed);
             while left != 0 && taken < most {
                 let index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
                 taken += 1;
+                behind = (index + 1) * size;
                 // SAFETY: blocks lie within the granules: there are len / size of them.
                 let block = unsafe { start.add(index * size) };
                 take(Entry {
@@ -452,6 +475,9 @@ impl Slab {
                 break;
             }
         }
+        let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+        let used = self.fresh_from.load(Relaxed).max(behind);
+        self.fresh_from.store(used, Relaxed);
         let free = self.free.load(Relaxed) - u32::try_from(taken).unwrap_or(0);
         self.free.store(free, Relaxed);
         taken

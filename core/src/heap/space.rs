@@ -4,13 +4,14 @@ use super::{
     Heap,
     class::GRANULE,
     error::HeapError,
-    map::ADDRESS_BITS,
+    index::Index,
+    map::{ADDRESS_BITS, Leaves},
     segment::{GRANULES, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
     page::{AddressRange, PageRange},
-    provider::{Commit, Error, ErrorKind, PageProvider, Request},
+    provider::{Error, ErrorKind, PageProvider, Request},
     sync::RelaxStrategy,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -26,56 +27,65 @@ pub(super) const KEPT_BYTES: usize = 32 << 20;
 
 /// What the lock of the granules guards, beside the page map and the bitmaps.
 pub(super) struct Space {
-    /// By address.
-    segments: SegmentLink,
+    pub(super) segments: Index<SegmentRef>,
     spare: SegmentLink,
+    /// No segment below this address has free granules.
+    room_from: usize,
     /// Granules that the next segment is to have.
     step: usize,
     /// Descriptors of large and of huge blocks that are not in use.
     pub(super) spare_large: Option<Handle>,
     pub(super) spare_huge: Option<Handle>,
     /// Huge blocks, live or kept.
-    pub(super) huge: Option<Handle>,
+    pub(super) huge: Index<Handle>,
+    pub(super) leaves: Leaves,
     /// Huge blocks that were freed, and whether that was before the last tick.
     pub(super) kept: [Option<(Handle, bool)>; KEPT],
     pub(super) gauges: Gauges,
 }
 
-/// Bytes.
+/// Bytes, and blocks that are live.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Gauges {
     pub(super) reserved: usize,
     pub(super) committed: usize,
     pub(super) large: usize,
     pub(super) huge: usize,
+    pub(super) large_blocks: usize,
+    pub(super) huge_blocks: usize,
 }
 
 impl Space {
     pub(super) const fn new(step: usize) -> Self {
         Self {
-            segments: SegmentLink::none(),
+            segments: Index::new(),
             spare: SegmentLink::none(),
+            room_from: 0,
             step,
             spare_large: None,
             spare_huge: None,
-            huge: None,
+            huge: Index::new(),
+            leaves: Leaves::new(),
             kept: [None; KEPT],
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
                 large: 0,
                 huge: 0,
+                large_blocks: 0,
+                huge_blocks: 0,
             },
         }
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = SegmentRef> + use<> {
-        core::iter::successors(self.segments.get(), |segment| segment.next.get())
+    fn insert(&mut self, segment: SegmentRef) {
+        self.segments.insert(segment.addr(), segment);
+        self.room_from = self.room_from.min(segment.addr());
     }
 
     /// Finds the lowest run of `count` granules that are free and have memory.
     pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
-        self.segments().find_map(|segment| {
+        self.segments.all().iter().find_map(|&(_, segment)| {
             let next = |from| segment.returnable(from, false);
             let mut runs = core::iter::successors(next(0), |run| next(run.end));
             let run = runs.find(|run| run.len() >= count)?;
@@ -83,27 +93,31 @@ impl Space {
         })
     }
 
-    fn insert(&self, segment: SegmentRef) {
-        let before = self
-            .segments()
-            .take_while(|other| other.addr() < segment.addr())
-            .last();
-        let link = before.as_ref().map_or(&self.segments, |b| &b.next);
-        segment.next.set(link.get());
-        link.set(Some(segment));
-    }
-
-    fn remove(&self, segment: SegmentRef) {
-        let before = self.segments().find(|s| s.next.get() == Some(segment));
-        let link = before.as_ref().map_or(&self.segments, |b| &b.next);
-        link.set(segment.next.get());
+    fn remove(&mut self, segment: SegmentRef) {
+        self.segments.remove(segment.addr());
         segment.next.set(self.spare.get());
         self.spare.set(Some(segment));
     }
 
+    fn find(&self, addr: usize) -> Option<SegmentRef> {
+        let found = self.segments.nth(self.segments.around(addr));
+        found.filter(|segment| segment.contains(addr))
+    }
+
     fn holding(&self, addr: usize) -> SegmentRef {
-        let found = self.segments().find(|segment| segment.contains(addr));
-        found.expect("granules of slabs lie in segments")
+        self.find(addr).expect("granules of slabs lie in segments")
+    }
+
+    /// Returns the place of the first segment that may have free granules.
+    fn first_with_room(&mut self) -> usize {
+        let mut place = self.segments.below(self.room_from);
+        self.room_from = loop {
+            match self.segments.nth(place) {
+                Some(segment) if segment.free_count() == 0 => place += 1,
+                found => break found.map_or(usize::MAX, |segment| segment.addr()),
+            }
+        };
+        place
     }
 }
 
@@ -118,7 +132,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         space: &mut Space,
         count: usize,
     ) -> Result<(NonNull<u8>, bool), HeapError> {
-        for segment in space.segments() {
+        let mut place = space.first_with_room();
+        while let Some(segment) = space.segments.nth(place) {
+            place += 1;
             while let Some(part) = segment.find(count) {
                 if let Some(zero) = self.take_part(space, segment, part.clone())? {
                     return self.part_start(segment, &part).map(|start| (start, zero));
@@ -155,8 +171,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         while let Some(hole) = segment.uncommitted(&part) {
             let range = segment.range(&hole, self.page).ok_or(HeapError::Config)?;
             // SAFETY: reserved as part of the segment, not committed, and free.
-            match unsafe { self.provider.commit(range, Commit::READ_WRITE) } {
-                Ok(_) => {
+            match unsafe { self.commit_pages(range) } {
+                Ok(()) => {
                     segment.commit(hole);
                     space.gauges.committed += range.len_bytes();
                 }
@@ -180,7 +196,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 
     /// Takes the granules at `addr` as well, if they are free.
     pub(super) fn take_behind(&self, space: &mut Space, addr: usize, count: usize) -> bool {
-        let Some(segment) = space.segments().find(|segment| segment.contains(addr)) else {
+        let Some(segment) = space.find(addr) else {
             return false;
         };
         let first = segment.number(addr);
@@ -195,6 +211,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let part = first..first + len / GRANULE;
         self.map.set(addr, len, Some(self.nothing));
         segment.give(part.clone());
+        space.room_from = space.room_from.min(segment.addr());
         if self.config.returns() == super::Return::Eager && segment.uncommitted(&part).is_none() {
             self.decommit_part(space, segment, &part);
         }
@@ -209,7 +226,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let range = segment.range(&part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
         // SAFETY: granules of the segment, committed or reserved, in which nobody uses anything.
-        unsafe { self.provider.decommit(range) }?;
+        unsafe { self.decommit_pages(range) }?;
         segment.decommit(&part);
         let holes = slab.holes().count_ones() as usize * self.page.bytes();
         space.gauges.committed -= range.len_bytes() - holes;
@@ -224,28 +241,28 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         segment.keep(first..first + slab.len_bytes() / GRANULE);
     }
 
-    fn decommit_part(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
+    /// Takes memory out of free granules; returns how many bytes of it.
+    fn decommit_part(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) -> usize {
         let Some(range) = segment.range(part, self.page) else {
-            return;
+            return 0;
         };
         // SAFETY: free and committed granules of the segment, which nobody uses.
-        match unsafe { self.provider.decommit(range) } {
-            Ok(()) => {
-                segment.decommit(part);
-                space.gauges.committed -= range.len_bytes();
-            }
-            Err(error) if error.kind() == ErrorKind::RangeLost => {
-                space.gauges.committed -= range.len_bytes();
-                self.lose(space, segment, part);
-            }
+        match unsafe { self.decommit_pages(range) } {
+            Ok(()) => segment.decommit(part),
+            Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(space, segment, part),
             // They stay as they are, and the next call tries again.
-            Err(_) => {}
+            Err(_) => return 0,
         }
+        space.gauges.committed -= range.len_bytes();
+        range.len_bytes()
     }
 
     /// Takes memory out of free granules: of all, or of those that are aged; then ages the others.
     pub(super) fn decommit_free(&self, space: &mut Space, only_aged: bool) {
-        for segment in space.segments() {
+        for place in 0..space.segments.len() {
+            let Some(segment) = space.segments.nth(place) else {
+                return;
+            };
             let mut from = 0;
             while let Some(part) = segment.returnable(from, only_aged) {
                 self.decommit_part(space, segment, &part);
@@ -253,6 +270,27 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             }
             segment.age();
         }
+    }
+
+    /// Takes memory out of free granules, the highest first, until it is `wanted` bytes, or there are no more;
+    /// returns how many bytes of it.
+    pub(super) fn decommit_some(&self, space: &mut Space, wanted: usize) -> usize {
+        let mut given = 0;
+        for place in (0..space.segments.len()).rev() {
+            let Some(segment) = space.segments.nth(place) else {
+                continue;
+            };
+            let mut end = segment.granules();
+            while given < wanted
+                && let Some(run) = segment.last_returnable(end)
+            {
+                let count = (wanted - given).div_ceil(GRANULE).min(run.len());
+                let part = run.end - count..run.end;
+                given += self.decommit_part(space, segment, &part);
+                end = part.start;
+            }
+        }
+        given
     }
 
     /// Reserves addresses for a new segment of `least` granules or more.
@@ -269,9 +307,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 segment
             }
         };
+        space.segments.make_room(&self.arena)?;
         let mut count = space.step.max(least);
         let range = loop {
-            match self.reserve(count * GRANULE, GRANULE) {
+            match self.reserve(space, count * GRANULE, GRANULE) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = (count / 2).max(least);
                 }
@@ -290,19 +329,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     /// Reserves addresses that the page map covers.
-    pub(super) fn reserve(&self, len: usize, align: usize) -> Result<PageRange, HeapError> {
+    pub(super) fn reserve(
+        &self,
+        space: &mut Space,
+        len: usize,
+        align: usize,
+    ) -> Result<PageRange, HeapError> {
         let request = Request::bytes(len).align(align);
-        let mut range = self.provider.reserve(&request).map_err(HeapError::Memory)?;
+        let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if (range.end() - 1) >> (ADDRESS_BITS - 1) > 1 {
             self.give_back(range);
             let low = AddressRange::new(0, usize::MAX >> (usize::BITS - ADDRESS_BITS));
             let request = request.within(low.unwrap_or(AddressRange::ALL));
-            range = self.provider.reserve(&request).map_err(HeapError::Memory)?;
+            range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         }
-        let covered = self
-            .map
-            .cover(&self.metadata, range.addr(), range.len_bytes());
-        if let Err(error) = covered {
+        let (start, len) = (range.addr(), range.len_bytes());
+        let (leaves, arena) = (&mut space.leaves, &self.arena);
+        if let Err(error) = self.map.cover(&self.metadata, leaves, arena, start, len) {
             self.give_back(range);
             return Err(error);
         }
@@ -313,17 +356,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     pub(super) fn give_back(&self, range: PageRange) -> bool {
         // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that lay there.
         // Where it cannot be released, the addresses are wasted and no more.
-        unsafe { self.provider.release(range) }.is_ok()
+        unsafe { self.release_pages(range) }.is_ok()
     }
 
     /// Releases segments that are free.
     pub(super) fn release_free(&self, space: &mut Space) {
-        let mut next = space.segments.get();
-        while let Some(segment) = next {
-            next = segment.next.get();
-            if !segment.is_empty() {
+        // From behind, as those that follow one that is taken out move up.
+        for place in (0..space.segments.len()).rev() {
+            let Some(segment) = space.segments.nth(place).filter(|s| s.is_empty()) else {
                 continue;
-            }
+            };
             let whole = 0..segment.granules();
             let Some(range) = segment.range(&whole, self.page) else {
                 continue;

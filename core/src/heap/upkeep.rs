@@ -1,64 +1,21 @@
-//! What gives memory back, and what tells of it.
+//! What gives memory back.
 
-use super::{
-    Heap, Return,
-    class::{self, CLASSES, GRANULE},
-};
+use super::{Heap, Return, class::GRANULE};
 use crate::{provider::PageProvider, sync::RelaxStrategy};
-use core::sync::atomic::Ordering::Relaxed;
+use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 
-/// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
-/// before or after.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeapStatistics {
-    /// Bytes of live blocks, as they are rounded up.
-    pub used: usize,
-    /// Bytes of free blocks that threads keep at hand.
-    pub cached: usize,
-    /// Bytes of slabs, free blocks in them included.
-    pub slabs: usize,
-    /// Bytes of blocks without a slab that is shared, up to 1 MiB each.
-    pub large: usize,
-    /// Bytes of larger blocks.
-    pub huge: usize,
-    /// Bytes of addresses, those of metadata excluded.
-    pub reserved: usize,
-    /// Bytes that have memory. Some of it may never have been touched.
-    pub committed: usize,
-    /// Bytes of metadata, those of the page map excluded.
-    pub metadata: usize,
-    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
-    pub requested: u64,
+/// How much work is done to give memory back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// What is free as a whole: segments, granules of 64 KiB, and huge blocks that are kept.
+    Free,
+    /// That, and pages of the host that hold only free blocks, between live ones. Slabs that they were taken
+    /// from cost a call of the provider when they serve again.
+    Deep,
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
-    /// Returns what is held now.
-    pub fn statistics(&self) -> HeapStatistics {
-        let mut all = HeapStatistics::default();
-        for class in 0..CLASSES {
-            let mut taken = 0;
-            for shard in 0..self.config.shard_count() {
-                let bin = self.bin(shard, class).lock();
-                taken += bin.taken;
-                all.slabs += bin.slabs * class::granules(class) * GRANULE;
-            }
-            let lens = self.all_caches().map(|cache| cache.magazines[class].len());
-            let cached = lens.map(|len| len as usize).sum::<usize>().min(taken);
-            all.cached += cached * class::size(class);
-            all.used += (taken - cached) * class::size(class);
-        }
-        let gauges = self.space.lock().gauges;
-        all.used += gauges.large + gauges.huge;
-        all.large = gauges.large;
-        all.huge = gauges.huge;
-        all.reserved = gauges.reserved;
-        all.committed = gauges.committed;
-        all.metadata = self.arena.committed_bytes();
-        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
-        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
-        all
-    }
-
     /// Gives back memory that has been free for as long as the configuration says. `now_ms` are
     /// milliseconds of any clock that only goes forwards. Costs nothing until the time has come.
     ///
@@ -105,36 +62,82 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         self.drop_kept(&mut space, true);
     }
 
-    /// Gives back all memory that [`Heap::trim`] does, and that of pages that hold only free blocks between
-    /// live ones. Slabs that such pages were taken from cost a call of the provider when they serve again.
-    pub fn collect(&self) {
-        self.trim();
-        let mut at = 0;
+    /// Gives back all memory that is free now, and addresses of segments that are free, except for what threads
+    /// keep at hand; see [`LocalHeap::flush`](super::LocalHeap::flush).
+    pub fn collect(&self, level: Level) {
+        self.take_aside();
+        self.drop_free_slabs();
+        {
+            let mut space = self.space.lock();
+            self.drop_kept(&mut space, false);
+            self.release_free(&mut space);
+            self.decommit_free(&mut space, false);
+        }
+        if level == Level::Deep {
+            self.collect_slabs(|_| ControlFlow::Continue(()));
+        }
+    }
+
+    /// Does what [`Heap::collect`] does for [`Level::Free`].
+    pub fn trim(&self) {
+        self.collect(Level::Free);
+    }
+
+    /// Gives memory back until no more than `resident_bytes` of it are [resident](super::HeapStatistics::resident), or
+    /// no more is free: what costs least first, and of that the highest addresses, as the lowest serve first.
+    /// Returns how many bytes are resident then. Addresses are kept, but for those of huge blocks.
+    ///
+    /// The order is: huge blocks that were kept, free granules, and pages of slabs that hold only free blocks.
+    pub fn trim_to(&self, resident_bytes: usize) -> usize {
+        self.take_aside();
+        let excess = || self.resident_bytes().saturating_sub(resident_bytes);
+        loop {
+            let left = excess();
+            if left == 0 || self.drop_one_kept(&mut self.space.lock(), left) == 0 {
+                break;
+            }
+        }
+        if excess() != 0 {
+            self.drop_free_slabs();
+            let left = excess();
+            self.decommit_some(&mut self.space.lock(), left);
+        }
+        let mut left = excess();
+        if left != 0 {
+            self.collect_slabs(|given| {
+                left = left.saturating_sub(given);
+                if left == 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        }
+        self.resident_bytes()
+    }
+
+    /// Takes memory from pages of slabs that hold only free blocks, and tells `after` of each slab how much,
+    /// until that breaks.
+    fn collect_slabs(&self, mut after: impl FnMut(usize) -> ControlFlow<()>) {
+        let mut end = usize::MAX;
         // One segment after the other by address, as bins' locks come before that of the granules.
         loop {
             let next = {
                 let space = self.space.lock();
-                let found = space.segments().find(|segment| segment.addr() >= at);
-                found.map(|segment| (segment.addr(), segment.granules() * GRANULE))
+                let place = space.segments.below(end).checked_sub(1);
+                let segment = place.and_then(|place| space.segments.nth(place));
+                segment.map(|segment| (segment.addr(), segment.granules()))
             };
-            let Some((start, len)) = next else {
+            let Some((start, granules)) = next else {
                 return;
             };
-            for addr in (start..start + len).step_by(GRANULE) {
-                self.collect_slab(addr);
+            for granule in (0..granules).rev() {
+                let given = self.collect_slab(start + granule * GRANULE);
+                if after(given).is_break() {
+                    return;
+                }
             }
-            at = start + len;
+            end = start.min(end - 1);
         }
-    }
-
-    /// Gives back all memory that is free now, and addresses, except for what threads keep at hand; see
-    /// [`LocalHeap::flush`](super::LocalHeap::flush).
-    pub fn trim(&self) {
-        self.take_aside();
-        self.drop_free_slabs();
-        let mut space = self.space.lock();
-        self.drop_kept(&mut space, false);
-        self.release_free(&mut space);
-        self.decommit_free(&mut space, false);
     }
 }

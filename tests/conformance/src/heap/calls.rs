@@ -6,7 +6,7 @@ use alloc::{vec, vec::Vec};
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
     counted::{Counted, Limits},
-    heap::{Heap, HeapError, Return},
+    heap::{Heap, HeapError, Level, Return},
     provider::Provider,
 };
 
@@ -276,7 +276,7 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             stays
         });
         local.flush();
-        heap.collect();
+        heap.collect(Level::Deep);
         let held = heap.statistics();
         let most = blocks.len() * (size.next_multiple_of(page) + 2 * page).min(256 << 10);
         assert!(held.committed <= most, "{size}: {most} {held:?}");
@@ -305,7 +305,7 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             unsafe { local.free(block) }.expect("a live block");
         }
         local.flush();
-        heap.collect();
+        heap.collect(Level::Deep);
         let held = heap.statistics();
         assert_eq!((held.committed, held.reserved), (0, 0), "{held:?}");
     }
@@ -376,6 +376,8 @@ pub(super) fn a_dropped_handle_leaves_its_blocks_to_others<P: Provider + Copy>(p
         drop(local);
         let mut held = heap.statistics();
         assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+        let asked: u64 = (0..100).map(|n| n * 20).sum();
+        assert_eq!(held.requested, (round + 1) * asked);
         held.requested = 0;
         if round > 0 {
             let first = *first.get_or_insert(held);

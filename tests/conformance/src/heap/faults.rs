@@ -5,7 +5,7 @@ use crate::Outcome;
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
-    heap::{Heap, HeapError},
+    heap::{Heap, HeapError, Level},
     provider::{PageProvider, Provider},
     sim::{Calls, Faulty},
 };
@@ -50,7 +50,7 @@ fn script<P: PageProvider + Copy>(p: P) -> Result<usize, HeapError> {
         }
         match round {
             0 => heap.trim(),
-            1 => heap.collect(),
+            1 => heap.collect(Level::Deep),
             _ => heap.tick(round * 5000),
         }
     }

@@ -13,6 +13,10 @@ use hostmem_core::{
 /// Blocks up to this size, and aligned to as much at most, every host has room for.
 const EVERYWHERE: usize = 1 << 20;
 
+/// Larger ones; and up to this size the page map has little to do.
+const LARGE: usize = EVERYWHERE + 1;
+const HUGE: usize = 1 << 30;
+
 /// Writes the first and the last byte of a block.
 fn touch(block: NonNull<u8>, size: usize) {
     for at in [0, size.saturating_sub(1)]
@@ -39,8 +43,7 @@ pub(super) fn any_size_and_alignment_is_served_or_refused<P: Provider + Copy>(p:
     for (n, size) in sizes.enumerate() {
         let aligns: &[u32] = match size {
             0..=EVERYWHERE => &[0, 3, 6, 12, 16, 17, 21, 25, 30],
-            ..=0x4000_0000 => &[4, 21, 30],
-            // Entries of the page map take their time.
+            LARGE..=HUGE => &[4, 21, 30],
             _ => &[30],
         };
         for align in aligns {

@@ -4,6 +4,7 @@
 
 mod calls;
 mod faults;
+mod holds;
 mod limits;
 mod ops;
 mod oracle;
@@ -36,6 +37,11 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::a_dropped_handle_leaves_its_blocks_to_others,
         calls::a_full_host_is_exhausted_and_serves_again,
         calls::two_heaps_know_their_own,
+        holds::ranges_are_all_that_is_reserved,
+        holds::ranges_may_change_while_they_are_yielded,
+        holds::a_walk_visits_live_blocks_which_it_may_free,
+        holds::trimming_stops_as_soon_as_little_enough_is_resident,
+        holds::what_was_never_handed_out_is_not_resident,
         limits::any_size_and_alignment_is_served_or_refused,
         limits::a_heap_in_few_addresses_keeps_to_them,
         limits::addresses_of_others_are_nobodys,

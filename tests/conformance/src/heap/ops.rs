@@ -1,14 +1,14 @@
 //! Random calls by several handles, beside the oracle.
 
 use super::{
-    config,
+    config, holds,
     oracle::{Block, Oracle},
 };
 use crate::{Outcome, SplitMix64};
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
-    heap::{Heap, HeapConfig, HeapError, LocalHeap},
+    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
     provider::{PageProvider, Provider},
 };
 
@@ -57,6 +57,8 @@ pub enum Op {
     Trim,
     /// Gives back memory between live blocks, too.
     Collect,
+    /// Gives memory back until so many bytes are left.
+    TrimTo(usize),
     /// Lets time pass.
     Tick(u64),
     /// Looks at every block.
@@ -106,12 +108,13 @@ pub fn random_ops(seed: u64) -> impl Iterator<Item = Op> {
             88..96 => Op::Handle(number),
             96 => Op::Renew,
             97 => Op::Flush,
-            98 => match random.below(3) {
+            98 => match random.below(4) {
                 0 if number.is_multiple_of(2) => Op::Trim,
                 0 => Op::Collect,
+                1 => Op::TrimTo(number % MOST_LIVE),
                 _ => Op::Tick(number as u64 % 900),
             },
-            _ => match random.below(10) {
+            _ => match random.below(5) {
                 0 => Op::CheckAll,
                 _ => Op::Handle(number),
             },
@@ -340,7 +343,11 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 }
             }
             Op::Trim => heap.trim(),
-            Op::Collect => heap.collect(),
+            Op::Collect => heap.collect(Level::Deep),
+            Op::TrimTo(bytes) => {
+                let left = heap.trim_to(bytes);
+                assert_eq!(left, heap.statistics().resident, "of {bytes}");
+            }
             Op::Tick(passed) => {
                 now += passed;
                 match &locals[current] {
@@ -350,9 +357,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::CheckAll => {
                 oracle.check_all();
-                let held = heap.statistics();
-                assert!(held.used >= live, "{held:?}");
-                assert!(held.reserved >= held.committed, "{held:?}");
+                holds::check(&heap, &oracle);
             }
         }
     }

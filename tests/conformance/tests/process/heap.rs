@@ -3,7 +3,7 @@
 use super::jit::Yield;
 use hostmem_conformance::{Outcome, SplitMix64};
 use hostmem_core::{
-    heap::{Heap, HeapConfig, LocalHeap},
+    heap::{Heap, HeapConfig, Level, LocalHeap},
     provider::{PageProvider, Provider},
 };
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Calls of a case, of all threads together.
-const STEPS: usize = 24_000;
+const STEPS: usize = 160_000;
 
 /// Blocks that a thread has at most, so that every host has room for all.
 const MOST: usize = 300;
@@ -128,7 +128,7 @@ fn work<P: PageProvider + Copy>(
                 own.extend(taken);
             }
             52 if step % 40 == 0 => local = heap.local().expect("metadata"),
-            53 if step % 100 == 0 => heap.collect(),
+            53 if step % 100 == 0 => heap.collect(Level::Deep),
             54 if step % 10 == 0 => local.tick(step as u64),
             _ if !own.is_empty() => {
                 let n = random.below(own.len());

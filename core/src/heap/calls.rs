@@ -1,0 +1,85 @@
+//! The calls of the provider for blocks, counted.
+
+use super::Heap;
+use crate::{
+    page::PageRange,
+    provider::{Commit, Error, PageProvider, Request},
+    sync::RelaxStrategy,
+};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// How often a heap has called its provider for memory of blocks, failed calls included; calls for metadata
+/// are not counted. Counts wrap around.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProviderCalls {
+    /// For addresses: segments and huge blocks.
+    pub reserve: usize,
+    /// For memory.
+    pub commit: usize,
+    /// To give memory back.
+    pub decommit: usize,
+    /// To give addresses back, and their memory.
+    pub release: usize,
+}
+
+/// The counts. They order nothing.
+pub(super) struct Calls {
+    reserve: AtomicUsize,
+    commit: AtomicUsize,
+    decommit: AtomicUsize,
+    release: AtomicUsize,
+}
+
+impl Calls {
+    pub(super) const fn new() -> Self {
+        Self {
+            reserve: AtomicUsize::new(0),
+            commit: AtomicUsize::new(0),
+            decommit: AtomicUsize::new(0),
+            release: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn counts(&self) -> ProviderCalls {
+        ProviderCalls {
+            reserve: self.reserve.load(Relaxed),
+            commit: self.commit.load(Relaxed),
+            decommit: self.decommit.load(Relaxed),
+            release: self.release.load(Relaxed),
+        }
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    pub(super) fn reserve_pages(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        self.calls.reserve.fetch_add(1, Relaxed);
+        self.provider.reserve(request)
+    }
+
+    /// # Safety
+    ///
+    /// As of [`PageProvider::commit`].
+    pub(super) unsafe fn commit_pages(&self, range: PageRange) -> Result<(), Error> {
+        self.calls.commit.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.provider.commit(range, Commit::READ_WRITE) }.map(|_| ())
+    }
+
+    /// # Safety
+    ///
+    /// As of [`PageProvider::decommit`].
+    pub(super) unsafe fn decommit_pages(&self, range: PageRange) -> Result<(), Error> {
+        self.calls.decommit.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.provider.decommit(range) }
+    }
+
+    /// # Safety
+    ///
+    /// As of [`PageProvider::release`].
+    pub(super) unsafe fn release_pages(&self, range: PageRange) -> Result<(), Error> {
+        self.calls.release.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.provider.release(range) }
+    }
+}

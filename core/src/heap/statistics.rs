@@ -1,0 +1,125 @@
+//! What a heap holds, in numbers.
+
+use super::{
+    Heap, ProviderCalls,
+    class::{self, CLASSES, GRANULE},
+};
+use crate::{provider::PageProvider, sync::RelaxStrategy};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
+/// before or after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapStatistics {
+    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
+    pub requested: u64,
+    /// Bytes of live blocks, as they are rounded up.
+    pub used: usize,
+    /// Bytes of free blocks that threads keep at hand.
+    pub cached: usize,
+    /// Bytes of slabs, free blocks in them included.
+    pub slabs: usize,
+    /// Bytes of blocks without a slab that is shared, up to 1 MiB each.
+    pub large: usize,
+    /// How many of them are live.
+    pub large_blocks: usize,
+    /// Bytes of larger blocks.
+    pub huge: usize,
+    /// How many of them are live.
+    pub huge_blocks: usize,
+    /// How many segments there are: addresses that were reserved at once.
+    pub segments: usize,
+    /// Bytes of addresses, those of metadata excluded.
+    pub reserved: usize,
+    /// Bytes that have memory. Some of it may never have been touched.
+    pub committed: usize,
+    /// An estimate of what the host holds in memory: what is committed, without pages that were never handed
+    /// out since. What was handed out counts as touched, even where its user has not, and even when it is free
+    /// again. So the host holds no more, unless it uses large pages where it was not asked to; and it holds
+    /// as much, if all that is handed out is written and nothing is swapped.
+    pub resident: usize,
+    /// Bytes of metadata that have memory, those of the page map excluded.
+    pub metadata: usize,
+    /// Bytes of addresses of the page map: 2 MiB, and 128 KiB for each GiB of addresses in which there ever was
+    /// a block, on 64-bit hosts. All of it is committed, but only pages that are used are touched: those of
+    /// leaves one for each 32 MiB of blocks.
+    pub page_map: usize,
+    /// Calls of the provider since the heap was made.
+    pub calls: ProviderCalls,
+}
+
+/// What a heap holds of one class: blocks that are rounded up to the same size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassStatistics {
+    /// Bytes of a block.
+    pub size: usize,
+    /// How many slabs there are.
+    pub slabs: usize,
+    /// How many blocks they have, live and free.
+    pub blocks: usize,
+    /// How many blocks are live.
+    pub used: usize,
+    /// How many free blocks threads keep at hand.
+    pub cached: usize,
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Returns what is held now.
+    pub fn statistics(&self) -> HeapStatistics {
+        let mut all = HeapStatistics::default();
+        for (number, class) in self.class_statistics().enumerate() {
+            all.slabs += class.slabs * class::granules(number) * GRANULE;
+            all.cached += class.cached * class.size;
+            all.used += class.used * class.size;
+        }
+        all.resident = self.resident_bytes();
+        all.calls = self.calls.counts();
+        all.metadata = self.arena.committed_bytes();
+        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
+        let space = self.space.lock();
+        let gauges = space.gauges;
+        all.used += gauges.large + gauges.huge;
+        all.large = gauges.large;
+        all.large_blocks = gauges.large_blocks;
+        all.huge = gauges.huge;
+        all.huge_blocks = gauges.huge_blocks;
+        all.reserved = gauges.reserved;
+        all.committed = gauges.committed;
+        all.segments = space.segments.len();
+        let leaves = space.leaves.all().iter().map(|(_, leaf)| leaf.len_bytes());
+        all.page_map = leaves.sum::<usize>() + self.map.range().len_bytes();
+        all
+    }
+
+    /// Yields what is held of each class now, by size. Each step takes locks, for itself alone.
+    pub fn class_statistics(&self) -> impl Iterator<Item = ClassStatistics> {
+        (0..CLASSES).map(|class| {
+            let (mut slabs, mut taken) = (0, 0);
+            for shard in 0..self.config.shard_count() {
+                let bin = self.bin(shard, class).lock();
+                slabs += bin.slabs;
+                taken += bin.taken;
+            }
+            let lens = self.all_caches().map(|cache| cache.magazines[class].len());
+            let cached = lens.map(|len| len as usize).sum::<usize>().min(taken);
+            ClassStatistics {
+                size: class::size(class),
+                slabs,
+                blocks: slabs * class::blocks(class),
+                used: taken - cached,
+                cached,
+            }
+        })
+    }
+
+    /// Returns the estimate of what is resident.
+    pub(super) fn resident_bytes(&self) -> usize {
+        let fresh: usize = self.bins().iter().map(|bin| bin.lock().fresh).sum();
+        let space = self.space.lock();
+        let segments = space.segments.all().iter();
+        let unused: usize = segments.map(|(_, segment)| segment.unused()).sum();
+        let touched = space.gauges.committed.saturating_sub(unused * GRANULE);
+        touched.saturating_sub(fresh)
+    }
+}

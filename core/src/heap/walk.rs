@@ -1,0 +1,64 @@
+//! A walk over all live blocks.
+
+use super::{BlockInfo, Heap, RangeKind, class::GRANULE, slab::Handle};
+use crate::{provider::PageProvider, sync::RelaxStrategy};
+use core::ops::ControlFlow;
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Calls `visit` with every live block, by address, until it breaks. Blocks that threads keep at hand are
+    /// free.
+    ///
+    /// No lock is held during a call of `visit`, which may use the heap. The walk is exact while nobody
+    /// allocates or frees. Otherwise a block that lives from the beginning of the walk to its end is visited
+    /// once; one that is allocated, freed or resized meanwhile may be, or not, and need not be live any more
+    /// when `visit` is told.
+    ///
+    /// ```
+    /// # use hostmem_core::{heap::Heap, provider::PageProvider};
+    /// # use core::ops::ControlFlow;
+    /// # fn example<P: PageProvider + Copy>(heap: &Heap<P>) {
+    /// let mut bytes = 0;
+    /// let _ = heap.walk(|block| {
+    ///     bytes += block.len;
+    ///     ControlFlow::<()>::Continue(())
+    /// });
+    /// # }
+    /// ```
+    pub fn walk<B>(&self, mut visit: impl FnMut(BlockInfo) -> ControlFlow<B>) -> ControlFlow<B> {
+        for range in self.ranges() {
+            let (start, last) = (range.addresses.start(), range.addresses.last());
+            let step = match range.kind {
+                RangeKind::Segment => GRANULE,
+                // One block.
+                _ => usize::MAX,
+            };
+            // How long a slab is says nothing of what lies behind it, once it may be another one's.
+            for addr in (start..last).step_by(step) {
+                if let Some(slab) = self.map.slab(addr) {
+                    self.walk_slab(slab, addr, &mut visit)?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Visits the live blocks of a slab, as long as it starts at `start`.
+    fn walk_slab<B>(
+        &self,
+        slab: Handle,
+        start: usize,
+        visit: &mut impl FnMut(BlockInfo) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let mut index = 0;
+        while let Some(found) = slab.live_from(index)
+            && slab.addr() == start
+            && self.map.slab(start) == Some(slab)
+        {
+            let len = slab.block_bytes();
+            let addr = start.wrapping_add(found.wrapping_mul(len));
+            visit(BlockInfo { addr, len })?;
+            index = found + 1;
+        }
+        ControlFlow::Continue(())
+    }
+}
