@@ -7,6 +7,7 @@
 //! | `linux` | `hostmem-linux` | Linux |
 //! | `bsd` | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
 //! | `netbsd` | `hostmem-netbsd` | NetBSD |
+//! | `std` | `GlobalHeap` for `#[global_allocator]`, and `std_slot!` | where a backend is |
 //! | `cranelift` | the module `cranelift`: memory for cranelift-jit | Linux, FreeBSD, NetBSD |
 //! | `dynasm` | the module `dynasm`: assembling with dynasm-rs | Linux, FreeBSD, NetBSD |
 //!
@@ -68,6 +69,31 @@ pub use hostmem_core::{
 
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;
+
+#[cfg(all(
+    feature = "std",
+    any(
+        all(feature = "linux", target_os = "linux"),
+        all(
+            feature = "bsd",
+            any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+        ),
+        all(feature = "netbsd", target_os = "netbsd"),
+    )
+))]
+mod global;
+#[cfg(all(
+    feature = "std",
+    any(
+        all(feature = "linux", target_os = "linux"),
+        all(
+            feature = "bsd",
+            any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+        ),
+        all(feature = "netbsd", target_os = "netbsd"),
+    )
+))]
+pub use global::{GlobalHeap, SystemHeap, SystemSlot};
 
 cfg_select! {
     all(feature = "linux", target_os = "linux") => {

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    check_expression, check_that_code_runs, expression, map_dual, run_expression, skip_emulated,
-    unmap_dual,
+    check_expression, check_that_code_runs, expression, is_of_test, map_dual, run_expression,
+    skip_emulated, unmap_dual,
 };
 use hostmem::{
     OsProvider,
@@ -253,7 +253,7 @@ fn p6_everything_shut_is_reported_step_by_step() {
         }
         let shape = || {
             let mappings = maps::of_self().expect("/proc is mounted");
-            let lasting = mappings.into_iter().filter(|m| !m.path.starts_with('['));
+            let lasting = mappings.iter().filter(|m| !is_of_test(m.start, &m.path));
             lasting.map(|m| (m.start, m.end)).collect::<Vec<_>>()
         };
         let fds = maps::count_fds().expect("/proc is mounted");

@@ -9,7 +9,7 @@ use super::{
     space::Space,
 };
 use crate::{
-    page::PageRange,
+    page::{PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
@@ -40,6 +40,19 @@ impl Bin {
             taken: 0,
             fresh: 0,
         }
+    }
+
+    /// Takes a block of the lowest slab, if that has memory everywhere.
+    pub(super) fn take_at_hand(&mut self, page: PageSize) -> Option<Entry> {
+        let slab = self.partial.lowest().filter(|slab| slab.holes() == 0)?;
+        let mut found = None;
+        self.fresh -= slab.fresh_bytes(page);
+        self.taken += slab.take(1, |entry| found = Some(entry));
+        self.fresh += slab.fresh_bytes(page);
+        if slab.free_blocks() == 0 {
+            self.partial.remove(slab);
+        }
+        found
     }
 }
 

@@ -9,13 +9,16 @@
 //!                                                         bottom           top         end
 //! ```
 
-use super::{class::CLASSES, slab::Entry};
+use super::{
+    class::CLASSES,
+    slab::{Entry, FREED},
+};
 use core::{
     alloc::Layout,
     ops::Deref,
     ptr::{NonNull, null_mut},
     sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32,
+        AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -70,14 +73,28 @@ impl Magazine {
     /// Adds a block; says whether there was room.
     #[inline]
     pub(super) fn push(&self, entry: Entry) -> bool {
+        self.push_after(entry, || ())
+    }
+
+    /// Adds a block that is live until then; says whether there was room.
+    #[inline]
+    pub(super) fn push_live(&self, entry: Entry) -> bool {
+        self.push_after(entry, || entry.state().store(FREED, Relaxed))
+    }
+
+    /// Adds a block, if there is room, after something else was done with it.
+    #[inline]
+    fn push_after(&self, entry: Entry, before: impl FnOnce()) -> bool {
         let top = self.top.load(Relaxed);
         if top == self.end.load(Relaxed) {
             return false;
         }
+        before();
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
+        // Release, since a forked child looks at the entries below the top.
         // SAFETY: as above.
-        self.top.store(unsafe { top.add(1) }, Relaxed);
+        self.top.store(unsafe { top.add(1) }, Release);
         true
     }
 
@@ -181,25 +198,39 @@ pub(super) struct Cache {
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
     pub(super) shard: AtomicU32,
+    /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
+    /// thread that forked.
+    pub(super) by_slot: AtomicBool,
     /// The last tick that the thread saw.
     pub(super) ticks: AtomicU32,
+    /// Bytes that were ever asked for by it.
+    pub(super) requested: AtomicU64,
     pub(super) magazines: [Magazine; CLASSES],
 }
 
 impl Cache {
+    /// Counts what is asked for. Only the thread that has the cache does.
+    #[inline]
+    pub(super) fn count(&self, bytes: usize) {
+        let sum = self.requested.load(Relaxed).wrapping_add(bytes as u64);
+        self.requested.store(sum, Relaxed);
+    }
+
     pub(super) const fn new() -> Self {
         Self {
             next: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
+            by_slot: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
+            requested: AtomicU64::new(0),
             magazines: [const { Magazine::new() }; CLASSES],
         }
     }
 }
 
 /// A cache's place in the arena, where it stays as long as the heap.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct CacheRef(NonNull<Cache>);
 
 impl CacheRef {
@@ -210,6 +241,22 @@ impl CacheRef {
     /// It stays as long as every copy of this.
     pub(super) const unsafe fn new(cache: NonNull<Cache>) -> Self {
         Self(cache)
+    }
+
+    /// Takes back what [`CacheRef::as_slot`] gave.
+    ///
+    /// # Safety
+    ///
+    /// The cache stays as long as every copy of this.
+    #[inline]
+    pub(super) const unsafe fn from_slot(value: *mut ()) -> Self {
+        // SAFETY: the caller's promise: the pointer of a cache, which is not null.
+        Self(unsafe { NonNull::new_unchecked(value.cast()) })
+    }
+
+    /// Returns the value of a thread's slot.
+    pub(super) const fn as_slot(self) -> *mut () {
+        self.0.as_ptr().cast()
     }
 
     pub(super) const fn as_ptr(self) -> *mut Cache {

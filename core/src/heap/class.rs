@@ -34,7 +34,7 @@ pub(super) const CLASSES: usize = SMALL + CACHED_MAX / GRANULE;
 /// The kinds of slabs that are no class: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 253;
 pub(super) const HUGE: u8 = 254;
-pub(super) const NOTHING: u8 = 255;
+pub(super) const NOTHING: u8 = 252;
 
 const SIZES: [usize; CLASSES] = {
     let mut sizes = [0; CLASSES];
@@ -53,13 +53,21 @@ const SIZES: [usize; CLASSES] = {
     sizes
 };
 
-/// What [`index`] multiplies by: `2^64 / size`, rounded up.
-const RECIPROCALS: [u64; CLASSES] = {
-    let mut table = [0; CLASSES];
+/// The reciprocal for slabs of one block, of any size.
+pub(super) const ONE_BLOCK: u64 = 1;
+
+/// Slabs by their number in the page map, which is the class and one: zero is no slab, and numbers above
+/// are of slabs without a class.
+pub(super) type Kind = u8;
+
+/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with a class: no
+/// offset starts a block there.
+const RECIPROCALS: [u64; 1 + Kind::MAX as usize] = {
+    let mut table = [0; 1 + Kind::MAX as usize];
     let mut class = 0;
     while class < CLASSES {
         // A slab of one block: an offset has the index zero, and only zero is a block's start.
-        table[class] = match blocks(class) {
+        table[class + 1] = match blocks(class) {
             1 => ONE_BLOCK,
             _ => u64::MAX / SIZES[class] as u64 + 1,
         };
@@ -68,13 +76,24 @@ const RECIPROCALS: [u64; CLASSES] = {
     table
 };
 
-/// The reciprocal for slabs of one block, of any size.
-pub(super) const ONE_BLOCK: u64 = 1;
-
 /// Returns the reciprocal for [`index`] of a class.
 #[inline]
 pub(super) const fn reciprocal(class: usize) -> u64 {
-    RECIPROCALS[class]
+    RECIPROCALS[class + 1]
+}
+
+/// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
+/// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
+#[inline]
+pub(super) const fn divide(offset: usize, kind: Kind) -> (usize, Option<usize>) {
+    let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize]);
+    if !is_start {
+        return (quotient, None);
+    }
+    let class = (kind as usize).wrapping_sub(1);
+    // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of classes.
+    unsafe { core::hint::assert_unchecked(class < CLASSES) };
+    (quotient, Some(class))
 }
 
 /// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing

@@ -31,6 +31,7 @@ pub struct HeapConfig {
     magazine: usize,
     segment: usize,
     memory_return: Return,
+    clock: Option<fn() -> Option<u64>>,
 }
 
 impl HeapConfig {
@@ -43,6 +44,7 @@ impl HeapConfig {
             magazine: 64 << 10,
             segment: 4 << 20,
             memory_return: Return::After(1000),
+            clock: None,
         }
     }
 
@@ -82,6 +84,20 @@ impl HeapConfig {
     pub const fn memory_return(mut self, when: Return) -> Self {
         self.memory_return = when;
         self
+    }
+
+    /// Sets a clock that calls which take a lock look at, so that memory goes back without
+    /// [`Heap::tick`](super::Heap::tick): milliseconds that only go forwards, as of
+    /// [`Clock`](crate::provider::Clock). It must not allocate from the heap. Default none.
+    #[must_use]
+    pub const fn clock(mut self, now_ms: fn() -> Option<u64>) -> Self {
+        self.clock = Some(now_ms);
+        self
+    }
+
+    /// Reads the clock, if there is one and it is needed.
+    pub(super) fn now_ms(&self) -> Option<u64> {
+        matches!(self.memory_return, Return::After(_)).then_some(self.clock?)?()
     }
 
     pub(super) const fn metadata_bytes(&self) -> usize {

@@ -18,6 +18,8 @@ pub enum HeapError {
     NotLive,
     /// The address lies inside a live block, not at its start.
     Interior,
+    /// A call that must not wait would have had to, or the thread is in a call of the heap already.
+    Busy,
     /// No memory for metadata.
     Metadata(Error),
     /// No memory for blocks.
@@ -32,6 +34,7 @@ impl fmt::Display for HeapError {
             Self::NotOwned => f.write_str("the address is not this heap's"),
             Self::NotLive => f.write_str("no live block is at the address"),
             Self::Interior => f.write_str("the address lies inside a block, not at its start"),
+            Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
             Self::Metadata(e) => write!(f, "no memory for metadata: {e}"),
             Self::Memory(e) => write!(f, "no memory for blocks: {e}"),
         }

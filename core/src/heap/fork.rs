@@ -1,16 +1,17 @@
 //! What happens to a heap around a fork.
 //!
 //! Memory of a heap is private, so that a child has a copy of all. It may use the heap, and the handles of
-//! the thread that forked. What other threads had at hand in the parent is lost to the child: free blocks
-//! that their magazines hold, at most what the configuration allows each.
+//! the thread that forked. What other threads had at hand in the parent, free blocks that their magazines
+//! hold, is the child's as well where slots tell whose it was: in a static heap. It is lost where they had
+//! handles, since nobody knows which ones the forking thread has.
 
-use super::Heap;
+use super::{Heap, LocalHeap, cache::CacheRef};
 use crate::{
     fork::ForkHooks,
     provider::{Error, PageProvider},
     sync::RelaxStrategy,
 };
-use core::mem;
+use core::{mem, sync::atomic::Ordering::Relaxed};
 
 // SAFETY: bins, granules and the list of caches change only under the locks that fork_prepare holds until
 // the answering call, and so does the arena, which is used only by who holds one of them. Magazines and
@@ -43,5 +44,26 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
         // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare.
         unsafe { self.fork_parent() };
         Ok(())
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Brings back what threads that have their caches by slots had at hand, except for `own`.
+    ///
+    /// A thread may have been at any step when the process was copied. Its stores are seen in order up to
+    /// some one, and a magazine has a block twice at worst, of which the second one is refused by its slab;
+    /// what was on its way to a bin is lost.
+    ///
+    /// # Safety
+    ///
+    /// The process has but the calling thread, which alone has `own`.
+    pub(super) unsafe fn adopt_orphans(&self, own: Option<CacheRef>) {
+        let orphans = self.all_caches().filter(|&cache| {
+            cache.by_slot.load(Relaxed) && cache.in_use.load(Relaxed) && Some(cache) != own
+        });
+        for cache in orphans {
+            // SAFETY: in use by a thread that is not in this process.
+            drop(unsafe { LocalHeap::from_cache(self, cache) });
+        }
     }
 }

@@ -61,15 +61,44 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         start
     }
 
+    /// Allocates a block that no class serves from what is free and has memory.
+    pub(super) fn alloc_at_hand(
+        &self,
+        space: &mut Space,
+        layout: Layout,
+    ) -> Result<Big, HeapError> {
+        if layout.size() > LARGE_MAX || layout.align() > GRANULE {
+            let size = self.page.round_up(layout.size().max(1));
+            let size = size.ok_or(HeapError::InvalidSize)?;
+            let slab = take_kept(space, size, layout.align()).ok_or(HeapError::Busy)?;
+            return Ok((self.open_kept(space, slab), false));
+        }
+        let count = layout.size().div_ceil(GRANULE).max(1);
+        let slab = space.spare_large.ok_or(HeapError::Busy)?;
+        let (segment, part) = space.at_hand(count).ok_or(HeapError::Busy)?;
+        let start = self.part_start(segment, &part)?;
+        let zero = segment.take(part);
+        space.spare_large = slab.next.get();
+        space.gauges.large += count * GRANULE;
+        space.gauges.large_blocks += 1;
+        let len = count * GRANULE;
+        Ok((self.open(slab, start, len, len), zero))
+    }
+
+    /// Makes a huge block that was kept live.
+    fn open_kept(&self, space: &mut Space, slab: Handle) -> NonNull<u8> {
+        slab.only().state().store(LIVE, Relaxed);
+        space.gauges.huge += slab.block_bytes();
+        space.gauges.huge_blocks += 1;
+        slab.start()
+    }
+
     fn alloc_huge(&self, space: &mut Space, layout: Layout) -> Result<Big, HeapError> {
         let invalid = HeapError::InvalidSize;
         let size = self.page.round_up(layout.size().max(1)).ok_or(invalid)?;
         let len = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         if let Some(slab) = take_kept(space, size, layout.align()) {
-            slab.only().state().store(LIVE, Relaxed);
-            space.gauges.huge += slab.block_bytes();
-            space.gauges.huge_blocks += 1;
-            return Ok((slab.start(), false));
+            return Ok((self.open_kept(space, slab), false));
         }
         let slab = match space.spare_huge {
             Some(slab) => slab,

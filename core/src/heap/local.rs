@@ -53,6 +53,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     ///
     /// [`HeapError::Metadata`] where there is no memory for it.
     pub fn local(&self) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
+        self.make_local(false)
+    }
+
+    /// Makes a handle for a thread that keeps its cache in a slot.
+    pub(super) fn local_of_slot(&self) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
+        self.make_local(true)
+    }
+
+    fn make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
         let mut caches = self.caches.lock();
         let unused = self.all_caches().find(|cache| !cache.in_use.load(Relaxed));
         let cache = match unused {
@@ -70,6 +79,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
         cache.shard.store(*caches % shards, Relaxed);
         *caches = caches.wrapping_add(1);
+        cache.by_slot.store(by_slot, Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
@@ -93,6 +103,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     LocalHeap<'heap, P, M, R>
 {
+    /// Makes the handle of a thread that has a cache.
+    ///
+    /// # Safety
+    ///
+    /// The cache is of this heap and in use, and no other handle has it that is used while this one is.
+    #[inline]
+    pub(super) unsafe fn from_cache(heap: &'heap Heap<P, M, R>, cache: CacheRef) -> Self {
+        Self {
+            heap,
+            cache,
+            root: heap.map.root(),
+            _not_sync: PhantomData,
+        }
+    }
+
+    pub(super) const fn cache(&self) -> CacheRef {
+        self.cache
+    }
+
     /// Returns the heap.
     #[must_use]
     pub const fn heap(&self) -> &'heap Heap<P, M, R> {
@@ -107,13 +136,20 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// [`HeapError::InvalidSize`] where no host has so much.
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        if let Some(class) = class::quick(layout)
-            && let Some(entry) = self.magazine(class).pop()
-        {
-            entry.state().store(LIVE, Relaxed);
-            return Ok(entry.block);
+        match self.alloc_quick(layout) {
+            Some(block) => Ok(block),
+            None => self.alloc_slow(layout),
         }
-        self.alloc_slow(layout)
+    }
+
+    /// Allocates a block that is at hand.
+    #[inline]
+    pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let class = class::quick(layout)?;
+        let entry = self.magazine(class).pop()?;
+        self.cache.count(layout.size());
+        entry.state().store(LIVE, Relaxed);
+        Some(entry.block)
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -123,7 +159,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// As of [`LocalHeap::alloc`].
     #[inline]
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        self.cache.count(layout.size());
         let Some(class) = class::of(layout) else {
+            self.upkeep();
             return self.heap.alloc_big_zeroed(layout);
         };
         let entry = match self.magazine(class).pop() {
@@ -148,17 +186,44 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// that was allocated, or may be used for as much: it is handed out again.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        let addr = block.addr().get();
-        if let Some((class, state)) = self.root.live(addr) {
-            let entry = Entry { block, state };
-            entry.state().store(FREED, Relaxed);
-            if !self.magazine(class).push(entry) {
-                self.free_slow(class, entry);
-            }
+        // SAFETY: the caller's promise.
+        if unsafe { self.free_quick::<true>(block) } {
             return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { self.heap.free_big_or_refuse(addr) }
+        unsafe { self.free_slow(block) }
+    }
+
+    /// As [`LocalHeap::free`], but does not look whether the block is live: hardening level 0.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::free`], for blocks without a class.
+    ///
+    /// # Safety
+    ///
+    /// `block` is the start of a live block of this heap, and nobody uses that any more.
+    #[inline]
+    pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        if unsafe { self.free_quick::<false>(block) } {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_slow(block) }
+    }
+
+    /// Frees a block if there is room for it at hand; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
+    #[inline]
+    pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
+        let Some((class, state)) = self.root.live::<CHECKED>(block.addr().get()) else {
+            return false;
+        };
+        self.magazine(class).push_live(Entry { block, state })
     }
 
     /// Frees a block whose layout is known. As fast as [`LocalHeap::free`].
@@ -216,11 +281,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// host.
     pub fn flush(&self) {
         for (class, magazine) in self.cache.magazines.iter().enumerate() {
-            let count = magazine.len();
-            if count != 0 {
-                self.heap.flush(class, magazine.oldest(count));
-                magazine.forget_oldest(count);
-            }
+            self.flush_oldest(class, magazine.len());
         }
     }
 
@@ -232,8 +293,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         }
     }
 
-    /// Brings back what is at hand, if there was a tick since this was called last.
-    fn follow_ticks(&self) {
+    /// What calls that take a lock do beside: see [`Heap::upkeep`]; and bring back what is at hand, if there
+    /// was a tick since this was called last.
+    fn upkeep(&self) {
+        self.heap.upkeep();
         let ticks = self.heap.ticks.load(Relaxed);
         if self.cache.ticks.load(Relaxed) != ticks {
             self.cache.ticks.store(ticks, Relaxed);
@@ -249,11 +312,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        self.cache.count(layout.size());
         let Some(class) = class::of(layout) else {
-            return self
-                .heap
-                .alloc_big_or_reclaim(layout)
-                .map(|(block, _)| block);
+            self.upkeep();
+            let big = self.heap.alloc_big_or_reclaim(layout);
+            return big.map(|(block, _)| block);
         };
         let entry = match self.magazine(class).pop() {
             Some(entry) => entry,
@@ -268,7 +331,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
         let magazine = self.magazine(class);
-        self.follow_ticks();
+        self.upkeep();
         self.widen(class);
         let most = (magazine.capacity() / 2).max(1);
         let shard = self.cache.shard.load(Relaxed) as usize;
@@ -316,23 +379,53 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         }
     }
 
-    /// Makes room in the full magazine of a class for `entry`, or gives it to the heap.
+    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
-    fn free_slow(&self, class: usize, entry: Entry) {
+    unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        self.upkeep();
+        let addr = block.addr().get();
+        let Some((class, state)) = self.root.live::<true>(addr) else {
+            // SAFETY: the caller's promise.
+            return unsafe { self.heap.free_big_or_refuse(addr) };
+        };
+        let entry = Entry { block, state };
+        entry.state().store(FREED, Relaxed);
         let magazine = self.magazine(class);
-        self.follow_ticks();
         self.widen(class);
         if !magazine.push(entry) {
-            let count = magazine.len().div_ceil(2);
-            self.heap.flush(class, magazine.oldest(count));
-            magazine.forget_oldest(count);
+            self.flush_oldest(class, magazine.len().div_ceil(2));
             if !magazine.push(entry) {
                 self.heap.flush(class, core::iter::once(entry));
             }
         }
+        Ok(())
+    }
+
+    /// Brings back the `count` blocks of a class that are at hand for longest.
+    fn flush_oldest(&self, class: usize, count: u32) {
+        let magazine = self.magazine(class);
+        let mut left = count;
+        while left != 0 {
+            let mut some = [const { None }; FLUSHED as usize];
+            let now = left.min(FLUSHED);
+            for (place, entry) in some.iter_mut().zip(magazine.oldest(now)) {
+                *place = Some(entry);
+            }
+            // First, so that a forked child finds no block in two places.
+            magazine.forget_oldest(now);
+            self.heap.flush(class, some.into_iter().flatten());
+            left -= now;
+        }
     }
 }
+
+/// Blocks that are under way from a magazine to bins at once, at most.
+const FLUSHED: u32 = 32;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
     for LocalHeap<'_, P, M, R>

@@ -14,7 +14,7 @@
 //! never taken away before the heap is dropped.
 
 use super::{
-    class::{self, CLASSES, GRANULE},
+    class::{self, CLASSES, GRANULE, Kind},
     error::HeapError,
     index::Index,
     slab::{Handle, LIVE, STATES, Slab},
@@ -204,17 +204,17 @@ impl<'map> RootRef<'map> {
     }
 
     /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
-    /// it has a class.
+    /// it has a class. Unless `CHECKED`, one is known to start there.
     #[inline]
-    pub(super) fn live(self, addr: usize) -> Option<(usize, NonNull<AtomicU8>)> {
+    pub(super) fn live<const CHECKED: bool>(
+        self,
+        addr: usize,
+    ) -> Option<(usize, NonNull<AtomicU8>)> {
         let value = self.entry(addr)?.load(Acquire);
-        let class = usize::try_from(value >> CLASS_SHIFT).ok()?.wrapping_sub(1);
-        if class >= CLASSES {
-            return None;
-        }
         let inside = (value >> (INSIDE_SHIFT - GRANULE_BITS)) & (0xff << GRANULE_BITS);
         let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
-        let (index, is_start) = class::index(offset, class::reciprocal(class));
+        let (index, class) = class::divide(offset, kind(value));
+        let class = class?;
         let states = number(value) as usize * align_of::<Slab>() + STATES;
         // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
         // the number of its descriptor, which keeps its class as long as the heap. So the index is that of a
@@ -222,7 +222,7 @@ impl<'map> RootRef<'map> {
         let state = unsafe { self.base.add(states + index) }.cast::<AtomicU8>();
         // SAFETY: as above; states are initialised, and changed by atomics only.
         let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
-        (is_start && is_live).then_some((class, state))
+        (!CHECKED || is_live).then_some((class, state))
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -231,6 +231,12 @@ impl<'map> RootRef<'map> {
         self.entry(addr)
             .is_some_and(|entry| entry.load(Relaxed) != 0)
     }
+}
+
+/// Returns the kind of slab in an entry.
+#[inline]
+const fn kind(value: u64) -> Kind {
+    (value >> CLASS_SHIFT) as Kind
 }
 
 /// Returns the number of the descriptor in an entry.

@@ -17,6 +17,8 @@
 //! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
 //! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //! | `class` | sizes |
+//! | `aside` | those for signal handlers, which wait for nobody |
+//! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
 //! | `cache` | magazines |
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
@@ -32,6 +34,7 @@
 //! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
 //! nobody takes without one of the others.
 
+mod aside;
 mod bin;
 mod bits;
 mod cache;
@@ -40,6 +43,7 @@ mod class;
 mod config;
 mod error;
 mod fork;
+mod global;
 mod index;
 mod large;
 mod local;
@@ -49,6 +53,7 @@ mod ranges;
 mod segment;
 mod shared;
 mod slab;
+mod slot;
 mod space;
 mod statistics;
 mod upkeep;
@@ -57,8 +62,10 @@ mod walk;
 pub use calls::ProviderCalls;
 pub use config::{HeapConfig, Return};
 pub use error::HeapError;
+pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
+pub use slot::{DETACHED, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
 pub use upkeep::Level;
 
@@ -75,7 +82,7 @@ use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     fmt,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU32},
+    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64},
 };
 use map::Map;
 use slab::Handle;
@@ -93,9 +100,9 @@ pub struct BlockInfo {
 /// A heap on memory from `P`, with metadata from `M`. Waiting threads do `R`.
 ///
 /// It is a value: several coexist, and dropping one gives all its memory back. All calls may be made
-/// from any thread; those of a [`LocalHeap`] are faster. None but [`Heap::owns`],
-/// [`Heap::block_of`] and [`Heap::usable_size`] may be made from a signal handler: it could have
-/// interrupted the holder of a lock.
+/// from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have interrupted
+/// the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`], [`Heap::try_alloc`],
+/// [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`] may be called, and no other.
 pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStrategy = Spin> {
     provider: P,
     metadata: M,
@@ -110,6 +117,12 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     first_cache: AtomicPtr<Cache>,
     /// Ticks: threads that see another one bring back what they have at hand.
     ticks: AtomicU32,
+    /// When the last one was.
+    ticked: AtomicU64,
+    /// Bytes that were ever asked for by calls without a handle.
+    requested: AtomicU64,
+    /// Blocks that were freed by calls that could not wait.
+    aside: AtomicPtr<u8>,
     caches: Lock<u32, R>,
     calls: Calls,
     arena: Arena<M, R>,
@@ -150,6 +163,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             space: Lock::new(Space::new(config.segment_granules())),
             first_cache: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
+            ticked: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
+            aside: AtomicPtr::new(null_mut()),
             caches: Lock::new(0),
             calls: Calls::new(),
             provider,

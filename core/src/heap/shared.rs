@@ -36,6 +36,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
+        self.upkeep();
+        self.requested.fetch_add(layout.size() as u64, Relaxed);
         let Some(class) = class::of(layout) else {
             return self.alloc_big_or_reclaim(layout);
         };
@@ -78,6 +80,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        self.upkeep();
         let addr = block.addr().get();
         if let Some(slab) = self.map.slab(addr)
             && let Some(entry) = slab.live(addr)
@@ -183,7 +186,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     /// Says why no live block starts at `addr`.
-    fn refusal(&self, addr: usize) -> HeapError {
+    pub(super) fn refusal(&self, addr: usize) -> HeapError {
         match self.map.slab(addr) {
             None => HeapError::NotOwned,
             Some(slab) if slab.around(addr).is_some() => HeapError::Interior,

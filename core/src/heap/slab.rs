@@ -11,6 +11,7 @@
 //!   in its slab       1      ZERO, FREED     a magazine
 //!   in a magazine     0      ZERO, FREED     its user, back to its slab
 //!   in use            0      LIVE            a magazine
+//!   put aside         0      ASIDE           its slab
 //! ```
 //!
 //! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
@@ -43,6 +44,8 @@ pub(super) const ZERO: u8 = 0;
 pub(super) const FREED: u8 = 1;
 /// In use.
 pub(super) const LIVE: u8 = 2;
+/// Freed by a call that could not wait for a lock.
+pub(super) const ASIDE: u8 = 3;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -331,9 +334,19 @@ impl Slab {
 
     /// Returns the live block that starts at `addr`.
     pub(super) fn live(&self, addr: usize) -> Option<Entry> {
+        self.block(addr, LIVE)
+    }
+
+    /// Returns the block that starts at `addr` and was put aside.
+    pub(super) fn aside(&self, addr: usize) -> Option<Entry> {
+        self.block(addr, ASIDE)
+    }
+
+    /// Returns the block in a state that starts at `addr`.
+    fn block(&self, addr: usize, in_state: u8) -> Option<Entry> {
         let (index, is_start) = self.index(addr);
         let state = self.states().get(index)?;
-        if !is_start || state.load(Relaxed) != LIVE {
+        if !is_start || state.load(Relaxed) != in_state {
             return None;
         }
         // What the granules' owner may touch, whatever the caller's pointer was narrowed to.

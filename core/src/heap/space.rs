@@ -42,8 +42,6 @@ pub(super) struct Space {
     /// Huge blocks that were freed, and whether that was before the last tick.
     pub(super) kept: [Option<(Handle, bool)>; KEPT],
     pub(super) gauges: Gauges,
-    /// When the last tick was.
-    pub(super) ticked: u64,
 }
 
 /// Bytes, and blocks that are live.
@@ -77,13 +75,22 @@ impl Space {
                 large_blocks: 0,
                 huge_blocks: 0,
             },
-            ticked: 0,
         }
     }
 
     fn insert(&mut self, segment: SegmentRef) {
         self.segments.insert(segment.addr(), segment);
         self.room_from = self.room_from.min(segment.addr());
+    }
+
+    /// Finds the lowest run of `count` granules that are free and have memory.
+    pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
+        self.segments.all().iter().find_map(|(_, segment)| {
+            let next = |from| segment.returnable(from, false);
+            let mut runs = core::iter::successors(next(0), |run| next(run.end));
+            let run = runs.find(|run| run.len() >= count)?;
+            Some((*segment, run.start..run.start + count))
+        })
     }
 
     fn remove(&mut self, segment: SegmentRef) {
@@ -145,7 +152,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
     }
 
-    fn part_start(
+    pub(super) fn part_start(
         &self,
         segment: SegmentRef,
         part: &Range<usize>,

@@ -5,6 +5,7 @@ use super::{
     class::{self, CLASSES, GRANULE},
 };
 use crate::{provider::PageProvider, sync::RelaxStrategy};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
 /// before or after.
@@ -41,6 +42,8 @@ pub struct HeapStatistics {
     /// a block, on 64-bit hosts. All of it is committed, but only pages that are used are touched: those of
     /// leaves one for each 32 MiB of blocks.
     pub page_map: usize,
+    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
+    pub requested: u64,
     /// Calls of the provider since the heap was made.
     pub calls: ProviderCalls,
 }
@@ -70,6 +73,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             all.used += class.used * class.size;
         }
         all.resident = self.resident_bytes();
+        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all.calls = self.calls.counts();
         all.metadata = self.arena.committed_bytes();
         let space = self.space.lock();

@@ -28,18 +28,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
     }
 
+    /// What calls that take a lock do beside: free what was put aside, and tick if there is a clock.
+    pub(super) fn upkeep(&self) {
+        self.take_aside();
+        if let Some(now_ms) = self.config.now_ms() {
+            self.tick(now_ms);
+        }
+    }
+
     /// Says whether it is time for a tick, and if so begins it.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let Return::After(least) = self.config.returns() else {
             return false;
         };
-        let mut space = self.space.lock();
-        let due = now_ms.saturating_sub(space.ticked) >= least;
-        if due {
-            space.ticked = now_ms;
+        let ticked = self.ticked.load(Relaxed);
+        let due = now_ms.saturating_sub(ticked) >= least;
+        // One thread does it.
+        let begins = due
+            && self
+                .ticked
+                .compare_exchange(ticked, now_ms, Relaxed, Relaxed)
+                .is_ok();
+        if begins {
             self.ticks.fetch_add(1, Relaxed);
         }
-        due
+        begins
     }
 
     pub(super) fn tick_now(&self) {
@@ -52,6 +65,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// Gives back all memory that is free now, and addresses of segments that are free, except for what threads
     /// keep at hand; see [`LocalHeap::flush`](super::LocalHeap::flush).
     pub fn collect(&self, level: Level) {
+        self.take_aside();
         self.drop_free_slabs();
         {
             let mut space = self.space.lock();
@@ -75,6 +89,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     ///
     /// The order is: huge blocks that were kept, free granules, and pages of slabs that hold only free blocks.
     pub fn trim_to(&self, resident_bytes: usize) -> usize {
+        self.take_aside();
         let excess = || self.resident_bytes().saturating_sub(resident_bytes);
         loop {
             let left = excess();

@@ -1,0 +1,166 @@
+//! Calls that never wait, for signal handlers: they may have interrupted the holder of any lock.
+//!
+//! They allocate only from what is free and has memory, where no lock is held that guards it. A block that
+//! they free is put *aside*: into a list that goes through the blocks themselves, which the next call that takes
+//! a lock anyhow frees. A link is followed only to a block whose state says that it was put aside, so that a
+//! stray write into one loses the blocks behind it, and no more.
+
+use super::{
+    Heap,
+    class::{self, CLASSES},
+    error::HeapError,
+    slab::{ASIDE, Entry, FREED, LIVE, ZERO},
+};
+use crate::{provider::PageProvider, sync::RelaxStrategy};
+use core::{
+    alloc::Layout,
+    ptr::{NonNull, null_mut},
+    sync::atomic::Ordering::{Acquire, Relaxed, Release},
+};
+
+/// How many classes above the right one may serve where that has no free block.
+const LARGER: usize = 8;
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+    /// Allocates a block without waiting for anybody, and without asking the provider: from a signal
+    /// handler, whatever it interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another one, does
+    /// not guard; as of [`LocalHeap::alloc`](super::LocalHeap::alloc) else.
+    pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        self.try_alloc_told(layout).map(|(block, _)| block)
+    }
+
+    /// As [`Heap::try_alloc`], and the block reads zero.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Heap::try_alloc`].
+    pub fn try_alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        let told = self.try_alloc_told(layout)?;
+        Ok(super::shared::cleared(told, layout))
+    }
+
+    fn try_alloc_told(&self, layout: Layout) -> Result<(NonNull<u8>, bool), HeapError> {
+        let Some(least) = class::of(layout) else {
+            let mut space = self.space.try_lock().ok_or(HeapError::Busy)?;
+            return self.alloc_at_hand(&mut space, layout);
+        };
+        let fits = |class: &usize| class::size(*class).is_multiple_of(layout.align());
+        for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
+            for shard in 0..self.config.shard_count() {
+                if let Some(entry) = self.try_take(shard, class) {
+                    let zero = entry.state().load(Relaxed) == ZERO;
+                    entry.state().store(LIVE, Relaxed);
+                    self.requested.fetch_add(layout.size() as u64, Relaxed);
+                    return Ok((entry.block, zero));
+                }
+            }
+        }
+        Err(HeapError::Busy)
+    }
+
+    /// Takes a block that is free in a bin, if nobody has its lock.
+    fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
+        let mut bin = self.bin(shard, class).try_lock()?;
+        bin.take_at_hand(self.page)
+    }
+
+    /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory
+    /// serves again after the next call that takes a lock.
+    ///
+    /// # Errors
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        let addr = block.addr().get();
+        let entry = self.map.slab(addr).and_then(|slab| slab.live(addr));
+        let entry = entry.ok_or_else(|| self.refusal(addr))?;
+        entry.state().store(ASIDE, Relaxed);
+        let link: NonNull<*mut u8> = entry.block.cast();
+        let mut first = self.aside.load(Relaxed);
+        loop {
+            // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any more.
+            unsafe { link.write(first) };
+            let new = entry.block.as_ptr();
+            match self
+                .aside
+                .compare_exchange_weak(first, new, Release, Relaxed)
+            {
+                Ok(_) => return Ok(()),
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    /// Makes a block `new_size` bytes long without waiting for anybody.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Heap::try_alloc`] and [`Heap::try_free`]; the block stays as it is then.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    pub unsafe fn try_realloc(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let addr = block.addr().get();
+        let new = Layout::from_size_align(new_size, layout.align());
+        let new = new.map_err(|_| HeapError::InvalidSize)?;
+        let usable = self.usable_size(block);
+        let usable = usable.ok_or_else(|| self.refusal(addr))?;
+        if new_size <= usable && new_size > usable / 2 {
+            return Ok(block);
+        }
+        let target = self.try_alloc(new)?;
+        let len = layout.size().min(new_size);
+        // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
+        // They are two live blocks, so they share no byte.
+        unsafe { target.copy_from_nonoverlapping(block, len) };
+        // SAFETY: the caller gives the block up.
+        unsafe { self.try_free(block) }?;
+        Ok(target)
+    }
+
+    /// Frees what was put aside, if anything was. No lock is held.
+    #[inline]
+    pub(super) fn take_aside(&self) {
+        if !self.aside.load(Relaxed).is_null() {
+            self.free_aside();
+        }
+    }
+
+    #[cold]
+    fn free_aside(&self) {
+        let mut next = self.aside.swap(null_mut(), Acquire).addr();
+        while next != 0 {
+            let addr = next;
+            let found = self.map.slab(addr);
+            let Some((slab, entry)) = found.and_then(|s| Some((s, s.aside(addr)?))) else {
+                // Somebody wrote into a block after it was freed.
+                return;
+            };
+            let link: NonNull<*mut u8> = entry.block.cast();
+            // SAFETY: a block of sixteen bytes or more that is free, and nobody's but this call's: its state says
+            // that it was put aside, and the list was taken as a whole.
+            next = unsafe { link.read() }.addr();
+            if slab.class() < CLASSES {
+                entry.state().store(FREED, Relaxed);
+                self.flush(slab.class(), core::iter::once(entry));
+            } else {
+                entry.state().store(LIVE, Relaxed);
+                self.free_big(slab);
+            }
+        }
+    }
+}

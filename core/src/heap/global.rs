@@ -1,0 +1,482 @@
+//! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling thread has at
+//! hand by a slot.
+//!
+//! While a thread is in a call its slot says so. A signal handler that interrupts the call sees it, and
+//! goes another way: one that never waits for a lock.
+
+use super::{
+    Heap, HeapError, LocalHeap,
+    cache::CacheRef,
+    slot::{BUSY, DETACHED, ThreadSlot, is_cache},
+};
+use crate::{
+    fork::ForkHooks,
+    provider::{Error, ErrorKind, PageProvider},
+    sync::{Lock, RelaxStrategy},
+};
+use core::{
+    alloc::{GlobalAlloc, Layout},
+    cell::UnsafeCell,
+    fmt,
+    marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
+    ptr::{NonNull, null_mut},
+    sync::atomic::{
+        AtomicBool, AtomicPtr,
+        Ordering::{Acquire, Relaxed, Release, SeqCst},
+        compiler_fence,
+    },
+};
+
+/// What a heap in a static is made of: `hostmem::SystemHeap`, of which `hostmem::GlobalHeap` is, is an example.
+///
+/// # Safety
+///
+/// `state` returns the same state each time, and no other `StaticHeap` returns that; nor does another one
+/// have the same `Slot`. `open` does not allocate from this heap.
+pub unsafe trait StaticHeap: Sized + 'static {
+    /// What blocks come from.
+    type Pages: PageProvider + Copy + Send + Sync;
+    /// What metadata comes from.
+    type Metadata: PageProvider + Copy + Send + Sync;
+    /// What waiting threads do.
+    type Relax: RelaxStrategy + Send + Sync;
+    /// Where a thread keeps what it has at hand.
+    type Slot: ThreadSlot;
+
+    /// Whether [`GlobalAlloc::dealloc`] checks what it is given: hardening level 1. Without, it is what
+    /// [`LocalHeap::free_unchecked`] is.
+    const CHECKED: bool = true;
+
+    /// Makes the heap, at the first call. An error fails that call, and the next one tries again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Heap::new`].
+    fn open() -> Result<HeapOf<Self>, HeapError>;
+
+    /// Returns where the heap lies.
+    fn state() -> &'static State<Self>;
+
+    /// Is called once, when the heap serves: the place to register what needs memory to be registered.
+    fn opened() {}
+
+    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
+    /// the heap's. It must not unwind.
+    ///
+    /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
+    fn refused(block: *mut u8, error: HeapError) {
+        end(block, &error);
+    }
+}
+
+/// Panics, and cannot unwind, so that the program ends.
+#[cold]
+#[expect(clippy::panic, reason = "the only way to end from here")]
+extern "C" fn end(block: *mut u8, error: &HeapError) {
+    panic!("{block:p} cannot be freed: {error}");
+}
+
+/// The heap of a [`StaticHeap`].
+pub type HeapOf<C> =
+    Heap<<C as StaticHeap>::Pages, <C as StaticHeap>::Metadata, <C as StaticHeap>::Relax>;
+
+type LocalOf<C> = LocalHeap<
+    'static,
+    <C as StaticHeap>::Pages,
+    <C as StaticHeap>::Metadata,
+    <C as StaticHeap>::Relax,
+>;
+
+/// Where a heap in a static lies, once it is open.
+pub struct State<C: StaticHeap> {
+    heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
+    is_open: AtomicBool,
+    opening: Lock<(), C::Relax>,
+    /// The slot of the thread that forks, guarded by `opening`.
+    forking: AtomicPtr<()>,
+}
+
+// SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
+// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait.
+unsafe impl<C: StaticHeap> Sync for State<C> {}
+
+impl<C: StaticHeap> State<C> {
+    /// Makes a place for a heap.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            heap: UnsafeCell::new(MaybeUninit::uninit()),
+            is_open: AtomicBool::new(false),
+            opening: Lock::new(()),
+            forking: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// Returns the heap.
+    ///
+    /// # Safety
+    ///
+    /// It was opened, as [`State::get`] or the cache of a thread tells.
+    #[inline]
+    unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
+        // SAFETY: it is never changed after it was initialised, which is the caller's promise.
+        let heap = unsafe { &*self.heap.get() };
+        // SAFETY: as above.
+        unsafe { heap.assume_init_ref() }
+    }
+
+    fn get(&'static self) -> Option<&'static HeapOf<C>> {
+        self.is_open.load(Acquire).then(|| {
+            // SAFETY: as was seen just now.
+            unsafe { self.get_unchecked() }
+        })
+    }
+
+    /// Opens the heap if it is not; says whether this call did.
+    fn open(&'static self) -> Result<(&'static HeapOf<C>, bool), HeapError> {
+        if let Some(heap) = self.get() {
+            return Ok((heap, false));
+        }
+        let _opening = self.opening.lock();
+        if let Some(heap) = self.get() {
+            return Ok((heap, false));
+        }
+        let heap = C::open()?;
+        // SAFETY: nobody reads before `is_open` says so, and nobody else writes: the lock is held.
+        unsafe { self.heap.get().write(MaybeUninit::new(heap)) };
+        self.is_open.store(true, Release);
+        // SAFETY: written just now.
+        Ok((unsafe { self.get_unchecked() }, true))
+    }
+}
+
+impl<C: StaticHeap> Default for State<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C: StaticHeap> fmt::Debug for State<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("is_open", &self.is_open)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A heap that lies in a static and opens itself: `#[global_allocator]`. It has no size; all values of one
+/// type are the same heap.
+///
+/// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
+/// interrupted a call of the same heap never waits for a lock, and fails where only a lock would
+/// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
+pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
+
+/// The calling thread's way into the heap; while this lives, its slot says that it is in a call.
+struct Call<C: StaticHeap> {
+    before: *mut (),
+    _config: PhantomData<C>,
+}
+
+impl<C: StaticHeap> Call<C> {
+    /// Begins a call of a thread whose slot says `before`, which is not [`BUSY`].
+    #[inline]
+    fn begin(before: *mut ()) -> Self {
+        C::Slot::set(BUSY);
+        // What a handler on this thread sees is in order; no other thread looks.
+        compiler_fence(SeqCst);
+        Self {
+            before,
+            _config: PhantomData,
+        }
+    }
+
+    /// Returns the thread's handle, if it has one.
+    #[inline]
+    fn local(&self) -> Option<ManuallyDrop<LocalOf<C>>> {
+        is_cache(self.before).then(|| {
+            // SAFETY: a thread with a cache has opened the heap.
+            let heap = unsafe { C::state().get_unchecked() };
+            // SAFETY: slots hold what `attach` put there.
+            let cache = unsafe { CacheRef::from_slot(self.before) };
+            // SAFETY: the cache is this thread's, as nobody else's slot has it, and the slot says that it is
+            // busy, so that a handler makes no other handle of it.
+            ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, cache) })
+        })
+    }
+}
+
+impl<C: StaticHeap> Drop for Call<C> {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(SeqCst);
+        C::Slot::set(self.before);
+    }
+}
+
+impl<C: StaticHeap> GlobalHeap<C> {
+    /// Names the heap.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// Returns the heap, which is opened if it was not: for statistics, queries, ticks and trims. Those of
+    /// its calls that take locks must not be made from signal handlers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`StaticHeap::open`].
+    pub fn heap(&self) -> Result<&'static HeapOf<C>, HeapError> {
+        match C::state().get() {
+            Some(heap) => Ok(heap),
+            None => Self::opened(),
+        }
+    }
+
+    /// Gives back what the calling thread has at hand, as its end does; then its calls take a lock each.
+    /// For threads whose slot does not see their end.
+    pub fn detach(&self) {
+        Self::exit();
+    }
+
+    #[cold]
+    fn opened() -> Result<&'static HeapOf<C>, HeapError> {
+        let (heap, new) = C::state().open()?;
+        if new {
+            C::opened();
+        }
+        Ok(heap)
+    }
+
+    /// What a thread does when it ends.
+    fn exit() {
+        let before = C::Slot::get();
+        if !is_cache(before) {
+            return;
+        }
+        let mut call = Call::<C>::begin(before);
+        let local = call.local();
+        call.before = DETACHED;
+        if let Some(local) = local {
+            drop(ManuallyDrop::into_inner(local));
+        }
+    }
+
+    /// Gives the calling thread, which has not called before, a cache if that is possible.
+    fn attach() -> Option<()> {
+        let (new, cache) = {
+            let _call = Call::<C>::begin(null_mut());
+            // A slot without room for this thread.
+            if C::Slot::get() != BUSY {
+                return None;
+            }
+            let (heap, new) = C::state().open().ok()?;
+            let local = heap.local_of_slot().ok()?;
+            (new, ManuallyDrop::new(local).cache())
+        };
+        C::Slot::set(cache.as_slot());
+        // From here on the thread may allocate, also in the calls below.
+        if !C::Slot::on_exit(Self::exit) {
+            Self::exit();
+        }
+        if new {
+            C::opened();
+        }
+        Some(())
+    }
+
+    /// Does `with_handle` or `without` in a call, or `interrupted` in a handler that interrupted one.
+    fn call<T>(
+        with_handle: impl FnOnce(&LocalOf<C>) -> Result<T, HeapError>,
+        without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
+        interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
+    ) -> Result<T, HeapError> {
+        let mut slot = C::Slot::get();
+        if slot.is_null() {
+            // Without, the shared calls serve.
+            let _ = Self::attach();
+            slot = C::Slot::get();
+        }
+        if slot == BUSY {
+            let heap = C::state().get();
+            return interrupted(heap.ok_or(HeapError::Busy)?);
+        }
+        let call = Call::<C>::begin(slot);
+        match call.local() {
+            Some(local) => with_handle(&local),
+            None => without(C::state().open()?.0),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slow(layout: Layout) -> *mut u8 {
+        Self::or_null(Self::call(
+            |local| local.alloc(layout),
+            |heap| heap.alloc(layout),
+            |heap| heap.try_alloc(layout),
+        ))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn dealloc_slow(block: NonNull<u8>) {
+        let freed = Self::call(
+            // SAFETY: by the contract of `dealloc` the block is this heap's, and its user gives it up.
+            |local| unsafe { local.free(block) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.free(block) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.try_free(block) },
+        );
+        if let Err(error) = freed {
+            C::refused(block.as_ptr(), error);
+        }
+    }
+
+    fn or_null(result: Result<NonNull<u8>, HeapError>) -> *mut u8 {
+        result.map_or(null_mut(), NonNull::as_ptr)
+    }
+}
+
+// SAFETY: blocks are of the asked for size and alignment, nobody else's until they are freed, and stay where
+// they are; what is refused leaves all as it was. Nothing unwinds: `refused` must not, and nothing else
+// panics. Nothing here allocates from a global allocator.
+unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let slot = C::Slot::get();
+        if is_cache(slot) {
+            let call = Call::<C>::begin(slot);
+            if let Some(local) = call.local()
+                && let Some(block) = local.alloc_quick(layout)
+            {
+                return block.as_ptr();
+            }
+        }
+        Self::alloc_slow(layout)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
+        // SAFETY: by the contract a block of this heap's, so not null.
+        let block = unsafe { NonNull::new_unchecked(block) };
+        let slot = C::Slot::get();
+        if is_cache(slot) {
+            let call = Call::<C>::begin(slot);
+            let freed = call.local().is_some_and(|local| {
+                if C::CHECKED {
+                    // SAFETY: by the contract the block's user gives it up.
+                    unsafe { local.free_quick::<true>(block) }
+                } else {
+                    // SAFETY: by the contract the block is live, and its user gives it up.
+                    unsafe { local.free_quick::<false>(block) }
+                }
+            });
+            if freed {
+                return;
+            }
+        }
+        Self::dealloc_slow(block);
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::or_null(Self::call(
+            |local| local.alloc_zeroed(layout),
+            |heap| heap.alloc_zeroed(layout),
+            |heap| heap.try_alloc_zeroed(layout),
+        ))
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: by the contract a block of this heap's, so not null.
+        let at = unsafe { NonNull::new_unchecked(block) };
+        let moved = Self::call(
+            // SAFETY: by the contract the block has this layout, and its user gives it up.
+            |local| unsafe { local.realloc(at, layout, new_size) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.realloc(at, layout, new_size) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.try_realloc(at, layout, new_size) },
+        );
+        if let Err(error @ (HeapError::NotOwned | HeapError::NotLive | HeapError::Interior)) = moved
+        {
+            C::refused(block, error);
+        }
+        Self::or_null(moved)
+    }
+}
+
+// SAFETY: while forking nobody opens the heap, whose own hooks see to the rest.
+unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
+    /// Also makes the calling thread's slot say that it is in a call, so that nobody on this thread waits
+    /// for what it holds.
+    fn fork_prepare(&self) -> Result<(), Error> {
+        let state = C::state();
+        let slot = C::Slot::get();
+        if slot == BUSY {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        C::Slot::set(BUSY);
+        core::mem::forget(state.opening.lock());
+        if let Some(heap) = state.get()
+            && let Err(error) = heap.fork_prepare()
+        {
+            // SAFETY: locked above.
+            unsafe { state.opening.unlock_forgotten() };
+            C::Slot::set(slot);
+            return Err(error);
+        }
+        state.forking.store(slot, Relaxed);
+        Ok(())
+    }
+
+    unsafe fn fork_parent(&self) {
+        let state = C::state();
+        let slot = state.forking.load(Relaxed);
+        if let Some(heap) = state.get() {
+            // SAFETY: the caller's promise.
+            unsafe { heap.fork_parent() };
+        }
+        // SAFETY: `fork_prepare` on this thread locked it.
+        unsafe { state.opening.unlock_forgotten() };
+        C::Slot::set(slot);
+    }
+
+    /// Also takes what other threads, which the child has not, had at hand by their slots.
+    unsafe fn fork_child(&self) -> Result<(), Error> {
+        let state = C::state();
+        let slot = state.forking.load(Relaxed);
+        // SAFETY: the caller's promise; the child has a copy of the locks and of the slot.
+        unsafe { self.fork_parent() };
+        if let Some(heap) = state.get() {
+            let call = Call::<C>::begin(slot);
+            let own = call.local().map(|local| local.cache());
+            // SAFETY: the child has but this thread, and slots' caches are used by nobody else.
+            unsafe { heap.adopt_orphans(own) };
+        }
+        Ok(())
+    }
+}
+
+impl<C> Clone for GlobalHeap<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for GlobalHeap<C> {}
+
+impl<C: StaticHeap> Default for GlobalHeap<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C> fmt::Debug for GlobalHeap<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GlobalHeap")
+    }
+}

@@ -1,0 +1,193 @@
+//! Where a thread keeps what a static heap made for it.
+//!
+//! ```text
+//!   value of a slot     the thread
+//!   null                has not called yet
+//!   BUSY                is in a call: whoever sees this runs in a signal handler that interrupted it
+//!   DETACHED            has ended, or nearly: it has nothing at hand any more
+//!   else                has this cache
+//! ```
+
+use core::{
+    ptr::{null_mut, without_provenance_mut},
+    sync::atomic::{
+        AtomicPtr, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+/// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
+/// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
+/// say, or by a [`SlotTable`]. Every [`StaticHeap`](super::StaticHeap) needs one of its own.
+///
+/// # Safety
+///
+/// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
+/// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
+pub unsafe trait ThreadSlot: 'static {
+    /// Returns what the calling thread set last; null if nothing. [`DETACHED`] where there is no slot
+    /// for this thread.
+    fn get() -> *mut ();
+
+    /// Sets the calling thread's value, if there is a slot for it.
+    fn set(value: *mut ());
+
+    /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called once a
+    /// thread, after [`ThreadSlot::set`]; it may allocate.
+    ///
+    /// A runtime that knows when its threads end returns true here, and has them call
+    /// [`GlobalHeap::detach`](super::GlobalHeap::detach).
+    fn on_exit(exit: fn()) -> bool;
+}
+
+/// The value of a slot whose thread is in a call.
+pub(super) const BUSY: *mut () = without_provenance_mut(1);
+
+/// The value of a slot whose thread has nothing at hand, and never will: its calls take a lock each.
+pub const DETACHED: *mut () = without_provenance_mut(2);
+
+/// Says whether a value of a slot is a cache.
+#[inline]
+pub(super) fn is_cache(value: *mut ()) -> bool {
+    value.addr() > DETACHED.addr()
+}
+
+/// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not call a
+/// heap with this slot, since the thread that it interrupted may hold that lock.
+#[derive(Debug)]
+pub struct NoSlot;
+
+// SAFETY: always DETACHED.
+unsafe impl ThreadSlot for NoSlot {
+    fn get() -> *mut () {
+        DETACHED
+    }
+
+    fn set(_: *mut ()) {}
+
+    fn on_exit(_: fn()) -> bool {
+        true
+    }
+}
+
+/// A key of nobody.
+const NOBODY: usize = 0;
+
+/// The value of an entry that a thread is making its own.
+const CLAIMED: *mut () = without_provenance_mut(3);
+
+/// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
+/// pointer, say, or the address of its stack. Takes no lock.
+///
+/// ```
+/// use hostmem_core::heap::{SlotTable, ThreadSlot};
+///
+/// static TABLE: SlotTable<64> = SlotTable::new();
+///
+/// /// A runtime's way to tell threads apart.
+/// fn number() -> usize {
+///     # 64
+/// #   /*
+///     ...
+/// #   */
+/// }
+///
+/// struct Slot;
+/// // SAFETY: numbers of live threads differ.
+/// unsafe impl ThreadSlot for Slot {
+///     fn get() -> *mut () {
+///         TABLE.get(number())
+///     }
+///     fn set(value: *mut ()) {
+///         TABLE.set(number(), value);
+///     }
+///     fn on_exit(_: fn()) -> bool {
+///         true // This runtime's threads detach themselves.
+///     }
+/// }
+/// # assert!(Slot::get().is_null());
+/// ```
+///
+/// A number of zero is no thread's: such threads are [`DETACHED`]. Those for whom there is no room have
+/// nothing at hand, and must not allocate in signal handlers. The entry of a thread that ended serves
+/// another one only after the heap was detached; where a live thread has the number of one that ended
+/// without that, it goes on with what that one had. A thread that calls the heap after it was detached has
+/// an entry again, and must be detached again.
+#[derive(Debug)]
+pub struct SlotTable<const N: usize> {
+    keys: [AtomicUsize; N],
+    values: [AtomicPtr<()>; N],
+}
+
+impl<const N: usize> SlotTable<N> {
+    /// Makes a table without threads.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(N.is_power_of_two(), "numbers of threads are hashed") };
+        Self {
+            keys: [const { AtomicUsize::new(NOBODY) }; N],
+            values: [const { AtomicPtr::new(null_mut()) }; N],
+        }
+    }
+
+    /// Where a thread's entry may be, the likeliest place first.
+    fn places(thread: usize) -> impl Iterator<Item = usize> {
+        // Fibonacci hashing: the high bits of the product depend on all of the number.
+        let hash = (thread as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let first = usize::try_from(hash).unwrap_or(0);
+        (0..N).map(move |n| (first + n) % N)
+    }
+
+    /// Finds the entry that the thread has, not one that it had.
+    fn find(&self, thread: usize) -> Option<(usize, *mut ())> {
+        Self::places(thread).find_map(|n| {
+            if self.keys[n].load(Acquire) != thread {
+                return None;
+            }
+            let value = self.values[n].load(Acquire);
+            // Another thread may have made it its own since the key was read.
+            let own = self.keys[n].load(Relaxed) == thread;
+            (own && !value.is_null() && value != CLAIMED).then_some((n, value))
+        })
+    }
+
+    /// Returns what the calling thread, whose number `thread` is, set last; null if nothing.
+    #[must_use]
+    pub fn get(&self, thread: usize) -> *mut () {
+        if thread == NOBODY {
+            return DETACHED;
+        }
+        self.find(thread).map_or(null_mut(), |(_, value)| value)
+    }
+
+    /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give up its
+    /// entry. Where there is no room for one, nothing is set.
+    pub fn set(&self, thread: usize, value: *mut ()) {
+        if thread == NOBODY {
+            return;
+        }
+        let gives_up = value.is_null() || value == DETACHED;
+        let value = if gives_up { null_mut() } else { value };
+        if let Some((n, _)) = self.find(thread) {
+            self.values[n].store(value, Release);
+            return;
+        }
+        if gives_up {
+            return;
+        }
+        for n in Self::places(thread) {
+            let claimed = self.values[n].compare_exchange(null_mut(), CLAIMED, Acquire, Relaxed);
+            if claimed.is_ok() {
+                self.keys[n].store(thread, Release);
+                self.values[n].store(value, Release);
+                return;
+            }
+        }
+    }
+}
+
+impl<const N: usize> Default for SlotTable<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

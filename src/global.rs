@@ -1,0 +1,168 @@
+//! The heap of a whole program, for `#[global_allocator]`.
+
+extern crate std;
+
+use crate::{
+    OsProvider, Yield,
+    heap::{self, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
+    provider::Clock,
+};
+
+/// Makes a [`ThreadSlot`](crate::heap::ThreadSlot) of a `thread_local!`: a type by the given name. Every
+/// [`StaticHeap`] needs one of its own.
+///
+/// ```
+/// hostmem::std_slot! {
+///     /// Where threads keep what they have of the low heap.
+///     pub struct LowSlot;
+/// }
+/// # use hostmem::heap::ThreadSlot;
+/// # assert!(LowSlot::get().is_null());
+/// ```
+#[macro_export]
+macro_rules! std_slot {
+    ($(#[$attribute:meta])* $visible:vis struct $Name:ident;) => {
+        $(#[$attribute])*
+        #[derive(Debug)]
+        $visible struct $Name;
+
+        const _: () = {
+            extern crate std;
+            use std::{cell::Cell, thread_local};
+
+            /// Calls what it is told to when the thread ends.
+            struct Exit(Cell<Option<fn()>>);
+
+            impl Drop for Exit {
+                fn drop(&mut self) {
+                    if let Some(exit) = self.0.get() {
+                        exit();
+                    }
+                }
+            }
+
+            thread_local! {
+                // Without a destructor, so that it is there as long as the thread, and costs a move to read.
+                static VALUE: Cell<*mut ()> = const { Cell::new(core::ptr::null_mut()) };
+                static EXIT: Exit = const { Exit(Cell::new(None)) };
+            }
+
+            // SAFETY: each thread has a value of its own, which is there before the thread runs and needs nothing
+            // to be read or written.
+            unsafe impl $crate::heap::ThreadSlot for $Name {
+                #[inline]
+                fn get() -> *mut () {
+                    VALUE.with(Cell::get)
+                }
+
+                #[inline]
+                fn set(value: *mut ()) {
+                    VALUE.with(|slot| slot.set(value));
+                }
+
+                fn on_exit(exit: fn()) -> bool {
+                    EXIT.try_with(|end| end.0.set(Some(exit))).is_ok()
+                }
+            }
+        };
+    };
+}
+
+std_slot! {
+    /// Where a thread keeps what it has at hand of [`GlobalHeap`].
+    pub struct SystemSlot;
+}
+
+/// The heap of the process: on the operating system's memory, wherever it likes, with default settings and the
+/// system's clock.
+#[derive(Debug)]
+pub struct SystemHeap;
+
+// SAFETY: the state and the slot are this heap's alone, and no provider allocates.
+unsafe impl StaticHeap for SystemHeap {
+    type Pages = OsProvider;
+    type Metadata = OsProvider;
+    type Relax = Yield;
+    type Slot = SystemSlot;
+
+    fn open() -> Result<HeapOf<Self>, HeapError> {
+        let os = OsProvider::new();
+        let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
+        Heap::new(os, os, config)
+    }
+
+    fn state() -> &'static State<Self> {
+        static STATE: State<SystemHeap> = State::new();
+        &STATE
+    }
+
+    #[cfg(unix)]
+    fn opened() {
+        at_fork::register();
+    }
+}
+
+/// The heap of the process. Forks by the C library's `fork` leave it usable in parent and child.
+///
+/// ```
+/// #[global_allocator]
+/// static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();
+///
+/// fn main() {
+///     let numbers: Vec<u64> = (0..1000).collect();
+///     let heap = HEAP.heap().expect("it is open");
+///     assert!(heap.owns(numbers.as_ptr().addr()));
+///     assert!(heap.statistics().used >= 8000);
+/// }
+/// ```
+pub type GlobalHeap = heap::GlobalHeap<SystemHeap>;
+
+#[cfg(unix)]
+mod at_fork {
+    use super::GlobalHeap;
+    use crate::fork::ForkHooks;
+    use core::{
+        ffi::c_int,
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+    };
+
+    unsafe extern "C" {
+        /// POSIX: calls these around every `fork`.
+        fn pthread_atfork(
+            prepare: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+        ) -> c_int;
+    }
+
+    const HEAP: GlobalHeap = GlobalHeap::new();
+
+    /// Whether the fork under way was prepared. Only the thread that forks looks, and the C library lets one
+    /// fork at a time.
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn prepare() {
+        PREPARED.store(HEAP.fork_prepare().is_ok(), Relaxed);
+    }
+
+    extern "C" fn parent() {
+        if PREPARED.swap(false, Relaxed) {
+            // SAFETY: this thread prepared the fork just now.
+            unsafe { HEAP.fork_parent() };
+        }
+    }
+
+    extern "C" fn child() {
+        if PREPARED.swap(false, Relaxed) {
+            // SAFETY: as above, in the copy of the thread. The heap needs nothing that could fail.
+            let _ = unsafe { HEAP.fork_child() };
+        }
+    }
+
+    /// Registers the hooks. Where that fails for want of memory, a child must not use the heap; programs that
+    /// fork are warned of that already.
+    pub(super) fn register() {
+        // SAFETY: the functions stay as long as the program.
+        let _ = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    }
+}

@@ -1,0 +1,253 @@
+//! The process's heap as this program's own: everything here, the harness included, lives in it.
+#![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
+
+mod common;
+
+use common::{emulated, wait};
+use core::{
+    cell::RefCell,
+    ptr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+use hostmem::GlobalHeap;
+use hostmem_test_support::isolate::isolated;
+use std::{
+    collections::{BTreeMap, HashMap},
+    thread,
+    time::{Duration, Instant},
+};
+
+const HEAP: GlobalHeap = GlobalHeap::new();
+
+fn owned<T>(at: *const T) -> bool {
+    HEAP.heap().expect("it is open").owns(at.addr())
+}
+
+/// Uses collections of many sizes; panics if they are not what was put in.
+fn exercise(seed: u64) {
+    let mut map = BTreeMap::new();
+    let mut texts = HashMap::new();
+    for n in seed..seed + 300 {
+        map.insert(n, vec![n; usize::try_from(n % 500).expect("small")]);
+        texts.insert(
+            n,
+            format!("{n}").repeat(usize::try_from(n % 40).expect("small")),
+        );
+    }
+    for n in (seed..seed + 300).step_by(3) {
+        assert!(map.remove(&n).is_some_and(|v| v.iter().all(|&e| e == n)));
+    }
+    assert!(map.iter().all(|(n, v)| v.iter().all(|e| e == n)));
+    assert!(
+        texts
+            .iter()
+            .all(|(n, t)| t.starts_with(&n.to_string()) || n % 40 == 0)
+    );
+    let mut growing = Vec::new();
+    (0..40_000_u32).for_each(|n| growing.push(n));
+    assert!(growing.iter().zip(0..).all(|(a, b)| *a == b));
+    assert!(vec![0_u8; 3 << 20].iter().all(|b| *b == 0));
+}
+
+#[test]
+fn the_program_lives_in_the_heap() {
+    let boxed = Box::new(7);
+    assert!(owned(ptr::from_ref(&*boxed)));
+    let stack = 0;
+    assert!(!owned(&raw const stack));
+    exercise(1);
+    let statistics = HEAP.heap().expect("it is open").statistics();
+    assert!(statistics.requested > 3 << 20 && statistics.used > 0);
+}
+
+/// H9.
+#[test]
+fn threads_by_the_dozen_share_it() {
+    let threads: Vec<_> = (0..64)
+        .map(|n| thread::spawn(move || exercise(n * 1000)))
+        .collect();
+    for thread in threads {
+        thread.join().expect("no thread fails");
+    }
+}
+
+thread_local! {
+    static LAST_WORDS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static SPEAKER: Speaker = const { Speaker };
+}
+
+/// Allocates when its thread ends.
+struct Speaker;
+
+static SPOKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        exercise(5);
+        SPOKEN.fetch_add(1, Relaxed);
+    }
+}
+
+/// H9: thread-local destructors run before and after the heap let go of the thread.
+#[test]
+fn destructors_of_threads_allocate_and_free() {
+    for order in 0..20 {
+        thread::spawn(move || {
+            if order % 2 == 0 {
+                SPEAKER.with(|_| ());
+            }
+            LAST_WORDS.with(|words| words.borrow_mut().push("words".repeat(100)));
+            SPEAKER.with(|_| ());
+        })
+        .join()
+        .expect("no thread fails");
+    }
+    assert_eq!(SPOKEN.load(Relaxed), 20);
+}
+
+/// H6.
+#[test]
+fn short_threads_leave_nothing() {
+    isolated("short_threads_leave_nothing", || {
+        let heap = HEAP.heap().expect("it is open");
+        let rounds = if emulated() { 50 } else { 2000 };
+        let begin = |n| thread::spawn(move || drop(vec![n; 5000]));
+        (0..rounds).for_each(|n| begin(n).join().expect("no thread fails"));
+        let before = heap.statistics();
+        (0..5 * rounds).for_each(|n| begin(n).join().expect("no thread fails"));
+        let after = heap.statistics();
+        assert!(after.metadata <= before.metadata && after.reserved <= before.reserved);
+        assert!(after.committed <= before.committed + (256 << 10));
+    });
+}
+
+/// H9: children of a process whose other threads are in the heap at that moment.
+#[test]
+fn children_of_fork_use_it() {
+    isolated("children_of_fork_use_it", || {
+        let (stop, rounds) = (&AtomicBool::new(false), &AtomicU64::new(0));
+        thread::scope(|scope| {
+            for seed in 0..3 {
+                scope.spawn(move || {
+                    while !stop.load(Relaxed) {
+                        exercise(seed);
+                        rounds.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            let mut seen = 0;
+            for n in 0..if emulated() { 5 } else { 100 } {
+                let begin = Instant::now();
+                while rounds.load(Relaxed) <= seen && begin.elapsed() < Duration::from_secs(60) {
+                    thread::yield_now();
+                }
+                seen = rounds.load(Relaxed);
+                // SAFETY: the child uses this heap, and ends without unwinding.
+                let child = unsafe { libc::fork() };
+                assert!(child >= 0, "a fork");
+                if child == 0 {
+                    let used = std::panic::catch_unwind(|| exercise(9));
+                    let cached = HEAP.heap().map_or(usize::MAX, |h| h.statistics().cached);
+                    // What three threads had at hand went back: what one has is less.
+                    let code = i32::from(used.is_err()) + 2 * i32::from(cached > 4 << 20);
+                    // SAFETY: nothing of the parent's is flushed or torn down.
+                    unsafe { libc::_exit(code) };
+                }
+                assert_eq!(wait(child), 0, "fork {n}");
+            }
+            stop.store(true, Relaxed);
+        });
+    });
+}
+
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Allocates and frees whatever it interrupted.
+extern "C" fn allocate(_signal: libc::c_int) {
+    for len in [24_usize, 300, 5000] {
+        let mut bytes: Vec<u8> = Vec::new();
+        // Told apart from an error: it is refused rather than waited for.
+        if bytes.try_reserve_exact(len).is_err() {
+            REFUSED.fetch_add(1, Relaxed);
+            continue;
+        }
+        bytes.resize(len, 0xa5);
+        if bytes.iter().any(|b| *b != 0xa5) {
+            std::process::abort();
+        }
+    }
+    HANDLED.fetch_add(1, Relaxed);
+}
+
+#[test]
+fn signal_handlers_allocate_whatever_they_interrupt() {
+    isolated("signal_handlers_allocate_whatever_they_interrupt", || {
+        // SAFETY: all zero is a valid value of this type.
+        let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+        action.sa_sigaction = allocate as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        // SAFETY: the handler does what handlers may, given a heap that they may call.
+        let set = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()) };
+        assert_eq!(set, 0);
+        let stop = &AtomicBool::new(false);
+        // SAFETY: no argument, no effect.
+        let me = unsafe { libc::pthread_self() };
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut sent = 0;
+                while !stop.load(Relaxed) {
+                    // One at a time, so that the other thread gets on.
+                    if HANDLED.load(Relaxed) >= sent {
+                        // SAFETY: that thread waits for this one.
+                        unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+                        sent += 1;
+                    }
+                    for _ in 0..200 {
+                        core::hint::spin_loop();
+                    }
+                }
+            });
+            let begin = Instant::now();
+            let rounds = if emulated() { 5 } else { 50 };
+            let mut n = 0;
+            while n < rounds || HANDLED.load(Relaxed) < rounds {
+                exercise(n);
+                n += 1;
+                assert!(begin.elapsed() < Duration::from_secs(100), "signals come");
+            }
+            stop.store(true, Relaxed);
+        });
+        println!(
+            "{} handlers, {} blocks refused",
+            HANDLED.load(Relaxed),
+            REFUSED.load(Relaxed)
+        );
+        assert!(REFUSED.load(Relaxed) < HANDLED.load(Relaxed), "seldom");
+    });
+}
+
+/// H5: reported with the pointer, and the end of the program.
+#[test]
+fn a_block_that_is_freed_twice_ends_the_program() {
+    use hostmem_test_support::isolate::{is_isolated, isolated_command, run};
+    const NAME: &str = "a_block_that_is_freed_twice_ends_the_program";
+    if is_isolated(NAME) {
+        let block = Box::into_raw(Box::new([1_u64; 4]));
+        println!("{block:p}");
+        // SAFETY: allocated just now, freed once.
+        drop(unsafe { Box::from_raw(block) });
+        // SAFETY: it is not, which is what is tested: the heap looks before it does anything.
+        drop(unsafe { Box::from_raw(block) });
+        return;
+    }
+    let output = run(&mut isolated_command(NAME));
+    assert!(!output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let block = printed
+        .lines()
+        .find_map(|line| line.find("0x").map(|at| &line[at..]));
+    let block = block.expect("the address is printed");
+    assert!(said.contains(&format!("{block} cannot be freed")), "{said}");
+}
