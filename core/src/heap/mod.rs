@@ -23,6 +23,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
+//! | `hard` | canaries, patterns and guards |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large` | blocks without a class |
 //! | `fork` | what happens around a fork |
@@ -44,6 +45,7 @@ mod config;
 mod error;
 mod fork;
 mod global;
+mod hard;
 mod index;
 mod large;
 mod local;
@@ -60,8 +62,8 @@ mod upkeep;
 mod walk;
 
 pub use calls::ProviderCalls;
-pub use config::{HeapConfig, Return};
-pub use error::HeapError;
+pub use config::{Hardening, HeapConfig, Return};
+pub use error::{BlockAddr, HeapError};
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
@@ -71,7 +73,7 @@ pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
-    page::{PageRange, PageSize},
+    page::PageSize,
     provider::PageProvider,
     sync::{Lock, RelaxStrategy, Spin},
 };
@@ -84,6 +86,7 @@ use core::{
     ptr::{NonNull, null_mut},
     sync::atomic::{AtomicPtr, AtomicU32, AtomicU64},
 };
+use hard::Hard;
 use map::Map;
 use slab::Handle;
 use space::Space;
@@ -125,6 +128,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     aside: AtomicPtr<u8>,
     caches: Lock<u32, R>,
     calls: Calls,
+    /// At the highest level of hardening.
+    hard: Option<Hard>,
     arena: Arena<M, R>,
 }
 
@@ -155,7 +160,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let bins = arena
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
-        let nothing = slab::make(&arena, NOTHING, 1)?;
+        let nothing = slab::make(&arena, NOTHING, 1, false)?;
         Ok(Self {
             map: Map::new(&metadata, arena.range().start())?,
             nothing,
@@ -168,6 +173,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             aside: AtomicPtr::new(null_mut()),
             caches: Lock::new(0),
             calls: Calls::new(),
+            hard: config.hard_seed(arena.range().addr()).map(Hard::new),
             provider,
             metadata,
             config,
@@ -195,8 +201,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
-        let (addr, len) = self.map.slab(addr)?.around(addr)?;
-        Some(BlockInfo { addr, len })
+        let slab = self.map.slab(addr)?;
+        let (start, _) = slab.around(addr)?;
+        let len = slab.usable(start);
+        let info = BlockInfo { addr: start, len };
+        (addr.wrapping_sub(start) < len.max(1)).then_some(info)
     }
 
     fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {
@@ -225,7 +234,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
             }
         }
         for (_, slab) in space.huge.all() {
-            if let Some(range) = PageRange::new(slab.start(), slab.len_bytes(), self.page) {
+            if let Some(range) = self.whole(*slab) {
                 self.give_back(range);
             }
         }

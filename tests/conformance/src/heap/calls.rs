@@ -7,7 +7,7 @@ use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
     counted::{Counted, Limits},
     heap::{Heap, HeapError, Level, Return},
-    provider::Provider,
+    provider::{PageProvider, Provider},
 };
 
 fn bytes(size: usize) -> Layout {
@@ -15,7 +15,11 @@ fn bytes(size: usize) -> Layout {
 }
 
 pub(super) fn blocks_are_aligned_and_apart<P: Provider + Copy>(p: P) -> Outcome {
-    let heap = heap(p, config());
+    aligned_and_apart(&heap(p, config()));
+    Outcome::Passed
+}
+
+pub(super) fn aligned_and_apart<P: PageProvider + Copy>(heap: &Heap<P>) {
     let local = heap.local().expect("metadata");
     for align in 0..=23 {
         let align = 1_usize << align;
@@ -36,11 +40,14 @@ pub(super) fn blocks_are_aligned_and_apart<P: Provider + Copy>(p: P) -> Outcome 
             }
         }
     }
-    Outcome::Passed
 }
 
 pub(super) fn fresh_and_used_memory_reads_zero_when_asked_to<P: Provider + Copy>(p: P) -> Outcome {
-    let heap = heap(p, config());
+    zeroed_when_asked_to(&heap(p, config()));
+    Outcome::Passed
+}
+
+pub(super) fn zeroed_when_asked_to<P: PageProvider + Copy>(heap: &Heap<P>) {
     let local = heap.local().expect("metadata");
     for size in [1, 16, 100, 4000, 40_000, 200_000, 500_000, 1_500_000] {
         for _ in 0..3 {
@@ -64,7 +71,6 @@ pub(super) fn fresh_and_used_memory_reads_zero_when_asked_to<P: Provider + Copy>
         }
         heap.trim();
     }
-    Outcome::Passed
 }
 
 pub(super) fn bad_frees_are_refused_and_change_nothing<P: Provider + Copy>(p: P) -> Outcome {
