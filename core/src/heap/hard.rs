@@ -5,7 +5,7 @@
 //!   ┌──────────────────┬────────┐   ┌───────────────┐   ┌ ─ ─ ─ ┬─────────────┬───┬ ─ ─ ─ ┐
 //!   │ what was asked   │ canary │   │ pattern, or 0 │     guard │ asked       │ c.  guard
 //!   └──────────────────┴────────┘   └───────────────┘   └ ─ ─ ─ ┴─────────────┴───┴ ─ ─ ─ ┘
-//!     8 … 128 bytes of canary         zero if never       a granule without memory on both sides,
+//!     8 … 135 bytes of canary         zero if never       a granule without memory on both sides,
 //!     in the rest of the block        handed out          and a canary up to the last page's end
 //! ```
 //!
@@ -37,7 +37,7 @@ pub(super) const PATTERN: u8 = 0xdf;
 /// Bytes of a canary at least, where another block may follow.
 const CANARY_LEAST: usize = 8;
 
-/// Bytes of a canary at most: what runs over writes the first of them.
+/// Bytes of whole words of a canary at most: what runs over writes the first of them.
 const CANARY_MOST: usize = 128;
 
 /// The state of a heap of the highest level.
@@ -75,10 +75,9 @@ impl Hard {
         self.corrupt.load(Relaxed)
     }
 
-    /// Returns the byte of a canary at an address, in the block that starts at `block`.
-    fn canary(&self, block: usize, addr: usize) -> u8 {
-        let bytes = mixed(self.key ^ block as u64).to_le_bytes();
-        bytes[addr % bytes.len()]
+    /// Returns what the canary of the block that starts at `block` repeats.
+    const fn canary(&self, block: usize) -> u64 {
+        mixed(self.key ^ block as u64)
     }
 }
 
@@ -86,6 +85,17 @@ impl Hard {
 pub(super) fn class_for(layout: Layout) -> Option<usize> {
     let size = layout.size().checked_add(CANARY_LEAST)?;
     class::of(Layout::from_size_align(size, layout.align()).ok()?)
+}
+
+/// Returns where the canary of a block of `size` bytes begins, its bytes up to the next word, and the words
+/// behind those, which are aligned.
+fn canary_of(block: NonNull<u8>, size: usize, asked: usize) -> (NonNull<u8>, usize, usize) {
+    debug_assert!(size.is_multiple_of(8) && asked <= size, "in whole words");
+    // SAFETY: at most the length of the block.
+    let first = unsafe { block.add(asked) };
+    let bytes = asked.next_multiple_of(8) - asked;
+    let words = (size - asked - bytes) / 8;
+    (first, bytes, words.min(CANARY_MOST / 8))
 }
 
 /// Fills a free block.
@@ -223,9 +233,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// Notes what was asked for, and writes the canary behind.
     fn seal(&self, slab: Handle, block: NonNull<u8>, asked: usize) {
         slab.set_asked(block.addr().get(), asked);
-        for (byte, canary) in self.canary(slab, block, asked) {
-            // SAFETY: in the block, which is live or this call's, and behind what its user may use.
-            unsafe { byte.write(canary) };
+        let Some(hard) = &self.hard else {
+            return;
+        };
+        let canary = hard.canary(block.addr().get());
+        let (first, bytes, words) = canary_of(block, slab.block_bytes(), asked);
+        for (n, byte) in canary.to_le_bytes().into_iter().take(bytes).enumerate() {
+            // SAFETY: so many bytes lie in the block, behind what its user may use.
+            let place = unsafe { first.add(n) };
+            // SAFETY: as above; the block is live or this call's.
+            unsafe { place.write(byte) };
+        }
+        // SAFETY: at most the length of the block.
+        let rest = unsafe { first.add(bytes) }.cast::<u64>();
+        for n in 0..words {
+            // SAFETY: so many words lie in the block, behind what its user may use.
+            let place = unsafe { rest.add(n) };
+            // SAFETY: as above; aligned, as `canary_of` says.
+            unsafe { place.write(canary) };
         }
     }
 
@@ -236,34 +261,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         entry: Entry,
         dead: bool,
     ) -> Result<(), HeapError> {
+        let Some(hard) = &self.hard else {
+            return Ok(());
+        };
         let addr = entry.block.addr().get();
-        let mut bytes = self.canary(slab, entry.block, slab.usable(addr));
-        // SAFETY: in the block, and written by `seal`.
-        if bytes.all(|(byte, canary)| unsafe { byte.read() } == canary) {
+        let canary = hard.canary(addr);
+        let (first, bytes, words) = canary_of(entry.block, slab.block_bytes(), slab.usable(addr));
+        // SAFETY: so many bytes lie in the block, and `seal` wrote them.
+        let before = unsafe { slice::from_raw_parts(first.as_ptr(), bytes) };
+        // SAFETY: at most the length of the block.
+        let rest = unsafe { first.add(bytes) }.cast::<u64>();
+        // SAFETY: so many words lie in the block, aligned, and `seal` wrote them.
+        let rest = unsafe { slice::from_raw_parts(rest.as_ptr(), words) };
+        if canary.to_le_bytes().starts_with(before) && rest.iter().all(|word| *word == canary) {
             return Ok(());
         }
         if dead {
             self.retire(entry);
         }
         Err(HeapError::Overflow(BlockAddr::new(addr)))
-    }
-
-    /// Yields the bytes of a block's canary, and what they are to be.
-    fn canary(
-        &self,
-        slab: Handle,
-        block: NonNull<u8>,
-        asked: usize,
-    ) -> impl Iterator<Item = (NonNull<u8>, u8)> {
-        let end = slab.block_bytes().min(asked.saturating_add(CANARY_MOST));
-        let start = block.addr().get();
-        self.hard.iter().flat_map(move |hard| {
-            (asked..end).map(move |offset| {
-                // SAFETY: below the length of the block.
-                let byte = unsafe { block.add(offset) };
-                (byte, hard.canary(start, start + offset))
-            })
-        })
     }
 
     /// Keeps a corrupt block from being used again, for as long as the heap lives.
