@@ -13,10 +13,11 @@ use core::{
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
+    heap::{Hardening, Heap, HeapConfig, HeapError, Level, LocalHeap},
     page::AddressRange,
     provider::{PageProvider, Within},
 };
+use hostmem_test_support::fault::faults;
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -96,10 +97,24 @@ fn threads_free_each_others_blocks_and_every_block_stays_intact() {
         (false, false) => 60_000,
         (false, true) => 2_000,
     };
+    many_threads(HeapConfig::new().shards(2), steps);
+}
+
+#[test]
+fn hardened_blocks_of_threads_stay_intact_and_are_not_found_corrupt() {
+    let steps = match (at_length(), emulated()) {
+        (true, _) => 200_000,
+        (false, false) => 6_000,
+        (false, true) => 500,
+    };
+    let config = HeapConfig::new().shards(2).hardening(Hardening::Full);
+    many_threads(config, steps);
+}
+
+fn many_threads(config: HeapConfig, steps: usize) {
     let counted: Counted<OsProvider, Yield> =
         Counted::new(OS, "heap", Limits::NONE).expect("a small arena");
     {
-        let config = HeapConfig::new().shards(2);
         let heap = Heap::<_, _, Yield>::new(&counted, &counted, config).expect("metadata");
         let shared: Mutex<Vec<Block>> = Mutex::default();
         thread::scope(|scope| {
@@ -115,6 +130,7 @@ fn threads_free_each_others_blocks_and_every_block_stays_intact() {
         }
         let held = heap.statistics();
         assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+        assert_eq!(held.corrupt_blocks, 0, "{held:?}");
         heap.trim();
         let held = heap.statistics();
         assert_eq!((held.reserved, held.committed), (0, 0), "{held:?}");
@@ -357,6 +373,45 @@ fn child(
     }
     heap.trim();
     0
+}
+
+#[test]
+fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
+    let config = HeapConfig::new().hardening(Hardening::Full);
+    let heap = Heap::<_, _, Yield>::new(OS, OS, config).expect("metadata");
+    for size in [300_000, 1 << 20, 3 << 20, 5_000_001] {
+        let layout = Layout::from_size_align(size, 16).expect("a layout");
+        let blocks = [(); 3].map(|()| heap.alloc(layout).expect("memory"));
+        let write = |addr: usize| {
+            let place: *mut u8 = core::ptr::with_exposed_provenance_mut(addr);
+            // SAFETY: this is the fault: what lies there is the heap's. The byte is no block's.
+            faults(|| unsafe { place.write_volatile(1) }).map(|fault| fault.address)
+        };
+        for block in blocks {
+            // SAFETY: a live block of so many bytes.
+            unsafe { block.write_bytes(1, size) };
+            let start = block.expose_provenance().get();
+            // Where the granules end, or the pages of a huge block.
+            let least = if size > 1 << 20 {
+                OS.page_size().bytes()
+            } else {
+                64 << 10
+            };
+            let end = start + size.next_multiple_of(least);
+            for guard in [start - 1, start - (64 << 10), end, end + 65_535] {
+                assert_eq!(write(guard), Some(guard), "{size} bytes at {start:#x}");
+            }
+        }
+        for block in blocks {
+            // SAFETY: live, and used no more.
+            unsafe { heap.free(block) }.expect("guards were not written");
+            // Huge ones are unmapped, where another thread of this test may map something.
+            let start = block.addr().get();
+            if size <= 1 << 20 {
+                assert_eq!(write(start), Some(start), "{size} bytes");
+            }
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,10 @@ use crate::{
     sizes::Mix,
     subject::{Malloc, OurHeap, Ours},
 };
-use hostmem::{OsProvider, heap::HeapConfig};
+use hostmem::{
+    OsProvider,
+    heap::{Hardening, HeapConfig},
+};
 use hostmem_bench::{
     lane::{self, Lane, alternate, warm_up},
     program::Setting,
@@ -57,7 +60,39 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error
         churn(setting, table, case)?;
     }
     segments(setting, table);
+    for (row, mix) in [
+        ("full-p1-10k", Mix::P1),
+        ("full-p2-10k", Mix::P2),
+        ("full-p3-10k", Mix::P3),
+    ] {
+        hardened(setting, table, row, mix)?;
+    }
     queries(setting, table)
+}
+
+/// The highest level of hardening beside the default one.
+fn hardened(
+    setting: &Setting,
+    table: &mut Table,
+    row: &str,
+    mix: Mix,
+) -> Result<(), Box<dyn Error>> {
+    if !table.wants(&[row]) {
+        return Ok(());
+    }
+    let (os, count) = (OsProvider::new(), 10_000);
+    let config = HeapConfig::new().hardening(Hardening::Full);
+    let (full, checked) = (OurHeap::new(os, os, config)?, heap()?);
+    let mut full = Churn::new(Ours(full.local()?), mix, count, setting.seed);
+    let mut checked = Churn::new(Ours(checked.local()?), mix, count, setting.seed);
+    let mut lanes: [&mut dyn Lane; 2] = [&mut full, &mut checked];
+    for lane in &mut lanes {
+        warm_up(row, *lane, AGE * count, setting.plan.warm_limit);
+    }
+    let summaries = alternate(&mut lanes, &setting.plan);
+    summaries.iter().for_each(|summary| summary.note(row));
+    table.enter(row, summaries[0].median, Some(summaries[1].median));
+    Ok(())
 }
 
 fn segments(setting: &Setting, table: &mut Table) {
