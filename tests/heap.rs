@@ -386,7 +386,7 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
             }));
             assert!(ROWS.set(rows).is_ok(), "once");
             start_interrupting();
-            let answers = if emulated() { 20 } else { 2000 };
+            let answers = if emulated() { 20 } else { 300 };
             let begin = Instant::now();
             let mut random = Random(77);
             let mut blocks = Vec::new();
