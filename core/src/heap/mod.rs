@@ -19,6 +19,7 @@
 //! | `class` | sizes |
 //! | `aside` | those for signal handlers, which wait for nobody |
 //! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
+//! | `allocator` | heaps for collections |
 //! | `cache` | magazines |
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
@@ -34,6 +35,8 @@
 //! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
 //! nobody takes without one of the others.
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod aside;
 mod bin;
 mod bits;
