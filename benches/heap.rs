@@ -13,9 +13,10 @@ use std::{
 };
 
 fn main() -> ExitCode {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/heap/Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--release", "--manifest-path", manifest]);
+    // In that folder, since cargo looks for the flags of the C++ compiler from where it runs.
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/heap"));
+    cargo.args(["run", "--quiet", "--release"]);
     if !cfg!(feature = "peers") {
         cargo.arg("--no-default-features");
     }
