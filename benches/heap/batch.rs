@@ -40,7 +40,7 @@ impl Batches {
     }
 }
 
-/// Allocates a batch into an empty table, and adds what that took.
+/// Allocates a batch of the length of an empty table, and adds what that took.
 fn allocate<S: Subject>(
     live: &mut Live<'_>,
     subject: &S,

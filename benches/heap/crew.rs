@@ -9,9 +9,10 @@
 //! ```
 //!
 //! Every lane has threads of its own, as long as it lives: what a heap keeps for a thread is the lane's.
-//! They wait while another lane has its turn.
+//! They wait while another lane has its turn. The first thread of each crew stays on the same CPU, and so do
+//! the second ones.
 
-use crate::{subject::Source, trace::Block};
+use crate::{pin::stay_on, subject::Source, trace::Block};
 use hostmem_bench::lane::Lane;
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
@@ -24,6 +25,11 @@ pub trait Workload: Sync {
     /// Returns how many threads do it together.
     fn threads(&self) -> usize {
         1
+    }
+
+    /// Says whether the threads start others, which run wherever they like.
+    fn starts_threads(&self) -> bool {
+        false
     }
 
     /// Returns how many steps belong together; `None` where that is all the same.
@@ -84,7 +90,12 @@ impl Crew {
                 from_last,
             };
             orders.push(order);
-            scope.spawn(move || workload.serve(source, thread, &post));
+            scope.spawn(move || {
+                if !workload.starts_threads() {
+                    stay_on(thread);
+                }
+                workload.serve(source, thread, &post);
+            });
         }
         Self {
             name: S::NAME,

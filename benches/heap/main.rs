@@ -10,7 +10,7 @@
 //! | `rows` | the table: what must be reached |
 //! | `sizes`, `trace` | what is asked for, and the live blocks |
 //! | `subject`, `peers` | ours and the C library's heap, and those that are crates |
-//! | `crew` | the threads that do a workload on a subject |
+//! | `crew`, `pin` | the threads that do a workload on a subject, and where they run |
 //! | `churn`, `batch`, `threads`, `timed` | what is asked of every subject alike |
 //! | `query` | what is asked of ours alone |
 //! | `segments` | heaps of many segments, and short ones |
@@ -27,6 +27,7 @@ mod peers;
 #[cfg(not(feature = "peers"))]
 #[path = "peers_absent.rs"]
 mod peers;
+mod pin;
 mod query;
 mod rows;
 mod segments;

@@ -6,8 +6,8 @@
 //! | `talc`, `linked-list` | one heap behind a spin lock, in memory that it is given |
 //! | `rlsf`, `dlmalloc` | one heap behind a lock, in memory of the host |
 //!
-//! `ferroc`, of which the newest version (1.0.0-pre.3) builds with no compiler of today, is absent.
-//! `rpmalloc`, of which the crate holds a version of 2021, is not in the table.
+//! `ferroc`, of which the newest version (1.0.0-pre.3) needs unstable features as they once were, is absent.
+//! `rpmalloc` is not in the table: its crate holds version 1.4.3 of it, where 2 is the newest.
 
 use crate::subject::{Global, Source};
 use dlmalloc::GlobalDlmalloc;

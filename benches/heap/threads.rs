@@ -30,6 +30,10 @@ impl Larson {
 }
 
 impl Workload for Larson {
+    fn starts_threads(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Option<usize> {
         Some(self.traces.len() * LIFE)
     }
@@ -74,6 +78,10 @@ impl ThreadChurn {
 }
 
 impl Workload for ThreadChurn {
+    fn starts_threads(&self) -> bool {
+        true
+    }
+
     fn batch(&self) -> Option<usize> {
         Some(TOGETHER)
     }

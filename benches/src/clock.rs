@@ -81,7 +81,7 @@ mod tests {
     fn the_process_counts_what_its_threads_do() {
         let work = Duration::from_millis(5);
         let (own, all) = (CpuTime::now(), ProcessTime::now());
-        let spin = || {
+        let spin = move || {
             let start = CpuTime::now();
             while start.elapsed() < work {
                 black_box(0);
