@@ -53,7 +53,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
                     let zero = entry.state().load(Relaxed) == ZERO;
-                    entry.state().store(LIVE, Relaxed);
+                    entry.state().store(LIVE, Release);
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
                     return Ok((entry.block, zero));
                 }
@@ -158,7 +158,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 entry.state().store(FREED, Relaxed);
                 self.flush(slab.class(), core::iter::once(entry));
             } else {
-                entry.state().store(LIVE, Relaxed);
+                entry.state().store(LIVE, Release);
                 self.free_big(slab);
             }
         }

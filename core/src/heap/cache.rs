@@ -5,22 +5,24 @@
 //!   ┌──────┬────────────────┬────────────────┬─────┐       ┌───────┬───────┬───────┬───┐
 //!   │ next │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
 //!   └──────┴────────────────┴────────────────┴─────┘       │ state │ state │   .   │   │
-//!     64 bytes, 24 a class                                 └───────┴───────┴───────┴───┘
+//!     64 bytes, 32 a class                                 └───────┴───────┴───────┴───┘
 //!                                                         bottom           top         end
 //! ```
 
 use super::{
     class::CLASSES,
+    config::MAGAZINE_MOST,
     slab::{Entry, FREED},
+};
+use crate::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use core::{
     alloc::Layout,
+    array,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
 };
 
 /// Blocks that a magazine has room for at first.
@@ -28,6 +30,7 @@ pub(super) const FIRST: u32 = 8;
 
 /// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread that has the
 /// cache changes it; others may look at the length.
+#[repr(align(32))]
 pub(super) struct Magazine {
     top: AtomicPtr<Entry>,
     bottom: AtomicPtr<Entry>,
@@ -35,7 +38,7 @@ pub(super) struct Magazine {
 }
 
 impl Magazine {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
@@ -44,12 +47,13 @@ impl Magazine {
     }
 
     /// Returns how many blocks there are. Another thread than the one that has the cache may be told of
-    /// none while room is made for more.
+    /// none while room is made for more, or of so many as a magazine can have at most.
     pub(super) fn len(&self) -> u32 {
         let bottom = self.bottom.load(Acquire);
         let len = entries(bottom, self.top.load(Acquire));
         let same = bottom == self.bottom.load(Relaxed) && len <= self.capacity();
-        if same { len } else { 0 }
+        // Another thread may see the bottom of one time and the other two of another.
+        if same && len <= MAGAZINE_MOST { len } else { 0 }
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -216,7 +220,7 @@ impl Cache {
         self.requested.store(sum, Relaxed);
     }
 
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             next: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
@@ -224,7 +228,7 @@ impl Cache {
             by_slot: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             requested: AtomicU64::new(0),
-            magazines: [const { Magazine::new() }; CLASSES],
+            magazines: array::from_fn(|_| Magazine::new()),
         }
     }
 }

@@ -31,6 +31,7 @@ pub struct HeapConfig {
     magazine: usize,
     segment: usize,
     memory_return: Return,
+    large_pages: bool,
     clock: Option<fn() -> Option<u64>>,
 }
 
@@ -44,6 +45,7 @@ impl HeapConfig {
             magazine: 64 << 10,
             segment: 4 << 20,
             memory_return: Return::After(1000),
+            large_pages: true,
             clock: None,
         }
     }
@@ -84,6 +86,18 @@ impl HeapConfig {
     pub const fn memory_return(mut self, when: Return) -> Self {
         self.memory_return = when;
         self
+    }
+
+    /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default yes. Free memory
+    /// then goes back by whole ones, 2 MiB each, but for calls that are to give back all.
+    #[must_use]
+    pub const fn large_pages(mut self, wanted: bool) -> Self {
+        self.large_pages = wanted;
+        self
+    }
+
+    pub(super) const fn has_large_pages(&self) -> bool {
+        self.large_pages
     }
 
     /// Sets a clock that calls which take a lock look at, so that memory goes back without
@@ -136,7 +150,7 @@ impl HeapConfig {
 const MAGAZINE_LEAST: u32 = 2;
 
 /// Blocks that a magazine may hold at most: locks cost little beside so many.
-const MAGAZINE_MOST: u32 = 256;
+pub(super) const MAGAZINE_MOST: u32 = 256;
 
 impl Default for HeapConfig {
     fn default() -> Self {

@@ -46,7 +46,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
-    /// Makes a handle for the calling thread. It takes two kilobytes of metadata, and more
+    /// Makes a handle for the calling thread. It takes three kilobytes of metadata, and more
     /// as it is used.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         let class = class::quick(layout)?;
         let entry = self.magazine(class).pop()?;
         self.cache.count(layout.size());
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Some(entry.block)
     }
 
@@ -169,7 +169,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             None => self.refill(class)?,
         };
         let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Ok(cleared((entry.block, zero), layout))
     }
 
@@ -322,7 +322,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             Some(entry) => entry,
             None => self.refill(class)?,
         };
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Ok(entry.block)
     }
 

@@ -27,6 +27,11 @@ use super::{
 };
 use crate::{
     arena::Arena,
+    atomic::{
+        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
     page::PageSize,
     provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
@@ -35,14 +40,13 @@ use core::{
     alloc::Layout,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Never handed out, in memory that reads zero.
 pub(super) const ZERO: u8 = 0;
 /// Free, and of unknown contents.
 pub(super) const FREED: u8 = 1;
-/// In use.
+/// In use. Stored with release, for those who look without a lock: see [`Slab::around`].
 pub(super) const LIVE: u8 = 2;
 /// Freed by a call that could not wait for a lock.
 pub(super) const ASIDE: u8 = 3;
@@ -61,6 +65,8 @@ pub(super) struct Slab {
     states: NonNull<[AtomicU8]>,
     class: u8,
     shard: AtomicU8,
+    /// Changes when granules are taken; odd while they are.
+    version: AtomicU32,
     guarded: Guarded,
 }
 
@@ -90,7 +96,7 @@ unsafe impl Sync for Slab {}
 pub(super) struct Link(AtomicPtr<Slab>);
 
 impl Link {
-    const fn none() -> Self {
+    fn none() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
@@ -163,8 +169,9 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     let words = blocks.div_ceil(64);
     let layout = Layout::new::<Slab>();
     // One state more, for addresses behind the last block.
-    let before_bits = STATES + (blocks + 1).next_multiple_of(size_of::<u64>());
-    let stride = (before_bits + words * size_of::<u64>()).next_multiple_of(layout.align());
+    let states_bytes = (blocks + 1) * size_of::<AtomicU8>();
+    let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
+    let stride = (before_bits + words * size_of::<AtomicU64>()).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
@@ -202,6 +209,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
             states: NonNull::slice_from_raw_parts(states, blocks + 1),
             class,
             shard: AtomicU8::new(0),
+            version: AtomicU32::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
@@ -296,6 +304,9 @@ impl Slab {
     /// Takes granules, all of whose blocks are free, with contents that are zero or unknown.
     pub(super) fn open(&self, start: NonNull<u8>, len: usize, zero: bool, shard: u8) {
         debug_assert!(len.is_multiple_of(GRANULE), "whole granules");
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
         self.start.store(start.as_ptr(), Relaxed);
         self.len.store(len, Relaxed);
         self.shard.store(shard, Relaxed);
@@ -318,6 +329,7 @@ impl Slab {
         let used = if zero { 0 } else { len };
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         self.fresh_from.store(used, Relaxed);
+        self.version.store(version.wrapping_add(2), Release);
     }
 
     /// Says that the one block is `size` bytes long, and its granules `len`.
@@ -357,13 +369,19 @@ impl Slab {
         })
     }
 
-    /// Returns the start and the size of the live block around `addr`.
+    /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
+    /// meanwhile: then the block was freed before.
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
-        let (start, size) = (self.addr(), self.block_bytes());
-        let (index, _) = self.index(addr);
-        let live = self.states().get(index)?.load(Relaxed) == LIVE;
+        let version = self.version.load(Acquire);
+        let start = self.addr();
+        let (index, _) = class::index(addr.wrapping_sub(start), self.reciprocal);
+        // Who made it live has seen what it is now, so that what is loaded behind this is no older.
+        let live = self.states().get(index)?.load(Acquire) == LIVE;
+        let size = self.block_bytes();
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
         let block = start.wrapping_add(index.wrapping_mul(size));
-        (live && addr.wrapping_sub(block) < size).then_some((block, size))
+        (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
     /// Returns the number of the first live block from number `index` on.

@@ -35,8 +35,9 @@ pub struct HeapStatistics {
     pub committed: usize,
     /// An estimate of what the host holds in memory: what is committed, without pages that were never handed
     /// out since. What was handed out counts as touched, even where its user has not, and even when it is free
-    /// again. So the host holds no more, unless it uses large pages where it was not asked to; and it holds
-    /// as much, if all that is handed out is written and nothing is swapped.
+    /// again. So the host holds no more, unless it uses large pages, which bring parts of slabs with them that
+    /// were never handed out; and it holds as much, if all that is handed out is written and nothing is
+    /// swapped.
     pub resident: usize,
     /// Bytes of metadata that have memory, those of the page map excluded.
     pub metadata: usize,
