@@ -1,81 +1,58 @@
-//! Blocks that come and go at random.
+//! Blocks that come and go at random, or change their size.
 
-use crate::{sizes::Mix, subject::Subject};
-use hostmem_bench::{clock::CpuTime, lane::Lane, random::Random};
-use std::{alloc::Layout, ptr::NonNull, time::Duration};
+use crate::{
+    crew::{Post, Workload},
+    sizes::Mix,
+    subject::Source,
+    trace::{Live, Trace},
+};
+use hostmem_bench::clock::CpuTime;
 
-/// What every block is aligned to, as `malloc` does by itself.
-const ALIGN: usize = 16;
-
-struct Block {
-    start: NonNull<u8>,
-    size: u32,
+/// What a step does with one of the live blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Frees it and allocates another.
+    Replace,
+    /// Makes it as long as is drawn.
+    Resize,
 }
 
-/// So many live blocks of a subject; a step frees one of them and allocates another.
-pub struct Churn<S: Subject> {
-    subject: S,
-    mix: Mix,
-    random: Random,
-    live: Vec<Block>,
+/// So many live blocks a thread, of which steps change one after the other.
+pub struct Churn {
+    change: Change,
+    /// One a thread.
+    traces: Vec<Trace>,
 }
 
-fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, ALIGN).expect("sizes are small")
-}
-
-impl<S: Subject> Churn<S> {
-    /// Allocates the live blocks.
-    pub fn new(subject: S, mix: Mix, count: usize, seed: u64) -> Self {
-        let mut churn = Self {
-            subject,
-            mix,
-            random: Random::new(seed),
-            live: Vec::with_capacity(count),
-        };
-        for _ in 0..count {
-            let block = churn.alloc();
-            churn.live.push(block);
-        }
-        churn
-    }
-
-    /// Allocates a block and writes its beginning, as everybody does.
-    #[inline]
-    fn alloc(&mut self) -> Block {
-        let size = self.mix.draw(&mut self.random);
-        let start = self.subject.alloc(layout(size));
-        // SAFETY: a live block of eight bytes or more, aligned to sixteen.
-        unsafe { start.cast::<u64>().write(size as u64) };
-        let size = u32::try_from(size).expect("sizes are small");
-        Block { start, size }
+impl Churn {
+    /// Draws what each of the threads does.
+    pub fn new(change: Change, mix: Mix, count: usize, threads: usize, seed: u64) -> Self {
+        let seeds = (seed..).take(threads);
+        let traces = seeds.map(|seed| Trace::new(mix, count, seed)).collect();
+        Self { change, traces }
     }
 }
 
-impl<S: Subject> Lane for Churn<S> {
-    fn name(&self) -> &'static str {
-        S::NAME
+impl Workload for Churn {
+    fn threads(&self) -> usize {
+        self.traces.len()
     }
 
-    #[inline(never)]
-    fn run(&mut self, steps: usize) -> Duration {
-        let start = CpuTime::now();
-        for _ in 0..steps {
-            let at = self.random.below(self.live.len());
-            let Block { start, size } = self.live[at];
-            // SAFETY: a live block, which is replaced below.
-            unsafe { self.subject.free(start, layout(size as usize)) };
-            self.live[at] = self.alloc();
-        }
-        start.elapsed()
-    }
-}
-
-impl<S: Subject> Drop for Churn<S> {
-    fn drop(&mut self) {
-        for Block { start, size } in self.live.drain(..) {
-            // SAFETY: a live block, used no more.
-            unsafe { self.subject.free(start, layout(size as usize)) };
-        }
+    fn serve<S: Source>(&self, source: &S, thread: usize, post: &Post) {
+        let subject = source.subject();
+        let mut live = Live::new(&self.traces[thread]);
+        live.fill(&subject);
+        post.each(|steps| {
+            let start = CpuTime::now();
+            match self.change {
+                // SAFETY: all blocks came from this subject.
+                Change::Replace => (0..steps).for_each(|_| unsafe { live.replace(&subject) }),
+                // SAFETY: all blocks came from this subject.
+                Change::Resize => (0..steps).for_each(|_| unsafe { live.resize(&subject) }),
+            }
+            start.elapsed()
+        });
+        // SAFETY: all blocks came from this subject.
+        unsafe { live.clear(&subject) };
     }
 }

@@ -1,98 +1,245 @@
 //! Runs the workloads on ours and on the peers, and enters what they cost.
 
 use crate::{
-    churn::Churn,
-    peers::{JEMALLOC, MIMALLOC, PRESENT},
+    batch::{Batches, Order},
+    churn::{Change, Churn},
+    crew::{Crew, Workload},
+    memory,
+    peers::{Visitor, visit_all},
     query::{Queries, Question},
+    rows::{GENERAL, ROWS},
     segments::{Full, Short},
     sizes::Mix,
-    subject::{Malloc, OurHeap, Ours},
-};
-use hostmem::{
-    OsProvider,
-    heap::{Hardening, HeapConfig},
+    subject::{FULL, Global, Hardened, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
+    threads::{Larson, ThreadChurn},
+    timed::Timed,
 };
 use hostmem_bench::{
-    lane::{self, Lane, alternate, warm_up},
+    lane::{self, Lane, Summary, alternate, warm_up},
     program::Setting,
     random::Random,
     row::Table,
 };
-use std::{alloc::Layout, error::Error};
+use std::{
+    alloc::Layout,
+    error::Error,
+    thread::{self, Scope},
+};
 
-/// A churn: its rows' names begin so.
-struct Case {
-    name: &'static str,
-    mix: Mix,
-    count: usize,
+/// What is done: a workload, but for its seed.
+#[derive(Clone, Copy)]
+enum What {
+    Churn(Change, usize),
+    Batches(Order),
+    Larson,
+    ThreadChurn,
+    Latency,
+    /// So many bytes of payload.
+    Payload(usize),
 }
 
-const CASES: [Case; 9] = [
-    case("churn-p1-100", Mix::P1, 100),
-    case("churn-p1-10k", Mix::P1, 10_000),
-    case("churn-p1-1m", Mix::P1, 1_000_000),
-    case("churn-p2-100", Mix::P2, 100),
-    case("churn-p2-10k", Mix::P2, 10_000),
-    case("churn-p2-1m", Mix::P2, 1_000_000),
-    case("churn-p3-100", Mix::P3, 100),
-    case("churn-p3-10k", Mix::P3, 10_000),
-    case("churn-p3-1m", Mix::P3, 1_000_000),
+/// A workload with its sizes and live blocks: its rows' names begin with this one.
+struct Case(&'static str, What, Mix, usize);
+
+const REPLACE: What = What::Churn(Change::Replace, 1);
+const RESIZE: What = What::Churn(Change::Resize, 1);
+const TWO: What = What::Churn(Change::Replace, 2);
+const ELSEWHERE: What = What::Batches(Order::Elsewhere);
+
+const CASES: [Case; 25] = [
+    Case("churn-p1-100", REPLACE, Mix::P1, 100),
+    Case("churn-p1-10k", REPLACE, Mix::P1, 10_000),
+    Case("churn-p1-1m", REPLACE, Mix::P1, 1_000_000),
+    Case("churn-p2-100", REPLACE, Mix::P2, 100),
+    Case("churn-p2-10k", REPLACE, Mix::P2, 10_000),
+    Case("churn-p2-1m", REPLACE, Mix::P2, 1_000_000),
+    Case("churn-p3-100", REPLACE, Mix::P3, 100),
+    Case("churn-p3-10k", REPLACE, Mix::P3, 10_000),
+    Case("churn-p3-1m", REPLACE, Mix::P3, 1_000_000),
+    Case("realloc-p1-10k", RESIZE, Mix::P1, 10_000),
+    Case("realloc-p1-1m", RESIZE, Mix::P1, 1_000_000),
+    Case("realloc-p3-10k", RESIZE, Mix::P3, 10_000),
+    Case("realloc-p3-1m", RESIZE, Mix::P3, 1_000_000),
+    Case("lifo-p1-10k", What::Batches(Order::Lifo), Mix::P1, 10_000),
+    Case("fifo-p1-10k", What::Batches(Order::Fifo), Mix::P1, 10_000),
+    Case("two-threads-p1", TWO, Mix::P1, 10_000),
+    Case("two-threads-p2", TWO, Mix::P2, 10_000),
+    Case("cross-thread-p1", ELSEWHERE, Mix::P1, 2_000),
+    Case("cross-thread-p2", ELSEWHERE, Mix::P2, 2_000),
+    Case("larson", What::Larson, Mix::P1, 10_000),
+    Case("thread-churn", What::ThreadChurn, Mix::P1, 100),
+    Case("blocks-3m", REPLACE, Mix::Huge, 8),
+    Case("payload-64k", What::Payload(64 << 10), Mix::P1, 10_000),
+    Case("latency-p1-10k", What::Latency, Mix::P1, 10_000),
+    Case("latency-p3-10k", What::Latency, Mix::P3, 10_000),
 ];
 
-const fn case(name: &'static str, mix: Mix, count: usize) -> Case {
-    Case { name, mix, count }
-}
+/// Ours in other guises, whose rows' names begin so.
+const LOCAL: &str = <Local as Source>::NAME;
+const UNCHECKED_NAME: &str = <hostmem::heap::GlobalHeap<Unchecked> as Global>::NAME;
+const FULL_NAME: &str = <hostmem::heap::GlobalHeap<Hardened> as Global>::NAME;
 
 /// Steps for each live block before anything is measured, so that memory is as used as it gets.
 const AGE: usize = 4;
 
+/// Peers that are compared with at a time, at most: as many as there are, or, where all have 2 GB, two.
+const TOGETHER: usize = 16;
+const TOGETHER_LARGE: usize = 2;
+
 /// Blocks and addresses that queries are about.
 const ASKED: usize = 10_000;
-
-fn heap() -> Result<OurHeap, Box<dyn Error>> {
-    let os = OsProvider::new();
-    Ok(OurHeap::new(os, os, HeapConfig::new())?)
-}
 
 /// Runs everything that the table wants.
 pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
     for case in &CASES {
-        churn(setting, table, case)?;
+        case.run(setting, table)?;
     }
     segments(setting, table);
-    for (row, mix) in [
-        ("full-p1-10k", Mix::P1),
-        ("full-p2-10k", Mix::P2),
-        ("full-p3-10k", Mix::P3),
-    ] {
-        hardened(setting, table, row, mix)?;
-    }
-    queries(setting, table)
+    queries(setting, table)?;
+    memory_held(setting, table);
+    Ok(())
 }
 
-/// The highest level of hardening beside the default one.
-fn hardened(
-    setting: &Setting,
-    table: &mut Table,
-    row: &str,
-    mix: Mix,
-) -> Result<(), Box<dyn Error>> {
-    if !table.wants(&[row]) {
-        return Ok(());
+impl Case {
+    fn row(&self, peer: &str) -> String {
+        format!("{}-vs-{peer}", self.0)
     }
-    let (os, count) = (OsProvider::new(), 10_000);
-    let config = HeapConfig::new().hardening(Hardening::Full);
-    let (full, checked) = (OurHeap::new(os, os, config)?, heap()?);
-    let mut full = Churn::new(Ours(full.local()?), mix, count, setting.seed);
-    let mut checked = Churn::new(Ours(checked.local()?), mix, count, setting.seed);
-    let mut lanes: [&mut dyn Lane; 2] = [&mut full, &mut checked];
-    for lane in &mut lanes {
-        warm_up(row, *lane, AGE * count, setting.plan.warm_limit);
+
+    /// Returns those of the peers of the table that have such a row.
+    fn peers(&self) -> Vec<&'static str> {
+        let prefix = self.row("");
+        let of = |name: &'static str| name.strip_prefix(prefix.as_str());
+        ROWS.iter().filter_map(|row| of(row.name)).collect()
     }
-    let summaries = alternate(&mut lanes, &setting.plan);
-    summaries.iter().for_each(|summary| summary.note(row));
-    table.enter(row, summaries[0].median, Some(summaries[1].median));
-    Ok(())
+
+    /// Hands the workload to who can use any.
+    fn with<U: User>(&self, seed: u64, user: U) -> U::Result {
+        let Self(_, what, mix, count) = *self;
+        match what {
+            What::Churn(change, threads) => {
+                user.take(&Churn::new(change, mix, count, threads, seed))
+            }
+            What::Batches(order) => user.take(&Batches::new(order, mix, count, seed)),
+            What::Larson => user.take(&Larson::new(mix, count, seed)),
+            What::ThreadChurn => user.take(&ThreadChurn::new(mix, count, seed)),
+            What::Latency => user.take(&Timed::latency(mix, count, seed)),
+            What::Payload(bytes) => user.take(&Timed::payload(mix, count, bytes, seed)),
+        }
+    }
+
+    /// Says whether the table has a row of ours in such a guise.
+    fn has(&self, guise: &str) -> bool {
+        let name = self.guise(guise);
+        ROWS.iter().any(|row| row.name == name)
+    }
+
+    fn guise(&self, guise: &str) -> String {
+        format!("{guise}-{}", self.0)
+    }
+
+    fn run(&self, setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
+        let peers = self.peers().into_iter();
+        let peers: Vec<_> = peers
+            .filter(|peer| table.wants(&[&self.row(peer)]))
+            .collect();
+        let guises = [LOCAL, UNCHECKED_NAME, FULL_NAME].into_iter();
+        let guises: Vec<_> = guises
+            .filter(|guise| self.has(guise) && table.wants(&[&self.guise(guise)]))
+            .collect();
+        let most = match (self.2, self.3) {
+            (Mix::P2, 1_000_000..) => TOGETHER_LARGE,
+            _ => TOGETHER,
+        };
+        let all = [peers.as_slice(), &guises].concat();
+        for group in all.chunks(most) {
+            let race = Race {
+                case: self,
+                setting,
+                others: group,
+            };
+            let summaries = self.with(setting.seed, race)?;
+            for summary in &summaries {
+                summary.note(self.0);
+            }
+            let (ours, others) = summaries.split_first().expect("ours always runs");
+            for name in group {
+                let other = others.iter().find(|other| other.name == *name);
+                let other = other.map(|other| other.median);
+                match other {
+                    Some(guise) if guises.contains(name) => {
+                        table.enter(&self.guise(name), guise, Some(ours.median));
+                    }
+                    _ => table.enter(&self.row(name), ours.median, other),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who can use any workload.
+trait User {
+    type Result;
+    fn take<W: Workload>(self, workload: &W) -> Self::Result;
+}
+
+/// Runs a workload on ours and on some others by turns.
+struct Race<'a> {
+    case: &'a Case,
+    setting: &'a Setting,
+    others: &'a [&'static str],
+}
+
+impl User for Race<'_> {
+    type Result = Result<Vec<Summary>, Box<dyn Error>>;
+
+    fn take<W: Workload>(self, workload: &W) -> Self::Result {
+        let local = Local::new()?;
+        let plan = &self.setting.plan;
+        let Case(name, _, _, count) = *self.case;
+        let summaries = thread::scope(|scope| {
+            let mut lineup = Lineup {
+                scope,
+                workload,
+                others: self.others,
+                crews: vec![Crew::new(scope, &OURS, workload)],
+            };
+            lineup.add(&local);
+            lineup.visit(&UNCHECKED);
+            lineup.visit(&FULL);
+            visit_all(&mut lineup);
+            let lanes = lineup.crews.iter_mut();
+            let mut lanes: Vec<_> = lanes.map(|crew| crew as &mut dyn Lane).collect();
+            for lane in &mut lanes {
+                warm_up(name, *lane, AGE * count / plan.haste, plan.warm_limit);
+            }
+            alternate(&mut lanes, plan)
+        });
+        Ok(summaries)
+    }
+}
+
+/// Collects a crew for each who is wanted.
+struct Lineup<'a, 'scope, 'env, W> {
+    scope: &'scope Scope<'scope, 'env>,
+    workload: &'scope W,
+    others: &'a [&'static str],
+    crews: Vec<Crew>,
+}
+
+impl<'scope, W: Workload> Lineup<'_, 'scope, '_, W> {
+    fn add<S: Source>(&mut self, source: &'scope S) {
+        if self.others.contains(&S::NAME) {
+            let crew = Crew::new(self.scope, source, self.workload);
+            self.crews.push(crew);
+        }
+    }
+}
+
+impl<W: Workload> Visitor for Lineup<'_, '_, '_, W> {
+    fn visit<S: Source>(&mut self, peer: &'static S) {
+        self.add(peer);
+    }
 }
 
 fn segments(setting: &Setting, table: &mut Table) {
@@ -108,42 +255,13 @@ fn segments(setting: &Setting, table: &mut Table) {
     enter("short-heap", &|| Box::new(Short));
 }
 
-fn churn(setting: &Setting, table: &mut Table, case: &Case) -> Result<(), Box<dyn Error>> {
-    let names = ["jemalloc", "mimalloc", "malloc"].map(|peer| format!("{}-vs-{peer}", case.name));
-    if !table.wants(&names.each_ref().map(String::as_str)) {
-        return Ok(());
-    }
-    let (mix, count, seed) = (case.mix, case.count, setting.seed);
-    let heap = heap()?;
-    let mut ours = Churn::new(Ours(heap.local()?), mix, count, seed);
-    let mut malloc = Churn::new(Malloc, mix, count, seed);
-    let peers = if PRESENT { count } else { 1 };
-    let mut jemalloc = Churn::new(JEMALLOC, mix, peers, seed);
-    let mut mimalloc = Churn::new(MIMALLOC, mix, peers, seed);
-    let mut lanes: Vec<&mut dyn Lane> = vec![&mut ours, &mut malloc];
-    if PRESENT {
-        lanes.push(&mut jemalloc);
-        lanes.push(&mut mimalloc);
-    }
-    for lane in &mut lanes {
-        warm_up(case.name, *lane, AGE * count, setting.plan.warm_limit);
-    }
-    let summaries = alternate(&mut lanes, &setting.plan);
-    summaries.iter().for_each(|summary| summary.note(case.name));
-    let median = |name| summaries.iter().find(|s| s.name == name).map(|s| s.median);
-    for (name, peer) in names.iter().zip(["jemalloc", "mimalloc", "malloc"]) {
-        table.enter(name, summaries[0].median, median(peer));
-    }
-    Ok(())
-}
-
 fn queries(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
-    let heap = heap()?;
+    let Local(heap) = Local::new()?;
     let mut random = Random::new(setting.seed);
     let mut owned = Vec::with_capacity(ASKED);
     for _ in 0..ASKED {
         let size = Mix::P2.draw(&mut random);
-        let block = heap.alloc(Layout::from_size_align(size, 16)?)?;
+        let block = OurHeap::alloc(&heap, Layout::from_size_align(size, 16)?)?;
         owned.push(block.addr().get() + random.below(size));
     }
     random.shuffle(&mut owned);
@@ -168,15 +286,67 @@ fn queries(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Does `steps` steps of the churn of `row` on ours to warm up, and then as many within
+/// The rows of memory, which are what a child prints.
+const HELD: [&str; 7] = [
+    "resident-fill",
+    "resident-churn",
+    "resident-survivors",
+    "resident-freed",
+    "thread-resident",
+    "thread-addresses",
+    "metadata",
+];
+
+fn memory_held(setting: &Setting, table: &mut Table) {
+    if !HELD.iter().any(|row| table.wants(&[row])) {
+        return;
+    }
+    if !cfg!(target_os = "linux") {
+        println!("note: what memory a process has is not known here");
+        return;
+    }
+    let measured = memory::measure_all(setting);
+    let of = |subject: &str, what: &str| {
+        let measures = measured.get(subject)?;
+        measures
+            .iter()
+            .find(|(name, _)| name == what)
+            .map(|(_, much)| *much)
+    };
+    for subject in ["ours"].iter().chain(&GENERAL) {
+        for (what, much) in measured.get(subject).into_iter().flatten() {
+            println!("note: {what} {subject} {much:.3}");
+        }
+    }
+    for row in HELD {
+        if let Some(ours) = of("ours", row)
+            && table.wants(&[row])
+        {
+            let peer = (row != "metadata").then(|| of("jemalloc", row)).flatten();
+            table.enter(row, ours, peer);
+        }
+    }
+}
+
+/// Does `steps` steps of the workload of `row` on ours to warm up, and then as many within
 /// [`lane::count`]. Says whether the row has such a workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
-    let is = |case: &&Case| row.starts_with(&format!("{}-vs-", case.name));
+    let is = |case: &&Case| row.starts_with(&case.row(""));
     let Some(case) = CASES.iter().find(is) else {
         return Ok(false);
     };
-    let heap = heap()?;
-    let mut lane = Churn::new(Ours(heap.local()?), case.mix, case.count, setting.seed);
-    lane::count(&mut lane, steps);
+    case.with(setting.seed, Count(steps))?;
     Ok(true)
+}
+
+/// Counts steps of ours.
+struct Count(usize);
+
+impl User for Count {
+    type Result = Result<(), Box<dyn Error>>;
+
+    fn take<W: Workload>(self, workload: &W) -> Self::Result {
+        thread::scope(|scope| lane::count(&mut Crew::new(scope, &OURS, workload), self.0));
+        Ok(())
+    }
 }

@@ -1,41 +1,121 @@
 //! The peers that are crates, by the interface of a global allocator, whose frees are sized.
+//!
+//! | peer | is |
+//! |---|---|
+//! | `jemalloc`, `mimalloc`, `snmalloc` | heaps for any number of threads; mimalloc is version 3 |
+//! | `talc`, `linked-list` | one heap behind a spin lock, in memory that it is given |
+//! | `rlsf`, `dlmalloc` | one heap behind a lock, in memory of the host |
+//!
+//! `ferroc`, of which the newest version (1.0.0-pre.3) needs unstable features as they once were, is absent.
+//! `rpmalloc` is not in the table: its crate holds version 1.4.3 of it, where 2 is the newest.
 
-use crate::subject::Subject;
+use crate::subject::{Global, Source};
+use dlmalloc::GlobalDlmalloc;
+use linked_list_allocator::LockedHeap;
 use mimalloc::MiMalloc;
+use rlsf::GlobalTlsf;
+use snmalloc_rs::SnMalloc;
 use std::{
     alloc::{GlobalAlloc, Layout},
-    ptr::NonNull,
+    sync::LazyLock,
 };
+use talc::{TalcLock, source::Manual};
 use tikv_jemallocator::Jemalloc;
 
-pub const PRESENT: bool = true;
-
-/// A heap with the interface of a global allocator.
-pub struct Global<A>(A);
-
-pub const JEMALLOC: Global<Jemalloc> = Global(Jemalloc);
-pub const MIMALLOC: Global<MiMalloc> = Global(MiMalloc);
-
-/// Measures a peer by its own interface.
-macro_rules! subject {
-    ($allocator:ty, $name:literal) => {
-        impl Subject for Global<$allocator> {
-            const NAME: &'static str = $name;
-
-            #[inline]
-            fn alloc(&self, layout: Layout) -> NonNull<u8> {
-                // SAFETY: no size of a workload is zero.
-                NonNull::new(unsafe { self.0.alloc(layout) }).expect("memory")
-            }
-
-            #[inline]
-            unsafe fn free(&self, block: NonNull<u8>, layout: Layout) {
-                // SAFETY: the caller's promise.
-                unsafe { self.0.dealloc(block.as_ptr(), layout) }
-            }
-        }
-    };
+/// What is shown one peer after the other.
+pub trait Visitor {
+    /// Looks at a peer.
+    fn visit<S: Source>(&mut self, peer: &'static S);
 }
 
-subject!(Jemalloc, "jemalloc");
-subject!(MiMalloc, "mimalloc");
+/// Shows all peers that are there.
+pub fn visit_all(visitor: &mut impl Visitor) {
+    visitor.visit(&crate::subject::Malloc);
+    visitor.visit(&Jemalloc);
+    visitor.visit(&MiMalloc);
+    visitor.visit(&SnMalloc);
+    visitor.visit(&TALC);
+    visitor.visit(&RLSF);
+    visitor.visit(&GlobalDlmalloc);
+    visitor.visit(&LINKED_LIST);
+}
+
+impl Global for Jemalloc {
+    const NAME: &'static str = "jemalloc";
+}
+
+impl Global for MiMalloc {
+    const NAME: &'static str = "mimalloc";
+}
+
+impl Global for SnMalloc {
+    const NAME: &'static str = "snmalloc";
+}
+
+impl Global for GlobalTlsf {
+    const NAME: &'static str = "rlsf";
+}
+
+impl Global for GlobalDlmalloc {
+    const NAME: &'static str = "dlmalloc";
+}
+
+static RLSF: GlobalTlsf = GlobalTlsf::new();
+
+/// A heap in memory that it is given once, when it is first used.
+struct Given<A>(LazyLock<A>);
+
+/// Bytes that such a heap is given: ten times what the largest workload that asks it has live, 20 MB.
+const GIVEN: usize = 256 << 20;
+
+/// Takes memory from the C library, for good. Nobody touches it but who uses it.
+fn given() -> *mut u8 {
+    // SAFETY: malloc may be called with any size.
+    let memory = unsafe { libc::malloc(GIVEN) };
+    assert!(!memory.is_null(), "no memory for a peer");
+    memory.cast()
+}
+
+type Talc = TalcLock<spinning_top::RawSpinlock, Manual>;
+
+static TALC: Given<Talc> = Given(LazyLock::new(|| {
+    let talc = Talc::new(Manual);
+    // SAFETY: the memory is nobody else's, for good.
+    let claimed = unsafe { talc.lock().claim(given(), GIVEN) };
+    claimed.expect("there is room for what talc keeps of itself");
+    talc
+}));
+
+static LINKED_LIST: Given<LockedHeap> = Given(LazyLock::new(|| {
+    // SAFETY: the memory is nobody else's, for good.
+    unsafe { LockedHeap::new(given(), GIVEN) }
+}));
+
+// SAFETY: the allocator within is asked, always the same one.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Given<A> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.dealloc(block, layout) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.realloc(block, layout, size) }
+    }
+}
+
+impl Global for Given<Talc> {
+    const NAME: &'static str = "talc";
+}
+
+impl Global for Given<LockedHeap> {
+    const NAME: &'static str = "linked-list";
+}

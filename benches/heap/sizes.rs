@@ -11,6 +11,8 @@ pub enum Mix {
     P2,
     /// Of 1024, 992 of 8 to 512 bytes, 31 up to 8 KiB, and one up to 256 KiB.
     P3,
+    /// 3 MiB each.
+    Huge,
 }
 
 impl Mix {
@@ -25,6 +27,7 @@ impl Mix {
                 992..1023 => random.within(&(513..=8 << 10)),
                 _ => random.within(&((8 << 10) + 1..=256 << 10)),
             },
+            Self::Huge => 3 << 20,
         }
     }
 }

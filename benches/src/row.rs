@@ -13,6 +13,8 @@ pub enum Unit {
     Times,
     /// Bytes.
     Bytes,
+    /// Millions of bytes.
+    Megabytes,
     /// Calls of something.
     Calls,
 }
@@ -179,6 +181,7 @@ impl Unit {
             Self::Percent => "%",
             Self::Times => "x",
             Self::Bytes => "B",
+            Self::Megabytes => "MB",
             Self::Calls => "calls",
         }
     }
