@@ -469,7 +469,8 @@ fn what_is_resident_is_what_the_host_holds() {
     // Then a page that is touched may bring others along.
     let alone = !thp.is_ok_and(|thp| thp.contains("[always]"));
     let page = OS.page_size().bytes();
-    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let config = HeapConfig::new().large_pages(false);
+    let heap = Heap::<_, _, Yield>::new(OS, OS, config).expect("metadata");
     let classes = heap.class_statistics().count();
     let local = heap.local().expect("metadata");
     // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     page::{PageRange, PageSize},
-    provider::{Error, ErrorKind, PageProvider},
+    provider::{Error, ErrorKind, PageProvider, PageWish},
     sync::RelaxStrategy,
 };
 
@@ -215,7 +215,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn fill_holes(&self, slab: Handle) -> Result<(), Error> {
         while let Some((part, bits)) = self.pages(slab, slab.holes()) {
             // SAFETY: pages of the slab that were decommitted by `collect_slab`; all blocks in them are free.
-            unsafe { self.commit_pages(part) }?;
+            unsafe { self.commit_pages(part, PageWish::Base) }?;
             slab.set_holes(slab.holes() & !bits);
             self.space.lock().gauges.committed += part.len_bytes();
         }

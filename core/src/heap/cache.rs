@@ -5,7 +5,7 @@
 //!   ┌──────┬────────────────┬────────────────┬─────┐       ┌───────┬───────┬───────┬───┐
 //!   │ next │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
 //!   └──────┴────────────────┴────────────────┴─────┘       │ state │ state │   .   │   │
-//!     64 bytes, 24 a class                                 └───────┴───────┴───────┴───┘
+//!     64 bytes, 32 a class                                 └───────┴───────┴───────┴───┘
 //!                                                         bottom           top         end
 //! ```
 
@@ -28,6 +28,7 @@ pub(super) const FIRST: u32 = 8;
 
 /// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread that has the
 /// cache changes it; others may look at the length.
+#[repr(align(32))]
 pub(super) struct Magazine {
     top: AtomicPtr<Entry>,
     bottom: AtomicPtr<Entry>,

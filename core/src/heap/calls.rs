@@ -3,7 +3,7 @@
 use super::Heap;
 use crate::{
     page::PageRange,
-    provider::{Commit, Error, PageProvider, Request},
+    provider::{Commit, Error, PageProvider, PageWish, Request},
     sync::RelaxStrategy,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -59,10 +59,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// # Safety
     ///
     /// As of [`PageProvider::commit`].
-    pub(super) unsafe fn commit_pages(&self, range: PageRange) -> Result<(), Error> {
+    pub(super) unsafe fn commit_pages(
+        &self,
+        range: PageRange,
+        pages: PageWish,
+    ) -> Result<(), Error> {
         self.calls.commit.fetch_add(1, Relaxed);
+        let how = Commit {
+            pages,
+            ..Commit::READ_WRITE
+        };
         // SAFETY: the caller's promise.
-        unsafe { self.provider.commit(range, Commit::READ_WRITE) }.map(|_| ())
+        unsafe { self.provider.commit(range, how) }.map(|_| ())
     }
 
     /// # Safety

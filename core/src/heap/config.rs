@@ -43,6 +43,7 @@ pub struct HeapConfig {
     magazine: usize,
     segment: usize,
     memory_return: Return,
+    large_pages: bool,
     clock: Option<fn() -> Option<u64>>,
     hardening: Hardening,
     seed: Option<u64>,
@@ -58,6 +59,7 @@ impl HeapConfig {
             magazine: 64 << 10,
             segment: 4 << 20,
             memory_return: Return::After(1000),
+            large_pages: true,
             clock: None,
             hardening: Hardening::Checked,
             seed: None,
@@ -100,6 +102,19 @@ impl HeapConfig {
     pub const fn memory_return(mut self, when: Return) -> Self {
         self.memory_return = when;
         self
+    }
+
+    /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default yes. Free memory
+    /// then goes back by whole ones, 2 MiB each, but for calls that are to give back all.
+    #[must_use]
+    pub const fn large_pages(mut self, wanted: bool) -> Self {
+        self.large_pages = wanted;
+        self
+    }
+
+    pub(super) const fn has_large_pages(&self) -> bool {
+        // Guards are granules without memory among others.
+        self.large_pages && matches!(self.hardening, Hardening::Checked)
     }
 
     /// Sets a clock that calls which take a lock look at, so that memory goes back without

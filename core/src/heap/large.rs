@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     page::PageRange,
-    provider::{ErrorKind, PageProvider},
+    provider::{ErrorKind, PageProvider, PageWish},
     sync::RelaxStrategy,
 };
 use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
@@ -114,7 +114,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let range = self.reserve(space, len, layout.align().max(GRANULE), guard)?;
         let part = range.part(guard, size, self.page).ok_or(invalid)?;
         // SAFETY: reserved just now.
-        if let Err(error) = unsafe { self.commit_pages(part) } {
+        if let Err(error) = unsafe { self.commit_pages(part, PageWish::Base) } {
             self.give_back_unless_lost(range, part, error.kind());
             return Err(HeapError::Memory(error));
         }

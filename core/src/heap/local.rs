@@ -47,7 +47,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
-    /// Makes a handle for the calling thread. It takes two kilobytes of metadata, and more
+    /// Makes a handle for the calling thread. It takes three kilobytes of metadata, and more
     /// as it is used.
     ///
     /// # Errors

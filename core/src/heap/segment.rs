@@ -14,16 +14,25 @@ use crate::page::{PageRange, PageSize};
 use core::{
     ops::{Deref, Range},
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Granules that a segment has at most: 64 MiB.
 pub(super) const GRANULES: usize = 1024;
 
+/// Segments of so many granules, which a heap makes that holds as much already, get their memory by large pages: a
+/// program that touches it everywhere misses fewer translations of addresses.
+pub(super) const GRANULES_LARGE: usize = 512;
+
+/// Granules of a large page, as most hosts have them: 2 MiB.
+pub(super) const LARGE_PAGE: usize = 32;
+
 /// A segment, guarded by the lock of the granules.
 pub(super) struct Segment {
     start: AtomicPtr<u8>,
     granules: AtomicUsize,
+    /// Whether memory comes by large pages.
+    large_pages: AtomicBool,
     /// How many are free.
     free_count: AtomicUsize,
     /// No run of free granules is longer.
@@ -34,6 +43,19 @@ pub(super) struct Segment {
     aged: Bits,
     lost: Bits,
     pub(super) next: SegmentLink,
+}
+
+/// Sets all bits of a large page if any is set.
+fn spread(word: u64) -> u64 {
+    const ALL: u64 = (1 << LARGE_PAGE) - 1;
+    let half = |shift: usize| {
+        if word >> shift & ALL == 0 {
+            0
+        } else {
+            ALL << shift
+        }
+    };
+    half(0) | half(LARGE_PAGE)
 }
 
 /// A segment's place in the arena, where it stays as long as the heap.
@@ -86,6 +108,7 @@ impl Segment {
         Self {
             start: AtomicPtr::new(null_mut()),
             granules: AtomicUsize::new(0),
+            large_pages: AtomicBool::new(false),
             free_count: AtomicUsize::new(0),
             longest: AtomicUsize::new(0),
             free: Bits::new(),
@@ -97,8 +120,10 @@ impl Segment {
         }
     }
 
-    /// Takes addresses, whole granules of which are all free and none committed.
-    pub(super) fn open(&self, range: PageRange) {
+    /// Takes addresses, whole granules of which are all free and none committed; if they are to get memory by
+    /// large pages, whole ones of those, too.
+    pub(super) fn open(&self, range: PageRange, large_pages: bool) {
+        self.large_pages.store(large_pages, Relaxed);
         let granules = range.len_bytes() / GRANULE;
         self.start.store(range.start().as_ptr(), Relaxed);
         self.granules.store(granules, Relaxed);
@@ -182,6 +207,26 @@ impl Segment {
         self.committed.gap(part.clone())
     }
 
+    /// Returns the large pages around `hole`, if memory comes by those, and none of it has any yet.
+    pub(super) fn whole(&self, hole: &Range<usize>) -> Option<Range<usize>> {
+        let start = hole.start / LARGE_PAGE * LARGE_PAGE;
+        let whole = start..hole.end.next_multiple_of(LARGE_PAGE);
+        let fresh = self.large_pages.load(Relaxed)
+            && self.committed.none(whole.clone())
+            && self.lost.none(whole.clone());
+        fresh.then_some(whole)
+    }
+
+    /// Returns the part of free granules that is worth giving back by and by: where memory came by large pages,
+    /// whole ones.
+    pub(super) fn worth(&self, run: &Range<usize>) -> Range<usize> {
+        if !self.large_pages.load(Relaxed) {
+            return run.clone();
+        }
+        let start = run.start.next_multiple_of(LARGE_PAGE).min(run.end);
+        start..(run.end / LARGE_PAGE * LARGE_PAGE).max(start)
+    }
+
     pub(super) fn commit(&self, part: Range<usize>) {
         self.committed.set(part);
     }
@@ -228,9 +273,14 @@ impl Segment {
         Bits::count_by(|word| self.free.word(word) & self.committed.word(word))
     }
 
-    /// Returns how many granules have memory that was never in use.
+    /// Returns how many granules have memory that was never in use, nor came by a large page with some that was.
     pub(super) fn unused(&self) -> usize {
-        Bits::count_by(|word| self.committed.word(word) & !self.used.word(word))
+        let large_pages = self.large_pages.load(Relaxed);
+        Bits::count_by(|word| {
+            let used = self.used.word(word);
+            let touched = if large_pages { spread(used) } else { used };
+            self.committed.word(word) & !touched
+        })
     }
 
     pub(super) fn decommit(&self, part: &Range<usize>) {

@@ -6,12 +6,12 @@ use super::{
     error::HeapError,
     index::Index,
     map::{ADDRESS_BITS, Leaves},
-    segment::{GRANULES, Segment, SegmentLink, SegmentRef},
+    segment::{GRANULES, GRANULES_LARGE, LARGE_PAGE, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
     page::{AddressRange, PageRange},
-    provider::{Error, ErrorKind, PageProvider, Request},
+    provider::{Error, ErrorKind, PageProvider, PageWish, Request},
     sync::RelaxStrategy,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -85,11 +85,11 @@ impl Space {
 
     /// Finds the lowest run of `count` granules that are free and have memory.
     pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
-        self.segments.all().iter().find_map(|(_, segment)| {
+        self.segments.all().iter().find_map(|&(_, segment)| {
             let next = |from| segment.returnable(from, false);
             let mut runs = core::iter::successors(next(0), |run| next(run.end));
             let run = runs.find(|run| run.len() >= count)?;
-            Some((*segment, run.start..run.start + count))
+            Some((segment, run.start..run.start + count))
         })
     }
 
@@ -187,17 +187,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         let part = part.start + guards..part.end - guards;
         while let Some(hole) = segment.uncommitted(&part) {
-            let range = segment.range(&hole, self.page).ok_or(HeapError::Config)?;
-            // SAFETY: reserved as part of the segment, not committed, and free.
-            match unsafe { self.commit_pages(range) } {
-                Ok(()) => {
-                    segment.commit(hole);
-                    space.gauges.committed += range.len_bytes();
-                }
-                Err(error) if error.kind() == ErrorKind::RangeLost => {
-                    self.lose(space, segment, &hole);
-                    return Ok(None);
-                }
+            let mut tried = match segment.whole(&hole) {
+                Some(whole) => self.commit_part(space, segment, whole, PageWish::Transparent),
+                None => Err(ErrorKind::Unsupported.into()),
+            };
+            if tried.is_err_and(|error| error.kind() != ErrorKind::RangeLost) {
+                tried = self.commit_part(space, segment, hole, PageWish::Base);
+            }
+            match tried {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::RangeLost => return Ok(None),
                 Err(error) => return Err(HeapError::Memory(error)),
             }
         }
@@ -206,6 +205,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             segment.reserve(side);
         }
         Ok(Some(zero))
+    }
+
+    /// Gives free granules memory. If the provider says that they are lost, they are forgotten.
+    fn commit_part(
+        &self,
+        space: &mut Space,
+        segment: SegmentRef,
+        part: Range<usize>,
+        pages: PageWish,
+    ) -> Result<(), Error> {
+        let range = segment.range(&part, self.page);
+        let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        // SAFETY: reserved as part of the segment, not committed, and free.
+        match unsafe { self.commit_pages(range, pages) } {
+            Ok(()) => {
+                segment.commit(part);
+                space.gauges.committed += range.len_bytes();
+                Ok(())
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::RangeLost {
+                    self.lose(space, segment, &part);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Forgets free granules that are somebody else's now.
@@ -287,9 +312,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 return;
             };
             let mut from = 0;
-            while let Some(part) = segment.returnable(from, only_aged) {
-                self.decommit_part(space, segment, &part);
-                from = part.end;
+            while let Some(run) = segment.returnable(from, only_aged) {
+                let part = if only_aged {
+                    segment.worth(&run)
+                } else {
+                    run.clone()
+                };
+                if !part.is_empty() {
+                    self.decommit_part(space, segment, &part);
+                }
+                from = run.end;
             }
             segment.age();
         }
@@ -332,18 +364,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         };
         space.segments.make_room(&self.arena)?;
         let mut count = space.step.max(least);
-        let range = loop {
-            match self.reserve(space, count * GRANULE, GRANULE, 0) {
+        let (range, large_pages) = loop {
+            let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
+            let align = if large_pages { LARGE_PAGE } else { 1 };
+            count = count.next_multiple_of(align);
+            match self.reserve(space, count * GRANULE, align * GRANULE, 0) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = (count / 2).max(least);
                 }
-                result => break result?,
+                result => break (result?, large_pages),
             }
         };
         // What is short now will be short again: the next one is no larger than what was got twice.
         space.step = (count * 2).min(GRANULES);
         space.spare.set(segment.next.get());
-        segment.open(range);
+        segment.open(range, large_pages);
         space.insert(segment);
         space.gauges.reserved += range.len_bytes();
         self.map

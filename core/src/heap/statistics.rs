@@ -12,6 +12,8 @@ use core::sync::atomic::Ordering::Relaxed;
 /// before or after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapStatistics {
+    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
+    pub requested: u64,
     /// Bytes of live blocks, as they are rounded up.
     pub used: usize,
     /// Bytes of free blocks that threads keep at hand.
@@ -34,8 +36,9 @@ pub struct HeapStatistics {
     pub committed: usize,
     /// An estimate of what the host holds in memory: what is committed, without pages that were never handed
     /// out since. What was handed out counts as touched, even where its user has not, and even when it is free
-    /// again. So the host holds no more, unless it uses large pages where it was not asked to; and it holds
-    /// as much, if all that is handed out is written and nothing is swapped.
+    /// again. So the host holds no more, unless it uses large pages, which bring parts of slabs with them that
+    /// were never handed out; and it holds as much, if all that is handed out is written and nothing is
+    /// swapped.
     pub resident: usize,
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
@@ -46,8 +49,6 @@ pub struct HeapStatistics {
     /// a block, on 64-bit hosts. All of it is committed, but only pages that are used are touched: those of
     /// leaves one for each 32 MiB of blocks.
     pub page_map: usize,
-    /// Bytes that were ever asked for, as layouts say; not by resizing in place.
-    pub requested: u64,
     /// Calls of the provider since the heap was made.
     pub calls: ProviderCalls,
 }
@@ -77,11 +78,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             all.used += class.used * class.size;
         }
         all.resident = self.resident_bytes();
-        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
-        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
         all.calls = self.calls.counts();
         all.metadata = self.arena.committed_bytes();
+        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         let space = self.space.lock();
         let gauges = space.gauges;
         all.used += gauges.large + gauges.huge;

@@ -385,8 +385,10 @@ pub(super) fn a_dropped_handle_leaves_its_blocks_to_others<P: Provider + Copy>(p
         }
         drop(local);
         let mut held = heap.statistics();
-        held.requested = 0;
         assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+        let asked: u64 = (0..100).map(|n| n * 20).sum();
+        assert_eq!(held.requested, (round + 1) * asked);
+        held.requested = 0;
         if round > 0 {
             let first = *first.get_or_insert(held);
             assert_eq!(held, first, "round {round}: nothing is left behind");
