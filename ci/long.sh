@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The scenarios at full length, about half an hour: a hundred thousand spans in every configuration here
 # and on a simulated host, eight threads with a million operations each, a million holes, a million
-# calls of a region for each page size, without and with faults, millions of changes of range maps, the
-# models with their counter-checks, five minutes of each fuzz target, and all targets. CI runs the same
+# calls of a region for each page size, without and with faults, millions of calls of heaps by up to eight
+# threads, millions of changes of range maps, the models with their counter-checks, five minutes of each fuzz target, and all targets. CI runs the same
 # in short.
 source "$(dirname "$0")/lib.sh"
 
@@ -10,7 +10,7 @@ export HOSTMEM_LONG=1
 ci/loom.sh controls
 cargo test --release -p hostmem-core --lib --features sim range_map
 cargo test --release -p hostmem-conformance --test os --all-features -- \
-    "long 100000 spans" "long 1000000 calls"
+    "long 100000 spans" "long 1000000 calls" "long 10000000 calls" "long 100000 handles"
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
 ci/fuzz.sh 300
 ci/targets.sh all

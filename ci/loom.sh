@@ -17,7 +17,10 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 weaken() { # file, what is there, what is there instead
     local file=core/src/$1.rs models=${1//\//::}::models
-    case $1 in range_map/*) models=range_map::models ;; esac
+    case $1 in
+        heap/*) models=heap::models ;;
+        range_map/*) models=range_map::models ;;
+    esac
     step "$file: '$2' becomes '$3'"
     git archive HEAD | tar -x -C "$copy"
     sed -i "s/$2/$3/" "$copy/$file"
@@ -30,7 +33,7 @@ weaken() { # file, what is there, what is there instead
         printf 'no model fails\n' >&2
         exit 1
     fi
-    grep -E '^    (jit|range_map)' "$copy/log" | sort -u
+    grep -E '^    (heap|jit|range_map)' "$copy/log" | sort -u
 }
 relax() { # file, what is there with an order in the end that becomes a weaker one
     weaken "$1" "$2Ordering::[A-Za-z]*)" "$2Ordering::Relaxed)"
@@ -53,3 +56,17 @@ weaken range_map/tree 'fence(Ordering::Acquire);' ''
 relax range_map/node/inner 'slot.store(word, '
 relax range_map/node/inner 'self.words\[Self::CHILDREN + n \/ 2\].load('
 weaken range_map/in_place 'self.move_version();' ''
+weaken heap/map 'slot.store(leaf.as_ptr(), Release)' 'slot.store(leaf.as_ptr(), Relaxed)'
+weaken heap/map 'LEAF_SHIFT)?.load(Acquire)' 'LEAF_SHIFT)?.load(Relaxed)'
+weaken heap/map 'self.entry(addr)?.load(Acquire)' 'self.entry(addr)?.load(Relaxed)'
+weaken heap/slab 'self.version.store(version.wrapping_add(1), Relaxed);' ''
+weaken heap/slab 'fence(Release);' ''
+weaken heap/slab 'fence(Acquire);' ''
+weaken heap/slab 'self.version.load(Acquire)' 'self.version.load(Relaxed)'
+weaken heap/slab 'wrapping_add(2), Release)' 'wrapping_add(2), Relaxed)'
+weaken heap/slab 'get(index)?.load(Acquire)' 'get(index)?.load(Relaxed)'
+weaken heap/shared 'store(LIVE, Release)' 'store(LIVE, Relaxed)'
+weaken heap/local 'self.first_cache.store(cache.as_ptr(), Release)' 'self.first_cache.store(cache.as_ptr(), Relaxed)'
+weaken heap/local 'self.first_cache.load(Acquire)' 'self.first_cache.load(Relaxed)'
+weaken heap/local 'magazine.forget_oldest(now);' ''
+weaken heap/cache ' && len <= MAGAZINE_MOST' ''

@@ -8,6 +8,7 @@
 //! | `bsd` | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
 //! | `netbsd` | `hostmem-netbsd` | NetBSD |
 //! | `std` | `GlobalHeap` for `#[global_allocator]`, and `std_slot!` | where a backend is |
+//! | `allocator-api2` | heaps for the collections of allocator-api2 | every target |
 //! | `cranelift` | the module `cranelift`: memory for cranelift-jit | Linux, FreeBSD, NetBSD |
 //! | `dynasm` | the module `dynasm`: assembling with dynasm-rs | Linux, FreeBSD, NetBSD |
 //!

@@ -43,4 +43,8 @@ pub mod range_map;
 pub mod region;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(not(all(test, loom)))]
+pub mod sync;
+#[cfg(all(test, loom))]
+#[path = "sync/model.rs"]
 pub mod sync;

@@ -63,7 +63,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                         return self.hand_out(entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
-                    entry.state().store(LIVE, Relaxed);
+                    entry.state().store(LIVE, Release);
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
                     return Ok((entry.block, zero));
                 }
@@ -176,7 +176,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                     self.flush(slab.class(), core::iter::once(entry));
                 }
             } else {
-                entry.state().store(LIVE, Relaxed);
+                entry.state().store(LIVE, Release);
                 self.free_big(slab);
             }
         }

@@ -11,16 +11,18 @@
 
 use super::{
     class::CLASSES,
+    config::MAGAZINE_MOST,
     slab::{Entry, FREED},
+};
+use crate::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
 };
 use core::{
     alloc::Layout,
+    array,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
 };
 
 /// Blocks that a magazine has room for at first.
@@ -36,7 +38,7 @@ pub(super) struct Magazine {
 }
 
 impl Magazine {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
@@ -45,12 +47,13 @@ impl Magazine {
     }
 
     /// Returns how many blocks there are. Another thread than the one that has the cache may be told of
-    /// none while room is made for more.
+    /// none while room is made for more, or of so many as a magazine can have at most.
     pub(super) fn len(&self) -> u32 {
         let bottom = self.bottom.load(Acquire);
         let len = entries(bottom, self.top.load(Acquire));
         let same = bottom == self.bottom.load(Relaxed) && len <= self.capacity();
-        if same { len } else { 0 }
+        // Another thread may see the bottom of one time and the other two of another.
+        if same && len <= MAGAZINE_MOST { len } else { 0 }
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -217,7 +220,7 @@ impl Cache {
         self.requested.store(sum, Relaxed);
     }
 
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             next: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
@@ -225,7 +228,7 @@ impl Cache {
             by_slot: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             requested: AtomicU64::new(0),
-            magazines: [const { Magazine::new() }; CLASSES],
+            magazines: array::from_fn(|_| Magazine::new()),
         }
     }
 }

@@ -13,7 +13,11 @@ use crate::{
     provider::{ErrorKind, PageProvider, PageWish},
     sync::RelaxStrategy,
 };
-use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::Ordering::{Relaxed, Release},
+};
 
 /// The largest block that lies in a segment: larger ones would leave much of it unused.
 const LARGE_MAX: usize = 1 << 20;
@@ -56,7 +60,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, size: usize) -> NonNull<u8> {
         slab.open(start, len, false, 0);
         slab.resize(size, len);
-        slab.only().state().store(LIVE, Relaxed);
+        slab.only().state().store(LIVE, Release);
         self.map.set(slab.addr(), len, Some(slab));
         start
     }
@@ -91,7 +95,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 
     /// Makes a huge block that was kept live.
     fn open_kept(&self, space: &mut Space, slab: Handle) -> NonNull<u8> {
-        slab.only().state().store(LIVE, Relaxed);
+        slab.only().state().store(LIVE, Release);
         space.gauges.huge += slab.block_bytes();
         space.gauges.huge_blocks += 1;
         slab.start()

@@ -149,7 +149,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         let class = class::quick(layout)?;
         let entry = self.magazine(class).pop()?;
         self.cache.count(layout.size());
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Some(entry.block)
     }
 
@@ -174,7 +174,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             None => self.refill(class)?,
         };
         let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Ok(cleared((entry.block, zero), layout))
     }
 
@@ -330,7 +330,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             Some(entry) => entry,
             None => self.refill(class)?,
         };
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Ok(entry.block)
     }
 

@@ -21,20 +21,25 @@ use super::{
 };
 use crate::{
     arena::Arena,
+    atomic::{
+        self, AtomicPtr, AtomicU8, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
     page::PageRange,
     provider::{Commit, ErrorKind, PageProvider, Request},
     sync::RelaxStrategy,
 };
-use core::{
-    ptr::NonNull,
-    sync::atomic::{
-        AtomicPtr, AtomicU8, AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
-    },
-};
+use core::ptr::NonNull;
 
-/// Bits of an address that the map tells apart; no host maps above without being asked to.
-pub(super) const ADDRESS_BITS: u32 = if usize::BITS < 48 { usize::BITS } else { 48 };
+/// Bits of an address that the map tells apart; no host maps above without being asked to. Few in the
+/// models, where an entry takes a kilobyte.
+pub(super) const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
+    24
+} else if usize::BITS < 48 {
+    usize::BITS
+} else {
+    48
+};
 
 /// Where the class and one is in an entry.
 const CLASS_SHIFT: u32 = 56;
@@ -43,7 +48,11 @@ const CLASS_SHIFT: u32 = 56;
 const INSIDE_SHIFT: u32 = 48;
 
 const GRANULE_BITS: u32 = GRANULE.ilog2();
-const LEAF_BITS: u32 = if ADDRESS_BITS > 40 { 14 } else { 8 };
+const LEAF_BITS: u32 = match ADDRESS_BITS {
+    41.. => 14,
+    32.. => 8,
+    _ => 4,
+};
 const LEAF_SHIFT: u32 = GRANULE_BITS + LEAF_BITS;
 const LEAF: usize = 1 << LEAF_BITS;
 const ROOT: usize = 1 << (ADDRESS_BITS - LEAF_SHIFT);
@@ -92,11 +101,10 @@ impl Map {
     /// Makes a map of slabs whose descriptors lie in the arena that starts at `base`.
     pub(super) fn new<M: PageProvider>(provider: &M, base: NonNull<u8>) -> Result<Self, HeapError> {
         let range = memory(provider, size_of::<Root>())?;
-        Ok(Self {
-            root: range.start().cast(),
-            base,
-            range,
-        })
+        let root = range.start().cast::<Root>();
+        // SAFETY: committed just now, zeroed.
+        unsafe { atomic::init_zeroed(root.cast::<AtomicPtr<Leaf>>(), ROOT) };
+        Ok(Self { root, base, range })
     }
 
     /// Returns where the root lies.
@@ -140,7 +148,10 @@ impl Map {
                 leaves.make_room(arena)?;
                 let leaf = memory(provider, size_of::<Leaf>())?;
                 leaves.insert(leaf.addr(), leaf);
-                slot.store(leaf.start().cast().as_ptr(), Release);
+                let leaf = leaf.start().cast::<Leaf>();
+                // SAFETY: committed just now, zeroed.
+                unsafe { atomic::init_zeroed(leaf.cast::<AtomicU64>(), LEAF) };
+                slot.store(leaf.as_ptr(), Release);
             }
         }
         Ok(())
@@ -217,9 +228,11 @@ impl<'map> RootRef<'map> {
         let class = class?;
         let states = number(value) as usize * align_of::<Slab>() + STATES;
         // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
-        // the number of its descriptor, which keeps its class as long as the heap. So the index is that of a
-        // block, or one more, and there are as many states behind the descriptor.
-        let state = unsafe { self.base.add(states + index) }.cast::<AtomicU8>();
+        // the number of its descriptor, which keeps its class as long as the heap.
+        let first = unsafe { self.base.add(states) }.cast::<AtomicU8>();
+        // SAFETY: as above: the index is that of a block, or one more, and there are as many states behind
+        // the descriptor.
+        let state = unsafe { first.add(index) };
         // SAFETY: as above; states are initialised, and changed by atomics only.
         let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
         (!CHECKED || is_live).then_some((class, state))

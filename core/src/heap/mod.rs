@@ -19,6 +19,7 @@
 //! | `class` | sizes |
 //! | `aside` | those for signal handlers, which wait for nobody |
 //! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
+//! | `allocator` | heaps for collections |
 //! | `cache` | magazines |
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
@@ -35,6 +36,8 @@
 //! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
 //! nobody takes without one of the others.
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod aside;
 mod bin;
 mod bits;
@@ -44,6 +47,8 @@ mod class;
 mod config;
 mod error;
 mod fork;
+// Its locks are made by what constants can be, as those of the models cannot.
+#[cfg(not(all(test, loom)))]
 mod global;
 mod hard;
 mod index;
@@ -61,9 +66,13 @@ mod statistics;
 mod upkeep;
 mod walk;
 
+#[cfg(all(test, loom))]
+mod models;
+
 pub use calls::ProviderCalls;
 pub use config::{Hardening, HeapConfig, Return};
 pub use error::{BlockAddr, HeapError};
+#[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
@@ -73,6 +82,7 @@ pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
+    atomic::{AtomicPtr, AtomicU32, AtomicU64},
     page::PageSize,
     provider::PageProvider,
     sync::{Lock, RelaxStrategy, Spin},
@@ -84,7 +94,6 @@ use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     fmt,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU32, AtomicU64},
 };
 use hard::Hard;
 use map::Map;
@@ -202,8 +211,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
         let slab = self.map.slab(addr)?;
-        let (start, _) = slab.around(addr)?;
-        let len = slab.usable(start);
+        let (start, size) = slab.around(addr)?;
+        let len = slab.usable(start, size);
         let info = BlockInfo { addr: start, len };
         (addr.wrapping_sub(start) < len.max(1)).then_some(info)
     }

@@ -11,7 +11,11 @@ use crate::{
     provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
 };
-use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::Ordering::{Relaxed, Release},
+};
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
     /// Allocates a block; its contents are undefined. This and the other calls of the heap take a lock
@@ -46,7 +50,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         };
         let entry = self.take_one(0, class)?;
         let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Relaxed);
+        entry.state().store(LIVE, Release);
         Ok((entry.block, zero))
     }
 
@@ -181,7 +185,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
         let slab = self.map.slab(addr)?;
-        slab.live(addr).map(|_| slab.usable(addr))
+        let (start, size) = slab.around(addr)?;
+        (start == addr).then(|| slab.usable(start, size))
     }
 
     /// Frees a block without a class, or says why there is none.

@@ -28,6 +28,11 @@ use super::{
 };
 use crate::{
     arena::Arena,
+    atomic::{
+        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
     page::PageSize,
     provider::{ErrorKind, PageProvider},
     sync::RelaxStrategy,
@@ -36,14 +41,13 @@ use core::{
     alloc::Layout,
     ops::Deref,
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Never handed out, in memory that reads zero.
 pub(super) const ZERO: u8 = 0;
 /// Free, and of unknown contents.
 pub(super) const FREED: u8 = 1;
-/// In use.
+/// In use. Stored with release, for those who look without a lock: see [`Slab::around`].
 pub(super) const LIVE: u8 = 2;
 /// Freed by a call that could not wait for a lock.
 pub(super) const ASIDE: u8 = 3;
@@ -66,9 +70,12 @@ pub(super) struct Slab {
     asked: Option<NonNull<AtomicUsize>>,
     class: u8,
     shard: AtomicU8,
+    /// Changes when granules are taken; odd while they are.
+    version: AtomicU32,
     guarded: Guarded,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 
 /// What only the holder of a lock looks at: of the slab's bin, or of the granules.
@@ -97,7 +104,7 @@ unsafe impl Sync for Slab {}
 pub(super) struct Link(AtomicPtr<Slab>);
 
 impl Link {
-    const fn none() -> Self {
+    fn none() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
@@ -171,10 +178,12 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     let words = blocks.div_ceil(64);
     let layout = Layout::new::<Slab>();
     // One state more, for addresses behind the last block.
-    let before_bits = STATES + (blocks + 1).next_multiple_of(size_of::<u64>());
-    let before_asked = before_bits + words * size_of::<u64>();
+    let states_bytes = (blocks + 1) * size_of::<AtomicU8>();
+    let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
+    let before_asked = before_bits + words * size_of::<AtomicU64>();
     let numbers = if with_asked { blocks } else { 0 };
-    let stride = (before_asked + numbers * size_of::<usize>()).next_multiple_of(layout.align());
+    let stride =
+        (before_asked + numbers * size_of::<AtomicUsize>()).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
@@ -221,6 +230,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
             asked: with_asked.then_some(asked),
             class,
             shard: AtomicU8::new(0),
+            version: AtomicU32::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
@@ -315,6 +325,9 @@ impl Slab {
     /// Takes granules, all of whose blocks are free, with contents that are zero or unknown.
     pub(super) fn open(&self, start: NonNull<u8>, len: usize, zero: bool, shard: u8) {
         debug_assert!(len.is_multiple_of(GRANULE), "whole granules");
+        let version = self.version.load(Relaxed);
+        self.version.store(version.wrapping_add(1), Relaxed);
+        fence(Release);
         self.start.store(start.as_ptr(), Relaxed);
         self.len.store(len, Relaxed);
         self.shard.store(shard, Relaxed);
@@ -337,6 +350,7 @@ impl Slab {
         let used = if zero { 0 } else { len };
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         self.fresh_from.store(used, Relaxed);
+        self.version.store(version.wrapping_add(2), Release);
     }
 
     /// Says that the one block is `size` bytes long, and its granules `len`.
@@ -391,27 +405,33 @@ impl Slab {
         }
     }
 
-    /// Returns how many bytes of the block of a number may be used.
-    pub(super) fn usable_by(&self, index: usize) -> usize {
+    /// Returns how many bytes of the block of a number, of which there are `size`, may be used.
+    pub(super) fn usable_by(&self, index: usize, size: usize) -> usize {
         let asked = self.asked(index).map(|number| number.load(Relaxed));
-        asked.unwrap_or(self.block_bytes())
+        asked.unwrap_or(size)
     }
 
-    /// Returns how many bytes of the block around `addr` may be used.
-    pub(super) fn usable(&self, addr: usize) -> usize {
+    /// Returns how many bytes of the block around `addr`, of which there are `size`, may be used.
+    pub(super) fn usable(&self, addr: usize, size: usize) -> usize {
         match self.asked {
-            Some(_) => self.usable_by(self.index(addr).0),
-            None => self.block_bytes(),
+            Some(_) => self.usable_by(self.index(addr).0, size),
+            None => size,
         }
     }
 
-    /// Returns the start and the size of the live block around `addr`.
+    /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
+    /// meanwhile: then the block was freed before.
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
-        let (start, size) = (self.addr(), self.block_bytes());
-        let (index, _) = self.index(addr);
-        let live = self.states().get(index)?.load(Relaxed) == LIVE;
+        let version = self.version.load(Acquire);
+        let start = self.addr();
+        let (index, _) = class::index(addr.wrapping_sub(start), self.reciprocal);
+        // Who made it live has seen what it is now, so that what is loaded behind this is no older.
+        let live = self.states().get(index)?.load(Acquire) == LIVE;
+        let size = self.block_bytes();
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
         let block = start.wrapping_add(index.wrapping_mul(size));
-        (live && addr.wrapping_sub(block) < size).then_some((block, size))
+        (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
     /// Returns the number of the first live block from number `index` on.

@@ -7,8 +7,9 @@
 mod process;
 
 use hostmem::OsProvider;
-use hostmem_conformance::{Case, Outcome, Report, Summary, jit, region, run};
+use hostmem_conformance::{Case, Outcome, Report, Summary, heap, jit, region, run};
 use hostmem_core::{
+    heap::HeapConfig,
     page::PageSize,
     provider::{Capabilities, DualSteps, PageProvider, Provider, Request},
     region::{RegionAllocator, RegionConfig},
@@ -222,6 +223,89 @@ fn run_long_on<P: Provider + Copy>(
     });
 }
 
+/// Bytes of a simulated address space of 39 bits.
+const BITS_39: usize = 1 << 39;
+
+/// Five hundred handles of a heap with the default configuration, in an address space of 39 bits.
+fn run_39_bits(filter: &Filter, all: &mut Totals) {
+    let (host, name) = ("sim 39 bits", "heap::many_handles_take_little");
+    if !filter.allows(host, name) {
+        return;
+    }
+    let policy = Policy::new(PageSize::KIB_64).space(BITS_39);
+    let Ok(sim) = Sim::new(OsProvider::new(), policy) else {
+        println!("{host} {name} ... skipped: so many addresses cannot be had");
+        all.skipped += 1;
+        return;
+    };
+    print!("{host} {name} ... ");
+    all.run(host, name, || {
+        let since = Instant::now();
+        heap::many_handles(&sim, HeapConfig::new(), 500);
+        assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
+        assert_eq!(sim.pages_in_use(), 0, "pages leaked");
+        println!("ok, {} ms", since.elapsed().as_millis());
+        Summary {
+            passed: 1,
+            ..Summary::default()
+        }
+    });
+}
+
+/// Calls in the long run of the general heap, and handles.
+const HEAP_CALLS: usize = 10_000_000;
+const HANDLES: usize = 100_000;
+
+/// H1 and H6 at full length, where `HOSTMEM_LONG` asks for it.
+fn run_long_heap(filter: &Filter, all: &mut Totals) {
+    if std::env::var_os("HOSTMEM_LONG").is_none() {
+        println!("{HEAP_CALLS} calls of a heap ... skipped: HOSTMEM_LONG is not set");
+        all.skipped += 1;
+        return;
+    }
+    let os = OsProvider::new();
+    run_long_heap_on(std::env::consts::OS, os, filter, all);
+    for (host, page) in [
+        ("sim 4 KiB", PageSize::KIB_4),
+        ("sim 16 KiB", PageSize::KIB_16),
+        ("sim 64 KiB", PageSize::KIB_64),
+    ] {
+        let sim = Sim::new(os, Policy::new(page)).expect("a simulated host");
+        run_long_heap_on(host, &sim, filter, all);
+        assert_eq!(sim.take_misuse(), None, "a call from a wrong state");
+        assert_eq!(sim.pages_in_use(), 0, "pages leaked");
+    }
+}
+
+fn run_long_heap_on<P: Provider + Copy>(host: &str, p: P, filter: &Filter, all: &mut Totals) {
+    let long = |what: &str, run: &dyn Fn(), all: &mut Totals| {
+        let name = format!("long {what}");
+        if !filter.allows(host, &name) {
+            return;
+        }
+        print!("{host} {name} ... ");
+        all.run(host, &name, || {
+            let since = Instant::now();
+            run();
+            println!("ok, {} ms", since.elapsed().as_millis());
+            Summary {
+                passed: 1,
+                ..Summary::default()
+            }
+        });
+    };
+    for threads in [1, 2, 4, 8] {
+        let what = format!("{HEAP_CALLS} calls of a heap by {threads} threads");
+        long(
+            &what,
+            &|| process::heap::exchange(p, threads, HEAP_CALLS),
+            all,
+        );
+    }
+    let what = format!("{HANDLES} handles of a heap");
+    long(&what, &|| heap::short_handles(p, HANDLES), all);
+}
+
 /// Calls in the long run of the region allocator.
 const CALLS: usize = 1_000_000;
 
@@ -285,7 +369,9 @@ fn main() {
         run_simulated(host, policy, &filter, &mut all);
     }
     run_in_region(&filter, &mut all);
+    run_39_bits(&filter, &mut all);
     run_long(&filter, &mut all);
+    run_long_heap(&filter, &mut all);
     run_long_region(&filter, &mut all);
     for name in &all.failed {
         println!("FAILED: {name}");

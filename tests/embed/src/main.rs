@@ -1,6 +1,6 @@
 //! The skeleton of an emulator's runtime without `std`, `alloc` and libc: it probes the host, maps
 //! memory, generates, runs and releases code, also on a second thread and in a claim of all addresses
-//! above 4 GiB, and prints a report.
+//! above 4 GiB, allocates from a heap in that claim and from one below, and prints a report.
 //!
 //! That it links shows that nothing under it asks for an allocator or a C library. Its image lies
 //! above 4 GiB, as that of an emulator with a 32-bit guest must, and it looks itself up to see.
@@ -18,11 +18,13 @@
 #[cfg_attr(target_arch = "x86_64", path = "cpu/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "cpu/aarch64.rs")]
 mod cpu;
+mod heap;
 mod mem;
 mod out;
 mod region;
 mod scenarios;
 mod steps;
+mod thread;
 
 use core::panic::PanicInfo;
 use out::say;

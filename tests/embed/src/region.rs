@@ -1,7 +1,7 @@
-//! Address space above 4 GiB that is this program's alone, with memory and code inside it.
+//! Address space above 4 GiB that is this program's alone, with memory, code and heaps inside it.
 
 use crate::{
-    cpu,
+    cpu, heap,
     out::say,
     steps::{OS, Step, call, check},
 };
@@ -14,11 +14,13 @@ use hostmem::{
 };
 
 /// Where a 32-bit guest ends.
-const GUEST_END: usize = 4 << 30;
+pub(crate) const GUEST_END: usize = 4 << 30;
+
+/// The region.
+pub(crate) type Host = RegionAllocator<OsProvider, OsProvider, Yield>;
 
 pub(crate) fn run() -> Result<(), Step> {
-    let host: RegionAllocator<OsProvider, OsProvider, Yield> =
-        RegionAllocator::new(OS, OS, RegionConfig::new()).map_err(|_| Step::Claim)?;
+    let host = Host::new(OS, OS, RegionConfig::new()).map_err(|_| Step::Claim)?;
     let mut slots = [None; 64];
     let request = ClaimRequest::above(GUEST_END);
     let mut claim = claim(OS, &request, &mut slots).map_err(|_| Step::Claim)?;
@@ -31,6 +33,7 @@ pub(crate) fn run() -> Result<(), Step> {
     check(adopted >> 30 != 0, Step::Claim)?;
     memory(&host).ok_or(Step::Region)?;
     code(&host).ok_or(Step::Region)?;
+    heap::run(&host)?;
     check(host.statistics().used == 0, Step::Region)?;
     drop(host);
     // SAFETY: nothing lies in it any more.
@@ -38,7 +41,7 @@ pub(crate) fn run() -> Result<(), Step> {
 }
 
 /// Maps memory in the region, and takes it through its states.
-fn memory(host: &RegionAllocator<OsProvider, OsProvider, Yield>) -> Option<()> {
+fn memory(host: &Host) -> Option<()> {
     let range = host
         .map(&Request::bytes(1 << 20), Commit::READ_WRITE, 1)
         .ok()?;
@@ -53,7 +56,7 @@ fn memory(host: &RegionAllocator<OsProvider, OsProvider, Yield>) -> Option<()> {
 }
 
 /// Runs code in the region.
-fn code(host: &RegionAllocator<OsProvider, OsProvider, Yield>) -> Option<()> {
+fn code(host: &Host) -> Option<()> {
     let jit = JitAllocator::<_, _, Yield>::new(host, host, JitConfig::new()).ok()?;
     for value in 0..100 {
         let mut span = jit.alloc(64).ok()?;

@@ -1,6 +1,6 @@
 //! What the program does, step by step.
 
-use crate::{cpu, out::say, region, scenarios};
+use crate::{cpu, out::say, region, scenarios, thread::Thread};
 use core::{
     ffi::c_void,
     ptr::NonNull,
@@ -9,7 +9,7 @@ use core::{
 use hostmem::{
     OsProvider, Yield,
     jit::{JitAllocator, JitConfig, RetireConfig, RetireQueue, Span},
-    page::{AddressRange, PageRange},
+    page::AddressRange,
     provider::{Commit, MapFlags, PageProvider, ProcessMap, Request},
 };
 
@@ -37,6 +37,11 @@ pub(crate) enum Step {
     Retire = 24,
     Claim = 25,
     Region = 26,
+    LowHeap = 27,
+    PrimaryHeap = 28,
+    HeapThread = 29,
+    HeapBlock = 30,
+    HeapLeft = 31,
 }
 
 /// Runs all steps.
@@ -70,7 +75,7 @@ pub(crate) fn run() -> Result<(), Step> {
     scenarios::run()?;
     say!("the allocator's scenarios hold");
     region::run()?;
-    say!("memory and code lie in what was claimed");
+    say!("memory, code and blocks lie in what was claimed");
     Ok(())
 }
 
@@ -159,50 +164,26 @@ fn retire(jit: &Jit, span: Span) -> Option<()> {
 struct Work<'a> {
     span: &'a Span,
     answer: AtomicU32,
-    done: AtomicU32,
 }
 
 extern "C" fn second_thread(work: *mut c_void) {
-    // SAFETY: on_a_thread passes a Work and waits until it is done.
+    // SAFETY: on_a_thread passes a Work and waits until the thread is gone.
     let work = unsafe { &*work.cast::<Work<'_>>() };
     work.answer.store(call(work.span), Ordering::Relaxed);
-    work.done.store(1, Ordering::Release);
 }
 
-/// Runs generated code on a second thread, started by a raw clone on a guarded stack.
+/// Runs generated code on a second thread.
 fn on_a_thread(span: &Span) -> Result<(), Step> {
-    /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM`.
-    const FLAGS: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
-    let top = stack().ok_or(Step::Thread)?;
     let work = Work {
         span,
         answer: AtomicU32::new(0),
-        done: AtomicU32::new(0),
     };
     let argument = NonNull::from(&work).as_ptr().cast();
-    // SAFETY: the stack was made for this thread; work lives until it is done.
-    let thread = unsafe { cpu::start_thread(FLAGS, top, second_thread, argument) };
-    if thread < 0 {
-        return Err(Step::Thread);
-    }
-    while work.done.load(Ordering::Acquire) == 0 {
-        core::hint::spin_loop();
-    }
-    say!("thread {thread} ran it too");
-    // The stack stays: the thread may still be on its way out of it.
+    // SAFETY: work lives until the thread is gone, and may be used by any.
+    let thread = unsafe { Thread::start(OS, second_thread, argument) };
+    let thread = thread.ok_or(Step::Thread)?;
+    let number = thread.number();
+    thread.join().ok_or(Step::Thread)?;
+    say!("thread {number} ran it too");
     check(work.answer.load(Ordering::Relaxed) == 4242, Step::Thread)
-}
-
-/// Maps a stack of 64 KiB with a guard below; returns its upper end.
-fn stack() -> Option<*mut u8> {
-    const LEN: usize = 64 << 10;
-    let page = OS.page_size();
-    let range: PageRange = OS
-        .reserve(&Request::bytes(LEN).guards(page.bytes(), 0))
-        .ok()?;
-    let body = range.part(page.bytes(), LEN, page)?;
-    // SAFETY: reserved just now.
-    unsafe { OS.commit(body, Commit::READ_WRITE) }.ok()?;
-    // SAFETY: one past the end of the range.
-    Some(unsafe { body.start().as_ptr().add(LEN) })
 }

@@ -1,6 +1,6 @@
 //! What each call promises.
 
-use super::{config, counted, heap};
+use super::{bytes, config, counted, heap};
 use crate::{Outcome, SplitMix64};
 use alloc::{vec, vec::Vec};
 use core::{alloc::Layout, ptr::NonNull};
@@ -9,10 +9,6 @@ use hostmem_core::{
     heap::{Heap, HeapError, Level, Return},
     provider::{PageProvider, Provider},
 };
-
-fn bytes(size: usize) -> Layout {
-    Layout::from_size_align(size, 1).expect("a layout")
-}
 
 pub(super) fn blocks_are_aligned_and_apart<P: Provider + Copy>(p: P) -> Outcome {
     aligned_and_apart(&heap(p, config()));

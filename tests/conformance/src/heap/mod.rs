@@ -6,12 +6,15 @@ mod calls;
 mod faults;
 mod hard;
 mod holds;
+mod limits;
 mod ops;
 mod oracle;
 
+pub use limits::{many_handles, short_handles};
 pub use ops::{HANDLES, Op, Tally, check, random_ops};
 
 use crate::{Case, report};
+use core::alloc::Layout;
 use hostmem_core::{
     counted::{Counted, Limits},
     heap::{Heap, HeapConfig},
@@ -40,6 +43,11 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         holds::a_walk_visits_live_blocks_which_it_may_free,
         holds::trimming_stops_as_soon_as_little_enough_is_resident,
         holds::what_was_never_handed_out_is_not_resident,
+        limits::any_size_and_alignment_is_served_or_refused,
+        limits::a_heap_in_few_addresses_keeps_to_them,
+        limits::addresses_of_others_are_nobodys,
+        limits::many_handles_take_little,
+        limits::short_handles_leave_memory_flat,
         ops::random_calls_keep_every_block_intact,
         faults::any_call_of_the_provider_may_fail,
         faults::random_calls_keep_every_block_intact_while_others_fail,
@@ -67,4 +75,8 @@ fn config() -> HeapConfig {
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P> {
     Heap::new(p, p, config).expect("metadata can be had")
+}
+
+fn bytes(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout")
 }

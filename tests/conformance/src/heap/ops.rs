@@ -33,6 +33,8 @@ pub enum Op {
         /// Whether it is to read zero.
         zeroed: bool,
     },
+    /// Asks in vain for more than any host has, and for a block to become as long.
+    AllocTooMuch(usize),
     /// Frees a block, sized or not.
     Free(usize, bool),
     /// Frees a block twice, the second time in vain.
@@ -68,7 +70,7 @@ pub enum Op {
 pub struct Tally {
     /// Calls that failed for want of memory.
     pub exhausted: usize,
-    /// Frees that were refused, as they must be.
+    /// Calls that were refused, as they must be.
     pub refused: usize,
     /// Blocks that were resized where they lay.
     pub in_place: usize,
@@ -127,6 +129,15 @@ pub(super) fn random_calls_keep_every_block_intact<P: Provider + Copy>(p: P) -> 
         assert!(tally.refused > 100 && tally.in_place > 10, "{tally:?}");
     }
     Outcome::Passed
+}
+
+/// Bytes that no host has.
+const TOO_MUCH: usize = 1 << (usize::BITS - 2);
+
+/// Says whether this is how a size that no host has is refused.
+fn is_refusal(got: Result<NonNull<u8>, HeapError>) -> bool {
+    use HeapError::{InvalidSize, Memory, Metadata};
+    matches!(got, Err(InvalidSize | Memory(_) | Metadata(_)))
 }
 
 /// A call by a handle, or by none.
@@ -191,6 +202,24 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     Err(error) => failed(error, &mut tally),
                 }
             }
+            Op::AllocTooMuch(size) => {
+                let size = (size | TOO_MUCH) & isize::MAX.unsigned_abs();
+                let layout = Layout::from_size_align(size, 1).expect("a layout");
+                let zeroed = size.is_multiple_of(2);
+                let mut got = if zeroed {
+                    by!(locals, heap, current, alloc_zeroed(layout))
+                } else {
+                    by!(locals, heap, current, alloc(layout))
+                };
+                if let Some(block) = oracle.blocks.first() {
+                    let (start, layout) = (block.start, block.layout);
+                    assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
+                    // SAFETY: a live block of this layout, which nobody else uses.
+                    got = unsafe { by!(locals, heap, current, realloc(start, layout, size)) };
+                }
+                assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
+                tally.refused += 1;
+            }
             Op::Free(number, sized) => {
                 let Some(block) = oracle.take(number) else {
                     continue;
@@ -204,6 +233,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     unsafe { by!(locals, heap, current, free(block.start)) }
                 };
                 assert_eq!(freed, Ok(()), "{:?}", block.start);
+                assert_eq!(heap.block_of(block.start.addr().get()), None);
             }
             Op::FreeTwice(number) => {
                 let Some(block) = oracle.take(number) else {

@@ -1,5 +1,5 @@
 //! Cases that take a process: which accesses fault, what a forked child has, which descriptors are
-//! open.
+//! open, what threads do.
 //!
 //! They fork, so they run while nothing else does. A child ends in `_exit`, however it fares; where
 //! a case starts threads, its children keep from the heap and from locks. Beside the suite itself
@@ -11,6 +11,7 @@
 //! | `views` | P4: each view of a dual mapping refuses what the other is for |
 //! | `fork` | P8: what bare children have of dual mappings, under each policy |
 //! | `jit` | P8: what children have of the JIT allocator, with and without its hooks |
+//! | `heap` | H1: threads free each other's blocks |
 //! | `descriptors` | P9: close-on-exec, and closed once mapped |
 //! | `map` | writable or executable, for the whole process |
 //! | `child`, `fault`, `coded` | children, faults, and mappings with code in them |
@@ -21,6 +22,7 @@ mod coded;
 mod descriptors;
 mod fault;
 mod fork;
+pub(crate) mod heap;
 mod jit;
 mod map;
 mod views;
@@ -69,6 +71,7 @@ pub(crate) fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         fork::a_bare_child_can_share_both_views,
         fork::lost_views_are_reserved_again,
         fork::lost_addresses_that_were_taken_are_reported,
+        heap::threads_free_each_others_blocks,
         jit::parent_and_child_do_not_see_each_others_writes,
         jit::bare_children_run_and_query_code,
         jit::a_child_of_a_child_detaches_again,

@@ -46,17 +46,19 @@ pub(crate) fn exit(code: i32) -> ! {
 }
 
 /// Starts a thread that calls `entry(argument)` on a stack that ends at `stack_top`; returns its
-/// number, or an error as a negative one.
+/// number, or an error as a negative one. With `CLONE_CHILD_CLEARTID`, the kernel stores zero at `ended`
+/// when the thread is gone.
 ///
 /// # Safety
 ///
 /// The stack is the thread's alone and large enough, `stack_top` is aligned to 16 bytes, and
-/// `entry` may be called once with `argument` on any thread.
+/// `entry` may be called once with `argument` on any thread. `ended` is there until it is zero.
 pub(crate) unsafe fn start_thread(
     flags: usize,
     stack_top: *mut u8,
     entry: extern "C" fn(*mut c_void),
     argument: *mut c_void,
+    ended: *mut u32,
 ) -> isize {
     let result;
     // SAFETY: the child has a stack of its own and never comes back here: it calls entry and exits.
@@ -76,7 +78,7 @@ pub(crate) unsafe fn start_thread(
             exit = const NR_EXIT,
             in("x8") NR_CLONE,
             inlateout("x0") flags => result,
-            in("x1") stack_top, in("x2") 0, in("x3") 0, in("x4") 0,
+            in("x1") stack_top, in("x2") 0, in("x3") 0, in("x4") ended,
             in("x9") entry as usize, in("x10") argument,
             lateout("x30") _,
         );

@@ -46,17 +46,19 @@ pub(crate) fn exit(code: i32) -> ! {
 }
 
 /// Starts a thread that calls `entry(argument)` on a stack that ends at `stack_top`; returns its
-/// number, or an error as a negative one.
+/// number, or an error as a negative one. With `CLONE_CHILD_CLEARTID`, the kernel stores zero at `ended`
+/// when the thread is gone.
 ///
 /// # Safety
 ///
 /// The stack is the thread's alone and large enough, `stack_top` is aligned to 16 bytes, and
-/// `entry` may be called once with `argument` on any thread.
+/// `entry` may be called once with `argument` on any thread. `ended` is there until it is zero.
 pub(crate) unsafe fn start_thread(
     flags: usize,
     stack_top: *mut u8,
     entry: extern "C" fn(*mut c_void),
     argument: *mut c_void,
+    ended: *mut u32,
 ) -> isize {
     let result;
     // SAFETY: the child has a stack of its own and never comes back here: it calls entry and exits.
@@ -77,7 +79,7 @@ pub(crate) unsafe fn start_thread(
             exit = const NR_EXIT,
             inlateout("rax") NR_CLONE => result,
             in("rdi") flags, in("rsi") stack_top,
-            in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("rdx") 0, in("r10") ended, in("r8") 0,
             in("r12") entry as usize, in("r13") argument,
             lateout("rcx") _, lateout("r11") _,
         );
