@@ -182,8 +182,8 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
     let before_asked = before_bits + words * size_of::<AtomicU64>();
     let numbers = if with_asked { blocks } else { 0 };
-    let stride =
-        (before_asked + numbers * size_of::<AtomicUsize>()).next_multiple_of(layout.align());
+    let asked_bytes = numbers * size_of::<AtomicUsize>();
+    let stride = (before_asked + asked_bytes).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;

@@ -78,11 +78,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             all.used += class.used * class.size;
         }
         all.resident = self.resident_bytes();
+        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
         all.calls = self.calls.counts();
         all.metadata = self.arena.committed_bytes();
-        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
-        all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         let space = self.space.lock();
         let gauges = space.gauges;
         all.used += gauges.large + gauges.huge;
