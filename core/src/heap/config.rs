@@ -113,7 +113,8 @@ impl HeapConfig {
     }
 
     pub(super) const fn has_large_pages(&self) -> bool {
-        self.large_pages
+        // Guards are granules without memory among others.
+        self.large_pages && matches!(self.hardening, Hardening::Checked)
     }
 
     /// Sets a clock that calls which take a lock look at, so that memory goes back without

@@ -266,7 +266,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         };
         let addr = entry.block.addr().get();
         let canary = hard.canary(addr);
-        let (first, bytes, words) = canary_of(entry.block, slab.block_bytes(), slab.usable(addr));
+        let size = slab.block_bytes();
+        let (first, bytes, words) = canary_of(entry.block, size, slab.usable(addr, size));
         // SAFETY: so many bytes lie in the block, and `seal` wrote them.
         let before = unsafe { slice::from_raw_parts(first.as_ptr(), bytes) };
         // SAFETY: at most the length of the block.

@@ -211,8 +211,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
         let slab = self.map.slab(addr)?;
-        let (start, _) = slab.around(addr)?;
-        let len = slab.usable(start);
+        let (start, size) = slab.around(addr)?;
+        let len = slab.usable(start, size);
         let info = BlockInfo { addr: start, len };
         (addr.wrapping_sub(start) < len.max(1)).then_some(info)
     }

@@ -185,8 +185,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
         let slab = self.map.slab(addr)?;
-        let (start, _) = slab.around(addr)?;
-        (start == addr).then(|| slab.usable(addr))
+        let (start, size) = slab.around(addr)?;
+        (start == addr).then(|| slab.usable(start, size))
     }
 
     /// Frees a block without a class, or says why there is none.

@@ -75,6 +75,7 @@ pub(super) struct Slab {
     guarded: Guarded,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 
 /// What only the holder of a lock looks at: of the slab's bin, or of the granules.
@@ -404,17 +405,17 @@ impl Slab {
         }
     }
 
-    /// Returns how many bytes of the block of a number may be used.
-    pub(super) fn usable_by(&self, index: usize) -> usize {
+    /// Returns how many bytes of the block of a number, of which there are `size`, may be used.
+    pub(super) fn usable_by(&self, index: usize, size: usize) -> usize {
         let asked = self.asked(index).map(|number| number.load(Relaxed));
-        asked.unwrap_or(self.block_bytes())
+        asked.unwrap_or(size)
     }
 
-    /// Returns how many bytes of the block around `addr` may be used.
-    pub(super) fn usable(&self, addr: usize) -> usize {
+    /// Returns how many bytes of the block around `addr`, of which there are `size`, may be used.
+    pub(super) fn usable(&self, addr: usize, size: usize) -> usize {
         match self.asked {
-            Some(_) => self.usable_by(self.index(addr).0),
-            None => self.block_bytes(),
+            Some(_) => self.usable_by(self.index(addr).0, size),
+            None => size,
         }
     }
 

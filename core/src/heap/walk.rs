@@ -58,8 +58,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             && slab.addr() == start
             && self.map.slab(start) == Some(slab)
         {
-            let addr = start.wrapping_add(found.wrapping_mul(slab.block_bytes()));
-            let len = slab.usable_by(found);
+            let size = slab.block_bytes();
+            let addr = start.wrapping_add(found.wrapping_mul(size));
+            let len = slab.usable_by(found, size);
             visit(BlockInfo { addr, len })?;
             index = found + 1;
         }

@@ -147,9 +147,17 @@ pub(super) fn what_is_written_where_no_block_ever_was_is_found<P: Provider + Cop
 }
 
 pub(super) fn large_and_huge_blocks_lie_between_guards<P: Provider + Copy>(p: P) -> Outcome {
+    // In segments that would ask for large pages, too.
+    for segment in [1 << 20, 32 << 20] {
+        between_guards(p, full().segment(segment));
+    }
+    Outcome::Passed
+}
+
+fn between_guards<P: Provider + Copy>(p: P, config: HeapConfig) {
     const GUARD: usize = 64 << 10;
     let counted = counted(p);
-    let heap = Heap::<_, _>::new(&counted, p, full()).expect("metadata");
+    let heap = Heap::<_, _>::new(&counted, p, config).expect("metadata");
     for (size, count) in [(300_000, 20), (1 << 20, 10), (3 << 20, 4), (5_000_001, 2)] {
         let blocks: Vec<_> = (0..count)
             .map(|_| heap.alloc(bytes(size)).expect("memory"))
@@ -187,7 +195,6 @@ pub(super) fn large_and_huge_blocks_lie_between_guards<P: Provider + Copy>(p: P)
     assert_eq!(heap.statistics().reserved, 0);
     drop(heap);
     assert_eq!(counted.counters().reserved.now, 0, "all goes back");
-    Outcome::Passed
 }
 
 pub(super) fn blocks_come_in_an_order_that_a_seed_repeats<P: Provider + Copy>(p: P) -> Outcome {
