@@ -8,7 +8,7 @@ use common::{CoreFile, emulated, run_on_stack, skip_emulated};
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider,
-    page::{AddressRange, PageRange, PageSize},
+    page::{AddressRange, PageRange},
     provider::{ErrorKind, MapFlags, PageProvider, ProcessMap, Within},
     region::{BreakBlock, Claim, ClaimRequest, Claimed, GuardedStack, Purpose, claim, survey},
 };
@@ -592,6 +592,7 @@ fn r12_an_untouched_claim_is_not_in_a_core_file() {
 mod sim {
     use super::*;
     use hostmem::{
+        page::PageSize,
         provider::{Error, Place, Request},
         sim::{Calls, Faulty, PageState, Policy, Sim},
     };

@@ -23,6 +23,10 @@ use std::{
 
 type Region = RegionAllocator<OsProvider>;
 
+/// The suite itself lives in what it tests.
+#[global_allocator]
+static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();
+
 /// Prints each case as it begins and ends.
 struct Print<'a> {
     host: &'a str,
