@@ -20,7 +20,7 @@ use core::{
     fmt,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
-    ptr::{NonNull, null_mut},
+    ptr::{NonNull, null_mut, without_provenance_mut},
     sync::atomic::{
         AtomicBool, AtomicPtr,
         Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -62,7 +62,8 @@ pub unsafe trait StaticHeap: Sized + 'static {
     fn opened() {}
 
     /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
-    /// the heap's. It must not unwind.
+    /// the heap's; and of corrupt ones at [`Hardening::Full`](super::Hardening::Full), those too that were to be
+    /// handed out. It must not unwind.
     ///
     /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
     fn refused(block: *mut u8, error: HeapError) {
@@ -74,7 +75,10 @@ pub unsafe trait StaticHeap: Sized + 'static {
 #[cold]
 #[expect(clippy::panic, reason = "the only way to end from here")]
 extern "C" fn end(block: *mut u8, error: &HeapError) {
-    panic!("{block:p} cannot be freed: {error}");
+    match error {
+        HeapError::WriteAfterFree(_) => panic!("{error}"),
+        _ => panic!("{block:p} cannot be freed: {error}"),
+    }
 }
 
 /// The heap of a [`StaticHeap`].
@@ -337,6 +341,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
     }
 
     fn or_null(result: Result<NonNull<u8>, HeapError>) -> *mut u8 {
+        if let Err(error @ (HeapError::WriteAfterFree(at) | HeapError::Overflow(at))) = result {
+            C::refused(without_provenance_mut(at.addr()), error);
+        }
         result.map_or(null_mut(), NonNull::as_ptr)
     }
 }
