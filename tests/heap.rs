@@ -3,24 +3,26 @@
 
 mod common;
 
-use common::{at_length, emulated, raw_fork, skip_emulated, wait};
+use common::{at_length, emulated, skip_emulated};
 use core::{
     alloc::Layout,
     ops::ControlFlow,
-    ptr::NonNull,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 use hostmem::{
     OsProvider, Yield,
     counted::{Counted, Limits},
-    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
+    heap::{Hardening, Heap, HeapConfig, HeapError, Level},
     page::AddressRange,
     provider::{PageProvider, Within},
 };
+use hostmem_test_support::{fault::faults, isolate::isolated};
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 const OS: OsProvider = OsProvider::new();
@@ -96,10 +98,24 @@ fn threads_free_each_others_blocks_and_every_block_stays_intact() {
         (false, false) => 60_000,
         (false, true) => 2_000,
     };
+    many_threads(HeapConfig::new().shards(2), steps);
+}
+
+#[test]
+fn hardened_blocks_of_threads_stay_intact_and_are_not_found_corrupt() {
+    let steps = match (at_length(), emulated()) {
+        (true, _) => 200_000,
+        (false, false) => 6_000,
+        (false, true) => 500,
+    };
+    let config = HeapConfig::new().shards(2).hardening(Hardening::Full);
+    many_threads(config, steps);
+}
+
+fn many_threads(config: HeapConfig, steps: usize) {
     let counted: Counted<OsProvider, Yield> =
         Counted::new(OS, "heap", Limits::NONE).expect("a small arena");
     {
-        let config = HeapConfig::new().shards(2);
         let heap = Heap::<_, _, Yield>::new(&counted, &counted, config).expect("metadata");
         let shared: Mutex<Vec<Block>> = Mutex::default();
         thread::scope(|scope| {
@@ -115,6 +131,7 @@ fn threads_free_each_others_blocks_and_every_block_stays_intact() {
         }
         let held = heap.statistics();
         assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+        assert_eq!(held.corrupt_blocks, 0, "{held:?}");
         heap.trim();
         let held = heap.statistics();
         assert_eq!((held.reserved, held.committed), (0, 0), "{held:?}");
@@ -281,89 +298,178 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     }
 }
 
-#[test]
-fn forked_children_allocate_free_and_query_while_others_allocate() {
-    let forks = match (at_length(), emulated()) {
-        (true, _) => 10_000,
-        (false, false) => 300,
-        (false, true) => 10,
-    };
-    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
-    let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for seed in 1..=4 {
-            let (heap, ended) = (&heap, &ended);
-            scope.spawn(move || {
-                let mut random = Random(seed);
-                let local = heap.local().expect("metadata");
-                let mut blocks = Vec::with_capacity(1000);
-                while !ended.load(Relaxed) {
-                    let block = local.alloc(layout(&mut random)).expect("memory");
-                    blocks.push(block);
-                    if blocks.len() == blocks.capacity() {
-                        for block in blocks.drain(..) {
-                            // SAFETY: live, and used no more.
-                            unsafe { local.free(block) }.expect("a live block");
-                        }
-                        heap.trim();
-                    }
-                }
-            });
-        }
-        let local = heap.local().expect("metadata");
-        let kept = Layout::new::<[u64; 50]>();
-        let block = local.alloc(kept).expect("memory");
-        let block = Block::fill(block, kept, 0x3c);
-        for n in 0..forks {
-            let code = wait(raw_fork(&heap, || child(&heap, &local, &block, n)));
-            if code != 0 {
-                ended.store(true, Relaxed);
-            }
-            assert_eq!(code, 0, "fork {n}");
-        }
-        ended.store(true, Relaxed);
-    });
+/// What a handler asks of, and what it is to find: whether the heap owns it, and the start of its block.
+struct Row {
+    addr: usize,
+    owned: bool,
+    block: Option<usize>,
 }
 
-/// What a child checks; zero if all is well. It uses no other heap.
-fn child(
-    heap: &Heap<OsProvider, OsProvider, Yield>,
-    local: &LocalHeap<'_, OsProvider, OsProvider, Yield>,
-    block: &Block,
-    seed: u64,
-) -> i32 {
-    block.check(block.layout.size());
-    if heap.block_of(block.start.addr().get()).is_none() {
-        return 1;
+/// H4's rows, the heap they are about, and the end of a block, behind which another may lie.
+static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
+static ASKED: OnceLock<Heap<OsProvider, OsProvider, Yield>> = OnceLock::new();
+static BEHIND: AtomicUsize = AtomicUsize::new(0);
+static ANSWERS: AtomicUsize = AtomicUsize::new(0);
+static WRONG: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn ask(_: libc::c_int) {
+    let (Some(rows), Some(heap)) = (ROWS.get(), ASKED.get()) else {
+        return;
+    };
+    for row in rows {
+        let found = heap.block_of(row.addr).map(|found| found.addr);
+        let start = NonNull::new(core::ptr::without_provenance_mut(row.addr));
+        let usable = start.and_then(|start| heap.usable_size(start));
+        let starts = row.block == Some(row.addr);
+        let right =
+            heap.owns(row.addr) == row.owned && found == row.block && usable.is_some() == starts;
+        WRONG.fetch_add(usize::from(!right), Relaxed);
     }
-    let mut random = Random(seed + 1);
-    for n in 0..200 {
-        let layout = layout(&mut random);
-        let got = if n % 4 == 0 {
-            heap.alloc(layout)
-        } else {
-            local.alloc(layout)
+    let behind = BEHIND.load(Relaxed);
+    let found = heap.block_of(behind);
+    let right = found.is_none_or(|found| found.addr == behind);
+    WRONG.fetch_add(usize::from(!right), Relaxed);
+    ANSWERS.fetch_add(1, Relaxed);
+}
+
+/// Has the handler interrupt this process every 100 microseconds of its processor time.
+fn start_interrupting() {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
+    action.sa_sigaction = ask as *const () as usize;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: the handler only reads atomics and what was set before, and queries.
+    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, null_mut()) };
+    assert_eq!(set, 0);
+    let tick = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 100,
+    };
+    let timer = libc::itimerval {
+        it_interval: tick,
+        it_value: tick,
+    };
+    // SAFETY: a valid timer.
+    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
+    assert_eq!(set, 0);
+}
+
+#[test]
+fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
+    isolated(
+        "signal_handlers_tell_addresses_apart_whatever_they_interrupt",
+        || {
+            let made = || Heap::new(OS, OS, HeapConfig::new()).expect("metadata");
+            let heap = ASKED.get_or_init(made);
+            let other: Heap<OsProvider, OsProvider, Yield> = made();
+            let local = heap.local().expect("metadata");
+            // A handle that is not used any more keeps what it freed.
+            let idle = heap.local().expect("metadata");
+            let sized = |size| Layout::from_size_align(size, 8).expect("a layout");
+            let stack = 0_u8;
+            let mut rows = Vec::new();
+            for size in [48, 3000, 100_000, 700_000, 3_000_000] {
+                let block = local.alloc(sized(size)).expect("memory");
+                let start = block.addr().get();
+                rows.extend([0, 1, size / 2, size - 1].map(|inside| Row {
+                    addr: start + inside,
+                    owned: true,
+                    block: Some(start),
+                }));
+                let len = heap.usable_size(block).expect("live");
+                BEHIND.store(start + len, Relaxed);
+                let theirs = other.alloc(sized(size)).expect("memory");
+                rows.push(Row {
+                    addr: theirs.addr().get(),
+                    owned: false,
+                    block: None,
+                });
+            }
+            let freed = idle.alloc(sized(80)).expect("memory");
+            // SAFETY: live, and used no more.
+            unsafe { idle.free(freed) }.expect("a live block");
+            rows.push(Row {
+                addr: freed.addr().get(),
+                owned: true,
+                block: None,
+            });
+            let nobodys = [0, 8, 0x1000, 1 << 62, 1 << 63, (&raw const stack).addr()];
+            rows.extend(nobodys.map(|addr| Row {
+                addr,
+                owned: false,
+                block: None,
+            }));
+            assert!(ROWS.set(rows).is_ok(), "once");
+            start_interrupting();
+            let answers = if emulated() { 20 } else { 300 };
+            let begin = Instant::now();
+            let mut random = Random(77);
+            let mut blocks = Vec::new();
+            while ANSWERS.load(Relaxed) < answers {
+                let layout = layout(&mut random);
+                let block = match blocks.len() % 3 {
+                    0 => heap.alloc(layout),
+                    _ => local.alloc(layout),
+                };
+                blocks.push(block.expect("memory"));
+                if blocks.len() == 200 {
+                    for block in blocks.drain(..) {
+                        // SAFETY: live, and used no more.
+                        unsafe { heap.free(block) }.expect("a live block");
+                    }
+                    heap.collect(Level::Free);
+                }
+                assert!(begin.elapsed() < Duration::from_secs(100), "signals come");
+            }
+            assert_eq!(WRONG.load(Relaxed), 0);
+        },
+    );
+}
+
+#[test]
+fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
+    let config = HeapConfig::new().hardening(Hardening::Full);
+    let heap = Heap::<_, _, Yield>::new(OS, OS, config).expect("metadata");
+    for size in [300_000, 1 << 20, 3 << 20, 5_000_001] {
+        let layout = Layout::from_size_align(size, 16).expect("a layout");
+        let blocks = [(); 3].map(|()| heap.alloc(layout).expect("memory"));
+        let write = |addr: usize| {
+            let place: *mut u8 = core::ptr::with_exposed_provenance_mut(addr);
+            // SAFETY: this is the fault: what lies there is the heap's. The byte is no block's.
+            faults(|| unsafe { place.write_volatile(1) }).map(|fault| fault.address)
         };
-        let Ok(got) = got else {
-            return 2;
-        };
-        let got = Block::fill(got, layout, 0x77);
-        got.check(layout.size());
-        // SAFETY: live, and used no more; the first one is from the parent.
-        let freed = unsafe { local.free(if n == 0 { block.start } else { got.start }) };
-        if freed.is_err() {
-            return 3;
+        for block in blocks {
+            // SAFETY: a live block of so many bytes.
+            unsafe { block.write_bytes(1, size) };
+            let start = block.expose_provenance().get();
+            // Where the granules end, or the pages of a huge block.
+            let least = if size > 1 << 20 {
+                OS.page_size().bytes()
+            } else {
+                64 << 10
+            };
+            let end = start + size.next_multiple_of(least);
+            for guard in [start - 1, start - (64 << 10), end, end + 65_535] {
+                assert_eq!(write(guard), Some(guard), "{size} bytes at {start:#x}");
+            }
+        }
+        for block in blocks {
+            // SAFETY: live, and used no more.
+            unsafe { heap.free(block) }.expect("guards were not written");
+            // Huge ones are unmapped, where another thread of this test may map something.
+            let start = block.addr().get();
+            if size <= 1 << 20 {
+                assert_eq!(write(start), Some(start), "{size} bytes");
+            }
         }
     }
-    heap.trim();
-    0
 }
 
 #[test]
 fn short_threads_leave_memory_flat() {
     let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
     let threads = if at_length() { 100_000 } else { 1000 };
-    let mut first = None;
+    let (mut first, mut resident) = (None, 0);
     for n in 0..threads {
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -377,12 +483,17 @@ fn short_threads_leave_memory_flat() {
             });
         });
         // Each shard has been used then.
+        if n == 8 {
+            resident = in_memory(&heap);
+        }
         if n >= 4 {
             let mut held = heap.statistics();
             held.requested = 0;
             assert_eq!(held, *first.get_or_insert(held), "thread {n}");
         }
     }
+    let after = in_memory(&heap);
+    assert!(after <= resident, "{after} bytes after {resident}");
 }
 
 /// Returns how many bytes of a heap's blocks the host holds in memory.

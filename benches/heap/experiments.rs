@@ -10,7 +10,7 @@ use crate::{
     rows::{GENERAL, ROWS},
     segments::{Full, Short},
     sizes::Mix,
-    subject::{Global, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
+    subject::{FULL, Global, Hardened, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
     threads::{Larson, ThreadChurn},
     timed::Timed,
 };
@@ -77,6 +77,7 @@ const CASES: [Case; 25] = [
 /// Ours in other guises, whose rows' names begin so.
 const LOCAL: &str = <Local as Source>::NAME;
 const UNCHECKED_NAME: &str = <hostmem::heap::GlobalHeap<Unchecked> as Global>::NAME;
+const FULL_NAME: &str = <hostmem::heap::GlobalHeap<Hardened> as Global>::NAME;
 
 /// Steps for each live block before anything is measured, so that memory is as used as it gets.
 const AGE: usize = 4;
@@ -141,7 +142,7 @@ impl Case {
         let peers: Vec<_> = peers
             .filter(|peer| table.wants(&[&self.row(peer)]))
             .collect();
-        let guises = [LOCAL, UNCHECKED_NAME].into_iter();
+        let guises = [LOCAL, UNCHECKED_NAME, FULL_NAME].into_iter();
         let guises: Vec<_> = guises
             .filter(|guise| self.has(guise) && table.wants(&[&self.guise(guise)]))
             .collect();
@@ -205,6 +206,7 @@ impl User for Race<'_> {
             };
             lineup.add(&local);
             lineup.visit(&UNCHECKED);
+            lineup.visit(&FULL);
             visit_all(&mut lineup);
             let lanes = lineup.crews.iter_mut();
             let mut lanes: Vec<_> = lanes.map(|crew| crew as &mut dyn Lane).collect();

@@ -1,8 +1,11 @@
 //! Who is asked for memory: ours, and the C library's heap.
 
 use hostmem::{
-    GlobalHeap, OsProvider, SystemHeap, Yield,
-    heap::{self, Heap, HeapConfig, HeapError, HeapOf, Level, LocalHeap, State, StaticHeap},
+    GlobalHeap, OsProvider, Yield,
+    heap::{
+        self, Hardening, Heap, HeapConfig, HeapError, HeapOf, Level, LocalHeap, State, StaticHeap,
+    },
+    provider::Clock,
 };
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -139,36 +142,49 @@ impl Global for GlobalHeap {
     }
 }
 
-hostmem::std_slot! {
-    /// Where threads keep what they have of [`Unchecked`].
-    pub struct UncheckedSlot;
+/// The same with all of hardening, level 2: extra rows.
+pub static FULL: heap::GlobalHeap<Hardened> = heap::GlobalHeap::new();
+
+/// Makes another heap of the process, with a slot of its own.
+macro_rules! variant {
+    ($Variant:ident, $Slot:ident, $name:literal, checked: $checked:literal, $hardening:expr) => {
+        hostmem::std_slot! {
+            /// Where threads keep what they have of the heap.
+            pub struct $Slot;
+        }
+
+        /// As [`SystemHeap`](hostmem::SystemHeap), but for hardening.
+        pub struct $Variant;
+
+        // SAFETY: the state and the slot are this heap's alone, and no provider allocates.
+        unsafe impl StaticHeap for $Variant {
+            type Pages = OsProvider;
+            type Metadata = OsProvider;
+            type Relax = Yield;
+            type Slot = $Slot;
+
+            const CHECKED: bool = $checked;
+
+            fn open() -> Result<HeapOf<Self>, HeapError> {
+                let os = OsProvider::new();
+                let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
+                Heap::new(os, os, config.hardening($hardening))
+            }
+
+            fn state() -> &'static State<Self> {
+                static STATE: State<$Variant> = State::new();
+                &STATE
+            }
+        }
+
+        impl Global for heap::GlobalHeap<$Variant> {
+            const NAME: &'static str = $name;
+        }
+    };
 }
 
-/// As [`SystemHeap`], without checks.
-pub struct Unchecked;
-
-// SAFETY: the state and the slot are this heap's alone, and no provider allocates.
-unsafe impl StaticHeap for Unchecked {
-    type Pages = OsProvider;
-    type Metadata = OsProvider;
-    type Relax = Yield;
-    type Slot = UncheckedSlot;
-
-    const CHECKED: bool = false;
-
-    fn open() -> Result<HeapOf<Self>, HeapError> {
-        SystemHeap::open()
-    }
-
-    fn state() -> &'static State<Self> {
-        static STATE: State<Unchecked> = State::new();
-        &STATE
-    }
-}
-
-impl Global for heap::GlobalHeap<Unchecked> {
-    const NAME: &'static str = "unchecked";
-}
+variant!(Unchecked, UncheckedSlot, "unchecked", checked: false, Hardening::Checked);
+variant!(Hardened, HardenedSlot, "full", checked: true, Hardening::Full);
 
 /// Ours by the handles of threads, frees checked: extra rows.
 pub struct Local(pub OurHeap);

@@ -298,23 +298,28 @@ pub(crate) fn wait(child: i32) -> i32 {
 
 /// Forks with the hooks of an object around it; in the child, runs `child` and exits with its code.
 pub(crate) fn hooked_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
-    fork_around(object, bare_fork, child)
+    fork_around(&[object], bare_fork, child)
 }
 
 /// As [`hooked_fork`], by the system call alone.
 pub(crate) fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
-    fork_around(object, raw_clone, child)
+    raw_fork_around(&[object], child)
+}
+
+/// As [`raw_fork`], with the hooks of several objects around it.
+pub(crate) fn raw_fork_around(objects: &[&dyn ForkHooks], child: impl FnOnce() -> i32) -> i32 {
+    fork_around(objects, raw_clone, child)
 }
 
 /// `fork` is [`bare_fork`] or [`raw_clone`].
-fn fork_around(object: &dyn ForkHooks, fork: fn() -> i32, child: impl FnOnce() -> i32) -> i32 {
+fn fork_around(objects: &[&dyn ForkHooks], fork: fn() -> i32, child: impl FnOnce() -> i32) -> i32 {
     let mut pid = 0;
     let fork = || {
         pid = fork();
         pid == 0
     };
     // SAFETY: either clones the process once, and its child has one thread.
-    match unsafe { around_fork(&[object], fork) } {
+    match unsafe { around_fork(objects, fork) } {
         Ok(true) => exit(child()),
         Ok(false) => pid,
         Err(error) if error.in_child => exit(99),

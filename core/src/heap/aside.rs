@@ -9,6 +9,7 @@ use super::{
     Heap,
     class::{self, CLASSES},
     error::HeapError,
+    hard,
     slab::{ASIDE, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RelaxStrategy};
@@ -44,7 +45,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     fn try_alloc_told(&self, layout: Layout) -> Result<(NonNull<u8>, bool), HeapError> {
-        let Some(least) = class::of(layout) else {
+        let least = if self.is_hard() {
+            hard::class_for(layout)
+        } else {
+            class::of(layout)
+        };
+        let Some(least) = least else {
             let mut space = self.space.try_lock().ok_or(HeapError::Busy)?;
             return self.alloc_at_hand(&mut space, layout);
         };
@@ -52,6 +58,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
+                    if self.is_hard() {
+                        self.requested.fetch_add(layout.size() as u64, Relaxed);
+                        return self.hand_out(entry, class, layout);
+                    }
                     let zero = entry.state().load(Relaxed) == ZERO;
                     entry.state().store(LIVE, Release);
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
@@ -65,7 +75,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// Takes a block that is free in a bin, if nobody has its lock.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
         let mut bin = self.bin(shard, class).try_lock()?;
-        bin.take_at_hand()
+        bin.take_at_hand(self.page, self.hard.as_ref())
     }
 
     /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory
@@ -80,8 +90,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         let addr = block.addr().get();
-        let entry = self.map.slab(addr).and_then(|slab| slab.live(addr));
-        let entry = entry.ok_or_else(|| self.refusal(addr))?;
+        let slab = self.map.slab(addr);
+        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
+        let (slab, entry) = found.ok_or_else(|| self.refusal(addr))?;
+        if self.is_hard() {
+            self.check_seal(slab, entry, true)?;
+        }
         entry.state().store(ASIDE, Relaxed);
         let link: NonNull<*mut u8> = entry.block.cast();
         let mut first = self.aside.load(Relaxed);
@@ -156,7 +170,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             next = unsafe { link.read() }.addr();
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);
-                self.flush(slab.class(), core::iter::once(entry));
+                if self.is_hard() {
+                    self.release_hard(slab, entry);
+                } else {
+                    self.flush(slab.class(), core::iter::once(entry));
+                }
             } else {
                 entry.state().store(LIVE, Release);
                 self.free_big(slab);

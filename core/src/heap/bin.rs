@@ -4,12 +4,13 @@ use super::{
     Heap,
     class::{self, GRANULE},
     error::HeapError,
+    hard::{self, Hard},
     order::Order,
     slab::{self, Entry, Handle},
     space::Space,
 };
 use crate::{
-    page::PageRange,
+    page::{PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, PageWish},
     sync::RelaxStrategy,
 };
@@ -43,14 +44,28 @@ impl Bin {
     }
 
     /// Takes a block of the lowest slab, if that has memory everywhere.
-    pub(super) fn take_at_hand(&mut self) -> Option<Entry> {
+    pub(super) fn take_at_hand(&mut self, page: PageSize, hard: Option<&Hard>) -> Option<Entry> {
         let slab = self.partial.lowest().filter(|slab| slab.holes() == 0)?;
         let mut found = None;
-        self.taken += slab.take(1, |entry| found = Some(entry));
+        self.fresh -= slab.fresh_bytes(page);
+        self.taken += take_from(slab, 1, hard, |entry| found = Some(entry));
+        self.fresh += slab.fresh_bytes(page);
         if slab.free_blocks() == 0 {
             self.partial.remove(slab);
         }
         found
+    }
+}
+
+/// Takes up to `most` free blocks of a slab, the lowest or any one, and hands them to `take`.
+fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMut(Entry)) -> usize {
+    match hard {
+        None => slab.take(most, take),
+        Some(hard) => slab
+            .take_any(hard.random())
+            .map(&mut take)
+            .into_iter()
+            .count(),
     }
 }
 
@@ -87,7 +102,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 break;
             }
             bin.fresh -= slab.fresh_bytes(self.page);
-            taken += slab.take(most - taken, &mut take);
+            taken += take_from(slab, most - taken, self.hard.as_ref(), &mut take);
             bin.fresh += slab.fresh_bytes(self.page);
             if slab.free_blocks() == 0 {
                 bin.partial.remove(slab);
@@ -105,13 +120,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 let kind = u8::try_from(class).map_err(|_| HeapError::Config)?;
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
-                slab::make(&self.arena, kind, count.min(bin.slabs).max(1))?
+                let count = count.min(bin.slabs).max(1);
+                slab::make(&self.arena, kind, count, self.is_hard())?
             }
         };
         bin.spare = Some(slab);
         let granules = class::granules(class);
         let mut space = self.space.lock();
-        let (start, zero) = self.take_granules(&mut space, granules)?;
+        let (start, zero) = self.take_granules(&mut space, granules, 0)?;
+        if self.is_hard() && !zero {
+            // SAFETY: committed granules that were taken just now.
+            unsafe { hard::fill(start, granules * GRANULE) };
+        }
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
         slab.open(start, granules * GRANULE, zero, shard);
@@ -222,7 +242,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let mut bin = self.bin(shard, class).lock();
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
-        if !same || slab.blocks() == 1 {
+        // Free blocks are looked at when they are handed out, so that they must stay as they are.
+        if !same || slab.blocks() == 1 || self.is_hard() {
             return 0;
         }
         let mut given = 0;

@@ -17,6 +17,18 @@ pub enum Return {
     Never,
 }
 
+/// How much a heap does to find faults of its users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hardening {
+    /// Frees of what is no live block are refused: level 1.
+    Checked,
+    /// That, and writes outside of live blocks are found: level 2. Canaries behind blocks, a pattern in free
+    /// ones, inaccessible memory around large and huge ones, and any free block of a slab is handed out. Every
+    /// call takes a lock.
+    Full,
+}
+
 /// The configuration of a heap. Its defaults suit an emulator's primary heap.
 ///
 /// ```
@@ -33,6 +45,8 @@ pub struct HeapConfig {
     memory_return: Return,
     large_pages: bool,
     clock: Option<fn() -> Option<u64>>,
+    hardening: Hardening,
+    seed: Option<u64>,
 }
 
 impl HeapConfig {
@@ -47,6 +61,8 @@ impl HeapConfig {
             memory_return: Return::After(1000),
             large_pages: true,
             clock: None,
+            hardening: Hardening::Checked,
+            seed: None,
         }
     }
 
@@ -97,7 +113,8 @@ impl HeapConfig {
     }
 
     pub(super) const fn has_large_pages(&self) -> bool {
-        self.large_pages
+        // Guards are granules without memory among others.
+        self.large_pages && matches!(self.hardening, Hardening::Checked)
     }
 
     /// Sets a clock that calls which take a lock look at, so that memory goes back without
@@ -107,6 +124,33 @@ impl HeapConfig {
     pub const fn clock(mut self, now_ms: fn() -> Option<u64>) -> Self {
         self.clock = Some(now_ms);
         self
+    }
+
+    /// Sets what is done to find faults; default [`Hardening::Checked`].
+    #[must_use]
+    pub const fn hardening(mut self, level: Hardening) -> Self {
+        self.hardening = level;
+        self
+    }
+
+    /// Sets what canaries and the order of blocks are made of at [`Hardening::Full`], so that a run repeats.
+    /// Default where the heap's metadata lies, which is as hard to guess as the host makes it.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Returns what is done to find faults.
+    #[must_use]
+    pub const fn level(&self) -> Hardening {
+        self.hardening
+    }
+
+    /// Returns the seed for a heap at an address, if there is to be one.
+    pub(super) fn hard_seed(&self, addr: usize) -> Option<u64> {
+        let is_full = self.hardening == Hardening::Full;
+        is_full.then(|| self.seed.unwrap_or(addr as u64))
     }
 
     /// Reads the clock, if there is one and it is needed.
@@ -141,6 +185,10 @@ impl HeapConfig {
     /// Returns how many blocks of a class a magazine may hold.
     pub(super) fn limit(&self, class: usize) -> u32 {
         debug_assert!(class < CLASSES, "a class");
+        // None at hand: every call has to be seen.
+        if self.hardening == Hardening::Full {
+            return 0;
+        }
         let by_bytes = u32::try_from(self.magazine / size(class)).unwrap_or(u32::MAX);
         by_bytes.clamp(MAGAZINE_LEAST, MAGAZINE_MOST)
     }

@@ -1,7 +1,7 @@
-//! Errors of the heap. Each of them means that nothing changed.
+//! Errors of the heap. Each of them means that nothing changed, but that corrupt blocks are given up.
 
 use crate::provider::Error;
-use core::fmt;
+use core::{fmt, mem::size_of, ptr::NonNull};
 
 /// Why a call of the heap failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +18,55 @@ pub enum HeapError {
     NotLive,
     /// The address lies inside a live block, not at its start.
     Interior,
+    /// The block was written beyond what was asked for: found when it was freed or resized, at
+    /// [`Hardening::Full`](super::Hardening::Full). If it was freed it is not live any more, and its memory never
+    /// serves again.
+    Overflow(BlockAddr),
+    /// The block was written after it was freed, or before it was ever handed out: found when it was to be
+    /// handed out, at [`Hardening::Full`](super::Hardening::Full). Its memory never serves again; another
+    /// call gets another block.
+    WriteAfterFree(BlockAddr),
     /// A call that must not wait would have had to, or the thread is in a call of the heap already.
     Busy,
     /// No memory for metadata.
     Metadata(Error),
     /// No memory for blocks.
     Memory(Error),
+}
+
+/// Where a corrupt block starts.
+///
+/// It is kept in halves, so that results of the heap still fit in two registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BlockAddr([u32; 2]);
+
+const _: () = assert!(size_of::<Result<NonNull<u8>, HeapError>>() <= 16);
+
+impl BlockAddr {
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+    pub(super) const fn new(addr: usize) -> Self {
+        let addr = addr as u64;
+        Self([addr as u32, (addr >> 32) as u32])
+    }
+
+    /// Returns the address.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "it was an address")]
+    pub const fn addr(self) -> usize {
+        ((self.0[1] as u64) << 32 | self.0[0] as u64) as usize
+    }
+}
+
+impl fmt::Display for BlockAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the block at {:#x}", self.addr())
+    }
+}
+
+impl fmt::Debug for BlockAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.addr())
+    }
 }
 
 impl fmt::Display for HeapError {
@@ -34,6 +77,8 @@ impl fmt::Display for HeapError {
             Self::NotOwned => f.write_str("the address is not this heap's"),
             Self::NotLive => f.write_str("no live block is at the address"),
             Self::Interior => f.write_str("the address lies inside a block, not at its start"),
+            Self::Overflow(addr) => write!(f, "{addr} was written beyond its end"),
+            Self::WriteAfterFree(addr) => write!(f, "{addr} was written while it was free"),
             Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
             Self::Metadata(e) => write!(f, "no memory for metadata: {e}"),
             Self::Memory(e) => write!(f, "no memory for blocks: {e}"),

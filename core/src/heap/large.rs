@@ -42,11 +42,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn alloc_large(&self, space: &mut Space, size: usize) -> Result<Big, HeapError> {
         let slab = match space.spare_large {
             Some(slab) => slab,
-            None => slab::make(&self.arena, LARGE, CHUNK)?,
+            None => slab::make(&self.arena, LARGE, CHUNK, self.is_hard())?,
         };
         space.spare_large = Some(slab);
         let count = size.div_ceil(GRANULE).max(1);
-        let (start, zero) = self.take_granules(space, count)?;
+        let (start, zero) = self.take_granules(space, count, self.guard() / GRANULE)?;
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
@@ -71,6 +71,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         space: &mut Space,
         layout: Layout,
     ) -> Result<Big, HeapError> {
+        // Guards may need calls of the provider.
+        if self.is_hard() {
+            return Err(HeapError::Busy);
+        }
         if layout.size() > LARGE_MAX || layout.align() > GRANULE {
             let size = self.page.round_up(layout.size().max(1));
             let size = size.ok_or(HeapError::InvalidSize)?;
@@ -106,36 +110,43 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         let slab = match space.spare_huge {
             Some(slab) => slab,
-            None => slab::make(&self.arena, HUGE, CHUNK)?,
+            None => slab::make(&self.arena, HUGE, CHUNK, self.is_hard())?,
         };
         space.spare_huge = Some(slab);
         space.huge.make_room(&self.arena)?;
-        let range = self.reserve(space, len, layout.align().max(GRANULE))?;
-        let part = range.part(0, size, self.page).ok_or(invalid)?;
+        let guard = self.guard();
+        let range = self.reserve(space, len, layout.align().max(GRANULE), guard)?;
+        let part = range.part(guard, size, self.page).ok_or(invalid)?;
         // SAFETY: reserved just now.
         if let Err(error) = unsafe { self.commit_pages(part, PageWish::Base) } {
             self.give_back_unless_lost(range, part, error.kind());
             return Err(HeapError::Memory(error));
         }
         space.spare_huge = slab.next.get();
-        space.gauges.reserved += len;
+        space.gauges.reserved += range.len_bytes();
         space.gauges.committed += size;
         space.gauges.huge += size;
         space.gauges.huge_blocks += 1;
-        space.huge.insert(range.addr(), slab);
-        Ok((self.open(slab, range.start(), len, size), true))
+        space.huge.insert(part.addr(), slab);
+        if guard != 0 {
+            self.map
+                .set(range.addr(), range.len_bytes(), Some(self.nothing));
+        }
+        Ok((self.open(slab, part.start(), len, size), true))
     }
 
-    /// Releases a range after an error of a call on `part`, its beginning.
+    /// Releases a range after an error of a call on `part` of it.
     fn give_back_unless_lost(&self, range: PageRange, part: PageRange, error: ErrorKind) {
         if error != ErrorKind::RangeLost {
             self.give_back(range);
-        } else if let Some(rest) = range.part(
-            part.len_bytes(),
-            range.len_bytes() - part.len_bytes(),
-            self.page,
-        ) {
-            self.give_back(rest);
+            return;
+        }
+        let before = part.addr() - range.addr();
+        let behind = before + part.len_bytes();
+        for (from, len) in [(0, before), (behind, range.len_bytes() - behind)] {
+            if let Some(rest) = range.part(from, len, self.page) {
+                self.give_back(rest);
+            }
         }
     }
 
@@ -149,15 +160,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         if slab.is(LARGE) {
             space.gauges.large -= slab.len_bytes();
             space.gauges.large_blocks -= 1;
-            self.give_granules(&mut space, slab.addr(), slab.len_bytes());
+            let (addr, len) = (slab.addr(), slab.len_bytes());
+            self.give_granules(&mut space, addr, len);
+            if self.is_hard() {
+                let guard = self.guard();
+                self.give_granules(&mut space, addr - guard, guard);
+                self.give_granules(&mut space, addr + len, guard);
+            }
             slab.next.set(space.spare_large);
             space.spare_large = Some(slab);
             return;
         }
         space.gauges.huge -= slab.block_bytes();
         space.gauges.huge_blocks -= 1;
-        let keep =
-            slab.block_bytes() <= KEPT_BYTES && self.config.returns() != super::Return::Eager;
+        let keep = slab.block_bytes() <= KEPT_BYTES
+            && self.config.returns() != super::Return::Eager
+            && !self.is_hard();
         let place = space.kept.iter().position(Option::is_none).filter(|_| keep);
         match place {
             Some(place) => space.kept[place] = Some((slab, false)),
@@ -167,15 +185,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
 
     /// Releases a huge block that is free.
     fn drop_huge(&self, space: &mut Space, slab: Handle) {
-        let (addr, len) = (slab.addr(), slab.len_bytes());
-        // Before the addresses can be somebody else's.
-        self.map.set(addr, len, None);
-        if let Some(range) = PageRange::new(slab.start(), len, self.page) {
+        if let Some(range) = self.whole(slab) {
+            // Before the addresses can be somebody else's.
+            self.map.set(range.addr(), range.len_bytes(), None);
             self.give_back(range);
+            space.gauges.reserved -= range.len_bytes();
         }
-        space.gauges.reserved -= len;
         space.gauges.committed -= slab.block_bytes();
-        space.huge.remove(addr);
+        space.huge.remove(slab.addr());
         slab.next.set(space.spare_huge);
         space.spare_huge = Some(slab);
     }

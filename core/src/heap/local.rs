@@ -5,6 +5,7 @@ use super::{
     cache::{Cache, CacheRef, FIRST, Magazine},
     class,
     error::HeapError,
+    large::Big,
     map::RootRef,
     shared::cleared,
     slab::{Entry, FREED, LIVE, ZERO},
@@ -166,6 +167,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         };
         let entry = match self.magazine(class).pop() {
             Some(entry) => entry,
+            None if self.heap.is_hard() => {
+                let told = self.alloc_hard(layout)?;
+                return Ok(cleared(told, layout));
+            }
             None => self.refill(class)?,
         };
         let zero = entry.state().load(Relaxed) == ZERO;
@@ -313,6 +318,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.cache.count(layout.size());
+        if self.heap.is_hard() {
+            return self.alloc_hard(layout).map(|(block, _)| block);
+        }
         let Some(class) = class::of(layout) else {
             self.upkeep();
             let big = self.heap.alloc_big_or_reclaim(layout);
@@ -324,6 +332,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         };
         entry.state().store(LIVE, Release);
         Ok(entry.block)
+    }
+
+    fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
+        self.upkeep();
+        let shard = self.cache.shard.load(Relaxed) as usize;
+        self.heap.alloc_hard(shard, layout)
     }
 
     /// Fills the empty magazine of a class by half, and returns one block more.
@@ -388,6 +402,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     #[inline(never)]
     unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         self.upkeep();
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.heap.free_hard(block) };
+        }
         let addr = block.addr().get();
         let Some((class, state)) = self.root.live::<true>(addr) else {
             // SAFETY: the caller's promise.

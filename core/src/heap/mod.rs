@@ -24,6 +24,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
+//! | `hard` | canaries, patterns and guards |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large` | blocks without a class |
 //! | `fork` | what happens around a fork |
@@ -49,6 +50,7 @@ mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
 #[cfg(not(all(test, loom)))]
 mod global;
+mod hard;
 mod index;
 mod large;
 mod local;
@@ -68,8 +70,8 @@ mod walk;
 mod models;
 
 pub use calls::ProviderCalls;
-pub use config::{HeapConfig, Return};
-pub use error::HeapError;
+pub use config::{Hardening, HeapConfig, Return};
+pub use error::{BlockAddr, HeapError};
 #[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
@@ -81,7 +83,7 @@ pub use upkeep::Level;
 use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU32, AtomicU64},
-    page::{PageRange, PageSize},
+    page::PageSize,
     provider::PageProvider,
     sync::{Lock, RelaxStrategy, Spin},
 };
@@ -93,6 +95,7 @@ use core::{
     fmt,
     ptr::{NonNull, null_mut},
 };
+use hard::Hard;
 use map::Map;
 use slab::Handle;
 use space::Space;
@@ -134,6 +137,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
     aside: AtomicPtr<u8>,
     caches: Lock<u32, R>,
     calls: Calls,
+    /// At the highest level of hardening.
+    hard: Option<Hard>,
     arena: Arena<M, R>,
 }
 
@@ -164,7 +169,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let bins = arena
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
-        let nothing = slab::make(&arena, NOTHING, 1)?;
+        let nothing = slab::make(&arena, NOTHING, 1, false)?;
         Ok(Self {
             map: Map::new(&metadata, arena.range().start())?,
             nothing,
@@ -177,6 +182,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             aside: AtomicPtr::new(null_mut()),
             caches: Lock::new(0),
             calls: Calls::new(),
+            hard: config.hard_seed(arena.range().addr()).map(Hard::new),
             provider,
             metadata,
             config,
@@ -204,8 +210,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
-        let (addr, len) = self.map.slab(addr)?.around(addr)?;
-        Some(BlockInfo { addr, len })
+        let slab = self.map.slab(addr)?;
+        let (start, size) = slab.around(addr)?;
+        let len = slab.usable(start, size);
+        let info = BlockInfo { addr: start, len };
+        (addr.wrapping_sub(start) < len.max(1)).then_some(info)
     }
 
     fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {
@@ -234,7 +243,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
             }
         }
         for (_, slab) in space.huge.all() {
-            if let Some(range) = PageRange::new(slab.start(), slab.len_bytes(), self.page) {
+            if let Some(range) = self.whole(*slab) {
                 self.give_back(range);
             }
         }

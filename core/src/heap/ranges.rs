@@ -61,7 +61,7 @@ fn part_of(segment: SegmentRef, from: usize) -> Option<HeapRange> {
 
 impl Space {
     /// Returns the first range for blocks that ends at `from` or above, without what lies below.
-    fn next_range(&self, from: usize) -> Option<HeapRange> {
+    fn next_range(&self, from: usize, guard: usize) -> Option<HeapRange> {
         let segments = &self.segments.all()[self.segments.around(from)..];
         let segment = segments
             .iter()
@@ -74,7 +74,7 @@ impl Space {
             } else {
                 RangeKind::Huge
             };
-            HeapRange::new(*addr, addr + slab.len_bytes(), kind)?.from(from)
+            HeapRange::new(addr - guard, addr + slab.len_bytes() + guard, kind)?.from(from)
         });
         lower(segment, huge)
     }
@@ -93,7 +93,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// used meanwhile, by the caller too. What the heap holds from the first step to the last is yielded, as
     /// one range or as several; what it gets or gives back meanwhile may be or not.
     pub fn ranges(&self) -> impl Iterator<Item = HeapRange> {
-        steps(|from| self.space.lock().next_range(from))
+        steps(|from| self.space.lock().next_range(from, self.guard()))
     }
 
     /// Yields the ranges of addresses that the heap holds for metadata, as [`Heap::ranges`] does. They are where
@@ -106,7 +106,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// would be mapped over memory of the heap. Takes a lock.
     pub fn overlaps(&self, addresses: AddressRange) -> bool {
         let space = self.space.lock();
-        let blocks = space.next_range(addresses.start());
+        let blocks = space.next_range(addresses.start(), self.guard());
         let first = lower(blocks, self.next_metadata(&space, addresses.start()));
         first.is_some_and(|first| first.addresses.start() <= addresses.last())
     }

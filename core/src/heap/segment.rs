@@ -191,6 +191,17 @@ impl Segment {
         part.end <= self.granules() && self.free.all(part.clone())
     }
 
+    /// Says whether no granule has memory.
+    pub(super) fn are_empty(&self, part: &Range<usize>) -> bool {
+        self.committed.none(part.clone())
+    }
+
+    /// Marks free granules as in use that have no memory, and get none.
+    pub(super) fn reserve(&self, part: Range<usize>) {
+        self.take(part.clone());
+        self.used.clear(part);
+    }
+
     /// Returns the first run within `part` that has no memory.
     pub(super) fn uncommitted(&self, part: &Range<usize>) -> Option<Range<usize>> {
         self.committed.gap(part.clone())

@@ -5,7 +5,7 @@ use super::{
     class::{self, CLASSES},
     error::HeapError,
     large::Big,
-    slab::{FREED, LIVE, ZERO},
+    slab::{Entry, FREED, LIVE, ZERO},
 };
 use crate::{
     provider::{ErrorKind, PageProvider},
@@ -42,25 +42,37 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
         self.upkeep();
         self.requested.fetch_add(layout.size() as u64, Relaxed);
+        if self.is_hard() {
+            return self.alloc_hard(0, layout);
+        }
         let Some(class) = class::of(layout) else {
             return self.alloc_big_or_reclaim(layout);
         };
-        let mut found = None;
-        let mut take = |entry| found = Some(entry);
-        if let Err(error) = self.refill(0, class, 1, &mut take) {
-            if !self.reclaim(error) {
-                return Err(error);
-            }
-            self.refill(0, class, 1, &mut take)?;
-        }
-        let entry = found.ok_or(HeapError::Config)?;
+        let entry = self.take_one(0, class)?;
         let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Release);
         Ok((entry.block, zero))
     }
 
+    /// Takes a block of a class from a bin.
+    pub(super) fn take_one(&self, shard: usize, class: usize) -> Result<Entry, HeapError> {
+        let mut found = None;
+        let mut take = |entry| found = Some(entry);
+        if let Err(error) = self.refill(shard, class, 1, &mut take) {
+            if !self.reclaim(error) {
+                return Err(error);
+            }
+            self.refill(shard, class, 1, &mut take)?;
+        }
+        found.ok_or(HeapError::Config)
+    }
+
     pub(super) fn alloc_big_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        let told = self.alloc_big_or_reclaim(layout)?;
+        let told = if self.is_hard() {
+            self.alloc_hard(0, layout)?
+        } else {
+            self.alloc_big_or_reclaim(layout)?
+        };
         Ok(cleared(told, layout))
     }
 
@@ -85,6 +97,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         self.upkeep();
+        if self.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_hard(block) };
+        }
         let addr = block.addr().get();
         if let Some(slab) = self.map.slab(addr)
             && let Some(entry) = slab.live(addr)
@@ -168,8 +184,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let (start, size) = self.map.slab(addr)?.around(addr)?;
-        (start == addr).then_some(size)
+        let slab = self.map.slab(addr)?;
+        let (start, size) = slab.around(addr)?;
+        (start == addr).then(|| slab.usable(start, size))
     }
 
     /// Frees a block without a class, or says why there is none.
@@ -209,8 +226,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let addr = block.addr().get();
         let new = Layout::from_size_align(new_size, layout.align());
         let new = new.map_err(|_| HeapError::InvalidSize)?;
-        let slab = self.map.slab(addr).filter(|slab| slab.live(addr).is_some());
-        let slab = slab.ok_or_else(|| self.refusal(addr))?;
+        let slab = self.map.slab(addr);
+        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
+        let (slab, entry) = found.ok_or_else(|| self.refusal(addr))?;
+        if self.is_hard() {
+            return self.resize_hard(slab, entry, new);
+        }
         let stays = if slab.class() < CLASSES {
             // A class that is a little too large is not worth a copy.
             let size = slab.block_bytes();

@@ -12,6 +12,7 @@
 //!   in a magazine     0      ZERO, FREED     its user, back to its slab
 //!   in use            0      LIVE            a magazine
 //!   put aside         0      ASIDE           its slab
+//!   given up          0      CORRUPT         nowhere
 //! ```
 //!
 //! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
@@ -50,6 +51,8 @@ pub(super) const FREED: u8 = 1;
 pub(super) const LIVE: u8 = 2;
 /// Freed by a call that could not wait for a lock.
 pub(super) const ASIDE: u8 = 3;
+/// Given up.
+pub(super) const CORRUPT: u8 = 4;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -63,12 +66,17 @@ pub(super) struct Slab {
     /// As of the class.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
+    /// What was asked for, a number a block, if the heap keeps it.
+    asked: Option<NonNull<AtomicUsize>>,
     class: u8,
     shard: AtomicU8,
     /// Changes when granules are taken; odd while they are.
     version: AtomicU32,
     guarded: Guarded,
 }
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 
 /// What only the holder of a lock looks at: of the slab's bin, or of the granules.
 #[repr(C, align(64))]
@@ -151,8 +159,8 @@ impl Deref for Handle {
     }
 }
 
-/// Makes `count` descriptors of a class, each with room for the states of its blocks, linked by
-/// `next`; returns the first.
+/// Makes `count` descriptors of a class, each with room for the states of its blocks, and if so for what was
+/// asked for, linked by `next`; returns the first.
 ///
 /// # Errors
 ///
@@ -161,6 +169,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     arena: &Arena<M, R>,
     class: u8,
     count: usize,
+    with_asked: bool,
 ) -> Result<Handle, HeapError> {
     let (blocks, size, reciprocal) = match usize::from(class) {
         n if n < class::CLASSES => (class::blocks(n), class::size(n), class::reciprocal(n)),
@@ -171,7 +180,10 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
     // One state more, for addresses behind the last block.
     let states_bytes = (blocks + 1) * size_of::<AtomicU8>();
     let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
-    let stride = (before_bits + words * size_of::<AtomicU64>()).next_multiple_of(layout.align());
+    let before_asked = before_bits + words * size_of::<AtomicU64>();
+    let numbers = if with_asked { blocks } else { 0 };
+    let asked_bytes = numbers * size_of::<AtomicUsize>();
+    let stride = (before_asked + asked_bytes).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
@@ -201,12 +213,21 @@ pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
             // SAFETY: in the fresh chunk; aligned, as strides and what is before the bits are.
             unsafe { word.write(AtomicU64::new(0)) };
         }
+        // SAFETY: the numbers follow the bits within the stride, or nothing does.
+        let asked = unsafe { place.add(before_asked) }.cast::<AtomicUsize>();
+        for number in 0..numbers {
+            // SAFETY: so many fit, by the stride.
+            let number = unsafe { asked.add(number) };
+            // SAFETY: in the fresh chunk; aligned, as words of bits are.
+            unsafe { number.write(AtomicUsize::new(0)) };
+        }
         let slab = Slab {
             start: AtomicPtr::new(null_mut()),
             len: AtomicUsize::new(0),
             size: AtomicUsize::new(size),
             reciprocal,
             states: NonNull::slice_from_raw_parts(states, blocks + 1),
+            asked: with_asked.then_some(asked),
             class,
             shard: AtomicU8::new(0),
             version: AtomicU32::new(0),
@@ -369,6 +390,35 @@ impl Slab {
         })
     }
 
+    fn asked(&self, index: usize) -> Option<&AtomicUsize> {
+        let first = self.asked.filter(|_| index < self.blocks())?;
+        // SAFETY: `make` made as many numbers as there are blocks.
+        let number = unsafe { first.add(index) };
+        // SAFETY: as above, initialised, and there as long as the descriptor.
+        Some(unsafe { number.as_ref() })
+    }
+
+    /// Notes what was asked for the block around `addr`.
+    pub(super) fn set_asked(&self, addr: usize, bytes: usize) {
+        if let Some(number) = self.asked(self.index(addr).0) {
+            number.store(bytes, Relaxed);
+        }
+    }
+
+    /// Returns how many bytes of the block of a number, of which there are `size`, may be used.
+    pub(super) fn usable_by(&self, index: usize, size: usize) -> usize {
+        let asked = self.asked(index).map(|number| number.load(Relaxed));
+        asked.unwrap_or(size)
+    }
+
+    /// Returns how many bytes of the block around `addr`, of which there are `size`, may be used.
+    pub(super) fn usable(&self, addr: usize, size: usize) -> usize {
+        match self.asked {
+            Some(_) => self.usable_by(self.index(addr).0, size),
+            None => size,
+        }
+    }
+
     /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
     /// meanwhile: then the block was freed before.
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
@@ -481,6 +531,37 @@ impl Slab {
         let free = self.free.load(Relaxed) - u32::try_from(taken).unwrap_or(0);
         self.free.store(free, Relaxed);
         taken
+    }
+
+    /// Takes one of the free blocks. The bin's lock is held.
+    pub(super) fn take_any(&self, random: u64) -> Option<Entry> {
+        let free = self.free.load(Relaxed);
+        let mut nth = usize::try_from(random.checked_rem(u64::from(free))?).ok()?;
+        for (word, bits) in self.bits().iter().enumerate() {
+            let mut left = bits.load(Relaxed);
+            let count = left.count_ones() as usize;
+            if nth >= count {
+                nth -= count;
+                continue;
+            }
+            for _ in 0..nth {
+                left &= left - 1;
+            }
+            let bit = left.trailing_zeros();
+            bits.store(bits.load(Relaxed) & !(1 << bit), Relaxed);
+            self.free.store(free - 1, Relaxed);
+            let (index, size) = (word * 64 + bit as usize, self.block_bytes());
+            let behind = u32::try_from((index + 1) * size).unwrap_or(u32::MAX);
+            let used = self.fresh_from.load(Relaxed).max(behind);
+            self.fresh_from.store(used, Relaxed);
+            // SAFETY: blocks lie within the granules: there are len / size of them.
+            let block = unsafe { self.start().add(index * size) };
+            return Some(Entry {
+                block,
+                state: NonNull::from(&self.states()[index]),
+            });
+        }
+        None
     }
 
     /// Puts a block back; returns how many are free now. `None` where it is there already. The bin's

@@ -122,7 +122,8 @@ impl Space {
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
-    /// Takes `count` granules, the lowest there are, with memory; says whether they read zero.
+    /// Takes `count` granules, the lowest there are, with memory, and `guards` without any on both sides; says
+    /// whether they read zero.
     ///
     /// # Errors
     ///
@@ -131,22 +132,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         &self,
         space: &mut Space,
         count: usize,
+        guards: usize,
     ) -> Result<(NonNull<u8>, bool), HeapError> {
+        let count = count + 2 * guards;
+        let start = |segment, part: &Range<usize>| {
+            let inner = part.start + guards..part.end - guards;
+            self.part_start(segment, &inner)
+        };
         let mut place = space.first_with_room();
         while let Some(segment) = space.segments.nth(place) {
             place += 1;
             while let Some(part) = segment.find(count) {
-                if let Some(zero) = self.take_part(space, segment, part.clone())? {
-                    return self.part_start(segment, &part).map(|start| (start, zero));
+                if let Some(zero) = self.take_part(space, segment, part.clone(), guards)? {
+                    return Ok((start(segment, &part)?, zero));
                 }
             }
         }
         for _ in 0..TRIES {
             let segment = self.new_segment(space, count)?;
-            if let Some(zero) = self.take_part(space, segment, 0..count)? {
-                return self
-                    .part_start(segment, &(0..count))
-                    .map(|start| (start, zero));
+            if let Some(zero) = self.take_part(space, segment, 0..count, guards)? {
+                return Ok((start(segment, &(0..count))?, zero));
             }
         }
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
@@ -161,13 +166,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         range.map(PageRange::start).ok_or(HeapError::Config)
     }
 
-    /// Takes free granules of a segment; `None` where the provider says that some are lost.
+    /// Takes free granules of a segment, `guards` of them without memory on both sides; `None` where the
+    /// provider says that some are lost.
     fn take_part(
         &self,
         space: &mut Space,
         segment: SegmentRef,
         part: Range<usize>,
+        guards: usize,
     ) -> Result<Option<bool>, HeapError> {
+        let sides = [part.start..part.start + guards, part.end - guards..part.end];
+        for side in sides.iter().filter(|side| !segment.are_empty(side)) {
+            self.decommit_part(space, segment, side);
+            if !segment.are_free(side) {
+                return Ok(None);
+            }
+            if !segment.are_empty(side) {
+                return Err(HeapError::Memory(ErrorKind::Exhausted.into()));
+            }
+        }
+        let part = part.start + guards..part.end - guards;
         while let Some(hole) = segment.uncommitted(&part) {
             let mut tried = match segment.whole(&hole) {
                 Some(whole) => self.commit_part(space, segment, whole, PageWish::Transparent),
@@ -182,7 +200,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 Err(error) => return Err(HeapError::Memory(error)),
             }
         }
-        Ok(Some(segment.take(part)))
+        let zero = segment.take(part);
+        for side in sides {
+            segment.reserve(side);
+        }
+        Ok(Some(zero))
     }
 
     /// Gives free granules memory. If the provider says that they are lost, they are forgotten.
@@ -226,7 +248,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         };
         let first = segment.number(addr);
         let part = first..first + count;
-        segment.are_free(&part) && matches!(self.take_part(space, segment, part), Ok(Some(_)))
+        segment.are_free(&part) && matches!(self.take_part(space, segment, part, 0), Ok(Some(_)))
     }
 
     /// Gives granules back, which keep their memory for now.
@@ -237,7 +259,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         self.map.set(addr, len, Some(self.nothing));
         segment.give(part.clone());
         space.room_from = space.room_from.min(segment.addr());
-        if self.config.returns() == super::Return::Eager && segment.uncommitted(&part).is_none() {
+        let eager = self.config.returns() == super::Return::Eager || self.is_hard();
+        if eager && segment.uncommitted(&part).is_none() {
             self.decommit_part(space, segment, &part);
         }
     }
@@ -345,7 +368,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
             let align = if large_pages { LARGE_PAGE } else { 1 };
             count = count.next_multiple_of(align);
-            match self.reserve(space, count * GRANULE, align * GRANULE) {
+            match self.reserve(space, count * GRANULE, align * GRANULE, 0) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = (count / 2).max(least);
                 }
@@ -363,14 +386,27 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         Ok(segment)
     }
 
-    /// Reserves addresses that the page map covers.
+    /// Returns the bytes that are inaccessible on either side of a large or huge block.
+    pub(super) const fn guard(&self) -> usize {
+        if self.is_hard() { GRANULE } else { 0 }
+    }
+
+    /// Describes what was reserved for a huge block.
+    pub(super) fn whole(&self, slab: Handle) -> Option<PageRange> {
+        let guard = self.guard();
+        let start = NonNull::new(slab.start().as_ptr().wrapping_sub(guard))?;
+        PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
+    }
+
+    /// Reserves addresses that the page map covers, with as many inaccessible bytes on both sides.
     pub(super) fn reserve(
         &self,
         space: &mut Space,
         len: usize,
         align: usize,
+        guard: usize,
     ) -> Result<PageRange, HeapError> {
-        let request = Request::bytes(len).align(align);
+        let request = Request::bytes(len).align(align).guards(guard, guard);
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if (range.end() - 1) >> (ADDRESS_BITS - 1) > 1 {
             self.give_back(range);

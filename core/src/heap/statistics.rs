@@ -3,6 +3,7 @@
 use super::{
     Heap, ProviderCalls,
     class::{self, CLASSES, GRANULE},
+    hard::Hard,
 };
 use crate::{provider::PageProvider, sync::RelaxStrategy};
 use core::sync::atomic::Ordering::Relaxed;
@@ -39,6 +40,9 @@ pub struct HeapStatistics {
     /// were never handed out; and it holds as much, if all that is handed out is written and nothing is
     /// swapped.
     pub resident: usize,
+    /// How many blocks were found corrupt, and are never used again, at
+    /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
+    pub corrupt_blocks: usize,
     /// Bytes of metadata that have memory, those of the page map excluded.
     pub metadata: usize,
     /// Bytes of addresses of the page map: 2 MiB, and 128 KiB for each GiB of addresses in which there ever was
@@ -74,10 +78,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             all.used += class.used * class.size;
         }
         all.resident = self.resident_bytes();
-        all.calls = self.calls.counts();
-        all.metadata = self.arena.committed_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
+        all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
+        all.calls = self.calls.counts();
+        all.metadata = self.arena.committed_bytes();
         let space = self.space.lock();
         let gauges = space.gauges;
         all.used += gauges.large + gauges.huge;

@@ -33,7 +33,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 _ => usize::MAX,
             };
             // How long a slab is says nothing of what lies behind it, once it may be another one's.
-            for addr in (start..last).step_by(step) {
+            let first = match range.kind {
+                RangeKind::Huge => start + self.guard(),
+                _ => start,
+            };
+            for addr in (first..last).step_by(step) {
                 if let Some(slab) = self.map.slab(addr) {
                     self.walk_slab(slab, addr, &mut visit)?;
                 }
@@ -54,8 +58,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             && slab.addr() == start
             && self.map.slab(start) == Some(slab)
         {
-            let len = slab.block_bytes();
-            let addr = start.wrapping_add(found.wrapping_mul(len));
+            let size = slab.block_bytes();
+            let addr = start.wrapping_add(found.wrapping_mul(size));
+            let len = slab.usable_by(found, size);
             visit(BlockInfo { addr, len })?;
             index = found + 1;
         }

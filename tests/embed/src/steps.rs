@@ -1,6 +1,6 @@
 //! What the program does, step by step.
 
-use crate::{cpu, out::say, region, scenarios, thread::Thread};
+use crate::{collections, cpu, out::say, region, scenarios, thread::Thread};
 use core::{
     ffi::c_void,
     ptr::NonNull,
@@ -42,6 +42,7 @@ pub(crate) enum Step {
     HeapThread = 29,
     HeapBlock = 30,
     HeapLeft = 31,
+    Collections = 32,
 }
 
 /// Runs all steps.
@@ -76,6 +77,8 @@ pub(crate) fn run() -> Result<(), Step> {
     say!("the allocator's scenarios hold");
     region::run()?;
     say!("memory, code and blocks lie in what was claimed");
+    collections::run()?;
+    say!("collections lie in a region");
     Ok(())
 }
 

@@ -7,11 +7,15 @@ use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
     counted::{Counted, Limits},
     heap::{Heap, HeapError, Level, Return},
-    provider::Provider,
+    provider::{PageProvider, Provider},
 };
 
 pub(super) fn blocks_are_aligned_and_apart<P: Provider + Copy>(p: P) -> Outcome {
-    let heap = heap(p, config());
+    aligned_and_apart(&heap(p, config()));
+    Outcome::Passed
+}
+
+pub(super) fn aligned_and_apart<P: PageProvider + Copy>(heap: &Heap<P>) {
     let local = heap.local().expect("metadata");
     for align in 0..=23 {
         let align = 1_usize << align;
@@ -32,11 +36,14 @@ pub(super) fn blocks_are_aligned_and_apart<P: Provider + Copy>(p: P) -> Outcome 
             }
         }
     }
-    Outcome::Passed
 }
 
 pub(super) fn fresh_and_used_memory_reads_zero_when_asked_to<P: Provider + Copy>(p: P) -> Outcome {
-    let heap = heap(p, config());
+    zeroed_when_asked_to(&heap(p, config()));
+    Outcome::Passed
+}
+
+pub(super) fn zeroed_when_asked_to<P: PageProvider + Copy>(heap: &Heap<P>) {
     let local = heap.local().expect("metadata");
     for size in [1, 16, 100, 4000, 40_000, 200_000, 500_000, 1_500_000] {
         for _ in 0..3 {
@@ -60,7 +67,6 @@ pub(super) fn fresh_and_used_memory_reads_zero_when_asked_to<P: Provider + Copy>
         }
         heap.trim();
     }
-    Outcome::Passed
 }
 
 pub(super) fn bad_frees_are_refused_and_change_nothing<P: Provider + Copy>(p: P) -> Outcome {

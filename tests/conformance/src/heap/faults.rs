@@ -5,7 +5,7 @@ use crate::Outcome;
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
-    heap::{Heap, HeapError, Level},
+    heap::{Heap, HeapConfig, HeapError, Level},
     provider::{PageProvider, Provider},
     sim::{Calls, Faulty},
 };
@@ -14,8 +14,8 @@ use hostmem_core::{
 const FAILING: Calls = Calls::RESERVE.union(Calls::COMMIT).union(Calls::DECOMMIT);
 
 /// Calls that meet every call of the provider; returns how many of them failed.
-fn script<P: PageProvider + Copy>(p: P) -> Result<usize, HeapError> {
-    let heap = Heap::<P>::new(p, p, config())?;
+fn script<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Result<usize, HeapError> {
+    let heap = Heap::<P>::new(p, p, config)?;
     let mut live: Vec<(NonNull<u8>, Layout)> = Vec::new();
     let mut failed = 0;
     let local = match heap.local() {
@@ -58,13 +58,18 @@ fn script<P: PageProvider + Copy>(p: P) -> Result<usize, HeapError> {
 }
 
 pub(super) fn any_call_of_the_provider_may_fail<P: Provider + Copy>(p: P) -> Outcome {
+    any_call_may_fail(p, config());
+    Outcome::Passed
+}
+
+pub(super) fn any_call_may_fail<P: Provider + Copy>(p: P, config: HeapConfig) {
     let (mut met, mut told) = (0, 0);
     for n in 0.. {
         let counted = counted(p);
         let faulty = Faulty::new(&counted);
         faulty.only(FAILING);
         faulty.fail_nth(n);
-        let result = script(&faulty);
+        let result = script(&faulty, config);
         let happened = faulty.failures();
         assert_eq!(
             counted.counters().reserved.now,
@@ -83,12 +88,16 @@ pub(super) fn any_call_of_the_provider_may_fail<P: Provider + Copy>(p: P) -> Out
         met > 10 && told > 3,
         "{met} calls failed, {told} times it was told"
     );
-    Outcome::Passed
 }
 
 pub(super) fn random_calls_keep_every_block_intact_while_others_fail<P: Provider + Copy>(
     p: P,
 ) -> Outcome {
+    random_calls_may_fail(p, config(), 3000);
+    Outcome::Passed
+}
+
+pub(super) fn random_calls_may_fail<P: Provider + Copy>(p: P, config: HeapConfig, steps: usize) {
     let mut exhausted = 0;
     for seed in 0x5ef1..0x5ef4 {
         let (pages, metadata) = (counted(p), counted(p));
@@ -97,11 +106,10 @@ pub(super) fn random_calls_keep_every_block_intact_while_others_fail<P: Provider
         short.only(FAILING);
         failing.fail_randomly(seed, 4);
         short.fail_randomly(seed + 99, 9);
-        let tally = ops::check(&failing, &short, config(), ops::random_ops(seed).take(3000));
+        let tally = ops::check(&failing, &short, config, ops::random_ops(seed).take(steps));
         exhausted += tally.exhausted;
         assert_eq!(pages.counters().reserved.now, 0, "addresses leaked");
         assert_eq!(metadata.counters().reserved.now, 0, "metadata leaked");
     }
     assert!(exhausted > 10, "{exhausted} calls failed");
-    Outcome::Passed
 }

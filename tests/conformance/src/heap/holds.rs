@@ -44,6 +44,7 @@ fn walked<P: PageProvider + Copy, M: PageProvider + Copy>(
 pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
     oracle: &Oracle,
+    is_hard: bool,
 ) {
     let held = heap.statistics();
     let ranges: Vec<_> = heap.ranges().collect();
@@ -84,7 +85,15 @@ pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
         *counts.entry((ranges[place].kind, bytes)).or_default() += 1;
         assert!(heap.overlaps(range), "{range:?}");
     }
-    numbers(heap, held, counts);
+    if is_hard {
+        let classes = heap.class_statistics().map(|class| class.used);
+        let all = classes.sum::<usize>() + held.large_blocks + held.huge_blocks;
+        assert_eq!(all, oracle.blocks.len(), "{held:?}");
+        assert_eq!((held.cached, held.corrupt_blocks), (0, 0), "{held:?}");
+    } else {
+        // What may be used of a block is then all of it.
+        numbers(heap, held, counts);
+    }
 }
 
 /// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments or

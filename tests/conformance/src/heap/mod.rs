@@ -4,6 +4,7 @@
 
 mod calls;
 mod faults;
+mod hard;
 mod holds;
 mod limits;
 mod ops;
@@ -50,6 +51,15 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         ops::random_calls_keep_every_block_intact,
         faults::any_call_of_the_provider_may_fail,
         faults::random_calls_keep_every_block_intact_while_others_fail,
+        hard::what_is_written_behind_a_block_is_found,
+        hard::what_is_written_after_a_free_is_found,
+        hard::what_is_written_where_no_block_ever_was_is_found,
+        hard::large_and_huge_blocks_lie_between_guards,
+        hard::blocks_come_in_an_order_that_a_seed_repeats,
+        hard::blocks_are_aligned_apart_and_zeroed,
+        hard::frees_by_calls_that_do_not_wait_are_checked,
+        hard::random_calls_keep_every_hardened_block_intact,
+        hard::any_call_of_the_provider_may_fail_a_hardened_heap,
     )
 }
 

@@ -8,7 +8,7 @@ use crate::{Outcome, SplitMix64};
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
-    heap::{Heap, HeapConfig, HeapError, Level, LocalHeap},
+    heap::{Hardening, Heap, HeapConfig, HeapError, Level, LocalHeap},
     provider::{PageProvider, Provider},
 };
 
@@ -167,6 +167,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
         tally.exhausted += 1;
         return tally;
     };
+    let is_hard = config.level() == Hardening::Full;
     // The last has no handle.
     let mut locals: Vec<Option<LocalHeap<'_, P, M>>> = Vec::new();
     locals.resize_with(HANDLES + 1, || None);
@@ -357,7 +358,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::CheckAll => {
                 oracle.check_all();
-                holds::check(&heap, &oracle);
+                holds::check(&heap, &oracle, is_hard);
             }
         }
     }
