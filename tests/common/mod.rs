@@ -26,10 +26,10 @@ static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();
 /// Says whether a mapping may come and go with what the tests themselves allocate, or as their stacks grow.
 pub(crate) fn is_of_test(start: usize, path: &str) -> bool {
     #[cfg(feature = "std")]
-    if HEAP.heap().is_ok_and(|heap| heap.owns(start)) {
-        return true;
-    }
-    path.starts_with('[')
+    let allocated = HEAP.heap().is_ok_and(|heap| heap.owns(start));
+    #[cfg(not(feature = "std"))]
+    let allocated = path == "[heap]" && start != 0;
+    allocated || path.starts_with('[')
 }
 
 /// Says whether an emulator stands in for the kernel, as `ci/aarch64.sh` tells by the environment.
