@@ -42,9 +42,17 @@ pub trait Workload: Sync {
     fn serve<S: Source>(&self, source: &S, thread: usize, post: &Post);
 }
 
+/// So many steps.
+#[derive(Clone, Copy)]
+struct Order {
+    steps: usize,
+    /// Whether a profiler counts them.
+    counted: bool,
+}
+
 /// What a thread of a crew hears, and what it says.
 pub struct Post {
-    orders: Receiver<usize>,
+    orders: Receiver<Order>,
     reports: Sender<Duration>,
     /// To the next thread of the crew, and from the one before.
     pub to_next: Sender<Vec<Block>>,
@@ -54,19 +62,30 @@ pub struct Post {
 impl Post {
     /// Does as many steps as is ordered, as often as it is; `steps` returns the time that they took.
     pub fn each(&self, mut steps: impl FnMut(usize) -> Duration) {
-        for count in &self.orders {
-            if self.reports.send(steps(count)).is_err() {
+        for order in &self.orders {
+            let took = if order.counted {
+                counted_steps(&mut steps, order.steps)
+            } else {
+                steps(order.steps)
+            };
+            if self.reports.send(took).is_err() {
                 return;
             }
         }
     }
 }
 
+/// Does steps. Profilers find this function by its name.
+#[inline(never)]
+fn counted_steps(steps: &mut impl FnMut(usize) -> Duration, count: usize) -> Duration {
+    steps(count)
+}
+
 /// Threads that do a workload on a subject.
 pub struct Crew {
     name: &'static str,
     batch: Option<usize>,
-    orders: Vec<Sender<usize>>,
+    orders: Vec<Sender<Order>>,
     reports: Receiver<Duration>,
 }
 
@@ -106,19 +125,37 @@ impl Crew {
     }
 }
 
+impl Crew {
+    /// Does so many steps, or a few more where they belong together, and then as many that profilers count.
+    pub fn count(&self, steps: usize) {
+        let steps = steps.next_multiple_of(self.batch.unwrap_or(1));
+        for counted in [false, true] {
+            self.order(Order { steps, counted });
+        }
+        println!("counted {steps} steps of {}", self.name);
+    }
+
+    /// Has each thread do all the steps. What they took is what they took a thread.
+    fn order(&self, order: Order) -> Duration {
+        for thread in &self.orders {
+            thread.send(order).expect("threads serve until orders end");
+        }
+        let reports = self.orders.iter().map(|_| self.reports.recv());
+        let total: Duration = reports.map(|time| time.expect("a thread reports")).sum();
+        total / u32::try_from(self.orders.len()).expect("threads are few")
+    }
+}
+
 impl Lane for Crew {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Each thread does all the steps; what they took is what they took a thread.
     fn run(&mut self, steps: usize) -> Duration {
-        for order in &self.orders {
-            order.send(steps).expect("threads serve until orders end");
-        }
-        let reports = self.orders.iter().map(|_| self.reports.recv());
-        let total: Duration = reports.map(|time| time.expect("a thread reports")).sum();
-        total / u32::try_from(self.orders.len()).expect("threads are few")
+        self.order(Order {
+            steps,
+            counted: false,
+        })
     }
 
     fn batch(&self) -> Option<usize> {
