@@ -56,7 +56,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         {
             let len = slab.block_bytes();
             let addr = start.wrapping_add(found.wrapping_mul(len));
-            visit(BlockInfo { addr, len })?;
+            // The slab may have been used for other granules since it was looked at.
+            if slab.around(addr) == Some((addr, len)) {
+                visit(BlockInfo { addr, len })?;
+            }
             index = found + 1;
         }
         ControlFlow::Continue(())
