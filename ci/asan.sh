@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# AddressSanitizer: the core's tests, and the conformance suite on a simulated host. Reads and writes
-# beyond tables end the run.
+# AddressSanitizer: the core's tests, the conformance suite on a simulated host, and the general heap with
+# threads and forks. Reads and writes beyond tables end the run.
 source "$(dirname "$0")/lib.sh"
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -29,3 +29,6 @@ step "the core under AddressSanitizer"
 sanitized -p hostmem-core --lib --features sim -- --skip nodes_of_the_real_size
 step "the conformance suite on a simulated host under AddressSanitizer"
 sanitized -p hostmem-conformance --test os -- "sim 4 KiB"
+step "the general heap on real memory under AddressSanitizer"
+# Not the one that wants all low addresses, of which half are the sanitizer's.
+sanitized -p hostmem --test heap --test heap_fork -- --skip a_low_heap_serves_nearly_4_gib

@@ -412,6 +412,7 @@ impl Slab {
     }
 
     /// Returns how many bytes of the block around `addr`, of which there are `size`, may be used.
+    #[inline]
     pub(super) fn usable(&self, addr: usize, size: usize) -> usize {
         match self.asked {
             Some(_) => self.usable_by(self.index(addr).0, size),
@@ -421,6 +422,7 @@ impl Slab {
 
     /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
     /// meanwhile: then the block was freed before.
+    #[inline]
     pub(super) fn around(&self, addr: usize) -> Option<(usize, usize)> {
         let version = self.version.load(Acquire);
         let start = self.addr();

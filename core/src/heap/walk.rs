@@ -61,7 +61,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             let size = slab.block_bytes();
             let addr = start.wrapping_add(found.wrapping_mul(size));
             let len = slab.usable_by(found, size);
-            visit(BlockInfo { addr, len })?;
+            // The slab may have been used for other granules since it was looked at.
+            if slab.around(addr) == Some((addr, size)) {
+                visit(BlockInfo { addr, len })?;
+            }
             index = found + 1;
         }
         ControlFlow::Continue(())
