@@ -18,6 +18,7 @@ trap 'rm -rf "$copy"' EXIT
 weaken() { # file, what is there, what is there instead
     local file=core/src/$1.rs models=${1//\//::}::models
     case $1 in
+        heap/slot) models=heap::slot ;;
         heap/*) models=heap::models ;;
         range_map/*) models=range_map::models ;;
     esac
@@ -69,4 +70,6 @@ weaken heap/shared 'store(LIVE, Release)' 'store(LIVE, Relaxed)'
 weaken heap/local 'self.first_cache.store(cache.as_ptr(), Release)' 'self.first_cache.store(cache.as_ptr(), Relaxed)'
 weaken heap/local 'self.first_cache.load(Acquire)' 'self.first_cache.load(Relaxed)'
 weaken heap/local 'magazine.forget_oldest(now);' ''
+weaken heap/slot 'let own = .*;' 'let own = true;'
+weaken heap/slot ' && value != CLAIMED' ''
 weaken heap/cache ' && len <= MAGAZINE_MOST' ''

@@ -35,7 +35,8 @@ unsafe impl CoreSync for LinuxProvider {
 
 impl Clock for LinuxProvider {
     fn now_ms(&self) -> Option<u64> {
-        let now = clock_gettime(ClockId::Monotonic);
+        // Exact to a tick of the kernel, 10 ms at most, and cheaper to read.
+        let now = clock_gettime(ClockId::MonotonicCoarse);
         let seconds = u64::try_from(now.tv_sec).ok()?;
         let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).ok()?;
         seconds.checked_mul(1000)?.checked_add(milliseconds)

@@ -173,7 +173,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 if self.is_hard() {
                     self.release_hard(slab, entry);
                 } else {
-                    self.flush(slab.class(), core::iter::once(entry));
+                    self.flush(slab.class(), &[entry]);
                 }
             } else {
                 entry.state().store(LIVE, Release);

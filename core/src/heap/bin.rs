@@ -144,41 +144,42 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 
     /// Puts blocks of a class back into their slabs.
-    pub(super) fn flush(&self, class: usize, entries: impl Iterator<Item = Entry>) {
-        let mut entries = entries.peekable();
-        while let Some(first) = entries.peek() {
-            let Some(slab) = self.map.slab(first.block.addr().get()) else {
+    pub(super) fn flush(&self, class: usize, mut entries: &[Entry]) {
+        let slab_of = |entry: &Entry| self.map.slab(entry.block.addr().get());
+        while let Some((first, rest)) = entries.split_first() {
+            let Some(mut slab) = slab_of(first) else {
                 debug_assert!(false, "blocks in magazines belong to slabs");
-                entries.next();
+                entries = rest;
                 continue;
             };
             let shard = slab.shard();
             let mut bin = self.bin(shard, class).lock();
-            while let Some(entry) = entries.peek() {
-                let addr = entry.block.addr().get();
-                match self.map.slab(addr) {
-                    Some(slab) if slab.shard() == shard => self.put(&mut bin, slab, addr),
+            loop {
+                entries = self.put(&mut bin, slab, entries);
+                slab = match entries.first().and_then(slab_of) {
+                    Some(slab) if slab.shard() == shard => slab,
                     _ => break,
-                }
-                entries.next();
+                };
             }
         }
     }
 
-    /// Puts a block back into its slab, which becomes granules again when it is all free, unless no other
-    /// has room.
-    fn put(&self, bin: &mut Bin, slab: Handle, addr: usize) {
-        let Some(free) = slab.put(addr) else {
-            return;
-        };
-        bin.taken -= 1;
-        if free == 1 {
+    /// Puts blocks back into a slab as long as they are its own, which the first one is; returns the others. A
+    /// slab that is all free becomes granules again, unless no other has room.
+    fn put<'a>(&self, bin: &mut Bin, slab: Handle, entries: &'a [Entry]) -> &'a [Entry] {
+        let before = slab.free_blocks();
+        let rest = slab.put(entries);
+        let free = slab.free_blocks();
+        bin.taken -= free - before;
+        if before == 0 && free != 0 {
             bin.partial.insert(slab);
         }
         let eager = self.config.returns() == super::Return::Eager;
-        if free == slab.blocks() && (free == 1 || eager || !bin.partial.is_only(slab)) {
+        let fills = free == slab.blocks() && free != before;
+        if fills && (before == 0 || eager || !bin.partial.is_only(slab)) {
             self.drop_slab(bin, slab);
         }
+        rest
     }
 
     fn drop_slab(&self, bin: &mut Bin, slab: Handle) {

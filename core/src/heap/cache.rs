@@ -12,6 +12,7 @@
 use super::{
     class::CLASSES,
     config::MAGAZINE_MOST,
+    map::RawRoot,
     slab::{Entry, FREED},
 };
 use crate::atomic::{
@@ -205,10 +206,14 @@ pub(super) struct Cache {
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
+    /// Whether its thread is in a call of a static heap. Only that thread looks, and its signal handlers.
+    pub(super) is_busy: AtomicBool,
     /// The last tick that the thread saw.
     pub(super) ticks: AtomicU32,
     /// Bytes that were ever asked for by it.
     pub(super) requested: AtomicU64,
+    /// The page map of the heap, here since a free looks here anyway.
+    pub(super) root: RawRoot,
     pub(super) magazines: [Magazine; CLASSES],
 }
 
@@ -220,12 +225,14 @@ impl Cache {
         self.requested.store(sum, Relaxed);
     }
 
-    pub(super) fn new() -> Self {
+    pub(super) fn new(root: RawRoot) -> Self {
         Self {
+            root,
             next: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
+            is_busy: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             requested: AtomicU64::new(0),
             magazines: array::from_fn(|_| Magazine::new()),

@@ -177,7 +177,54 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
-/// The calling thread's way into the heap; while this lives, its slot says that it is in a call.
+/// A call of a thread that has a cache, which says so while this lives. The slot stays as it is, so that the next
+/// call need not wait for what this one writes there.
+struct Turn<C: StaticHeap> {
+    cache: CacheRef,
+    _config: PhantomData<C>,
+}
+
+impl<C: StaticHeap> Turn<C> {
+    /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
+    #[inline]
+    fn begin(slot: *mut ()) -> Option<Self> {
+        if !is_cache(slot) {
+            return None;
+        }
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        if cache.is_busy.load(Relaxed) {
+            return None;
+        }
+        cache.is_busy.store(true, Relaxed);
+        // What a handler on this thread sees is in order; no other thread looks.
+        compiler_fence(SeqCst);
+        Some(Self {
+            cache,
+            _config: PhantomData,
+        })
+    }
+
+    /// Returns the thread's handle.
+    #[inline]
+    fn local(&self) -> ManuallyDrop<LocalOf<C>> {
+        // SAFETY: a thread with a cache has opened the heap.
+        let heap = unsafe { C::state().get_unchecked() };
+        // SAFETY: the cache is this thread's, as nobody else's slot has it, and it says that it is busy, so that a
+        // handler makes no other handle of it.
+        ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, self.cache) })
+    }
+}
+
+impl<C: StaticHeap> Drop for Turn<C> {
+    #[inline]
+    fn drop(&mut self) {
+        compiler_fence(SeqCst);
+        self.cache.is_busy.store(false, Relaxed);
+    }
+}
+
+/// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says so.
 struct Call<C: StaticHeap> {
     before: *mut (),
     _config: PhantomData<C>,
@@ -185,34 +232,17 @@ struct Call<C: StaticHeap> {
 
 impl<C: StaticHeap> Call<C> {
     /// Begins a call of a thread whose slot says `before`, which is not [`BUSY`].
-    #[inline]
     fn begin(before: *mut ()) -> Self {
         C::Slot::set(BUSY);
-        // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Self {
             before,
             _config: PhantomData,
         }
     }
-
-    /// Returns the thread's handle, if it has one.
-    #[inline]
-    fn local(&self) -> Option<ManuallyDrop<LocalOf<C>>> {
-        is_cache(self.before).then(|| {
-            // SAFETY: a thread with a cache has opened the heap.
-            let heap = unsafe { C::state().get_unchecked() };
-            // SAFETY: slots hold what `attach` put there.
-            let cache = unsafe { CacheRef::from_slot(self.before) };
-            // SAFETY: the cache is this thread's, as nobody else's slot has it, and the slot says that it is
-            // busy, so that a handler makes no other handle of it.
-            ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, cache) })
-        })
-    }
 }
 
 impl<C: StaticHeap> Drop for Call<C> {
-    #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
         C::Slot::set(self.before);
@@ -247,7 +277,14 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     #[cold]
     fn opened() -> Result<&'static HeapOf<C>, HeapError> {
-        let (heap, new) = C::state().open()?;
+        let slot = C::Slot::get();
+        if slot == BUSY {
+            return Err(HeapError::Busy);
+        }
+        let (heap, new) = {
+            let _call = Call::<C>::begin(slot);
+            C::state().open()?
+        };
         if new {
             C::opened();
         }
@@ -256,16 +293,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// What a thread does when it ends.
     fn exit() {
-        let before = C::Slot::get();
-        if !is_cache(before) {
+        let slot = C::Slot::get();
+        let Some(turn) = Turn::<C>::begin(slot) else {
             return;
-        }
-        let mut call = Call::<C>::begin(before);
-        let local = call.local();
-        call.before = DETACHED;
-        if let Some(local) = local {
-            drop(ManuallyDrop::into_inner(local));
-        }
+        };
+        let _call = Call::<C>::begin(DETACHED);
+        let local = turn.local();
+        // Somebody else has the cache as soon as the handle is gone.
+        drop(turn);
+        drop(ManuallyDrop::into_inner(local));
     }
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
@@ -303,15 +339,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
             let _ = Self::attach();
             slot = C::Slot::get();
         }
-        if slot == BUSY {
+        if let Some(turn) = Turn::<C>::begin(slot) {
+            return with_handle(&turn.local());
+        }
+        if slot == BUSY || is_cache(slot) {
             let heap = C::state().get();
             return interrupted(heap.ok_or(HeapError::Busy)?);
         }
-        let call = Call::<C>::begin(slot);
-        match call.local() {
-            Some(local) => with_handle(&local),
-            None => without(C::state().open()?.0),
-        }
+        let _call = Call::<C>::begin(slot);
+        without(C::state().open()?.0)
     }
 
     #[cold]
@@ -354,14 +390,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let slot = C::Slot::get();
-        if is_cache(slot) {
-            let call = Call::<C>::begin(slot);
-            if let Some(local) = call.local()
-                && let Some(block) = local.alloc_quick(layout)
-            {
-                return block.as_ptr();
-            }
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_quick(layout)
+        {
+            return block.as_ptr();
         }
         Self::alloc_slow(layout)
     }
@@ -370,18 +402,15 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
-        let slot = C::Slot::get();
-        if is_cache(slot) {
-            let call = Call::<C>::begin(slot);
-            let freed = call.local().is_some_and(|local| {
-                if C::CHECKED {
-                    // SAFETY: by the contract the block's user gives it up.
-                    unsafe { local.free_quick::<true>(block) }
-                } else {
-                    // SAFETY: by the contract the block is live, and its user gives it up.
-                    unsafe { local.free_quick::<false>(block) }
-                }
-            });
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            let local = turn.local();
+            let freed = if C::CHECKED {
+                // SAFETY: by the contract the block's user gives it up.
+                unsafe { local.free_quick::<true>(block) }
+            } else {
+                // SAFETY: by the contract the block is live, and its user gives it up.
+                unsafe { local.free_quick::<false>(block) }
+            };
             if freed {
                 return;
             }
@@ -400,6 +429,19 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            let local = turn.local();
+            let moved = if C::CHECKED {
+                // SAFETY: by the contract the block has this layout, and its user gives it up.
+                unsafe { local.realloc_quick::<true>(at, layout, new_size) }
+            } else {
+                // SAFETY: as above, and it is live.
+                unsafe { local.realloc_quick::<false>(at, layout, new_size) }
+            };
+            if let Some(block) = moved {
+                return block.as_ptr();
+            }
+        }
         let moved = Self::call(
             // SAFETY: by the contract the block has this layout, and its user gives it up.
             |local| unsafe { local.realloc(at, layout, new_size) },
@@ -423,7 +465,8 @@ unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
     fn fork_prepare(&self) -> Result<(), Error> {
         let state = C::state();
         let slot = C::Slot::get();
-        if slot == BUSY {
+        let in_call = is_cache(slot) && Turn::<C>::begin(slot).is_none();
+        if slot == BUSY || in_call {
             return Err(ErrorKind::Unsupported.into());
         }
         C::Slot::set(BUSY);
@@ -459,8 +502,8 @@ unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
         // SAFETY: the caller's promise; the child has a copy of the locks and of the slot.
         unsafe { self.fork_parent() };
         if let Some(heap) = state.get() {
-            let call = Call::<C>::begin(slot);
-            let own = call.local().map(|local| local.cache());
+            let turn = Turn::<C>::begin(slot);
+            let own = turn.as_ref().map(|turn| turn.cache);
             // SAFETY: the child has but this thread, and slots' caches are used by nobody else.
             unsafe { heap.adopt_orphans(own) };
         }

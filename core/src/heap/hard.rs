@@ -206,7 +206,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     pub(super) fn release_hard(&self, slab: Handle, entry: Entry) {
         // SAFETY: a block that is free, and that its slab does not hand out before the next line.
         unsafe { fill(entry.block, slab.block_bytes()) };
-        self.flush(slab.class(), core::iter::once(entry));
+        self.flush(slab.class(), &[entry]);
     }
 
     /// Resizes a live block where it lies, or returns the layout of the block to move to.

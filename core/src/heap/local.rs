@@ -3,7 +3,7 @@
 use super::{
     Heap,
     cache::{Cache, CacheRef, FIRST, Magazine},
-    class,
+    class::{self, STEP},
     error::HeapError,
     large::Big,
     map::RootRef,
@@ -19,6 +19,7 @@ use core::{
     cell::Cell,
     fmt,
     marker::PhantomData,
+    mem::MaybeUninit,
     ptr::NonNull,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
@@ -35,7 +36,6 @@ pub struct LocalHeap<
 > {
     heap: &'heap Heap<P, M, R>,
     cache: CacheRef,
-    root: RootRef<'heap>,
     _not_sync: PhantomData<Cell<()>>,
 }
 
@@ -68,7 +68,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let cache = match unused {
             Some(cache) => cache,
             None => {
-                let made = self.arena.alloc_value(Cache::new());
+                let made = self.arena.alloc_value(Cache::new(self.map.root().raw()));
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let cache = unsafe { CacheRef::new(made) };
@@ -81,11 +81,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         cache.shard.store(*caches % shards, Relaxed);
         *caches = caches.wrapping_add(1);
         cache.by_slot.store(by_slot, Relaxed);
+        // As a thread may have left it that was not copied into a forked child.
+        cache.is_busy.store(false, Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
             cache,
-            root: self.map.root(),
             _not_sync: PhantomData,
         })
     }
@@ -114,9 +115,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         Self {
             heap,
             cache,
-            root: heap.map.root(),
             _not_sync: PhantomData,
         }
+    }
+
+    #[inline]
+    fn root(&self) -> RootRef<'heap> {
+        // SAFETY: the heap's own map, and the heap is borrowed for so long.
+        unsafe { self.cache.root.get() }
     }
 
     pub(super) const fn cache(&self) -> CacheRef {
@@ -225,7 +231,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
     #[inline]
     pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
-        let Some((class, state)) = self.root.live::<CHECKED>(block.addr().get()) else {
+        let Some((class, state)) = self.root().live::<CHECKED>(block.addr().get()) else {
             return false;
         };
         self.magazine(class).push_live(Entry { block, state })
@@ -263,6 +269,76 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     /// If `block` is the start of a live block of this heap, that was allocated or last resized with
     /// `layout`, and nobody uses it during the call, nor afterwards where another one is returned.
     pub unsafe fn realloc(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        // SAFETY: the caller's promise.
+        if let Some(block) = unsafe { self.realloc_quick::<true>(block, layout, new_size) } {
+            return Ok(block);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.realloc_slow(block, layout, new_size) }
+    }
+
+    /// Resizes a block where it lies, or by one that is at hand and small, if that is all that it takes.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::realloc`]; the block is live unless `CHECKED`.
+    #[inline]
+    pub(super) unsafe fn realloc_quick<const CHECKED: bool>(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> Option<NonNull<u8>> {
+        if self.heap.is_hard() {
+            return None;
+        }
+        let (class, state) = self.root().live::<CHECKED>(block.addr().get())?;
+        let new = Layout::from_size_align(new_size, layout.align()).ok()?;
+        let size = class::size(class);
+        // A class that is a little too large is not worth a copy.
+        if new_size <= size && new_size > size / 2 {
+            return Some(block);
+        }
+        let new_class = class::quick(new)?;
+        if new_class == class {
+            return Some(block);
+        }
+        let len = layout.size().min(new_size);
+        if len > COPIED {
+            return None;
+        }
+        let target = self.magazine(new_class).pop()?;
+        self.cache.count(new_size);
+        target.state().store(LIVE, Release);
+        let (from, to) = (block.cast::<[MaybeUninit<u8>; STEP]>(), target.block.cast());
+        for n in 0..len.div_ceil(STEP) {
+            // SAFETY: blocks are whole steps long, and both hold len bytes.
+            let from = unsafe { from.add(n) };
+            // SAFETY: as above.
+            let to = unsafe { to.add(n) };
+            // SAFETY: as above; both blocks are live and aligned to a step, and they share no byte. Bytes behind
+            // what the user has may be uninitialised, as the type says.
+            unsafe { to.copy_from_nonoverlapping(from, 1) };
+        }
+        if !self.magazine(class).push_live(Entry { block, state }) {
+            // SAFETY: the caller gives the block up, which is live.
+            let freed = unsafe { self.free_slow(block) };
+            debug_assert!(freed.is_ok(), "it was live: {freed:?}");
+        }
+        Some(target.block)
+    }
+
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::realloc`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn realloc_slow(
         &self,
         block: NonNull<u8>,
         layout: Layout,
@@ -407,7 +483,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
             return unsafe { self.heap.free_hard(block) };
         }
         let addr = block.addr().get();
-        let Some((class, state)) = self.root.live::<true>(addr) else {
+        let Some((class, state)) = self.root().live::<true>(addr) else {
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
@@ -418,7 +494,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
         if !magazine.push(entry) {
             self.flush_oldest(class, magazine.len().div_ceil(2));
             if !magazine.push(entry) {
-                self.heap.flush(class, core::iter::once(entry));
+                self.heap.flush(class, &[entry]);
             }
         }
         Ok(())
@@ -428,22 +504,28 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     fn flush_oldest(&self, class: usize, count: u32) {
         let magazine = self.magazine(class);
         let mut left = count;
-        while left != 0 {
-            let mut some = [const { None }; FLUSHED as usize];
+        while let Some(first) = magazine.oldest(left).next() {
+            let mut some = [first; FLUSHED as usize];
             let now = left.min(FLUSHED);
             for (place, entry) in some.iter_mut().zip(magazine.oldest(now)) {
-                *place = Some(entry);
+                *place = entry;
             }
             // First, so that a forked child finds no block in two places.
             magazine.forget_oldest(now);
-            self.heap.flush(class, some.into_iter().flatten());
+            self.heap.flush(class, &some[..now as usize]);
             left -= now;
         }
     }
 }
 
-/// Blocks that are under way from a magazine to bins at once, at most.
-const FLUSHED: u32 = 32;
+/// Bytes that are copied step by step at most; a call that knows better ways does more.
+const COPIED: usize = 512;
+
+/// Blocks that are under way from a magazine to bins at once, at most: half of a magazine.
+const FLUSHED: u32 = 128;
+
+/// Blocks that a magazine has room for when nobody has its cache, at most.
+const KEPT: u32 = 32;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
     for LocalHeap<'_, P, M, R>
@@ -451,7 +533,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
     fn drop(&mut self) {
         self.flush();
         let _caches = self.heap.caches.lock();
-        for (slots, layout) in self.cache.magazines.iter().filter_map(Magazine::shut) {
+        // The next thread, which does much the same, finds room for some blocks of each class that this one used.
+        let large = |magazine: &&Magazine| magazine.capacity() > KEPT;
+        let large = self.cache.magazines.iter().filter(large);
+        for (slots, layout) in large.filter_map(Magazine::shut) {
             // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
             unsafe { self.heap.arena.free(slots, layout) };
         }

@@ -196,7 +196,43 @@ pub(super) struct RootRef<'map> {
     base: NonNull<u8>,
 }
 
+/// The root of a map, for readers who know by other means that it is there.
+#[derive(Clone, Copy)]
+pub(super) struct RawRoot {
+    root: NonNull<Root>,
+    base: NonNull<u8>,
+}
+
+// SAFETY: as for the map: what is there is an array of atomics.
+unsafe impl Send for RawRoot {}
+// SAFETY: as for Send.
+unsafe impl Sync for RawRoot {}
+
+impl RawRoot {
+    /// Returns the root.
+    ///
+    /// # Safety
+    ///
+    /// The map is there as long as the result.
+    #[inline]
+    pub(super) unsafe fn get<'map>(self) -> RootRef<'map> {
+        RootRef {
+            // SAFETY: as of a reference by which this was made, which the caller says would still be good.
+            root: unsafe { self.root.as_ref() },
+            base: self.base,
+        }
+    }
+}
+
 impl<'map> RootRef<'map> {
+    /// Forgets how long the map is there.
+    pub(super) fn raw(self) -> RawRoot {
+        RawRoot {
+            root: NonNull::from(self.root),
+            base: self.base,
+        }
+    }
+
     #[inline]
     fn entry(self, addr: usize) -> Option<&'map AtomicU64> {
         let leaf = NonNull::new(self.root.get(addr >> LEAF_SHIFT)?.load(Acquire))?;

@@ -107,7 +107,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
             && slab.class() < CLASSES
         {
             entry.state().store(FREED, Relaxed);
-            self.flush(slab.class(), core::iter::once(entry));
+            self.flush(slab.class(), &[entry]);
             return Ok(());
         }
         // SAFETY: the caller's promise.

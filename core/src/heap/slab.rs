@@ -566,22 +566,36 @@ impl Slab {
         None
     }
 
-    /// Puts a block back; returns how many are free now. `None` where it is there already. The bin's
-    /// lock is held.
-    pub(super) fn put(&self, addr: usize) -> Option<usize> {
-        let (index, _) = self.index(addr);
-        let word = &self.bits()[index / 64];
-        let bit = 1 << (index % 64);
-        // Two threads that freed it at the same moment may both bring it.
-        if word.load(Relaxed) & bit != 0 {
-            return None;
+    /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
+    pub(super) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
+        let (states, bits) = (self.states(), self.bits());
+        let (mut least, mut free) = (self.first.load(Relaxed), self.free.load(Relaxed));
+        // The state says which block it is without a division.
+        let number = |entry: &Entry| {
+            let offset = entry
+                .state
+                .addr()
+                .get()
+                .wrapping_sub(states.as_ptr().addr());
+            offset / size_of::<AtomicU8>()
+        };
+        let mut rest = entries;
+        while let Some((entry, behind)) = rest.split_first()
+            && let index = number(entry)
+            && index < self.blocks()
+        {
+            rest = behind;
+            let (word, bit) = (&bits[index / 64], 1 << (index % 64));
+            let old = word.load(Relaxed);
+            // Two threads that freed it at the same moment may both bring it.
+            if old & bit == 0 {
+                word.store(old | bit, Relaxed);
+                least = least.min(u32::try_from(index / 64).unwrap_or(0));
+                free += 1;
+            }
         }
-        word.store(word.load(Relaxed) | bit, Relaxed);
-        let number = u32::try_from(index / 64).unwrap_or(0);
-        self.first
-            .store(self.first.load(Relaxed).min(number), Relaxed);
-        let free = self.free.load(Relaxed) + 1;
+        self.first.store(least, Relaxed);
         self.free.store(free, Relaxed);
-        Some(free as usize)
+        rest
     }
 }

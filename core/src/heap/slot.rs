@@ -3,18 +3,16 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null                has not called yet
-//!   BUSY                is in a call: whoever sees this runs in a signal handler that interrupted it
+//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing at hand any more
-//!   else                has this cache
+//!   else                has this cache, which says whether the thread is in a call
 //! ```
 
-use core::{
-    ptr::{null_mut, without_provenance_mut},
-    sync::atomic::{
-        AtomicPtr, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
-    },
+use crate::atomic::{
+    AtomicPtr, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
 };
+use core::ptr::{null_mut, without_provenance_mut};
 
 /// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
 /// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
@@ -40,7 +38,7 @@ pub unsafe trait ThreadSlot: 'static {
     fn on_exit(exit: fn()) -> bool;
 }
 
-/// The value of a slot whose thread is in a call.
+/// The value of a slot whose thread is in a call, and has no cache.
 pub(super) const BUSY: *mut () = without_provenance_mut(1);
 
 /// The value of a slot whose thread has nothing at hand, and never will: its calls take a lock each.
@@ -121,12 +119,22 @@ pub struct SlotTable<const N: usize> {
 
 impl<const N: usize> SlotTable<N> {
     /// Makes a table without threads.
+    #[cfg(not(all(test, loom)))]
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "numbers of threads are hashed") };
         Self {
             keys: [const { AtomicUsize::new(NOBODY) }; N],
             values: [const { AtomicPtr::new(null_mut()) }; N],
+        }
+    }
+
+    /// Makes a table without threads, which no constant can be with loom's atomics.
+    #[cfg(all(test, loom))]
+    fn new() -> Self {
+        Self {
+            keys: core::array::from_fn(|_| AtomicUsize::new(NOBODY)),
+            values: core::array::from_fn(|_| AtomicPtr::new(null_mut())),
         }
     }
 
@@ -189,5 +197,70 @@ impl<const N: usize> SlotTable<N> {
 impl<const N: usize> Default for SlotTable<N> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    fn value(n: usize) -> *mut () {
+        without_provenance_mut(n << 6)
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn threads_find_what_they_set_while_there_is_room() {
+        let table = SlotTable::<8>::new();
+        assert_eq!(table.get(0), DETACHED, "nobody's number");
+        table.set(0, value(1));
+        for round in 0..3 {
+            for n in 1..=9 {
+                assert_eq!(table.get(n), null_mut(), "round {round}");
+                table.set(n, value(n));
+                let expected = if n == 9 { null_mut() } else { value(n) };
+                assert_eq!(table.get(n), expected, "the ninth has no room");
+            }
+            for n in 1..=8 {
+                table.set(n, BUSY);
+                assert_eq!(table.get(n), BUSY);
+                table.set(n, if n % 2 == 0 { DETACHED } else { null_mut() });
+                assert_eq!(table.get(n), null_mut());
+            }
+        }
+    }
+
+    /// Three threads in turn for two entries: each sees what it set, or that there was no room, and never what
+    /// another one did.
+    #[cfg(loom)]
+    #[test]
+    fn model_threads_share_a_table_that_has_room_for_fewer() {
+        use loom::{sync::Arc, thread};
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(|| {
+            let table = Arc::new(SlotTable::<2>::new());
+            let live = |table: &SlotTable<2>, n: usize| {
+                assert_eq!(table.get(n), null_mut(), "nothing was set");
+                table.set(n, value(n));
+                let got = table.get(n);
+                assert!(got == value(n) || got.is_null(), "{got:p} of {n}");
+                table.set(n, DETACHED);
+                assert_eq!(table.get(n), null_mut(), "it was given up");
+            };
+            let threads = [1, 2].map(|n| {
+                let table = table.clone();
+                thread::spawn(move || live(&table, n))
+            });
+            live(&table, 3);
+            for thread in threads {
+                thread.join().expect("it ends");
+            }
+            // All have ended, and all that they had serves again.
+            live(&table, 4);
+            table.set(5, value(5));
+            assert_eq!(table.get(5), value(5));
+        });
     }
 }
