@@ -21,6 +21,7 @@ use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr::NonNull,
+    slice,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -72,14 +73,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let cache = unsafe { CacheRef::new(made) };
+                // It stays in its shard: threads that go on with what others did, one after the other, then share
+                // slabs, and the lines of their states, with few.
+                let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
+                cache.shard.store(*caches % shards, Relaxed);
+                *caches = caches.wrapping_add(1);
                 cache.next.store(self.first_cache.load(Relaxed), Relaxed);
                 self.first_cache.store(cache.as_ptr(), Release);
                 cache
             }
         };
-        let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
-        cache.shard.store(*caches % shards, Relaxed);
-        *caches = caches.wrapping_add(1);
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
         cache.is_busy.store(false, Relaxed);
@@ -504,15 +507,17 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
     fn flush_oldest(&self, class: usize, count: u32) {
         let magazine = self.magazine(class);
         let mut left = count;
-        while let Some(first) = magazine.oldest(left).next() {
-            let mut some = [first; FLUSHED as usize];
+        while left != 0 {
+            let mut some = [const { MaybeUninit::uninit() }; FLUSHED as usize];
             let now = left.min(FLUSHED);
             for (place, entry) in some.iter_mut().zip(magazine.oldest(now)) {
-                *place = entry;
+                place.write(entry);
             }
             // First, so that a forked child finds no block in two places.
             magazine.forget_oldest(now);
-            self.heap.flush(class, &some[..now as usize]);
+            // SAFETY: the first `now` were written above, as many as there are and no more than there is room for.
+            let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
+            self.heap.flush(class, some);
             left -= now;
         }
     }
