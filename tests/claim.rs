@@ -543,7 +543,9 @@ fn without_proc_a_claim_gets_nearly_all() {
         let (start, end) = (stack_start - room + MIB, stack_start);
         let free = |range: PageRange| range.end() <= start || end <= range.addr();
         assert!(claim.usable().all(free), "room for the stack");
-        for len in [2 * room + MIB, 64 * MIB, MIB] {
+        // Smaller gaps may be left where others have more pages than there are tries: the test's own heap
+        // reserves a gigabyte for its metadata.
+        for len in [2 * room + MIB, 64 * MIB] {
             let at = map_anywhere(len).expect("there is room below");
             assert!(at + len <= 4 * GIB, "{len:#x} bytes at {at:#x}");
         }

@@ -101,7 +101,7 @@ fn op(u: &mut Unstructured<'_>) -> arbitrary::Result<Op> {
         19 => Op::FreeForeign(usize::arbitrary(u)?),
         20..23 => Op::Realloc(number(u)?, size(u)?),
         23 => Op::Query(number(u)?, number(u)?),
-        24..26 => Op::Handle(u.int_in_range(0..=heap::HANDLES)?),
+        24..26 => Op::Handle(u.int_in_range(0..=heap::CALLERS - 1)?),
         26 => Op::Renew,
         27 => Op::Flush,
         28 => Op::Trim,

@@ -11,7 +11,7 @@ mod ops;
 mod oracle;
 
 pub use limits::{many_handles, short_handles};
-pub use ops::{HANDLES, Op, Tally, check, random_ops};
+pub use ops::{CALLERS, Op, Tally, check, random_ops};
 
 use crate::{Case, report};
 use core::alloc::Layout;

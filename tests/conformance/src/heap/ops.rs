@@ -12,8 +12,17 @@ use hostmem_core::{
     provider::{PageProvider, Provider},
 };
 
-/// Handles in a run; one more number stands for the calls without a handle.
-pub const HANDLES: usize = 3;
+/// Handles in a run.
+const HANDLES: usize = 3;
+
+/// The number that stands for the calls without a handle.
+const NONE: usize = HANDLES;
+
+/// The number that stands for the calls that wait for nobody, as signal handlers make them.
+const NOT_WAITING: usize = HANDLES + 1;
+
+/// Who can make calls: handles, and two more.
+pub const CALLERS: usize = HANDLES + 2;
 
 /// Calls of a case.
 const STEPS: usize = 6000;
@@ -72,6 +81,8 @@ pub struct Tally {
     pub exhausted: usize,
     /// Calls that were refused, as they must be.
     pub refused: usize,
+    /// Calls that would have had to wait or to ask the provider, and must not.
+    pub busy: usize,
     /// Blocks that were resized where they lay.
     pub in_place: usize,
 }
@@ -127,6 +138,7 @@ pub(super) fn random_calls_keep_every_block_intact<P: Provider + Copy>(p: P) -> 
         let tally = check(p, p, config(), random_ops(seed).take(STEPS));
         assert_eq!(tally.exhausted, 0, "there is memory");
         assert!(tally.refused > 100 && tally.in_place > 10, "{tally:?}");
+        assert!(tally.busy < STEPS / 20, "{tally:?}");
     }
     Outcome::Passed
 }
@@ -136,17 +148,25 @@ const TOO_MUCH: usize = 1 << (usize::BITS - 2);
 
 /// Says whether this is how a size that no host has is refused.
 fn is_refusal(got: Result<NonNull<u8>, HeapError>) -> bool {
-    use HeapError::{InvalidSize, Memory, Metadata};
-    matches!(got, Err(InvalidSize | Memory(_) | Metadata(_)))
+    use HeapError::{Busy, InvalidSize, Memory, Metadata};
+    matches!(got, Err(InvalidSize | Memory(_) | Metadata(_) | Busy))
 }
 
-/// A call by a handle, or by none.
+/// A call by a handle, by none, or by one that waits for nobody.
 macro_rules! by {
     ($locals:expr, $heap:expr, $current:expr, $call:ident ( $($argument:expr),* )) => {
         match &$locals[$current] {
             Some(local) => local.$call($($argument),*),
+            None if $current == NOT_WAITING => by!(@try $heap, $call($($argument),*)),
             None => $heap.$call($($argument),*),
         }
+    };
+    (@try $heap:expr, alloc($layout:expr)) => { $heap.try_alloc($layout) };
+    (@try $heap:expr, alloc_zeroed($layout:expr)) => { $heap.try_alloc_zeroed($layout) };
+    (@try $heap:expr, free($block:expr)) => { $heap.try_free($block) };
+    (@try $heap:expr, free_sized($block:expr, $layout:expr)) => { $heap.try_free($block) };
+    (@try $heap:expr, realloc($block:expr, $layout:expr, $size:expr)) => {
+        $heap.try_realloc($block, $layout, $size)
     };
 }
 
@@ -168,12 +188,13 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
         return tally;
     };
     let is_hard = config.level() == Hardening::Full;
-    // The last has no handle.
+    // The last two have no handle.
     let mut locals: Vec<Option<LocalHeap<'_, P, M>>> = Vec::new();
-    locals.resize_with(HANDLES + 1, || None);
-    let (mut current, mut now, mut live) = (HANDLES, 0, 0);
+    locals.resize_with(CALLERS, || None);
+    let (mut current, mut now, mut live) = (NONE, 0, 0);
     let failed = |error: HeapError, tally: &mut Tally| match error {
         HeapError::Memory(_) | HeapError::Metadata(_) => tally.exhausted += 1,
+        HeapError::Busy => tally.busy += 1,
         error => panic!("{error}"),
     };
     for op in ops {
@@ -329,7 +350,11 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 assert!(heap.owns(addr));
             }
             Op::Handle(number) => {
-                current = number % (HANDLES + 1);
+                if current == NOT_WAITING {
+                    // Gives nothing back, but frees what was put aside, which counts as used until then.
+                    heap.trim_to(usize::MAX);
+                }
+                current = number % CALLERS;
                 if current < HANDLES && locals[current].is_none() {
                     match heap.local() {
                         Ok(local) => locals[current] = Some(local),
@@ -357,6 +382,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 }
             }
             Op::CheckAll => {
+                heap.trim_to(usize::MAX);
                 oracle.check_all();
                 holds::check(&heap, &oracle, is_hard);
             }
@@ -368,6 +394,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
         let freed = unsafe { by!(locals, heap, current, free(block.start)) };
         assert_eq!(freed, Ok(()), "{:?}", block.start);
     }
+    heap.trim_to(usize::MAX);
     let held = heap.statistics();
     assert_eq!(held.used, 0, "{held:?}");
     drop(locals);
