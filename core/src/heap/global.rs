@@ -226,17 +226,18 @@ impl<C: StaticHeap> Drop for Turn<C> {
 
 /// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says so.
 struct Call<C: StaticHeap> {
-    before: *mut (),
+    /// What the slot says afterwards.
+    after: *mut (),
     _config: PhantomData<C>,
 }
 
 impl<C: StaticHeap> Call<C> {
-    /// Begins a call of a thread whose slot says `before`, which is not [`BUSY`].
-    fn begin(before: *mut ()) -> Self {
+    /// Begins a call of a thread whose slot is not [`BUSY`], and is to say `after` when it has ended.
+    fn begin(after: *mut ()) -> Self {
         C::Slot::set(BUSY);
         compiler_fence(SeqCst);
         Self {
-            before,
+            after,
             _config: PhantomData,
         }
     }
@@ -245,7 +246,7 @@ impl<C: StaticHeap> Call<C> {
 impl<C: StaticHeap> Drop for Call<C> {
     fn drop(&mut self) {
         compiler_fence(SeqCst);
-        C::Slot::set(self.before);
+        C::Slot::set(self.after);
     }
 }
 
@@ -306,17 +307,17 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
     fn attach() -> Option<()> {
-        let (new, cache) = {
-            let _call = Call::<C>::begin(null_mut());
+        let new = {
+            let mut call = Call::<C>::begin(null_mut());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
             }
             let (heap, new) = C::state().open().ok()?;
-            let local = heap.local_of_slot().ok()?;
-            (new, ManuallyDrop::new(local).cache())
+            let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
+            call.after = local.cache().as_slot();
+            new
         };
-        C::Slot::set(cache.as_slot());
         // From here on the thread may allocate, also in the calls below.
         if !C::Slot::on_exit(Self::exit) {
             Self::exit();
