@@ -90,3 +90,30 @@ fn nothing_is_touched_for_no_bytes() {
         [Op::DataBarrier, Op::DataBarrier, Op::InstructionBarrier]
     );
 }
+
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
+#[test]
+fn live_threads_have_thread_pointers_of_their_own() {
+    use hostmem::arch::thread_pointer;
+    use std::{collections::BTreeSet, sync::Barrier, thread};
+    const THREADS: usize = 8;
+    // SAFETY: this program has a C library, which sets it up.
+    let own = || unsafe { thread_pointer() };
+    let all_live = &Barrier::new(THREADS);
+    let pointers: BTreeSet<usize> = thread::scope(|scope| {
+        let ask = || {
+            let pointer = own();
+            all_live.wait();
+            assert_eq!(own(), pointer, "it stays");
+            pointer
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+        let joined = threads.into_iter().map(|t| t.join().expect("it ends"));
+        joined.collect()
+    });
+    assert!(pointers.len() == THREADS && !pointers.contains(&0));
+    assert!(!pointers.contains(&own()));
+}

@@ -21,6 +21,17 @@ pub(super) unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
     maintain(cache_type(), ranges, &mut Instructions);
 }
 
+/// Reads the register that has it.
+#[inline]
+pub(super) unsafe fn thread_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: TPIDR_EL0 is readable at EL0; reading it has no effect.
+    unsafe {
+        asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nomem, nostack, preserves_flags))
+    };
+    pointer
+}
+
 /// Fetches a cache line that will be read.
 #[inline]
 pub(super) fn prefetch(at: *const u8) {

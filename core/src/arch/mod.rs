@@ -1,4 +1,4 @@
-//! What depends on the CPU: making new instructions visible to the core that runs them.
+//! What depends on the CPU: making new instructions visible to the core that runs them, and telling threads apart.
 //!
 //! Making them visible to *other* cores is the operating system's part:
 //! [`CoreSync`](crate::provider::CoreSync).
@@ -54,6 +54,21 @@ pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
         // SAFETY: the caller's promise, passed on.
         unsafe { cpu::publish_ranges(ranges) };
     }
+}
+
+/// Returns the calling thread's thread pointer, as the ABI of ELF systems has it: a number that no two live
+/// threads have alike, for a `heap::SlotTable`, say. Zero where this CPU's is not known, or where there is
+/// none; a thread that `clone` made without one has that of the thread that made it.
+///
+/// # Safety
+///
+/// On x86-64, FS leads to a thread control block, as a C library or a runtime sets it up before anything else
+/// runs. In a program without either, reading it faults.
+#[inline]
+#[must_use]
+pub unsafe fn thread_pointer() -> usize {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { cpu::thread_pointer() }
 }
 
 /// Begins to fetch `value`, cache line by cache line, where the CPU can; nothing waits for it.

@@ -15,6 +15,12 @@ pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     unreachable!("no code is published on a CPU without known cache maintenance");
 }
 
+/// Is not known.
+#[inline]
+pub(super) unsafe fn thread_pointer() -> usize {
+    0
+}
+
 /// Does nothing.
 #[inline]
 pub(super) fn prefetch(_at: *const u8) {}

@@ -1,8 +1,12 @@
 //! x86-64: instruction caches are coherent with stores, whatever mapping they came through.
 
-use core::sync::atomic::{Ordering, compiler_fence};
-
-use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::{
+    arch::{
+        asm,
+        x86_64::{_MM_HINT_T0, _mm_prefetch},
+    },
+    sync::atomic::{Ordering, compiler_fence},
+};
 
 pub(super) const SUPPORTED: bool = true;
 
@@ -20,6 +24,17 @@ pub(super) unsafe fn publish_code(_code: *const u8, _len: usize) {
 #[inline]
 pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
     compiler_fence(Ordering::SeqCst);
+}
+
+/// Reads the first word behind FS, which is its own address.
+#[inline]
+pub(super) unsafe fn thread_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: the caller's promise: FS leads to a thread control block.
+    unsafe {
+        asm!("mov {}, fs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly));
+    }
+    pointer
 }
 
 /// Fetches a cache line that will be read.
