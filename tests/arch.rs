@@ -1,6 +1,9 @@
 //! The AArch64 cache-maintenance sequence, recorded: every line size, with and without the
 //! operations that a CPU may not need.
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use hostmem::arch::ctr::{CacheOps, CacheType, maintain};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! The metadata arena against an oracle that remembers every byte.
 #![cfg(all(target_os = "linux", feature = "sim"))]
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem::{
     OsProvider,

@@ -6,6 +6,9 @@
     feature = "dynasm"
 ))]
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use dynasmrt::{
     AssemblyOffset, DynasmApi, DynasmError, DynasmLabelApi, LabelKind, TargetKind, VecAssembler,
     components::LitPool, dynasm, relocations::RelocationSize,

@@ -1,6 +1,9 @@
 //! J8: code within reach of an anchor, in a window that others have fragmented and filled.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use hostmem::{
     OsProvider, Yield,
     jit::{JitAllocator, JitConfig, JitError, Span},

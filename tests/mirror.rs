@@ -2,6 +2,9 @@
 //! of one can read all.
 #![cfg(not(miri))]
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,5 +1,8 @@
 //! Page arithmetic against the same arithmetic in wider numbers.
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use core::ptr::{NonNull, without_provenance_mut};
 use hostmem::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},

@@ -2,6 +2,9 @@
 //! out, and a signal handler.
 #![cfg(all(target_os = "linux", feature = "sim", target_pointer_width = "64"))]
 
+#[cfg(all(target_os = "linux", feature = "linux"))]
+mod common;
+
 use hostmem::{
     OsProvider,
     page::{AddressRange, PageSize},
