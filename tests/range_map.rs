@@ -1,6 +1,11 @@
 //! The range map through its public face: edges of the address space, arguments, memory that runs
 //! out, and a signal handler.
-#![cfg(all(target_os = "linux", feature = "sim", target_pointer_width = "64"))]
+#![cfg(all(
+    target_os = "linux",
+    feature = "linux",
+    feature = "sim",
+    target_pointer_width = "64"
+))]
 
 #[cfg(all(target_os = "linux", feature = "linux"))]
 mod common;
