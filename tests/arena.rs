@@ -1,5 +1,5 @@
 //! The metadata arena against an oracle that remembers every byte.
-#![cfg(all(target_os = "linux", feature = "sim"))]
+#![cfg(all(target_os = "linux", feature = "linux", feature = "sim"))]
 
 #[cfg(all(target_os = "linux", feature = "linux"))]
 mod common;
