@@ -71,30 +71,23 @@ pub use hostmem_core::{
 #[cfg(feature = "sim")]
 pub use hostmem_core::sim;
 
-#[cfg(all(
-    feature = "std",
-    any(
-        all(feature = "linux", target_os = "linux"),
-        all(
-            feature = "bsd",
-            any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
-        ),
-        all(feature = "netbsd", target_os = "netbsd"),
-    )
-))]
-mod global;
-#[cfg(all(
-    feature = "std",
-    any(
-        all(feature = "linux", target_os = "linux"),
-        all(
-            feature = "bsd",
-            any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
-        ),
-        all(feature = "netbsd", target_os = "netbsd"),
-    )
-))]
-pub use global::{GlobalHeap, SystemHeap, SystemSlot};
+cfg_select! {
+    all(
+        feature = "std",
+        any(
+            all(feature = "linux", target_os = "linux"),
+            all(
+                feature = "bsd",
+                any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+            ),
+            all(feature = "netbsd", target_os = "netbsd"),
+        )
+    ) => {
+        mod global;
+        pub use global::{GlobalHeap, SystemHeap, SystemSlot};
+    }
+    _ => {}
+}
 
 cfg_select! {
     all(feature = "linux", target_os = "linux") => {

@@ -22,6 +22,23 @@ fn bytes(
         .map_err(|_| AllocError)
 }
 
+/// Implements the calls that resize a block, which differ only in what their callers promise.
+macro_rules! resizing {
+    ($($call:ident)*) => {$(
+        unsafe fn $call(
+            &self,
+            block: NonNull<u8>,
+            old: Layout,
+            new: Layout,
+        ) -> Result<NonNull<[u8]>, AllocError> {
+            // SAFETY: the caller's promise.
+            let realloc = |size| unsafe { self.realloc(block, old, size) };
+            // SAFETY: the caller's promise.
+            unsafe { resize(self, block, old, new, realloc) }
+        }
+    )*};
+}
+
 /// Implements the trait for a reference of a heap or a handle, whose calls these are.
 ///
 /// Blocks stay where they are when the reference is copied. Where a block is to become longer or shorter,
@@ -42,29 +59,7 @@ macro_rules! allocator {
             debug_assert!(freed.is_ok(), "{block:p}: {freed:?}");
         }
 
-        unsafe fn grow(
-            &self,
-            block: NonNull<u8>,
-            old: Layout,
-            new: Layout,
-        ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: the caller's promise.
-            let realloc = |size| unsafe { self.realloc(block, old, size) };
-            // SAFETY: the caller's promise.
-            unsafe { resize(self, block, old, new, realloc) }
-        }
-
-        unsafe fn shrink(
-            &self,
-            block: NonNull<u8>,
-            old: Layout,
-            new: Layout,
-        ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: the caller's promise.
-            let realloc = |size| unsafe { self.realloc(block, old, size) };
-            // SAFETY: the caller's promise.
-            unsafe { resize(self, block, old, new, realloc) }
-        }
+        resizing!(grow shrink);
     };
 }
 

@@ -10,6 +10,8 @@ use super::{
     class::{self, CLASSES},
     error::HeapError,
     hard,
+    large::Big,
+    shared::{cleared, move_by},
     slab::{ASIDE, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RelaxStrategy};
@@ -41,10 +43,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// As of [`Heap::try_alloc`].
     pub fn try_alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         let told = self.try_alloc_told(layout)?;
-        Ok(super::shared::cleared(told, layout))
+        Ok(cleared(told, layout))
     }
 
-    fn try_alloc_told(&self, layout: Layout) -> Result<(NonNull<u8>, bool), HeapError> {
+    fn try_alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
         let least = if self.is_hard() {
             hard::class_for(layout)
         } else {
@@ -58,13 +60,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
+                    self.requested.fetch_add(layout.size() as u64, Relaxed);
                     if self.is_hard() {
-                        self.requested.fetch_add(layout.size() as u64, Relaxed);
                         return self.hand_out(entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
                     entry.state().store(LIVE, Release);
-                    self.requested.fetch_add(layout.size() as u64, Relaxed);
                     return Ok((entry.block, zero));
                 }
             }
@@ -90,9 +91,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         let addr = block.addr().get();
-        let slab = self.map.slab(addr);
-        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
-        let (slab, entry) = found.ok_or_else(|| self.refusal(addr))?;
+        let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
             self.check_seal(slab, entry, true)?;
         }
@@ -136,14 +135,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         if new_size <= usable && new_size > usable / 2 {
             return Ok(block);
         }
-        let target = self.try_alloc(new)?;
-        let len = layout.size().min(new_size);
-        // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
-        // They are two live blocks, so they share no byte.
-        unsafe { target.copy_from_nonoverlapping(block, len) };
+        let alloc = |new| self.try_alloc(new);
         // SAFETY: the caller gives the block up.
-        unsafe { self.try_free(block) }?;
-        Ok(target)
+        let free = || unsafe { self.try_free(block) };
+        // SAFETY: the caller's promise; alloc allocates.
+        unsafe { move_by(block, layout, new, alloc, free) }
     }
 
     /// Frees what was put aside, if anything was. No lock is held.

@@ -47,13 +47,27 @@ impl Bin {
     pub(super) fn take_at_hand(&mut self, page: PageSize, hard: Option<&Hard>) -> Option<Entry> {
         let slab = self.partial.lowest().filter(|slab| slab.holes() == 0)?;
         let mut found = None;
+        self.take(slab, 1, page, hard, |entry| found = Some(entry));
+        found
+    }
+
+    /// Takes up to `most` free blocks of a slab, which has memory everywhere; returns how many.
+    fn take(
+        &mut self,
+        slab: Handle,
+        most: usize,
+        page: PageSize,
+        hard: Option<&Hard>,
+        take: impl FnMut(Entry),
+    ) -> usize {
         self.fresh -= slab.fresh_bytes(page);
-        self.taken += take_from(slab, 1, hard, |entry| found = Some(entry));
+        let taken = take_from(slab, most, hard, take);
         self.fresh += slab.fresh_bytes(page);
+        self.taken += taken;
         if slab.free_blocks() == 0 {
             self.partial.remove(slab);
         }
-        found
+        taken
     }
 }
 
@@ -101,14 +115,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
                 }
                 break;
             }
-            bin.fresh -= slab.fresh_bytes(self.page);
-            taken += take_from(slab, most - taken, self.hard.as_ref(), &mut take);
-            bin.fresh += slab.fresh_bytes(self.page);
-            if slab.free_blocks() == 0 {
-                bin.partial.remove(slab);
-            }
+            let (most, hard) = (most - taken, self.hard.as_ref());
+            taken += bin.take(slab, most, self.page, hard, &mut take);
         }
-        bin.taken += taken;
         Ok(taken)
     }
 

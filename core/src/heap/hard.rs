@@ -179,11 +179,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     #[cold]
     pub(super) unsafe fn free_hard(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         let addr = block.addr().get();
-        let found = self
-            .map
-            .slab(addr)
-            .and_then(|slab| Some((slab, slab.live(addr)?)));
-        let (slab, entry) = found.ok_or_else(|| self.refusal(addr))?;
+        let (slab, entry) = self.live_at(addr)?;
         if slab.class() >= CLASSES {
             self.check_seal(slab, entry, true)?;
             self.free_big(slab);

@@ -5,7 +5,7 @@ use super::{
     class::{self, CLASSES},
     error::HeapError,
     large::Big,
-    slab::{Entry, FREED, LIVE, ZERO},
+    slab::{Entry, FREED, Handle, LIVE, ZERO},
 };
 use crate::{
     provider::{ErrorKind, PageProvider},
@@ -170,13 +170,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let Some(new) = kept else {
             return Ok(block);
         };
-        let target = alloc(new)?;
-        let len = layout.size().min(new_size);
-        // SAFETY: len bytes of both: the old block is live and has its layout, the new one holds new_size.
-        // They are two live blocks, so they share no byte.
-        unsafe { target.copy_from_nonoverlapping(block, len) };
-        free()?;
-        Ok(target)
+        // SAFETY: the caller's promise.
+        unsafe { move_by(block, layout, new, alloc, free) }
     }
 
     /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
@@ -206,6 +201,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
     }
 
+    /// Finds the live block that starts at `addr`, or says why there is none.
+    pub(super) fn live_at(&self, addr: usize) -> Result<(Handle, Entry), HeapError> {
+        let slab = self.map.slab(addr);
+        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
+        found.ok_or_else(|| self.refusal(addr))
+    }
+
     /// Says why no live block starts at `addr`.
     pub(super) fn refusal(&self, addr: usize) -> HeapError {
         match self.map.slab(addr) {
@@ -226,9 +228,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         let addr = block.addr().get();
         let new = Layout::from_size_align(new_size, layout.align());
         let new = new.map_err(|_| HeapError::InvalidSize)?;
-        let slab = self.map.slab(addr);
-        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
-        let (slab, entry) = found.ok_or_else(|| self.refusal(addr))?;
+        let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
             return self.resize_hard(slab, entry, new);
         }
@@ -251,6 +251,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
         }
         short
     }
+}
+
+/// Moves a block to one from `alloc` that is as `new` says; then `free` frees it.
+///
+/// # Safety
+///
+/// As of [`Heap::realloc_by`].
+pub(super) unsafe fn move_by(
+    block: NonNull<u8>,
+    old: Layout,
+    new: Layout,
+    alloc: impl FnOnce(Layout) -> Result<NonNull<u8>, HeapError>,
+    free: impl FnOnce() -> Result<(), HeapError>,
+) -> Result<NonNull<u8>, HeapError> {
+    let target = alloc(new)?;
+    let len = old.size().min(new.size());
+    // SAFETY: len bytes of both, as their layouts say. They are two live blocks, so they share no byte.
+    unsafe { target.copy_from_nonoverlapping(block, len) };
+    free()?;
+    Ok(target)
 }
 
 /// Clears a block that does not read zero.
