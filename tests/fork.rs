@@ -6,6 +6,7 @@ mod common;
 
 use common::{
     CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, map_dual, skip_emulated,
+    threads::{Stop, await_more},
     unmap_dual, wait, write_code,
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -167,8 +168,10 @@ fn p8_ten_thousand_detached_children_of_eight_allocating_threads() {
             let jit = &allocator(JitConfig::new());
             let (stop, rounds) = (&AtomicBool::new(false), &AtomicU64::new(0));
             std::thread::scope(|scope| {
+                let _stop = Stop(stop);
                 for thread in 0..8u32 {
                     scope.spawn(move || {
+                        let _stop = Stop(stop);
                         let mut spans: Vec<Span> = Vec::new();
                         let mut round = thread;
                         while !stop.load(Ordering::Relaxed) {
@@ -189,8 +192,10 @@ fn p8_ten_thousand_detached_children_of_eight_allocating_threads() {
                     });
                 }
                 let mut kept: Vec<Span> = (0..10).map(|n| place(jit, n)).collect();
-                let mut first = 0;
+                let (mut first, mut seen) = (0, 0);
                 for n in 0..forks {
+                    seen = await_more(rounds, seen);
+                    assert!(!stop.load(Ordering::Relaxed), "a thread failed");
                     let child = hooked_fork(jit, || detached_child(jit, &mut kept, first));
                     // At once, while the child still copies: it must see what was there before.
                     first = (n % 1000) * 10;
@@ -207,14 +212,9 @@ fn p8_ten_thousand_detached_children_of_eight_allocating_threads() {
                         );
                     }
                 }
-                stop.store(true, Ordering::Relaxed);
                 kept.into_iter()
                     .for_each(|span| jit.release(span).expect("released once"));
             });
-            assert!(
-                rounds.load(Ordering::Relaxed) > u64::from(forks),
-                "the threads did run"
-            );
             assert_eq!(jit.statistics().spans, 0);
         },
     );

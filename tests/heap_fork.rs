@@ -5,7 +5,11 @@
 
 mod common;
 
-use common::{at_length, emulated, raw_fork_around, wait};
+use common::{
+    at_length, emulated, raw_fork_around,
+    threads::{Stop, await_more},
+    wait,
+};
 use core::{
     alloc::Layout,
     ptr::{NonNull, null_mut},
@@ -19,10 +23,7 @@ use hostmem::{
     provider::{PageProvider, Within},
 };
 use hostmem_test_support::isolate::isolated;
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
 const OS: OsProvider = OsProvider::new();
 
@@ -184,28 +185,6 @@ fn keep<P: PageProvider + Copy>(local: &LocalOn<'_, P>) -> NonNull<u8> {
     kept
 }
 
-/// Waits until the threads have allocated since they had `before` times, and returns how often they have:
-/// no fork is without them, however few cores there are.
-fn await_change(before: u64, changes: &AtomicU64) -> u64 {
-    let begin = Instant::now();
-    loop {
-        match changes.load(Relaxed) {
-            now if now > before => return now,
-            _ => thread::yield_now(),
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "they do run");
-    }
-}
-
-/// Tells threads to stop, also where the one that tells them panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 #[test]
 fn children_of_allocating_threads_use_both_heaps() {
     isolated("children_of_allocating_threads_use_both_heaps", || {
@@ -242,7 +221,7 @@ fn children_of_allocating_threads_use_both_heaps() {
             let heaps: [&dyn ForkHooks; 2] = [high, low];
             let mut seen = 0;
             for n in 0..forks {
-                seen = await_change(seen, changes);
+                seen = await_more(changes, seen);
                 let child = raw_fork_around(&heaps, || {
                     die_after_a_second();
                     match use_heap(&highs, kept.0, n) {

@@ -3,7 +3,10 @@
 
 mod common;
 
-use common::{CODE_LEN, call, code_returning, emulated};
+use common::{
+    CODE_LEN, call, code_returning, emulated,
+    threads::{Patience, Stop},
+};
 use core::{
     cell::Cell,
     ptr,
@@ -17,7 +20,6 @@ use hostmem::{
     sim::{Calls, Faulty, Policy, Sim},
 };
 use hostmem_test_support::isolate::isolated;
-use std::time::{Duration, Instant};
 
 const OS: OsProvider = OsProvider::new();
 
@@ -86,10 +88,10 @@ fn j3_query_answers_in_a_handler_that_interrupted_the_allocator() {
             LEN.store(asked.len_bytes(), Ordering::Relaxed);
             JIT.store(ptr::from_ref(&jit).cast_mut(), Ordering::Relaxed);
             start_interrupting();
-            let start = Instant::now();
+            let patience = Patience::new();
             let mut spans: Vec<Span> = Vec::new();
             let mut random = 1u64;
-            while start.elapsed() < Duration::from_secs(3) {
+            while ANSWERS.load(Ordering::Relaxed) < 500 {
                 for _ in 0..100 {
                     random = random
                         .wrapping_mul(6_364_136_223_846_793_005)
@@ -100,13 +102,13 @@ fn j3_query_answers_in_a_handler_that_interrupted_the_allocator() {
                 for span in spans.drain(..) {
                     jit.release(span).expect("released once");
                 }
+                patience.check("a signal");
             }
             JIT.store(ptr::null_mut(), Ordering::Relaxed);
             let (answers, wrong) = (
                 ANSWERS.load(Ordering::Relaxed),
                 WRONG.load(Ordering::Relaxed),
             );
-            assert!(answers > 100, "only {answers} interruptions");
             assert_eq!(wrong, 0, "of {answers} interruptions");
             jit.release(asked).expect("released once");
         },
@@ -173,9 +175,13 @@ fn queries_are_exact_while_other_threads_map_and_unmap_blocks() {
     let jit = &allocator(JitConfig::new().block_size(64 << 10, 64 << 10));
     let kept: Vec<Span> = (0..100).map(|_| jit.alloc(3000).expect("memory")).collect();
     let stop = &AtomicBool::new(false);
+    let changes: &[AtomicUsize; 2] = &Default::default();
+    let enough = if emulated() { 50 } else { 5000 };
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
+        let _stop = Stop(stop);
+        for changes in changes {
+            scope.spawn(move || {
+                let _stop = Stop(stop);
                 while !stop.load(Ordering::Relaxed) {
                     let spans: Vec<Span> = (0..50)
                         .map(|_| jit.alloc(40_000).expect("memory"))
@@ -183,23 +189,21 @@ fn queries_are_exact_while_other_threads_map_and_unmap_blocks() {
                     spans
                         .into_iter()
                         .for_each(|span| jit.release(span).expect("once"));
+                    changes.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        let start = Instant::now();
-        let mut asked = 0u64;
-        while start.elapsed() < Duration::from_secs(2) {
+        // Each of the two threads maps and unmaps blocks, however few cores there are.
+        let changed = || changes.iter().all(|n| n.load(Ordering::Relaxed) >= enough);
+        while !changed() && !stop.load(Ordering::Relaxed) {
             for span in &kept {
                 let found = jit.query(span.rx().addr().get() + 2999).expect("live");
                 assert_eq!(
                     (found.rx, found.rw, found.len),
                     (span.rx(), span.rw(), 3008)
                 );
-                asked += 1;
             }
         }
-        stop.store(true, Ordering::Relaxed);
-        assert!(asked >= 1000, "only {asked} queries");
     });
     kept.into_iter()
         .for_each(|span| jit.release(span).expect("once"));

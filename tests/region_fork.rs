@@ -5,7 +5,11 @@
 
 mod common;
 
-use common::{emulated, raw_fork, wait};
+use common::{
+    emulated, raw_fork,
+    threads::{Stop, await_more},
+    wait,
+};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use hostmem::{
     OsProvider, Yield,
@@ -15,7 +19,6 @@ use hostmem::{
     region::{PageState, RegionAllocator, RegionConfig},
 };
 use hostmem_test_support::isolate::isolated;
-use std::time::{Duration, Instant};
 
 const OS: OsProvider = OsProvider::new();
 
@@ -122,28 +125,6 @@ fn churn(region: &Region, tag: u8, stop: &AtomicBool, changes: &AtomicU64) {
     }
 }
 
-/// Waits until the threads have changed something since there were `before` changes, and returns how
-/// many there are: no fork is without them, however few cores there are.
-fn await_change(before: u64, changes: &AtomicU64) -> u64 {
-    let begin = Instant::now();
-    loop {
-        match changes.load(Relaxed) {
-            now if now > before => return now,
-            _ => std::thread::yield_now(),
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "they do run");
-    }
-}
-
-/// Tells threads to stop, also where the one that tells them panics.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 #[test]
 fn children_of_mapping_threads_have_regions_of_their_own() {
     isolated(
@@ -166,7 +147,7 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
                 }
                 let mut seen = 0;
                 for n in 0..forks() {
-                    seen = await_change(seen, changes);
+                    seen = await_more(changes, seen);
                     let child = raw_fork(region, || child_of_region(region, space, kept));
                     // At once, while the child is at work.
                     let mine = region.map(&Request::bytes(page), Commit::READ_WRITE, 1);
@@ -266,7 +247,7 @@ fn children_of_threads_that_change_a_map_have_maps_of_their_own() {
                 }
                 let mut seen = 0;
                 for n in 0..forks() {
-                    seen = await_change(seen, changes);
+                    seen = await_more(changes, seen);
                     let child = raw_fork(map, || child_of_map(map, have));
                     let mine = pages(100 * SLOTS, 1);
                     map.insert_new(mine, n).expect("free");

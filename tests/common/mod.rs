@@ -5,6 +5,8 @@
     reason = "which part is unused differs from test to test"
 )]
 
+pub(crate) mod threads;
+
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider, arch,

@@ -276,7 +276,13 @@ where
         let mut kept: Vec<Span> = (0..KEPT).map(|n| place(jit, n)).collect();
         let mut first = 0;
         for n in 0..FORKS {
-            assert!(!stop.load(Ordering::Relaxed), "fork {n}: a thread failed");
+            // No fork is without the threads, however few cores there are and whoever else uses them.
+            let rounds = &rounds[usize::from(n % THREADS)];
+            let before = rounds.load(Ordering::Relaxed);
+            while rounds.load(Ordering::Relaxed) == before {
+                assert!(!stop.load(Ordering::Relaxed), "fork {n}: a thread failed");
+                thread::yield_now();
+            }
             let child = hooked_fork(jit, || use_detached(jit, &mut kept, first));
             // At once, while the child still copies: it must see what was there before.
             first = n * KEPT;
@@ -297,13 +303,6 @@ where
             jit.release(span).expect("released once");
         }
     });
-    let rounds = rounds.map(AtomicUsize::into_inner);
-    let all_ran = rounds.iter().all(|&n| n > 0);
-    let enough = rounds.iter().sum::<usize>() >= usize::from(FORKS);
-    assert!(
-        all_ran && enough,
-        "the threads hardly ran: {rounds:?} rounds"
-    );
     assert_eq!(jit.statistics().spans, 0, "every span was released");
     super::remark(format_args!("{FORKS} forks, {THREADS} threads"));
     Outcome::Passed
