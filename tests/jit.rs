@@ -176,7 +176,7 @@ fn queries_are_exact_while_other_threads_map_and_unmap_blocks() {
     let kept: Vec<Span> = (0..100).map(|_| jit.alloc(3000).expect("memory")).collect();
     let stop = &AtomicBool::new(false);
     let changes: &[AtomicUsize; 2] = &Default::default();
-    let enough = if emulated() { 50 } else { 5000 };
+    let enough = if emulated() { 50 } else { 1500 };
     std::thread::scope(|scope| {
         let _stop = Stop(stop);
         for changes in changes {
