@@ -7,7 +7,7 @@
 //!
 //! All slots of children, used or not, hold nodes.
 
-use super::{NEVER, Node, high_half, low_half, pair};
+use super::{NEVER, Node, high_half, larger, low_half, pair};
 use crate::atomic::Ordering;
 
 /// A child of an inner node.
@@ -89,7 +89,7 @@ impl<const W: usize> Node<W> {
     pub(in crate::range_map) fn inner_gap(&self) -> u64 {
         let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
         let gaps = gaps.iter().map(|gap| gap.load(Ordering::Relaxed));
-        gaps.max().unwrap_or(0)
+        gaps.fold(0, larger)
     }
 
     pub(in crate::range_map) fn children(&self) -> impl Iterator<Item = Child> + '_ {

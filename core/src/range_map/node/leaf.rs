@@ -8,7 +8,7 @@
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
 
-use super::{Entry, GROUP, NEVER, Node, high_half, is_below, low_half, pair};
+use super::{Entry, GROUP, NEVER, Node, high_half, is_below, larger, low_half, pair};
 use crate::atomic::{AtomicU64, Ordering};
 use core::ops::ControlFlow;
 
@@ -466,19 +466,31 @@ impl<const W: usize> Node<W> {
         let base = self.get(1);
         let mut gap = base - low;
         let mut end = 0;
-        let _ = self.scan_narrow(0, |_, offset, pages| {
+        let mut visit = |offset: u32, tail: &AtomicU64| {
+            let (offset, pages) = (u64::from(offset), tail.load(Ordering::Relaxed) >> 32);
             // What lies between a range and a dead one is a part of the gap around that.
-            gap = gap.max(offset - end);
+            gap = larger(gap, offset - end);
             end = if pages == 0 { end } else { offset + pages };
-            if gap >= most {
-                return ControlFlow::Break(());
+            gap
+        };
+        let offsets = &self.words[Self::OFFSETS..Self::TAILS];
+        let (groups, rest) = self.words[Self::TAILS..Self::TAILS + count].as_chunks::<GROUP>();
+        let (offsets, _) = offsets.as_chunks::<{ GROUP / 2 }>();
+        for (tails, offsets) in groups.iter().zip(offsets) {
+            let mut so_far = 0;
+            for (tails, word) in tails.as_chunks::<2>().0.iter().zip(offsets) {
+                let word = word.load(Ordering::Relaxed);
+                visit(low_half(word), &tails[0]);
+                so_far = visit(high_half(word), &tails[1]);
             }
-            ControlFlow::Continue(())
-        });
-        if gap >= most {
-            return gap;
+            if so_far >= most {
+                return so_far;
+            }
         }
-        gap.max(high - base - end)
+        for (n, tail) in (count - rest.len()..).zip(rest) {
+            visit(self.offset(n), tail);
+        }
+        larger(gap, high - base - end)
     }
 }
 

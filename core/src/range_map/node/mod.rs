@@ -85,6 +85,14 @@ const fn is_below(a: u64, b: u64) -> usize {
     (a.wrapping_sub(b) >> 63) as usize
 }
 
+/// Returns the larger of two numbers, both at most [`NEVER`], without a branch, as [`is_below`] does.
+#[inline]
+const fn larger(a: u64, b: u64) -> u64 {
+    // All ones if a is less than b.
+    let below = (is_below(a, b) as u64).wrapping_neg();
+    a ^ (a ^ b) & below
+}
+
 impl<const W: usize> Node<W> {
     /// Ranges in a leaf; even.
     pub(super) const LEAF: usize = (W - 2) / 3 * 2;
