@@ -4,10 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 
 header=/usr/include/asmjit/core.h
-if [ ! -e $header ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -q && apt-get install -q -y libasmjit-dev || true
-fi
-[ -e $header ] || skip "AsmJit as a peer: libasmjit-dev cannot be had"
+[ -e $header ] || install_packages libasmjit-dev || skip "AsmJit as a peer: libasmjit-dev cannot be had"
 
 names() { # The rows' names, of lines that are rows.
     sed -n 's/^row: \([^ ]*\) .*/\1/p'

@@ -21,10 +21,13 @@ step() {
     printf '\n== %s, at %(%T)T\n' "$*" -1
 }
 
-# Installs packages of the system, where that can be done without asking anybody.
+# Installs packages of the system, where that can be done without asking anybody; one script at a time.
 install_packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@" >/dev/null
+    (
+        flock 9
+        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@" >/dev/null
+    ) 9>"${TMPDIR:-/tmp}/hostmem-packages.lock"
 }
 
 # Says whether the toolchain in use has its library for a target, and fetches it if it can.
