@@ -193,7 +193,7 @@ const KEPT: u16 = 10;
 const CHILDS: u16 = 60_000;
 
 /// Raises a flag when it goes, so that nobody waits for ever for threads of a case that failed.
-struct RaiseOnDrop<'a>(&'a AtomicBool);
+pub(super) struct RaiseOnDrop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for RaiseOnDrop<'_> {
     fn drop(&mut self) {

@@ -2,8 +2,8 @@
 //! open, what threads do.
 //!
 //! They fork, so they run while nothing else does. A child ends in `_exit`, however it fares; where
-//! a case starts threads, its children keep from the heap and from locks. Beside the suite itself
-//! they need the C library, and no file.
+//! a case starts threads, its children keep from locks, and from every heap but the one tested.
+//! Beside the suite itself they need the C library, and no file.
 //!
 //! | file | what it has |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | `fork` | P8: what bare children have of dual mappings, under each policy |
 //! | `jit` | P8: what children have of the JIT allocator, with and without its hooks |
 //! | `heap` | H1: threads free each other's blocks |
+//! | `global` | H9: threads and children in the heap of the process |
 //! | `descriptors` | P9: close-on-exec, and closed once mapped |
 //! | `map` | writable or executable, for the whole process |
 //! | `child`, `fault`, `coded` | children, faults, and mappings with code in them |
@@ -22,6 +23,7 @@ mod coded;
 mod descriptors;
 mod fault;
 mod fork;
+mod global;
 pub(crate) mod heap;
 mod jit;
 mod map;
@@ -88,6 +90,8 @@ pub(crate) fn host_cases<P: Provider + DualSteps + Copy>() -> impl Iterator<Item
         views::views_of_every_strategy_refuse_what_the_other_is_for,
         views::executable_views_cannot_be_made_writable,
         fork::views_of_every_strategy_fork_as_asked,
+        global::threads_that_end_leave_the_process_heap_to_others,
+        global::children_of_a_threaded_process_use_its_heap,
         map::nothing_becomes_writable_and_executable,
         descriptors::no_strategy_leaves_a_descriptor,
         descriptors::descriptors_are_closed_on_exec,
