@@ -17,6 +17,10 @@ pub struct Larson {
     traces: [Trace; 2],
 }
 
+/// One chain's blocks. Not in a cache line that the other chain writes to.
+#[repr(align(128))]
+struct Chain<'trace>(Live<'trace>);
+
 /// Steps of a thread's life.
 const LIFE: usize = 20_000;
 
@@ -39,14 +43,14 @@ impl Workload for Larson {
     }
 
     fn serve<S: Source>(&self, source: &S, _: usize, post: &Post) {
-        let mut chains = self.traces.each_ref().map(Live::new);
+        let mut chains = self.traces.each_ref().map(|trace| Chain(Live::new(trace)));
         let subject = source.subject();
-        chains.iter_mut().for_each(|live| live.fill(&subject));
+        chains.iter_mut().for_each(|chain| chain.0.fill(&subject));
         post.each(|steps| {
             let start = ProcessTime::now();
             for _ in 0..steps / (chains.len() * LIFE) {
                 thread::scope(|scope| {
-                    for live in &mut chains {
+                    for Chain(live) in &mut chains {
                         scope.spawn(|| {
                             let subject = source.subject();
                             // SAFETY: all blocks came from subjects of this heap.
@@ -57,7 +61,7 @@ impl Workload for Larson {
             }
             start.elapsed()
         });
-        for live in &mut chains {
+        for Chain(live) in &mut chains {
             // SAFETY: all blocks came from subjects of this heap.
             unsafe { live.clear(&subject) };
         }
