@@ -216,6 +216,8 @@ fn j10_code_is_retired_and_its_memory_used_again_while_threads_run_it() {
         for writer in [replace(0), replace(1)] {
             writer.join().expect("no writer fails");
         }
+        // A thousand calls.
+        await_more(runs, 20);
     });
     queue.reclaim();
     let after = queue.statistics();
