@@ -40,7 +40,7 @@
 )]
 pub trait Backend {
     type Provider;
-    type Yield;
+    type OsLock;
 }
 
 pub struct ThisTarget;
@@ -62,5 +62,5 @@ impl<T> Absent<T> {
 /// The provider of this target's backend, which is not active: using this name is an error.
 pub type OsProvider = Absent<<ThisTarget as Backend>::Provider>;
 
-/// The waiting strategy of this target's backend, which is not active: using this name is an error.
-pub type Yield = <ThisTarget as Backend>::Yield;
+/// The lock of this target's backend, which is not active: using this name is an error.
+pub type OsLock = <ThisTarget as Backend>::OsLock;

@@ -20,10 +20,10 @@
 //! # #[cfg(all(target_os = "linux", target_arch = "x86_64", feature = "linux"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm, x64::X64Relocation};
-//! use hostmem::{OsProvider, Yield, dynasm::Assembler, jit::{JitConfig, JitRuntime}};
+//! use hostmem::{OsProvider, OsLock, dynasm::Assembler, jit::{JitConfig, JitRuntime}};
 //!
 //! let os = OsProvider::new();
-//! let runtime = JitRuntime::<_, _, Yield>::new(os, os, JitConfig::new())?;
+//! let runtime = JitRuntime::<_, _, OsLock>::new(os, os, JitConfig::new())?;
 //! let mut ops = Assembler::<X64Relocation>::new();
 //! dynasm!(ops
 //!     ; .arch x64
@@ -44,7 +44,7 @@
 use crate::{
     jit::{AddError, CodeProvider, Function, JitRuntime},
     provider::PageProvider,
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::mem;
 use dynasmrt::{
@@ -101,7 +101,7 @@ impl<R: Relocation> Assembler<R> {
     /// [`AddError::FixUp`] for an undefined or doubly defined label, and for a target too far away;
     /// [`AddError::Jit`] as of [`JitRuntime::add`], for instance without code. What was assembled is
     /// gone then too.
-    pub fn finish<P: CodeProvider, M: PageProvider + Copy, W: RelaxStrategy>(
+    pub fn finish<P: CodeProvider, M: PageProvider + Copy, W: RawMutex>(
         &mut self,
         runtime: &JitRuntime<P, M, W>,
     ) -> Result<Function, AddError<DynasmError>> {

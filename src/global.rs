@@ -3,7 +3,7 @@
 extern crate std;
 
 use crate::{
-    OsProvider, Yield,
+    OsProvider, OsLock,
     heap::{self, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
     provider::Clock,
 };
@@ -82,7 +82,7 @@ pub struct SystemHeap;
 unsafe impl StaticHeap for SystemHeap {
     type Pages = OsProvider;
     type Metadata = OsProvider;
-    type Relax = Yield;
+    type Lock = OsLock;
     type Slot = SystemSlot;
 
     fn open() -> Result<HeapOf<Self>, HeapError> {

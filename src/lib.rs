@@ -17,12 +17,12 @@
 //! adapters are for x86-64 and AArch64, bring the standard library with them, and are not permitted
 //! by default.
 //!
-//! The active backend's provider is here by its own name and as `OsProvider`, beside it `Yield`, its
-//! strategy of waiting for locks.
+//! The active backend's provider is here by its own name and as `OsProvider`, beside it `OsLock`, a
+//! lock whose waiting threads sleep in the kernel.
 //!
 //! On a target that has no backend, or none that is permitted, the crate still builds, as it does
 //! without features: everything is there but what a backend gives. A program that names
-//! `OsProvider` or `Yield` then does not compile, and the error says which feature is missing, or
+//! `OsProvider` or `OsLock` then does not compile, and the error says which feature is missing, or
 //! that there is no backend; `docs/PORTING.md` tells how to write a provider.
 //!
 //! ```
@@ -38,10 +38,10 @@
 //! #     all(feature = "netbsd", target_os = "netbsd"),
 //! # ))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use hostmem::{OsProvider, Yield, jit::{JitConfig, JitRuntime}};
+//! use hostmem::{OsProvider, OsLock, jit::{JitConfig, JitRuntime}};
 //!
 //! let os = OsProvider::new();
-//! let runtime = JitRuntime::<_, _, Yield>::new(os, os, JitConfig::new())?;
+//! let runtime = JitRuntime::<_, _, OsLock>::new(os, os, JitConfig::new())?;
 //! # #[cfg(target_arch = "x86_64")]
 //! let code = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
 //! # #[cfg(target_arch = "aarch64")]
@@ -91,20 +91,20 @@ cfg_select! {
 
 cfg_select! {
     all(feature = "linux", target_os = "linux") => {
-        pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, Yield};
+        pub use hostmem_linux::{LinuxProvider, LinuxProvider as OsProvider, OsLock};
     }
     all(
         feature = "bsd",
         any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
     ) => {
-        pub use hostmem_bsd::{BsdProvider, BsdProvider as OsProvider, Yield};
+        pub use hostmem_bsd::{BsdProvider, BsdProvider as OsProvider, OsLock};
     }
     all(feature = "netbsd", target_os = "netbsd") => {
-        pub use hostmem_netbsd::{NetBsdProvider, NetBsdProvider as OsProvider, Yield};
+        pub use hostmem_netbsd::{NetBsdProvider, NetBsdProvider as OsProvider, OsLock};
     }
     _ => {
         mod absent;
-        pub use absent::{OsProvider, Yield};
+        pub use absent::{OsProvider, OsLock};
     }
 }
 

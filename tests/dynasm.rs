@@ -14,7 +14,7 @@ use dynasmrt::{
     components::LitPool, dynasm, relocations::RelocationSize,
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     dynasm::Assembler,
     jit::{AddError, Function, JitConfig, JitError, JitRuntime, Mapping},
 };
@@ -26,7 +26,7 @@ use {dynasmrt::x64::X64Relocation as Host, hostmem::provider::Placement};
 
 const OS: OsProvider = OsProvider::new();
 
-type Runtime = JitRuntime<OsProvider, OsProvider, Yield>;
+type Runtime = JitRuntime<OsProvider, OsProvider, OsLock>;
 type Unary = extern "C" fn(u64) -> u64;
 
 /// Runtimes whose views differ, and whose views do not.

@@ -11,7 +11,7 @@ use common::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     fork::ForkHooks,
     jit::{JitAllocator, JitConfig, JitError, Span},
     provider::{DualMapProvider, DualRequest, ErrorKind, Fork},
@@ -26,7 +26,7 @@ const OS: OsProvider = OsProvider::new();
 /// What the emulator lacks, so that children have views that they should have lost.
 const NO_DONTFORK: &str = "does not pass MADV_DONTFORK on";
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
     JitAllocator::new(OS, OS, config).expect("the configuration is valid")

@@ -2,7 +2,7 @@
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     heap::{GlobalHeap, Hardening, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
 };
 use hostmem_test_support::isolate::{is_isolated, isolated_command, run};
@@ -20,7 +20,7 @@ struct Full;
 unsafe impl StaticHeap for Full {
     type Pages = OsProvider;
     type Metadata = OsProvider;
-    type Relax = Yield;
+    type Lock = OsLock;
     type Slot = Slot;
 
     fn open() -> Result<HeapOf<Self>, HeapError> {

@@ -11,7 +11,7 @@ use core::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     counted::{Counted, Limits},
     heap::{Hardening, Heap, HeapConfig, HeapError, Level},
     page::AddressRange,
@@ -112,10 +112,10 @@ fn hardened_blocks_of_threads_stay_intact_and_are_not_found_corrupt() {
 }
 
 fn many_threads(config: HeapConfig, steps: usize) {
-    let counted: Counted<OsProvider, Yield> =
+    let counted: Counted<OsProvider, OsLock> =
         Counted::new(OS, "heap", Limits::NONE).expect("a small arena");
     {
-        let heap = Heap::<_, _, Yield>::new(&counted, &counted, config).expect("metadata");
+        let heap = Heap::<_, _, OsLock>::new(&counted, &counted, config).expect("metadata");
         let shared: Mutex<Vec<Block>> = Mutex::default();
         thread::scope(|scope| {
             for seed in 1..=8 {
@@ -140,7 +140,7 @@ fn many_threads(config: HeapConfig, steps: usize) {
 
 /// What a thread does: half of what it frees, another one has allocated.
 fn run(
-    heap: &Heap<&Counted<OsProvider, Yield>, &Counted<OsProvider, Yield>, Yield>,
+    heap: &Heap<&Counted<OsProvider, OsLock>, &Counted<OsProvider, OsLock>, OsLock>,
     shared: &Mutex<Vec<Block>>,
     seed: u64,
     steps: usize,
@@ -207,7 +207,7 @@ fn run(
 
 /// Asserts that a walk visits each of these blocks once, while others allocate and free, and that they lie in
 /// what the heap holds.
-fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, Yield>, own: &[Block]) {
+fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, own: &[Block]) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let _ = heap.walk(|block| {
         *seen.entry(block.addr).or_default() += 1;
@@ -238,7 +238,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
     }
     let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     let low = Within::new(OS, AddressRange::LOW_4G);
-    let heap = Heap::<_, _, Yield>::new(low, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::new(low, OS, HeapConfig::new()).expect("metadata");
     let layout = Layout::from_size_align(3 << 20, 16).expect("a layout");
     for _ in 0..2 {
         let blocks: Mutex<Vec<usize>> = Mutex::default();
@@ -278,7 +278,7 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     // A part of the low addresses, since each of these blocks takes memory for its page.
     let part = AddressRange::new(0x1000_0000, 0x17ff_ffff).expect("a range");
-    let heap = Heap::<_, _, Yield>::new(Within::new(OS, part), OS, HeapConfig::new());
+    let heap = Heap::<_, _, OsLock>::new(Within::new(OS, part), OS, HeapConfig::new());
     let heap = heap.expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(16 << 10, 16).expect("a layout");
@@ -306,7 +306,7 @@ struct Row {
 
 /// H4's rows, the heap they are about, and the end of a block, behind which another may lie.
 static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
-static ASKED: OnceLock<Heap<OsProvider, OsProvider, Yield>> = OnceLock::new();
+static ASKED: OnceLock<Heap<OsProvider, OsProvider, OsLock>> = OnceLock::new();
 static BEHIND: AtomicUsize = AtomicUsize::new(0);
 static ANSWERS: AtomicUsize = AtomicUsize::new(0);
 static WRONG: AtomicUsize = AtomicUsize::new(0);
@@ -360,7 +360,7 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
         || {
             let made = || Heap::new(OS, OS, HeapConfig::new()).expect("metadata");
             let heap = ASKED.get_or_init(made);
-            let other: Heap<OsProvider, OsProvider, Yield> = made();
+            let other: Heap<OsProvider, OsProvider, OsLock> = made();
             let local = heap.local().expect("metadata");
             // A handle that is not used any more keeps what it freed.
             let idle = heap.local().expect("metadata");
@@ -428,7 +428,7 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
 #[test]
 fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
     let config = HeapConfig::new().hardening(Hardening::Full);
-    let heap = Heap::<_, _, Yield>::new(OS, OS, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
     for size in [300_000, 1 << 20, 3 << 20, 5_000_001] {
         let layout = Layout::from_size_align(size, 16).expect("a layout");
         let blocks = [(); 3].map(|()| heap.alloc(layout).expect("memory"));
@@ -466,7 +466,7 @@ fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
 
 #[test]
 fn short_threads_leave_memory_flat() {
-    let heap = Heap::<_, _, Yield>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
     let threads = if at_length() { 100_000 } else { 1000 };
     let (mut first, mut resident) = (None, 0);
     for n in 0..threads {
@@ -496,7 +496,7 @@ fn short_threads_leave_memory_flat() {
 }
 
 /// Returns how many bytes of a heap's blocks the host holds in memory.
-fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, Yield>) -> usize {
+fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, OsLock>) -> usize {
     let page = OS.page_size().bytes();
     let mut bytes = 0;
     let mut pages = vec![0_u8; 1 << 14];
@@ -525,7 +525,7 @@ fn what_is_resident_is_what_the_host_holds() {
     let alone = !thp.is_ok_and(|thp| thp.contains("[always]"));
     let page = OS.page_size().bytes();
     let config = HeapConfig::new().large_pages(false);
-    let heap = Heap::<_, _, Yield>::new(OS, OS, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
     let classes = heap.class_statistics().count();
     let local = heap.local().expect("metadata");
     // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.

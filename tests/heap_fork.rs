@@ -16,7 +16,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     fork::ForkHooks,
     heap::{Heap, HeapConfig, Level, LocalHeap},
     page::AddressRange,
@@ -30,8 +30,8 @@ const OS: OsProvider = OsProvider::new();
 /// Threads that allocate.
 const THREADS: u64 = 8;
 
-type HeapOn<P> = Heap<P, OsProvider, Yield>;
-type LocalOn<'a, P> = LocalHeap<'a, P, OsProvider, Yield>;
+type HeapOn<P> = Heap<P, OsProvider, OsLock>;
+type LocalOn<'a, P> = LocalHeap<'a, P, OsProvider, OsLock>;
 type Low = Within<OsProvider>;
 
 /// Where the low heap may lie: an emulator keeps low addresses for itself.

@@ -13,7 +13,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, JitError, Span, SyncCores},
     page::PageSize,
     provider::{Capabilities, Error, ErrorKind, PageProvider},
@@ -23,7 +23,7 @@ use hostmem_test_support::isolate::isolated;
 
 const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
     JitAllocator::new(OS, OS, config).expect("the configuration is valid")

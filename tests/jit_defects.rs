@@ -6,7 +6,7 @@ mod common;
 
 use common::{CODE_LEN, call, code_returning, skip_emulated};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, LargePages, Mapping, Span},
     page::{PageRange, PageSize},
     provider::PageProvider,
@@ -19,7 +19,7 @@ use hostmem_test_support::{
 
 const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
     JitAllocator::new(OS, OS, config).expect("the configuration is valid")

@@ -5,7 +5,7 @@
 mod common;
 
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, JitError, Span},
     page::{AddressRange, PageRange},
     provider::{ErrorKind, PageProvider, Place, Placement, Request},
@@ -14,7 +14,7 @@ use hostmem_test_support::isolate::isolated;
 
 const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
     JitAllocator::new(OS, OS, config).expect("the configuration is valid")

@@ -6,7 +6,7 @@ mod common;
 
 use common::at_length;
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, Reset, Span},
     provider::Placement,
 };
@@ -17,7 +17,7 @@ use hostmem_test_support::{
 
 const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
     JitAllocator::new(OS, OS, config).expect("the configuration is valid")

@@ -7,7 +7,7 @@ mod common;
 use common::{at_length, emulated};
 use core::slice;
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     counted::{Counted, Limits},
     jit::{CodeProvider, Fill, JitAllocator, JitConfig, Span},
     page::PageSize,
@@ -99,7 +99,7 @@ impl Live {
 }
 
 struct Run<'a, P: CodeProvider> {
-    jit: &'a JitAllocator<P, P, Yield>,
+    jit: &'a JitAllocator<P, P, OsLock>,
     oracle: &'a Oracle,
     /// Spans that whoever comes next releases.
     handed_on: &'a Mutex<Vec<Live>>,
@@ -273,9 +273,9 @@ fn j9_threads_agree_with_a_sharded_oracle_on_a_simulated_host() {
 
 #[test]
 fn j4_an_empty_block_that_another_thread_left_saves_mapping_too() {
-    let code = Counted::<_, Yield>::new(OS, "code", Limits::NONE).expect("a small arena");
+    let code = Counted::<_, OsLock>::new(OS, "code", Limits::NONE).expect("a small arena");
     let config = JitConfig::new().block_size(64 << 10, 64 << 10);
-    let jit = JitAllocator::<_, _, Yield>::new(&code, OS, config).expect("valid");
+    let jit = JitAllocator::<_, _, OsLock>::new(&code, OS, config).expect("valid");
     let come_and_go = || {
         let span = jit.alloc(100).expect("memory");
         jit.release(span).expect("once");

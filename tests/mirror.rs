@@ -54,7 +54,7 @@ fn implementations(backend: &str, provider: &str) -> BTreeMap<String, BTreeSet<S
 
 /// Traits of the seam: what a provider is.
 fn seam(of: &BTreeMap<String, BTreeSet<String>>) -> BTreeMap<&str, BTreeSet<&str>> {
-    let own = |found: &str| found.ends_with(" for Provider") || found.ends_with(" for Yield");
+    let own = |found: &str| found.ends_with(" for Provider") || found.ends_with(" for OsFutex");
     of.iter()
         .map(|(file, all)| {
             let all = all.iter().map(String::as_str).filter(|i| own(i));
@@ -94,7 +94,7 @@ fn backends_implement_the_same_traits_in_the_same_files() {
         ("map.rs", "ProcessMap for Provider"),
         ("sync.rs", "CoreSync for Provider"),
         ("sync.rs", "Clock for Provider"),
-        ("sync.rs", "RelaxStrategy for Yield"),
+        ("sync.rs", "Futex for OsFutex"),
         ("lib.rs", "Default for Provider"),
     ] {
         assert!(expected[needed.0].contains(needed.1), "{needed:?}");

@@ -6,7 +6,7 @@ mod common;
 use common::{CODE_LEN, call, code_returning, emulated, skip_emulated};
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig},
     page::{Access, AddressRange},
     provider::{Commit, Error, ErrorKind, PageProvider, ProcessMap, Request},
@@ -29,7 +29,7 @@ const OS: OsProvider = OsProvider::new();
 const GIB: usize = 1 << 30;
 const LOW: AddressRange = AddressRange::LOW_4G;
 
-type Region = RegionAllocator<OsProvider, OsProvider, Yield>;
+type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 fn region() -> Region {
     Region::new(OS, OS, RegionConfig::new()).expect("metadata can be reserved")
@@ -104,7 +104,7 @@ fn r12_memory_and_code_above_leave_nothing_below_4_gib() {
                 unsafe { piece.start().write_volatile(0xa5) };
                 pieces.push(piece);
             }
-            let jit = JitAllocator::<_, _, Yield>::new(&region, &region, JitConfig::new());
+            let jit = JitAllocator::<_, _, OsLock>::new(&region, &region, JitConfig::new());
             let jit = jit.expect("the configuration is valid");
             for n in 0..10_000_u32 {
                 let mut span = jit.alloc(CODE_LEN).expect("there is room");

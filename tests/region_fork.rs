@@ -12,7 +12,7 @@ use common::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Commit, MapFlags, PageProvider, Place, ProcessMap, Request},
     range_map::RangeMap,
@@ -22,8 +22,8 @@ use hostmem_test_support::isolate::isolated;
 
 const OS: OsProvider = OsProvider::new();
 
-type Region = RegionAllocator<OsProvider, OsProvider, Yield>;
-type Map = RangeMap<u32, OsProvider, Yield>;
+type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
+type Map = RangeMap<u32, OsProvider, OsLock>;
 
 /// Threads that change what is forked.
 const THREADS: usize = 2;

@@ -10,7 +10,7 @@ use core::{
     ptr::without_provenance_mut,
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     page::AddressRange,
     provider::{Commit, PageProvider, Request},
     region::{ClaimRequest, Claimed, GuardedStack, RegionAllocator, RegionConfig, claim},
@@ -22,7 +22,7 @@ const OS: OsProvider = OsProvider::new();
 const MIB: usize = 1 << 20;
 const LOW: AddressRange = AddressRange::LOW_4G;
 
-type Region = RegionAllocator<OsProvider, OsProvider, Yield>;
+type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 /// Claims everything above 4 GiB for a region.
 fn above_4_gib() -> Region {

@@ -10,7 +10,7 @@ use common::{
 };
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     fork::around_fork,
     jit::{Executor, Fill, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
 };
@@ -22,8 +22,8 @@ use std::{
 
 const OS: OsProvider = OsProvider::new();
 
-type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
-type Queue<'a> = RetireQueue<&'a Jit, OsProvider, Yield>;
+type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
+type Queue<'a> = RetireQueue<&'a Jit, OsProvider, OsLock>;
 
 /// What is released becomes trapping instructions, so that to run it cannot go unnoticed.
 fn allocator() -> Jit {

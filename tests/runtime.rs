@@ -6,7 +6,7 @@ mod common;
 use common::{CODE_LEN, code_returning, emulated};
 use core::{num::TryFromIntError, ptr::NonNull};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{
         AddError, CodeProvider, Func, Function, JitConfig, JitError, JitRuntime, Mapping, Reset,
         SpanWriter,
@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const OS: OsProvider = OsProvider::new();
 
-type Runtime = JitRuntime<OsProvider, OsProvider, Yield>;
+type Runtime = JitRuntime<OsProvider, OsProvider, OsLock>;
 
 fn runtime(config: JitConfig) -> Runtime {
     JitRuntime::new(OS, OS, config).expect("the configuration is valid")
@@ -92,7 +92,7 @@ fn constant(runtime: &Runtime, value: u32) -> Function {
 
 /// Returns a function of [`code_returning`] to be called.
 fn returning<'rt, P: CodeProvider>(
-    runtime: &'rt JitRuntime<P, OsProvider, Yield>,
+    runtime: &'rt JitRuntime<P, OsProvider, OsLock>,
     function: &'rt Function,
 ) -> Func<'rt, extern "C" fn() -> u32> {
     // SAFETY: such a function is there; the tests that use it do not write through a toggled
@@ -342,7 +342,7 @@ fn threads_call_while_others_add_and_release() {
 }
 
 /// Adds, fixes up and calls, which takes calls of all kinds to the provider.
-fn script(runtime: &JitRuntime<&Faulty<&Sim<OsProvider>>, OsProvider, Yield>) -> Vec<JitError> {
+fn script(runtime: &JitRuntime<&Faulty<&Sim<OsProvider>>, OsProvider, OsLock>) -> Vec<JitError> {
     let mut errors = Vec::new();
     // Twice, so that code is written where code was before.
     for value in 0..2 {

@@ -10,7 +10,7 @@
 //! | `dual` | dual mappings: the views | `mmap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `shm_open(2)`, `memfd_create(3)`, `shm_create_largepage(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
-//! | `sync` | cores, clock, waiting | `membarrier(2)`, `clock_gettime(2)`, `sched_yield(2)` |
+//! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `getpagesizes(3)`, `procctl(2)` |
 //! | `errno` | error numbers as kinds | `intro(2)` |
 //!
@@ -40,7 +40,7 @@ mod pages;
 mod probe;
 mod sync;
 
-pub use sync::Yield;
+pub use sync::{OsFutex, OsLock};
 
 use core::ffi::CStr;
 use hostmem_core::provider::order::MAX_DIRECTORIES;

@@ -18,7 +18,7 @@ use crate::{
     BsdProvider,
     errno::error,
     pages::{address_bits, page_size, protection},
-    sync::core_sync,
+    sync::{OsLock, core_sync},
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use hostmem_core::{
@@ -28,12 +28,12 @@ use hostmem_core::{
         Capabilities, Commit, DualMapProvider, DualRequest, DualStep, DualSteps, Error, ErrorKind,
         Leave, MAX_DUAL_STEPS, PageProvider, PageWish, ProcessMap, Request,
     },
+    sync::Once,
 };
 use rustix::{
     io::Errno,
     mm::{MapFlags, mmap_anonymous},
 };
-use spin::once::Once;
 
 /// The strategies of this system for each wish.
 pub(crate) struct Order {
@@ -49,8 +49,8 @@ impl BsdProvider {
     /// first call. A process that tightens its own policy later asks [`BsdProvider::probe_now`].
     #[must_use]
     pub fn probe() -> &'static Probe {
-        static CACHED: Once<Probe> = Once::new();
-        CACHED.call_once(|| Self::new().probe_now())
+        static CACHED: Once<Probe, OsLock> = Once::new();
+        CACHED.get_or_make(|| Self::new().probe_now())
     }
 
     /// Finds out what this host allows. Everything is tried for real, except writable and

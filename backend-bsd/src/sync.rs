@@ -1,21 +1,26 @@
-//! Other cores, time, and what a waiting thread does.
+//! Other cores, time, and how a thread waits for a lock.
 
-#[cfg(not(target_os = "freebsd"))]
-mod absent;
+#[cfg(target_os = "dragonfly")]
+mod dragonfly;
 #[cfg(target_os = "freebsd")]
 mod freebsd;
+#[cfg(target_os = "openbsd")]
+mod openbsd;
 
-#[cfg(not(target_os = "freebsd"))]
-use absent as host;
+#[cfg(target_os = "dragonfly")]
+use dragonfly as host;
 #[cfg(target_os = "freebsd")]
 use freebsd as host;
+#[cfg(target_os = "openbsd")]
+use openbsd as host;
 
 pub(crate) use host::core_sync;
 
 use crate::BsdProvider;
+use core::sync::atomic::AtomicU32;
 use hostmem_core::{
     provider::{Clock, CoreSync, Error},
-    sync::RelaxStrategy,
+    sync::{Futex, FutexLock},
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -37,18 +42,21 @@ impl Clock for BsdProvider {
     }
 }
 
-/// Waits for a lock by spinning shortly, and then by giving the processor away: right where
-/// threads outnumber cores.
+/// Sleeping by the system's own call.
 #[derive(Clone, Copy, Debug)]
-pub struct Yield;
+pub struct OsFutex;
 
-impl RelaxStrategy for Yield {
-    fn relax() {
-        /// Spins between two yields: about as long as a short critical section takes.
-        const SPINS: u32 = 64;
-        for _ in 0..SPINS {
-            core::hint::spin_loop();
-        }
-        rustix::thread::sched_yield();
+/// The lock of this system: waiting threads spin shortly, then sleep in the kernel.
+pub type OsLock = FutexLock<OsFutex>;
+
+// SAFETY: _umtx_op(2), umtx(2) and futex(2): waiting compares the word and begins to sleep in one
+// step, so that a later wake finds the thread, and waking with 1 wakes one of them. No call unwinds.
+unsafe impl Futex for OsFutex {
+    fn wait(word: &AtomicU32, expected: u32) {
+        host::wait(word, expected);
+    }
+
+    fn wake_one(word: &AtomicU32) {
+        host::wake_one(word);
     }
 }

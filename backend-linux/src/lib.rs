@@ -9,7 +9,7 @@
 //! | `dual` | dual mappings: the views | `mmap(2)`, `madvise(2)` |
 //! | `object` | dual mappings: what the views show | `memfd_create(2)`, `open(2)` |
 //! | `map` | the process map | `proc_pid_maps(5)` |
-//! | `sync` | cores, clock, waiting | `membarrier(2)`, `clock_gettime(2)`, `sched_yield(2)` |
+//! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `proc_sys_vm(5)`, `PR_SET_MDWE(2const)` |
 //! | `errno` | error numbers as kinds | `errno(3)` |
 //! | `raw` | the system calls that rustix lacks | `prctl(2)`, `brk(2)`, `prlimit(2)` |
@@ -26,7 +26,7 @@ mod probe;
 mod raw;
 mod sync;
 
-pub use sync::Yield;
+pub use sync::{OsFutex, OsLock};
 
 use core::ffi::CStr;
 use hostmem_core::provider::order::MAX_DIRECTORIES;

@@ -5,6 +5,7 @@ use crate::{
     errno::error,
     pages::{address_bits, landing_pads, page_size, protection},
     raw,
+    sync::OsLock,
 };
 use core::{
     ffi::CStr,
@@ -18,6 +19,7 @@ use hostmem_core::{
         Capabilities, Commit, DualMapProvider, DualRequest, DualStep, DualSteps, Error, ErrorKind,
         Leave, MAX_DUAL_STEPS, PageProvider, PageWish, ProcessMap, Request,
     },
+    sync::Once,
 };
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -26,7 +28,6 @@ use rustix::{
     mm::{MapFlags, mmap_anonymous},
     thread::{MembarrierCommand, membarrier_query},
 };
-use spin::once::Once;
 
 const LARGE_PAGES: &CStr = c"/sys/kernel/mm/hugepages";
 
@@ -35,8 +36,8 @@ impl LinuxProvider {
     /// first call. A process that tightens its own policy later asks [`LinuxProvider::probe_now`].
     #[must_use]
     pub fn probe() -> &'static Probe {
-        static CACHED: Once<Probe> = Once::new();
-        CACHED.call_once(|| Self::new().probe_now())
+        static CACHED: Once<Probe, OsLock> = Once::new();
+        CACHED.get_or_make(|| Self::new().probe_now())
     }
 
     /// Finds out what this host allows. Everything is tried for real, except writable and

@@ -1,15 +1,15 @@
-//! Other cores, time, and what a waiting thread does.
+//! Other cores, time, and how a thread waits for a lock.
 
 use crate::{LinuxProvider, errno::error};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hostmem_core::{
     provider::{Clock, CoreSync, Error},
-    sync::RelaxStrategy,
+    sync::{Futex, FutexLock, sleep_while},
 };
 use rustix::{
     io::Errno,
-    thread::{MembarrierCommand, membarrier},
-    time::{ClockId, clock_gettime},
+    thread::{MembarrierCommand, futex, membarrier, nanosleep},
+    time::{ClockId, Timespec, clock_gettime},
 };
 
 /// Whether this process has registered for the barrier. A fork keeps the registration; should a
@@ -43,18 +43,35 @@ impl Clock for LinuxProvider {
     }
 }
 
-/// Waits for a lock by spinning shortly, and then by giving the processor away: right where
-/// threads outnumber cores.
+/// Sleeping by `futex(2)`.
 #[derive(Clone, Copy, Debug)]
-pub struct Yield;
+pub struct OsFutex;
 
-impl RelaxStrategy for Yield {
-    fn relax() {
-        /// Spins between two yields: about as long as a short critical section takes.
-        const SPINS: u32 = 64;
-        for _ in 0..SPINS {
-            core::hint::spin_loop();
+/// The lock of this system: waiting threads spin shortly, then sleep in the kernel.
+pub type OsLock = FutexLock<OsFutex>;
+
+// SAFETY: futex(2): FUTEX_WAIT compares the word and begins to sleep in one step, so that a later
+// FUTEX_WAKE finds the thread; FUTEX_WAKE with 1 wakes one of them. Where a filter refuses the call,
+// the thread looks at the word again and again instead. No call unwinds.
+unsafe impl Futex for OsFutex {
+    fn wait(word: &AtomicU32, expected: u32) {
+        match futex::wait(word, futex::Flags::PRIVATE, expected, None) {
+            // Woken, changed before it slept, or interrupted: the caller looks again.
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => sleep_while(word, expected, |time| {
+                let nanoseconds = i64::from(time.subsec_nanos());
+                let time = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: nanoseconds,
+                };
+                // Interrupted or refused, it was shorter; the word is looked at in either case.
+                let _ = nanosleep(&time);
+            }),
         }
-        rustix::thread::sched_yield();
+    }
+
+    fn wake_one(word: &AtomicU32) {
+        // It fails only where waiting fails, too.
+        let _ = futex::wake(word, futex::Flags::PRIVATE, 1);
     }
 }

@@ -9,7 +9,7 @@
 //! | `dual` | dual mappings: the views | `mremap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `memfd_create(2)`, `shm_open(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
-//! | `sync` | cores, clock, waiting | `clock_gettime(2)`, `sched_yield(2)` |
+//! | `sync` | cores, clock, waiting for locks | `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `security(7)`, `paxctl(8)` |
 //! | `errno` | error numbers as kinds | `errno(2)` |
 //!
@@ -41,7 +41,7 @@ mod pages;
 mod probe;
 mod sync;
 
-pub use sync::Yield;
+pub use sync::{OsFutex, OsLock};
 
 use core::ffi::CStr;
 use hostmem_core::provider::order::MAX_DIRECTORIES;

@@ -5,7 +5,7 @@ use crate::{
     errno::error,
     map::sysctl_int,
     pages::{address_bits, page_size, protection},
-    sync::core_sync,
+    sync::{OsLock, core_sync},
 };
 use core::ffi::c_int;
 use hostmem_core::{
@@ -15,12 +15,12 @@ use hostmem_core::{
         Capabilities, Commit, DualMapProvider, DualRequest, DualStep, DualSteps, Error, ErrorKind,
         Leave, MAX_DUAL_STEPS, PageProvider, ProcessMap, Request,
     },
+    sync::Once,
 };
 use rustix::{
     io::Errno,
     mm::{MapFlags, mmap_anonymous},
 };
-use spin::once::Once;
 
 /// `PROC_PID_PAXFLAGS` of `sys/sysctl.h`.
 const PROC_PID_PAXFLAGS: c_int = 6;
@@ -37,8 +37,8 @@ impl NetBsdProvider {
     /// first call. A process that tightens its own policy later asks [`NetBsdProvider::probe_now`].
     #[must_use]
     pub fn probe() -> &'static Probe {
-        static CACHED: Once<Probe> = Once::new();
-        CACHED.call_once(|| Self::new().probe_now())
+        static CACHED: Once<Probe, OsLock> = Once::new();
+        CACHED.get_or_make(|| Self::new().probe_now())
     }
 
     /// Finds out what this host allows. Everything is tried for real, except writable and

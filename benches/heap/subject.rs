@@ -1,7 +1,7 @@
 //! Who is asked for memory: ours, and the C library's heap.
 
 use hostmem::{
-    GlobalHeap, OsProvider, Yield,
+    GlobalHeap, OsProvider, OsLock,
     heap::{
         self, Hardening, Heap, HeapConfig, HeapError, HeapOf, Level, LocalHeap, State, StaticHeap,
     },
@@ -13,7 +13,7 @@ use std::{
     ptr::{NonNull, null_mut},
 };
 
-pub type OurHeap = Heap<OsProvider, OsProvider, Yield>;
+pub type OurHeap = Heap<OsProvider, OsProvider, OsLock>;
 
 /// A heap as one thread sees it.
 pub trait Subject {
@@ -160,7 +160,7 @@ macro_rules! variant {
         unsafe impl StaticHeap for $Variant {
             type Pages = OsProvider;
             type Metadata = OsProvider;
-            type Relax = Yield;
+            type Lock = OsLock;
             type Slot = $Slot;
 
             const CHECKED: bool = $checked;
@@ -199,14 +199,14 @@ impl Local {
 
 impl Source for Local {
     const NAME: &'static str = "local";
-    type Subject<'a> = LocalHeap<'a, OsProvider, OsProvider, Yield>;
+    type Subject<'a> = LocalHeap<'a, OsProvider, OsProvider, OsLock>;
 
     fn subject(&self) -> Self::Subject<'_> {
         self.0.local().expect("memory")
     }
 }
 
-impl Subject for LocalHeap<'_, OsProvider, OsProvider, Yield> {
+impl Subject for LocalHeap<'_, OsProvider, OsProvider, OsLock> {
     #[inline]
     fn alloc(&self, layout: Layout) -> NonNull<u8> {
         self.alloc(layout).expect("memory")

@@ -1,7 +1,7 @@
 //! hostmem's `JitAllocator`: all contact of this benchmark with its interface.
 
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, JitError, Span},
 };
 use hostmem_bench::subject::{Jit, Piece, Subject, Usage};
@@ -12,7 +12,7 @@ pub const BATCH: usize = 64;
 
 /// hostmem's `JitAllocator`. It maps everything twice, as always.
 pub struct Ours {
-    jit: JitAllocator<OsProvider, OsProvider, Yield>,
+    jit: JitAllocator<OsProvider, OsProvider, OsLock>,
 }
 
 impl Ours {

@@ -9,7 +9,7 @@
 
 use crate::space::{Lookup, Mapping, PAGE, Space};
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request},
     range_map::RangeMap,
@@ -76,7 +76,7 @@ impl Drop for Window {
 /// hostmem's `RegionAllocator`, which takes the lowest addresses first.
 pub struct Ours {
     // Dropped before the window.
-    region: RegionAllocator<FreeProvider, OsProvider, Yield>,
+    region: RegionAllocator<FreeProvider, OsProvider, OsLock>,
     window: Window,
 }
 

@@ -16,7 +16,7 @@
 use crate::{
     page::{PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish, Request},
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use core::{alloc::Layout, fmt, ptr::NonNull};
 use linked_list_allocator::Heap;
@@ -47,7 +47,7 @@ struct State {
     committed: usize,
 }
 
-impl<P: PageProvider + Copy, R: RelaxStrategy> Arena<P, R> {
+impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// Reserves an arena of `max_len` bytes; where address space is short, of half as much, and so
     /// on down to 1 MiB. Commits nothing yet.
     ///

@@ -1,39 +1,51 @@
 //! Locks.
+//!
+//! [`Lock`] is a mutex over any [`RawMutex`], the trait of the `lock_api` crate, so that a program's
+//! own lock fits as well as these:
+//!
+//! | raw lock | how a thread waits |
+//! |---|---|
+//! | [`Spin`] | it spins: for machines without an operating system |
+//! | [`FutexLock`] | it spins shortly, then sleeps in the kernel; the backends supply the two calls |
+
+mod futex;
+mod once;
+
+pub use futex::{Futex, FutexLock, sleep_while};
+pub use lock_api::RawMutex;
+pub use once::Once;
 
 use core::fmt;
+use lock_api::{GuardSend, Mutex, MutexGuard};
 use spin::mutex::SpinMutex;
-pub use spin::{RelaxStrategy, mutex::SpinMutexGuard as Guard, relax::Spin};
 
-/// A spin lock, generic over what a waiting thread does: spin where there is no scheduler, yield to
-/// the operating system where there is one (the backends supply that strategy).
-///
-/// `spin::mutex::SpinMutex` by that name, because `spin::Mutex` changes its meaning with a feature
-/// that any other dependant may switch on.
-pub struct Lock<T, R = Spin>(SpinMutex<T, R>);
+/// The access of a lock's holder.
+pub type Guard<'a, T, R> = MutexGuard<'a, R, T>;
 
-impl<T, R> Lock<T, R> {
+/// A lock around a value. `R` is how a thread waits for it.
+pub struct Lock<T, R = Spin>(Mutex<R, T>);
+
+impl<T, R: RawMutex> Lock<T, R> {
     /// Makes an open lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self(Mutex::new(value))
     }
 
-    /// Reaches the value by exclusive access, without locking.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
-    }
-}
-
-impl<T, R: RelaxStrategy> Lock<T, R> {
     /// Waits for the lock and takes it.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T, R> {
         self.0.lock()
     }
 
-    /// Takes the lock if nobody has it.
+    /// Takes the lock if it is open.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
         self.0.try_lock()
+    }
+
+    /// Reaches the value by exclusive access, without locking.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
     }
 
     /// Opens a lock whose guard was forgotten: the second half of holding it across a fork.
@@ -43,7 +55,8 @@ impl<T, R: RelaxStrategy> Lock<T, R> {
     /// This thread, or in a forked child its copy in the parent, took the lock and forgot the
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
-        // SAFETY: the caller holds the lock without a guard, as force_unlock asks.
+        // SAFETY: force_unlock asks that the current context holds the lock without a guard. This
+        // thread took it and forgot the guard, by the caller's promise.
         unsafe { self.0.force_unlock() }
     }
 }
@@ -51,5 +64,47 @@ impl<T, R: RelaxStrategy> Lock<T, R> {
 impl<T, R> fmt::Debug for Lock<T, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lock(..)")
+    }
+}
+
+/// A raw lock whose waiting threads spin, for machines without a scheduler. On a system with
+/// threads of different priorities it can wait for ever: use the backend's lock there.
+// `spin::mutex::SpinMutex` by that name, because `spin::Mutex` changes its meaning with a feature
+// that any other dependant may switch on.
+pub struct Spin(SpinMutex<()>);
+
+// SAFETY: RawMutex asks for mutual exclusion, which the mutex inside gives: its guard is forgotten
+// by `lock` and `try_lock`, and `unlock` opens it.
+unsafe impl RawMutex for Spin {
+    const INIT: Self = Self(SpinMutex::new(()));
+
+    type GuardMarker = GuardSend;
+
+    #[inline]
+    fn lock(&self) {
+        core::mem::forget(self.0.lock());
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        self.0.try_lock().map(core::mem::forget).is_some()
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        // SAFETY: force_unlock asks that the lock is held without a guard. The caller holds it, as
+        // RawMutex asks, and `lock` and `try_lock` forgot the guard.
+        unsafe { self.0.force_unlock() }
+    }
+
+    #[inline]
+    fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+}
+
+impl fmt::Debug for Spin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spin(..)")
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::compile::Function;
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, JitError, JitStatistics, Refused, Span},
 };
 
 /// Executable memory for programs.
 pub struct Runner {
-    jit: JitAllocator<OsProvider, OsProvider, Yield>,
+    jit: JitAllocator<OsProvider, OsProvider, OsLock>,
 }
 
 /// A program in executable memory.

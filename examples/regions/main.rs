@@ -42,14 +42,14 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 fn run(svg: Option<&std::path::Path>) -> Result<(), Box<dyn std::error::Error>> {
     use hostmem::{
-        OsProvider, Yield,
+        OsLock, OsProvider,
         jit::{JitAllocator, JitConfig},
         provider::{Commit, Request},
         region::{ClaimRequest, GuardedStack, RegionAllocator, RegionConfig, claim},
     };
 
     let os = OsProvider::new();
-    let host: RegionAllocator<OsProvider, OsProvider, Yield> =
+    let host: RegionAllocator<OsProvider, OsProvider, OsLock> =
         RegionAllocator::new(os, os, RegionConfig::new())?;
     let before = map::read(&host)?;
 
@@ -61,7 +61,7 @@ fn run(svg: Option<&std::path::Path>) -> Result<(), Box<dyn std::error::Error>> 
     }
     let memory = host.map(&Request::bytes(64 << 20), Commit::READ_WRITE, 1)?;
     let stack = GuardedStack::new(&host, 8 << 20, 64 << 10)?;
-    let jit = JitAllocator::<_, _, Yield>::new(&host, &host, JitConfig::new())?;
+    let jit = JitAllocator::<_, _, OsLock>::new(&host, &host, JitConfig::new())?;
     let span = jit.alloc(4096)?;
     let after = map::read(&host)?;
 

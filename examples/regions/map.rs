@@ -1,13 +1,13 @@
 //! What lies where in this process.
 
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     page::{Access, AddressRange},
     provider::{Error, MapFlags, ProcessMap},
     region::{PageState, RegionAllocator},
 };
 
-type Region = RegionAllocator<OsProvider, OsProvider, Yield>;
+type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 /// What a piece of the address space is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

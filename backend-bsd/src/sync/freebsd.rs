@@ -1,4 +1,5 @@
-//! FreeBSD: `membarrier(2)`, by its number: neither every libc nor every kernel has it.
+//! FreeBSD: `membarrier(2)`, by its number: neither every libc nor every kernel has it. Waiting by
+//! `_umtx_op(2)`.
 
 use crate::{
     errno::{check, error},
@@ -6,7 +7,8 @@ use crate::{
 };
 use core::{
     ffi::{c_int, c_uint},
-    sync::atomic::{AtomicBool, Ordering},
+    ptr::null_mut,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 use hostmem_core::provider::{Error, ErrorKind};
 use rustix::io::Errno;
@@ -69,4 +71,19 @@ pub(super) fn sync_cores() -> Result<(), Error> {
     membarrier(REGISTER_SYNC_CORE).map_err(error)?;
     REGISTERED.store(true, Ordering::Relaxed);
     membarrier(SYNC_CORE).map(drop).map_err(error)
+}
+
+/// Sleeps while the word is `expected`, until it is woken; may return early.
+pub(super) fn wait(word: &AtomicU32, expected: u32) {
+    let (object, operation) = (word.as_ptr().cast(), libc::UMTX_OP_WAIT_UINT_PRIVATE);
+    // SAFETY: _umtx_op(2) reads the word, which is borrowed for the call, and changes no memory. No
+    // timeout. That it failed, or was interrupted, is an early return.
+    unsafe { libc::_umtx_op(object, operation, expected.into(), null_mut(), null_mut()) };
+}
+
+/// Wakes one of those that sleep on the word.
+pub(super) fn wake_one(word: &AtomicU32) {
+    let (object, operation) = (word.as_ptr().cast(), libc::UMTX_OP_WAKE_PRIVATE);
+    // SAFETY: _umtx_op(2) takes the address and changes no memory.
+    unsafe { libc::_umtx_op(object, operation, 1, null_mut(), null_mut()) };
 }

@@ -1,7 +1,7 @@
 //! Maps 64 KiB and unmaps them, in a region and by the bare calls of the kernel.
 
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Capabilities, Commit, Error, PageProvider, Request},
     region::{Claim, ClaimRequest, RegionAllocator, RegionConfig, claim},
@@ -26,7 +26,7 @@ const CLAIMED: usize = 1 << 44;
 /// From one reservation to the next, so that each has page tables of its own on every level.
 const APART: usize = 1 << 40;
 
-type Region<P> = RegionAllocator<P, OsProvider, Yield>;
+type Region<P> = RegionAllocator<P, OsProvider, OsLock>;
 
 /// A region of addresses that were claimed just now.
 pub struct Claimed<'s, P: PageProvider + Copy> {

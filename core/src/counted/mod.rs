@@ -11,7 +11,7 @@ use crate::{
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
         Request, Target,
     },
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use core::{fmt, mem};
 use ranges::RangeSet;
@@ -86,7 +86,7 @@ struct State {
     failures: u64,
 }
 
-impl<P: PageProvider + Copy, R: RelaxStrategy> Counted<P, R> {
+impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
     /// Counts what goes to `inner` under `name`. The book-keeping comes from `inner`, uncounted.
     ///
     /// # Errors
@@ -181,7 +181,7 @@ impl<P: PageProvider + Copy, R: RelaxStrategy> Counted<P, R> {
 }
 
 // SAFETY: calls are passed on unchanged or refused; the inner provider keeps the promises.
-unsafe impl<P: PageProvider + Copy, R: RelaxStrategy> PageProvider for Counted<P, R>
+unsafe impl<P: PageProvider + Copy, R: RawMutex> PageProvider for Counted<P, R>
 where
     R: Send + Sync,
 {
@@ -257,8 +257,7 @@ where
 }
 
 // SAFETY: as for PageProvider.
-unsafe impl<P: PageProvider + DualMapProvider + Copy, R: RelaxStrategy> DualMapProvider
-    for Counted<P, R>
+unsafe impl<P: PageProvider + DualMapProvider + Copy, R: RawMutex> DualMapProvider for Counted<P, R>
 where
     R: Send + Sync,
 {
@@ -329,19 +328,21 @@ where
 }
 
 // SAFETY: the inner provider keeps the promise.
-unsafe impl<P: PageProvider + CoreSync + Copy, R: Send + Sync> CoreSync for Counted<P, R> {
+unsafe impl<P: PageProvider + CoreSync + Copy, R: RawMutex + Send + Sync> CoreSync
+    for Counted<P, R>
+{
     fn sync_cores(&self) -> Result<(), Error> {
         self.inner.sync_cores()
     }
 }
 
-impl<P: PageProvider + Clock + Copy, R: Send + Sync> Clock for Counted<P, R> {
+impl<P: PageProvider + Clock + Copy, R: RawMutex + Send + Sync> Clock for Counted<P, R> {
     fn now_ms(&self) -> Option<u64> {
         self.inner.now_ms()
     }
 }
 
-impl<P: PageProvider + ProcessMap + Copy, R: Send + Sync> ProcessMap for Counted<P, R> {
+impl<P: PageProvider + ProcessMap + Copy, R: RawMutex + Send + Sync> ProcessMap for Counted<P, R> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.inner.walk(visit)
     }
@@ -352,7 +353,7 @@ impl<P: PageProvider + ProcessMap + Copy, R: Send + Sync> ProcessMap for Counted
 }
 
 // SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
-unsafe impl<P: PageProvider + Copy, R: RelaxStrategy> ForkHooks for Counted<P, R> {
+unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkHooks for Counted<P, R> {
     fn fork_prepare(&self) -> Result<(), Error> {
         mem::forget(self.state.lock());
         Ok(())

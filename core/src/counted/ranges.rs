@@ -3,7 +3,7 @@
 use crate::{
     arena::Arena,
     provider::{Error, ErrorKind, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{alloc::Layout, ptr::NonNull};
 
@@ -48,7 +48,7 @@ impl RangeSet {
     }
 
     /// Makes room for one more range, which is as many as one call adds.
-    pub(super) fn make_room<P: PageProvider + Copy, R: RelaxStrategy>(
+    pub(super) fn make_room<P: PageProvider + Copy, R: RawMutex>(
         &mut self,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {

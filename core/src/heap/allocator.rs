@@ -1,7 +1,7 @@
 //! Heaps for collections: allocator-api2's `Allocator`, which is that of unstable Rust.
 
 use super::{GlobalHeap, Heap, HeapError, LocalHeap, StaticHeap};
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::{
     alloc::{GlobalAlloc, Layout},
@@ -89,14 +89,14 @@ unsafe fn resize<A: Allocator>(
 
 // SAFETY: blocks stay live, and where they are, until they are freed or the heap is dropped, which a reference
 // keeps from happening; copies of the reference are the same heap.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Allocator
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &Heap<P, M, R>
 {
     allocator!();
 }
 
 // SAFETY: as for a reference of the heap, which the handle keeps. Dropping the handle keeps blocks live.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Allocator
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &LocalHeap<'_, P, M, R>
 {
     allocator!();

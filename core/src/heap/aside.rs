@@ -14,7 +14,7 @@ use super::{
     shared::{cleared, move_by},
     slab::{ASIDE, Entry, FREED, LIVE, ZERO},
 };
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
     alloc::Layout,
     ptr::{NonNull, null_mut},
@@ -24,7 +24,7 @@ use core::{
 /// How many classes above the right one may serve where that has no free block.
 const LARGER: usize = 8;
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Allocates a block without waiting for anybody, and without asking the provider: from a signal
     /// handler, whatever it interrupted.
     ///

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     page::{PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, PageWish},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
 /// Bytes of descriptors that are made at once at most, where one is not larger.
@@ -83,7 +83,7 @@ fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMu
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A new
     /// slab is made only for want of any block.
     ///

@@ -4,7 +4,7 @@ use super::Heap;
 use crate::{
     page::PageRange,
     provider::{Commit, Error, PageProvider, PageWish, Request},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -50,7 +50,7 @@ impl Calls {
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     pub(super) fn reserve_pages(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         self.calls.reserve.fetch_add(1, Relaxed);
         self.provider.reserve(request)

@@ -9,7 +9,7 @@ use super::{Heap, LocalHeap, cache::CacheRef};
 use crate::{
     fork::ForkHooks,
     provider::{Error, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{mem, sync::atomic::Ordering::Relaxed};
 
@@ -17,8 +17,8 @@ use core::{mem, sync::atomic::Ordering::Relaxed};
 // the answering call, and so does the arena, which is used only by who holds one of them. Magazines and
 // states change without a lock, each by stores that leave nothing half done for others: a thread that is
 // not in the child had its magazines for itself alone.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync>
-    ForkHooks for Heap<P, M, R>
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> ForkHooks
+    for Heap<P, M, R>
 {
     fn fork_prepare(&self) -> Result<(), Error> {
         mem::forget(self.caches.lock());
@@ -47,7 +47,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Brings back what threads that have their caches by slots had at hand, except for `own`.
     ///
     /// A thread may have been at any step when the process was copied. Its stores are seen in order up to

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     fork::ForkHooks,
     provider::{Error, ErrorKind, PageProvider},
-    sync::{Lock, RelaxStrategy},
+    sync::{Lock, RawMutex},
 };
 use core::{
     alloc::{GlobalAlloc, Layout},
@@ -40,7 +40,7 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// What metadata comes from.
     type Metadata: PageProvider + Copy + Send + Sync;
     /// What waiting threads do.
-    type Relax: RelaxStrategy + Send + Sync;
+    type Lock: RawMutex + Send + Sync;
     /// Where a thread keeps what it has at hand.
     type Slot: ThreadSlot;
 
@@ -83,20 +83,20 @@ extern "C" fn end(block: *mut u8, error: &HeapError) {
 
 /// The heap of a [`StaticHeap`].
 pub type HeapOf<C> =
-    Heap<<C as StaticHeap>::Pages, <C as StaticHeap>::Metadata, <C as StaticHeap>::Relax>;
+    Heap<<C as StaticHeap>::Pages, <C as StaticHeap>::Metadata, <C as StaticHeap>::Lock>;
 
 type LocalOf<C> = LocalHeap<
     'static,
     <C as StaticHeap>::Pages,
     <C as StaticHeap>::Metadata,
-    <C as StaticHeap>::Relax,
+    <C as StaticHeap>::Lock,
 >;
 
 /// Where a heap in a static lies, once it is open.
 pub struct State<C: StaticHeap> {
     heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
     is_open: AtomicBool,
-    opening: Lock<(), C::Relax>,
+    opening: Lock<(), C::Lock>,
     /// The slot of the thread that forks, guarded by `opening`.
     forking: AtomicPtr<()>,
 }

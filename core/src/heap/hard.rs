@@ -20,7 +20,7 @@ use super::{
     large::Big,
     slab::{CORRUPT, Entry, FREED, Handle, LIVE, ZERO},
 };
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
     alloc::Layout,
     ptr::NonNull,
@@ -125,7 +125,7 @@ unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
         == 0
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
     pub(super) const fn is_hard(&self) -> bool {
         self.hard.is_some()

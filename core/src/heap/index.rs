@@ -11,7 +11,7 @@ use super::error::HeapError;
 use crate::{
     arena::Arena,
     provider::{ErrorKind, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{alloc::Layout, ptr::NonNull, slice};
 
@@ -69,7 +69,7 @@ impl<T: Copy> Index<T> {
     /// # Errors
     ///
     /// Where there is no metadata; nothing changes then.
-    pub(super) fn make_room<M: PageProvider + Copy, R: RelaxStrategy>(
+    pub(super) fn make_room<M: PageProvider + Copy, R: RawMutex>(
         &mut self,
         arena: &Arena<M, R>,
     ) -> Result<(), HeapError> {

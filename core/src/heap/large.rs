@@ -11,7 +11,7 @@ use super::{
 use crate::{
     page::PageRange,
     provider::{ErrorKind, PageProvider, PageWish},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{
     alloc::Layout,
@@ -28,7 +28,7 @@ const SLACK: usize = 8;
 /// A block without a class, and whether it reads zero.
 pub(super) type Big = (NonNull<u8>, bool);
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Allocates a block that no class serves.
     pub(super) fn alloc_big(&self, layout: Layout) -> Result<Big, HeapError> {
         let mut space = self.space.lock();

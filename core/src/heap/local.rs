@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     provider::PageProvider,
-    sync::{RelaxStrategy, Spin},
+    sync::{RawMutex, Spin},
 };
 use core::{
     alloc::Layout,
@@ -29,12 +29,8 @@ use core::{
 ///
 /// A handle may move to another thread, but two cannot use it at once. Any block of the heap may be
 /// freed by any handle. Dropping a handle gives its blocks to the others.
-pub struct LocalHeap<
-    'heap,
-    P: PageProvider + Copy,
-    M: PageProvider + Copy = P,
-    R: RelaxStrategy = Spin,
-> {
+pub struct LocalHeap<'heap, P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex = Spin>
+{
     heap: &'heap Heap<P, M, R>,
     cache: CacheRef,
     _not_sync: PhantomData<Cell<()>>,
@@ -42,12 +38,12 @@ pub struct LocalHeap<
 
 // SAFETY: the handle alone changes its cache; another thread sees what this one did before it gave
 // the handle away. The heap is Sync.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync> Send
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Send
     for LocalHeap<'_, P, M, R>
 {
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Makes a handle for the calling thread. It takes three kilobytes of metadata, and more
     /// as it is used.
     ///
@@ -105,9 +101,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 }
 
-impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy>
-    LocalHeap<'heap, P, M, R>
-{
+impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'heap, P, M, R> {
     /// Makes the handle of a thread that has a cache.
     ///
     /// # Safety
@@ -532,9 +526,7 @@ const FLUSHED: u32 = 128;
 /// Blocks that a magazine has room for when nobody has its cache, at most.
 const KEPT: u32 = 32;
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
-    for LocalHeap<'_, P, M, R>
-{
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for LocalHeap<'_, P, M, R> {
     fn drop(&mut self) {
         self.flush();
         let _caches = self.heap.caches.lock();
@@ -549,7 +541,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> fmt::Debug
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> fmt::Debug
     for LocalHeap<'_, P, M, R>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,7 +27,7 @@ use crate::{
     },
     page::PageRange,
     provider::{Commit, ErrorKind, PageProvider, Request},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::ptr::NonNull;
 
@@ -134,7 +134,7 @@ impl Map {
     /// # Errors
     ///
     /// Where there is no memory; leaves that were made stay.
-    pub(super) fn cover<M: PageProvider + Copy, R: RelaxStrategy>(
+    pub(super) fn cover<M: PageProvider + Copy, R: RawMutex>(
         &self,
         provider: &M,
         leaves: &mut Leaves,

@@ -85,7 +85,7 @@ use crate::{
     atomic::{AtomicPtr, AtomicU32, AtomicU64},
     page::PageSize,
     provider::PageProvider,
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use bin::Bin;
 use cache::Cache;
@@ -115,7 +115,7 @@ pub struct BlockInfo {
 /// from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have interrupted
 /// the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`], [`Heap::try_alloc`],
 /// [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`] may be called, and no other.
-pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStrategy = Spin> {
+pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex = Spin> {
     provider: P,
     metadata: M,
     config: HeapConfig,
@@ -143,17 +143,17 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RelaxStra
 }
 
 // SAFETY: the slice of bins is the heap's own memory; everything else is Send by itself.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync> Send
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Send
     for Heap<P, M, R>
 {
 }
 // SAFETY: bins are behind locks, and the rest is Sync by itself.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync> Sync
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Sync
     for Heap<P, M, R>
 {
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Makes a heap. Reserves metadata, but no memory for blocks yet.
     ///
     /// # Errors
@@ -227,7 +227,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<P, M, R> {
     fn drop(&mut self) {
         // Handles borrow the heap, so there are none; blocks are given up with it, as their users
         // promised when they used them no longer than it lives.
@@ -252,9 +252,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Drop for 
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> fmt::Debug
-    for Heap<P, M, R>
-{
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> fmt::Debug for Heap<P, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Heap")
             .field("config", &self.config)

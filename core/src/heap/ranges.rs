@@ -4,7 +4,7 @@ use super::{Heap, class::GRANULE, segment::SegmentRef, space::Space};
 use crate::{
     page::{AddressRange, PageRange},
     provider::PageProvider,
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
 /// Addresses that a heap holds.
@@ -85,7 +85,7 @@ fn lower(one: Option<HeapRange>, other: Option<HeapRange>) -> Option<HeapRange> 
     [one, other].into_iter().flatten().min_by_key(start)
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Yields the ranges of addresses that the heap holds for blocks, by address; no two share one. Neighbours
     /// may lie side by side. Those of metadata are in [`Heap::metadata_ranges`].
     ///

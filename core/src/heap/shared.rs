@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     provider::{ErrorKind, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{
     alloc::Layout,
@@ -17,7 +17,7 @@ use core::{
     sync::atomic::Ordering::{Relaxed, Release},
 };
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Allocates a block; its contents are undefined. This and the other calls of the heap take a lock
     /// each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
     ///

@@ -35,7 +35,7 @@ use crate::{
     },
     page::PageSize,
     provider::{ErrorKind, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{
     alloc::Layout,
@@ -165,7 +165,7 @@ impl Deref for Handle {
 /// # Errors
 ///
 /// Where there is no metadata, or more of it than numbers of descriptors reach.
-pub(super) fn make<M: PageProvider + Copy, R: RelaxStrategy>(
+pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<M, R>,
     class: u8,
     count: usize,

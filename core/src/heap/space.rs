@@ -12,7 +12,7 @@ use super::{
 use crate::{
     page::{AddressRange, PageRange},
     provider::{Error, ErrorKind, PageProvider, PageWish, Request},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{ops::Range, ptr::NonNull};
 
@@ -121,7 +121,7 @@ impl Space {
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Takes `count` granules, the lowest there are, with memory, and `guards` without any on both sides; says
     /// whether they read zero.
     ///

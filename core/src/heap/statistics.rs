@@ -5,7 +5,7 @@ use super::{
     class::{self, CLASSES, GRANULE},
     hard::Hard,
 };
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
@@ -68,7 +68,7 @@ pub struct ClassStatistics {
     pub cached: usize,
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Returns what is held now.
     pub fn statistics(&self) -> HeapStatistics {
         let mut all = HeapStatistics::default();

@@ -1,7 +1,7 @@
 //! What gives memory back.
 
 use super::{Heap, Return, class::GRANULE};
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 
 /// How much work is done to give memory back.
@@ -15,7 +15,7 @@ pub enum Level {
     Deep,
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Gives back memory that has been free for as long as the configuration says. `now_ms` are
     /// milliseconds of any clock that only goes forwards. Costs nothing until the time has come.
     ///

@@ -1,10 +1,10 @@
 //! A walk over all live blocks.
 
 use super::{BlockInfo, Heap, RangeKind, class::GRANULE, slab::Handle};
-use crate::{provider::PageProvider, sync::RelaxStrategy};
+use crate::{provider::PageProvider, sync::RawMutex};
 use core::ops::ControlFlow;
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> Heap<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Calls `visit` with every live block, by address, until it breaks. Blocks that threads keep at hand are
     /// free.
     ///

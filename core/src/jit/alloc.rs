@@ -8,11 +8,11 @@ use super::{
 use crate::{
     page::AddressRange,
     provider::{PageProvider, Place, Placement},
-    sync::{Guard, RelaxStrategy},
+    sync::{Guard, RawMutex},
 };
 use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Allocates at least `size` bytes of executable memory, aligned to a granule. Its contents are
     /// undefined until it is written.
     ///

@@ -4,7 +4,7 @@ use super::{CodeProvider, JitAllocator, JitError, Span, SpanWriter};
 use crate::{
     arch,
     provider::PageProvider,
-    sync::{RelaxStrategy, Spin},
+    sync::{RawMutex, Spin},
 };
 use core::{fmt, ptr};
 
@@ -42,7 +42,7 @@ const RANGES: usize = 64;
 /// # }
 /// ```
 #[must_use = "what was written can be executed after `finish` only"]
-pub struct Batch<'a, P: CodeProvider, M: PageProvider + Copy = P, R: RelaxStrategy = Spin> {
+pub struct Batch<'a, P: CodeProvider, M: PageProvider + Copy = P, R: RawMutex = Spin> {
     jit: &'a JitAllocator<P, M, R>,
     /// Written, and not yet published.
     ranges: [(*const u8, usize); RANGES],
@@ -50,7 +50,7 @@ pub struct Batch<'a, P: CodeProvider, M: PageProvider + Copy = P, R: RelaxStrate
     reused: bool,
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Begins a scope of many writes.
     pub const fn batch(&self) -> Batch<'_, P, M, R> {
         Batch {
@@ -62,7 +62,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     }
 }
 
-impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Batch<'a, P, M, R> {
+impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R> {
     /// Writes `bytes` at `offset` in `span`, to be executed after the end of the batch, which
     /// borrows the span until then: for several pieces of one span there is
     /// [`Batch::write_with`]. `bytes` lies outside the allocator's memory.
@@ -147,13 +147,13 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Batch<'a, P,
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Drop for Batch<'_, P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Drop for Batch<'_, P, M, R> {
     fn drop(&mut self) {
         let _ = self.end();
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> fmt::Debug for Batch<'_, P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> fmt::Debug for Batch<'_, P, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("ranges", &self.len)

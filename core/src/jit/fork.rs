@@ -15,7 +15,7 @@ use crate::{
     fork::ForkHooks,
     page::PageRange,
     provider::{Commit, DualRequest, Error, Fork, Leave, PageProvider, PageWish, Request, Target},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{mem, ops::ControlFlow};
 
@@ -32,7 +32,7 @@ enum Direction {
 }
 
 // SAFETY: every change goes through the locks, which fork_prepare holds until the answering call.
-unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
+unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
     for JitAllocator<P, M, R>
 {
     /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no lock:
@@ -96,7 +96,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Opens all locks that fork_prepare took.
     ///
     /// # Safety

@@ -15,7 +15,7 @@ use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
     provider::{Error, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::ptr::{NonNull, null_mut};
 
@@ -212,7 +212,7 @@ impl Index {
     }
 
     /// Makes sure that one more block can be inserted, and any block removed. The lock is held.
-    pub(super) fn make_room<P: PageProvider + Copy, R: RelaxStrategy>(
+    pub(super) fn make_room<P: PageProvider + Copy, R: RawMutex>(
         &self,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
@@ -234,7 +234,7 @@ impl Index {
 
     /// Gives `version` an empty table of `capacity`. What it had stays readable, and is not used
     /// again: doubling bounds that waste by what is in use.
-    fn make_table<P: PageProvider + Copy, R: RelaxStrategy>(
+    fn make_table<P: PageProvider + Copy, R: RawMutex>(
         &self,
         version: u64,
         capacity: usize,

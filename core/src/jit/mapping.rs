@@ -14,7 +14,7 @@ use crate::{
         Capabilities, Commit, DualError, DualRequest, Error, ErrorKind, Leave, PageProvider,
         PageWish, Placement, Request, Target,
     },
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{
     ptr::{self, NonNull},
@@ -77,7 +77,7 @@ impl Kind {
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Maps a block that has room for a span of `bytes`, and adds it to a pool of the shard, which
     /// is locked.
     pub(super) fn map_block(
@@ -440,12 +440,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
 }
 
 /// Makes pages executable again, also when a writer panics.
-struct Executable<'a, P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy>(
+struct Executable<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex>(
     &'a JitAllocator<P, M, R>,
     PageRange,
 );
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Executable<'_, P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Executable<'_, P, M, R> {
     fn again(self) -> Result<(), JitError> {
         let result = self.protect();
         core::mem::forget(self);
@@ -458,7 +458,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Executable<'_, P
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Drop for Executable<'_, P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Drop for Executable<'_, P, M, R> {
     fn drop(&mut self) {
         // A panic is on its way, and says more than this could.
         let _ = self.protect();

@@ -62,7 +62,7 @@ use crate::{
     arena::Arena,
     page::PageSize,
     provider::{Capabilities, CoreSync, DualError, DualMapProvider, Leave, PageProvider},
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use block::Block;
 use config::{POOLS, SHARDS};
@@ -144,7 +144,7 @@ struct Mappings {
     snapshot: Option<Snapshot>,
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Makes an allocator. Maps no code yet, but reserves the metadata.
     ///
     /// # Errors

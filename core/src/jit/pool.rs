@@ -20,7 +20,7 @@ use super::{
 use crate::{
     arena::Arena,
     provider::{Error, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{alloc::Layout, ops::Range, ptr::NonNull};
@@ -125,7 +125,7 @@ impl Pool {
     }
 
     /// Makes sure that one more block can be added.
-    pub(super) fn make_room<P: PageProvider + Copy, R: RelaxStrategy>(
+    pub(super) fn make_room<P: PageProvider + Copy, R: RawMutex>(
         &mut self,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
@@ -165,10 +165,7 @@ impl Pool {
     /// # Safety
     ///
     /// They came from `arena`, and are not used afterwards.
-    unsafe fn free_tables<P: PageProvider + Copy, R: RelaxStrategy>(
-        &mut self,
-        arena: &Arena<P, R>,
-    ) {
+    unsafe fn free_tables<P: PageProvider + Copy, R: RawMutex>(&mut self, arena: &Arena<P, R>) {
         if self.slots.is_empty() {
             return;
         }

@@ -3,7 +3,7 @@
 use super::{CodeProvider, Func, FuncPtr, JitAllocator, JitConfig, JitError, Span};
 use crate::{
     provider::PageProvider,
-    sync::{RelaxStrategy, Spin},
+    sync::{RawMutex, Spin},
 };
 use core::{convert::Infallible, fmt, ptr::NonNull};
 
@@ -64,7 +64,7 @@ pub struct JitRuntime<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     jit: JitAllocator<P, M, R>,
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitRuntime<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     /// Makes a runtime with an allocator of its own.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::{
     config::{POOLS, SHARDS},
     pool::Pool,
 };
-use crate::sync::{Guard, Lock, RelaxStrategy};
+use crate::sync::{Guard, Lock, RawMutex};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Meetings at a lock that double the shards at first: few enough to be over at once, more than
@@ -58,7 +58,7 @@ pub(super) struct Shards<R> {
     patience: AtomicUsize,
 }
 
-impl<R> Shards<R> {
+impl<R: RawMutex> Shards<R> {
     pub(super) fn new(first_block: usize, most: usize) -> Self {
         Self {
             all: core::array::from_fn(|_| {
@@ -80,7 +80,7 @@ impl<R> Shards<R> {
     }
 }
 
-impl<R: RelaxStrategy> Shards<R> {
+impl<R: RawMutex> Shards<R> {
     /// Locks one shard.
     pub(super) fn lock(&self, shard: usize) -> Guard<'_, Shard, R> {
         self.all[shard].0.lock()

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     page::{PageRange, PageSize},
     provider::{Capabilities, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{ops::Range, sync::atomic::Ordering};
 
@@ -41,7 +41,7 @@ pub struct BlockInfo {
     pub used: usize,
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Yields the blocks by address. Each is described as it is when the iterator comes to it.
     pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
         let mut from = 0;

@@ -4,7 +4,7 @@ use super::{
     CodeProvider, JitAllocator, JitError, Span, SpanInfo,
     block::{Block, Held},
 };
-use crate::{arch, provider::PageProvider, sync::RelaxStrategy};
+use crate::{arch, provider::PageProvider, sync::RawMutex};
 use core::{marker::PhantomData, ops::Range, ptr::NonNull, slice};
 
 /// A span that is being written: what [`JitAllocator::write_with`] hands to its closure.
@@ -37,7 +37,7 @@ impl SpanWriter<'_> {
     }
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Writes `bytes` at `offset` in `span` through the writable view and publishes them, so that
     /// they can be executed. `bytes` lies outside this allocator's memory.
     ///

@@ -4,7 +4,7 @@ use super::{RangeMap, Value, change::Pages};
 use crate::{
     page::AddressRange,
     provider::PageProvider,
-    sync::{RelaxStrategy, Spin},
+    sync::{RawMutex, Spin},
 };
 use core::fmt;
 
@@ -24,7 +24,7 @@ impl<'a, T, M: PageProvider + Copy, R> Ranges<'a, T, M, R> {
     }
 }
 
-impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> Iterator for Ranges<'_, T, M, R> {
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> Iterator for Ranges<'_, T, M, R> {
     type Item = (AddressRange, T);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -57,7 +57,7 @@ impl<'a, T, M: PageProvider + Copy, R> Gaps<'a, T, M, R> {
     }
 }
 
-impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> Iterator for Gaps<'_, T, M, R> {
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> Iterator for Gaps<'_, T, M, R> {
     type Item = AddressRange;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -41,7 +41,7 @@ use crate::{
     fork::ForkHooks,
     page::{AddressRange, PageSize},
     provider::{Error, ErrorKind, PageProvider},
-    sync::{Guard, Lock, RelaxStrategy, Spin},
+    sync::{Guard, Lock, RawMutex, Spin},
 };
 use core::{fmt, mem};
 use node::{Entry, Node, WORDS};
@@ -157,7 +157,7 @@ pub struct RangeMap<T, M: PageProvider + Copy, R = Spin> {
 }
 
 /// Making a map, and reading it.
-impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> RangeMap<T, M, R> {
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
     /// host's. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range; addresses
     /// for as many are reserved now, or for fewer where address space is short.
@@ -299,7 +299,7 @@ impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> RangeMap<T, M, R> {
 }
 
 /// Changing a map.
-impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> RangeMap<T, M, R> {
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Gives `range` a value, whatever was there; returns how many of its pages had one. What
     /// overlaps partly is cut, and neighbours that touch and have the same value become one with it
     /// where [`Value::joins`] says so. Readers see all of it or nothing.
@@ -425,7 +425,7 @@ fn to_usize(n: u64) -> usize {
 
 // SAFETY: every change takes the lock of the map, which fork_prepare takes; the arena's lock is only
 // taken under it. Memory of the arena is private, so that the child has a copy.
-unsafe impl<T: Value, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks for RangeMap<T, M, R> {
+unsafe impl<T: Value, M: PageProvider + Copy, R: RawMutex> ForkHooks for RangeMap<T, M, R> {
     fn fork_prepare(&self) -> Result<(), Error> {
         mem::forget::<Guard<'_, Writer, R>>(self.writer.lock());
         Ok(())

@@ -4,7 +4,7 @@ use super::node::{Node, WORDS};
 use crate::{
     arena::Arena,
     provider::{Error, ErrorKind, PageProvider},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 use core::{alloc::Layout, ptr::NonNull};
 
@@ -40,7 +40,7 @@ pub(crate) unsafe trait Source<const W: usize> {
 // SAFETY: an arena's range starts at a page, which is aligned for nodes where pages have 64 bytes or
 // more; `nodes` checks it. Memory of the arena lies in its range, belongs to whom it was allocated
 // for, and stays until the arena is dropped, which users of the tree outlive by their contract.
-unsafe impl<P: PageProvider + Copy, R: RelaxStrategy, const W: usize> Source<W> for Arena<P, R> {
+unsafe impl<P: PageProvider + Copy, R: RawMutex, const W: usize> Source<W> for Arena<P, R> {
     fn base(&self) -> NonNull<Node<W>> {
         self.range().start().cast()
     }

@@ -21,7 +21,7 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Place, Plan},
     range_map::{Pages, Path, Tree, Value, Wanted, Writer},
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use core::{
     fmt,
@@ -191,7 +191,7 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
 }
 
 /// Making one, and looking at it.
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Makes an allocator without addresses: a pass-through.
     ///
     /// # Errors
@@ -382,7 +382,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
 }
 
 /// What the calls have in common. The lock is held where a state is asked for.
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Chooses free pages for a request.
     pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
         let len = self.page_of(plan.total());

@@ -4,7 +4,7 @@ use super::{RegionAllocator, allocator::State};
 use crate::{
     fork::ForkHooks,
     provider::{Error, PageProvider},
-    sync::{Guard, RelaxStrategy},
+    sync::{Guard, RawMutex},
 };
 use core::{
     mem,
@@ -44,13 +44,13 @@ impl Drop for Deferred {
 }
 
 /// The lock, held.
-pub(super) struct Held<'a, R> {
+pub(super) struct Held<'a, R: RawMutex> {
     // In this order: the lock is given back before signals come in.
     guard: Guard<'a, State, R>,
     deferred: Deferred,
 }
 
-impl<R> Deref for Held<'_, R> {
+impl<R: RawMutex> Deref for Held<'_, R> {
     type Target = State;
 
     #[inline]
@@ -59,14 +59,14 @@ impl<R> Deref for Held<'_, R> {
     }
 }
 
-impl<R> DerefMut for Held<'_, R> {
+impl<R: RawMutex> DerefMut for Held<'_, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut State {
         &mut self.guard
     }
 }
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     #[inline]
     pub(super) fn lock(&self) -> Held<'_, R> {
         let deferred = Deferred::new(self.signals);
@@ -93,7 +93,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAll
 // SAFETY: every change takes the lock of the allocator, which fork_prepare takes; the arena's lock is
 // only taken under it. Memory of the arena is private, so that the child has a copy; what lies in the
 // regions is the provider's below, and forks as that provider says.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkHooks
     for RegionAllocator<P, M, R>
 {
     fn fork_prepare(&self) -> Result<(), Error> {

@@ -5,10 +5,10 @@ use crate::{
     page::{Access, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, Request},
     range_map::{Pages, Path, Value},
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Maps memory: finds addresses and commits all of them but the guards, which lie within what is
     /// returned. The owner's `tag` is what [`RegionAllocator::query`] tells.
     ///

@@ -8,7 +8,7 @@ use crate::{
         DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
         Placement, ProcessMap, Request, Target,
     },
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
 /// How often two other places are tried where one was lost to somebody else.
@@ -17,8 +17,8 @@ const TRIES: usize = 8;
 // SAFETY: every call goes to the provider below, for pages that are in the state which that provider
 // asks for: what is free was adopted, reserved and inaccessible, and belongs to whom it is given until
 // it is released. In the pass-through the promises are that provider's.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + Send + Sync>
-    PageProvider for RegionAllocator<P, M, R>
+unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> PageProvider
+    for RegionAllocator<P, M, R>
 {
     fn page_size(&self) -> PageSize {
         self.page
@@ -57,7 +57,7 @@ impl<P, M, R> RegionAllocator<P, M, R>
 where
     P: PageProvider + DualMapProvider + Copy,
     M: PageProvider + Copy,
-    R: RelaxStrategy + Send + Sync,
+    R: RawMutex + Send + Sync,
 {
     /// Reserves a place for a view, unless the caller has one; says whether it did.
     fn place(&self, target: Target, len: usize) -> Result<(PageRange, bool), Error> {
@@ -144,7 +144,7 @@ unsafe impl<P, M, R> DualMapProvider for RegionAllocator<P, M, R>
 where
     P: PageProvider + DualMapProvider + Copy,
     M: PageProvider + Copy,
-    R: RelaxStrategy + Send + Sync,
+    R: RawMutex + Send + Sync,
 {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         if !self.is_active() {
@@ -227,15 +227,15 @@ where
 }
 
 // SAFETY: the provider below keeps the promise.
-unsafe impl<P: PageProvider + CoreSync + Copy, M: PageProvider + Copy, R: Send + Sync> CoreSync
-    for RegionAllocator<P, M, R>
+unsafe impl<P: PageProvider + CoreSync + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync>
+    CoreSync for RegionAllocator<P, M, R>
 {
     fn sync_cores(&self) -> Result<(), Error> {
         self.inner.sync_cores()
     }
 }
 
-impl<P: PageProvider + Clock + Copy, M: PageProvider + Copy, R: Send + Sync> Clock
+impl<P: PageProvider + Clock + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Clock
     for RegionAllocator<P, M, R>
 {
     fn now_ms(&self) -> Option<u64> {
@@ -249,7 +249,7 @@ impl<P, M, R> ProcessMap for RegionAllocator<P, M, R>
 where
     P: PageProvider + ProcessMap + Copy,
     M: PageProvider + Copy,
-    R: RelaxStrategy + Send + Sync,
+    R: RawMutex + Send + Sync,
 {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.inner.walk(&mut |entry| {

@@ -5,10 +5,10 @@ use crate::{
     page::{Access, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
     range_map::Pages,
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy> RegionAllocator<P, M, R> {
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Makes a mapping shorter or longer where it lies: what is committed in `range`, all with one
     /// access and tag, becomes `new_len` bytes long, rounded up to whole pages.
     ///

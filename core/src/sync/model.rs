@@ -1,66 +1,79 @@
-//! Locks in the models of `ci/loom.sh`: as elsewhere, but loom sees who had them before whom.
+//! Locks in the models of `ci/loom.sh`: the algorithm of `futex`, on loom's atomics, which cannot be
+//! made by constants.
 
-use crate::atomic::{AtomicUsize, Ordering};
+use crate::atomic::AtomicU32;
 use core::{
+    cell::UnsafeCell,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
 };
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-pub use spin::{RelaxStrategy, relax::Spin};
 
-/// A lock. Threads that wait let others run, whatever `R` is.
-pub struct Lock<T, R = Spin> {
-    mutex: SpinMutex<T>,
-    /// How often somebody took it, tried to, or gave it back. Each is a step of its own, and what comes
-    /// before the last is seen by who takes it next.
-    turns: AtomicUsize,
-    relax: PhantomData<fn() -> R>,
+mod futex;
+pub use futex::Futex;
+
+#[cfg(test)]
+mod tests;
+
+/// A kind of lock. All are the same in the models but for how they sleep.
+pub trait RawMutex {
+    /// How its threads sleep.
+    type Futex: Futex;
 }
+
+/// A raw lock whose waiting threads let others run.
+pub struct Spin;
+
+impl RawMutex for Spin {
+    type Futex = Self;
+}
+
+// SAFETY: `wait` returns at once, which it may.
+unsafe impl Futex for Spin {
+    fn wait(_: &AtomicU32, _: u32) {
+        loom::thread::yield_now();
+    }
+
+    fn wake_one(_: &AtomicU32) {}
+}
+
+/// A lock around a value.
+pub struct Lock<T, R = Spin> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+    raw: PhantomData<fn() -> R>,
+}
+
+// SAFETY: only the holder of the lock reaches the value, one thread at a time.
+unsafe impl<T: Send, R> Sync for Lock<T, R> {}
 
 /// The access of a lock's holder.
-pub struct Guard<'a, T, R = Spin> {
-    guard: SpinMutexGuard<'a, T>,
-    turns: &'a AtomicUsize,
-    relax: PhantomData<fn() -> R>,
-}
+pub struct Guard<'a, T, R: RawMutex>(&'a Lock<T, R>);
 
-impl<T, R> Lock<T, R> {
+impl<T, R: RawMutex> Lock<T, R> {
     /// Makes an open lock around `value`.
     pub fn new(value: T) -> Self {
         Self {
-            mutex: SpinMutex::new(value),
-            turns: AtomicUsize::new(0),
-            relax: PhantomData,
+            word: AtomicU32::new(0),
+            value: UnsafeCell::new(value),
+            raw: PhantomData,
         }
+    }
+
+    /// Waits for the lock and takes it.
+    pub fn lock(&self) -> Guard<'_, T, R> {
+        futex::acquire::<R::Futex>(&self.word);
+        Guard(self)
+    }
+
+    /// Takes the lock if it is open.
+    pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
+        futex::try_acquire(&self.word).then(|| Guard(self))
     }
 
     /// Reaches the value by exclusive access, without locking.
     pub fn get_mut(&mut self) -> &mut T {
-        self.mutex.get_mut()
-    }
-}
-
-impl<T, R: RelaxStrategy> Lock<T, R> {
-    /// Waits for the lock and takes it.
-    pub fn lock(&self) -> Guard<'_, T, R> {
-        loop {
-            match self.try_lock() {
-                Some(guard) => return guard,
-                None => loom::thread::yield_now(),
-            }
-        }
-    }
-
-    /// Takes the lock if nobody has it.
-    pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
-        // Others run before this step, and none between it and the mutex, which loom does not know.
-        self.turns.fetch_add(1, Ordering::Acquire);
-        Some(Guard {
-            guard: self.mutex.try_lock()?,
-            turns: &self.turns,
-            relax: PhantomData,
-        })
+        self.value.get_mut()
     }
 
     /// Opens a lock whose guard was forgotten: the second half of holding it across a fork.
@@ -70,30 +83,29 @@ impl<T, R: RelaxStrategy> Lock<T, R> {
     /// This thread, or in a forked child its copy in the parent, took the lock and forgot the
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
-        self.turns.fetch_add(1, Ordering::Release);
-        // SAFETY: the caller holds the lock without a guard, as force_unlock asks.
-        unsafe { self.mutex.force_unlock() }
+        futex::release::<R::Futex>(&self.word);
     }
 }
 
-impl<T, R> Drop for Guard<'_, T, R> {
+impl<T, R: RawMutex> Drop for Guard<'_, T, R> {
     fn drop(&mut self) {
-        // The mutex opens behind this, before anybody else runs.
-        self.turns.fetch_add(1, Ordering::Release);
+        futex::release::<R::Futex>(&self.0.word);
     }
 }
 
-impl<T, R> Deref for Guard<'_, T, R> {
+impl<T, R: RawMutex> Deref for Guard<'_, T, R> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.guard
+        // SAFETY: the guard's lock is held, so that no other thread reaches the value.
+        unsafe { &*self.0.value.get() }
     }
 }
 
-impl<T, R> DerefMut for Guard<'_, T, R> {
+impl<T, R: RawMutex> DerefMut for Guard<'_, T, R> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
+        // SAFETY: the guard's lock is held, and the borrow of the guard is exclusive.
+        unsafe { &mut *self.0.value.get() }
     }
 }
 

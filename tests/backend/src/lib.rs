@@ -3,12 +3,12 @@
 #![no_std]
 
 use hostmem::{
-    OsProvider, Yield,
+    OsProvider, OsLock,
     jit::{JitAllocator, JitConfig, JitError},
 };
 
 /// Makes an allocator, and drops it.
 pub fn make() -> Result<(), JitError> {
     let os = OsProvider::new();
-    JitAllocator::<_, _, Yield>::new(os, os, JitConfig::new()).map(drop)
+    JitAllocator::<_, _, OsLock>::new(os, os, JitConfig::new()).map(drop)
 }

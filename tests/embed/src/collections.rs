@@ -20,7 +20,7 @@ use core::{
     },
 };
 use hostmem::{
-    Yield,
+    OsLock,
     heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, NoSlot, State, StaticHeap},
     page::AddressRange,
     provider::{PageProvider, Request},
@@ -76,7 +76,7 @@ struct Primary;
 unsafe impl StaticHeap for Primary {
     type Pages = &'static Host;
     type Metadata = &'static Host;
-    type Relax = Yield;
+    type Lock = OsLock;
     type Slot = NoSlot;
 
     fn open() -> Result<HeapOf<Self>, HeapError> {

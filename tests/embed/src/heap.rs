@@ -17,11 +17,10 @@ use core::{
     },
 };
 use hostmem::{
-    Yield,
+    OsLock,
     heap::{Heap, HeapConfig, HeapError},
     page::AddressRange,
     provider::{PageProvider, Within},
-    sync::RelaxStrategy,
 };
 
 /// Blocks that live at a time in what one thread does.
@@ -33,12 +32,12 @@ const PASSED: usize = 4000;
 /// Blocks on their way from one thread to the other at most.
 const ON_THE_WAY: usize = 64;
 
-type Primary<'host> = Heap<&'host Host, &'host Host, Yield>;
+type Primary<'host> = Heap<&'host Host, &'host Host, OsLock>;
 
 pub(crate) fn run(host: &Host) -> Result<(), Step> {
     let config = HeapConfig::new().metadata(64 << 20);
     let low = Within::new(OS, AddressRange::LOW_4G);
-    let low = Heap::<_, _, Yield>::new(low, host, config).map_err(|_| Step::LowHeap)?;
+    let low = Heap::<_, _, OsLock>::new(low, host, config).map_err(|_| Step::LowHeap)?;
     let primary = Primary::new(host, host, config).map_err(|_| Step::PrimaryHeap)?;
     blocks(&low, &primary, |addr| addr < GUEST_END).ok_or(Step::LowHeap)?;
     blocks(&primary, &low, |addr| addr >= GUEST_END).ok_or(Step::PrimaryHeap)?;
@@ -77,8 +76,8 @@ fn is_intact(block: NonNull<u8>, len: usize, n: usize) -> bool {
 
 /// Allocates, looks up and frees blocks, all of whose addresses are to be as `lies` says.
 fn blocks<P: PageProvider + Copy, Q: PageProvider + Copy>(
-    heap: &Heap<P, &Host, Yield>,
-    other: &Heap<Q, &Host, Yield>,
+    heap: &Heap<P, &Host, OsLock>,
+    other: &Heap<Q, &Host, OsLock>,
     lies: impl Fn(usize) -> bool,
 ) -> Option<()> {
     let local = heap.local().ok()?;
@@ -125,7 +124,7 @@ fn blocks<P: PageProvider + Copy, Q: PageProvider + Copy>(
 }
 
 /// Says whether a heap gave everything back that was freed.
-fn is_empty<P: PageProvider + Copy>(heap: &Heap<P, &Host, Yield>) -> Result<(), Step> {
+fn is_empty<P: PageProvider + Copy>(heap: &Heap<P, &Host, OsLock>) -> Result<(), Step> {
     heap.trim();
     let held = heap.statistics();
     let left = held.used + held.cached + held.reserved + held.committed;
@@ -203,7 +202,7 @@ fn pass(shared: &Shared<'_>, out: &Ring, back: &Ring) -> Option<()> {
     // Frees the next block, if there is one; None if it is not as it was written.
     let free_next = |freed: &mut usize| {
         let Some((block, len)) = back.take() else {
-            Yield::relax();
+            core::hint::spin_loop();
             return (shared.failed.load(Relaxed) == 0).then_some(());
         };
         let found = shared.heap.block_of(block.addr().get())?;

@@ -6,7 +6,7 @@ use crate::{
     steps::{OS, Step, call, check},
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig},
     page::Access,
     provider::{Commit, Request},
@@ -17,7 +17,7 @@ use hostmem::{
 pub(crate) const GUEST_END: usize = 4 << 30;
 
 /// The region.
-pub(crate) type Host = RegionAllocator<OsProvider, OsProvider, Yield>;
+pub(crate) type Host = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 pub(crate) fn run() -> Result<(), Step> {
     let host = Host::new(OS, OS, RegionConfig::new()).map_err(|_| Step::Claim)?;
@@ -57,7 +57,7 @@ fn memory(host: &Host) -> Option<()> {
 
 /// Runs code in the region.
 fn code(host: &Host) -> Option<()> {
-    let jit = JitAllocator::<_, _, Yield>::new(host, host, JitConfig::new()).ok()?;
+    let jit = JitAllocator::<_, _, OsLock>::new(host, host, JitConfig::new()).ok()?;
     for value in 0..100 {
         let mut span = jit.alloc(64).ok()?;
         let above = |at: usize| at >= GUEST_END;

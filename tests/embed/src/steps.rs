@@ -7,7 +7,7 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use hostmem::{
-    OsProvider, Yield,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, RetireConfig, RetireQueue, Span},
     page::AddressRange,
     provider::{Commit, MapFlags, PageProvider, ProcessMap, Request},
@@ -15,7 +15,7 @@ use hostmem::{
 
 pub(crate) const OS: OsProvider = OsProvider::new();
 
-pub(crate) type Jit = JitAllocator<OsProvider, OsProvider, Yield>;
+pub(crate) type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 /// A step that can fail; its number is the exit code.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +153,7 @@ pub(crate) fn call(span: &Span) -> u32 {
 
 /// Releases code once this thread says that it does not run it.
 fn retire(jit: &Jit, span: Span) -> Option<()> {
-    let queue = RetireQueue::<_, _, Yield>::new(jit, OS, RetireConfig::new()).ok()?;
+    let queue = RetireQueue::<_, _, OsLock>::new(jit, OS, RetireConfig::new()).ok()?;
     let me = queue.register().ok()?;
     queue.retire(span).ok()?;
     let early = queue.reclaim().spans;

@@ -7,10 +7,8 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use hostmem::{
-    Yield,
     page::PageRange,
     provider::{Commit, PageProvider, Request},
-    sync::RelaxStrategy,
 };
 
 /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
@@ -77,7 +75,7 @@ impl<P: PageProvider> Thread<P> {
     pub(crate) fn join(self) -> Option<()> {
         // SAFETY: written by `start`, in a range that is released below.
         while unsafe { self.there.as_ref() }.load(Ordering::Acquire) != 0 {
-            Yield::relax();
+            core::hint::spin_loop();
         }
         // SAFETY: the thread will not run again, and the range is this value's.
         unsafe { self.provider.release(self.range) }.ok()

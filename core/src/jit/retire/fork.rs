@@ -4,18 +4,18 @@ use super::{Executor, Releases, RetireQueue};
 use crate::{
     fork::ForkHooks,
     provider::{Error, PageProvider},
-    sync::{RelaxStrategy, Spin},
+    sync::{RawMutex, Spin},
 };
 use core::{fmt, mem};
 
 /// The fork hooks of a [`RetireQueue`], made by [`RetireQueue::forking`].
 #[must_use = "hooks are run around a fork"]
-pub struct Forking<'a, A: Releases, M: PageProvider + Copy, R: RelaxStrategy = Spin> {
+pub struct Forking<'a, A: Releases, M: PageProvider + Copy, R: RawMutex = Spin> {
     queue: &'a RetireQueue<A, M, R>,
     own: &'a [&'a Executor<'a>],
 }
 
-impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> RetireQueue<A, M, R> {
+impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// Returns the hooks for a fork by this thread, which owns the executors `own`.
     ///
     /// A child has one thread. All other executors are gone there: nothing waits for them any more,
@@ -39,9 +39,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> RetireQueue<A, M, R>
 // SAFETY: what waits is changed under the lock only, which fork_prepare holds until the answering
 // call. What other threads change meanwhile without it are executors of their own, each of which is
 // whole at any moment, and none of which a child keeps.
-unsafe impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
-    for Forking<'_, A, M, R>
-{
+unsafe impl<A: Releases, M: PageProvider + Copy, R: RawMutex> ForkHooks for Forking<'_, A, M, R> {
     /// Takes the queue's lock.
     fn fork_prepare(&self) -> Result<(), Error> {
         mem::forget(self.queue.waiting.lock());
@@ -62,7 +60,7 @@ unsafe impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> ForkHooks
     }
 }
 
-impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> fmt::Debug for Forking<'_, A, M, R> {
+impl<A: Releases, M: PageProvider + Copy, R: RawMutex> fmt::Debug for Forking<'_, A, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forking")
             .field("own", &self.own)

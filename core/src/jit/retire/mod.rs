@@ -45,7 +45,7 @@ use super::{JitError, Refused, Span};
 use crate::{
     arena::Arena,
     provider::PageProvider,
-    sync::{Lock, RelaxStrategy, Spin},
+    sync::{Lock, RawMutex, Spin},
 };
 use core::fmt;
 use executor::{Executors, Slot};
@@ -81,7 +81,7 @@ const BATCH: usize = 16;
 /// # Ok(())
 /// # }
 /// ```
-pub struct RetireQueue<A: Releases, M: PageProvider + Copy, R = Spin> {
+pub struct RetireQueue<A: Releases, M: PageProvider + Copy, R: RawMutex = Spin> {
     executors: Executors,
     waiting: Lock<Waiting, R>,
     allocator: A,
@@ -89,7 +89,7 @@ pub struct RetireQueue<A: Releases, M: PageProvider + Copy, R = Spin> {
     arena: Arena<M, R>,
 }
 
-impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> RetireQueue<A, M, R> {
+impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// Makes a queue in front of `allocator`, with all of its book-keeping.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RelaxStrategy> RetireQueue<A, M, R>
     }
 }
 
-impl<A: Releases, M: PageProvider + Copy, R> Drop for RetireQueue<A, M, R> {
+impl<A: Releases, M: PageProvider + Copy, R: RawMutex> Drop for RetireQueue<A, M, R> {
     fn drop(&mut self) {
         // Executors borrow the queue: none is left, so everything has passed.
         while let Some(span) = self.waiting.get_mut().pop(u64::MAX) {
@@ -258,7 +258,7 @@ impl<A: Releases, M: PageProvider + Copy, R> Drop for RetireQueue<A, M, R> {
     }
 }
 
-impl<A: Releases, M: PageProvider + Copy, R> fmt::Debug for RetireQueue<A, M, R> {
+impl<A: Releases, M: PageProvider + Copy, R: RawMutex> fmt::Debug for RetireQueue<A, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RetireQueue(..)")
     }

@@ -3,7 +3,7 @@
 use crate::{
     jit::{CodeProvider, JitAllocator, JitError, Refused, Span},
     provider::PageProvider,
-    sync::RelaxStrategy,
+    sync::RawMutex,
 };
 
 /// What a [`RetireQueue`](super::RetireQueue) gives spans back to: a [`JitAllocator`], or what stands around one and has
@@ -42,7 +42,7 @@ pub trait Releases {
     unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError>;
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> Releases for JitAllocator<P, M, R> {
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Releases for JitAllocator<P, M, R> {
     fn check(&self, span: &Span) -> Result<(), JitError> {
         self.check_owner(span)
     }

@@ -1,6 +1,6 @@
 //! H1: threads allocate, and half of what they free others have allocated.
 
-use super::jit::Yield;
+use hostmem::OsLock;
 use hostmem_conformance::{Outcome, SplitMix64};
 use hostmem_core::{
     heap::{Heap, HeapConfig, Level, LocalHeap},
@@ -20,7 +20,7 @@ const STEPS: usize = 160_000;
 /// Blocks that a thread has at most, so that every host has room for all.
 const MOST: usize = 300;
 
-type Local<'a, P> = LocalHeap<'a, P, P, Yield>;
+type Local<'a, P> = LocalHeap<'a, P, P, OsLock>;
 
 /// A block, and what is in it.
 struct Block {
@@ -83,7 +83,7 @@ fn free<P: PageProvider + Copy>(local: &Local<'_, P>, block: &Block) {
 
 /// What a thread does.
 fn work<P: PageProvider + Copy>(
-    heap: &Heap<P, P, Yield>,
+    heap: &Heap<P, P, OsLock>,
     exchange: &Exchange,
     seed: u64,
     steps: usize,
@@ -146,7 +146,7 @@ fn work<P: PageProvider + Copy>(
 /// Has threads make so many calls, all together, of a heap; then frees what is left.
 pub(crate) fn exchange<P: Provider + Copy>(p: P, threads: usize, steps: usize) {
     let config = HeapConfig::new().metadata(64 << 20).shards(2);
-    let heap = Heap::<P, P, Yield>::new(p, p, config).expect("metadata");
+    let heap = Heap::<P, P, OsLock>::new(p, p, config).expect("metadata");
     let between = Exchange::default();
     thread::scope(|scope| {
         for seed in 0..threads {

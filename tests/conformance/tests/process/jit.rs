@@ -4,6 +4,7 @@ use super::{
     child::{self, Child, Turns},
     no_dual_code, no_lost_views, skip_for,
 };
+use hostmem::OsLock;
 use hostmem_conformance::{
     Outcome,
     code::{self, Code},
@@ -12,23 +13,13 @@ use hostmem_core::{
     fork::around_fork,
     jit::{JitAllocator, JitConfig, JitError, Span},
     provider::{DualSteps, Fork, Provider},
-    sync::RelaxStrategy,
 };
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 
-/// Lets another thread run, of which there may be more than cores.
-pub(super) struct Yield;
-
-impl RelaxStrategy for Yield {
-    fn relax() {
-        thread::yield_now();
-    }
-}
-
-type Jit<P> = JitAllocator<P, P, Yield>;
+type Jit<P> = JitAllocator<P, P, OsLock>;
 
 fn function(value: u16) -> Code {
     code::returning(value).expect("the case is skipped on other CPUs")
