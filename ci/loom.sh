@@ -35,7 +35,7 @@ weaken() { # file, what is there, what is there instead
         printf 'no model fails\n' >&2
         exit 1
     fi
-    grep -E '^    (heap|jit|range_map|sync)' "$copy/log" | sort -u
+    grep -oE '(heap|jit|range_map|sync)[a-z_:]*model_[a-z_]*' "$copy/log" | sort -u
 }
 relax() { # file, what is there with an order in the end that becomes a weaker one
     weaken "$1" "$2Ordering::[A-Za-z]*)" "$2Ordering::Relaxed)"

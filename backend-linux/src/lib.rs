@@ -9,6 +9,7 @@
 //! | `dual` | dual mappings: the views | `mmap(2)`, `madvise(2)` |
 //! | `object` | dual mappings: what the views show | `memfd_create(2)`, `open(2)` |
 //! | `map` | the process map | `proc_pid_maps(5)` |
+//! | `limits` | what is left of limits | `prlimit(2)`, `proc_pid_status(5)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `proc_sys_vm(5)`, `PR_SET_MDWE(2const)` |
 //! | `errno` | error numbers as kinds | `errno(3)` |
@@ -19,6 +20,7 @@
 
 mod dual;
 mod errno;
+mod limits;
 mod map;
 mod object;
 mod pages;

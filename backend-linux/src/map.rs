@@ -38,7 +38,7 @@ impl ProcessMap for LinuxProvider {
     }
 
     fn address_space(&self) -> AddressSpace {
-        let limit = raw::stack_limit().ok();
+        let limit = raw::limit(raw::RLIMIT_STACK).ok();
         AddressSpace {
             user: mappable(),
             stack: raw::stack_address().ok().flatten(),

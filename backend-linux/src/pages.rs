@@ -14,7 +14,7 @@ use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
-        Place, Plan, Request, consists_of, search,
+        Place, Plan, Purged, Request, Resource, consists_of, search,
     },
 };
 use rustix::{
@@ -390,8 +390,60 @@ unsafe impl PageProvider for LinuxProvider {
         unsafe { map_over(range, Was::Plain, Access::None) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        let (start, len) = (pointer(range), range.len_bytes());
+        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the contents
+        // are not needed. They read zero afterwards (madvise(2), MADV_DONTNEED).
+        let advised = match unsafe { madvise(start, len, Advice::LinuxDontNeed) } {
+            // Locked pages are to be asked for by name, since Linux 5.18.
+            // SAFETY: as above.
+            Err(Errno::INVAL) => unsafe { madvise(start, len, Advice::LinuxDontneedLocked) },
+            result => result,
+        };
+        match advised {
+            Ok(()) => Ok(Purged::Zero),
+            Err(Errno::INVAL) => Ok(Purged::Kept),
+            Err(errno) => Err(error(errno)),
+        }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        let len = from.len_bytes();
+        if len != to.len_bytes() || from.overlaps(to) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        // SAFETY: the caller's promise: both ranges are theirs, and nothing is mapped at `to` but a
+        // reservation. What is left at `from` is empty.
+        match unsafe { mremap_fixed(pointer(from), len, len, flags, pointer(to)) } {
+            Ok(_) => {}
+            // Several mappings, a kernel before 5.7, or pages that it does not move: to be copied.
+            // `to` may have been unmapped first.
+            Err(errno @ (Errno::FAULT | Errno::INVAL)) => {
+                let kept = keep(to, Was::Plain, errno);
+                return Err(match kept.kind() {
+                    ErrorKind::RangeLost => kept,
+                    _ => Error::os(ErrorKind::Unsupported, errno.raw_os_error()),
+                });
+            }
+            Err(errno) => return Err(keep(to, Was::Plain, errno)),
+        }
+        // SAFETY: the range is the caller's, and its contents have gone.
+        if unsafe { map_over(from, Was::Plain, Access::None) }.is_err() {
+            // A whole mapping can be made inaccessible, also at the limit of mappings; if not, it
+            // stays accessible and empty, as a commit would leave it.
+            // SAFETY: as above.
+            let _ = unsafe { self.protect(from, Access::None) };
+        }
+        Ok(())
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         unsafe { unmap(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        self.resource_left(of)
     }
 }

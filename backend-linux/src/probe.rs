@@ -211,7 +211,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 }
 
 /// Reads a file that holds one number.
-fn read_number(directory: Option<&OwnedFd>, path: &CStr) -> Option<usize> {
+pub(crate) fn read_number(directory: Option<&OwnedFd>, path: &CStr) -> Option<usize> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = match directory {
         Some(directory) => openat(directory, path, flags, Mode::empty()),

@@ -31,8 +31,16 @@ const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
 const PR_GET_AUXV: usize = 0x4155_5856;
 /// `AT_RANDOM` of `linux/auxvec.h`.
 const AT_RANDOM: usize = 25;
-/// `RLIMIT_STACK` of `asm-generic/resource.h`.
-const RLIMIT_STACK: usize = 3;
+/// `RLIMIT_FSIZE` of `asm-generic/resource.h`.
+pub(crate) const RLIMIT_FSIZE: usize = 1;
+/// `RLIMIT_DATA`.
+pub(crate) const RLIMIT_DATA: usize = 2;
+/// `RLIMIT_STACK`.
+pub(crate) const RLIMIT_STACK: usize = 3;
+/// `RLIMIT_MEMLOCK`.
+pub(crate) const RLIMIT_MEMLOCK: usize = 8;
+/// `RLIMIT_AS`.
+pub(crate) const RLIMIT_AS: usize = 9;
 
 /// Turns a system call's return value into a result.
 fn result(value: isize) -> Result<usize, Errno> {
@@ -86,13 +94,13 @@ pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
     Ok(random.map(|[_, at]| *at))
 }
 
-/// Returns how long the main thread's stack may become, in bytes; `u64::MAX` for no limit. rustix's
-/// call for it takes for granted that no filter refuses.
-pub(crate) fn stack_limit() -> Result<u64, Errno> {
+/// Returns a limit of this process, in bytes; `u64::MAX` for none. rustix's call for it takes for
+/// granted that no filter refuses.
+pub(crate) fn limit(of: usize) -> Result<u64, Errno> {
     let mut limit = [0u64; 2];
     let old = (&raw mut limit).expose_provenance();
     // SAFETY: asks for this process's limit without setting one; `limit` is a `struct rlimit64`, the
     // current value first, and outlives the call.
-    result(unsafe { cpu::call(cpu::PRLIMIT64, [0, RLIMIT_STACK, 0, old, 0]) })?;
+    result(unsafe { cpu::call(cpu::PRLIMIT64, [0, of, 0, old, 0]) })?;
     Ok(limit[0])
 }

@@ -5,11 +5,11 @@ mod ranges;
 use crate::{
     arena::Arena,
     fork::ForkHooks,
-    page::{Access, PageRange, PageSize},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
-        Request, Target,
+        Purged, Request, Resource, Target,
     },
     sync::{Lock, RawMutex, Spin},
 };
@@ -209,7 +209,7 @@ where
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
         self.counting(|state| {
             self.check_memory(state, range.len_bytes())?;
-            state.committed.make_room(&self.arena)?;
+            state.committed.make_room(&self.arena, 1)?;
             debug_assert!(
                 state.committed.covered(range.addr(), range.end()) == 0,
                 "only reserved pages are committed"
@@ -229,7 +229,7 @@ where
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|state| {
-            state.committed.make_room(&self.arena)?;
+            state.committed.make_room(&self.arena, 1)?;
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.decommit(range) };
             match result {
@@ -244,15 +244,61 @@ where
         })
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // What is committed may take memory again at any time, and counts as before.
+        // SAFETY: the caller's promise, passed on.
+        self.counting(|_| unsafe { self.inner.purge(range) })
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        self.counting(|state| {
+            // One range more at most: `from` may be the middle of one, and `to` joins none.
+            state.committed.make_room(&self.arena, 2)?;
+            // SAFETY: the caller's promise, passed on.
+            let result = unsafe { self.inner.move_pages(from, to) };
+            match result {
+                Ok(()) => {
+                    state.committed.remove(from.addr(), from.end());
+                    state.committed.insert(to.addr(), to.end());
+                }
+                Err(e) if e.kind() == ErrorKind::RangeLost => {
+                    state.counters.reserved.sub(to.len_bytes());
+                }
+                Err(_) => {}
+            }
+            result
+        })
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|state| {
-            state.committed.make_room(&self.arena)?;
+            state.committed.make_room(&self.arena, 1)?;
             // SAFETY: the caller's promise, passed on.
             unsafe { self.inner.release(range)? };
             Self::uncommit(state, range);
             state.counters.reserved.sub(range.len_bytes());
             Ok(())
         })
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        let left = self.inner.left(of);
+        let counters = self.counters();
+        let own = match of {
+            Resource::Addresses if self.limits.reserved != usize::MAX => {
+                self.limits.reserved.saturating_sub(counters.reserved.now)
+            }
+            Resource::Memory if self.limits.memory != usize::MAX => {
+                let used = counters.committed.now.saturating_add(counters.dual.now);
+                self.limits.memory.saturating_sub(used)
+            }
+            _ => return left,
+        };
+        Some(left.map_or(own, |left| left.min(own)))
+    }
+
+    fn addresses(&self) -> AddressRange {
+        self.inner.addresses()
     }
 }
 

@@ -47,13 +47,14 @@ impl RangeSet {
         }
     }
 
-    /// Makes room for one more range, which is as many as one call adds.
+    /// Makes room for `more` ranges.
     pub(super) fn make_room<P: PageProvider + Copy, R: RawMutex>(
         &mut self,
         arena: &Arena<P, R>,
+        more: usize,
     ) -> Result<(), Error> {
         let capacity = self.array.map_or(0, |a| a.len());
-        if self.len < capacity {
+        if self.len + more <= capacity {
             return Ok(());
         }
         let mut grown = arena.alloc_slice((2 * capacity).max(FIRST_CAPACITY), || (0, 0))?;

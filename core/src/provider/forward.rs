@@ -2,9 +2,9 @@
 
 use super::{
     AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-    DualRequest, Error, Leave, MapEntry, PageProvider, ProcessMap, Request,
+    DualRequest, Error, Leave, MapEntry, PageProvider, ProcessMap, Purged, Request, Resource,
 };
-use crate::page::{Access, PageRange, PageSize};
+use crate::page::{Access, AddressRange, PageRange, PageSize};
 
 // SAFETY: every call is passed on unchanged, so the referent's promises are this type's.
 unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
@@ -35,9 +35,27 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         unsafe { (**self).decommit(range) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).purge(range) }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).move_pages(from, to) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).release(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        (**self).left(of)
+    }
+
+    fn addresses(&self) -> AddressRange {
+        (**self).addresses()
     }
 }
 

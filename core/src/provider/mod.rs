@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            reserve                commit
-//!   hole ──────────────► reserved ──────────► committed ─┐ protect
+//!   hole ──────────────► reserved ──────────► committed ─┐ protect, purge
 //!     ▲                   │  ▲  ▲                │  ▲─────┘
 //!     └───── release ─────┘  │  └─── decommit ───┘
 //!                            │ unmap_dual(.., Reserved)
@@ -22,6 +22,7 @@ mod error;
 mod forward;
 mod gaps;
 mod request;
+mod resource;
 mod search;
 mod within;
 
@@ -32,7 +33,8 @@ pub use dual::{
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
-pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Request};
+pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request};
+pub use resource::{Resource, reserve_ahead};
 pub use search::{consists_of, search};
 pub use within::Within;
 
@@ -62,6 +64,8 @@ bitflags::bitflags! {
         const CORE_SYNC = 1 << 6;
         /// Pages can refuse indirect branches that do not land on a landing pad (AArch64 BTI).
         const LANDING_PADS = 1 << 7;
+        /// [`PageProvider::move_pages`] works.
+        const MOVE_PAGES = 1 << 8;
     }
 }
 
@@ -72,6 +76,7 @@ bitflags::bitflags! {
 /// An implementation promises that
 /// - a range returned by `reserve` was a hole, and belongs to the caller alone until `release`;
 /// - a committed range has the access asked for, and reads zero at first;
+/// - after `purge` pages show what [`Purged`] says, and nothing else;
 /// - `decommit` and `release` leave no way to reach the old contents;
 /// - a call that fails changes nothing, except that [`ErrorKind::RangeLost`] says that the range
 ///   is no longer the caller's;
@@ -134,6 +139,48 @@ pub unsafe trait PageProvider: Send + Sync {
     /// As of the trait.
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error>;
 
+    /// Gives the memory of committed pages back to the host and keeps the pages: committed →
+    /// committed, with the same access. No mapping is split. Returns what the pages show then;
+    /// writing to one takes memory again.
+    ///
+    /// A provider that cannot keeps the contents, as this method does by itself.
+    ///
+    /// Large pages go as a whole only: where they were [wished](PageWish::Transparent) for, the host
+    /// fills holes in them again; give back whole ones.
+    ///
+    /// # Errors
+    ///
+    /// What the host says. The contents are unknown then: old, zero, or some of each.
+    ///
+    /// # Safety
+    ///
+    /// The trait's conditions; the whole range is committed, and its contents are not needed.
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        let _ = range;
+        Ok(Purged::Kept)
+    }
+
+    /// Moves the memory of committed pages to other addresses without copying it: `from` becomes
+    /// reserved, and `to` committed with the access, the ceiling and the contents that `from` had.
+    ///
+    /// Meant for ranges that are a reservation of their own: what was moved may be a mapping of its
+    /// own from then on, which does not join its neighbours.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] without [`Capabilities::MOVE_PAGES`], and where this range cannot
+    /// be moved, for instance since the host keeps it in several mappings: copy it.
+    /// [`ErrorKind::InvalidArgument`] for ranges of different lengths or that overlap;
+    /// [`ErrorKind::RangeLost`] where `to` was lost. `from` is as before.
+    ///
+    /// # Safety
+    ///
+    /// The trait's conditions; all of `from` is committed, all of `to` reserved and not committed.
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        let _ = (from, to);
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Gives addresses back: reserved or committed → hole. Any part of a reservation may go.
     ///
     /// # Errors
@@ -144,6 +191,18 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// As of the trait.
     unsafe fn release(&self, range: PageRange) -> Result<(), Error>;
+
+    /// Returns how much of a limited resource is left to this process now, or to the users of this
+    /// provider if that is less; `None` where there is no limit or it is not known.
+    fn left(&self, of: Resource) -> Option<usize> {
+        let _ = of;
+        None
+    }
+
+    /// Returns the addresses that ranges from this provider can have; by default, any.
+    fn addresses(&self) -> AddressRange {
+        AddressRange::ALL
+    }
 }
 
 /// Makes other cores see new instructions.

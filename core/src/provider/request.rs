@@ -343,6 +343,18 @@ pub enum PageWish {
     },
 }
 
+/// What purged pages show until they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purged {
+    /// Zero.
+    Zero,
+    /// Zero or, as long as the host has not taken the memory, the old contents; it may change from
+    /// these to zero at any time before the page is written.
+    ZeroOrOld,
+    /// The old contents: the host keeps the memory, for instance because it is locked.
+    Kept,
+}
+
 /// How to commit pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {

@@ -2,8 +2,8 @@
 
 use super::{
     AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-    DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Request,
-    Target,
+    DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Purged,
+    Request, Resource, Target,
 };
 use crate::page::{Access, AddressRange, PageRange, PageSize};
 
@@ -92,9 +92,40 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
         unsafe { self.inner.decommit(range) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.purge(range) }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.move_pages(from, to) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.release(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        let left = self.inner.left(of);
+        match of {
+            // How much of the range is in use is not known here.
+            Resource::Addresses => {
+                let range = self.addresses();
+                let len = (range.last() - range.start()).saturating_add(1);
+                Some(left.map_or(len, |left| left.min(len)))
+            }
+            _ => left,
+        }
+    }
+
+    fn addresses(&self) -> AddressRange {
+        // Where they have nothing in common, no request is met, and any range will do.
+        self.inner
+            .addresses()
+            .intersect(self.range)
+            .unwrap_or(self.range)
     }
 }
 

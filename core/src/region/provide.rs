@@ -6,7 +6,7 @@ use crate::{
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
-        Placement, ProcessMap, Request, Target,
+        Placement, ProcessMap, Purged, Request, Resource, Target,
     },
     sync::RawMutex,
 };
@@ -47,9 +47,25 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
         unsafe { self.decommit_pages(range) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise, passed on: committed here is committed there.
+        unsafe { self.inner.purge(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.unmap(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        if of == Resource::Addresses && self.is_active() {
+            return Some(self.statistics().free());
+        }
+        self.inner.left(of)
+    }
+
+    fn addresses(&self) -> AddressRange {
+        self.inner.addresses()
     }
 }
 

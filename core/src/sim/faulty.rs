@@ -1,11 +1,11 @@
 //! A provider that fails on demand.
 
 use crate::{
-    page::{Access, PageRange, PageSize},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
-        Request,
+        Purged, Request, Resource,
     },
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -34,6 +34,10 @@ bitflags::bitflags! {
         const FORK_CHILD_DUAL = 1 << 8;
         /// [`CoreSync::sync_cores`].
         const SYNC_CORES = 1 << 9;
+        /// [`PageProvider::purge`].
+        const PURGE = 1 << 10;
+        /// [`PageProvider::move_pages`].
+        const MOVE_PAGES = 1 << 11;
     }
 }
 
@@ -171,10 +175,30 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         unsafe { self.inner.decommit(range) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        self.check(Calls::PURGE)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.purge(range) }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        self.check(Calls::MOVE_PAGES)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.move_pages(from, to) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::RELEASE)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.release(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        self.inner.left(of)
+    }
+
+    fn addresses(&self) -> AddressRange {
+        self.inner.addresses()
     }
 }
 

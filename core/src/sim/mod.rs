@@ -17,7 +17,7 @@ use crate::{
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
-        PageWish, Plan, ProcessMap, Request, Target, search,
+        PageWish, Plan, ProcessMap, Purged, Request, Resource, Target, search,
     },
     sync::{Lock, Spin},
 };
@@ -33,6 +33,8 @@ pub struct Policy {
     pub space: usize,
     /// What it can do; limited to what the base can.
     pub capabilities: Capabilities,
+    /// What its pages show after a purge: nothing it gives back is taken where that is not zero.
+    pub purged: Purged,
 }
 
 impl Policy {
@@ -43,7 +45,15 @@ impl Policy {
             page,
             space: 1 << 30,
             capabilities: Capabilities::all(),
+            purged: Purged::Zero,
         }
+    }
+
+    /// Sets what pages show after a purge.
+    #[must_use]
+    pub const fn purged(mut self, shown: Purged) -> Self {
+        self.purged = shown;
+        self
     }
 
     /// Takes capabilities away.
@@ -330,6 +340,34 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         Ok(())
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        let mut state = self.state.lock();
+        state.check("purge", range, |s| s == PageState::Committed)?;
+        match self.policy.purged {
+            // SAFETY: the caller's promise; the tables say that the range is committed.
+            Purged::Zero => unsafe { self.base.purge(range) },
+            // The old contents are there, as they may be on such a host.
+            shown => Ok(shown),
+        }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        if !self.policy.capabilities.contains(Capabilities::MOVE_PAGES) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let mut state = self.state.lock();
+        state.check("move_pages", from, |s| s == PageState::Committed)?;
+        state.check("move_pages", to, |s| s == PageState::Reserved)?;
+        // SAFETY: the caller's promise; the tables say that one is committed and the other reserved.
+        unsafe { self.base.move_pages(from, to)? };
+        state.table.copy(from, to);
+        state.table.set(from, Page::RESERVED);
+        Ok(())
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.state.lock();
         state.check("release", range, PageState::is_plain)?;
@@ -337,6 +375,19 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         unsafe { self.base.decommit(range)? };
         state.table.set(range, Page::HOLE);
         Ok(())
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        match of {
+            Resource::Addresses => {
+                Some(self.policy.space - self.pages_in_use() * self.policy.page.bytes())
+            }
+            _ => self.base.left(of),
+        }
+    }
+
+    fn addresses(&self) -> AddressRange {
+        self.space().addresses()
     }
 }
 

@@ -218,6 +218,12 @@ impl<B: PageProvider + Copy> Table<B> {
         self.entries_mut()[indices].fill(page.encode());
     }
 
+    /// Copies the entries of one range to another of the same length.
+    pub(super) fn copy(&mut self, from: PageRange, to: PageRange) {
+        let (from, to) = (self.indices(from), self.indices(to));
+        self.entries_mut().copy_within(from, to.start);
+    }
+
     pub(super) fn update(&mut self, range: PageRange, change: impl Fn(Page) -> Page) {
         let indices = self.indices(range);
         for raw in &mut self.entries_mut()[indices] {
