@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 using asmjit::JitAllocator;
 using asmjit::JitAllocatorOptions;
@@ -71,6 +72,23 @@ void* hostmem_asmjit_alloc_and_shrink(JitAllocator* self, size_t size, size_t ke
   if (self->alloc(&rx, &rw, size) != kOk)
     return nullptr;
   return self->shrink(rx, keep) == kOk ? rx : nullptr;
+#endif
+}
+
+// Null where there is no memory. Writes `len` bytes through the writable view.
+void* hostmem_asmjit_alloc_written(JitAllocator* self, size_t size, const uint8_t* code, size_t len) {
+#if SPANS_OF_NEWEST
+  JitAllocator::Span span;
+  if (self->alloc(asmjit::Out(span), size) != kOk)
+    return nullptr;
+  return self->write(span, 0, code, len) == kOk ? span.rx() : nullptr;
+#else
+  void* rx = nullptr;
+  void* rw = nullptr;
+  if (self->alloc(&rx, &rw, size) != kOk)
+    return nullptr;
+  std::memcpy(rw, code, len);
+  return rx;
 #endif
 }
 

@@ -31,6 +31,12 @@ unsafe extern "C" {
         size: usize,
         keep: usize,
     ) -> *mut c_void;
+    fn hostmem_asmjit_alloc_written(
+        object: *mut Object,
+        size: usize,
+        code: *const u8,
+        len: usize,
+    ) -> *mut c_void;
     fn hostmem_asmjit_release(object: *mut Object, rx: *mut c_void) -> bool;
     fn hostmem_asmjit_query(
         object: *const Object,
@@ -60,6 +66,27 @@ impl AsmJit {
         // SAFETY: allocated just now.
         unsafe { made.release(piece) };
         Some(made)
+    }
+
+    /// Makes an allocator as [`AsmJit::dual`] does, that has not mapped anything yet.
+    #[must_use]
+    pub fn bare() -> Option<Self> {
+        let object = NonNull::new(hostmem_asmjit_new())?;
+        Some(Self { object })
+    }
+
+    /// Allocates `size` bytes and writes `code` there, through the writable view.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory.
+    pub fn alloc_written(&self, size: usize, code: &[u8]) -> Piece {
+        assert!(code.len() <= size, "the code fits");
+        // SAFETY: the object lives until drop; any size may be asked for, and the code fits.
+        let rx = unsafe {
+            hostmem_asmjit_alloc_written(self.object.as_ptr(), size, code.as_ptr(), code.len())
+        };
+        Piece::new(rx.expose_provenance()).expect("AsmJit has no memory")
     }
 
     /// Returns the version of the library: major, minor and patch, one byte each.
