@@ -69,6 +69,7 @@ fn backends_have_the_same_files() {
         "dual.rs",
         "errno.rs",
         "lib.rs",
+        "limits.rs",
         "map.rs",
         "object.rs",
         "pages.rs",

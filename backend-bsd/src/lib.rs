@@ -10,6 +10,7 @@
 //! | `dual` | dual mappings: the views | `mmap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `shm_open(2)`, `memfd_create(3)`, `shm_create_largepage(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
+//! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `getpagesizes(3)`, `procctl(2)` |
 //! | `errno` | error numbers as kinds | `intro(2)` |
@@ -26,6 +27,12 @@
 //! - Mappings have no names; those of requests reach `memfd_create(3)` only.
 //! - Private memory has no large pages on request: FreeBSD promotes to superpages by itself. `commit`
 //!   with large pages and without the leave to use others is `Unsupported`; dual mappings get them.
+//! - Nothing moves pages: `Capabilities::MOVE_PAGES` is absent.
+//! - `purge` is `MADV_FREE`, after which pages read zero or show old contents; on FreeBSD, where a
+//!   forked process shares memory, contents from before the fork may come back. The system takes them
+//!   when it needs memory, so that statistics of resident memory do not fall at once.
+//! - `left` knows addresses (FreeBSD, DragonFly) or accessible memory (OpenBSD), and file sizes. How
+//!   much is locked, and how many mappings there may be, is not told.
 //! - DragonFly shows no process map, and replaces a mapping in two steps: `Capabilities::ATOMIC_INTO`
 //!   is absent there.
 
@@ -34,6 +41,7 @@
 
 mod dual;
 mod errno;
+mod limits;
 mod map;
 mod object;
 mod pages;

@@ -17,7 +17,7 @@ use openbsd as host;
 #[cfg(target_os = "freebsd")]
 pub(crate) use host::page_sizes;
 
-use crate::{BsdProvider, errno::error, pages::FILE};
+use crate::{BsdProvider, errno::error, limits::ask_file_size, pages::FILE};
 use core::{
     ffi::CStr,
     sync::atomic::{AtomicU32, Ordering},
@@ -101,6 +101,7 @@ fn with_new_name<T>(prefix: &[u8], create: impl Fn(&CStr) -> Result<T, Errno>) -
 
 /// Makes a file in a directory, whose name is gone at once.
 fn file_in(directory: &CStr, len: u64, base: PageSize) -> Result<MemoryObject, Error> {
+    ask_file_size(len, base)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(directory, flags, Mode::empty()).map_err(error)?;
     let (file, read_only) = with_new_name(b"hostmem-", |name| {

@@ -2,7 +2,8 @@
 //!
 //! A reservation is never made accessible by protection: committing maps over it, with `PROT_MAX`
 //! (FreeBSD) holding the pages below the commit's ceiling, and decommitting maps over again, since
-//! advice leaves contents (`MADV_FREE` "gives the system the freedom", and no promise of zeroes).
+//! advice leaves contents (`MADV_FREE` "gives the system the freedom", and no promise of zeroes). That
+//! is enough for a purge.
 //!
 //! An exact place that is in use is refused by `ENOMEM` (FreeBSD 13: `MAP_FIXED | MAP_EXCL` over a
 //! mapping or a guard), `EINVAL` (as mmap(2) has it) or `EEXIST`, and the first two are also said
@@ -27,7 +28,7 @@ pub(crate) use host::{FILE, INHERIT_NONE, SUPERPAGE_ALIGNED, most};
 
 use crate::{
     BsdProvider,
-    errno::{error, last},
+    errno::{check, error, last},
 };
 use core::{
     ffi::{c_int, c_void},
@@ -38,7 +39,7 @@ use hostmem_core::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish, Place,
-        Plan, ProcessMap, Request, consists_of, search,
+        Plan, ProcessMap, Purged, Request, Resource, consists_of, last_address, search,
     },
 };
 use rustix::{
@@ -76,36 +77,55 @@ pub(crate) fn page_size() -> PageSize {
     PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
 }
 
-/// Returns the last address that anything is mapped at when first asked. The stack, or a page of the
-/// system's behind it, lies at the end of user space, but for the few megabytes that a random place
-/// may leave, which are not searched. `None` without a process map.
-fn last_address() -> Option<usize> {
+/// Returns the last address that a user mapping can have, found out at the first call; `None` without
+/// a process map.
+///
+/// The stack, or a page of the system's behind it, lies near the end; what a random place leaves above
+/// is free, so that it is found by trying.
+fn last_user_address() -> Option<usize> {
     static CACHED: AtomicUsize = AtomicUsize::new(0);
     match CACHED.load(Ordering::Relaxed) {
         0 => {}
         last => return Some(last),
     }
-    let mut last = 0;
+    let mut mapped = 0;
     let walked = BsdProvider::new().walk(&mut |entry| {
-        last = entry.range.last();
+        mapped = entry.range.last();
         true
     });
-    if walked.is_err() || last == 0 {
+    if walked.is_err() || mapped == 0 {
         return None;
     }
-    CACHED.store(last, Ordering::Relaxed);
+    let page = page_size();
+    let last = last_address(mapped, page, &mut |at| Some(can_map_at(at)))?;
+    // Every place is refused to a process at its limit of addresses.
+    if can_map(page.bytes()) {
+        CACHED.store(last, Ordering::Relaxed);
+    }
     Some(last)
+}
+
+/// Says whether a page can be mapped exactly there.
+fn can_map_at(at: usize) -> bool {
+    let (hint, len) = (core::ptr::without_provenance_mut(at), page_size().bytes());
+    // SAFETY: these flags map a hole or fail, or take the address for a hint.
+    let Ok(got) = (unsafe { map_reserved(hint, len, host::EXACT) }) else {
+        return false;
+    };
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { munmap(got, len) };
+    got.addr() == at
 }
 
 /// Returns the bits of a user-space address; `None` where nothing could be found out.
 pub(crate) fn address_bits() -> Option<u32> {
-    last_address().map(|last| usize::BITS - last.leading_zeros())
+    last_user_address().map(|last| usize::BITS - last.leading_zeros())
 }
 
 /// Returns the addresses that a user mapping can have; `None` where nothing could be found out.
 pub(crate) fn mappable() -> Option<AddressRange> {
     // The first page is nobody's, so that null pointers fault.
-    last_address().and_then(|last| AddressRange::new(page_size().bytes(), last))
+    last_user_address().and_then(|last| AddressRange::new(page_size().bytes(), last))
 }
 
 /// Returns the addresses to search.
@@ -224,7 +244,11 @@ pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Erro
     // SAFETY: the caller's promise.
     match unsafe { map_reserved(pointer(range), range.len_bytes(), libc::MAP_FIXED) } {
         Ok(_) => Ok(()),
-        Err(errno) => Err(keep(range, was, error(errno))),
+        Err(errno) => match keep_after(range, was, error(errno)) {
+            // That is what was wanted.
+            Kept::Reserved => Ok(()),
+            kept => Err(kept.report(error(errno))),
+        },
     }
 }
 
@@ -249,29 +273,59 @@ unsafe fn commit_over(range: PageRange, how: Commit) -> Result<(), Error> {
     }
 }
 
-/// Makes sure, after a replacing map failed, that the range is still the caller's: the kernels
-/// unmap first, and may then fail. Returns what to report.
-pub(crate) fn keep(range: PageRange, was: Was, error: Error) -> Error {
-    match map_at(range.addr(), range.len_bytes()) {
-        // There was a hole: it is reserved again.
-        Ok(_) => error,
-        Err(e) if e.kind() == ErrorKind::Taken && !is_still(range, was) => {
-            Error::os(ErrorKind::RangeLost, error.errno().unwrap_or(0))
+/// What became of a range after a replacing call failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// It is as it was.
+    Unchanged,
+    /// There was a hole, which is reserved.
+    Reserved,
+    /// There was a hole, for all that is known, and somebody else has it.
+    Lost,
+}
+
+impl Kept {
+    /// Returns what to report.
+    fn report(self, error: Error) -> Error {
+        match self {
+            Self::Unchanged | Self::Reserved => error,
+            Self::Lost => Error::os(ErrorKind::RangeLost, error.errno().unwrap_or(0)),
         }
-        // Either nothing changed, or no call gets through at all, the first one included.
-        Err(_) => error,
     }
 }
 
-/// Says whether the range, without a hole, is what it was, as far as can be seen. In doubt it is
-/// not: memory given up by mistake is a leak, memory kept by mistake is somebody else's.
+/// Makes sure, after a replacing map failed, that the range is still the caller's. Returns what to
+/// report.
+pub(crate) fn keep(range: PageRange, was: Was, error: Error) -> Error {
+    keep_after(range, was, error).report(error)
+}
+
+/// Makes sure that a range is still the caller's, after a map that replaces it failed.
+///
+/// The kernels unmap first, and may then fail, for instance since no swap can be set aside; another
+/// thread may have mapped something there since, which nothing tells from ours. So a range that is not
+/// a hole is kept only where the call was refused before; in doubt it is lost: what is given up by
+/// mistake is a leak, what is kept by mistake is somebody else's.
+fn keep_after(range: PageRange, was: Was, error: Error) -> Kept {
+    // Policy is asked before anything is unmapped.
+    if error.kind() == ErrorKind::Denied {
+        return Kept::Unchanged;
+    }
+    match map_at(range.addr(), range.len_bytes()) {
+        Ok(_) => Kept::Reserved,
+        // So is the limit of addresses, which the process is at.
+        Err(_) if !can_map(range.len_bytes()) && is_still(range, was) => Kept::Unchanged,
+        Err(_) => Kept::Lost,
+    }
+}
+
+/// Says whether the range, without a hole, is what it was, as far as can be seen.
 fn is_still(range: PageRange, was: Was) -> bool {
     let expected = match was {
         Was::Plain => Entry::empty(),
         Was::View => Entry::SHARED | Entry::OBJECT,
     };
-    // Without a map to look at, it is taken for the likelier case: nothing changed.
-    consists_of(&BsdProvider::new(), range, expected).unwrap_or(true)
+    consists_of(&BsdProvider::new(), range, expected).unwrap_or(false)
 }
 
 /// Reserves where the kernel likes.
@@ -376,8 +430,20 @@ unsafe impl PageProvider for BsdProvider {
         unsafe { reserve_over(range, Was::Plain) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the contents
+        // are not needed. The system may take them until they are written again (madvise(2),
+        // MADV_FREE).
+        let advised = unsafe { libc::madvise(pointer(range), range.len_bytes(), libc::MADV_FREE) };
+        check(advised).map(|_| Purged::ZeroOrOld).map_err(error)
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         unsafe { unmap(range) }
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        self.resource_left(of)
     }
 }

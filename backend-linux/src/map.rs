@@ -1,16 +1,19 @@
 //! The process map: `/proc/self/maps`, read into a fixed buffer.
 
 use crate::{LinuxProvider, errno::error, pages::mappable, raw};
+use core::ffi::c_void;
 use hostmem_core::{
-    page::AddressRange,
+    page::{AddressRange, PageRange},
     provider::{AddressSpace, Error, MapEntry, MapFlags, ProcessMap},
 };
 use rustix::{
     fs::{Mode, OFlags, open},
     io::{Errno, read},
+    ioctl::{self, Ioctl, IoctlOutput, Opcode},
 };
 
-/// Bytes read at a time. The kernel returns whole lines, as many as fit.
+/// Bytes read at a time. The kernel returns whole lines, as many as fit, and no more than a page of
+/// them, however long the buffer.
 const BUFFER: usize = 4096;
 
 impl ProcessMap for LinuxProvider {
@@ -46,6 +49,55 @@ impl ProcessMap for LinuxProvider {
             program_break: raw::program_break().ok(),
         }
     }
+}
+
+/// `struct procmap_query` of `linux/fs.h`, for a query that asks for neither name nor build number.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Query {
+    size: u64,
+    query_flags: u64,
+    query_addr: u64,
+    vma_start: u64,
+    vma_end: u64,
+    /// What else the kernel tells, and could be asked for.
+    rest: [u64; 8],
+}
+
+// SAFETY: PROCMAP_QUERY reads and writes a structure of the length that the opcode has and `size`
+// says, which `Query` is.
+unsafe impl Ioctl for Query {
+    type Output = Self;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        ioctl::opcode::read_write::<Self>(b'f', 17)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut *self).cast()
+    }
+
+    unsafe fn output_from_ptr(_: IoctlOutput, done: *mut c_void) -> Result<Self, Errno> {
+        // SAFETY: the pointer is what `as_ptr` returned: a whole structure of integers.
+        Ok(unsafe { done.cast::<Self>().read() })
+    }
+}
+
+/// Says whether a range lies in one mapping; `None` where the kernel does not tell (before 6.11), or
+/// shows no map.
+pub(crate) fn is_one_mapping(range: PageRange) -> Option<bool> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = open(c"/proc/self/maps", flags, Mode::empty()).ok()?;
+    let query = Query {
+        size: size_of::<Query>() as u64,
+        query_addr: range.addr() as u64,
+        ..Query::default()
+    };
+    // SAFETY: the file is a process map, which knows this call; anything else refuses it.
+    let found = unsafe { ioctl::ioctl(&file, query) }.ok()?;
+    Some(found.vma_end >= range.end() as u64)
 }
 
 /// What the kernel calls the mapping of the main thread's stack, whichever thread asks. Other

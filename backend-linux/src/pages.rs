@@ -4,17 +4,17 @@
 //! mapping, so that the kernel merges neighbours into one. Decommitting maps over, which drops the
 //! contents and leaves exactly such a mapping in one call.
 
-use crate::{LinuxProvider, errno::error, raw};
+use crate::{LinuxProvider, errno::error, map, raw};
 use core::{
-    ffi::c_void,
+    ffi::{CStr, c_void},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
-        Place, Plan, Purged, Request, Resource, consists_of, search,
+        Place, Plan, Purged, Request, Resource, consists_of, last_address, search,
     },
 };
 use rustix::{
@@ -105,59 +105,85 @@ fn detect_page_size() -> Option<PageSize> {
     found
 }
 
-/// The sizes of user address spaces in bits, largest first.
-const ADDRESS_BITS: [u32; 7] = [57, 52, 48, 47, 42, 39, 36];
+/// Returns the last address that a user mapping can have, found out at the first call; `None` where
+/// that is not possible now, for instance since nothing can be mapped at all.
+fn last_user_address() -> Option<usize> {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        0 => {}
+        last => return Some(last),
+    }
+    // Every place is refused to a process at its limit of addresses or mappings.
+    if !can_map_page() {
+        return None;
+    }
+    let last = last_address(address_of_stack(), page_size(), &mut exists)?;
+    // Meanwhile others may have met a limit: all depends on the lowest place that was refused.
+    if let Some(behind) = last.checked_add(1)
+        && !(can_map_page() && exists(behind) == Some(false))
+    {
+        return None;
+    }
+    CACHED.store(last, Ordering::Relaxed);
+    Some(last)
+}
+
+/// Returns an address that exists, which most threads have near the end.
+fn address_of_stack() -> usize {
+    let here = 0u8;
+    (&raw const here).addr()
+}
+
+/// Says whether a mapping can lie at a page; `None` where the answer says nothing about the place.
+fn exists(at: usize) -> Option<bool> {
+    let hint = core::ptr::without_provenance_mut(at);
+    let (len, flags) = (page_size().bytes(), PLAIN | MapFlags::FIXED_NOREPLACE);
+    // SAFETY: FIXED_NOREPLACE maps a hole or fails, or takes the address for a hint.
+    match unsafe { mmap_anonymous(hint, len, ProtFlags::empty(), flags) } {
+        Ok(got) => {
+            // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+            let _ = unsafe { munmap(got, len) };
+            // Kernels before 4.17 map elsewhere, whether the page is taken or none.
+            (got.addr() == at).then_some(true)
+        }
+        Err(Errno::EXIST) => Some(true),
+        Err(Errno::NOMEM | Errno::INVAL) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Says whether a page can be mapped somewhere.
+fn can_map_page() -> bool {
+    let (null, len) = (core::ptr::null_mut(), page_size().bytes());
+    // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    let Ok(got) = (unsafe { mmap_anonymous(null, len, ProtFlags::empty(), PLAIN) }) else {
+        return false;
+    };
+    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    let _ = unsafe { munmap(got, len) };
+    true
+}
 
 /// Returns the bits of a user-space address; `None` where nothing could be found out.
 pub(crate) fn address_bits() -> Option<u32> {
-    static CACHED: AtomicU32 = AtomicU32::new(0);
-    match CACHED.load(Ordering::Relaxed) {
-        0 => {}
-        bits => return Some(bits),
-    }
-    let page = page_size().bytes();
-    let found = ADDRESS_BITS
-        .into_iter()
-        .filter(|&bits| bits < usize::BITS)
-        .find(|&bits| {
-            // The very last page is not for users on some CPUs.
-            let addr = (1usize << bits) - 2 * page;
-            match map_at(addr, page) {
-                Ok(range) => {
-                    // SAFETY: mapped just now, and known to nobody else.
-                    let _ = unsafe { unmap(range) };
-                    true
-                }
-                // Something is there, so the address exists.
-                Err(e) => e.kind() == ErrorKind::Taken,
-            }
-        })?;
-    CACHED.store(found, Ordering::Relaxed);
-    Some(found)
+    last_user_address().map(|last| usize::BITS - last.leading_zeros())
 }
 
-/// Returns the addresses that a user mapping can have, up to the page that was tried to find out.
-fn user_addresses() -> AddressRange {
-    let end = address_bits().map(|bits| (1 << bits) - page_size().bytes());
-    end.and_then(|end| AddressRange::from_len(0, end))
-        .unwrap_or(AddressRange::ALL)
-}
-
-/// Returns the addresses that a user mapping can have, the last page included; `None` where nothing
-/// could be found out.
+/// Returns the addresses that a user mapping can have; `None` where nothing could be found out.
 pub(crate) fn mappable() -> Option<AddressRange> {
-    let page = page_size().bytes();
-    let end = 1usize.checked_shl(address_bits()?)?;
-    let last_page = match map_at(end - page, page) {
-        Ok(range) => {
-            // SAFETY: mapped just now, and known to nobody else.
-            let _ = unsafe { unmap(range) };
-            true
-        }
-        // Some CPUs have no last page for users; on others something may be there.
-        Err(e) => e.kind() == ErrorKind::Taken,
-    };
-    AddressRange::from_len(0, if last_page { end } else { end - page })
+    last_user_address().and_then(|last| AddressRange::new(0, last))
+}
+
+/// Returns what a user mapping can have of a window; `None` for nothing. The end of the address space
+/// is not looked for where the window lies below it for sure.
+fn within_user_addresses(window: AddressRange) -> Option<AddressRange> {
+    if window.last() <= address_of_stack() {
+        return Some(window);
+    }
+    match mappable() {
+        Some(user) => window.intersect(user),
+        None => Some(window),
+    }
 }
 
 fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
@@ -203,13 +229,24 @@ pub(crate) unsafe fn wish_large(range: PageRange) {
     let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxHugepage) };
 }
 
-/// What a range was before a replacing map of it failed.
+/// What a range was before a replacing call failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Was {
     /// Private anonymous memory: reserved or committed.
     Plain,
     /// A view of a dual mapping.
     View,
+}
+
+/// A call that replaces a range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// A map of private anonymous memory of the host's pages.
+    Map,
+    /// A map of a file, or of large pages.
+    MapFile,
+    /// A move of a mapping onto the range.
+    Move,
 }
 
 /// Replaces the range by a fresh private mapping.
@@ -222,34 +259,125 @@ pub(crate) unsafe fn map_over(range: PageRange, was: Was, access: Access) -> Res
     // SAFETY: FIXED replaces what is there, which is the caller's to give up.
     match unsafe { mmap_anonymous(start, len, protection(access), PLAIN | MapFlags::FIXED) } {
         Ok(_) => Ok(()),
-        Err(errno) => Err(keep(range, was, errno)),
+        Err(errno) => match keep_after(Call::Map, range, was, errno) {
+            // That is what was wanted.
+            Kept::Reserved if access == Access::None => Ok(()),
+            kept => Err(kept.report(errno)),
+        },
     }
 }
 
-/// Makes sure, after a replacing map failed, that the range is still the caller's: kernels before
-/// 6.12, and any kernel for files and large pages, unmap first and may then fail. Returns what to
-/// report.
-pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
-    match map_at(range.addr(), range.len_bytes()) {
-        // There was a hole: it is reserved again.
-        Ok(_) => error(errno),
-        Err(e) if e.kind() == ErrorKind::Taken && !is_still(range, was) => {
-            Error::os(ErrorKind::RangeLost, errno.raw_os_error())
+/// What became of a range after a replacing call failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// It is as it was.
+    Unchanged,
+    /// There was a hole, which is reserved.
+    Reserved,
+    /// There was a hole, for all that is known, and somebody else has it.
+    Lost,
+}
+
+impl Kept {
+    /// Returns what to report.
+    fn report(self, errno: Errno) -> Error {
+        match self {
+            Self::Unchanged | Self::Reserved => error(errno),
+            Self::Lost => Error::os(ErrorKind::RangeLost, errno.raw_os_error()),
         }
-        // Either nothing changed, or no call gets through at all, the first one included.
-        Err(_) => error(errno),
     }
 }
 
-/// Says whether the range, without a hole, is what it was, as far as can be seen. In doubt it is
-/// not: memory given up by mistake is a leak, memory kept by mistake is somebody else's.
-fn is_still(range: PageRange, was: Was) -> bool {
+/// Makes sure, after a map of a file over the range failed, that it is still the caller's. Returns
+/// what to report.
+pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
+    keep_after(Call::MapFile, range, was, errno).report(errno)
+}
+
+/// Makes sure that a range is still the caller's, after a call that replaces it failed.
+///
+/// Such a call may have unmapped the range before it failed, and another thread may have mapped
+/// something there since. Nothing tells another's private anonymous mapping from ours, neither in the
+/// process map nor by what can be done with it. So a range that is not a hole is kept only where the
+/// call cannot have unmapped it; in doubt it is lost: what is given up by mistake is a leak, what is
+/// kept by mistake is somebody else's.
+fn keep_after(call: Call, range: PageRange, was: Was, errno: Errno) -> Kept {
+    if fails_before_unmapping(call, errno) {
+        return Kept::Unchanged;
+    }
+    match map_at(range.addr(), range.len_bytes()) {
+        Ok(_) => Kept::Reserved,
+        Err(_) if errno == Errno::NOMEM && is_at_limit_and(range, was) => Kept::Unchanged,
+        Err(_) => Kept::Lost,
+    }
+}
+
+/// Says whether a call that fails with `errno` fails before it unmaps anything, or undoes that.
+fn fails_before_unmapping(call: Call, errno: Errno) -> bool {
+    match (call, errno) {
+        // Policy, of the kernel's own and of filters, and calls that there are not.
+        (_, Errno::PERM | Errno::ACCESS | Errno::NOSYS) => true,
+        // Since 6.12 a map unmaps nothing until all that can fail is done. Until then memory for the
+        // kernel's own structures, and what overcommitting leaves, came later.
+        (Call::Map, Errno::NOMEM) => is_kernel(6, 12),
+        // Arguments, and the limit of locked memory.
+        (Call::Map, _) => true,
+        // A file system is asked last, and may say anything else.
+        (Call::MapFile, Errno::AGAIN | Errno::BADF | Errno::NODEV | Errno::OVERFLOW) => true,
+        (Call::MapFile, _) => false,
+        // Arguments: what is moved is looked at when the target is unmapped.
+        (Call::Move, Errno::INVAL) => true,
+        (Call::Move, _) => false,
+    }
+}
+
+/// Says whether the kernel is of that version at least, as far as it says.
+fn is_kernel(major: u32, minor: u32) -> bool {
+    static CACHED: AtomicU32 = AtomicU32::new(0);
+    let mut version = CACHED.load(Ordering::Relaxed);
+    if version == 0 {
+        // One that does not say is taken for an old one.
+        version = raw::kernel_version().unwrap_or(1);
+        CACHED.store(version, Ordering::Relaxed);
+    }
+    version >= (major << 16 | minor)
+}
+
+/// Says whether the process is at its limit of mappings and the range, without a hole, is what it was
+/// as far as can be seen.
+///
+/// The limit is looked at before anything is unmapped, so that it tells why a call failed. That the
+/// call failed for want of kernel memory instead, that another thread filled the very hole with a
+/// mapping of the same kind, and that the limit was met only then, is not ruled out, but takes all
+/// three at once.
+fn is_at_limit_and(range: PageRange, was: Was) -> bool {
+    /// As many as a move wants to be free; a map splits two.
+    const ROOM: usize = 6;
     let expected = match was {
         Was::Plain => Entry::empty(),
         Was::View => Entry::SHARED | Entry::OBJECT,
     };
-    // Without a map to look at, the newer kernels' behaviour is assumed: nothing changed.
-    consists_of(&LinuxProvider::new(), range, expected).unwrap_or(true)
+    let os = LinuxProvider::new();
+    os.left(Resource::Mappings).is_some_and(|left| left <= ROOM)
+        && consists_of(&os, range, expected).unwrap_or(false)
+}
+
+/// Names a range, where the kernel keeps names. One that refused is not asked again.
+fn name(range: PageRange, name: &CStr) {
+    /// Bytes of a name, the zero at its end included, that the kernel takes (`PR_SET_VMA(2const)`).
+    const MOST: usize = 80;
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    let known = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\\`$[]".contains(byte);
+    let name_fits = name.count_bytes() < MOST && name.to_bytes().iter().all(known);
+    if !name_fits || REFUSED.load(Ordering::Relaxed) {
+        return;
+    }
+    // Anything else may be different next time.
+    if let Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) =
+        raw::name_mapping(range, name)
+    {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Reserves where the kernel likes.
@@ -282,7 +410,7 @@ impl LinuxProvider {
         }
         let mut placement = request.placement;
         if !matches!(plan.place(), Place::Exact(_)) {
-            let within = placement.within.intersect(user_addresses());
+            let within = within_user_addresses(placement.within);
             placement.within = within.ok_or(ErrorKind::Exhausted)?;
         }
         let plan = request.placement(placement).plan(page_size())?;
@@ -317,7 +445,7 @@ unsafe fn commit_large(range: PageRange, access: Access, bytes: usize) -> Result
         Err(errno) => {
             // SAFETY: mapped above, and known to nobody else.
             let _ = unsafe { munmap(from, len) };
-            Err(keep(range, Was::Plain, errno))
+            Err(keep_after(Call::Move, range, Was::Plain, errno).report(errno))
         }
     }
 }
@@ -336,8 +464,8 @@ unsafe impl PageProvider for LinuxProvider {
         let range = self.map_placed(request)?;
         // Neither is worth failing for: kernels may be built without names, and a core file is
         // larger than it need be.
-        if let Some(name) = request.name {
-            let _ = raw::name_mapping(range, name);
+        if let Some(text) = request.name {
+            name(range, text);
         }
         if request.dump == Dump::Excluded {
             // SAFETY: this advice changes nothing that the process can see.
@@ -412,6 +540,12 @@ unsafe impl PageProvider for LinuxProvider {
         if len != to.len_bytes() || from.overlaps(to) {
             return Err(ErrorKind::InvalidArgument.into());
         }
+        // Kernels since 6.17 move several mappings, one by one, and may fail in between.
+        match map::is_one_mapping(from) {
+            Some(true) => {}
+            None if !is_kernel(6, 17) => {}
+            _ => return Err(ErrorKind::Unsupported.into()),
+        }
         let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
         // SAFETY: the caller's promise: both ranges are theirs, and nothing is mapped at `to` but a
         // reservation. What is left at `from` is empty.
@@ -420,13 +554,15 @@ unsafe impl PageProvider for LinuxProvider {
             // Several mappings, a kernel before 5.7, or pages that it does not move: to be copied.
             // `to` may have been unmapped first.
             Err(errno @ (Errno::FAULT | Errno::INVAL)) => {
-                let kept = keep(to, Was::Plain, errno);
-                return Err(match kept.kind() {
-                    ErrorKind::RangeLost => kept,
+                let kept = keep_after(Call::Move, to, Was::Plain, errno);
+                return Err(match kept {
+                    Kept::Lost => kept.report(errno),
                     _ => Error::os(ErrorKind::Unsupported, errno.raw_os_error()),
                 });
             }
-            Err(errno) => return Err(keep(to, Was::Plain, errno)),
+            Err(errno) => {
+                return Err(keep_after(Call::Move, to, Was::Plain, errno).report(errno));
+            }
         }
         // SAFETY: the range is the caller's, and its contents have gone.
         if unsafe { map_over(from, Was::Plain, Access::None) }.is_err() {

@@ -9,6 +9,7 @@
 //! | `dual` | dual mappings: the views | `mremap(2)`, `minherit(2)` |
 //! | `object` | dual mappings: what the views show | `memfd_create(2)`, `shm_open(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
+//! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `security(7)`, `paxctl(8)` |
 //! | `errno` | error numbers as kinds | `errno(2)` |
@@ -28,6 +29,10 @@
 //! - `Capabilities::PURGE_DUAL`: nothing empties pages of a shared object through its mapping
 //!   (`MADV_FREE` and `MADV_DONTNEED` leave the contents).
 //! - `Capabilities::CORE_SYNC`: no call makes other cores see new instructions.
+//! - `Capabilities::MOVE_PAGES`: `mremap(2)` moves pages into a hole only, and a reservation is none.
+//! - A promise that `purge` gives memory back: `MADV_FREE` frees some pages, which read zero then, and
+//!   leaves others as they are, for instance those of a mapping that was split or forked.
+//! - Limits that tell how much is left of them, but for addresses and file sizes.
 //! - `Capabilities::LARGE_PAGES`, `Capabilities::LANDING_PADS`, and names of mappings.
 
 #![no_std]
@@ -35,6 +40,7 @@
 
 mod dual;
 mod errno;
+mod limits;
 mod map;
 mod object;
 mod pages;

@@ -4,7 +4,9 @@
 use crate::{
     NetBsdProvider,
     errno::{check, error},
+    limits::ask_file_size,
     map::sysctl_int,
+    pages::page_size,
 };
 use core::{
     ffi::{CStr, c_int, c_uint},
@@ -85,6 +87,7 @@ fn memfd(name: &CStr, len: u64) -> Result<MemoryObject, Error> {
 
 /// Makes a shared memory object, whose name is gone at once: a file of the `tmpfs` at `/var/shm`.
 fn named_shm(len: u64) -> Result<MemoryObject, Error> {
+    ask_file_size(len, page_size())?;
     let (file, read_only) = with_new_name(b"/hostmem-", |name| {
         let new = shm::OFlags::CREATE | shm::OFlags::EXCL | shm::OFlags::RDWR;
         let file = shm::open(name, new, MODE)?;
@@ -119,6 +122,7 @@ fn with_new_name<T>(prefix: &[u8], create: impl Fn(&CStr) -> Result<T, Errno>) -
 
 /// Makes a file in a directory, whose name is gone at once.
 fn file_in(directory: &CStr, len: u64) -> Result<MemoryObject, Error> {
+    ask_file_size(len, page_size())?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(directory, flags, Mode::empty()).map_err(error)?;
     let (file, read_only) = with_new_name(b"hostmem-", |name| {

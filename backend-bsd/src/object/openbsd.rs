@@ -1,7 +1,10 @@
 //! OpenBSD: `shm_mkstemp(3)`, whose name is unlinked at once.
 
 use super::MemoryObject;
-use crate::errno::{check, error};
+use crate::{
+    errno::{check, error},
+    limits::ask_file_size,
+};
 use core::ffi::{CStr, c_char, c_int};
 use hostmem_core::{
     page::PageSize,
@@ -22,12 +25,15 @@ unsafe extern "C" {
 /// Makes the object of one strategy, empty as yet.
 pub(super) fn open(
     step: DualStep,
-    _request: &DualRequest<'_>,
+    request: &DualRequest<'_>,
     base: PageSize,
 ) -> Result<MemoryObject, Error> {
     if step != DualStep::AnonShm {
         return Err(ErrorKind::Unsupported.into());
     }
+    // Such an object is a file.
+    let len = u64::try_from(request.len).map_err(|_| ErrorKind::InvalidArgument)?;
+    ask_file_size(len, base)?;
     let mut name = *b"/tmp/hostmem-XXXXXXXXXX\0";
     // SAFETY: a C string that may be written to.
     let fd = check(unsafe { shm_mkstemp(name.as_mut_ptr().cast()) }).map_err(error)?;

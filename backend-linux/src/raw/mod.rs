@@ -104,3 +104,52 @@ pub(crate) fn limit(of: usize) -> Result<u64, Errno> {
     result(unsafe { cpu::call(cpu::PRLIMIT64, [0, of, 0, old, 0]) })?;
     Ok(limit[0])
 }
+
+/// Returns the kernel's version, the major number above the low 16 bits and the minor one in them.
+/// rustix's call for it takes for granted that no filter refuses.
+pub(crate) fn kernel_version() -> Result<u32, Errno> {
+    /// `__NEW_UTS_LEN` of `linux/utsname.h`, and a zero.
+    const FIELD: usize = 65;
+    /// The release is the third of six fields.
+    const RELEASE: usize = 2;
+    let mut name = [[0u8; FIELD]; 6];
+    let to = (&raw mut name).expose_provenance();
+    // SAFETY: this call writes a `struct new_utsname`, which `name` has the size of and outlives.
+    result(unsafe { cpu::call(cpu::UNAME, [to, 0, 0, 0, 0]) })?;
+    version(&name[RELEASE]).ok_or(Errno::INVAL)
+}
+
+/// Reads the first two numbers of a release like `6.12.1-arch`.
+fn version(release: &[u8]) -> Option<u32> {
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit());
+    let mut next = || {
+        core::str::from_utf8(numbers.next()?)
+            .ok()?
+            .parse::<u16>()
+            .ok()
+    };
+    let (major, minor) = (next()?, next()?);
+    Some(u32::from(major) << 16 | u32::from(minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_releases() {
+        let cases: [(&[u8], _); 7] = [
+            (b"6.12.1-arch1\0\0", Some(6 << 16 | 12)),
+            (b"5.4\0", Some(5 << 16 | 4)),
+            (b"6.6-rc1\0", Some(6 << 16 | 6)),
+            (b"2.6.78\0", Some(2 << 16 | 6)),
+            (b"6\0", None),
+            (b"\0", None),
+            (b"99999.1", None),
+        ];
+        for (release, expected) in cases {
+            assert_eq!(version(release), expected, "{release:?}");
+        }
+        assert_eq!(kernel_version().is_ok(), cpu::UNAME != 0);
+    }
+}

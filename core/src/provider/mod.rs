@@ -18,6 +18,7 @@
 //! ([`Within`], [`crate::counted::Counted`]) narrows or watches it.
 
 mod dual;
+mod end;
 mod error;
 mod forward;
 mod gaps;
@@ -30,6 +31,7 @@ pub use dual::{
     DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps, Fork,
     Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
+pub use end::last_address;
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;

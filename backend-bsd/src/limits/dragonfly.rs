@@ -1,0 +1,23 @@
+//! DragonFly: `RLIMIT_VMEM`, of which reservations are a part. `RLIMIT_DATA` is about the program break
+//! only.
+
+use super::record;
+use core::ffi::c_int;
+use hostmem_core::provider::Resource;
+
+pub(super) const LIMITED: Resource = Resource::Addresses;
+pub(super) const LIMIT: c_int = libc::RLIMIT_VMEM;
+
+/// Returns the bytes of addresses that are mapped.
+pub(super) fn used() -> Option<usize> {
+    let process = rustix::process::getpid().as_raw_nonzero().get();
+    let name = [
+        libc::CTL_KERN,
+        libc::KERN_PROC,
+        libc::KERN_PROC_PID,
+        process,
+    ];
+    // SAFETY: `kern.proc.pid` is a `struct kinfo_proc`, of numbers, text and pointers that may be null.
+    let found = unsafe { record::<libc::kinfo_proc>(&name) }?;
+    Some(found.kp_vm_map_size)
+}
