@@ -6,9 +6,13 @@ use rustix::io::Errno;
 /// Makes an error of the seam; the number is kept.
 pub(crate) fn error(errno: Errno) -> Error {
     let kind = match errno {
-        Errno::NOMEM | Errno::NOSPC | Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::DQUOT => {
-            ErrorKind::Exhausted
-        }
+        Errno::NOMEM
+        | Errno::NOSPC
+        | Errno::MFILE
+        | Errno::NFILE
+        | Errno::AGAIN
+        | Errno::DQUOT
+        | Errno::FBIG => ErrorKind::Exhausted,
         Errno::EXIST => ErrorKind::Taken,
         Errno::PERM | Errno::ACCESS | Errno::ROFS => ErrorKind::Denied,
         Errno::NOSYS | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT | Errno::NOTDIR => {

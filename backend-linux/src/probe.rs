@@ -58,6 +58,11 @@ impl LinuxProvider {
                 Ok(false) => Setting::Off,
                 Err(_) => Setting::Absent,
             },
+            read_implies_exec: match raw::read_implies_exec() {
+                Ok(true) => Setting::On,
+                Ok(false) => Setting::Off,
+                Err(_) => Setting::Absent,
+            },
             memfd_noexec: read_number(None, c"/proc/sys/vm/memfd_noexec")
                 .and_then(|n| u8::try_from(n).ok()),
             max_map_count: read_number(None, c"/proc/sys/vm/max_map_count"),
@@ -72,6 +77,9 @@ impl LinuxProvider {
         if raw::denies_exec_gain() == Ok(true) {
             found.remove(Capabilities::RWX | Capabilities::TOGGLE_EXEC);
         }
+        // Not known is not promised. Asked every time, since a thread can change it.
+        let explicit = raw::read_implies_exec() == Ok(false);
+        found.set(Capabilities::EXEC_ONLY_WHERE_ASKED, explicit);
         found
     }
 
@@ -210,7 +218,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 }
 
 /// Reads a file that holds one number.
-fn read_number(directory: Option<&OwnedFd>, path: &CStr) -> Option<usize> {
+pub(crate) fn read_number(directory: Option<&OwnedFd>, path: &CStr) -> Option<usize> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = match directory {
         Some(directory) => openat(directory, path, flags, Mode::empty()),

@@ -31,8 +31,15 @@ const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
 const PR_GET_AUXV: usize = 0x4155_5856;
 /// `AT_RANDOM` of `linux/auxvec.h`.
 const AT_RANDOM: usize = 25;
-/// `RLIMIT_STACK` of `asm-generic/resource.h`.
+/// `RLIMIT_FSIZE` of `asm-generic/resource.h`.
+const RLIMIT_FSIZE: usize = 1;
+/// `RLIMIT_STACK`.
 const RLIMIT_STACK: usize = 3;
+
+/// The argument of `personality` that asks and changes nothing.
+const PERSONALITY_ASK: usize = 0xffff_ffff;
+/// `READ_IMPLIES_EXEC` of `linux/personality.h`.
+const READ_IMPLIES_EXEC: usize = 0x0040_0000;
 
 /// Turns a system call's return value into a result.
 fn result(value: isize) -> Result<usize, Errno> {
@@ -86,13 +93,31 @@ pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
     Ok(random.map(|[_, at]| *at))
 }
 
-/// Returns how long the main thread's stack may become, in bytes; `u64::MAX` for no limit. rustix's
-/// call for it takes for granted that no filter refuses.
+/// Returns how long the main thread's stack may become, in bytes; `u64::MAX` for no limit.
 pub(crate) fn stack_limit() -> Result<u64, Errno> {
+    limit(RLIMIT_STACK)
+}
+
+/// Returns how long a file may be made, in bytes; `u64::MAX` for no limit. A call that makes one
+/// longer is answered by `SIGXFSZ`.
+pub(crate) fn file_limit() -> Result<u64, Errno> {
+    limit(RLIMIT_FSIZE)
+}
+
+/// Returns the current value of a limit. rustix's call for it takes for granted that no filter
+/// refuses.
+fn limit(which: usize) -> Result<u64, Errno> {
     let mut limit = [0u64; 2];
     let old = (&raw mut limit).expose_provenance();
     // SAFETY: asks for this process's limit without setting one; `limit` is a `struct rlimit64`, the
     // current value first, and outlives the call.
-    result(unsafe { cpu::call(cpu::PRLIMIT64, [0, RLIMIT_STACK, 0, old, 0]) })?;
+    result(unsafe { cpu::call(cpu::PRLIMIT64, [0, which, 0, old, 0]) })?;
     Ok(limit[0])
+}
+
+/// Says whether mappings of this thread that are readable become executable too.
+pub(crate) fn read_implies_exec() -> Result<bool, Errno> {
+    // SAFETY: with this argument the call only returns a number.
+    let value = unsafe { cpu::call(cpu::PERSONALITY, [PERSONALITY_ASK, 0, 0, 0, 0]) };
+    result(value).map(|bits| bits & READ_IMPLIES_EXEC != 0)
 }

@@ -34,6 +34,8 @@ bitflags::bitflags! {
         const FORK_CHILD_DUAL = 1 << 8;
         /// [`CoreSync::sync_cores`].
         const SYNC_CORES = 1 << 9;
+        /// [`DualMapProvider::refill_dual`].
+        const REFILL_DUAL = 1 << 10;
     }
 }
 
@@ -207,6 +209,17 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
         self.check(Calls::PURGE_DUAL)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        self.check(Calls::REFILL_DUAL)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
