@@ -378,10 +378,7 @@ unsafe impl DualMapProvider for LinuxProvider {
             Ok(()) => Ok(()),
             // An access would have been answered by SIGBUS: the file system, the pool of large
             // pages or the memory that may be charged is used up.
-            Err(Errno::FAULT) => Err(Error::os(
-                ErrorKind::Exhausted,
-                Errno::FAULT.raw_os_error(),
-            )),
+            Err(Errno::FAULT) => Err(Error::os(ErrorKind::Exhausted, Errno::FAULT.raw_os_error())),
             // Kernels that do not know the advice: only what gets memory on access purges there.
             Err(Errno::INVAL) if !populates() => Ok(()),
             Err(errno) => Err(error(errno)),

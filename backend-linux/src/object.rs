@@ -133,11 +133,7 @@ impl LinuxProvider {
     ) -> Result<MemoryFile, Error> {
         let len = u64::try_from(request.len).map_err(|_| ErrorKind::InvalidArgument)?;
         let name = request.name.unwrap_or(c"hostmem");
-        // Asked each time: a process may lower it as it runs. A filter that refuses the question is
-        // taken for no limit.
-        if raw::file_limit().is_ok_and(|limit| limit < len) {
-            return Err(error(Errno::FBIG));
-        }
+        ask_limit(len, base)?;
         match step {
             DualStep::Memfd => {
                 // Asked first, while there may be but one descriptor left.
@@ -157,6 +153,26 @@ impl LinuxProvider {
             _ => Err(ErrorKind::Unsupported.into()),
         }
     }
+}
+
+/// Asks whether a file may be `len` bytes long: to make one longer than the limit is answered by
+/// `SIGXFSZ`. Asked each time, since a process may lower it as it runs. A filter that refuses the
+/// question is taken for no limit.
+///
+/// # Errors
+///
+/// [`ErrorKind::Exhausted`] where a shorter file may be made, [`ErrorKind::Denied`] where not even
+/// one page may.
+fn ask_limit(len: u64, base: PageSize) -> Result<(), Error> {
+    let Some(limit) = raw::file_limit().ok().filter(|limit| *limit < len) else {
+        return Ok(());
+    };
+    let kind = if limit < base.bytes() as u64 {
+        ErrorKind::Denied
+    } else {
+        ErrorKind::Exhausted
+    };
+    Err(Error::os(kind, Errno::FBIG.raw_os_error()))
 }
 
 /// Says when a file of `memfd_create` gets its memory. Under strict accounting
@@ -286,10 +302,7 @@ fn unlinked_file_in(directory: &CStr) -> Result<(OwnedFd, OwnedFd), Error> {
                 let again = openat(&directory, name.as_c_str(), flags, Mode::empty());
                 unlinkat(&directory, name.as_c_str(), AtFlags::empty()).map_err(error)?;
                 let again = again.map_err(error)?;
-                let (one, other) = (
-                    fstat(&file).map_err(error)?,
-                    fstat(&again).map_err(error)?,
-                );
+                let (one, other) = (fstat(&file).map_err(error)?, fstat(&again).map_err(error)?);
                 // Whoever may write to the directory may have put another file in its place.
                 if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino) {
                     return Err(ErrorKind::Denied.into());
