@@ -5,7 +5,6 @@
 mod common;
 
 use common::{CODE_LEN, call, code_returning, unmap_dual};
-use core::ffi::CStr;
 use hostmem::{
     OsProvider, Yield,
     jit::{JitAllocator, JitConfig, JitError, Mapping, Span},
@@ -20,7 +19,6 @@ use hostmem_test_support::{
 };
 
 const OS: OsProvider = OsProvider::new();
-const NOWHERE: &[&CStr] = &[];
 const LARGE: usize = 2 << 20;
 const KIB: usize = 1 << 10;
 
