@@ -17,13 +17,14 @@ use hostmem::{
     },
 };
 use hostmem_test_support::{
+    Unavailable,
     hugetlb::with_huge_pages,
-    isolate::{isolated, or_skip},
+    isolate::{isolated, isolated_by, or_skip, run},
     maps, mounts,
     overcommit::{Starved, strictly},
     seccomp,
 };
-use std::{fs, io, thread};
+use std::{fs, io};
 
 const OS: OsProvider = OsProvider::new();
 const NOWHERE: &[&CStr] = &[];
@@ -292,21 +293,17 @@ fn large_pages_are_sealed_too() {
         },
         ..DualRequest::bytes(LARGE)
     };
-    isolated("large_pages_are_sealed_too", || {
-        or_skip(with_huge_pages(1, |_| {
-            // Of its own, since the number of pages is restored by this one.
-            let thread = thread::spawn(move || {
-                if lose_proc().is_none() {
-                    return;
-                }
-                // SAFETY: neither target is a range of ours.
-                let mapping = unsafe { OS.map_dual(&request) }.expect("there is a page");
-                assert_eq!(mapping.step(), DualStep::MemfdLarge);
-                expect_sealed(&mapping);
-                unmap_dual(&OS, mapping);
-            });
-            thread.join().expect("the promises are kept");
-        }));
+    // The number is set, and restored, by the process that starts this one.
+    let start = |mut command| with_huge_pages(1, |_| run(&mut command));
+    isolated_by("large_pages_are_sealed_too", start, || {
+        if lose_proc().is_none() {
+            return;
+        }
+        // SAFETY: neither target is a range of ours.
+        let mapping = unsafe { OS.map_dual(&request) }.expect("there is a page");
+        assert_eq!(mapping.step(), DualStep::MemfdLarge);
+        expect_sealed(&mapping);
+        unmap_dual(&OS, mapping);
     });
 }
 
@@ -474,92 +471,91 @@ fn overcommits() -> bool {
 
 #[test]
 fn strict_accounting_is_an_error_and_no_signal() {
-    isolated("strict_accounting_is_an_error_and_no_signal", || {
-        if skip_emulated("has its own memory") {
-            return;
+    if skip_emulated("has its own memory") {
+        return;
+    }
+    // The settings are made, and restored, by the process that starts this one.
+    let start = |mut command| strictly(|| run(&mut command));
+    isolated_by("strict_accounting_is_an_error_and_no_signal", start, || {
+        let block = 512 << 10;
+        let config = JitConfig::new().block_size(block, block).limit(block);
+        let jit = allocator(OS, config);
+        // Metadata and stacks are there once they were used.
+        let (kept, gone) = (fill(&jit, 1000), fill(&jit, 200_000));
+        let mut fresh = jit.alloc(200_000).expect("there is memory");
+        let mapping = map(&OS, LEN).expect("there is memory");
+        let bytes = vec![0x90; 200_000];
+        jit.release(gone).expect("once");
+        assert!(jit.decommit_unused() >= 190_000);
+        let before = jit.statistics();
+
+        let starved = Starved::begin();
+        let written = jit.write(&mut fresh, 0, &bytes);
+        use_all(&mapping);
+        let purged = purge(&mapping, 0, LEN / 2);
+        let refilled = refill(&mapping, 0, LEN / 2);
+        let refused = jit.alloc(200_000);
+        let after = jit.statistics();
+        // Files on a disk are not charged.
+        let mapped = map(&NO_DIRECTORIES, LEN);
+        drop(starved);
+
+        assert_eq!(written, Ok(()), "what was mapped has its memory");
+        assert_eq!(purged, Ok(()));
+        assert_eq!(refilled, Err(ErrorKind::Exhausted));
+        let Err(JitError::Map(error)) = refused else {
+            panic!("nothing could be charged: {refused:?}");
+        };
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert_eq!(before, after, "nothing changed");
+        let error = mapped.expect_err("nothing could be charged");
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert_eq!(refill(&mapping, 0, LEN / 2), Ok(()));
+        use_all(&mapping);
+        let again = fill(&jit, 200_000);
+        for span in [kept, fresh, again] {
+            jit.release(span).expect("once");
         }
-        or_skip(strictly(|| {
-            let block = 512 << 10;
-            let config = JitConfig::new().block_size(block, block).limit(block);
-            let jit = allocator(OS, config);
-            // Metadata and stacks are there once they were used.
-            let (kept, gone) = (fill(&jit, 1000), fill(&jit, 200_000));
-            let mut fresh = jit.alloc(200_000).expect("there is memory");
-            let mapping = map(&OS, LEN).expect("there is memory");
-            let bytes = vec![0x90; 200_000];
-            jit.release(gone).expect("once");
-            assert!(jit.decommit_unused() >= 190_000);
-            let before = jit.statistics();
-
-            let starved = Starved::begin();
-            let written = jit.write(&mut fresh, 0, &bytes);
-            use_all(&mapping);
-            let purged = purge(&mapping, 0, LEN / 2);
-            let refilled = refill(&mapping, 0, LEN / 2);
-            let refused = jit.alloc(200_000);
-            let after = jit.statistics();
-            // Files on a disk are not charged.
-            let mapped = map(&NO_DIRECTORIES, LEN);
-            drop(starved);
-
-            assert_eq!(written, Ok(()), "what was mapped has its memory");
-            assert_eq!(purged, Ok(()));
-            assert_eq!(refilled, Err(ErrorKind::Exhausted));
-            let Err(JitError::Map(error)) = refused else {
-                panic!("nothing could be charged: {refused:?}");
-            };
-            assert_eq!(error.kind(), ErrorKind::Exhausted);
-            assert_eq!(before, after, "nothing changed");
-            let error = mapped.expect_err("nothing could be charged");
-            assert_eq!(error.kind(), ErrorKind::Exhausted);
-            assert_eq!(refill(&mapping, 0, LEN / 2), Ok(()));
-            use_all(&mapping);
-            let again = fill(&jit, 200_000);
-            for span in [kept, fresh, again] {
-                jit.release(span).expect("once");
-            }
-            unmap_dual(&OS, mapping);
-        }));
+        unmap_dual(&OS, mapping);
     });
 }
 
 #[test]
 fn a_drained_pool_of_large_pages_is_an_error_and_no_signal() {
     let test = "a_drained_pool_of_large_pages_is_an_error_and_no_signal";
-    isolated(test, || {
-        or_skip(with_huge_pages(2, |given| {
-            if given < 2 {
-                return;
-            }
-            let block = 2 * LARGE;
-            let config = JitConfig::new().block_size(block, block).limit(block);
-            let config = config.large_pages(LargePages::Align { bytes: LARGE });
-            let jit = allocator(OS, config);
-            let (kept, gone) = (fill(&jit, 1000), fill(&jit, 3 << 20));
-            let page = jit.blocks().next().expect("there is one").page_size;
-            assert_eq!(page.bytes(), LARGE, "it is made of large pages");
-            jit.release(gone).expect("once");
-            assert_eq!(jit.decommit_unused(), LARGE);
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            // SAFETY: a new mapping at an address of the kernel's choice.
-            let taken = unsafe { libc::mmap(ptr::null_mut(), LARGE, access, flags, -1, 0) };
-            assert_ne!(taken, libc::MAP_FAILED, "the page went back");
-            let before = jit.statistics();
-            let error = jit.alloc(3 << 20).expect_err("another has the page");
-            let JitError::Map(error) = error else {
-                panic!("another error: {error}");
-            };
-            assert_eq!(error.kind(), ErrorKind::Exhausted);
-            assert_eq!(jit.statistics(), before, "nothing changed");
-            let small = fill(&jit, 1000);
-            // SAFETY: mapped above, and not used any more.
-            assert_eq!(unsafe { libc::munmap(taken, LARGE) }, 0);
-            let again = fill(&jit, 3 << 20);
-            for span in [kept, small, again] {
-                jit.release(span).expect("once");
-            }
-        }));
+    let start = |mut command| {
+        let two = with_huge_pages(2, |given| (given == 2).then(|| run(&mut command)))?;
+        two.ok_or_else(|| Unavailable::new("having two large pages", "there is one"))
+    };
+    isolated_by(test, start, || {
+        let block = 2 * LARGE;
+        let config = JitConfig::new().block_size(block, block).limit(block);
+        let config = config.large_pages(LargePages::Align { bytes: LARGE });
+        let jit = allocator(OS, config);
+        let (kept, gone) = (fill(&jit, 1000), fill(&jit, 3 << 20));
+        let page = jit.blocks().next().expect("there is one").page_size;
+        assert_eq!(page.bytes(), LARGE, "it is made of large pages");
+        jit.release(gone).expect("once");
+        assert_eq!(jit.decommit_unused(), LARGE);
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let taken = unsafe { libc::mmap(ptr::null_mut(), LARGE, access, flags, -1, 0) };
+        assert_ne!(taken, libc::MAP_FAILED, "the page went back");
+        let before = jit.statistics();
+        let error = jit.alloc(3 << 20).expect_err("another has the page");
+        let JitError::Map(error) = error else {
+            panic!("another error: {error}");
+        };
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert_eq!(jit.statistics(), before, "nothing changed");
+        let small = fill(&jit, 1000);
+        // SAFETY: mapped above, and not used any more.
+        assert_eq!(unsafe { libc::munmap(taken, LARGE) }, 0);
+        let again = fill(&jit, 3 << 20);
+        for span in [kept, small, again] {
+            jit.release(span).expect("once");
+        }
     });
 }
 

@@ -14,7 +14,7 @@ use hostmem::{
 };
 use hostmem_test_support::{
     hugetlb::with_huge_pages,
-    isolate::{isolated, or_skip},
+    isolate::{isolated, isolated_by, or_skip, run},
     seccomp,
 };
 
@@ -125,11 +125,15 @@ fn check() {
 /// Asks with the signal as it is for most processes, and ignored.
 fn isolated_with(test: &str, disposition: libc::sighandler_t, body: impl FnOnce()) {
     isolated(test, || {
-        // SAFETY: no handler is set.
-        let before = unsafe { libc::signal(libc::SIGXFSZ, disposition) };
-        assert_ne!(before, libc::SIG_ERR, "it can be set");
+        signal(disposition);
         body();
     });
+}
+
+fn signal(disposition: libc::sighandler_t) {
+    // SAFETY: no handler is set.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, disposition) };
+    assert_ne!(before, libc::SIG_ERR, "it can be set");
 }
 
 #[test]
@@ -178,24 +182,25 @@ fn files_in_directories_are_limited_and_nothing_dies() {
 #[test]
 fn files_of_large_pages_are_limited_and_nothing_dies() {
     let test = "files_of_large_pages_are_limited_and_nothing_dies";
-    isolated_with(test, libc::SIG_DFL, || {
-        or_skip(with_huge_pages(2, |_| {
-            for (bytes, kind) in [(KIB, ErrorKind::Denied), (LARGE - 1, ErrorKind::Exhausted)] {
-                limit(bytes);
-                let pages = PageWish::Large {
-                    bytes: LARGE,
-                    or_base: false,
-                };
-                let request = DualRequest {
-                    pages,
-                    ..DualRequest::bytes(LARGE)
-                };
-                // SAFETY: neither target is a range of ours.
-                let error = unsafe { OS.map_dual(&request) }.expect_err("it is too long");
-                expect_too_long(&error, kind);
-            }
-            limit(usize::MAX);
-        }));
+    // The number is set, and restored, by the process that starts this one.
+    let start = |mut command| with_huge_pages(2, |_| run(&mut command));
+    isolated_by(test, start, || {
+        signal(libc::SIG_DFL);
+        for (bytes, kind) in [(KIB, ErrorKind::Denied), (LARGE - 1, ErrorKind::Exhausted)] {
+            limit(bytes);
+            let pages = PageWish::Large {
+                bytes: LARGE,
+                or_base: false,
+            };
+            let request = DualRequest {
+                pages,
+                ..DualRequest::bytes(LARGE)
+            };
+            // SAFETY: neither target is a range of ours.
+            let error = unsafe { OS.map_dual(&request) }.expect_err("it is too long");
+            expect_too_long(&error, kind);
+        }
+        limit(usize::MAX);
     });
 }
 

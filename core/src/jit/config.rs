@@ -46,7 +46,8 @@ pub enum Mapping {
     Dual,
     /// Once, executable, and writable instead for the time of a write. A thread that executes code
     /// in the same pages meanwhile faults, so nobody may; writers take turns. For hosts that allow
-    /// no dual mappings, and programs that do not write while they run.
+    /// no dual mappings, and programs that do not write while they run; and for debugging, since
+    /// a debugger can write breakpoints into this memory, but not into dual mappings.
     Toggle,
     /// As `Dual`; where the host refuses every strategy for that, as `Toggle`, if it can.
     Auto,

@@ -18,8 +18,8 @@ const MUCH: u64 = 400 << 20;
 const VAST: usize = 1 << 44;
 
 /// Runs `body` on a host that accounts strictly; the former settings are restored afterwards, also
-/// after a panic; not, however, if the process is killed. Calls exclude each other, in all
-/// processes of the host; they do not nest.
+/// after a panic; not, however, if the process is killed, so let `body` start the one that may be.
+/// Calls exclude each other, in all processes of the host; they do not nest.
 ///
 /// # Errors
 ///
