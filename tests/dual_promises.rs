@@ -9,7 +9,7 @@ use core::{ffi::CStr, ptr};
 use hostmem::{
     OsProvider, Yield,
     jit::{JitAllocator, JitConfig, JitError, LargePages, Mapping, Span},
-    page::RwxOptIn,
+    page::{PageRange, RwxOptIn},
     probe::Setting,
     provider::{
         Capabilities, DualError, DualMapProvider, DualMapping, DualRequest, DualStep, ErrorKind,
@@ -55,13 +55,18 @@ fn refill(mapping: &DualMapping, offset: usize, len: usize) -> Result<(), ErrorK
     unsafe { OS.refill_dual(mapping, offset, len) }.map_err(|error| error.kind())
 }
 
+/// Returns where a byte of a view is.
+fn at(view: PageRange, offset: usize) -> *mut u8 {
+    view.start().as_ptr().wrapping_add(offset)
+}
+
 /// Writes every page of a mapping, and reads it through the other view.
 fn use_all(mapping: &DualMapping) {
     for offset in (0..mapping.len_bytes()).step_by(4096) {
         // SAFETY: inside the view, which is writable and ours alone.
-        unsafe { mapping.rw().start().add(offset).write(7) };
+        unsafe { at(mapping.rw(), offset).write(7) };
         // SAFETY: inside the view, which is readable.
-        assert_eq!(unsafe { mapping.rx().start().add(offset).read() }, 7);
+        assert_eq!(unsafe { at(mapping.rx(), offset).read() }, 7);
     }
 }
 
@@ -147,7 +152,7 @@ fn the_executable_view_never_becomes_writable() {
     // SAFETY: it has memory again.
     assert_eq!(unsafe { mapping.rx().start().read() }, 0);
     // SAFETY: it was not purged.
-    let kept = unsafe { mapping.rx().start().add(LEN / 2).read() };
+    let kept = unsafe { at(mapping.rx(), LEN / 2).read() };
     assert_eq!(kept, 7);
     unmap_dual(&OS, mapping);
 }
@@ -398,7 +403,7 @@ fn a_file_system_that_cannot_allocate_is_written_to() {
         // Reading maps what is there, and allocates nothing.
         for offset in (0..LEN).step_by(4096) {
             // SAFETY: inside the view, which is readable.
-            assert_eq!(unsafe { mapping.rx().start().add(offset).read() }, 0);
+            assert_eq!(unsafe { at(mapping.rx(), offset).read() }, 0);
         }
         let resident = maps::smaps_field(rx, "Rss").expect("/proc is mounted");
         assert_eq!(resident, Some(LEN / 1024), "all of it is there");
