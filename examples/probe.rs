@@ -79,6 +79,22 @@ fn print_table(probe: &Probe) {
         "memory-deny-write-execute",
         setting(probe.deny_write_execute),
     );
+    row(
+        "readable memory is executable",
+        match probe.read_implies_exec {
+            Setting::Absent => "unknown",
+            Setting::Off => "only where asked",
+            Setting::On => "always: READ_IMPLIES_EXEC is on, views to write to are executable",
+        },
+    );
+    row(
+        "breakpoints of a debugger",
+        if probe.toggle_exec.is_ok() {
+            "in code mapped once (toggled), not in dual mappings"
+        } else {
+            "not in dual mappings"
+        },
+    );
     let noexec = probe
         .memfd_noexec
         .map_or("unknown".to_owned(), |n| n.to_string());
@@ -120,6 +136,11 @@ fn print_json(probe: &Probe) {
         Setting::Off => "false",
         Setting::On => "true",
     };
+    let implied = match probe.read_implies_exec {
+        Setting::Absent => "null",
+        Setting::Off => "false",
+        Setting::On => "true",
+    };
     println!("{{");
     println!(r#"  "page_size": {},"#, probe.page_size.bytes());
     println!(r#"  "large_pages": [{}],"#, large.join(","));
@@ -133,6 +154,7 @@ fn print_json(probe: &Probe) {
     println!(r#"  "landing_pads": {},"#, result(probe.landing_pads));
     println!(r#"  "core_sync": {},"#, result(probe.core_sync));
     println!(r#"  "deny_write_execute": {deny},"#);
+    println!(r#"  "read_implies_exec": {implied},"#);
     println!(
         r#"  "memfd_noexec": {},"#,
         number(probe.memfd_noexec.map(usize::from))

@@ -107,6 +107,8 @@ fn dual_script(rw: Target, rx: Target, leave: Leave) {
     assert_eq!(unsafe { call(rx) }, 77);
     // SAFETY: nobody uses those pages.
     persist(|| unsafe { OS.purge_dual(&mapping, 0, HALF) }, || ());
+    // SAFETY: ours.
+    persist(|| unsafe { OS.refill_dual(&mapping, 0, HALF) }, || ());
     // SAFETY: published, and not purged.
     assert_eq!(unsafe { call(rx) }, 77);
     let mut mapping = Some(mapping);

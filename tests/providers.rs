@@ -385,6 +385,9 @@ fn purging_gives_memory_back_and_empties_both_views() {
     // SAFETY: nobody uses those pages.
     unsafe { OS.purge_dual(&mapping, len / 4, len / 2) }.expect("memory files can be punched");
     assert_eq!(resident(), len / 2);
+    // SAFETY: ours.
+    unsafe { OS.refill_dual(&mapping, len / 4, len / 2) }.expect("there is memory");
+    assert_eq!(resident(), len, "all of it is there before it is used");
     for view in [mapping.rw(), mapping.rx()] {
         let bytes = core::ptr::NonNull::slice_from_raw_parts(view.start(), len);
         // SAFETY: mapped, readable, and nobody writes meanwhile.

@@ -227,7 +227,8 @@ unsafe impl DualSteps for BsdProvider {
         }
         // SAFETY: two views of the same object, equally long, apart since both are mapped, and
         // known to nobody else.
-        Ok(unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) })
+        let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) };
+        Ok(mapping.without_purge())
     }
 }
 
@@ -291,6 +292,21 @@ unsafe impl DualMapProvider for BsdProvider {
         part.ok_or(ErrorKind::InvalidArgument)?;
         // Advice leaves the contents of shared objects, and to punch a hole takes a descriptor.
         Err(ErrorKind::Unsupported.into())
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let page = mapping.page_size();
+        if !page.is_aligned(offset) || !page.is_aligned(len) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let part = mapping.rw().part(offset, len, page_size());
+        // Nothing was purged.
+        part.map(drop).ok_or(ErrorKind::InvalidArgument.into())
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {

@@ -68,6 +68,7 @@ impl BsdProvider {
             landing_pads: Err(ErrorKind::Unsupported.into()),
             core_sync: core_sync(),
             deny_write_execute: host::deny_write_execute(),
+            read_implies_exec: Setting::Absent,
             memfd_noexec: None,
             max_map_count: None,
             process_map: self.walk(&mut |_| false),

@@ -3,13 +3,16 @@
 use crate::{
     LinuxProvider,
     errno::error,
-    object::read_only,
+    object::{Execution, MemoryFile},
     pages::{
         Was, keep, landing_pads, map_at, map_over, page_size, pointer, protection, unmap,
         wish_large,
     },
 };
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU8, Ordering},
+};
 use hostmem_core::{
     page::{Access, PageRange, PageSize},
     provider::{
@@ -19,7 +22,8 @@ use hostmem_core::{
     },
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd},
+    fd::BorrowedFd,
+    io::Errno,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap},
 };
 
@@ -156,6 +160,92 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
     unsafe { madvise(pointer(view), view.len_bytes(), Advice::LinuxDontFork) }.map_err(error)
 }
 
+/// Maps both views of a file, and gives it its memory. The executable view comes first where it
+/// can: a file system that allows no execution is not filled for nothing.
+///
+/// # Safety
+///
+/// A range in [`Target::Into`] is the caller's, and nobody uses it.
+unsafe fn map_views(
+    file: &MemoryFile,
+    request: &DualRequest<'_>,
+    execution: ProtFlags,
+) -> Result<(PageRange, PageRange), DualStepError> {
+    let page = file.page();
+    let view = |file, protection| View {
+        file,
+        protection,
+        len: request.len,
+        page,
+    };
+    let rw = view(file.file(), protection(Access::ReadWrite));
+    match file.execution()? {
+        Execution::ReadOnly(read_only) => {
+            // SAFETY: the caller's promise about Into targets.
+            let rx = unsafe { view(read_only, execution).map(request.rx)? };
+            let allocated = file.allocate().map_err(DualStepError::from);
+            // SAFETY: the caller's promise about Into targets.
+            match allocated.and_then(|()| unsafe { rw.map(request.rw) }) {
+                Ok(rw) => Ok((rw, rx)),
+                // SAFETY: mapped above, and known to nobody else.
+                Err(failure) => Err(unsafe { undone(failure, rx, request.rx) }),
+            }
+        }
+        Execution::Sealed => {
+            file.allocate()?;
+            // SAFETY: the caller's promise about Into targets.
+            let rw = unsafe { rw.map(request.rw)? };
+            // A view from before the seal could be made writable.
+            let sealed = file.seal().map_err(DualStepError::from);
+            let rx = view(file.file(), execution);
+            // SAFETY: the caller's promise about Into targets.
+            match sealed.and_then(|()| unsafe { rx.map(request.rx) }) {
+                Ok(rx) => Ok((rw, rx)),
+                // SAFETY: mapped above, and known to nobody else.
+                Err(failure) => Err(unsafe { undone(failure, rw, request.rw) }),
+            }
+        }
+    }
+}
+
+/// Takes a view back because of what failed after it, and notes whether its target was lost.
+///
+/// # Safety
+///
+/// As of [`undo`].
+unsafe fn undone(mut failure: DualStepError, view: PageRange, target: Target) -> DualStepError {
+    // SAFETY: the caller's promise.
+    failure.lost = failure.lost.or(unsafe { undo(view, target) });
+    failure
+}
+
+/// Says whether this kernel can be asked to give pages their memory (Linux 5.14 and newer).
+fn populates() -> bool {
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+    static CACHED: AtomicU8 = AtomicU8::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        NO => false,
+        YES => true,
+        _ => {
+            let nowhere = core::ptr::null_mut();
+            // SAFETY: advice about no bytes; EINVAL says that the kernel does not know it.
+            let known = unsafe { madvise(nowhere, 0, Advice::LinuxPopulateWrite) }.is_ok();
+            CACHED.store(if known { YES } else { NO }, Ordering::Relaxed);
+            known
+        }
+    }
+}
+
+/// Returns the pages of the writable view that a purge or a refill is about.
+fn part_of(mapping: &DualMapping, offset: usize, len: usize) -> Result<PageRange, Error> {
+    let page = mapping.page_size();
+    let aligned = page.is_aligned(offset) && page.is_aligned(len);
+    let part = mapping.rw().part(offset, len, page_size());
+    part.filter(|_| aligned)
+        .ok_or(ErrorKind::InvalidArgument.into())
+}
+
 // SAFETY: the views are shared mappings of one file that nobody else can open; protections are as
 // promised; what fails is undone.
 unsafe impl DualSteps for LinuxProvider {
@@ -177,33 +267,10 @@ unsafe impl DualSteps for LinuxProvider {
         if request.landing_pads {
             execution |= landing_pads()?;
         }
-        let (file, page) = self.memory_file(step, request, page_size())?;
-        let len = request.len;
-        let rw = View {
-            file: file.as_fd(),
-            protection: protection(Access::ReadWrite),
-            len,
-            page,
-        };
+        let file = self.memory_file(step, request, page_size())?;
         // SAFETY: the caller's promise about Into targets.
-        let rw = unsafe { rw.map(request.rw)? };
-        let read_only = read_only(&file);
-        let rx_file = read_only.as_ref().map_or(file.as_fd(), AsFd::as_fd);
-        let rx = View {
-            file: rx_file,
-            protection: execution,
-            len,
-            page,
-        };
-        // SAFETY: the caller's promise about Into targets.
-        let rx = match unsafe { rx.map(request.rx) } {
-            Ok(rx) => rx,
-            Err(mut failure) => {
-                // SAFETY: mapped above, and known to nobody else.
-                failure.lost = failure.lost.or(unsafe { undo(rw, request.rw) });
-                return Err(failure);
-            }
-        };
+        let (rw, rx) = unsafe { map_views(&file, request, execution)? };
+        let page = file.page();
         let (hide_rw, hide_rx) = request.fork.lost_views();
         for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
             if !hide {
@@ -229,7 +296,12 @@ unsafe impl DualSteps for LinuxProvider {
         }
         // SAFETY: two views of the same file, equally long, apart since both are mapped, and known
         // to nobody else.
-        Ok(unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) })
+        let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) };
+        if file.refills(populates()) {
+            Ok(mapping)
+        } else {
+            Ok(mapping.without_purge())
+        }
     }
 }
 
@@ -285,15 +357,32 @@ unsafe impl DualMapProvider for LinuxProvider {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        let page = mapping.page_size();
-        if !page.is_aligned(offset) || !page.is_aligned(len) {
-            return Err(ErrorKind::InvalidArgument.into());
+        let part = part_of(mapping, offset, len)?;
+        if !mapping.purges() {
+            return Err(ErrorKind::Unsupported.into());
         }
-        let part = mapping.rw().part(offset, len, page_size());
-        let part = part.ok_or(ErrorKind::InvalidArgument)?;
         // SAFETY: the caller's promise: nobody uses those pages. Punching them out of the file
         // empties both views.
         unsafe { madvise(pointer(part), len, Advice::LinuxRemove) }.map_err(error)
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let part = part_of(mapping, offset, len)?;
+        // SAFETY: the view is mapped, by the caller's promise; this advice changes no contents.
+        match unsafe { madvise(pointer(part), len, Advice::LinuxPopulateWrite) } {
+            Ok(()) => Ok(()),
+            // An access would have been answered by SIGBUS: the file system, the pool of large
+            // pages or the memory that may be charged is used up.
+            Err(Errno::FAULT) => Err(Error::os(ErrorKind::Exhausted, Errno::FAULT.raw_os_error())),
+            // Kernels that do not know the advice: only what gets memory on access purges there.
+            Err(Errno::INVAL) if !populates() => Ok(()),
+            Err(errno) => Err(error(errno)),
+        }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {

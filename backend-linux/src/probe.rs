@@ -59,6 +59,11 @@ impl LinuxProvider {
                 Ok(false) => Setting::Off,
                 Err(_) => Setting::Absent,
             },
+            read_implies_exec: match raw::read_implies_exec() {
+                Ok(true) => Setting::On,
+                Ok(false) => Setting::Off,
+                Err(_) => Setting::Absent,
+            },
             memfd_noexec: read_number(None, c"/proc/sys/vm/memfd_noexec")
                 .and_then(|n| u8::try_from(n).ok()),
             max_map_count: read_number(None, c"/proc/sys/vm/max_map_count"),
@@ -73,6 +78,9 @@ impl LinuxProvider {
         if raw::denies_exec_gain() == Ok(true) {
             found.remove(Capabilities::RWX | Capabilities::TOGGLE_EXEC);
         }
+        // Not known is not promised. Asked every time, since a thread can change it.
+        let explicit = raw::read_implies_exec() == Ok(false);
+        found.set(Capabilities::EXEC_ONLY_WHERE_ASKED, explicit);
         found
     }
 

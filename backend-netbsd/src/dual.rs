@@ -275,7 +275,8 @@ unsafe impl DualSteps for NetBsdProvider {
         }
         // SAFETY: two views of the same memory, equally long, apart since both are mapped, and
         // known to nobody else.
-        Ok(unsafe { DualMapping::from_parts(rw, rx, step, page_size(), request.fork) })
+        let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page_size(), request.fork) };
+        Ok(mapping.without_purge())
     }
 }
 
@@ -339,6 +340,21 @@ unsafe impl DualMapProvider for NetBsdProvider {
         part.ok_or(ErrorKind::InvalidArgument)?;
         // Advice leaves the contents of shared memory.
         Err(ErrorKind::Unsupported.into())
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let page = mapping.page_size();
+        if !page.is_aligned(offset) || !page.is_aligned(len) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let part = mapping.rw().part(offset, len, page_size());
+        // Nothing was purged.
+        part.map(drop).ok_or(ErrorKind::InvalidArgument.into())
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {

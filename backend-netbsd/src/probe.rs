@@ -30,7 +30,8 @@ const PAXFLAGS_MPROTECT: c_int = 2;
 /// What every NetBSD has. Code can be toggled under PaX too, where the commit's ceiling says so.
 const CAPABILITIES: Capabilities = Capabilities::TOGGLE_EXEC
     .union(Capabilities::RWX)
-    .union(Capabilities::DUAL);
+    .union(Capabilities::DUAL)
+    .union(Capabilities::EXEC_ONLY_WHERE_ASKED);
 
 impl NetBsdProvider {
     /// Returns what this host allows to a provider with the default directories, found out at the
@@ -55,6 +56,7 @@ impl NetBsdProvider {
             landing_pads: Err(ErrorKind::Unsupported.into()),
             core_sync: core_sync(),
             deny_write_execute: pax_mprotect(),
+            read_implies_exec: Setting::Absent,
             memfd_noexec: None,
             max_map_count: None,
             process_map: self.walk(&mut |_| false),

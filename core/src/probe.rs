@@ -43,7 +43,9 @@ pub struct Probe {
     pub rwx: Result<(), Error>,
     /// Whether a page can go from writable to executable by protection.
     pub toggle_exec: Result<(), Error>,
-    /// Each strategy for dual mappings, and whether it works.
+    /// Each strategy for dual mappings, and whether it works. No debugger can write breakpoints
+    /// into the executable view of one (`PTRACE_POKETEXT` fails, on Linux with `EIO`): it is a
+    /// shared view that can never become writable. In code that is mapped once it can.
     pub dual: [Option<(DualStep, Result<(), Error>)>; MAX_DUAL_STEPS],
     /// Whether pages can refuse indirect branches that do not land on a landing pad.
     pub landing_pads: Result<(), Error>,
@@ -51,6 +53,10 @@ pub struct Probe {
     pub core_sync: Result<(), Error>,
     /// Linux: memory-deny-write-execute. NetBSD: PaX MPROTECT. FreeBSD: W^X, `kern.elf64.allow_wx`.
     pub deny_write_execute: Setting,
+    /// Linux: `personality(READ_IMPLIES_EXEC)` of the thread that asked: whatever is readable is
+    /// executable too, so that no writable memory is without execution. Absent where the host does
+    /// not have it, or a filter keeps it from being asked.
+    pub read_implies_exec: Setting,
     /// Linux: `vm.memfd_noexec`, 0 to 2.
     pub memfd_noexec: Option<u8>,
     /// Linux: `vm.max_map_count`, how many mappings a process may have.

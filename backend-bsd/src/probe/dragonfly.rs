@@ -15,7 +15,8 @@ pub(crate) const ORDER: Order = Order {
 /// What every DragonFly has. Mapping over unmaps first, in a step of its own.
 pub(super) const CAPABILITIES: Capabilities = Capabilities::TOGGLE_EXEC
     .union(Capabilities::RWX)
-    .union(Capabilities::DUAL);
+    .union(Capabilities::DUAL)
+    .union(Capabilities::EXEC_ONLY_WHERE_ASKED);
 
 /// There are none on request.
 pub(super) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {

@@ -19,7 +19,8 @@ pub(crate) const ORDER: Order = Order {
 pub(super) const CAPABILITIES: Capabilities = Capabilities::TOGGLE_EXEC
     .union(Capabilities::RWX)
     .union(Capabilities::ATOMIC_INTO)
-    .union(Capabilities::DUAL);
+    .union(Capabilities::DUAL)
+    .union(Capabilities::EXEC_ONLY_WHERE_ASKED);
 
 /// Lists the sizes of large pages, smallest first. No pool is set aside for them.
 pub(super) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {

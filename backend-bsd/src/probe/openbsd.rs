@@ -16,7 +16,8 @@ pub(crate) const ORDER: Order = Order {
 /// What every OpenBSD has. Mapping over is one step under the map's lock.
 pub(super) const CAPABILITIES: Capabilities = Capabilities::TOGGLE_EXEC
     .union(Capabilities::ATOMIC_INTO)
-    .union(Capabilities::DUAL);
+    .union(Capabilities::DUAL)
+    .union(Capabilities::EXEC_ONLY_WHERE_ASKED);
 
 /// There are none.
 pub(super) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {

@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 pub(super) const BRK: usize = 214;
+pub(super) const PERSONALITY: usize = 92;
 pub(super) const PRCTL: usize = 167;
 pub(super) const PRLIMIT64: usize = 261;
 pub(super) const UNAME: usize = 160;

@@ -42,6 +42,11 @@ pub(crate) const RLIMIT_MEMLOCK: usize = 8;
 /// `RLIMIT_AS`.
 pub(crate) const RLIMIT_AS: usize = 9;
 
+/// The argument of `personality` that asks and changes nothing.
+const PERSONALITY_ASK: usize = 0xffff_ffff;
+/// `READ_IMPLIES_EXEC` of `linux/personality.h`.
+const READ_IMPLIES_EXEC: usize = 0x0040_0000;
+
 /// Turns a system call's return value into a result.
 fn result(value: isize) -> Result<usize, Errno> {
     // The kernel returns errors as -4095..=-1, and nothing else in that range.
@@ -94,6 +99,12 @@ pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
     Ok(random.map(|[_, at]| *at))
 }
 
+/// Returns how long a file may be made, in bytes; `u64::MAX` for no limit. A call that makes one
+/// longer is answered by `SIGXFSZ`.
+pub(crate) fn file_limit() -> Result<u64, Errno> {
+    limit(RLIMIT_FSIZE)
+}
+
 /// Returns a limit of this process, in bytes; `u64::MAX` for none. rustix's call for it takes for
 /// granted that no filter refuses.
 pub(crate) fn limit(of: usize) -> Result<u64, Errno> {
@@ -117,6 +128,13 @@ pub(crate) fn kernel_version() -> Result<u32, Errno> {
     // SAFETY: this call writes a `struct new_utsname`, which `name` has the size of and outlives.
     result(unsafe { cpu::call(cpu::UNAME, [to, 0, 0, 0, 0]) })?;
     version(&name[RELEASE]).ok_or(Errno::INVAL)
+}
+
+/// Says whether mappings of this thread that are readable become executable too.
+pub(crate) fn read_implies_exec() -> Result<bool, Errno> {
+    // SAFETY: with this argument the call only returns a number.
+    let value = unsafe { cpu::call(cpu::PERSONALITY, [PERSONALITY_ASK, 0, 0, 0, 0]) };
+    result(value).map(|bits| bits & READ_IMPLIES_EXEC != 0)
 }
 
 /// Reads the first two numbers of a release like `6.12.1-arch`.

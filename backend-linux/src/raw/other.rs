@@ -1,6 +1,7 @@
 //! CPUs whose system calls are not written down here: names, settings and limits are unknown there.
 
 pub(super) const BRK: usize = 0;
+pub(super) const PERSONALITY: usize = 0;
 pub(super) const PRCTL: usize = 0;
 pub(super) const PRLIMIT64: usize = 0;
 pub(super) const UNAME: usize = 0;

@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 pub(super) const BRK: usize = 12;
+pub(super) const PERSONALITY: usize = 135;
 pub(super) const PRCTL: usize = 157;
 pub(super) const PRLIMIT64: usize = 302;
 pub(super) const UNAME: usize = 63;

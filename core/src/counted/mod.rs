@@ -367,6 +367,16 @@ where
         self.counting(|_| unsafe { self.inner.purge_dual(mapping, offset, len) })
     }
 
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        self.counting(|_| unsafe { self.inner.refill_dual(mapping, offset, len) })
+    }
+
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         self.counting(|_| unsafe { self.inner.fork_child_dual(mapping) })

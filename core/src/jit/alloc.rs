@@ -3,11 +3,12 @@
 use super::{
     CodeProvider, JitAllocator, JitError, Refused, Span, SpanInfo,
     block::{Block, Held},
-    shard::{Shard, Totals},
+    shard::Shard,
+    views::Views,
 };
 use crate::{
     page::AddressRange,
-    provider::{PageProvider, Place, Placement},
+    provider::{Error, PageProvider, Place, Placement},
     sync::{Guard, RawMutex},
 };
 use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
@@ -20,13 +21,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// [`JitError::InvalidSize`] for zero or an overflowing size; where a new block was needed,
     /// [`JitError::Map`] if the host gave none, [`JitError::Limit`] if the configuration allows
-    /// none, [`JitError::Metadata`] without metadata.
+    /// none, [`JitError::Metadata`] without metadata. [`JitError::Map`] too where the memory was
+    /// given back by [`JitAllocator::decommit_unused`], and the host has none left for it.
     pub fn alloc(&self, size: usize) -> Result<Span, JitError> {
         let (pool, need) = self.fit(size)?;
         let (n, mut guard) = self.shards.lock_any();
-        let Shard { pools, totals } = &mut *guard;
-        if let Some((held, span)) = pools[pool].allocate(need) {
-            return Ok(self.grant(totals, held, &span));
+        if let Some((at, span)) = found(guard.pools[pool].allocate(need)) {
+            return self.grant(&mut guard, at, span);
         }
         self.alloc_below_limit(n, guard, size)
     }
@@ -41,28 +42,28 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         size: usize,
     ) -> Result<Span, JitError> {
         let (pool, need) = self.fit(size)?;
-        if let Some(span) = self.alloc_settled(&mut guard, pool, need) {
-            return Ok(span);
+        if let Some(result) = self.alloc_settled(&mut guard, pool, need) {
+            return result;
         }
         if let Some(block) = NonNull::new(self.kept[pool].load(Ordering::Acquire)) {
             drop(guard);
             // SAFETY: a block that was kept is this allocator's, and lives as long; its shard never
             // changes.
             let mut keeper = self.shards.lock(unsafe { block.as_ref() }.shard);
-            if let Some(span) = self.alloc_settled(&mut keeper, pool, need) {
-                return Ok(span);
+            if let Some(result) = self.alloc_settled(&mut keeper, pool, need) {
+                return result;
             }
             drop(keeper);
             (n, guard) = self.shards.lock_any();
-            if let Some(span) = self.alloc_settled(&mut guard, pool, need) {
-                return Ok(span);
+            if let Some(result) = self.alloc_settled(&mut guard, pool, need) {
+                return result;
             }
         }
         match self.alloc_in_new_block(n, guard, size) {
             Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
                 let (n, mut guard) = self.shards.lock_any();
                 match self.alloc_settled(&mut guard, pool, need) {
-                    Some(span) => Ok(span),
+                    Some(result) => result,
                     None => self.alloc_in_new_block(n, guard, size),
                 }
             }
@@ -107,28 +108,73 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Ok(((size - 1) >> self.config.shift(pool)) + 1)
     }
 
-    /// Makes the token of a span that was just taken.
-    fn grant(&self, totals: &mut Totals, held: Held<'_>, span: &Range<usize>) -> Span {
-        let mut held = held;
+    /// Makes the token of a span that was just taken from a block of the shard, which is locked.
+    ///
+    /// # Errors
+    ///
+    /// [`JitError::Map`] where pages of the span were given back to the host, which has no memory
+    /// for them now; the span is free again then.
+    #[inline]
+    fn grant(
+        &self,
+        shard: &mut Shard,
+        at: NonNull<Block>,
+        span: Range<usize>,
+    ) -> Result<Span, JitError> {
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
+        // alive.
+        let mut held = unsafe { Block::held(at) };
+        if held.guarded.purged != 0
+            && let Err(error) = self.refill(&mut held, &span)
+        {
+            shard.pools[held.block.pool].free(&mut held, span);
+            return Err(JitError::Map(error.into()));
+        }
         if held.guarded.kept {
             self.no_longer_kept(&mut held);
         }
-        totals.spans += 1;
-        totals.used += span.len() << held.block.shift;
-        Span::new(describe(&held, span), self.id(), held.at)
+        shard.totals.spans += 1;
+        shard.totals.used += span.len() << held.block.shift;
+        Ok(Span::new(describe(&held, &span), self.id(), held.at))
+    }
+
+    /// Asks the host for memory for the pages of a span that were given back to it.
+    #[cold]
+    fn refill(&self, held: &mut Held<'_>, span: &Range<usize>) -> Result<(), Error> {
+        let Some(page) = held.views().map(Views::page_size) else {
+            return Ok(());
+        };
+        let Range { start, end } = held.bytes_of(span);
+        // Pages of the provider are what is noted, pages of the mapping what can be asked for.
+        let (start, end) = (page.round_down(start), page.round_up(end).unwrap_or(end));
+        let (unit, all) = (self.page.bytes(), start..end);
+        while let Some(pages) = held.purged_among(all.start / unit..all.end / unit) {
+            let (at, len) = (pages.start * unit, pages.len() * unit);
+            if let Some(Views::Dual(mapping)) = held.views() {
+                // SAFETY: the mapping came from this provider.
+                unsafe { self.provider.refill_dual(mapping, at, len)? };
+            }
+            held.note_purged(pages, false);
+        }
+        Ok(())
     }
 
     /// Allocates from a shard whose free runs are all joined first: what was joined may be long
-    /// enough, and what no class promises to fit may fit.
-    fn alloc_settled(&self, shard: &mut Shard, pool: usize, need: usize) -> Option<Span> {
-        let Shard { pools, totals } = shard;
+    /// enough, and what no class promises to fit may fit. `None` where nothing fits.
+    fn alloc_settled(
+        &self,
+        shard: &mut Shard,
+        pool: usize,
+        need: usize,
+    ) -> Option<Result<Span, JitError>> {
+        let pools = &mut shard.pools;
         pools[pool].settle();
-        if let Some((held, span)) = pools[pool].allocate(need) {
-            return Some(self.grant(totals, held, &span));
+        if let Some((at, span)) = found(pools[pool].allocate(need)) {
+            return Some(self.grant(shard, at, span));
         }
         let by_trial = |held: &mut Held<'_>| held.allocate_by_trial(need);
-        let (held, span) = pools[pool].allocate_where(need, by_trial)?;
-        Some(self.grant(totals, held, &span))
+        let (at, span) = found(pools[pool].allocate_where(need, by_trial))?;
+        Some(self.grant(shard, at, span))
     }
 
     /// Maps a block for a span that none of the shard's blocks serves; a block that serves nobody
@@ -143,9 +189,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let bytes = need << self.config.shift(pool);
         let mapped = self.map_block(n, &mut guard, pool, bytes, Placement::ANYWHERE);
         if mapped.is_ok()
-            && let Some(span) = self.alloc_settled(&mut guard, pool, need)
+            && let Some(result) = self.alloc_settled(&mut guard, pool, need)
         {
-            return Ok(span);
+            return result;
         }
         // A new block has room for what it was made for.
         let error = mapped.err().unwrap_or(JitError::InvalidSize);
@@ -165,12 +211,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ) -> Option<Span> {
         for shard in self.shards.all() {
             let mut guard = shard.lock();
-            let Shard { pools, totals } = &mut *guard;
-            for (n, pool) in pools.iter_mut().enumerate() {
+            for n in 0..self.config.pool_count() {
                 let need = self.granules(size, n).ok()?;
+                let pool = &mut guard.pools[n];
                 pool.settle();
-                if let Some((held, span)) = pool.allocate_where(need, choose(need)) {
-                    return Some(self.grant(totals, held, &span));
+                if let Some((at, span)) = found(pool.allocate_where(need, choose(need)))
+                    && let Ok(span) = self.grant(&mut guard, at, span)
+                {
+                    return Some(span);
                 }
             }
         }
@@ -206,10 +254,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let (pool, need) = self.fit(size)?;
         let choose = |need| move |held: &mut Held<'_>| choose(held, need, align, within);
         let (n, mut guard) = self.shards.lock_any();
-        let Shard { pools, totals } = &mut *guard;
-        pools[pool].settle();
-        if let Some((held, span)) = pools[pool].allocate_where(need, choose(need)) {
-            return Ok(self.grant(totals, held, &span));
+        guard.pools[pool].settle();
+        if let Some((at, span)) = found(guard.pools[pool].allocate_where(need, choose(need))) {
+            return self.grant(&mut guard, at, span);
         }
         // Room for the span wherever the alignment falls: blocks are aligned for their granules.
         let granule: usize = 1 << self.config.shift(pool);
@@ -217,10 +264,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             .checked_add(align.saturating_sub(granule))
             .ok_or(JitError::InvalidSize)?;
         let mapped = self.map_block(n, &mut guard, pool, bytes, placement);
-        let Shard { pools, totals } = &mut *guard;
         let error = match mapped {
-            Ok(()) => match pools[pool].allocate_where(need, choose(need)) {
-                Some((held, span)) => return Ok(self.grant(totals, held, &span)),
+            Ok(()) => match found(guard.pools[pool].allocate_where(need, choose(need))) {
+                Some((at, span)) => return self.grant(&mut guard, at, span),
                 None => JitError::InvalidPlacement, // A new block has room for what it was made for.
             },
             Err(error) => error,
@@ -379,6 +425,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             JitError::NotOwned
         }
     }
+}
+
+/// Names what a pool found by the block alone, which lets go of the pool.
+#[inline]
+fn found(taken: Option<(Held<'_>, Range<usize>)>) -> Option<(NonNull<Block>, Range<usize>)> {
+    taken.map(|(held, span)| (held.at, span))
 }
 
 /// Describes a span of a block.

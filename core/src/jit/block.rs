@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
-    page::AddressRange,
+    page::{AddressRange, PageSize},
 };
+use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{
     cell::UnsafeCell,
     ops::Range,
@@ -82,6 +83,10 @@ pub(super) struct Block {
 pub(super) struct Guarded {
     views: Option<Views>,
     tree: NonNull<[u8]>,
+    /// A bit a page of the views: whether it was purged and has no memory.
+    pages: NonNull<[u64]>,
+    /// Pages without memory.
+    pub(super) purged: usize,
     /// Granule 0 in the executable view.
     rx: NonNull<u8>,
     /// Granule 0 in the writable view.
@@ -110,12 +115,21 @@ impl Block {
         (Bits::words_for(count) + words, Tree::bytes_for(words))
     }
 
+    /// Returns how many words it takes to note the purged pages of a block of `count` granules of
+    /// `1 << shift` bytes.
+    pub(super) const fn page_words_for(count: usize, shift: u32, page: PageSize) -> usize {
+        // A granule of padding, and what is left of one.
+        let bytes = (count + 2) << shift;
+        words_for(bytes.div_ceil(page.bytes()))
+    }
+
     /// Makes a block without mapping for at most `capacity` granules, with as much metadata as
-    /// [`Block::metadata_for`] says, all zero, for ever.
+    /// [`Block::metadata_for`] and [`Block::page_words_for`] say, all zero, for ever.
     pub(super) fn unmapped(
         (shard, pool, shift): (usize, usize, u32),
         words: NonNull<[AtomicU64]>,
         tree: NonNull<[u8]>,
+        pages: NonNull<[u64]>,
         capacity: usize,
     ) -> Self {
         let seen = words.len() - words_for(capacity);
@@ -134,6 +148,8 @@ impl Block {
             guarded: UnsafeCell::new(Guarded {
                 views: None,
                 tree,
+                pages,
+                purged: 0,
                 rx: NonNull::dangling(),
                 rw: NonNull::dangling(),
                 padding: 0,
@@ -295,7 +311,47 @@ impl Held<'_> {
             .seen()
             .iter()
             .for_each(|w| w.store(0, Ordering::Relaxed));
+        self.forget_purged();
         self.empty();
+    }
+
+    #[inline]
+    fn pages(&mut self) -> &mut BitSlice<u64, Lsb0> {
+        // SAFETY: the slice lives in the arena, as long as the block does, and belongs to it alone;
+        // the exclusive borrow of self makes this the only reference.
+        BitSlice::from_slice_mut(unsafe { self.guarded.pages.as_mut() })
+    }
+
+    /// Notes whether pages of the views were purged.
+    pub(super) fn note_purged(&mut self, pages: Range<usize>, purged: bool) {
+        let part = &mut self.pages()[pages];
+        let before = part.count_ones();
+        part.fill(purged);
+        let after = if purged { part.len() } else { 0 };
+        self.guarded.purged = self.guarded.purged + after - before;
+    }
+
+    /// Notes that all pages have memory: they are new.
+    pub(super) fn forget_purged(&mut self) {
+        if self.guarded.purged != 0 {
+            self.pages().fill(false);
+            self.guarded.purged = 0;
+        }
+    }
+
+    /// Returns the first run of purged pages among these.
+    pub(super) fn purged_among(&mut self, pages: Range<usize>) -> Option<Range<usize>> {
+        let start = pages.start;
+        let part = &self.pages()[pages];
+        let first = part.first_one()?;
+        let len = part[first..].first_zero().unwrap_or(part.len() - first);
+        Some(start + first..start + first + len)
+    }
+
+    /// Returns the bytes of the views that granules take.
+    pub(super) const fn bytes_of(&self, granules: &Range<usize>) -> Range<usize> {
+        let (padding, shift) = (self.guarded.padding, self.block.shift);
+        padding + (granules.start << shift)..padding + (granules.end << shift)
     }
 
     /// Makes everything free.
@@ -640,12 +696,6 @@ impl Held<'_> {
         low..past.min(self.guarded.count)
     }
 
-    /// Yields the free runs, in order.
-    pub(super) fn free_runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let bits = self.bits();
-        (0..bits.words()).flat_map(move |word| bits.free_runs_from(word))
-    }
-
     /// Returns the bytes of each view of a block whose mapping was taken.
     pub(super) const fn lost_bytes(&self) -> usize {
         self.guarded.padding + (self.guarded.count << self.block.shift)
@@ -657,11 +707,20 @@ impl Held<'_> {
     }
 }
 
+impl<'a> Held<'a> {
+    /// Yields the free runs, in order. The bits are the block's, so that what the lock guards
+    /// besides may be changed meanwhile.
+    pub(super) fn free_runs(&self) -> impl Iterator<Item = Range<usize>> + use<'a> {
+        let bits = self.block.bits(self.guarded.count);
+        (0..bits.words()).flat_map(move |word| bits.free_runs_from(word))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
-    use crate::page::{PageRange, PageSize};
+    use crate::page::PageRange;
     use std::{boxed::Box, vec, vec::Vec};
 
     /// Granules of the block under test: several words, the last one in part.
@@ -675,7 +734,8 @@ mod tests {
         let (words, bytes) = Block::metadata_for(COUNT);
         let words = leak((0..words).map(|_| AtomicU64::new(0)).collect());
         let tree = leak(vec![0; bytes]);
-        let block = Block::unmapped((0, 0, 6), words, tree, COUNT);
+        let pages = leak(vec![0; Block::page_words_for(COUNT, 6, PageSize::KIB_4)]);
+        let block = Block::unmapped((0, 0, 6), words, tree, pages, COUNT);
         NonNull::from(Box::leak(Box::new(block)))
     }
 
@@ -694,6 +754,29 @@ mod tests {
                 "word {word}: class {found} of {runs:?}, active {active:?}, apart {apart:?}"
             );
         }
+    }
+
+    #[test]
+    fn purged_pages_are_counted_and_found() {
+        // SAFETY: the block is leaked, and this thread alone has it.
+        let mut held = unsafe { Block::held(block()) };
+        let all = 0..COUNT * 64 / 4096;
+        assert_eq!(held.purged_among(all.clone()), None);
+        held.note_purged(2..5, true);
+        held.note_purged(4..9, true);
+        assert_eq!(held.guarded.purged, 7, "no page counts twice");
+        assert_eq!(held.purged_among(all.clone()), Some(2..9));
+        assert_eq!(held.purged_among(0..2), None);
+        assert_eq!(held.purged_among(8..all.end), Some(8..9));
+        held.note_purged(3..4, false);
+        held.note_purged(0..1, false);
+        assert_eq!(held.guarded.purged, 6);
+        assert_eq!(held.purged_among(all.clone()), Some(2..3));
+        assert_eq!(held.purged_among(3..all.end), Some(4..9));
+        held.note_purged(all.clone(), true);
+        assert_eq!(held.guarded.purged, all.len());
+        held.forget_purged();
+        assert_eq!((held.guarded.purged, held.purged_among(all)), (0, None));
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub enum Mapping {
     Dual,
     /// Once, executable, and writable instead for the time of a write. A thread that executes code
     /// in the same pages meanwhile faults, so nobody may; writers take turns. For hosts that allow
-    /// no dual mappings, and programs that do not write while they run.
+    /// no dual mappings, and programs that do not write while they run; and for debugging, since
+    /// a debugger can write breakpoints into this memory, but not into dual mappings.
     Toggle,
     /// As `Dual`; where the host refuses every strategy for that, as `Toggle`, if it can.
     Auto,
@@ -127,6 +128,7 @@ pub struct JitConfig {
     immediate_release: bool,
     padding: bool,
     limit: usize,
+    strict: bool,
     name: &'static CStr,
 }
 
@@ -159,6 +161,7 @@ impl JitConfig {
             immediate_release: false,
             padding: true,
             limit: usize::MAX,
+            strict: false,
             name: c"hostmem: jit",
         }
     }
@@ -285,6 +288,17 @@ impl JitConfig {
         self
     }
 
+    /// Sets whether an allocator is refused whose memory would be writable and executable at once:
+    /// one on a host without [`Capabilities::EXEC_ONLY_WHERE_ASKED`], on which the writable views of
+    /// dual mappings are executable too, and one with [`Mapping::ReadWriteExec`].
+    ///
+    /// [`Capabilities::EXEC_ONLY_WHERE_ASKED`]: crate::provider::Capabilities::EXEC_ONLY_WHERE_ASKED
+    #[must_use]
+    pub const fn strict(mut self, wanted: bool) -> Self {
+        self.strict = wanted;
+        self
+    }
+
     /// Sets the name of the blocks in the process map, where the host keeps names.
     #[must_use]
     pub const fn name(mut self, name: &'static CStr) -> Self {
@@ -395,6 +409,12 @@ impl JitConfig {
         self.limit
     }
 
+    /// Says whether an allocator is refused whose memory would be writable and executable at once.
+    #[must_use]
+    pub const fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// Returns the name of the blocks.
     #[must_use]
     pub const fn block_name(&self) -> &'static CStr {
@@ -408,6 +428,7 @@ impl JitConfig {
             self.granularity.is_power_of_two() && Self::GRANULARITY.contains(&self.granularity);
         let block = |n: usize| n.is_power_of_two() && Self::BLOCK_SIZE.contains(&n);
         granularity
+            && !(self.strict && matches!(self.mapping, Mapping::ReadWriteExec(_)))
             && block(self.block_size)
             && block(self.max_block_size)
             && self.block_size <= self.max_block_size

@@ -230,6 +230,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // SAFETY: both ranges were left reserved for us just now.
         let mapping = unsafe { self.provider.map_dual(&request) };
         held.put_views(Views::Dual(mapping.map_err(|e| e.cause())?));
+        held.forget_purged();
         // The new pages read zero.
         self.fill_block(held);
         if let Some(snapshot) = snapshot {

@@ -162,8 +162,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // What a later failure leaves allocated is lost to the arena's bound, and to nothing else.
         let words = self.arena.alloc_slice(words, || AtomicU64::new(0))?;
         let tree = self.arena.alloc_slice(bytes, || 0)?;
+        let pages = Block::page_words_for(capacity, home.2, self.page);
+        let pages = self.arena.alloc_slice(pages, || 0)?;
         self.arena
-            .alloc_value(Block::unmapped(home, words, tree, capacity))
+            .alloc_value(Block::unmapped(home, words, tree, pages, capacity))
     }
 
     /// Maps `len` bytes; where there is no room for that, as in a window full of foreign mappings,

@@ -158,6 +158,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
         let required = config.sync_cores_policy() == SyncCores::Required;
         needed.set(Capabilities::CORE_SYNC, required);
+        needed.set(Capabilities::EXEC_ONLY_WHERE_ASKED, config.is_strict());
         let kind = Kind::choose(config.mapping_wanted(), able).ok_or(JitError::Config)?;
         if !config.is_valid() || !able.contains(needed) || !arch::SUPPORTED {
             return Err(JitError::Config);

@@ -145,10 +145,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Gives the pages that lie wholly in free runs back to the host, and returns how many bytes
-    /// that were at most: pages that were never touched, or given back before, count again.
+    /// that were at most: pages that were never touched, or given back before, count again. Blocks
+    /// whose pages cannot be given back ([`DualMapping::purges`]) are unmapped if they are empty.
+    ///
+    /// What is allocated there afterwards gets its memory from the host again, or fails.
     ///
     /// Does nothing where the host cannot ([`Capabilities::PURGE_DUAL`]), where blocks are mapped
     /// once, and with a fill pattern, which those pages would lose.
+    ///
+    /// [`DualMapping::purges`]: crate::provider::DualMapping::purges
     pub fn decommit_unused(&self) -> usize {
         let able = self
             .provider
@@ -159,41 +164,55 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let mut bytes = 0;
         for shard in self.shards.all() {
-            let guard = shard.lock();
-            for pool in &guard.pools {
+            let mut guard = shard.lock();
+            for n in 0..super::POOLS {
                 let mut slot = 0;
-                while let Some((at, block)) = pool.block_from(slot) {
+                while let Some((at, block)) = guard.pools[n].block_from(slot) {
                     slot = at + 1;
                     // SAFETY: as in reset.
-                    bytes += self.decommit_in(&unsafe { Block::held(block) });
+                    let held = unsafe { Block::held(block) };
+                    bytes += self.decommit_in(&mut guard, held);
                 }
             }
         }
         bytes
     }
 
-    fn decommit_in(&self, held: &Held<'_>) -> usize {
+    fn decommit_in(&self, shard: &mut Shard, mut held: Held<'_>) -> usize {
         let Some(Views::Dual(mapping)) = held.views() else {
             return 0;
         };
         if held.block.mode() != Mode::Open {
             return 0;
         }
-        let page = mapping.page_size();
-        let start_of = |granule: usize| {
-            let inside = held.rx(0).addr().get() - mapping.rx().addr();
-            inside + (granule << held.block.shift)
-        };
-        let purge = |run: Range<usize>| {
-            let first = page.round_up(start_of(run.start))?;
-            let len = page.round_down(start_of(run.end)).checked_sub(first)?;
-            if len == 0 {
-                return None;
+        if !mapping.purges() {
+            if !held.guarded.kept {
+                return 0;
             }
-            // SAFETY: the pages belong to no span, and the lock keeps it so.
-            unsafe { self.provider.purge_dual(mapping, first, len) }.ok()?;
-            Some(len)
-        };
-        held.free_runs().filter_map(purge).sum()
+            let len = mapping.len_bytes();
+            let before = shard.totals.blocks;
+            self.unmap_block(shard, held);
+            return if shard.totals.blocks < before { len } else { 0 };
+        }
+        let page = mapping.page_size();
+        let mut bytes = 0;
+        for run in held.free_runs() {
+            let Range { start, end } = held.bytes_of(&run);
+            let Some(first) = page.round_up(start) else {
+                continue;
+            };
+            let len = page.round_down(end).saturating_sub(first);
+            let Some(Views::Dual(mapping)) = held.views().filter(|_| len != 0) else {
+                continue;
+            };
+            // SAFETY: the pages belong to no span, and the lock keeps it so; they are noted, so
+            // that they are refilled before they belong to one again.
+            if unsafe { self.provider.purge_dual(mapping, first, len) }.is_ok() {
+                let unit = self.page.bytes();
+                held.note_purged(first / unit..(first + len) / unit, true);
+                bytes += len;
+            }
+        }
+        bytes
     }
 }

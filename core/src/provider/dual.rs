@@ -345,10 +345,12 @@ pub struct DualMapping {
     step: DualStep,
     page: PageSize,
     fork: Fork,
+    purges: bool,
 }
 
 impl DualMapping {
-    /// Makes the token of a mapping that `step` made with pages of `page`.
+    /// Makes the token of a mapping that `step` made with pages of `page`. It
+    /// [purges](DualMapping::purges) unless [`DualMapping::without_purge`] says otherwise.
     ///
     /// # Safety
     ///
@@ -369,6 +371,15 @@ impl DualMapping {
             step,
             page,
             fork,
+            purges: true,
+        }
+    }
+
+    /// Says that the pages of this mapping cannot be given back before it is unmapped.
+    pub const fn without_purge(self) -> Self {
+        Self {
+            purges: false,
+            ..self
         }
     }
 
@@ -407,6 +418,15 @@ impl DualMapping {
     pub const fn fork(&self) -> Fork {
         self.fork
     }
+
+    /// Says whether [`DualMapProvider::purge_dual`] serves this mapping. A provider without
+    /// [`Capabilities::PURGE_DUAL`](super::Capabilities) makes none that it serves; one that has the
+    /// capability may make some that it does not, where the host leaves no other way to keep the
+    /// executable view from becoming writable.
+    #[must_use]
+    pub const fn purges(&self) -> bool {
+        self.purges
+    }
 }
 
 /// Makes dual mappings.
@@ -415,7 +435,9 @@ impl DualMapping {
 ///
 /// An implementation promises that
 /// - both views show the same pages, which read zero at first and belong to the caller alone;
-/// - `rw` is never executable, and `rx` never writable;
+/// - those pages have memory, or the host has promised it: no access to them raises a signal;
+/// - `rw` is never executable, and `rx` never writable, where reading does not imply executing
+///   ([`Capabilities::EXEC_ONLY_WHERE_ASKED`](super::Capabilities));
 /// - a call that fails changes nothing, except what it reports as lost.
 ///
 /// No call of [`PageProvider`](super::PageProvider) may be made on a view, and none but
@@ -449,17 +471,39 @@ pub unsafe trait DualMapProvider: Send + Sync {
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)>;
 
-    /// Gives the pages of `len` bytes from `offset` back to the host; both views read zero there.
+    /// Gives the pages of `len` bytes from `offset` back to the host. They have no memory until
+    /// [`DualMapProvider::refill_dual`] asked for it, and read zero in both views then.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a range that is misaligned or leaves the mapping,
-    /// [`ErrorKind::Unsupported`] without [`Capabilities::PURGE_DUAL`](super::Capabilities).
+    /// [`ErrorKind::Unsupported`] without [`Capabilities::PURGE_DUAL`](super::Capabilities), and for
+    /// a mapping that does not [purge](DualMapping::purges).
     ///
     /// # Safety
     ///
-    /// `mapping` came from this provider, and nobody uses those pages.
+    /// `mapping` came from this provider, and nobody uses those pages until they are refilled: an
+    /// access before that may raise a signal, where the host has given their memory to others.
     unsafe fn purge_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error>;
+
+    /// Makes sure that the pages of `len` bytes from `offset` have memory, after they were purged.
+    /// Pages that have memory keep it and their contents.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Exhausted`] where the host has no memory left; the pages are as purged as
+    /// before, and the call may be made again. [`ErrorKind::InvalidArgument`] for a range that is
+    /// misaligned or leaves the mapping.
+    ///
+    /// # Safety
+    ///
+    /// `mapping` came from this provider.
+    unsafe fn refill_dual(
         &self,
         mapping: &DualMapping,
         offset: usize,

@@ -85,6 +85,16 @@ unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
         unsafe { (**self).purge_dual(mapping, offset, len) }
     }
 
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).refill_dual(mapping, offset, len) }
+    }
+
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).fork_child_dual(mapping) }

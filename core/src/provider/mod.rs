@@ -58,7 +58,7 @@ bitflags::bitflags! {
         const ATOMIC_INTO = 1 << 2;
         /// There are strategies for dual mappings.
         const DUAL = 1 << 3;
-        /// [`DualMapProvider::purge_dual`] works.
+        /// [`DualMapProvider::purge_dual`] works, for mappings that [purge](DualMapping::purges).
         const PURGE_DUAL = 1 << 4;
         /// Large pages may be asked for with a chance of getting them.
         const LARGE_PAGES = 1 << 5;
@@ -68,6 +68,10 @@ bitflags::bitflags! {
         const LANDING_PADS = 1 << 7;
         /// [`PageProvider::move_pages`] works.
         const MOVE_PAGES = 1 << 8;
+        /// Memory is executable only where that was asked for. Without it (Linux under
+        /// `personality(READ_IMPLIES_EXEC)`) whatever is readable is executable too: writable views
+        /// and committed pages are both at once, though nothing asked for it.
+        const EXEC_ONLY_WHERE_ASKED = 1 << 9;
     }
 }
 

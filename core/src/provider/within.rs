@@ -159,6 +159,16 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.refill_dual(mapping, offset, len) }
+    }
+
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.fork_child_dual(mapping) }

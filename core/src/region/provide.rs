@@ -236,6 +236,16 @@ where
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.refill_dual(mapping, offset, len) }
+    }
+
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.fork_child_dual(mapping) }

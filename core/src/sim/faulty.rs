@@ -38,6 +38,8 @@ bitflags::bitflags! {
         const PURGE = 1 << 10;
         /// [`PageProvider::move_pages`].
         const MOVE_PAGES = 1 << 11;
+        /// [`DualMapProvider::refill_dual`].
+        const REFILL_DUAL = 1 << 12;
     }
 }
 
@@ -231,6 +233,17 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
         self.check(Calls::PURGE_DUAL)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        self.check(Calls::REFILL_DUAL)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {

@@ -454,13 +454,17 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
                 state.table.set(rw, Page::RW_VIEW);
                 state.table.set(rx, Page::RX_VIEW);
                 let page = mapping.page_size().max(self.policy.page);
+                let able = self.policy.capabilities.contains(Capabilities::PURGE_DUAL);
                 // SAFETY: the base's token is replaced by this one, which says the same but for
-                // the page size.
-                Ok(
-                    unsafe {
-                        DualMapping::from_parts(rw, rx, mapping.step(), page, mapping.fork())
-                    },
-                )
+                // the page size, and what the policy takes away.
+                let made = unsafe {
+                    DualMapping::from_parts(rw, rx, mapping.step(), page, mapping.fork())
+                };
+                Ok(if able && mapping.purges() {
+                    made
+                } else {
+                    made.without_purge()
+                })
             }
             Err(error) => {
                 Self::untarget(&mut state, request.rx, rx);
@@ -499,7 +503,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        if !self.policy.capabilities.contains(Capabilities::PURGE_DUAL) {
+        if !mapping.purges() {
             return Err(ErrorKind::Unsupported.into());
         }
         let part = mapping.rw().part(offset, len, self.policy.page);
@@ -509,6 +513,21 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             .check("purge_dual", part, |s| s == PageState::Dual)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.base.purge_dual(mapping, offset, len) }
+    }
+
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        let part = mapping.rw().part(offset, len, self.policy.page);
+        let part = part.ok_or(ErrorKind::InvalidArgument)?;
+        self.state
+            .lock()
+            .check("refill_dual", part, |s| s == PageState::Dual)?;
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {

@@ -6,6 +6,8 @@
 //! | [`seccomp`] | makes chosen system calls fail with a chosen errno |
 //! | [`harden`] | MDWE, `vm.memfd_noexec` in a pid namespace, `noexec` mounts |
 //! | [`hugetlb`] | reserves huge pages for the length of a closure |
+//! | [`mounts`] | changes what the calling thread sees mounted |
+//! | [`overcommit`] | strict accounting of memory, and a process that may have no more |
 //! | [`trace`] | records, and can refuse, every mapping call of a process and its descendants |
 //! | [`maps`] | reads `/proc/PID/maps`, `smaps` and the table of file descriptors |
 //! | [`fault`] | says whether a closure faults, and where |
@@ -20,6 +22,8 @@ pub mod harden;
 pub mod hugetlb;
 pub mod isolate;
 pub mod maps;
+pub mod mounts;
+pub mod overcommit;
 pub mod seccomp;
 pub mod steps;
 pub mod trace;

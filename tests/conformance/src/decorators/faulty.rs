@@ -117,6 +117,7 @@ fn dual_script<'a, P: Provider + Copy>(
         .contains(Capabilities::PURGE_DUAL)
     {
         watch.call_os(|| placed.purge(0..1))?;
+        watch.call_os(|| placed.refill(0..1))?;
         placed.expect_zero(0..1);
         placed.fill(placed.all(), 5);
     }

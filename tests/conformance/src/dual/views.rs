@@ -101,12 +101,19 @@ where
     for page in views.all() {
         views.fill(page..page + 1, page as u64);
     }
-    if !p.capabilities().contains(Capabilities::PURGE_DUAL) {
+    let able = p.capabilities().contains(Capabilities::PURGE_DUAL);
+    assert_eq!(
+        views.mapping().purges(),
+        able,
+        "the mapping says what it can"
+    );
+    if !able {
         expect_refused(
             views.purge(2..5),
             &[ErrorKind::Unsupported],
             "purge without the capability",
         );
+        views.refill(2..5).expect("they have memory");
         views.expect_pattern(2..3, 2);
         return Outcome::Skipped("dual mappings cannot be purged");
     }
@@ -114,15 +121,22 @@ where
         views
             .purge(purged.clone())
             .expect("the capability is a promise");
+        views.refill(purged.clone()).expect("there is memory");
         views.expect_zero(purged);
     }
     for page in [0, 1, 5, 6] {
         views.expect_pattern(page..page + 1, page as u64);
     }
     views.fill(2..5, 12);
+    views.refill(2..5).expect("they have memory");
     views.expect_pattern(2..5, 12);
     views.purge(views.all()).expect("all pages can be purged");
+    for part in [0..3, 1..2, 2..8] {
+        views.refill(part).expect("there is memory");
+    }
     views.expect_zero(views.all());
+    views.fill(views.all(), 14);
+    views.expect_pattern(views.all(), 14);
     Outcome::Passed
 }
 
@@ -154,6 +168,11 @@ where
             views.purge_bytes(offset, len),
             &[ErrorKind::InvalidArgument],
             what,
+        );
+        expect_refused(
+            views.refill_bytes(offset, len),
+            &[ErrorKind::InvalidArgument],
+            "a refill of such bytes",
         );
     }
     views.expect_pattern(views.all(), 13);

@@ -244,6 +244,19 @@ impl<P: PageProvider + DualMapProvider + Copy> Views<P> {
         unsafe { self.provider.purge_dual(self.mapping(), offset, len) }
     }
 
+    /// Asks for the memory of pages that were purged.
+    #[track_caller]
+    pub(crate) fn refill(&mut self, pages: Range<usize>) -> Result<(), Error> {
+        let part = self.part(self.rw(), &pages);
+        self.refill_bytes(part.addr() - self.rw().addr(), part.len_bytes())
+    }
+
+    /// Asks for the memory of bytes that may be none that could be purged.
+    pub(crate) fn refill_bytes(&mut self, offset: usize, len: usize) -> Result<(), Error> {
+        // SAFETY: the mapping came from this provider.
+        unsafe { self.provider.refill_dual(self.mapping(), offset, len) }
+    }
+
     /// Unmaps, and leaves holes. On failure the views come back.
     pub(crate) fn unmap(mut self) -> Result<(), (Self, Error)> {
         match self.unmap_leaving(Leave::Hole) {

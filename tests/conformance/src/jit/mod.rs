@@ -95,6 +95,8 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         resets::a_reset_does_not_end_the_keeping_of_blocks,
         upkeep::blocks_add_up_to_the_statistics,
         upkeep::unused_pages_go_back_and_serve_again,
+        upkeep::pages_without_memory_stay_free,
+        modes::a_strict_allocator_is_never_open,
         defects::a_double_release_frees_no_neighbour,
         defects::releasing_inside_a_span_frees_nothing,
         defects::a_query_inside_a_span_finds_all_of_it,

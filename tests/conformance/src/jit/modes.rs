@@ -1,6 +1,6 @@
 //! Blocks that are mapped once: toggled, or writable and executable.
 
-use super::{adapted, configs::RWX, make, model::Model, unable};
+use super::{adapted, configs::RWX, make, model::Model, need_jit, unable};
 use crate::{Outcome, code};
 use core::slice;
 use hostmem_core::{
@@ -181,5 +181,22 @@ pub(super) fn failed_toggles_are_told<P: Provider + Copy>(p: P) -> Outcome {
         assert_eq!(returned, 77, "the code runs");
     }
     model.release_all();
+    Outcome::Passed
+}
+
+pub(super) fn a_strict_allocator_is_never_open<P: Provider + Copy>(p: P) -> Outcome {
+    need_jit!(p);
+    let strict = JitConfig::new().strict(true);
+    let refused = |config| matches!(make(p, config), Err(JitError::Config));
+    assert!(refused(strict.mapping(RWX)), "it asks for both at once");
+    let explicit = Capabilities::EXEC_ONLY_WHERE_ASKED;
+    if !p.capabilities().contains(explicit) {
+        assert!(refused(strict), "what is readable is executable here");
+        assert!(make(p, JitConfig::new()).is_ok(), "others do not mind");
+        return Outcome::Passed;
+    }
+    let jit = make(p, strict).expect("nothing is executable unasked");
+    assert!(jit.config().is_strict());
+    expect_code_runs(&jit);
     Outcome::Passed
 }

@@ -1,12 +1,17 @@
 //! Blocks as they are told of, and giving memory back.
 
-use super::{make, model::Model, need_jit};
+use super::{
+    adapted, make,
+    model::{Model, cause},
+    need_jit,
+};
 use crate::{Outcome, SplitMix64};
 use alloc::vec::Vec;
 use core::slice;
 use hostmem_core::{
-    jit::{BlockInfo, JitConfig, Reset, SpanInfo},
-    provider::{Capabilities, Provider},
+    jit::{BlockInfo, JitAllocator, JitConfig, Reset, SpanInfo},
+    provider::{Capabilities, ErrorKind, Placement, Provider},
+    sim::{Calls, Faulty},
 };
 
 pub(super) fn blocks_add_up_to_the_statistics<P: Provider + Copy>(p: P) -> Outcome {
@@ -84,5 +89,63 @@ pub(super) fn unused_pages_go_back_and_serve_again<P: Provider + Copy>(p: P) -> 
     model.expect_blocks();
     model.release_all();
     model.decommit(p.capabilities());
+    Outcome::Passed
+}
+
+pub(super) fn pages_without_memory_stay_free<P: Provider + Copy>(p: P) -> Outcome {
+    need_jit!(p);
+    if !p.capabilities().contains(Capabilities::PURGE_DUAL) {
+        return Outcome::Skipped("pages of dual mappings cannot be given back");
+    }
+    let page = p.page_size().bytes();
+    for pools in [1, 3] {
+        let faulty = Faulty::new(p);
+        faulty.only(Calls::REFILL_DUAL);
+        // One block, so that no other serves instead.
+        let config = JitConfig::new().pools(pools).limit(32 * page.max(4096));
+        let config = config.block_size((32 * page).max(64 << 10), (32 * page).max(64 << 10));
+        let jit = JitAllocator::<_, P>::new(&faulty, p, adapted(p, config));
+        let mut model = Model::new(jit.expect("an allocator can be made"));
+        model.alloc(page / 2, 1).expect("there is memory");
+        model.alloc(8 * page, 2).expect("there is memory");
+        model.release(1);
+        assert_eq!(faulty.calls(), 0, "nothing was given back yet");
+        assert!(model.jit.decommit_unused() >= 7 * page, "it goes back");
+        faulty.fail_randomly(0, 1);
+        let before = model.jit.statistics();
+        for size in [20 * page, 8 * page, 8 * page, 3 * page] {
+            for placed in [false, true] {
+                let result = if placed {
+                    model.alloc_with(size, Placement::ANYWHERE, 3)
+                } else {
+                    model.alloc(size, 3)
+                };
+                let error = result.expect_err("the host has no memory");
+                assert_eq!(cause(error), Some(ErrorKind::Exhausted), "{error:?}");
+                assert_eq!(model.jit.statistics(), before, "the pages stay free");
+            }
+        }
+        assert!(faulty.failures() > 0, "it was asked");
+        faulty.fail_none();
+        model.alloc(8 * page, 4).expect("now it has");
+        model.alloc(page, 5).expect("now it has");
+        let calls = faulty.calls();
+        model.release(1);
+        model.alloc(8 * page, 6).expect("they have it still");
+        assert_eq!(faulty.calls(), calls, "what has memory is not asked for");
+        // Twice given back is given back.
+        model.release_all();
+        model.decommit(p.capabilities());
+        model.decommit(p.capabilities());
+        for seed in 0..8 {
+            model.alloc(2 * page, seed).expect("there is memory");
+        }
+        model.expect_all_intact();
+        model.reset(Reset::Soft);
+        model.decommit(p.capabilities());
+        model.alloc(4 * page, 7).expect("there is memory");
+        model.expect_blocks();
+        model.release_all();
+    }
     Outcome::Passed
 }

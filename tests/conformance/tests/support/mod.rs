@@ -212,6 +212,16 @@ unsafe impl DualMapProvider for Faulted {
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
+    unsafe fn refill_dual(
+        &self,
+        mapping: &DualMapping,
+        offset: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.refill_dual(mapping, offset, len) }
+    }
+
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         if self.has(Fault::ForkChildDoesNothing) || self.has(Fault::DetachingKeepsThePages) {
             return Ok(());
