@@ -11,8 +11,8 @@ use crate::{
     atomic::AtomicU64,
     page::{Access, Ceiling, PageRange, RwxOptIn},
     provider::{
-        Capabilities, Commit, DualError, DualRequest, Error, ErrorKind, Leave, PageProvider,
-        PageWish, Placement, Request, Target,
+        Capabilities, Commit, DualError, DualRequest, DualView, Error, ErrorKind, Leave,
+        PageProvider, PageWish, Placement, Request, Target,
     },
     sync::RelaxStrategy,
 };
@@ -34,6 +34,17 @@ pub(super) enum Way {
     Dual,
     Toggle,
     ReadWriteExec(RwxOptIn),
+}
+
+/// What a block is to be mapped as.
+struct Wish {
+    /// Bytes, at most.
+    len: usize,
+    /// Bytes that will do.
+    least: usize,
+    /// Where the executable view goes.
+    rx: Placement,
+    pages: PageWish,
 }
 
 impl Kind {
@@ -166,29 +177,38 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
             .alloc_value(Block::unmapped(home, words, tree, capacity))
     }
 
-    /// Maps `len` bytes; where there is no room for that, as in a window full of foreign mappings,
-    /// half as much and so on down to `least`.
+    /// Maps at most `most` bytes and no less than `least`: as much as there is room for, as in a
+    /// window full of foreign mappings, or memory.
     fn map_at_most(
         &self,
         mappings: &mut Mappings,
-        len: usize,
+        most: usize,
         least: usize,
         placement: Placement,
     ) -> Result<Views, DualError> {
-        let mut len = len;
+        let error = match self.map_halving(self.kind.way(), most, least, placement) {
+            Err(error) if self.may_fall_back(&error) => error,
+            result => return result,
+        };
+        let views = self.map_halving(Way::Toggle, most, least, placement)?;
+        mappings.refused = Some(error);
+        self.kind.fell_back.store(true, Ordering::Relaxed);
+        Ok(views)
+    }
+
+    /// Maps one way; where memory is short, half as much and so on down to `least`. What room there
+    /// is for the views the provider finds out by itself, once.
+    fn map_halving(
+        &self,
+        way: Way,
+        most: usize,
+        least: usize,
+        placement: Placement,
+    ) -> Result<Views, DualError> {
+        let mut len = most;
         loop {
-            let mut result = self.map_views(self.kind.way(), len, placement);
-            if let Err(error) = result
-                && self.may_fall_back(&error)
-            {
-                result = self.map_views(Way::Toggle, len, placement);
-                if result.is_ok() {
-                    mappings.refused = Some(error);
-                    self.kind.fell_back.store(true, Ordering::Relaxed);
-                }
-            }
-            match result {
-                Err(error) if error.kind() == ErrorKind::Exhausted && len > least => {
+            match self.map_views(way, len, least, placement) {
+                Err(error) if error.is_shortage() && len > least => {
                     len = self.page.round_down(len / 2).max(least);
                 }
                 result => return result,
@@ -197,11 +217,20 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     }
 
     /// Says whether a host that refused dual mappings may be asked for single ones. Never after it
-    /// gave one: all blocks are mapped the same way.
+    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones have
+    /// no more of, and of memory or descriptors, which there may be later; but where a strategy was
+    /// refused, what is short for another, as room in a file system, is no reason to wait.
     fn may_fall_back(&self, error: &DualError) -> bool {
-        self.config.mapping_wanted() == Mapping::Auto
+        let short = |error: Error| error.kind() == ErrorKind::Exhausted;
+        let refused = if error.steps().next().is_some() {
+            error.steps().any(|(_, error)| !short(error))
+        } else {
+            !short(error.cause())
+        };
+        refused
+            && error.unplaced().is_none()
+            && self.config.mapping_wanted() == Mapping::Auto
             && self.kind.way() == Way::Dual
-            && error.kind() != ErrorKind::Exhausted
             && self.index.block(0).is_none()
             && self
                 .provider
@@ -209,9 +238,16 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
                 .contains(Capabilities::TOGGLE_EXEC)
     }
 
-    fn map_views(&self, way: Way, len: usize, placement: Placement) -> Result<Views, DualError> {
+    fn map_views(
+        &self,
+        way: Way,
+        len: usize,
+        least: usize,
+        placement: Placement,
+    ) -> Result<Views, DualError> {
         let large = self.config.large_pages_wanted().bytes();
-        let none = || DualError::of(ErrorKind::OutsideRange);
+        let outside = Error::of(ErrorKind::OutsideRange);
+        let none = || DualError::unplaceable(DualView::Rx, outside);
         let rx = self.rx_placement(placement).ok_or_else(none)?;
         let wishes = match self.config.large_pages_wanted() {
             LargePages::Never => [Some(PageWish::Base), None],
@@ -229,18 +265,22 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         };
         let mut result = Err(none());
         for pages in wishes.into_iter().flatten() {
+            let unit = match pages {
+                PageWish::Large { bytes, .. } => bytes,
+                _ => 1,
+            };
+            let wish = Wish {
+                len,
+                least: least.next_multiple_of(unit).min(len),
+                rx,
+                pages,
+            };
             result = match way {
-                Way::Dual => self.map_dual(len, rx, pages),
-                Way::Toggle => {
-                    self.map_single(len, rx, pages, Access::ReadExec, Ceiling::WriteXorExec)
+                Way::Dual => self.map_dual(&wish),
+                Way::Toggle => self.map_single(&wish, Access::ReadExec, Ceiling::WriteXorExec),
+                Way::ReadWriteExec(ok) => {
+                    self.map_single(&wish, Access::ReadWriteExec(ok), Ceiling::ReadWriteExec(ok))
                 }
-                Way::ReadWriteExec(ok) => self.map_single(
-                    len,
-                    rx,
-                    pages,
-                    Access::ReadWriteExec(ok),
-                    Ceiling::ReadWriteExec(ok),
-                ),
             };
             if result.is_ok() {
                 break;
@@ -263,14 +303,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
         Some(rx)
     }
 
-    fn map_dual(&self, len: usize, rx: Placement, pages: PageWish) -> Result<Views, DualError> {
+    fn map_dual(&self, wish: &Wish) -> Result<Views, DualError> {
         let mut rw = self.config.rw_placement();
         rw.align = rw.align.max(self.config.large_pages_wanted().bytes());
         let request = DualRequest {
-            len,
+            len: wish.len,
+            min_len: Some(wish.least),
             rw: Target::Find(rw),
-            rx: Target::Find(rx),
-            pages,
+            rx: Target::Find(wish.rx),
+            pages: wish.pages,
             landing_pads: self.config.wants_landing_pads(),
             fork: self.config.fork_policy(),
             name: Some(self.config.block_name()),
@@ -281,17 +322,22 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
 
     fn map_single(
         &self,
-        len: usize,
-        rx: Placement,
-        pages: PageWish,
+        wish: &Wish,
         access: Access,
         ceiling: Ceiling,
     ) -> Result<Views, DualError> {
         let failed = |error: Error| DualError::from(error);
-        let request = Request::bytes(len)
-            .placement(rx)
+        let request = Request::bytes(wish.len)
+            .at_least(wish.least)
+            .placement(wish.rx)
             .name(self.config.block_name());
-        let range = self.provider.reserve(&request).map_err(failed)?;
+        // As little as will do was asked for: half as much would not be had either.
+        let unplaced = |error| DualError::unplaceable(DualView::Rx, error);
+        let mut range = self.provider.reserve(&request).map_err(unplaced)?;
+        if let PageWish::Large { bytes, .. } = wish.pages {
+            range = self.cut_to_whole(range, bytes);
+        }
+        let pages = wish.pages;
         let how = Commit {
             access,
             ceiling,
@@ -306,6 +352,21 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
                 Err(failed(error))
             }
         }
+    }
+
+    /// Gives back what a range has beyond a multiple of `unit` bytes.
+    fn cut_to_whole(&self, range: PageRange, unit: usize) -> PageRange {
+        let len = range.len_bytes() - range.len_bytes() % unit;
+        let (whole, tail) = (
+            range.part(0, len, self.page),
+            range.part(len, range.len_bytes() - len, self.page),
+        );
+        let (Some(whole), Some(tail)) = (whole, tail) else {
+            return range;
+        };
+        // SAFETY: reserved just now, and used by nobody. A failure wastes addresses.
+        let _ = unsafe { self.provider.release(tail) };
+        whole
     }
 
     /// Keeps an empty block, unless one of its pool is kept already. Its shard is locked.
