@@ -332,6 +332,10 @@ unsafe impl PageProvider for LinuxProvider {
         self.current_capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.capabilities_of(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let range = self.map_placed(request)?;
         // Neither is worth failing for: kernels may be built without names, and a core file is

@@ -196,6 +196,10 @@ where
         self.inner.capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         self.counting(|state| {
             let plan = request.plan(self.inner.page_size())?;

@@ -152,7 +152,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RelaxStrategy> JitAllocator<P, 
     pub fn decommit_unused(&self) -> usize {
         let able = self
             .provider
-            .capabilities()
+            .capabilities_among(Capabilities::PURGE_DUAL)
             .contains(Capabilities::PURGE_DUAL);
         if !able || self.config.fill_kind().pattern().is_some() {
             return 0;

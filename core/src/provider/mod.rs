@@ -89,6 +89,12 @@ pub unsafe trait PageProvider: Send + Sync {
     /// Returns what this provider can do now.
     fn capabilities(&self) -> Capabilities;
 
+    /// Returns which of `wanted` this provider can do now, as [`PageProvider::capabilities`] does. A
+    /// host where some answers cost system calls is asked for no others.
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.capabilities() & wanted
+    }
+
     /// Reserves addresses: hole → reserved.
     ///
     /// The range is [`Plan::total`] bytes long, its guards included; less, but no less than

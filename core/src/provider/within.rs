@@ -65,6 +65,10 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
         self.inner.capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let placement = self.narrow(request.placement)?;
         let range = self.inner.reserve(&Request {

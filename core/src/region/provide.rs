@@ -28,6 +28,10 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RelaxStrategy + S
         self.inner.capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         self.reserve_pages(request)
     }
