@@ -421,6 +421,141 @@ mod tests {
         );
     }
 
+    /// A map that counts how often it is walked.
+    struct Walks<'a>(Used<'a>, core::sync::atomic::AtomicUsize);
+
+    impl ProcessMap for Walks<'_> {
+        fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+            self.1.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            self.0.walk(visit)
+        }
+    }
+
+    /// Searches, where a host maps no more than `most` bytes at once; returns what was found and the
+    /// walks that it took.
+    fn longest(
+        request: Request<'_>,
+        used: &[(usize, usize)],
+        most: usize,
+    ) -> (Result<(usize, usize), ErrorKind>, usize) {
+        let map = Walks(Used(used), core::sync::atomic::AtomicUsize::new(0));
+        let plan = match request.plan(PAGE) {
+            Ok(plan) => plan,
+            Err(error) => return (Err(error.kind()), 0),
+        };
+        let found = search(&plan, &map, &mut |base, len| {
+            if used.iter().any(|&(s, e)| base < e && s < base + len) {
+                return Err(ErrorKind::Taken.into());
+            }
+            if len > most {
+                return Err(ErrorKind::Exhausted.into());
+            }
+            let start = NonNull::new(core::ptr::without_provenance_mut(base));
+            let range = start.and_then(|start| PageRange::new(start, len, PAGE));
+            range.ok_or(ErrorKind::InvalidArgument.into())
+        });
+        let found = found.map(|range| (range.addr(), range.len_bytes()));
+        (found.map_err(Error::kind), map.1.into_inner())
+    }
+
+    #[test]
+    fn one_walk_finds_the_longest_hole_that_will_do() {
+        // Holes of two, five, three and five pages.
+        let used = [
+            (0x10_0000, 0x10_1000),
+            (0x10_3000, 0x10_4000),
+            (0x10_9000, 0x10_a000),
+            (0x10_d000, 0x10_e000),
+            (0x11_3000, 0x12_0000),
+        ];
+        let within = window(0x10_0000, 0x12_0000);
+        let ask = |len, min| Request::bytes(len).at_least(min).within(within);
+        let all = usize::MAX;
+        let found = |request| longest(request, &used, all);
+        // What fits is where it would be anyway.
+        assert_eq!(found(ask(0x2000, 0x1000)), (Ok((0x10_1000, 0x2000)), 1));
+        assert_eq!(found(ask(0x3000, 0x1000)), (Ok((0x10_4000, 0x3000)), 1));
+        // What does not fit gets the lowest of the longest.
+        assert_eq!(found(ask(0x1_0000, 0x1000)), (Ok((0x10_4000, 0x5000)), 1));
+        assert_eq!(found(ask(0x1_0000, 0x5000)), (Ok((0x10_4000, 0x5000)), 1));
+        let none = (Err(ErrorKind::Exhausted), 1);
+        assert_eq!(found(ask(0x1_0000, 0x5001)), none, "six pages");
+        assert_eq!(found(ask(0x1_0000, 0x6000)), none);
+        assert_eq!(found(Request::bytes(0x6000).within(within)), none);
+        // Alignment and guards take their part of a hole.
+        let aligned = ask(0x1_0000, 0x1000).align(0x4000);
+        assert_eq!(found(aligned), (Ok((0x10_4000, 0x5000)), 1));
+        let aligned = ask(0x1_0000, 0x1000).align(0x1_0000);
+        assert_eq!(found(aligned), (Ok((0x11_0000, 0x3000)), 1));
+        let guarded = ask(0x1_0000, 0x3000).guards(0x1000, 0x1000);
+        assert_eq!(found(guarded), (Ok((0x10_4000, 0x5000)), 1));
+        assert_eq!(found(ask(0x1_0000, 0x4000).guards(0x1000, 0x1000)), none);
+        // A window ends in the middle of a page.
+        let odd = ask(0x1_0000, 0x1000).within(window(0x10_4800, 0x10_8800));
+        assert_eq!(found(odd), (Ok((0x10_5000, 0x3000)), 1));
+        // Near, the closest of those that fit; else the longest.
+        let near = |len| ask(len, 0x1000).place(Place::Near(0x10_b000));
+        assert_eq!(found(near(0x3000)), (Ok((0x10_a000, 0x3000)), 1));
+        assert_eq!(found(near(0x8000)), (Ok((0x10_4000, 0x5000)), 1));
+    }
+
+    #[test]
+    fn an_exact_place_gives_what_is_free_there() {
+        let used = [(0x10_4000, 0x10_5000)];
+        let at = |base, len, min| {
+            let request = Request::bytes(len).at_least(min);
+            longest(request.place(Place::Exact(base)), &used, usize::MAX)
+        };
+        assert_eq!(at(0x10_0000, 0x4000, 0x1000), (Ok((0x10_0000, 0x4000)), 0));
+        assert_eq!(at(0x10_0000, 0x9000, 0x1000), (Ok((0x10_0000, 0x4000)), 1));
+        assert_eq!(at(0x10_0000, 0x9000, 0x5000), (Err(ErrorKind::Taken), 1));
+        assert_eq!(at(0x10_4000, 0x9000, 0x1000), (Err(ErrorKind::Taken), 1));
+        assert_eq!(at(0x10_5000, 0x9000, 0x1000), (Ok((0x10_5000, 0x9000)), 0));
+        // The range asked for ends before all of it.
+        let inside = |base, min| {
+            let request = Request::bytes(0x4000).at_least(min);
+            let request = request.within(window(0x10_0000, 0x10_2000));
+            longest(request.place(Place::Exact(base)), &used, usize::MAX).0
+        };
+        assert_eq!(inside(0x10_0000, 0x1000), Ok((0x10_0000, 0x2000)));
+        assert_eq!(inside(0x10_1000, 0x1000), Ok((0x10_1000, 0x1000)));
+        assert_eq!(inside(0x10_1000, 0x2000), Err(ErrorKind::OutsideRange));
+        assert_eq!(inside(0x10_2000, 0x1000), Err(ErrorKind::OutsideRange));
+    }
+
+    #[test]
+    fn what_a_host_has_too_little_of_is_halved_in_the_same_hole() {
+        let within = window(0x10_0000, 0x20_0000);
+        let ask = |min| Request::bytes(0x1_0000).at_least(min).within(within);
+        let found = |min, most| longest(ask(min), &[], most);
+        assert_eq!(found(0x1000, 0x5000), (Ok((0x10_0000, 0x4000)), 1));
+        assert_eq!(found(0x3000, 0x3000), (Ok((0x10_0000, 0x3000)), 1));
+        assert_eq!(found(0x6000, 0x5000), (Err(ErrorKind::Exhausted), 1));
+    }
+
+    #[test]
+    fn a_least_length_is_validated() {
+        let kind = |len, min| {
+            let plan = Request::bytes(len).at_least(min).plan(PAGE);
+            plan.map(|plan| (plan.min_total(), plan.total()))
+                .map_err(Error::kind)
+        };
+        assert_eq!(kind(0x3000, 1), Ok((0x1000, 0x3000)));
+        assert_eq!(kind(0x2001, 0x2001), Ok((0x3000, 0x3000)));
+        assert_eq!(kind(0x3000, 0), Err(ErrorKind::InvalidArgument));
+        assert_eq!(kind(0x3000, 0x3001), Err(ErrorKind::InvalidArgument));
+        assert_eq!(kind(0x3000, usize::MAX), Err(ErrorKind::InvalidArgument));
+    }
+
+    #[test]
+    fn without_a_map_the_least_length_is_tried_last() {
+        let used = [(0x10_1000, 0x1f_f000)];
+        let within = window(0x10_0000, 0x20_0000);
+        let plan = Request::bytes(0x4000).at_least(0x1000).within(within);
+        let plan = plan.plan(PAGE).expect("valid");
+        assert_eq!(run(&plan, &NoMap, &used), Ok(0x10_0000));
+    }
+
     #[test]
     fn without_a_map_addresses_are_tried() {
         let used = [(0x10_0000, 0x18_0000)];
