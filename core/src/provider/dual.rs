@@ -294,9 +294,17 @@ pub const MAX_DUAL_STEPS: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DualError {
     cause: Error,
-    lost: Option<PageRange>,
-    unplaced: Option<DualView>,
+    reason: Reason,
     steps: [Option<(DualStep, Error)>; MAX_DUAL_STEPS],
+}
+
+/// What else there is to say; one field, so that errors stay short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// A target range was lost.
+    Lost(PageRange),
+    /// A view has no place, if there is one.
+    Unplaced(Option<DualView>),
 }
 
 impl DualError {
@@ -310,7 +318,7 @@ impl DualError {
     #[must_use]
     pub const fn unplaceable(view: DualView, cause: Error) -> Self {
         Self {
-            unplaced: Some(view),
+            reason: Reason::Unplaced(Some(view)),
             ..Self::before_any_step(cause)
         }
     }
@@ -318,8 +326,7 @@ impl DualError {
     const fn before_any_step(cause: Error) -> Self {
         Self {
             cause,
-            lost: None,
-            unplaced: None,
+            reason: Reason::Unplaced(None),
             steps: [None; MAX_DUAL_STEPS],
         }
     }
@@ -351,7 +358,10 @@ impl DualError {
     /// [`DualRequest::min_len`] bytes neither.
     #[must_use]
     pub const fn unplaced(&self) -> Option<DualView> {
-        self.unplaced
+        match self.reason {
+            Reason::Unplaced(view) => view,
+            Reason::Lost(_) => None,
+        }
     }
 
     /// Says whether memory, descriptors or room in a file system was short, for the call as a whole
@@ -359,14 +369,17 @@ impl DualError {
     #[must_use]
     pub fn is_shortage(&self) -> bool {
         let short = |error: Error| error.kind() == ErrorKind::Exhausted;
-        self.unplaced.is_none()
+        self.unplaced().is_none()
             && (short(self.cause) || self.steps().any(|(_, error)| short(error)))
     }
 
     /// Returns the target range that now belongs to somebody else, if one was lost.
     #[must_use]
     pub const fn lost(&self) -> Option<PageRange> {
-        self.lost
+        match self.reason {
+            Reason::Lost(range) => Some(range),
+            Reason::Unplaced(_) => None,
+        }
     }
 
     /// Returns each strategy that was tried, in order, and why it failed.
@@ -384,7 +397,7 @@ impl From<Error> for DualError {
 impl fmt::Display for DualError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no dual mapping: ")?;
-        if let Some(view) = self.unplaced {
+        if let Some(view) = self.unplaced() {
             write!(f, "no place for the {view}: ")?;
         }
         write!(f, "{}", self.cause)?;
@@ -657,10 +670,13 @@ pub unsafe fn run_dual<B: DualSteps + PageProvider>(
         let error = match result {
             Ok(mapping) => return Ok(mapping),
             Err(DualStepError { error, lost: None }) => error,
-            Err(DualStepError { error, lost }) => {
+            Err(DualStepError {
+                error,
+                lost: Some(range),
+            }) => {
                 *slot = Some((step, error));
                 failure.cause = error.with_kind(ErrorKind::RangeLost);
-                failure.lost = lost;
+                failure.reason = Reason::Lost(range);
                 break;
             }
         };
@@ -670,7 +686,7 @@ pub unsafe fn run_dual<B: DualSteps + PageProvider>(
         }
         // Others may have got in where a strategy had to give a reservation up.
         if let Err(unplaced) = places.again(&mut host, request) {
-            (failure.cause, failure.unplaced) = (unplaced.cause, unplaced.unplaced);
+            (failure.cause, failure.reason) = (unplaced.cause, unplaced.reason);
             break;
         }
     }
