@@ -223,26 +223,25 @@ unsafe impl DualSteps for Host {
                 }
             });
         }
-        let undo = |keep_rx: bool| {
+        let undo = || {
             for (target, view) in [(request.rw, views[0]), (request.rx, views[1])] {
-                if let Target::Find(_) = target
-                    && !(keep_rx && view == views[1])
-                {
+                if let Target::Find(_) = target {
                     self.give(view);
                 }
             }
         };
         match act.unwrap_or(Act::Map) {
-            // SAFETY: nobody accesses either.
             Act::Map => {
-                Ok(unsafe { DualMapping::from_parts(views[0], views[1], step, PAGE, Fork::Share) })
+                let (rw, rx) = (views[0], views[1]);
+                // SAFETY: nobody accesses either.
+                Ok(unsafe { DualMapping::from_parts(rw, rx, step, PAGE, Fork::Share) })
             }
             Act::Fail(kind) => {
-                undo(false);
+                undo();
                 Err(Error::of(kind).into())
             }
             Act::Lose => {
-                undo(false);
+                undo();
                 Err(DualStepError {
                     error: ErrorKind::Other.into(),
                     lost: Some(views[1]),
