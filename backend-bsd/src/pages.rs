@@ -373,7 +373,7 @@ impl BsdProvider {
     fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(page_size())?;
         if plan.unconstrained() {
-            match map_anywhere(&plan) {
+            match plan.halving(map_anywhere) {
                 // The slack may have been too much where the same without it is not.
                 Err(e)
                     if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
@@ -386,7 +386,7 @@ impl BsdProvider {
             placement.within = within.ok_or(ErrorKind::Exhausted)?;
         }
         let plan = request.placement(placement).plan(page_size())?;
-        search(&plan, self, &mut |addr| map_at(addr, plan.total()))
+        search(&plan, self, &mut map_at)
     }
 }
 

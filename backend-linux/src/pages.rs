@@ -401,7 +401,7 @@ impl LinuxProvider {
     fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(page_size())?;
         if plan.unconstrained() {
-            match map_anywhere(&plan) {
+            match plan.halving(map_anywhere) {
                 // The slack may have been too much where the same without it is not.
                 Err(e)
                     if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
@@ -414,7 +414,7 @@ impl LinuxProvider {
             placement.within = within.ok_or(ErrorKind::Exhausted)?;
         }
         let plan = request.placement(placement).plan(page_size())?;
-        search(&plan, self, &mut |addr| map_at(addr, plan.total()))
+        search(&plan, self, &mut map_at)
     }
 }
 
@@ -458,6 +458,10 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn capabilities(&self) -> Capabilities {
         self.current_capabilities()
+    }
+
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.capabilities_of(wanted)
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {

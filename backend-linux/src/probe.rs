@@ -74,12 +74,20 @@ impl LinuxProvider {
     /// Returns what can be done as far as the kernel tells when asked. Nothing is tried, since a
     /// filter may punish trying: the probe does that, for who wants to know.
     pub(crate) fn current_capabilities(&self) -> Capabilities {
-        let mut found = host_capabilities();
-        if raw::denies_exec_gain() == Ok(true) {
-            found.remove(Capabilities::RWX | Capabilities::TOGGLE_EXEC);
+        self.capabilities_of(Capabilities::all())
+    }
+
+    /// Returns which of `wanted` can be done, as [`LinuxProvider::current_capabilities`] does, and
+    /// asks the kernel for nothing else.
+    pub(crate) fn capabilities_of(&self, wanted: Capabilities) -> Capabilities {
+        let mut found = host_capabilities(wanted);
+        let gained = Capabilities::RWX | Capabilities::TOGGLE_EXEC;
+        if wanted.intersects(gained) && raw::denies_exec_gain() == Ok(true) {
+            found.remove(gained);
         }
         // Not known is not promised. Asked every time, since a thread can change it.
-        let explicit = raw::read_implies_exec() == Ok(false);
+        let asked = wanted.contains(Capabilities::EXEC_ONLY_WHERE_ASKED);
+        let explicit = asked && raw::read_implies_exec() == Ok(false);
         found.set(Capabilities::EXEC_ONLY_WHERE_ASKED, explicit);
         found
     }
@@ -133,21 +141,29 @@ impl LinuxProvider {
     }
 }
 
-/// Returns what does not change while a process runs, found out at the first call.
-fn host_capabilities() -> Capabilities {
-    /// Set when the rest is valid.
-    const KNOWN: u32 = 1 << 31;
-    static CACHED: AtomicU32 = AtomicU32::new(0);
-    let cached = CACHED.load(Ordering::Relaxed);
-    if cached & KNOWN != 0 {
-        return Capabilities::from_bits_truncate(cached);
+/// Returns which of `wanted` the host has. Each that has to be asked for, and does not change while a
+/// process runs, is asked for once.
+fn host_capabilities(wanted: Capabilities) -> Capabilities {
+    static KNOWN: AtomicU32 = AtomicU32::new(0);
+    static FOUND: AtomicU32 = AtomicU32::new(0);
+    let asked: [(Capabilities, fn() -> bool); 3] = [
+        (Capabilities::LANDING_PADS, || landing_pads().is_ok()),
+        (Capabilities::CORE_SYNC, || core_sync().is_ok()),
+        (Capabilities::LARGE_PAGES, || large_pages()[0].is_some()),
+    ];
+    let known = Capabilities::from_bits_truncate(KNOWN.load(Ordering::Acquire));
+    let mut absent = Capabilities::empty();
+    for (capability, ask) in asked {
+        if wanted.contains(capability) && !known.contains(capability) {
+            if ask() {
+                FOUND.fetch_or(capability.bits(), Ordering::Relaxed);
+            }
+            KNOWN.fetch_or(capability.bits(), Ordering::Release);
+        }
+        absent |= capability;
     }
-    let mut found = Capabilities::all();
-    found.set(Capabilities::LANDING_PADS, landing_pads().is_ok());
-    found.set(Capabilities::CORE_SYNC, core_sync().is_ok());
-    found.set(Capabilities::LARGE_PAGES, large_pages()[0].is_some());
-    CACHED.store(found.bits() | KNOWN, Ordering::Relaxed);
-    found
+    absent -= Capabilities::from_bits_truncate(FOUND.load(Ordering::Relaxed));
+    wanted - absent
 }
 
 /// Says whether writable and executable memory could be mapped, without mapping any: the length is

@@ -240,6 +240,10 @@ unsafe impl DualSteps for NetBsdProvider {
         }
     }
 
+    fn wants_hole(&self, step: DualStep) -> bool {
+        step == DualStep::RemapDup
+    }
+
     unsafe fn dual_step(
         &self,
         step: DualStep,

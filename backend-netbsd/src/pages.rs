@@ -363,7 +363,7 @@ impl NetBsdProvider {
     pub(crate) fn search(
         &self,
         request: &Request<'_>,
-        try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+        try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
     ) -> Result<PageRange, Error> {
         let plan = request.plan(page_size())?;
         let mut placement = request.placement;
@@ -378,14 +378,14 @@ impl NetBsdProvider {
     fn map_placed(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(page_size())?;
         if plan.unconstrained() {
-            match map_anywhere(&plan) {
+            match plan.halving(map_anywhere) {
                 // The slack may have been too much where the same without it is not.
                 Err(e)
                     if e.kind() == ErrorKind::Exhausted && plan.align() > page_size().bytes() => {}
                 result => return result,
             }
         }
-        self.search(request, &mut |addr| map_at(addr, plan.total()))
+        self.search(request, &mut map_at)
     }
 }
 

@@ -96,7 +96,7 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(PAGE)?;
-        search(&plan, self, &mut |addr| self.take(addr, plan.total()))
+        search(&plan, self, &mut |addr, len| self.take(addr, len))
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {

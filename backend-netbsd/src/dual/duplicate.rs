@@ -78,7 +78,7 @@ fn duplicate_found(of: PageRange, placement: Placement) -> Result<PageRange, Err
         // SAFETY: mapped just now, and known to nobody else.
         unsafe { unmap(range)? };
     }
-    NetBsdProvider::new().search(&request, &mut |addr| duplicate_at(of, addr))
+    NetBsdProvider::new().search(&request, &mut |addr, _| duplicate_at(of, addr))
 }
 
 /// Makes the range a hole, and duplicates into it. Whoever gets in between keeps it.

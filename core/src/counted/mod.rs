@@ -8,8 +8,8 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
-        Purged, Request, Resource, Target,
+        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, PageWish,
+        ProcessMap, Purged, Request, Resource, Target,
     },
     sync::{Lock, RawMutex, Spin},
 };
@@ -160,17 +160,20 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
 
     /// Refuses what would go over the limit of memory.
     fn check_memory(&self, state: &State, more: usize) -> Result<(), Error> {
+        if more <= self.room(state) {
+            Ok(())
+        } else {
+            Err(ErrorKind::Exhausted.into())
+        }
+    }
+
+    /// Returns how much memory the limit leaves.
+    const fn room(&self, state: &State) -> usize {
         let Counters {
             committed, dual, ..
         } = state.counters;
-        let sum = committed
-            .now
-            .checked_add(dual.now)
-            .and_then(|n| n.checked_add(more));
-        match sum {
-            Some(sum) if sum <= self.limits.memory => Ok(()),
-            _ => Err(ErrorKind::Exhausted.into()),
-        }
+        let used = committed.now.saturating_add(dual.now);
+        self.limits.memory.saturating_sub(used)
     }
 
     /// Books memory of `range` as gone.
@@ -193,14 +196,26 @@ where
         self.inner.capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         self.counting(|state| {
-            let total = request.plan(self.inner.page_size())?.total();
-            let sum = state.counters.reserved.now.checked_add(total);
-            if sum.is_none_or(|sum| sum > self.limits.reserved) {
+            let plan = request.plan(self.inner.page_size())?;
+            let room = self
+                .limits
+                .reserved
+                .saturating_sub(state.counters.reserved.now);
+            let room = self.inner.page_size().round_down(room);
+            if plan.min_total() > room {
                 return Err(ErrorKind::Exhausted.into());
             }
-            let range = self.inner.reserve(request)?;
+            let body = plan.body() - plan.total().saturating_sub(room);
+            let range = self.inner.reserve(&Request {
+                len: body,
+                ..*request
+            })?;
             state.counters.reserved.add(range.len_bytes());
             Ok(range)
         })
@@ -310,9 +325,21 @@ where
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         self.counting(|state| {
             request.validate(self.inner.page_size())?;
-            self.check_memory(state, request.len)?;
+            let fixed = |target| matches!(target, Target::Into(_));
+            let least = match (request.min_len, request.pages) {
+                // Whole large pages are the affair of those who know how large they are.
+                (Some(_), PageWish::Large { .. }) | (None, _) => request.len,
+                (Some(_), _) if fixed(request.rw) || fixed(request.rx) => request.len,
+                (Some(min_len), _) => min_len,
+            };
+            self.check_memory(state, least)?;
+            let room = self.inner.page_size().round_down(self.room(state));
+            let wanted = DualRequest {
+                len: request.len.min(room.max(least)),
+                ..*request
+            };
             // SAFETY: the caller's promise, passed on.
-            let result = unsafe { self.inner.map_dual(request) };
+            let result = unsafe { self.inner.map_dual(&wanted) };
             match &result {
                 Ok(mapping) => state.counters.dual.add(mapping.len_bytes()),
                 Err(e) => {

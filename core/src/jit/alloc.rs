@@ -186,21 +186,40 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         size: usize,
     ) -> Result<Span, JitError> {
         let (pool, need) = self.fit(size)?;
-        let bytes = need << self.config.shift(pool);
-        let mapped = self.map_block(n, &mut guard, pool, bytes, Placement::ANYWHERE);
-        if mapped.is_ok()
-            && let Some(result) = self.alloc_settled(&mut guard, pool, need)
-        {
-            return result;
-        }
-        // A new block has room for what it was made for.
-        let error = mapped.err().unwrap_or(JitError::InvalidSize);
+        let mapped = self.map_block(n, &mut guard, pool, (size, 1), Placement::ANYWHERE);
+        let error = match mapped {
+            Ok(block) => {
+                let shard = &mut *guard;
+                let first = |held: &mut Held<'_>, need| held.allocate_where(need, 1, lowest);
+                let result = self.alloc_settled(shard, pool, need);
+                if let Some(result) = result.or_else(|| self.alloc_in(shard, block, size, first)) {
+                    return result;
+                }
+                JitError::InvalidSize // A new block has room for what it was made for.
+            }
+            Err(error) => error,
+        };
         drop(guard);
         // With no more blocks to be had, every run is worth a look.
-        let any = |need| {
-            move |held: &mut Held<'_>| held.allocate_where(need, usize::MAX, |run| Some(run.start))
-        };
+        let any = |need| move |held: &mut Held<'_>| held.allocate_where(need, usize::MAX, lowest);
         self.alloc_elsewhere(size, any).ok_or(error)
+    }
+
+    /// Allocates in one block of a locked shard, whatever its granules.
+    fn alloc_in(
+        &self,
+        shard: &mut Shard,
+        block: NonNull<Block>,
+        size: usize,
+        choose: impl FnOnce(&mut Held<'_>, usize) -> Option<Range<usize>>,
+    ) -> Option<Result<Span, JitError>> {
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
+        // alive.
+        let mut held = unsafe { Block::held(block) };
+        let need = held.granules_for(size);
+        let span = choose(&mut held, need)?;
+        shard.pools[held.block.pool].update(&mut held);
+        Some(self.grant(shard, block, span))
     }
 
     /// Looks through the blocks of all shards and pools, when there are no more to be had.
@@ -259,16 +278,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             return self.grant(&mut guard, at, span);
         }
         // Room for the span wherever the alignment falls: blocks are aligned for their granules.
-        let granule: usize = 1 << self.config.shift(pool);
-        let bytes = (need * granule)
-            .checked_add(align.saturating_sub(granule))
-            .ok_or(JitError::InvalidSize)?;
-        let mapped = self.map_block(n, &mut guard, pool, bytes, placement);
+        let mapped = self.map_block(n, &mut guard, pool, (size, align), placement);
         let error = match mapped {
-            Ok(()) => match found(guard.pools[pool].allocate_where(need, choose(need))) {
-                Some((at, span)) => return self.grant(&mut guard, at, span),
-                None => JitError::InvalidPlacement, // A new block has room for what it was made for.
-            },
+            Ok(block) => {
+                let choose = |held: &mut Held<'_>, need| self::choose(held, need, align, within);
+                match self.alloc_in(&mut guard, block, size, choose) {
+                    Some(result) => return result,
+                    None => JitError::InvalidPlacement, // A new block has room for its first span.
+                }
+            }
             Err(error) => error,
         };
         drop(guard);
@@ -373,11 +391,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         which: Which,
         new_len: usize,
     ) -> Result<usize, JitError> {
-        // SAFETY: the block lives as long as this allocator, whose it is.
-        let pool = unsafe { block.as_ref() }.pool;
-        let keep = self.granules(new_len, pool)?;
+        self.granules(new_len, 0)?;
         // SAFETY: the caller's promise.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
+        let (keep, pool) = (held.granules_for(new_len), held.block.pool);
         let span = which.find(&held)?;
         let cut = span.len().checked_sub(keep).ok_or(JitError::Grow)?;
         if cut > 0 {
@@ -388,7 +405,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 guard.pools[pool].update(&mut held);
             }
         }
-        Ok(keep << self.config.shift(pool))
+        Ok(keep << held.block.shift)
     }
 
     /// Locks a block's shard.
@@ -475,6 +492,12 @@ impl Which {
             }
         }
     }
+}
+
+/// Says that a span may start where a free run does.
+#[expect(clippy::unnecessary_wraps, reason = "others may not")]
+const fn lowest(run: &Range<usize>) -> Option<usize> {
+    Some(run.start)
 }
 
 /// Takes the lowest `need` granules of a block that are aligned and lie in a window.

@@ -112,11 +112,15 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Makes the whole block one free run.
+    /// Makes all words zero, as new ones are.
     pub(super) fn clear(self) {
         for word in &self.words[..Self::words_for(self.lines * WORD)] {
             word.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Makes the whole block one free run, where all words are zero.
+    pub(super) fn begin(self) {
         self.set_stop(self.count - 1);
     }
 

@@ -20,15 +20,20 @@ use super::{
     bits::{Bits, masks, words_for},
     class,
     span::SpanInfo,
+    tables,
     tree::Tree,
     views::Views,
 };
 use crate::{
+    arena::Arena,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     page::{AddressRange, PageSize},
+    provider::{Error, PageProvider},
+    sync::RawMutex,
 };
 use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{
+    alloc::Layout,
     cell::UnsafeCell,
     ops::Range,
     ptr::{NonNull, null_mut},
@@ -57,6 +62,19 @@ const TRIES: usize = 32;
 /// What a long run has at least beyond a request, in granules, to become the active one.
 const LONG: usize = 64;
 
+/// What a block is for, which never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// The shard whose lock guards the block.
+    pub(super) shard: usize,
+    /// The pool of that shard.
+    pub(super) pool: usize,
+    /// Bytes of a granule, as a power of two.
+    pub(super) shift: u32,
+    /// Whether the block serves the span alone that it was made for.
+    pub(super) lone: bool,
+}
+
 /// A block. It belongs to one shard for ever, and lives as long as the arena.
 pub(super) struct Block {
     /// The shard whose lock guards the rest.
@@ -65,6 +83,9 @@ pub(super) struct Block {
     pub(super) pool: usize,
     /// Bytes of a granule, as a power of two.
     pub(super) shift: u32,
+    /// Whether the block serves the span alone that it was made for: its granules are longer than
+    /// those of its pool.
+    lone: bool,
     /// The bitmaps, and behind them the seen bits.
     words: NonNull<[AtomicU64]>,
     /// The seen bits: granules that code was ever published in.
@@ -104,7 +125,9 @@ pub(super) struct Guarded {
     pub(super) slot: usize,
     /// Whether it is the empty block that is kept.
     pub(super) kept: bool,
-    /// The next unmapped block of the same capacity.
+    /// Whether the block was never mapped, so that its bits are all zero.
+    pub(super) fresh: bool,
+    /// The next unmapped block.
     pub(super) next: Option<NonNull<Block>>,
 }
 
@@ -117,16 +140,48 @@ impl Block {
 
     /// Returns how many words it takes to note the purged pages of a block of `count` granules of
     /// `1 << shift` bytes.
-    pub(super) const fn page_words_for(count: usize, shift: u32, page: PageSize) -> usize {
+    const fn page_words_for(count: usize, shift: u32, page: PageSize) -> usize {
         // A granule of padding, and what is left of one.
         let bytes = (count + 2) << shift;
         words_for(bytes.div_ceil(page.bytes()))
     }
 
+    /// Makes a block without mapping for at most `capacity` granules, in pages of `page`, in an
+    /// arena.
+    pub(super) fn make<P: PageProvider + Copy, R: RawMutex>(
+        arena: &Arena<P, R>,
+        home: Home,
+        capacity: usize,
+        page: PageSize,
+    ) -> Result<NonNull<Self>, Error> {
+        let (words, bytes) = Self::metadata_for(capacity);
+        let words = tables::zeroed(arena, words)?;
+        let tree = tables::zeroed(arena, bytes).inspect_err(|_| {
+            // SAFETY: allocated just now, and used by nobody.
+            unsafe { tables::free(arena, words) };
+        })?;
+        let pages = Self::page_words_for(capacity, home.shift, page);
+        let pages = tables::zeroed(arena, pages).inspect_err(|_| {
+            // SAFETY: allocated just now, and used by nobody.
+            unsafe { tables::free(arena, words) };
+            // SAFETY: as above.
+            unsafe { tables::free(arena, tree) };
+        })?;
+        let block = Self::unmapped(home, words, tree, pages, capacity);
+        arena.alloc_value(block).inspect_err(|_| {
+            // SAFETY: as above; the block that pointed there is gone.
+            unsafe { tables::free(arena, words) };
+            // SAFETY: as above.
+            unsafe { tables::free(arena, tree) };
+            // SAFETY: as above.
+            unsafe { tables::free(arena, pages) };
+        })
+    }
+
     /// Makes a block without mapping for at most `capacity` granules, with as much metadata as
     /// [`Block::metadata_for`] and [`Block::page_words_for`] say, all zero, for ever.
     pub(super) fn unmapped(
-        (shard, pool, shift): (usize, usize, u32),
+        home: Home,
         words: NonNull<[AtomicU64]>,
         tree: NonNull<[u8]>,
         pages: NonNull<[u64]>,
@@ -136,9 +191,10 @@ impl Block {
         // SAFETY: the seen words are the last of the slice.
         let first = unsafe { words.cast::<AtomicU64>().add(seen) };
         Self {
-            shard,
-            pool,
-            shift,
+            shard: home.shard,
+            pool: home.pool,
+            shift: home.shift,
+            lone: home.lone,
             words,
             seen: NonNull::slice_from_raw_parts(first, words_for(capacity)),
             rx: AtomicPtr::new(null_mut()),
@@ -159,8 +215,19 @@ impl Block {
                 used: 0,
                 slot: 0,
                 kept: false,
+                fresh: true,
                 next: None,
             }),
+        }
+    }
+
+    /// Returns what the block is for.
+    pub(super) const fn home(&self) -> Home {
+        Home {
+            shard: self.shard,
+            pool: self.pool,
+            shift: self.shift,
+            lone: self.lone,
         }
     }
 
@@ -307,6 +374,10 @@ impl Held<'_> {
         block.extent.store(extent, Ordering::Relaxed);
         guarded.views = Some(views);
         block.set_mode(Mode::Open);
+        if core::mem::take(&mut guarded.fresh) {
+            // All is zero, and what is not touched takes no memory.
+            return self.begin();
+        }
         block
             .seen()
             .iter()
@@ -356,13 +427,37 @@ impl Held<'_> {
 
     /// Makes everything free.
     pub(super) fn empty(&mut self) {
+        self.bits().clear();
+        self.tree().clear();
+        self.begin();
+    }
+
+    /// Makes all of a block one free run, whose bits are all zero.
+    fn begin(&mut self) {
         (self.guarded.spans, self.guarded.used) = (0, 0);
         self.guarded.active = 0..0;
-        self.bits().clear();
+        self.bits().begin();
         let class = class::of_run(self.guarded.count);
-        let mut tree = self.tree();
-        tree.clear();
-        tree.set(0, class);
+        self.tree().set(0, class);
+    }
+
+    /// Gives all of the block back to the arena.
+    ///
+    /// # Safety
+    ///
+    /// The block came from [`Block::make`] of this arena, and nobody has a pointer to it that is
+    /// used afterwards.
+    pub(super) unsafe fn free<P: PageProvider + Copy, R: RawMutex>(self, arena: &Arena<P, R>) {
+        let (at, words, tree) = (self.at, self.block.words, self.guarded.tree);
+        let pages = self.guarded.pages;
+        // SAFETY: from this arena, and used by nobody any more, by the caller's promise.
+        unsafe { tables::free(arena, words) };
+        // SAFETY: as above.
+        unsafe { tables::free(arena, tree) };
+        // SAFETY: as above.
+        unsafe { tables::free(arena, pages) };
+        // SAFETY: as above, with the layout of the value that is there.
+        unsafe { arena.free(at.cast(), Layout::new::<Block>()) };
     }
 
     /// Gives the mapping up.
@@ -405,7 +500,7 @@ impl Held<'_> {
     #[inline]
     pub(super) fn largest(&mut self) -> u8 {
         match self.block.mode() {
-            Mode::Open => self.tree().largest(),
+            Mode::Open if !self.block.lone => self.tree().largest(),
             _ => class::NONE,
         }
     }
@@ -413,6 +508,12 @@ impl Held<'_> {
     /// Returns bytes of each view.
     pub(super) fn len_bytes(&self) -> usize {
         self.guarded.views.as_ref().map_or(0, Views::len_bytes)
+    }
+
+    /// Returns how many granules `bytes` bytes take, which are not none.
+    #[inline]
+    pub(super) const fn granules_for(&self, bytes: usize) -> usize {
+        ((bytes - 1) >> self.block.shift) + 1
     }
 
     /// Returns the granules of the block.
@@ -735,7 +836,18 @@ mod tests {
         let words = leak((0..words).map(|_| AtomicU64::new(0)).collect());
         let tree = leak(vec![0; bytes]);
         let pages = leak(vec![0; Block::page_words_for(COUNT, 6, PageSize::KIB_4)]);
-        let block = Block::unmapped((0, 0, 6), words, tree, pages, COUNT);
+        let block = Block::unmapped(
+            Home {
+                shard: 0,
+                pool: 0,
+                shift: 6,
+                lone: false,
+            },
+            words,
+            tree,
+            pages,
+            COUNT,
+        );
         NonNull::from(Box::leak(Box::new(block)))
     }
 

@@ -220,6 +220,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let request = DualRequest {
             len: rw.len_bytes(),
+            min_len: None,
             rw: Target::Into(rw),
             rx: Target::Into(rx),
             pages: PageWish::Base,

@@ -10,7 +10,7 @@
 //! stale, but it is a table, or a block with its bitmaps. A block changes its views only while no
 //! table of the current version has it.
 
-use super::{block::Block, span::SpanInfo};
+use super::{block::Block, span::SpanInfo, tables};
 use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
@@ -240,8 +240,8 @@ impl Index {
         capacity: usize,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
-        let starts = arena.alloc_slice(capacity, || AtomicUsize::new(0))?;
-        let blocks = arena.alloc_slice(capacity, || AtomicPtr::new(null_mut()))?;
+        let starts = tables::zeroed(arena, capacity)?;
+        let blocks = tables::zeroed(arena, capacity)?;
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
             starts,

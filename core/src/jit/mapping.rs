@@ -2,17 +2,16 @@
 
 use super::{
     CodeProvider, JitAllocator, JitError, LargePages, Mapping, Mappings,
-    block::{Block, Held, Mode},
+    block::{Block, Held, Home, Mode},
     pool::Pool,
     shard::Shard,
     views::Views,
 };
 use crate::{
-    atomic::AtomicU64,
     page::{Access, Ceiling, PageRange, RwxOptIn},
     provider::{
-        Capabilities, Commit, DualError, DualRequest, Error, ErrorKind, Leave, PageProvider,
-        PageWish, Placement, Request, Target,
+        Capabilities, Commit, DualError, DualRequest, DualView, Error, ErrorKind, Leave,
+        PageProvider, PageWish, Placement, Request, Target,
     },
     sync::RawMutex,
 };
@@ -36,7 +35,32 @@ pub(super) enum Way {
     ReadWriteExec(RwxOptIn),
 }
 
+/// Granules of a block that is made for one span alone, at most: the span is longer than was asked for
+/// by a part in so many, and the metadata takes 25 KiB.
+const LONE_GRANULES: usize = 1 << 16;
+
+/// What a block is to be mapped as.
+struct Wish {
+    /// Bytes, at most.
+    len: usize,
+    /// Bytes that will do.
+    least: usize,
+    /// Where the executable view goes.
+    rx: Placement,
+    pages: PageWish,
+}
+
 impl Kind {
+    /// Returns what [`Kind::choose`] looks at.
+    pub(super) const fn looked_at(wanted: Mapping) -> Capabilities {
+        match wanted {
+            Mapping::Dual => Capabilities::DUAL,
+            Mapping::Toggle => Capabilities::TOGGLE_EXEC,
+            Mapping::Auto => Capabilities::DUAL.union(Capabilities::TOGGLE_EXEC),
+            Mapping::ReadWriteExec(_) => Capabilities::RWX,
+        }
+    }
+
     /// Chooses by what the provider says it can; `None` where it says it cannot.
     pub(super) fn choose(wanted: Mapping, able: Capabilities) -> Option<Self> {
         let (dual, toggle) = (
@@ -78,20 +102,23 @@ impl Kind {
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Maps a block that has room for a span of `bytes`, and adds it to a pool of the shard, which
-    /// is locked.
+    /// Maps a block that has room for a span of `bytes` bytes aligned to `align`, wherever that
+    /// falls, and adds it to a pool of the shard, which is locked. Returns the block.
     pub(super) fn map_block(
         &self,
         n: usize,
         shard: &mut Shard,
         pool: usize,
-        bytes: usize,
+        (bytes, align): (usize, usize),
         placement: Placement,
-    ) -> Result<(), JitError> {
-        let shift = self.config.shift(pool);
-        let padding = self.config.padding_bytes(shift);
-        let least = bytes.checked_add(padding);
-        let least = least
+    ) -> Result<NonNull<Block>, JitError> {
+        let home = self.home(n, pool, bytes);
+        let granule: usize = 1 << home.shift;
+        let padding = self.config.padding_bytes(home.shift);
+        let least = bytes
+            .checked_next_multiple_of(granule)
+            .and_then(|bytes| bytes.checked_add(align.saturating_sub(granule)))
+            .and_then(|bytes| bytes.checked_add(padding))
             .and_then(|bytes| self.page.round_up(bytes))
             .ok_or(JitError::InvalidSize)?;
         let grown = shard.pools[pool].next_len;
@@ -104,15 +131,16 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let most = len.min(self.page.round_down(room)).max(least);
         let at = self
-            .prepare(&mut shard.pools[pool], (n, pool, shift), most)
+            .prepare(&mut shard.pools[pool], home, most)
             .map_err(JitError::Metadata)?;
+        let views = self.map_at_most(&mut mappings, home.shift, (most, least), placement);
         // SAFETY: the arena outlives self; the shard is locked by the caller, and no other Held is
         // alive.
         let mut held = unsafe { Block::held(at) };
-        let views = match self.map_at_most(&mut mappings, most, least, placement) {
+        let views = match views {
             Ok(views) => views,
             Err(error) => {
-                keep_unmapped(&mut shard.pools[pool], &mut held);
+                self.put_away(&mut shard.pools[pool], held);
                 return Err(JitError::Map(error));
             }
         };
@@ -125,31 +153,49 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         shard.totals.reserved += got;
         let pool = &mut shard.pools[pool];
         pool.add(&mut held);
+        pool.make_bins(&self.arena);
         // Blocks double. One that was made larger for its first span, or smaller for want of
         // room, says nothing about the next.
         if got == len && least <= grown {
             pool.next_len = (grown * 2).min(self.config.max_block_size_bytes());
         }
-        Ok(())
+        Ok(at)
+    }
+
+    /// Returns where a block for a span of `bytes` bytes belongs, and how long its granules are. A
+    /// span beyond the longest ordinary block has a block to itself: its granules are longer, so that
+    /// the metadata does not grow with it.
+    fn home(&self, shard: usize, pool: usize, bytes: usize) -> Home {
+        let shift = self.config.shift(pool);
+        let ordinary = self.config.max_block_size_bytes();
+        let ordinary = ordinary.max(self.config.large_pages_wanted().bytes());
+        let times = (bytes >> shift).div_ceil(LONE_GRANULES);
+        let lone = bytes > ordinary && times > 1;
+        let longer = if lone {
+            times.next_power_of_two().ilog2()
+        } else {
+            0
+        };
+        Home {
+            shard,
+            pool,
+            shift: shift + longer,
+            lone,
+        }
     }
 
     /// Makes room for one more block in the tables, and finds or makes one whose metadata is
     /// enough for `len` bytes.
-    fn prepare(
-        &self,
-        pool: &mut Pool,
-        home: (usize, usize, u32),
-        len: usize,
-    ) -> Result<NonNull<Block>, Error> {
+    fn prepare(&self, pool: &mut Pool, home: Home, len: usize) -> Result<NonNull<Block>, Error> {
         self.index.make_room(&self.arena)?;
         pool.make_room(&self.arena)?;
-        let count = len >> home.2;
+        let count = len >> home.shift;
         let mut link = &mut pool.unmapped;
         while let Some(at) = *link {
             // SAFETY: the arena outlives self; the shard is locked, and unmapped blocks are
             // reached through this list alone.
             let held = unsafe { Block::held(at) };
-            if held.block.capacity() >= count {
+            if held.block.home() == home && held.block.capacity() >= count {
                 *link = held.guarded.next.take();
                 return Ok(at);
             }
@@ -158,39 +204,56 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // Most blocks are a power of two long. Of others there are few sizes this way, so that they
         // serve again, and an eighth too much at most.
         let capacity = count.next_multiple_of((count.next_power_of_two() / 8).max(64));
-        let (words, bytes) = Block::metadata_for(capacity);
-        // What a later failure leaves allocated is lost to the arena's bound, and to nothing else.
-        let words = self.arena.alloc_slice(words, || AtomicU64::new(0))?;
-        let tree = self.arena.alloc_slice(bytes, || 0)?;
-        let pages = Block::page_words_for(capacity, home.2, self.page);
-        let pages = self.arena.alloc_slice(pages, || 0)?;
-        self.arena
-            .alloc_value(Block::unmapped(home, words, tree, pages, capacity))
+        Block::make(&self.arena, home, capacity, self.page)
     }
 
-    /// Maps `len` bytes; where there is no room for that, as in a window full of foreign mappings,
-    /// half as much and so on down to `least`.
+    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is beyond
+    /// an ordinary block's, and no reader can have met it, its metadata goes back instead.
+    fn put_away(&self, pool: &mut Pool, held: Held<'_>) {
+        let mut held = held;
+        let ordinary = self.config.max_block_size_bytes() >> held.block.shift;
+        if held.guarded.fresh && held.block.capacity() > ordinary.max(LONE_GRANULES) {
+            // SAFETY: the block is in no list and no index, and never was in an index.
+            unsafe { held.free(&self.arena) };
+        } else {
+            keep_unmapped(pool, &mut held);
+        }
+    }
+
+    /// Maps at most so many bytes and no less than so many: as much as there is room for, as in a
+    /// window full of foreign mappings, or memory.
     fn map_at_most(
         &self,
         mappings: &mut Mappings,
-        len: usize,
-        least: usize,
+        shift: u32,
+        lens: (usize, usize),
         placement: Placement,
     ) -> Result<Views, DualError> {
-        let mut len = len;
+        let outside = Error::of(ErrorKind::OutsideRange);
+        let rx = self.rx_placement(placement, 1 << shift);
+        let rx = rx.ok_or(DualError::unplaceable(DualView::Rx, outside))?;
+        let error = match self.map_halving(self.kind.way(), lens, rx) {
+            Err(error) if self.may_fall_back(&error) => error,
+            result => return result,
+        };
+        let views = self.map_halving(Way::Toggle, lens, rx)?;
+        mappings.refused = Some(error);
+        self.kind.fell_back.store(true, Ordering::Relaxed);
+        Ok(views)
+    }
+
+    /// Maps one way; where memory is short, half as much and so on down to `least`. What room there
+    /// is for the views the provider finds out by itself, once.
+    fn map_halving(
+        &self,
+        way: Way,
+        (most, least): (usize, usize),
+        rx: Placement,
+    ) -> Result<Views, DualError> {
+        let mut len = most;
         loop {
-            let mut result = self.map_views(self.kind.way(), len, placement);
-            if let Err(error) = result
-                && self.may_fall_back(&error)
-            {
-                result = self.map_views(Way::Toggle, len, placement);
-                if result.is_ok() {
-                    mappings.refused = Some(error);
-                    self.kind.fell_back.store(true, Ordering::Relaxed);
-                }
-            }
-            match result {
-                Err(error) if error.kind() == ErrorKind::Exhausted && len > least => {
+            match self.map_views(way, len, least, rx) {
+                Err(error) if error.is_shortage() && len > least => {
                     len = self.page.round_down(len / 2).max(least);
                 }
                 result => return result,
@@ -199,22 +262,35 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Says whether a host that refused dual mappings may be asked for single ones. Never after it
-    /// gave one: all blocks are mapped the same way.
+    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones have
+    /// no more of, and of memory or descriptors, which there may be later; but where a strategy was
+    /// refused, what is short for another, as room in a file system, is no reason to wait.
     fn may_fall_back(&self, error: &DualError) -> bool {
-        self.config.mapping_wanted() == Mapping::Auto
+        let short = |error: Error| error.kind() == ErrorKind::Exhausted;
+        let refused = if error.steps().next().is_some() {
+            error.steps().any(|(_, error)| !short(error))
+        } else {
+            !short(error.cause())
+        };
+        refused
+            && error.unplaced().is_none()
+            && self.config.mapping_wanted() == Mapping::Auto
             && self.kind.way() == Way::Dual
-            && error.kind() != ErrorKind::Exhausted
             && self.index.block(0).is_none()
             && self
                 .provider
-                .capabilities()
+                .capabilities_among(Capabilities::TOGGLE_EXEC)
                 .contains(Capabilities::TOGGLE_EXEC)
     }
 
-    fn map_views(&self, way: Way, len: usize, placement: Placement) -> Result<Views, DualError> {
+    fn map_views(
+        &self,
+        way: Way,
+        len: usize,
+        least: usize,
+        rx: Placement,
+    ) -> Result<Views, DualError> {
         let large = self.config.large_pages_wanted().bytes();
-        let none = || DualError::of(ErrorKind::OutsideRange);
-        let rx = self.rx_placement(placement).ok_or_else(none)?;
         let wishes = match self.config.large_pages_wanted() {
             LargePages::Never => [Some(PageWish::Base), None],
             // Toggling protects the host's pages one by one.
@@ -229,20 +305,24 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 Some(PageWish::Transparent),
             ],
         };
-        let mut result = Err(none());
+        let mut result = Err(DualError::of(ErrorKind::Unsupported));
         for pages in wishes.into_iter().flatten() {
+            let unit = match pages {
+                PageWish::Large { bytes, .. } => bytes,
+                _ => 1,
+            };
+            let wish = Wish {
+                len,
+                least: least.next_multiple_of(unit).min(len),
+                rx,
+                pages,
+            };
             result = match way {
-                Way::Dual => self.map_dual(len, rx, pages),
-                Way::Toggle => {
-                    self.map_single(len, rx, pages, Access::ReadExec, Ceiling::WriteXorExec)
+                Way::Dual => self.map_dual(&wish),
+                Way::Toggle => self.map_single(&wish, Access::ReadExec, Ceiling::WriteXorExec),
+                Way::ReadWriteExec(ok) => {
+                    self.map_single(&wish, Access::ReadWriteExec(ok), Ceiling::ReadWriteExec(ok))
                 }
-                Way::ReadWriteExec(ok) => self.map_single(
-                    len,
-                    rx,
-                    pages,
-                    Access::ReadWriteExec(ok),
-                    Ceiling::ReadWriteExec(ok),
-                ),
             };
             if result.is_ok() {
                 break;
@@ -252,11 +332,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Returns where an executable view goes: where the configuration says and the request too.
-    fn rx_placement(&self, placement: Placement) -> Option<Placement> {
+    fn rx_placement(&self, placement: Placement, granule: usize) -> Option<Placement> {
         let mut rx = self.config.rx_placement();
         rx.within = rx.within.intersect(placement.within)?;
         // Granules may be longer than a page.
-        let granule = 1 << self.config.shift(self.config.pool_count() - 1);
         let large = self.config.large_pages_wanted().bytes();
         rx.align = rx.align.max(large).max(granule);
         if placement.place != Placement::ANYWHERE.place {
@@ -265,14 +344,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Some(rx)
     }
 
-    fn map_dual(&self, len: usize, rx: Placement, pages: PageWish) -> Result<Views, DualError> {
+    fn map_dual(&self, wish: &Wish) -> Result<Views, DualError> {
         let mut rw = self.config.rw_placement();
         rw.align = rw.align.max(self.config.large_pages_wanted().bytes());
         let request = DualRequest {
-            len,
+            len: wish.len,
+            min_len: Some(wish.least),
             rw: Target::Find(rw),
-            rx: Target::Find(rx),
-            pages,
+            rx: Target::Find(wish.rx),
+            pages: wish.pages,
             landing_pads: self.config.wants_landing_pads(),
             fork: self.config.fork_policy(),
             name: Some(self.config.block_name()),
@@ -283,17 +363,22 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     fn map_single(
         &self,
-        len: usize,
-        rx: Placement,
-        pages: PageWish,
+        wish: &Wish,
         access: Access,
         ceiling: Ceiling,
     ) -> Result<Views, DualError> {
         let failed = |error: Error| DualError::from(error);
-        let request = Request::bytes(len)
-            .placement(rx)
+        let request = Request::bytes(wish.len)
+            .at_least(wish.least)
+            .placement(wish.rx)
             .name(self.config.block_name());
-        let range = self.provider.reserve(&request).map_err(failed)?;
+        // As little as will do was asked for: half as much would not be had either.
+        let unplaced = |error| DualError::unplaceable(DualView::Rx, error);
+        let mut range = self.provider.reserve(&request).map_err(unplaced)?;
+        if let PageWish::Large { bytes, .. } = wish.pages {
+            range = self.cut_to_whole(range, bytes);
+        }
+        let pages = wish.pages;
         let how = Commit {
             access,
             ceiling,
@@ -308,6 +393,21 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 Err(failed(error))
             }
         }
+    }
+
+    /// Gives back what a range has beyond a multiple of `unit` bytes.
+    fn cut_to_whole(&self, range: PageRange, unit: usize) -> PageRange {
+        let len = range.len_bytes() - range.len_bytes() % unit;
+        let (whole, tail) = (
+            range.part(0, len, self.page),
+            range.part(len, range.len_bytes() - len, self.page),
+        );
+        let (Some(whole), Some(tail)) = (whole, tail) else {
+            return range;
+        };
+        // SAFETY: reserved just now, and used by nobody. A failure wastes addresses.
+        let _ = unsafe { self.provider.release(tail) };
+        whole
     }
 
     /// Keeps an empty block, unless one of its pool is kept already. Its shard is locked.

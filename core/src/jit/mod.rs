@@ -21,6 +21,7 @@
 //! | `index` | the blocks by address, readable without a lock |
 //! | `fork` | what happens around a fork |
 //! | `retire` | release that waits until nobody runs the code |
+//! | `tables` | tables in the arena that are all zero at first |
 //! | `span`, `error` | tokens and errors |
 //! | `runtime`, `func` | functions: code with fix-ups, called by type |
 //!
@@ -42,6 +43,7 @@ mod retire;
 mod runtime;
 mod shard;
 mod span;
+mod tables;
 mod tree;
 mod upkeep;
 mod views;
@@ -153,12 +155,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// a capability that the configuration needs, and on a CPU without known cache maintenance;
     /// [`JitError::Metadata`] where the metadata cannot be reserved.
     pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
-        let able = provider.capabilities();
         let mut needed = Capabilities::empty();
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
-        let required = config.sync_cores_policy() == SyncCores::Required;
-        needed.set(Capabilities::CORE_SYNC, required);
         needed.set(Capabilities::EXEC_ONLY_WHERE_ASKED, config.is_strict());
+        let sync = config.sync_cores_policy();
+        needed.set(Capabilities::CORE_SYNC, sync == SyncCores::Required);
+        // The rest is not asked for: some answers cost system calls.
+        let mut wanted = needed | Kind::looked_at(config.mapping_wanted());
+        wanted.set(Capabilities::CORE_SYNC, sync != SyncCores::Never);
+        let able = provider.capabilities_among(wanted);
         let kind = Kind::choose(config.mapping_wanted(), able).ok_or(JitError::Config)?;
         if !config.is_valid() || !able.contains(needed) || !arch::SUPPORTED {
             return Err(JitError::Config);
@@ -166,8 +171,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Ok(Self {
             id: AtomicU64::new(next_id()),
             page: provider.page_size(),
-            syncs_cores: config.sync_cores_policy() != SyncCores::Never
-                && able.contains(Capabilities::CORE_SYNC),
+            syncs_cores: able.contains(Capabilities::CORE_SYNC),
             index: Index::new(),
             kind,
             toggling: Lock::new(()),

@@ -14,7 +14,7 @@
 
 use super::{
     block::{Block, Held},
-    class,
+    class, tables,
     tree::Tree,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     sync::RawMutex,
 };
 use bitvec::{order::Lsb0, slice::BitSlice};
-use core::{alloc::Layout, ops::Range, ptr::NonNull};
+use core::{ops::Range, ptr::NonNull};
 
 /// Slots that a pool begins with.
 const FIRST_SLOTS: usize = 64;
@@ -47,13 +47,13 @@ struct Hint {
 
 /// Where spans of one length were released, the last one on top.
 #[derive(Clone, Copy)]
-struct Bin {
+pub(super) struct Bin {
     hints: [Hint; DEPTH],
     len: usize,
 }
 
 impl Bin {
-    const EMPTY: Self = Self {
+    pub(super) const EMPTY: Self = Self {
         hints: [Hint {
             slot: 0,
             granule: 0,
@@ -133,13 +133,10 @@ impl Pool {
             return Ok(());
         }
         let capacity = (2 * self.slots.len()).max(FIRST_SLOTS);
-        let slots = arena.alloc_slice(capacity, || None)?;
+        let slots = tables::zeroed(arena, capacity)?;
         // Should one of these fail, the others are lost to the arena's bound, and to nothing else.
-        let taken = arena.alloc_slice(capacity / u64::BITS as usize, || 0)?;
-        let tree = arena.alloc_slice(Tree::bytes_for(capacity), || class::NONE)?;
-        if self.bins.is_empty() {
-            self.bins = arena.alloc_slice(BINS, || Bin::EMPTY)?;
-        }
+        let taken = tables::zeroed(arena, capacity / u64::BITS as usize)?;
+        let tree = tables::zeroed(arena, Tree::bytes_for(capacity))?;
         let mut larger = Self {
             slots,
             taken,
@@ -169,17 +166,22 @@ impl Pool {
         if self.slots.is_empty() {
             return;
         }
-        let slots = Layout::for_value(self.slots());
-        // SAFETY: the layout of a live slice is that of its allocation; the caller's promise.
-        unsafe { arena.free(self.slots.cast(), slots) };
-        // SAFETY: the slice lives in the arena until the next line, and self is borrowed.
-        let tree = Layout::for_value(unsafe { self.tree.as_ref() });
-        // SAFETY: as of the slots.
-        unsafe { arena.free(self.tree.cast(), tree) };
-        // SAFETY: as of the tree.
-        let taken = Layout::for_value(unsafe { self.taken.as_ref() });
-        // SAFETY: as of the slots.
-        unsafe { arena.free(self.taken.cast(), taken) };
+        // SAFETY: the caller's promise.
+        unsafe { tables::free(arena, self.slots) };
+        // SAFETY: as above.
+        unsafe { tables::free(arena, self.tree) };
+        // SAFETY: as above.
+        unsafe { tables::free(arena, self.taken) };
+    }
+
+    /// Makes bins, if there are none and there is memory. They come behind what every allocation
+    /// touches, since most of them are never used. Without them spans are joined at once.
+    pub(super) fn make_bins<P: PageProvider + Copy, R: RawMutex>(&mut self, arena: &Arena<P, R>) {
+        if self.bins.is_empty()
+            && let Ok(bins) = tables::zeroed(arena, BINS)
+        {
+            self.bins = bins;
+        }
     }
 
     /// Adds a block; [`Pool::make_room`] came before.

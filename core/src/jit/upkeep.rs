@@ -157,7 +157,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     pub fn decommit_unused(&self) -> usize {
         let able = self
             .provider
-            .capabilities()
+            .capabilities_among(Capabilities::PURGE_DUAL)
             .contains(Capabilities::PURGE_DUAL);
         if !able || self.config.fill_kind().pattern().is_some() {
             return 0;

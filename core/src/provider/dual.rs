@@ -1,6 +1,6 @@
 //! Dual mappings: the same pages seen through a writable and through an executable view.
 
-use super::{Error, ErrorKind, Guards, PageWish, Placement, Plan};
+use super::{Error, ErrorKind, PageProvider, PageWish, Placement, Request, place::place_views};
 use crate::page::{PageRange, PageSize};
 use core::{ffi::CStr, fmt};
 
@@ -51,6 +51,10 @@ impl Fork {
 pub struct DualRequest<'a> {
     /// Bytes of each view, a multiple of the page size (of the large page where one is asked for).
     pub len: usize,
+    /// The fewest bytes that will do where a view's place is searched for, a multiple of the same
+    /// page size; `None` for no fewer than `len`. Both views are as long as the shorter of the two
+    /// holes. A target range, and a place that the host chooses, is `len` bytes long or none.
+    pub min_len: Option<usize>,
     /// Where the writable view goes.
     pub rw: Target,
     /// Where the executable view goes.
@@ -72,6 +76,7 @@ impl<'a> DualRequest<'a> {
     pub const fn bytes(len: usize) -> Self {
         Self {
             len,
+            min_len: None,
             rw: Target::ANYWHERE,
             rx: Target::ANYWHERE,
             pages: PageWish::Base,
@@ -86,17 +91,27 @@ impl<'a> DualRequest<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a length that is zero or no multiple of the page size, a
-    /// target range of another length, or two target ranges that overlap; and what
-    /// [`Request::plan`](super::Request::plan) says of a placement.
-    pub fn validate(&self, page: PageSize) -> Result<(), Error> {
-        let invalid = Err(Error::of(ErrorKind::InvalidArgument));
-        if self.len == 0 || !page.is_aligned(self.len) {
+    /// least length that is that too or above the length, a target range of another length, or two
+    /// target ranges that overlap; and what [`Request::plan`](super::Request::plan) says of a
+    /// placement. [`DualError::unplaced`] tells which view cannot lie where it was asked for.
+    pub fn validate(&self, page: PageSize) -> Result<(), DualError> {
+        let invalid = Err(DualError::of(ErrorKind::InvalidArgument));
+        let whole = |len: usize| len != 0 && page.is_aligned(len);
+        if !whole(self.len) || self.min_len.is_some_and(|n| !whole(n) || n > self.len) {
             return invalid;
         }
-        for target in [&self.rw, &self.rx] {
+        for (view, target) in [(DualView::Rw, &self.rw), (DualView::Rx, &self.rx)] {
             match target {
                 Target::Find(placement) => {
-                    Plan::new(self.len, Guards::default(), placement, page)?;
+                    let request = Request {
+                        min_len: self.min_len,
+                        ..Request::bytes(self.len).placement(*placement)
+                    };
+                    let plan = request.plan(page);
+                    plan.map_err(|error| match error.kind() {
+                        ErrorKind::OutsideRange => DualError::unplaceable(view, error),
+                        _ => error.into(),
+                    })?;
                 }
                 Target::Into(range) if range.len_bytes() != self.len => return invalid,
                 Target::Into(_) => {}
@@ -106,6 +121,24 @@ impl<'a> DualRequest<'a> {
             (Target::Into(rw), Target::Into(rx)) if rw.overlaps(rx) => invalid,
             _ => Ok(()),
         }
+    }
+}
+
+/// One of the two views of a dual mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DualView {
+    /// The writable view.
+    Rw,
+    /// The executable view.
+    Rx,
+}
+
+impl fmt::Display for DualView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rw => "writable view",
+            Self::Rx => "executable view",
+        })
     }
 }
 
@@ -131,6 +164,14 @@ pub enum DualStep {
     Directory(u8),
     /// Two views of memory that a simulated or user-supplied provider makes in its own way.
     Provider,
+}
+
+impl DualStep {
+    /// Says whether the strategy makes large pages, or nothing.
+    #[must_use]
+    pub const fn has_large_pages(self) -> bool {
+        matches!(self, Self::MemfdLarge | Self::AnonShmLarge)
+    }
 }
 
 impl fmt::Display for DualStep {
@@ -248,12 +289,22 @@ pub mod order {
 /// The most strategies that one call tries: the longest of [`order`], and one to spare.
 pub const MAX_DUAL_STEPS: usize = 8;
 
-/// Why no dual mapping could be made: each strategy tried, with its error.
+/// Why no dual mapping could be made: a view that has no place, or each strategy tried, with its
+/// error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DualError {
     cause: Error,
-    lost: Option<PageRange>,
+    reason: Reason,
     steps: [Option<(DualStep, Error)>; MAX_DUAL_STEPS],
+}
+
+/// What else there is to say; one field, so that errors stay short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// A target range was lost.
+    Lost(PageRange),
+    /// A view has no place, if there is one.
+    Unplaced(Option<DualView>),
 }
 
 impl DualError {
@@ -263,16 +314,26 @@ impl DualError {
         Self::before_any_step(Error::of(kind))
     }
 
+    /// Makes the error of a view that has no place where it was asked for.
+    #[must_use]
+    pub const fn unplaceable(view: DualView, cause: Error) -> Self {
+        Self {
+            reason: Reason::Unplaced(Some(view)),
+            ..Self::before_any_step(cause)
+        }
+    }
+
     const fn before_any_step(cause: Error) -> Self {
         Self {
             cause,
-            lost: None,
+            reason: Reason::Unplaced(None),
             steps: [None; MAX_DUAL_STEPS],
         }
     }
 
-    /// Returns the first strategy's error, the one that a better-equipped host would not have had;
-    /// the error of the last where that lost a target range; what was wrong where none was tried.
+    /// Returns why a view has no place, if one has none; else the first strategy's error, the one
+    /// that a better-equipped host would not have had; the error of the last where that lost a target
+    /// range; what was wrong where none was tried.
     #[must_use]
     pub const fn cause(&self) -> Error {
         self.cause
@@ -290,10 +351,35 @@ impl DualError {
         self.cause.errno()
     }
 
+    /// Returns the view that has no place where it was asked for, if that is the reason: the place is
+    /// in use ([`ErrorKind::Taken`]), lies outside the range asked for
+    /// ([`ErrorKind::OutsideRange`]), or the range has no hole of the least length that will do
+    /// ([`ErrorKind::Exhausted`]). No strategy could change that, and a shorter mapping of at least
+    /// [`DualRequest::min_len`] bytes neither.
+    #[must_use]
+    pub const fn unplaced(&self) -> Option<DualView> {
+        match self.reason {
+            Reason::Unplaced(view) => view,
+            Reason::Lost(_) => None,
+        }
+    }
+
+    /// Says whether memory, descriptors or room in a file system was short, for the call as a whole
+    /// or for any strategy, so that fewer bytes may be had. Not where a view has no place.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        let short = |error: Error| error.kind() == ErrorKind::Exhausted;
+        self.unplaced().is_none()
+            && (short(self.cause) || self.steps().any(|(_, error)| short(error)))
+    }
+
     /// Returns the target range that now belongs to somebody else, if one was lost.
     #[must_use]
     pub const fn lost(&self) -> Option<PageRange> {
-        self.lost
+        match self.reason {
+            Reason::Lost(range) => Some(range),
+            Reason::Unplaced(_) => None,
+        }
     }
 
     /// Returns each strategy that was tried, in order, and why it failed.
@@ -310,7 +396,11 @@ impl From<Error> for DualError {
 
 impl fmt::Display for DualError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no dual mapping: {}", self.cause)?;
+        f.write_str("no dual mapping: ")?;
+        if let Some(view) = self.unplaced() {
+            write!(f, "no place for the {view}: ")?;
+        }
+        write!(f, "{}", self.cause)?;
         for (n, (step, error)) in self.steps().enumerate() {
             write!(f, "{} {step}: {error}", if n == 0 { ":" } else { ";" })?;
         }
@@ -443,11 +533,12 @@ impl DualMapping {
 /// No call of [`PageProvider`](super::PageProvider) may be made on a view, and none but
 /// [`DualMapProvider::unmap_dual`] may be made on a part of one.
 pub unsafe trait DualMapProvider: Send + Sync {
-    /// Maps new pages twice.
+    /// Maps new pages twice. Places that are searched for are reserved before anything else is made:
+    /// a place that is taken, or a range that is full, is not the fault of a strategy.
     ///
     /// # Errors
     ///
-    /// [`DualError`] lists every strategy tried and why it failed.
+    /// [`DualError`] tells which view has no place, or lists every strategy tried and why it failed.
     ///
     /// # Safety
     ///
@@ -550,6 +641,14 @@ pub unsafe trait DualSteps: Send + Sync {
     /// Returns the strategies to try for `request`, best first; at most [`MAX_DUAL_STEPS`].
     fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep];
 
+    /// Says whether a strategy can put an executable view onto a hole, but not onto a reservation
+    /// without giving that up first. Its target is then the place where the reservation was, to be
+    /// taken exactly.
+    fn wants_hole(&self, step: DualStep) -> bool {
+        let _ = step;
+        false
+    }
+
     /// Tries one strategy.
     ///
     /// # Errors
@@ -566,41 +665,78 @@ pub unsafe trait DualSteps: Send + Sync {
     ) -> Result<DualMapping, DualStepError>;
 }
 
-/// Tries the strategies of `backend` in order. Any failure moves on to the next, except a lost
-/// target range, of which its owner must hear.
+/// Finds places for the views, and then tries the strategies of `backend` in order. Any failure of a
+/// strategy moves on to the next, except a lost target range, of which its owner must hear.
+///
+/// A view that says where it wants to be is given a reservation, which the strategies replace. The
+/// host chooses for one that may lie anywhere.
 ///
 /// # Errors
 ///
-/// [`DualError`] with every strategy's error.
+/// [`DualError`] with the view that has no place, in which case no strategy was tried, or with every
+/// strategy's error.
 ///
 /// # Safety
 ///
 /// As of [`DualMapProvider::map_dual`].
-pub unsafe fn run_dual(
-    backend: &impl DualSteps,
+pub unsafe fn run_dual<B: DualSteps + PageProvider>(
+    backend: &B,
     request: &DualRequest<'_>,
     page: PageSize,
 ) -> Result<DualMapping, DualError> {
     request.validate(page)?;
     let order = backend.dual_order(request);
     debug_assert!(order.len() <= MAX_DUAL_STEPS, "every step's error has room");
+    let Some(&first) = order.first() else {
+        return Err(DualError::of(ErrorKind::Unsupported));
+    };
     let mut failure = DualError::of(ErrorKind::Unsupported);
+    let mut host = Host(backend);
+    let mut places = place_views(&mut host, request, page);
+    // Where there is no room for large pages there may be some for the host's.
+    let base = DualRequest {
+        pages: PageWish::Base,
+        ..*request
+    };
+    let too_tight = places.as_ref().err().map(DualError::cause);
+    let too_tight = too_tight.filter(|_| first.has_large_pages() && order.len() > 1);
+    if too_tight.is_some() {
+        places = place_views(&mut host, &base, page);
+    }
+    let mut places = places?;
     for (n, (slot, &step)) in failure.steps.iter_mut().zip(order).enumerate() {
-        // SAFETY: the caller's promise about Into targets is passed on unchanged.
-        match unsafe { backend.dual_step(step, request) } {
+        let result = match too_tight.filter(|_| step.has_large_pages()) {
+            Some(error) => Err(error.into()),
+            // SAFETY: ranges of the caller are passed on with the caller's promise; others were
+            // reserved for this call, and nobody uses them.
+            None => unsafe { places.run(&mut host, step, request) },
+        };
+        let error = match result {
             Ok(mapping) => return Ok(mapping),
-            Err(DualStepError { error, lost }) => {
+            Err(DualStepError { error, lost: None }) => error,
+            Err(DualStepError {
+                error,
+                lost: Some(range),
+            }) => {
                 *slot = Some((step, error));
-                if n == 0 {
-                    failure.cause = error;
-                }
-                if lost.is_some() {
-                    failure.cause = error.with_kind(ErrorKind::RangeLost);
-                    failure.lost = lost;
-                    break;
-                }
+                failure.cause = error.with_kind(ErrorKind::RangeLost);
+                failure.reason = Reason::Lost(range);
+                break;
             }
+        };
+        *slot = Some((step, error));
+        if n == 0 {
+            failure.cause = error;
+        }
+        // Others may have got in where a strategy had to give a reservation up.
+        if let Err(unplaced) = places.again(&mut host, request) {
+            (failure.cause, failure.reason) = (unplaced.cause, unplaced.reason);
+            break;
         }
     }
+    places.release(&mut host);
     Err(failure)
 }
+
+/// A backend as where places come from.
+pub(super) struct Host<'a, B>(pub(super) &'a B);

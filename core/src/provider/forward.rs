@@ -16,6 +16,10 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         (**self).capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        (**self).capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         (**self).reserve(request)
     }

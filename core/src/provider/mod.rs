@@ -22,19 +22,21 @@ mod end;
 mod error;
 mod forward;
 mod gaps;
+mod place;
 mod request;
 mod resource;
 mod search;
 mod within;
 
 pub use dual::{
-    DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps, Fork,
-    Leave, MAX_DUAL_STEPS, Target, order, run_dual,
+    DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
+    DualView, Fork, Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
 pub use end::last_address;
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
+pub(crate) use place::{Places, place_views};
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request};
 pub use resource::{Resource, reserve_ahead};
 pub use search::{consists_of, search};
@@ -98,15 +100,24 @@ pub unsafe trait PageProvider: Send + Sync {
     /// Returns what this provider can do now.
     fn capabilities(&self) -> Capabilities;
 
+    /// Returns which of `wanted` this provider can do now, as [`PageProvider::capabilities`] does. A
+    /// host where some answers cost system calls is asked for no others.
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.capabilities() & wanted
+    }
+
     /// Reserves addresses: hole → reserved.
     ///
-    /// The range is [`Plan::total`] bytes long, its guards included.
+    /// The range is [`Plan::total`] bytes long, its guards included; less, but no less than
+    /// [`Plan::min_total`], where the request [settles for less](Request::min_len) and no hole is
+    /// longer.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a request that cannot be met by any host,
     /// [`ErrorKind::Taken`] where an exact place is in use, [`ErrorKind::OutsideRange`] where the
-    /// place lies outside `within`, [`ErrorKind::Exhausted`] where no hole is large enough.
+    /// place lies outside `within`, [`ErrorKind::Exhausted`] where no hole is large enough, even for
+    /// the least length that will do.
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error>;
 
     /// Gives pages memory: reserved → committed, reading zero. Returns the page size got.

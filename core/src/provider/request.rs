@@ -89,6 +89,10 @@ pub enum Dump {
 pub struct Request<'a> {
     /// Usable bytes, rounded up to pages; not zero.
     pub len: usize,
+    /// The fewest usable bytes that will do, rounded up to pages; `None` for no fewer than `len`.
+    /// What is reserved is the longest hole between the two, so that a caller who can do with less
+    /// needs to ask once.
+    pub min_len: Option<usize>,
     /// Where.
     pub placement: Placement,
     /// What stays inaccessible around the usable bytes.
@@ -106,6 +110,7 @@ impl<'a> Request<'a> {
     pub const fn bytes(len: usize) -> Self {
         Self {
             len,
+            min_len: None,
             placement: Placement::ANYWHERE,
             guards: Guards {
                 before: 0,
@@ -114,6 +119,13 @@ impl<'a> Request<'a> {
             dump: Dump::Default,
             name: None,
         }
+    }
+
+    /// Settles for as few as `min_len` usable bytes where no hole is longer.
+    #[must_use]
+    pub const fn at_least(mut self, min_len: usize) -> Self {
+        self.min_len = Some(min_len);
+        self
     }
 
     /// Asks for an alignment of `align` bytes.
@@ -169,11 +181,16 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] for a length of zero, an overflow, an alignment that is not
-    /// a power of two or an exact place that is null or misaligned; [`ErrorKind::OutsideRange`] for an
-    /// exact place that does not lie within the range asked for.
+    /// [`ErrorKind::InvalidArgument`] for a length of zero, a least length of zero or above the
+    /// length, an overflow, an alignment that is not a power of two or an exact place that is null or
+    /// misaligned; [`ErrorKind::OutsideRange`] for an exact place that does not lie within the range
+    /// asked for.
     pub fn plan(&self, page: PageSize) -> Result<Plan, Error> {
-        Plan::new(self.len, self.guards, &self.placement, page)
+        let plan = Plan::new(self.len, self.guards, &self.placement, page);
+        match self.min_len {
+            None => plan?.placed(),
+            Some(min_len) => plan?.at_least(min_len)?.placed(),
+        }
     }
 }
 
@@ -183,14 +200,16 @@ pub struct Plan {
     before: usize,
     body: usize,
     total: usize,
+    min_total: usize,
+    page: PageSize,
     align: usize,
     within: AddressRange,
     place: Place,
 }
 
 impl Plan {
-    /// Validates; see [`Request::plan`].
-    pub(super) fn new(
+    /// Validates all but the place; see [`Request::plan`].
+    fn new(
         len: usize,
         guards: Guards,
         placement: &Placement,
@@ -210,23 +229,80 @@ impl Plan {
         if total > isize::MAX.unsigned_abs() || placement.align > isize::MAX.unsigned_abs() {
             return Err(invalid);
         }
-        let plan = Self {
+        Ok(Self {
             before,
             body,
             total,
+            min_total: total,
+            page,
             align: placement.align.max(page.bytes()),
             within: placement.within,
             place: placement.place,
+        })
+    }
+
+    /// Settles for fewer usable bytes.
+    fn at_least(self, min_len: usize) -> Result<Self, Error> {
+        let min_body = self.page.round_up(min_len);
+        let min_body = min_body.filter(|&min_body| min_len != 0 && min_body <= self.body);
+        let min_body = min_body.ok_or(ErrorKind::InvalidArgument)?;
+        let min_total = self.total - self.body + min_body;
+        Ok(Self { min_total, ..self })
+    }
+
+    /// Validates an exact place, and cuts what is wanted down to what fits there.
+    fn placed(self) -> Result<Self, Error> {
+        let Place::Exact(base) = self.place else {
+            return Ok(self);
         };
-        if let Place::Exact(base) = plan.place {
-            if base == 0 || !plan.aligned(base) || base.checked_add(total).is_none() {
-                return Err(invalid);
-            }
-            if !plan.fits(base) {
-                return Err(ErrorKind::OutsideRange.into());
+        if base == 0 || !self.aligned(base) || base.checked_add(self.total).is_none() {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        let room = self.within.last().checked_sub(base);
+        let room = room.map_or(0, |n| self.page.round_down(n.saturating_add(1)));
+        let fitting = self.of_total(self.total.min(room.max(self.min_total)));
+        if !fitting.fits(base) {
+            return Err(ErrorKind::OutsideRange.into());
+        }
+        Ok(fitting)
+    }
+
+    /// Returns the same plan with another length of the whole reservation, guards included, between
+    /// [`Plan::min_total`] and [`Plan::total`].
+    #[must_use]
+    pub(crate) const fn of_total(self, total: usize) -> Self {
+        Self {
+            body: self.body - (self.total - total),
+            total,
+            ..self
+        }
+    }
+
+    /// Returns half of `total`, in whole pages and no less than [`Plan::min_total`]; `None` where
+    /// `total` is as little as that.
+    #[must_use]
+    pub(super) fn half_of(&self, total: usize) -> Option<usize> {
+        let half = self.page.round_down(total / 2).max(self.min_total);
+        (half < total).then_some(half)
+    }
+
+    /// Calls `map` with this plan and, as long as that says [`ErrorKind::Exhausted`], with plans of
+    /// half the length, down to the least that will do: for a host that chooses the place, and does
+    /// not tell how much it has.
+    ///
+    /// # Errors
+    ///
+    /// The last error of `map`.
+    pub fn halving<T>(&self, mut map: impl FnMut(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        let mut plan = *self;
+        loop {
+            match map(&plan) {
+                Err(error) if error.kind() == ErrorKind::Exhausted => {
+                    plan = plan.of_total(self.half_of(plan.total).ok_or(error)?);
+                }
+                result => return result,
             }
         }
-        Ok(plan)
     }
 
     /// Returns the bytes of the leading guard.
@@ -245,6 +321,24 @@ impl Plan {
     #[must_use]
     pub const fn total(&self) -> usize {
         self.total
+    }
+
+    /// Returns the bytes of the trailing guard.
+    #[must_use]
+    pub const fn after(&self) -> usize {
+        self.total - self.body - self.before
+    }
+
+    /// Returns the fewest bytes of a whole reservation, guards included, that will do.
+    #[must_use]
+    pub const fn min_total(&self) -> usize {
+        self.min_total
+    }
+
+    /// Returns the page size that the plan was made for.
+    #[must_use]
+    pub const fn page(&self) -> PageSize {
+        self.page
     }
 
     /// Returns the alignment of the usable part; at least a page.

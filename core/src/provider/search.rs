@@ -14,10 +14,15 @@ const ROUNDS: usize = 32;
 /// that is mostly empty, few enough to fail within a millisecond.
 const BLIND_TRIES: usize = 1024;
 
-/// Finds a hole for `plan` in `map` and takes it with `try_at`, which must not replace anything.
+/// Finds a hole for `plan` in `map` and takes it with `try_at`, which is given the start and the
+/// length of the whole reservation and must not replace anything.
 ///
-/// Anywhere means the lowest hole of the range; near, the hole closest to the anchor. Without a
-/// map, addresses spread over the range are tried.
+/// Anywhere means the lowest hole of the range; near, the hole closest to the anchor. Where no hole
+/// is long enough, and the plan settles for less ([`Plan::min_total`]), it is the longest one. The map
+/// is read once, unless holes are taken meanwhile.
+///
+/// Without a map, addresses spread over the range are tried, with the length asked for and then with
+/// the least.
 ///
 /// # Errors
 ///
@@ -26,14 +31,14 @@ const BLIND_TRIES: usize = 1024;
 pub fn search(
     plan: &Plan,
     map: &dyn ProcessMap,
-    try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+    try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
 ) -> Result<PageRange, Error> {
     let anchor = match plan.place() {
-        Place::Exact(base) => return try_at(base),
+        Place::Exact(base) => return search_exact(plan, base, map, try_at),
         Place::Hint(base) => {
             if plan.aligned(base)
                 && plan.fits(base)
-                && let Ok(range) = try_at(base)
+                && let Ok(range) = try_at(base, plan.total())
             {
                 return Ok(range);
             }
@@ -51,16 +56,18 @@ pub fn search(
             floor,
             avoid,
             found: None,
+            longest: None,
         };
         if best.walk(map).is_err() {
             return search_blindly(plan, anchor, try_at);
         }
-        let Some(base) = best.found else {
+        let whole = best.found.map(|base| (base, plan.total()));
+        let Some((base, len)) = whole.or(best.longest) else {
             return Err(ErrorKind::Exhausted.into());
         };
-        match try_at(base) {
+        match take(plan, base, len, try_at) {
             Err(e) if e.kind() == ErrorKind::Taken => {
-                avoid = AddressRange::from_len(base, plan.total());
+                avoid = AddressRange::from_len(base, len);
             }
             // Below the host's lowest mappable address; where that lies is not always readable.
             Err(e) if e.kind() == ErrorKind::Denied => floor = floor.max(base).saturating_mul(2),
@@ -70,13 +77,55 @@ pub fn search(
     Err(ErrorKind::Exhausted.into())
 }
 
+/// Takes what lies free at `base`. The map is read only where that may be less than was asked for.
+fn search_exact(
+    plan: &Plan,
+    base: usize,
+    map: &dyn ProcessMap,
+    try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
+) -> Result<PageRange, Error> {
+    let taken = match take(plan, base, plan.total(), try_at) {
+        Err(error) if error.kind() == ErrorKind::Taken && plan.min_total() < plan.total() => error,
+        result => return result,
+    };
+    let Some(wanted) = AddressRange::from_len(base, plan.total()) else {
+        return Err(taken);
+    };
+    let mut free = 0;
+    walk_gaps(map, wanted, &mut |gap| {
+        if gap.start() == base {
+            free = plan.page().round_down(gap.last() - base + 1);
+        }
+        false
+    })?;
+    if free < plan.min_total() {
+        return Err(taken);
+    }
+    take(plan, base, free, try_at)
+}
+
+/// Takes `len` bytes of a hole at `base`; where that is too much for the host, half as many and so on
+/// down to the least that will do.
+fn take(
+    plan: &Plan,
+    base: usize,
+    len: usize,
+    try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
+) -> Result<PageRange, Error> {
+    let fitting = plan.of_total(len);
+    fitting.halving(|plan| try_at(base, plan.total()))
+}
+
 /// The best start seen so far.
 struct Best<'a> {
     plan: &'a Plan,
     anchor: Option<usize>,
     floor: usize,
     avoid: Option<AddressRange>,
+    /// Where all that is asked for fits.
     found: Option<usize>,
+    /// Where most fits of what has less room, and how much.
+    longest: Option<(usize, usize)>,
 }
 
 impl Best<'_> {
@@ -125,7 +174,7 @@ impl Best<'_> {
     /// Considers the best start inside one hole.
     fn offer(&mut self, hole: AddressRange) {
         let Some(base) = best_start(self.plan, hole, self.anchor) else {
-            return;
+            return self.offer_short(hole);
         };
         let better = match (self.found, self.anchor) {
             (None, _) => true,
@@ -134,6 +183,22 @@ impl Best<'_> {
         };
         if better {
             self.found = Some(base);
+        }
+    }
+
+    /// Considers a hole that has no room for all.
+    fn offer_short(&mut self, hole: AddressRange) {
+        let Some(base) = self.plan.start_at_or_above(hole.start().max(1)) else {
+            return;
+        };
+        let Some(room) = hole.last().checked_sub(base) else {
+            return;
+        };
+        let len = self.plan.page().round_down(room.saturating_add(1));
+        let len = len.min(self.plan.total());
+        let longest = self.longest.map_or(0, |(_, len)| len);
+        if len >= self.plan.min_total() && len > longest {
+            self.longest = Some((base, len));
         }
     }
 }
@@ -163,11 +228,26 @@ fn best_start(plan: &Plan, hole: AddressRange, anchor: Option<usize>) -> Option<
     })
 }
 
-/// Tries addresses spread over the range, outwards from the anchor.
+/// Tries addresses spread over the range, outwards from the anchor, with the length asked for and
+/// then with the least that will do.
 fn search_blindly(
     plan: &Plan,
     anchor: Option<usize>,
-    try_at: &mut dyn FnMut(usize) -> Result<PageRange, Error>,
+    try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
+) -> Result<PageRange, Error> {
+    let least = plan.of_total(plan.min_total());
+    match try_spread(plan, anchor, try_at) {
+        Err(error) if error.kind() == ErrorKind::Exhausted && plan.min_total() < plan.total() => {
+            try_spread(&least, anchor, try_at)
+        }
+        result => result,
+    }
+}
+
+fn try_spread(
+    plan: &Plan,
+    anchor: Option<usize>,
+    try_at: &mut dyn FnMut(usize, usize) -> Result<PageRange, Error>,
 ) -> Result<PageRange, Error> {
     let within = plan.within();
     let low = plan
@@ -192,7 +272,7 @@ fn search_blindly(
             .flatten()
             .filter(|&base| plan.fits(base))
         {
-            match try_at(base) {
+            match try_at(base, plan.total()) {
                 Ok(range) => return Ok(range),
                 Err(e) => last = e,
             }
@@ -272,16 +352,13 @@ mod tests {
     }
 
     fn run(plan: &Plan, map: &dyn ProcessMap, used: &[(usize, usize)]) -> Result<usize, ErrorKind> {
-        search(plan, map, &mut |base| {
-            if used
-                .iter()
-                .any(|&(s, e)| base < e && s < base + plan.total())
-            {
+        search(plan, map, &mut |base, len| {
+            if used.iter().any(|&(s, e)| base < e && s < base + len) {
                 return Err(ErrorKind::Taken.into());
             }
             let start = NonNull::new(core::ptr::without_provenance_mut(base));
             start
-                .and_then(|s| PageRange::new(s, plan.total(), PAGE))
+                .and_then(|s| PageRange::new(s, len, PAGE))
                 .ok_or(ErrorKind::InvalidArgument.into())
         })
         .map(|r| r.addr())
@@ -342,6 +419,141 @@ mod tests {
             run(&plan, &Used(&[]), &[(0x10_0000, 0x10_1000)]),
             Ok(0x10_1000)
         );
+    }
+
+    /// A map that counts how often it is walked.
+    struct Walks<'a>(Used<'a>, core::sync::atomic::AtomicUsize);
+
+    impl ProcessMap for Walks<'_> {
+        fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
+            self.1.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+            self.0.walk(visit)
+        }
+    }
+
+    /// Searches, where a host maps no more than `most` bytes at once; returns what was found and the
+    /// walks that it took.
+    fn longest(
+        request: Request<'_>,
+        used: &[(usize, usize)],
+        most: usize,
+    ) -> (Result<(usize, usize), ErrorKind>, usize) {
+        let map = Walks(Used(used), core::sync::atomic::AtomicUsize::new(0));
+        let plan = match request.plan(PAGE) {
+            Ok(plan) => plan,
+            Err(error) => return (Err(error.kind()), 0),
+        };
+        let found = search(&plan, &map, &mut |base, len| {
+            if used.iter().any(|&(s, e)| base < e && s < base + len) {
+                return Err(ErrorKind::Taken.into());
+            }
+            if len > most {
+                return Err(ErrorKind::Exhausted.into());
+            }
+            let start = NonNull::new(core::ptr::without_provenance_mut(base));
+            let range = start.and_then(|start| PageRange::new(start, len, PAGE));
+            range.ok_or(ErrorKind::InvalidArgument.into())
+        });
+        let found = found.map(|range| (range.addr(), range.len_bytes()));
+        (found.map_err(Error::kind), map.1.into_inner())
+    }
+
+    #[test]
+    fn one_walk_finds_the_longest_hole_that_will_do() {
+        // Holes of two, five, three and five pages.
+        let used = [
+            (0x10_0000, 0x10_1000),
+            (0x10_3000, 0x10_4000),
+            (0x10_9000, 0x10_a000),
+            (0x10_d000, 0x10_e000),
+            (0x11_3000, 0x12_0000),
+        ];
+        let within = window(0x10_0000, 0x12_0000);
+        let ask = |len, min| Request::bytes(len).at_least(min).within(within);
+        let all = usize::MAX;
+        let found = |request| longest(request, &used, all);
+        // What fits is where it would be anyway.
+        assert_eq!(found(ask(0x2000, 0x1000)), (Ok((0x10_1000, 0x2000)), 1));
+        assert_eq!(found(ask(0x3000, 0x1000)), (Ok((0x10_4000, 0x3000)), 1));
+        // What does not fit gets the lowest of the longest.
+        assert_eq!(found(ask(0x1_0000, 0x1000)), (Ok((0x10_4000, 0x5000)), 1));
+        assert_eq!(found(ask(0x1_0000, 0x5000)), (Ok((0x10_4000, 0x5000)), 1));
+        let none = (Err(ErrorKind::Exhausted), 1);
+        assert_eq!(found(ask(0x1_0000, 0x5001)), none, "six pages");
+        assert_eq!(found(ask(0x1_0000, 0x6000)), none);
+        assert_eq!(found(Request::bytes(0x6000).within(within)), none);
+        // Alignment and guards take their part of a hole.
+        let aligned = ask(0x1_0000, 0x1000).align(0x4000);
+        assert_eq!(found(aligned), (Ok((0x10_4000, 0x5000)), 1));
+        let aligned = ask(0x1_0000, 0x1000).align(0x1_0000);
+        assert_eq!(found(aligned), (Ok((0x11_0000, 0x3000)), 1));
+        let guarded = ask(0x1_0000, 0x3000).guards(0x1000, 0x1000);
+        assert_eq!(found(guarded), (Ok((0x10_4000, 0x5000)), 1));
+        assert_eq!(found(ask(0x1_0000, 0x4000).guards(0x1000, 0x1000)), none);
+        // A window ends in the middle of a page.
+        let odd = ask(0x1_0000, 0x1000).within(window(0x10_4800, 0x10_8800));
+        assert_eq!(found(odd), (Ok((0x10_5000, 0x3000)), 1));
+        // Near, the closest of those that fit; else the longest.
+        let near = |len| ask(len, 0x1000).place(Place::Near(0x10_b000));
+        assert_eq!(found(near(0x3000)), (Ok((0x10_a000, 0x3000)), 1));
+        assert_eq!(found(near(0x8000)), (Ok((0x10_4000, 0x5000)), 1));
+    }
+
+    #[test]
+    fn an_exact_place_gives_what_is_free_there() {
+        let used = [(0x10_4000, 0x10_5000)];
+        let at = |base, len, min| {
+            let request = Request::bytes(len).at_least(min);
+            longest(request.place(Place::Exact(base)), &used, usize::MAX)
+        };
+        assert_eq!(at(0x10_0000, 0x4000, 0x1000), (Ok((0x10_0000, 0x4000)), 0));
+        assert_eq!(at(0x10_0000, 0x9000, 0x1000), (Ok((0x10_0000, 0x4000)), 1));
+        assert_eq!(at(0x10_0000, 0x9000, 0x5000), (Err(ErrorKind::Taken), 1));
+        assert_eq!(at(0x10_4000, 0x9000, 0x1000), (Err(ErrorKind::Taken), 1));
+        assert_eq!(at(0x10_5000, 0x9000, 0x1000), (Ok((0x10_5000, 0x9000)), 0));
+        // The range asked for ends before all of it.
+        let inside = |base, min| {
+            let request = Request::bytes(0x4000).at_least(min);
+            let request = request.within(window(0x10_0000, 0x10_2000));
+            longest(request.place(Place::Exact(base)), &used, usize::MAX).0
+        };
+        assert_eq!(inside(0x10_0000, 0x1000), Ok((0x10_0000, 0x2000)));
+        assert_eq!(inside(0x10_1000, 0x1000), Ok((0x10_1000, 0x1000)));
+        assert_eq!(inside(0x10_1000, 0x2000), Err(ErrorKind::OutsideRange));
+        assert_eq!(inside(0x10_2000, 0x1000), Err(ErrorKind::OutsideRange));
+    }
+
+    #[test]
+    fn what_a_host_has_too_little_of_is_halved_in_the_same_hole() {
+        let within = window(0x10_0000, 0x20_0000);
+        let ask = |min| Request::bytes(0x1_0000).at_least(min).within(within);
+        let found = |min, most| longest(ask(min), &[], most);
+        assert_eq!(found(0x1000, 0x5000), (Ok((0x10_0000, 0x4000)), 1));
+        assert_eq!(found(0x3000, 0x3000), (Ok((0x10_0000, 0x3000)), 1));
+        assert_eq!(found(0x6000, 0x5000), (Err(ErrorKind::Exhausted), 1));
+    }
+
+    #[test]
+    fn a_least_length_is_validated() {
+        let kind = |len, min| {
+            let plan = Request::bytes(len).at_least(min).plan(PAGE);
+            plan.map(|plan| (plan.min_total(), plan.total()))
+                .map_err(Error::kind)
+        };
+        assert_eq!(kind(0x3000, 1), Ok((0x1000, 0x3000)));
+        assert_eq!(kind(0x2001, 0x2001), Ok((0x3000, 0x3000)));
+        assert_eq!(kind(0x3000, 0), Err(ErrorKind::InvalidArgument));
+        assert_eq!(kind(0x3000, 0x3001), Err(ErrorKind::InvalidArgument));
+        assert_eq!(kind(0x3000, usize::MAX), Err(ErrorKind::InvalidArgument));
+    }
+
+    #[test]
+    fn without_a_map_the_least_length_is_tried_last() {
+        let used = [(0x10_1000, 0x1f_f000)];
+        let within = window(0x10_0000, 0x20_0000);
+        let plan = Request::bytes(0x4000).at_least(0x1000).within(within);
+        let plan = plan.plan(PAGE).expect("valid");
+        assert_eq!(run(&plan, &NoMap, &used), Ok(0x10_0000));
     }
 
     #[test]

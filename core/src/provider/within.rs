@@ -2,8 +2,8 @@
 
 use super::{
     AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-    DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap, Purged,
-    Request, Resource, Target,
+    DualRequest, DualView, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap,
+    Purged, Request, Resource, Target,
 };
 use crate::page::{Access, AddressRange, PageRange, PageSize};
 
@@ -45,12 +45,13 @@ impl<P> Within<P> {
         })
     }
 
-    fn narrow_target(&self, target: Target) -> Result<Target, Error> {
-        match target {
+    fn narrow_target(&self, view: DualView, target: Target) -> Result<Target, DualError> {
+        let narrowed = match target {
             Target::Find(placement) => self.narrow(placement).map(Target::Find),
             Target::Into(range) if self.range.contains_range(range.addresses()) => Ok(target),
             Target::Into(_) => Err(ErrorKind::OutsideRange.into()),
-        }
+        };
+        narrowed.map_err(|error| DualError::unplaceable(view, error))
     }
 }
 
@@ -62,6 +63,10 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
@@ -133,8 +138,8 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
 unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         let (rw, rx) = (
-            self.narrow_target(request.rw)?,
-            self.narrow_target(request.rx)?,
+            self.narrow_target(DualView::Rw, request.rw)?,
+            self.narrow_target(DualView::Rx, request.rx)?,
         );
         // SAFETY: Into targets are passed on unchanged, and so is the caller's promise.
         unsafe { self.inner.map_dual(&DualRequest { rw, rx, ..*request }) }

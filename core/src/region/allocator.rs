@@ -425,6 +425,35 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             .ok_or(ErrorKind::Exhausted.into())
     }
 
+    /// Chooses free pages for a request: all that it asks for, or as many as there are where it
+    /// settles for fewer.
+    pub(super) fn choose_longest(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
+        let error = match self.choose(state, plan) {
+            Err(error) if plan.min_total() < plan.total() => error,
+            result => return result,
+        };
+        let gap = match plan.place() {
+            Place::Exact(base) => {
+                let start = self.page_of(base);
+                self.free(start, 1)?;
+                let gap = self.tree.next_gap(start, self.end());
+                gap.filter(|gap| gap.0 == start)
+            }
+            _ => {
+                let window = self.pages_inside(plan.within());
+                window.and_then(|(low, high)| self.tree.largest_gap(low, high))
+            }
+        };
+        let gap = gap.map(|gap| self.addresses(gap)).ok_or(error)?;
+        let start = plan.start_at_or_above(gap.start()).ok_or(error)?;
+        let room = gap.last().checked_sub(start).map_or(0, |n| n + 1);
+        if room >= plan.min_total() {
+            return self.choose(state, &plan.of_total(room.min(plan.total())));
+        }
+        // A shorter gap may be aligned better than the longest one.
+        plan.halving(|plan| self.choose(state, plan))
+    }
+
     /// Says why pages are not all free, if so.
     fn free(&self, start: u64, len: u64) -> Result<(), Error> {
         let end = start.checked_add(len).filter(|end| *end <= self.end());

@@ -336,13 +336,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         let plan = request.plan(self.page)?;
         let mut guard = self.lock();
-        let (pages, path) = self
-            .choose(&guard, &plan)
-            .map_err(|error| match error.kind() {
-                // Not the allocator's: for a provider it is in use.
-                ErrorKind::OutsideRange => ErrorKind::Taken.into(),
-                _ => error,
-            })?;
+        let (pages, path) =
+            self.choose_longest(&guard, &plan)
+                .map_err(|error| match error.kind() {
+                    // Not the allocator's: for a provider it is in use.
+                    ErrorKind::OutsideRange => ErrorKind::Taken.into(),
+                    _ => error,
+                })?;
         let reserved = Record::Ours(PageState::Reserved, 0);
         self.record_at(&mut guard, pages, Some(reserved), path.as_ref())?;
         Ok(self.range(pages))

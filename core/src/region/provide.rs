@@ -5,8 +5,8 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
-        Placement, ProcessMap, Purged, Request, Resource, Target,
+        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Places, Plan,
+        ProcessMap, Purged, Request, Resource, Target, place_views,
     },
     sync::RawMutex,
 };
@@ -26,6 +26,10 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
@@ -75,32 +79,6 @@ where
     M: PageProvider + Copy,
     R: RawMutex + Send + Sync,
 {
-    /// Reserves a place for a view, unless the caller has one; says whether it did.
-    fn place(&self, target: Target, len: usize) -> Result<(PageRange, bool), Error> {
-        match target {
-            Target::Into(range) => Ok((range, false)),
-            Target::Find(placement) => {
-                let request = Request::bytes(len).placement(Placement { ..placement });
-                Ok((
-                    self.reserve_pages(&Request {
-                        guards: Guards::default(),
-                        ..request
-                    })?,
-                    true,
-                ))
-            }
-        }
-    }
-
-    /// Gives a place back that no view was put into.
-    fn give_back(&self, (range, found): (PageRange, bool)) {
-        if found {
-            // SAFETY: reserved by place just now, and used by nobody. It cannot fail but for want of
-            // memory, which wastes addresses.
-            let _ = unsafe { self.unmap(range) };
-        }
-    }
-
     /// Notes what became of the range of a view.
     fn note(&self, range: PageRange, becomes: Option<PageState>) -> Result<(), Error> {
         let pages = self.pages(range)?;
@@ -154,6 +132,30 @@ where
     }
 }
 
+/// A region as where places come from.
+struct Pieces<'a, P: PageProvider + Copy, M: PageProvider + Copy, R>(&'a RegionAllocator<P, M, R>);
+
+impl<P, M, R> Places for Pieces<'_, P, M, R>
+where
+    P: PageProvider + DualMapProvider + Copy,
+    M: PageProvider + Copy,
+    R: RawMutex + Send + Sync,
+{
+    fn leaves_to_host(&self, _: &Plan) -> bool {
+        false
+    }
+
+    fn reserve(&mut self, request: &Request<'_>) -> Result<PageRange, Error> {
+        self.0.reserve_pages(request)
+    }
+
+    fn release(&mut self, range: PageRange) {
+        // SAFETY: reserved for a view that was not mapped, and used by nobody. It cannot fail but for
+        // want of memory, which wastes addresses.
+        let _ = unsafe { self.0.unmap(range) };
+    }
+}
+
 // SAFETY: as for PageProvider; both views lie in what was reserved for them, and no page call is
 // made on them: the tree knows them as views.
 unsafe impl<P, M, R> DualMapProvider for RegionAllocator<P, M, R>
@@ -167,35 +169,30 @@ where
             // SAFETY: the caller's promise, passed on.
             return unsafe { self.inner.map_dual(request) };
         }
-        request.validate(self.page).map_err(DualError::from)?;
+        request.validate(self.page)?;
         let mut last = DualError::of(ErrorKind::Exhausted);
         for _ in 0..TRIES {
-            let rw = self
-                .place(request.rw, request.len)
-                .map_err(DualError::from)?;
-            let rx = match self.place(request.rx, request.len) {
-                Ok(rx) => rx,
-                Err(error) => {
-                    self.give_back(rw);
-                    return Err(error.into());
-                }
+            let mut views = place_views(&mut Pieces(self), request, self.page)?;
+            let Some((rw, rx)) = views.ranges() else {
+                return Err(DualError::of(ErrorKind::Other)); // Every place was reserved.
+            };
+            let placed = DualRequest {
+                len: views.len_bytes(),
+                min_len: None,
+                ..*request
             };
             // SAFETY: reserved above, or by the caller's promise.
-            last = match unsafe { self.map_into(request, rw.0, rx.0) } {
+            last = match unsafe { self.map_into(&placed, rw, rx) } {
                 Ok(mapping) => return Ok(mapping),
                 Err(error) => error,
             };
-            let lost = last.lost();
-            for place in [rw, rx] {
-                if lost != Some(place.0) {
-                    self.give_back(place);
-                }
+            let lost = last.lost().filter(|range| views.reserved(*range));
+            if let Some(range) = lost {
+                views.forget(range);
             }
+            views.release(&mut Pieces(self));
             // Elsewhere, if a place that this call had found was lost.
-            let again = [rw, rx]
-                .iter()
-                .any(|(range, found)| *found && lost == Some(*range));
-            if !again {
+            if lost.is_none() {
                 break;
             }
         }

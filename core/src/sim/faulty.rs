@@ -154,6 +154,10 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         self.inner.capabilities()
     }
 
+    fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
+        self.inner.capabilities_among(wanted)
+    }
+
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         self.check(Calls::RESERVE)?;
         self.inner.reserve(request)

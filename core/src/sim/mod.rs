@@ -17,7 +17,7 @@ use crate::{
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
-        PageWish, Plan, ProcessMap, Purged, Request, Resource, Target, search,
+        PageWish, Places, Plan, ProcessMap, Purged, Request, Resource, Target, place_views, search,
     },
     sync::{Lock, Spin},
 };
@@ -190,14 +190,18 @@ impl<B: PageProvider + Copy> Sim<B> {
         Ok(())
     }
 
-    /// Takes the hole at `addr`.
-    fn take_at(&self, state: &mut State<B>, plan: &Plan, addr: usize) -> Result<PageRange, Error> {
+    /// Takes `len` bytes of the hole at `addr`.
+    fn take_at(
+        &self,
+        state: &mut State<B>,
+        plan: &Plan,
+        addr: usize,
+        len: usize,
+    ) -> Result<PageRange, Error> {
         let space = state.table.space();
         let taken = Error::of(ErrorKind::Taken);
         let offset = addr.checked_sub(space.addr()).ok_or(taken)?;
-        let range = space
-            .part(offset, plan.total(), self.policy.page)
-            .ok_or(taken)?;
+        let range = space.part(offset, len, self.policy.page).ok_or(taken)?;
         let holes = state
             .table
             .pages_of(range)
@@ -206,8 +210,8 @@ impl<B: PageProvider + Copy> Sim<B> {
             return Err(taken);
         }
         state.table.set(range, Page::RESERVED);
-        let (before, body) = (plan.before(), plan.body());
-        let guards = [(0, before), (before + body, plan.total() - before - body)];
+        let (before, after) = (plan.before(), plan.after());
+        let guards = [(0, before), (len - after, after)];
         for (offset, len) in guards {
             if let Some(guard) = range.part(offset, len, self.policy.page) {
                 state.table.set(guard, Page::GUARD);
@@ -218,8 +222,8 @@ impl<B: PageProvider + Copy> Sim<B> {
 
     fn find(&self, state: &mut State<B>, plan: &Plan) -> Result<PageRange, Error> {
         let state = core::cell::RefCell::new(state);
-        search(plan, &View(&state), &mut |addr| {
-            self.take_at(&mut state.borrow_mut(), plan, addr)
+        search(plan, &View(&state), &mut |addr, len| {
+            self.take_at(&mut state.borrow_mut(), plan, addr, len)
         })
     }
 }
@@ -391,28 +395,21 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 }
 
-impl<B: PageProvider + DualMapProvider + Copy> Sim<B> {
-    /// Chooses the range of one view and marks it.
-    fn target(&self, state: &mut State<B>, target: Target, len: usize) -> Result<PageRange, Error> {
-        match target {
-            Target::Find(placement) => {
-                let plan = Request::bytes(len)
-                    .placement(placement)
-                    .plan(self.policy.page)?;
-                self.find(state, &plan)
-            }
-            Target::Into(range) => {
-                state.check("map_dual", range, |s| s == PageState::Reserved)?;
-                Ok(range)
-            }
-        }
+/// A simulated host as where places come from, under its lock.
+struct Spots<'a, B: PageProvider + Copy>(&'a Sim<B>, &'a mut State<B>);
+
+impl<B: PageProvider + Copy> Places for Spots<'_, B> {
+    fn leaves_to_host(&self, _: &Plan) -> bool {
+        false
     }
 
-    /// Makes what `target` marked a hole again, unless it was the caller's reservation.
-    fn untarget(state: &mut State<B>, target: Target, range: PageRange) {
-        if let Target::Find(_) = target {
-            state.table.set(range, Page::HOLE);
-        }
+    fn reserve(&mut self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(self.0.policy.page)?;
+        self.0.find(self.1, &plan)
+    }
+
+    fn release(&mut self, range: PageRange) {
+        self.1.table.set(range, Page::HOLE);
     }
 }
 
@@ -431,19 +428,23 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             return Err(DualError::of(ErrorKind::Unsupported));
         }
         let pages = self.grant(request.pages)?;
-        let mut state = self.state.lock();
-        let rw = self.target(&mut state, request.rw, request.len)?;
-        let rx = match self.target(&mut state, request.rx, request.len) {
-            Ok(rx) => rx,
-            Err(error) => {
-                Self::untarget(&mut state, request.rw, rw);
-                return Err(error.into());
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for target in [request.rw, request.rx] {
+            if let Target::Into(range) = target {
+                state.check("map_dual", range, |s| s == PageState::Reserved)?;
             }
+        }
+        let mut views = place_views(&mut Spots(self, state), request, self.policy.page)?;
+        let Some((rw, rx)) = views.ranges() else {
+            return Err(DualError::of(ErrorKind::Other)); // Every place was reserved.
         };
         let (into_rw, into_rx) = (Target::Into(rw), Target::Into(rx));
         // SAFETY: both ranges are reserved from the base, and the tables say that nobody uses them.
         match unsafe {
             self.base.map_dual(&DualRequest {
+                len: views.len_bytes(),
+                min_len: None,
                 rw: into_rw,
                 rx: into_rx,
                 pages,
@@ -467,8 +468,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
                 })
             }
             Err(error) => {
-                Self::untarget(&mut state, request.rx, rx);
-                Self::untarget(&mut state, request.rw, rw);
+                views.release(&mut Spots(self, state));
                 Err(error)
             }
         }

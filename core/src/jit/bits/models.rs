@@ -16,7 +16,7 @@ fn free() -> Bits<'static> {
         .map(|_| AtomicU64::new(0))
         .collect();
     let bits = Bits::new(Box::leak(words.into_boxed_slice()), COUNT, words_for(COUNT));
-    bits.clear();
+    bits.begin();
     bits
 }
 

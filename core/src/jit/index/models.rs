@@ -3,7 +3,7 @@
 extern crate std;
 use super::*;
 use crate::{
-    jit::views::Views,
+    jit::{block::Home, views::Views},
     page::{PageRange, PageSize},
     provider::{DualMapping, DualStep, Fork},
 };
@@ -44,11 +44,18 @@ fn index() -> &'static Index {
     Box::leak(Box::new(index))
 }
 
+const HOME: Home = Home {
+    shard: 0,
+    pool: 0,
+    shift: SHIFT,
+    lone: false,
+};
+
 /// Makes a block without views.
 fn block() -> NonNull<Block> {
     let (words, bytes) = Block::metadata_for(COUNT);
     let words = slice(words, || AtomicU64::new(0));
-    let block = Block::unmapped((0, 0, SHIFT), words, slice(bytes, || 0), COUNT);
+    let block = Block::unmapped(HOME, words, slice(bytes, || 0), COUNT);
     NonNull::from(Box::leak(Box::new(block)))
 }
 
