@@ -117,7 +117,7 @@ impl View<'_> {
             )
         } {
             Ok(_) => Ok(()),
-            Err(errno) => Err(keep(range, Was::Plain, errno)),
+            Err(errno) => Err(keep(range, self.page, errno)),
         }
     }
 }

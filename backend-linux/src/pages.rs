@@ -243,8 +243,10 @@ pub(crate) enum Was {
 enum Call {
     /// A map of private anonymous memory of the host's pages.
     Map,
-    /// A map of a file, or of large pages.
+    /// A map of a file.
     MapFile,
+    /// A map of a file of large pages, which takes them from a pool.
+    MapLarge,
     /// A move of a mapping onto the range.
     Move,
 }
@@ -288,10 +290,15 @@ impl Kept {
     }
 }
 
-/// Makes sure, after a map of a file over the range failed, that it is still the caller's. Returns
-/// what to report.
-pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
-    keep_after(Call::MapFile, range, was, errno).report(errno)
+/// Makes sure, after a map of a file with pages of `page` over a reservation failed, that it is still
+/// the caller's. Returns what to report.
+pub(crate) fn keep(range: PageRange, page: PageSize, errno: Errno) -> Error {
+    let call = if page > page_size() {
+        Call::MapLarge
+    } else {
+        Call::MapFile
+    };
+    keep_after(call, range, Was::Plain, errno).report(errno)
 }
 
 /// Makes sure that a range is still the caller's, after a call that replaces it failed.
@@ -317,14 +324,18 @@ fn fails_before_unmapping(call: Call, errno: Errno) -> bool {
     match (call, errno) {
         // Policy, of the kernel's own and of filters, and calls that there are not.
         (_, Errno::PERM | Errno::ACCESS | Errno::NOSYS) => true,
-        // Since 6.12 a map unmaps nothing until all that can fail is done. Until then memory for the
-        // kernel's own structures, and what overcommitting leaves, came later.
-        (Call::Map, Errno::NOMEM) => is_kernel(6, 12),
+        // Since 6.12 a map unmaps nothing until all that can fail is done, but for the file's own part
+        // in it, which wants no memory. Until then memory for the kernel's own structures, and what
+        // overcommitting leaves, came later.
+        (Call::Map | Call::MapFile, Errno::NOMEM) => is_kernel(6, 12),
         // Arguments, and the limit of locked memory.
         (Call::Map, _) => true,
-        // A file system is asked last, and may say anything else.
-        (Call::MapFile, Errno::AGAIN | Errno::BADF | Errno::NODEV | Errno::OVERFLOW) => true,
-        (Call::MapFile, _) => false,
+        (
+            Call::MapFile | Call::MapLarge,
+            Errno::AGAIN | Errno::BADF | Errno::NODEV | Errno::OVERFLOW,
+        ) => true,
+        // The file is asked last, and may say anything else.
+        (Call::MapFile | Call::MapLarge, _) => false,
         // Arguments: what is moved is looked at when the target is unmapped.
         (Call::Move, Errno::INVAL) => true,
         (Call::Move, _) => false,
