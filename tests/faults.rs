@@ -147,8 +147,8 @@ fn script() {
 /// Runs the script with the `nth` call of `number` failed; says whether there was one.
 fn with_failure(number: libc::c_long, nth: u64) -> Option<bool> {
     let mut report: Option<TraceReport> = None;
-    // Of an older kernel a replacing map that fails leaves nothing that could be told from a hole which
-    // somebody else has filled.
+    // Of an older kernel a replacing map that fails leaves nothing that could be told from a hole
+    // which somebody else has filled.
     let replaces = u64::from(libc::MAP_FIXED.cast_unsigned());
     let kept = number != libc::SYS_mmap || undoes_maps();
     let ours = move |args: &[u64; 6]| {

@@ -1,9 +1,9 @@
-//! Replacing calls that fail: what was unmapped before, and is somebody else's now, is not taken for
-//! the caller's.
+//! Replacing calls that fail: what was unmapped before, and is somebody else's now, is not taken
+//! for the caller's.
 //!
-//! Kernels before 6.12 unmap what a map replaces, and may then fail; another thread can map into the
-//! hole before anybody looks. A handler stands for such a kernel and such a thread: it answers the
-//! replacing call of one range.
+//! Kernels before 6.12 unmap what a map replaces, and may then fail; another thread can map into
+//! the hole before anybody looks. A handler stands for such a kernel and such a thread: it answers
+//! the replacing call of one range.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 mod common;

@@ -96,9 +96,10 @@ pub struct Request<'a> {
     pub guards: Guards,
     /// Whether it belongs in a core file.
     pub dump: Dump,
-    /// A name for the process map, where the host keeps names: printable ASCII but for ``\\`$[]``, 79
-    /// bytes at most; others are left out. A named range is a mapping of its own. The name goes with the
-    /// pages when they are replaced: by a decommit, and by a commit of large pages or executable ones.
+    /// A name for the process map, where the host keeps names: printable ASCII but for ``\\`$[]``,
+    /// 79 bytes at most; others are left out. A named range is a mapping of its own. The name goes
+    /// with the pages when they are replaced: by a decommit, and by a commit of large pages or
+    /// executable ones.
     pub name: Option<&'a CStr>,
 }
 
