@@ -3,7 +3,7 @@
 # addresses end at no power of two.
 source "$(dirname "$0")/lib.sh"
 
-tests=(addresses replacing)
+tests=(addresses replacing faults)
 
 step "User Mode Linux"
 if ! command -v linux.uml >/dev/null && ! install_packages user-mode-linux; then

@@ -78,10 +78,8 @@ fn limit_addresses(bytes: libc::rlim_t) {
         rlim_max: libc::RLIM_INFINITY,
     };
     // SAFETY: reads one structure.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) },
-        0
-    );
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(set, 0);
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! Replacing calls that fail: what was unmapped before, and is somebody else's now, is not taken for
-//! the caller's.
+//! Replacing calls that fail: what was unmapped before, and is somebody else's now, is not taken
+//! for the caller's.
 //!
-//! Kernels before 6.12 unmap what a map replaces, and may then fail; another thread can map into the
-//! hole before anybody looks. A handler stands for such a kernel and such a thread: it answers the
-//! replacing call of one range.
+//! Kernels before 6.12 unmap what a map replaces, and may then fail; another thread can map into
+//! the hole before anybody looks. A handler stands for such a kernel and such a thread: it answers
+//! the replacing call of one range.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 mod common;
 
-use common::skip_emulated;
+use common::{skip_emulated, undoes_maps};
 use core::{
     ffi::c_void,
     ptr::without_provenance_mut,
@@ -59,10 +59,8 @@ fn answer(arguments: &[usize; 6]) -> isize {
     assert!(targets.next().is_some(), "only one range is replaced here");
     if UNMAPS.load(Relaxed) {
         // SAFETY: the range is the test's, and not used while it is replaced.
-        assert_eq!(
-            unsafe { libc::munmap(without_provenance_mut(start), len) },
-            0
-        );
+        let unmapped = unsafe { libc::munmap(without_provenance_mut(start), len) };
+        assert_eq!(unmapped, 0);
     }
     if STRANGER.load(Relaxed) {
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -121,14 +119,6 @@ fn pretend_an_old_kernel() {
     const UNAME26: libc::c_ulong = 0x0002_0000;
     // SAFETY: changes what uname says, and nothing else.
     assert_ne!(unsafe { libc::personality(UNAME26) }, -1);
-}
-
-/// Says whether the kernel itself, whatever it pretends, undoes maps that fail.
-fn undoes_maps() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version >= (6, 12)
 }
 
 /// Returns the middle of a reservation, committed and written to.
@@ -316,6 +306,7 @@ fn at_the_limit_of_mappings_a_decommit_changes_nothing() {
 fn a_view_that_could_not_be_mapped_leaves_anothers_mapping_alone() {
     let test = "a_view_that_could_not_be_mapped_leaves_anothers_mapping_alone";
     isolated(test, || {
+        pretend_an_old_kernel();
         let range = written_middle();
         decommit(range).expect("nothing fails yet");
         let failure = Failure::of(libc::ENOMEM).with_stranger();

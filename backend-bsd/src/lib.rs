@@ -29,10 +29,10 @@
 //!   with large pages and without the leave to use others is `Unsupported`; dual mappings get them.
 //! - Nothing moves pages: `Capabilities::MOVE_PAGES` is absent.
 //! - `purge` is `MADV_FREE`, after which pages read zero or show old contents; on FreeBSD, where a
-//!   forked process shares memory, contents from before the fork may come back. The system takes them
-//!   when it needs memory, so that statistics of resident memory do not fall at once.
-//! - `left` knows addresses (FreeBSD, DragonFly) or accessible memory (OpenBSD), and file sizes. How
-//!   much is locked, and how many mappings there may be, is not told.
+//!   forked process shares memory, contents from before the fork may come back. The system takes
+//!   them when it needs memory, so that statistics of resident memory do not fall at once.
+//! - `left` knows addresses (FreeBSD, DragonFly) or accessible memory (OpenBSD), and file sizes.
+//!   How much is locked, and how many mappings there may be, is not told.
 //! - DragonFly shows no process map, and replaces a mapping in two steps: `Capabilities::ATOMIC_INTO`
 //!   is absent there.
 

@@ -1,6 +1,7 @@
 //! Limits: what is left of them.
 //!
-//! A limit that is not set costs one system call; one that is, a look at the process by `sysctl(3)`.
+//! A limit that is not set costs one system call; one that is, a look at the process by
+//! `sysctl(3)`.
 
 #[cfg(target_os = "dragonfly")]
 mod dragonfly;
@@ -42,24 +43,16 @@ impl BsdProvider {
     }
 }
 
-/// Asks the system for the record of this process; `None` where it does not tell.
-///
-/// # Safety
-///
-/// The name is that of a record of type `R`, for which any bytes will do.
-unsafe fn record<R: Copy>(name: &[c_int]) -> Option<R> {
+/// Asks the system for a record, which is zero where it has nothing to tell; `None` where it tells
+/// nothing, or has a record of another size.
+fn record<R>(name: &[c_int]) -> Option<MaybeUninit<R>> {
     let mut record = MaybeUninit::<R>::zeroed();
     let mut len = size_of::<R>();
     let parts = c_uint::try_from(name.len()).ok()?;
     let (to, size) = (record.as_mut_ptr().cast(), &raw mut len);
     // SAFETY: the name has that many parts, and the record as many bytes as its size says.
     check(unsafe { libc::sysctl(name.as_ptr(), parts, to, size, null_mut(), 0) }).ok()?;
-    if len != size_of::<R>() {
-        return None;
-    }
-    // SAFETY: zeroed, then written by the system as far as it has something to tell; any bytes will do,
-    // by the caller's promise.
-    Some(unsafe { record.assume_init() })
+    (len == size_of::<R>()).then_some(record)
 }
 
 /// Returns a limit in bytes; `None` where there is none.
@@ -74,13 +67,13 @@ fn limit(of: c_int) -> Option<usize> {
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Asks whether a file may be `len` bytes long: the system answers one that grows beyond the limit by
-/// `SIGXFSZ`. Asked each time, since a process may lower it as it runs.
+/// Asks whether a file may be `len` bytes long: the system answers one that grows beyond the limit
+/// by `SIGXFSZ`. Asked each time, since a process may lower it as it runs.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Exhausted`] where a shorter file may be made, [`ErrorKind::Denied`] where not even one
-/// page may.
+/// [`ErrorKind::Exhausted`] where a shorter file may be made, [`ErrorKind::Denied`] where not even
+/// one page may.
 pub(crate) fn ask_file_size(len: u64, page: PageSize) -> Result<(), Error> {
     let Some(limit) = limit(libc::RLIMIT_FSIZE).filter(|&limit| (limit as u64) < len) else {
         return Ok(());

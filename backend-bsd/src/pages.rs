@@ -2,8 +2,8 @@
 //!
 //! A reservation is never made accessible by protection: committing maps over it, with `PROT_MAX`
 //! (FreeBSD) holding the pages below the commit's ceiling, and decommitting maps over again, since
-//! advice leaves contents (`MADV_FREE` "gives the system the freedom", and no promise of zeroes). That
-//! is enough for a purge.
+//! advice leaves contents (`MADV_FREE` "gives the system the freedom", and no promise of zeroes).
+//! That is enough for a purge.
 //!
 //! An exact place that is in use is refused by `ENOMEM` (FreeBSD 13: `MAP_FIXED | MAP_EXCL` over a
 //! mapping or a guard), `EINVAL` (as mmap(2) has it) or `EEXIST`, and the first two are also said
@@ -77,11 +77,11 @@ pub(crate) fn page_size() -> PageSize {
     PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
 }
 
-/// Returns the last address that a user mapping can have, found out at the first call; `None` without
-/// a process map.
+/// Returns the last address that a user mapping can have, found out at the first call; `None`
+/// without a process map.
 ///
-/// The stack, or a page of the system's behind it, lies near the end; what a random place leaves above
-/// is free, so that it is found by trying.
+/// The stack, or a page of the system's behind it, lies near the end; what a random place leaves
+/// above is free, so that it is found by trying.
 fn last_user_address() -> Option<usize> {
     static CACHED: AtomicUsize = AtomicUsize::new(0);
     match CACHED.load(Ordering::Relaxed) {
@@ -303,9 +303,9 @@ pub(crate) fn keep(range: PageRange, was: Was, error: Error) -> Error {
 /// Makes sure that a range is still the caller's, after a map that replaces it failed.
 ///
 /// The kernels unmap first, and may then fail, for instance since no swap can be set aside; another
-/// thread may have mapped something there since, which nothing tells from ours. So a range that is not
-/// a hole is kept only where the call was refused before; in doubt it is lost: what is given up by
-/// mistake is a leak, what is kept by mistake is somebody else's.
+/// thread may have mapped something there since, which nothing tells from ours. So a range that is
+/// not a hole is kept only where the call was refused before; in doubt it is lost: what is given up
+/// by mistake is a leak, what is kept by mistake is somebody else's.
 fn keep_after(range: PageRange, was: Was, error: Error) -> Kept {
     // Policy is asked before anything is unmapped.
     if error.kind() == ErrorKind::Denied {
@@ -431,9 +431,9 @@ unsafe impl PageProvider for BsdProvider {
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the contents
-        // are not needed. The system may take them until they are written again (madvise(2),
-        // MADV_FREE).
+        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the
+        // contents are not needed. The system may take them until they are written again
+        // (madvise(2), MADV_FREE).
         let advised = unsafe { libc::madvise(pointer(range), range.len_bytes(), libc::MADV_FREE) };
         check(advised).map(|_| Purged::ZeroOrOld).map_err(error)
     }

@@ -121,7 +121,7 @@ impl View<'_> {
             )
         } {
             Ok(_) => Ok(()),
-            Err(errno) => Err(keep(range, Was::Plain, errno)),
+            Err(errno) => Err(keep(range, self.page, errno)),
         }
     }
 }

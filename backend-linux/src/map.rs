@@ -85,8 +85,8 @@ unsafe impl Ioctl for Query {
     }
 }
 
-/// Says whether a range lies in one mapping; `None` where the kernel does not tell (before 6.11), or
-/// shows no map.
+/// Says whether a range lies in one mapping; `None` where the kernel does not tell (before 6.11),
+/// or shows no map.
 pub(crate) fn is_one_mapping(range: PageRange) -> Option<bool> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = open(c"/proc/self/maps", flags, Mode::empty()).ok()?;

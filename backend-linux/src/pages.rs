@@ -141,7 +141,8 @@ fn exists(at: usize) -> Option<bool> {
     // SAFETY: FIXED_NOREPLACE maps a hole or fails, or takes the address for a hint.
     match unsafe { mmap_anonymous(hint, len, ProtFlags::empty(), flags) } {
         Ok(got) => {
-            // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+            // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole
+            // mapping.
             let _ = unsafe { munmap(got, len) };
             // Kernels before 4.17 map elsewhere, whether the page is taken or none.
             (got.addr() == at).then_some(true)
@@ -174,8 +175,8 @@ pub(crate) fn mappable() -> Option<AddressRange> {
     last_user_address().and_then(|last| AddressRange::new(0, last))
 }
 
-/// Returns what a user mapping can have of a window; `None` for nothing. The end of the address space
-/// is not looked for where the window lies below it for sure.
+/// Returns what a user mapping can have of a window; `None` for nothing. The end of the address
+/// space is not looked for where the window lies below it for sure.
 fn within_user_addresses(window: AddressRange) -> Option<AddressRange> {
     if window.last() <= address_of_stack() {
         return Some(window);
@@ -243,8 +244,10 @@ pub(crate) enum Was {
 enum Call {
     /// A map of private anonymous memory of the host's pages.
     Map,
-    /// A map of a file, or of large pages.
+    /// A map of a file.
     MapFile,
+    /// A map of a file of large pages, which takes them from a pool.
+    MapLarge,
     /// A move of a mapping onto the range.
     Move,
 }
@@ -288,19 +291,24 @@ impl Kept {
     }
 }
 
-/// Makes sure, after a map of a file over the range failed, that it is still the caller's. Returns
-/// what to report.
-pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
-    keep_after(Call::MapFile, range, was, errno).report(errno)
+/// Makes sure, after a map of a file with pages of `page` over a reservation failed, that it is
+/// still the caller's. Returns what to report.
+pub(crate) fn keep(range: PageRange, page: PageSize, errno: Errno) -> Error {
+    let call = if page > page_size() {
+        Call::MapLarge
+    } else {
+        Call::MapFile
+    };
+    keep_after(call, range, Was::Plain, errno).report(errno)
 }
 
 /// Makes sure that a range is still the caller's, after a call that replaces it failed.
 ///
 /// Such a call may have unmapped the range before it failed, and another thread may have mapped
-/// something there since. Nothing tells another's private anonymous mapping from ours, neither in the
-/// process map nor by what can be done with it. So a range that is not a hole is kept only where the
-/// call cannot have unmapped it; in doubt it is lost: what is given up by mistake is a leak, what is
-/// kept by mistake is somebody else's.
+/// something there since. Nothing tells another's private anonymous mapping from ours, neither in
+/// the process map nor by what can be done with it. So a range that is not a hole is kept only
+/// where the call cannot have unmapped it; in doubt it is lost: what is given up by mistake is a
+/// leak, what is kept by mistake is somebody else's.
 fn keep_after(call: Call, range: PageRange, was: Was, errno: Errno) -> Kept {
     if fails_before_unmapping(call, errno) {
         return Kept::Unchanged;
@@ -317,14 +325,18 @@ fn fails_before_unmapping(call: Call, errno: Errno) -> bool {
     match (call, errno) {
         // Policy, of the kernel's own and of filters, and calls that there are not.
         (_, Errno::PERM | Errno::ACCESS | Errno::NOSYS) => true,
-        // Since 6.12 a map unmaps nothing until all that can fail is done. Until then memory for the
-        // kernel's own structures, and what overcommitting leaves, came later.
-        (Call::Map, Errno::NOMEM) => is_kernel(6, 12),
+        // Since 6.12 a map unmaps nothing until all that can fail is done, but for the file's own
+        // part in it, which wants no memory. Until then memory for the kernel's own structures, and
+        // what overcommitting leaves, came later.
+        (Call::Map | Call::MapFile, Errno::NOMEM) => is_kernel(6, 12),
         // Arguments, and the limit of locked memory.
         (Call::Map, _) => true,
-        // A file system is asked last, and may say anything else.
-        (Call::MapFile, Errno::AGAIN | Errno::BADF | Errno::NODEV | Errno::OVERFLOW) => true,
-        (Call::MapFile, _) => false,
+        (
+            Call::MapFile | Call::MapLarge,
+            Errno::AGAIN | Errno::BADF | Errno::NODEV | Errno::OVERFLOW,
+        ) => true,
+        // The file is asked last, and may say anything else.
+        (Call::MapFile | Call::MapLarge, _) => false,
         // Arguments: what is moved is looked at when the target is unmapped.
         (Call::Move, Errno::INVAL) => true,
         (Call::Move, _) => false,
@@ -343,8 +355,8 @@ fn is_kernel(major: u32, minor: u32) -> bool {
     version >= (major << 16 | minor)
 }
 
-/// Says whether the process is at its limit of mappings and the range, without a hole, is what it was
-/// as far as can be seen.
+/// Says whether the process is at its limit of mappings and the range, without a hole, is what it
+/// was as far as can be seen.
 ///
 /// The limit is looked at before anything is unmapped, so that it tells why a call failed. That the
 /// call failed for want of kernel memory instead, that another thread filled the very hole with a

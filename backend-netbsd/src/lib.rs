@@ -29,9 +29,10 @@
 //! - `Capabilities::PURGE_DUAL`: nothing empties pages of a shared object through its mapping
 //!   (`MADV_FREE` and `MADV_DONTNEED` leave the contents).
 //! - `Capabilities::CORE_SYNC`: no call makes other cores see new instructions.
-//! - `Capabilities::MOVE_PAGES`: `mremap(2)` moves pages into a hole only, and a reservation is none.
-//! - A promise that `purge` gives memory back: `MADV_FREE` frees some pages, which read zero then, and
-//!   leaves others as they are, for instance those of a mapping that was split or forked.
+//! - `Capabilities::MOVE_PAGES`: `mremap(2)` moves pages into a hole only, and a reservation is
+//!   none.
+//! - A promise that `purge` gives memory back: `MADV_FREE` frees some pages, which read zero then,
+//!   and leaves others as they are, for instance those of a mapping that was split or forked.
 //! - Limits that tell how much is left of them, but for addresses and file sizes.
 //! - `Capabilities::LARGE_PAGES`, `Capabilities::LANDING_PADS`, and names of mappings.
 

@@ -1,7 +1,7 @@
 //! Limits: what is left of them.
 //!
-//! A limit that is not set costs one system call; one that is, a look at the process by `sysctl(3)`.
-//! `RLIMIT_AS` counts reservations. `RLIMIT_DATA` is about the program break only.
+//! A limit that is not set costs one system call; one that is, a look at the process by
+//! `sysctl(3)`. `RLIMIT_AS` counts reservations. `RLIMIT_DATA` is about the program break only.
 
 use crate::{NetBsdProvider, errno::check, pages::page_size};
 use core::{
@@ -50,10 +50,10 @@ fn mapped() -> Option<usize> {
     if len != size_of::<libc::kinfo_proc2>() {
         return None;
     }
-    // SAFETY: zeroed, then written by the system as far as it has something to tell; a structure of
-    // numbers and text, for which any bytes will do.
-    let found = unsafe { record.assume_init() };
-    let pages = usize::try_from(found.p_vm_vsize).ok()?;
+    // SAFETY: inside the record.
+    let pages = unsafe { &raw const (*record.as_ptr()).p_vm_vsize };
+    // SAFETY: a number, which any bytes are; zeroed at first.
+    let pages = usize::try_from(unsafe { pages.read() }).ok()?;
     pages.checked_mul(page_size().bytes())
 }
 
@@ -69,13 +69,13 @@ fn limit(of: c_int) -> Option<usize> {
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Asks whether a file may be `len` bytes long: the system answers one that grows beyond the limit by
-/// `SIGXFSZ`. Asked each time, since a process may lower it as it runs.
+/// Asks whether a file may be `len` bytes long: the system answers one that grows beyond the limit
+/// by `SIGXFSZ`. Asked each time, since a process may lower it as it runs.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Exhausted`] where a shorter file may be made, [`ErrorKind::Denied`] where not even one
-/// page may.
+/// [`ErrorKind::Exhausted`] where a shorter file may be made, [`ErrorKind::Denied`] where not even
+/// one page may.
 pub(crate) fn ask_file_size(len: u64, page: PageSize) -> Result<(), Error> {
     let Some(limit) = limit(libc::RLIMIT_FSIZE).filter(|&limit| (limit as u64) < len) else {
         return Ok(());

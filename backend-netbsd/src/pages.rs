@@ -66,8 +66,8 @@ pub(crate) fn page_size() -> PageSize {
     PageSize::new(rustix::param::page_size()).unwrap_or(PageSize::KIB_4)
 }
 
-/// Returns the last address that a user mapping can have, found out at the first call; `None` without
-/// a process map.
+/// Returns the last address that a user mapping can have, found out at the first call; `None`
+/// without a process map.
 ///
 /// The stack lies near the end; what its random place leaves above is free, so that it is found by
 /// trying. (`vm.maxaddress` on amd64 is no user's address.)
@@ -290,10 +290,11 @@ pub(crate) fn keep(range: PageRange, was: Was, errno: Errno) -> Error {
 
 /// Makes sure that a range is still the caller's, after a map that replaces it failed.
 ///
-/// Kernels unmap first (before 8 in a step of its own), and may then fail, for instance since memory is
-/// to be locked; another thread may have mapped something there since, which nothing tells from ours.
-/// So a range that is not a hole is kept only where the call was refused before; in doubt it is lost:
-/// what is given up by mistake is a leak, what is kept by mistake is somebody else's.
+/// Kernels unmap first (before 8 in a step of its own), and may then fail, for instance since
+/// memory is to be locked; another thread may have mapped something there since, which nothing
+/// tells from ours. So a range that is not a hole is kept only where the call was refused before;
+/// in doubt it is lost: what is given up by mistake is a leak, what is kept by mistake is somebody
+/// else's.
 fn keep_after(range: PageRange, was: Was, error: Error) -> Kept {
     // Policy is asked before anything is unmapped.
     if error.kind() == ErrorKind::Denied {
@@ -429,9 +430,9 @@ unsafe impl PageProvider for NetBsdProvider {
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the contents
-        // are not needed. Some pages are freed and read zero, others, for instance such as a forked
-        // process has too, stay as they are (madvise(2), MADV_FREE).
+        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the
+        // contents are not needed. Some pages are freed and read zero, others, for instance such as
+        // a forked process has too, stay as they are (madvise(2), MADV_FREE).
         let advised = unsafe { libc::madvise(pointer(range), range.len_bytes(), libc::MADV_FREE) };
         check(advised).map(|_| Purged::ZeroOrOld).map_err(error)
     }

@@ -52,6 +52,15 @@ pub(crate) fn skip_emulated(lack: &str) -> bool {
     emulated()
 }
 
+/// Says whether the kernel, whatever it pretends to be, unmaps nothing before a map can succeed:
+/// since Linux 6.12.
+pub(crate) fn undoes_maps() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 12)
+}
+
 /// Bytes of a function that returns a constant.
 pub(crate) const CODE_LEN: usize = 8;
 

@@ -1,5 +1,5 @@
-//! DragonFly: `RLIMIT_VMEM`, of which reservations are a part. `RLIMIT_DATA` is about the program break
-//! only.
+//! DragonFly: `RLIMIT_VMEM`, of which reservations are a part. `RLIMIT_DATA` is about the program
+//! break only.
 
 use super::record;
 use core::ffi::c_int;
@@ -17,7 +17,9 @@ pub(super) fn used() -> Option<usize> {
         libc::KERN_PROC_PID,
         process,
     ];
-    // SAFETY: `kern.proc.pid` is a `struct kinfo_proc`, of numbers, text and pointers that may be null.
-    let found = unsafe { record::<libc::kinfo_proc>(&name) }?;
-    Some(found.kp_vm_map_size)
+    let found = record::<libc::kinfo_proc>(&name)?;
+    // SAFETY: inside the record.
+    let size = unsafe { &raw const (*found.as_ptr()).kp_vm_map_size };
+    // SAFETY: a number, which any bytes are; zeroed at first.
+    Some(unsafe { size.read() })
 }

@@ -17,7 +17,9 @@ pub(super) fn used() -> Option<usize> {
         libc::KERN_PROC_PID,
         process,
     ];
-    // SAFETY: `kern.proc.pid` is a `struct kinfo_proc`, of numbers, text and pointers that may be null.
-    let found = unsafe { record::<libc::kinfo_proc>(&name) }?;
-    Some(found.ki_size)
+    let found = record::<libc::kinfo_proc>(&name)?;
+    // SAFETY: inside the record.
+    let size = unsafe { &raw const (*found.as_ptr()).ki_size };
+    // SAFETY: a number, which any bytes are; zeroed at first.
+    Some(unsafe { size.read() })
 }

@@ -21,8 +21,10 @@ pub(super) fn used() -> Option<usize> {
         size,
         1,
     ];
-    // SAFETY: this is one `struct kinfo_proc`, of numbers and text.
-    let found = unsafe { record::<libc::kinfo_proc>(&name) }?;
-    let pages = usize::try_from(found.p_vm_dsize).ok()?;
+    let found = record::<libc::kinfo_proc>(&name)?;
+    // SAFETY: inside the record.
+    let pages = unsafe { &raw const (*found.as_ptr()).p_vm_dsize };
+    // SAFETY: a number, which any bytes are; zeroed at first.
+    let pages = usize::try_from(unsafe { pages.read() }).ok()?;
     pages.checked_mul(page_size().bytes())
 }

@@ -2,16 +2,16 @@
 
 use crate::page::PageSize;
 
-/// Steps of this many bytes are tried before pages are: the ends of address spaces that are no powers
-/// of two are multiples of what one entry of a page table covers, or a page or two less.
+/// Steps of this many bytes are tried before pages are: the ends of address spaces that are no
+/// powers of two are multiples of what one entry of a page table covers, or a page or two less.
 const COARSE: usize = 1 << 30;
 
-/// Finds the last address of a process by asking which pages exist, in about a dozen questions where
-/// the addresses end at a power of two or a page or two before it, and in 60 at most.
+/// Finds the last address of a process by asking which pages exist, in about a dozen questions
+/// where the addresses end at a power of two or a page or two before it, and in 60 at most.
 ///
 /// `known` is an address that exists. `exists` is asked of the first address of a page: whether a
-/// mapping can lie there, now or after another one has gone; `None` where that cannot be told, which
-/// ends the search. Of two pages above `known`, the lower exists if the higher does.
+/// mapping can lie there, now or after another one has gone; `None` where that cannot be told,
+/// which ends the search. Of two pages above `known`, the lower exists if the higher does.
 ///
 /// ```
 /// use hostmem_core::{page::PageSize, provider::last_address};
@@ -125,7 +125,8 @@ impl Pages<'_> {
 mod tests {
     use super::*;
 
-    /// Finds the end of a space of `end` bytes, 0 for all, from `known`; returns what it costs, too.
+    /// Finds the end of a space of `end` bytes, 0 for all, from `known`; returns what it costs,
+    /// too.
     fn find(end: usize, known: usize, page: PageSize) -> (Option<usize>, u32) {
         let mut asked = 0;
         let last = last_address(known, page, &mut |at| {

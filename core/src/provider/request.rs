@@ -73,7 +73,8 @@ pub enum Dump {
     #[default]
     Default,
     /// Left out, where the host can. On Linux this costs: the mapping no longer merges with its
-    /// neighbours.
+    /// neighbours. It holds for pages as long as they are not replaced: a decommit, and a commit of
+    /// large pages or of executable ones, put others in their place, which do not have it.
     Excluded,
 }
 
@@ -99,8 +100,10 @@ pub struct Request<'a> {
     pub guards: Guards,
     /// Whether it belongs in a core file.
     pub dump: Dump,
-    /// A name for the process map, where the host keeps names. A named range is a mapping of its
-    /// own, and the name goes when the range is decommitted.
+    /// A name for the process map, where the host keeps names: printable ASCII but for ``\\`$[]``,
+    /// 79 bytes at most; others are left out. A named range is a mapping of its own. The name goes
+    /// with the pages when they are replaced: by a decommit, and by a commit of large pages or
+    /// executable ones.
     pub name: Option<&'a CStr>,
 }
 

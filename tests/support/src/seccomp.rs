@@ -66,12 +66,12 @@ fn matching(argument: u8, mask: u64, value: u64) -> SeccompRule {
     SeccompRule::new(vec![condition]).expect("the rule has a condition")
 }
 
-/// Answers a system call in the kernel's stead: takes its arguments and returns its result, `-errno`
-/// for failure.
+/// Answers a system call in the kernel's stead: takes its arguments and returns its result,
+/// `-errno` for failure.
 pub type Answer = fn(&[usize; 6]) -> isize;
 
-/// Has `answer` answer `call` where `argument & mask == value & mask`, in the thread that makes it, by a
-/// handler of `SIGSYS`. Calls that match and are made by `answer` itself end the process.
+/// Has `answer` answer `call` where `argument & mask == value & mask`, in the thread that makes it,
+/// by a handler of `SIGSYS`. Calls that match and are made by `answer` itself end the process.
 ///
 /// A process has one `answer` at most.
 ///
@@ -108,8 +108,8 @@ static ANSWER: OnceLock<Answer> = OnceLock::new();
 
 /// Answers the call that the filter stopped this thread at.
 extern "C" fn on_trap(_: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes the context of what it interrupted, which is this thread's until the
-    // handler returns.
+    // SAFETY: the kernel passes the context of what it interrupted, which is this thread's until
+    // the handler returns.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let arguments = cpu::arguments(context);
     let answer = ANSWER.get().expect("set before the filter");
