@@ -41,9 +41,8 @@ struct Slab<const W: usize> {
     used: Cell<usize>,
     /// Whether there is nothing left.
     exhausted: Cell<bool>,
-    /// Whether every other call, the first one included, gives only as little as it may.
+    /// Whether each call gives as little as it may.
     sparing: Cell<bool>,
-    refused: Cell<bool>,
 }
 
 impl<const W: usize> Slab<W> {
@@ -54,7 +53,6 @@ impl<const W: usize> Slab<W> {
             used: Cell::new(0),
             exhausted: Cell::new(false),
             sparing: Cell::new(false),
-            refused: Cell::new(false),
         }
     }
 }
@@ -72,8 +70,7 @@ unsafe impl<const W: usize> Source<W> for Slab<W> {
     fn nodes(&self, least: usize, most: usize) -> Result<(NonNull<Node<W>>, usize), Error> {
         let first = self.used.get();
         let left = self.nodes.len() - first;
-        self.refused.set(self.sparing.get() && !self.refused.get());
-        let most = if self.refused.get() { least } else { most };
+        let most = if self.sparing.get() { least } else { most };
         if self.exhausted.get() || left < least {
             return Err(ErrorKind::Exhausted.into());
         }
