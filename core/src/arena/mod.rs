@@ -40,8 +40,8 @@ use linked_list_allocator::hole::HoleList;
 use piece::{Chain, HEADER, Piece, Step};
 use pools::Pools;
 
-/// Bytes of the first piece, if the arena may have that many; its length is not asked for, as that
-/// would cost system calls.
+/// Bytes of the first piece, if the arena may have that many. The host is not asked for its limits
+/// before that: it would cost system calls.
 const FIRST: usize = 64 << 10;
 
 /// Bytes of a piece that pieces double up to; behind that they are an eighth of what there is.
@@ -412,7 +412,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         let needed = needed.ok_or(ErrorKind::Exhausted)?;
         let next = self.page.round_up(state.next_len);
         let wanted = next.map_or(needed, |next| next.max(needed)).min(left);
-        let len = if wanted <= FIRST {
+        let len = if self.chain.is_empty() {
             wanted
         } else {
             let ahead = reserve_ahead(&self.provider, needed, wanted);
