@@ -165,7 +165,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if !config.is_valid() || page.bytes() > GRANULE {
             return Err(HeapError::Config);
         }
-        let arena = Arena::new(metadata, config.metadata_bytes()).map_err(HeapError::Metadata)?;
+        let arena =
+            Arena::contiguous(metadata, config.metadata_bytes()).map_err(HeapError::Metadata)?;
         let bins = arena
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;

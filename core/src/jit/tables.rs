@@ -13,14 +13,21 @@ use core::{
 };
 
 /// A value that zero bytes stand for.
-pub(super) trait Zero {
+///
+/// # Safety
+///
+/// Zero bytes are a value of the type, the same that [`Zero::zero`] makes; but in the models, whose
+/// atomics are more than bytes.
+pub(super) unsafe trait Zero {
     /// Makes that value.
     fn zero() -> Self;
 }
 
 macro_rules! zero {
     ($($type:ty = $value:expr;)+) => {
-        $(impl Zero for $type {
+        // SAFETY: integers and atomic integers of zero are zero bytes, and so are null pointers and
+        // `None` of a pointer that is not null.
+        $(unsafe impl Zero for $type {
             #[inline]
             fn zero() -> Self {
                 $value
@@ -39,12 +46,22 @@ zero! {
     Bin = Self::EMPTY;
 }
 
-/// Allocates a table of `len` zeros.
+/// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it takes
+/// none.
 pub(super) fn zeroed<T: Zero, P: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<P, R>,
     len: usize,
 ) -> Result<NonNull<[T]>, Error> {
-    arena.alloc_slice(len, T::zero)
+    let table = arena.alloc_slice_zeroed::<T>(len)?;
+    if cfg!(all(test, loom)) {
+        for n in 0..len {
+            // SAFETY: n < len values fit.
+            let place = unsafe { table.cast::<T>().add(n) };
+            // SAFETY: in the memory allocated just now, which is aligned for T.
+            unsafe { place.write(T::zero()) };
+        }
+    }
+    Ok(table)
 }
 
 /// Gives a table back.
