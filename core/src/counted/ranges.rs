@@ -57,8 +57,8 @@ impl RangeSet {
         if self.len + more <= capacity {
             return Ok(());
         }
-        let mut grown = arena.alloc_slice((2 * capacity).max(FIRST_CAPACITY), || (0, 0))?;
-        // SAFETY: fresh, initialised, and known to nobody else.
+        let mut grown = arena.alloc_slice_zeroed::<Span>((2 * capacity).max(FIRST_CAPACITY))?;
+        // SAFETY: fresh, zero, which is a span, and known to nobody else.
         let array = unsafe { grown.as_mut() };
         array[..self.len].copy_from_slice(self.spans());
         if let Some(old) = self.array.replace(grown) {

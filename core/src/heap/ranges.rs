@@ -117,7 +117,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let leaves = space.leaves.own();
         let leaves = &leaves.all()[leaves.around(from)..];
         let leaf = leaves.iter().find_map(|(_, leaf)| map(*leaf));
-        let arena = HeapRange::of(self.arena.range(), RangeKind::Arena).from(from);
+        let piece = self.arena.next_range(from);
+        let arena = piece.and_then(|piece| HeapRange::of(piece, RangeKind::Arena).from(from));
         lower(lower(leaf, self.map.range().and_then(map)), arena)
     }
 }

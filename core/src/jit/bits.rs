@@ -66,6 +66,14 @@ pub(super) fn masks(bits: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
     })
 }
 
+/// Makes a word zero. One that is zero is not written: pages of long bitmaps that were never used have
+/// no memory.
+pub(super) fn zero(word: &AtomicU64) {
+    if word.load(Ordering::Relaxed) != 0 {
+        word.store(0, Ordering::Relaxed);
+    }
+}
+
 #[inline]
 const fn lowest(word: u64) -> usize {
     word.trailing_zeros() as usize
@@ -114,9 +122,13 @@ impl<'a> Bits<'a> {
 
     /// Makes the whole block one free run.
     pub(super) fn clear(self) {
-        for word in &self.words[..Self::words_for(self.lines * WORD)] {
-            word.store(0, Ordering::Relaxed);
-        }
+        let words = &self.words[..Self::words_for(self.lines * WORD)];
+        words.iter().for_each(zero);
+        self.set_only_run();
+    }
+
+    /// Makes the whole block one free run, in bitmaps that are zero.
+    pub(super) fn set_only_run(self) {
         self.set_stop(self.count - 1);
     }
 

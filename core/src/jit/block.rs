@@ -17,7 +17,7 @@
 //! out: requests that find nothing before it take its first granules, and touch no tree.
 
 use super::{
-    bits::{Bits, masks, words_for},
+    bits::{self, Bits, masks, words_for},
     class,
     span::SpanInfo,
     tree::Tree,
@@ -29,6 +29,7 @@ use crate::{
 };
 use core::{
     cell::UnsafeCell,
+    mem,
     ops::Range,
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicU8,
@@ -82,6 +83,8 @@ pub(super) struct Block {
 pub(super) struct Guarded {
     views: Option<Views>,
     tree: NonNull<[u8]>,
+    /// Whether the bitmaps and the tree are zero, since the block was never mapped.
+    fresh: bool,
     /// Granule 0 in the executable view.
     rx: NonNull<u8>,
     /// Granule 0 in the writable view.
@@ -134,6 +137,7 @@ impl Block {
             guarded: UnsafeCell::new(Guarded {
                 views: None,
                 tree,
+                fresh: true,
                 rx: NonNull::dangling(),
                 rw: NonNull::dangling(),
                 padding: 0,
@@ -264,6 +268,9 @@ impl Block {
     }
 }
 
+/// The bitmaps and the tree of a block.
+pub(super) type Metadata = (NonNull<[AtomicU64]>, NonNull<[u8]>);
+
 /// A block whose shard is locked.
 pub(super) struct Held<'a> {
     pub(super) at: NonNull<Block>,
@@ -291,11 +298,19 @@ impl Held<'_> {
         block.extent.store(extent, Ordering::Relaxed);
         guarded.views = Some(views);
         block.set_mode(Mode::Open);
-        block
-            .seen()
-            .iter()
-            .for_each(|w| w.store(0, Ordering::Relaxed));
-        self.empty();
+        // What is fresh is zero, and is not written: most of it may never be.
+        if !mem::take(&mut guarded.fresh) {
+            block.seen().iter().for_each(bits::zero);
+            return self.empty();
+        }
+        self.bits().set_only_run();
+        self.set_only_class();
+    }
+
+    /// Returns the bitmaps and the tree of a block that no view was ever mapped for.
+    pub(super) fn never_mapped(&self) -> Option<Metadata> {
+        let guarded = &self.guarded;
+        guarded.fresh.then_some((self.block.words, guarded.tree))
     }
 
     /// Makes everything free.
@@ -303,10 +318,14 @@ impl Held<'_> {
         (self.guarded.spans, self.guarded.used) = (0, 0);
         self.guarded.active = 0..0;
         self.bits().clear();
+        self.tree().clear();
+        self.set_only_class();
+    }
+
+    /// Says in a tree without classes that the only run begins in the first word.
+    fn set_only_class(&mut self) {
         let class = class::of_run(self.guarded.count);
-        let mut tree = self.tree();
-        tree.clear();
-        tree.set(0, class);
+        self.tree().set(0, class);
     }
 
     /// Gives the mapping up.
@@ -450,7 +469,7 @@ impl Held<'_> {
 
     /// Makes the active run one like others.
     pub(super) fn settle_active(&mut self) {
-        let run = core::mem::replace(&mut self.guarded.active, 0..0);
+        let run = mem::replace(&mut self.guarded.active, 0..0);
         if !run.is_empty() {
             self.announce(run);
         }

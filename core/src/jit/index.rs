@@ -10,10 +10,10 @@
 //! stale, but it is a table, or a block with its bitmaps. A block changes its views only while no
 //! table of the current version has it.
 
-use super::{block::Block, span::SpanInfo};
+use super::{block::Block, pool::give_back, span::SpanInfo};
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{self, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
     provider::{Error, PageProvider},
     sync::RawMutex,
 };
@@ -240,14 +240,27 @@ impl Index {
         capacity: usize,
         arena: &Arena<P, R>,
     ) -> Result<(), Error> {
-        let starts = arena.alloc_slice(capacity, || AtomicUsize::new(0))?;
-        let blocks = arena.alloc_slice(capacity, || AtomicPtr::new(null_mut()))?;
+        let starts = arena.alloc_slice_zeroed(capacity)?;
+        let blocks = arena.alloc_slice_zeroed(capacity).inspect_err(|_| {
+            // SAFETY: allocated just now, and known to nobody else.
+            unsafe { give_back(arena, starts) };
+        })?;
+        // SAFETY: zeroed memory of so many atomics, which is nobody else's.
+        unsafe { atomic::init_zeroed(starts.cast::<AtomicUsize>(), capacity) };
+        // SAFETY: as above.
+        unsafe { atomic::init_zeroed(blocks.cast::<AtomicPtr<Block>>(), capacity) };
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
             starts,
             blocks,
             first: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
+        });
+        let table = table.inspect_err(|_| {
+            // SAFETY: allocated just now, and known to nobody else.
+            unsafe { give_back(arena, starts) };
+            // SAFETY: as above.
+            unsafe { give_back(arena, blocks) };
         })?;
         self.slot(version).store(table.as_ptr(), Ordering::Release);
         Ok(())

@@ -3,12 +3,12 @@
 use super::{
     CodeProvider, JitAllocator, JitError, LargePages, Mapping, Mappings,
     block::{Block, Held, Mode},
-    pool::Pool,
+    pool::{Pool, give_back},
     shard::Shard,
     views::Views,
 };
 use crate::{
-    atomic::AtomicU64,
+    atomic::{self, AtomicU64},
     page::{Access, Ceiling, PageRange, RwxOptIn},
     provider::{
         Capabilities, Commit, DualError, DualRequest, Error, ErrorKind, Leave, PageProvider,
@@ -112,7 +112,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let views = match self.map_at_most(&mut mappings, most, least, placement) {
             Ok(views) => views,
             Err(error) => {
-                keep_unmapped(&mut shard.pools[pool], &mut held);
+                self.put_unmapped(&mut shard.pools[pool], held);
                 return Err(JitError::Map(error));
             }
         };
@@ -159,11 +159,36 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // serve again, and an eighth too much at most.
         let capacity = count.next_multiple_of((count.next_power_of_two() / 8).max(64));
         let (words, bytes) = Block::metadata_for(capacity);
-        // What a later failure leaves allocated is lost to the arena's bound, and to nothing else.
-        let words = self.arena.alloc_slice(words, || AtomicU64::new(0))?;
-        let tree = self.arena.alloc_slice(bytes, || 0)?;
-        self.arena
-            .alloc_value(Block::unmapped(home, words, tree, capacity))
+        let words = self.arena.alloc_slice_zeroed(words)?;
+        // SAFETY: zeroed memory of so many atomics, which is nobody else's.
+        unsafe { atomic::init_zeroed(words.cast::<AtomicU64>(), words.len()) };
+        let tree = self.arena.alloc_slice_zeroed(bytes).inspect_err(|_| {
+            // SAFETY: allocated just now, and known to nobody else.
+            unsafe { give_back(&self.arena, words) };
+        })?;
+        let block = Block::unmapped(home, words, tree, capacity);
+        self.arena.alloc_value(block).inspect_err(|_| {
+            // SAFETY: allocated above, and known to nobody else.
+            unsafe { give_back(&self.arena, words) };
+            // SAFETY: as above.
+            unsafe { give_back(&self.arena, tree) };
+        })
+    }
+
+    /// Keeps a block that could not be mapped, whose shard is locked; one that never was is given back
+    /// to the arena, since no reader can know it.
+    fn put_unmapped(&self, pool: &mut Pool, mut held: Held<'_>) {
+        let Some((words, tree)) = held.never_mapped() else {
+            return keep_unmapped(pool, &mut held);
+        };
+        let at = NonNull::slice_from_raw_parts(held.at, 1);
+        // SAFETY: allocated by prepare; the block, its only user, goes.
+        unsafe { give_back(&self.arena, words) };
+        // SAFETY: as above.
+        unsafe { give_back(&self.arena, tree) };
+        // SAFETY: allocated by prepare as one block. It was never in the index, and has left the list
+        // of unmapped ones, so that `held` was the only way to it, which ends here.
+        unsafe { give_back(&self.arena, at) };
     }
 
     /// Maps `len` bytes; where there is no room for that, as in a window full of foreign mappings,

@@ -68,6 +68,23 @@ impl Bin {
     }
 }
 
+/// Gives a slice back to the arena, unless it has no members.
+///
+/// # Safety
+///
+/// One that has came from `arena`, as a slice of this type, and is not used afterwards.
+pub(super) unsafe fn give_back<T, P: PageProvider + Copy, R: RawMutex>(
+    arena: &Arena<P, R>,
+    slice: NonNull<[T]>,
+) {
+    if let Ok(layout) = Layout::array::<T>(slice.len())
+        && layout.size() != 0
+    {
+        // SAFETY: the caller's promise: it came from this arena with this layout, and is not used.
+        unsafe { arena.free(slice.cast(), layout) };
+    }
+}
+
 /// Blocks of one granularity, and which of them have room.
 pub(super) struct Pool {
     slots: NonNull<[Option<NonNull<Block>>]>,
@@ -133,17 +150,26 @@ impl Pool {
             return Ok(());
         }
         let capacity = (2 * self.slots.len()).max(FIRST_SLOTS);
-        let slots = arena.alloc_slice(capacity, || None)?;
-        // Should one of these fail, the others are lost to the arena's bound, and to nothing else.
-        let taken = arena.alloc_slice(capacity / u64::BITS as usize, || 0)?;
-        let tree = arena.alloc_slice(Tree::bytes_for(capacity), || class::NONE)?;
-        if self.bins.is_empty() {
-            self.bins = arena.alloc_slice(BINS, || Bin::EMPTY)?;
+        // All that a pool keeps is none at first, and that is zero bytes. The bins, which are long
+        // and used here and there, come last.
+        let mut larger = Self {
+            slots: arena.alloc_slice_zeroed(capacity)?,
+            ..Self::new(self.next_len)
+        };
+        if let Err(error) = larger.make_tables(arena, capacity, self.bins.is_empty()) {
+            // SAFETY: the tables came from this arena just now, and nobody knows them.
+            unsafe { larger.free_tables(arena) };
+            return Err(error);
         }
         let mut larger = Self {
-            slots,
-            taken,
-            tree,
+            slots: larger.slots,
+            taken: larger.taken,
+            tree: larger.tree,
+            bins: if self.bins.is_empty() {
+                larger.bins
+            } else {
+                self.bins
+            },
             ..*self
         };
         for (n, block) in self.slots().iter().enumerate() {
@@ -154,32 +180,40 @@ impl Pool {
             let class = self.tree().class(n);
             larger.tree().set(n, class);
         }
-        // SAFETY: both came from this arena as slices of these types, and nobody uses them now.
+        // SAFETY: they came from this arena as slices of these types, and nobody uses them now.
         unsafe { self.free_tables(arena) };
         *self = larger;
         Ok(())
     }
 
-    /// Gives the tables back.
+    /// Makes the tables beside the slots, and the bins if so.
+    fn make_tables<P: PageProvider + Copy, R: RawMutex>(
+        &mut self,
+        arena: &Arena<P, R>,
+        capacity: usize,
+        bins: bool,
+    ) -> Result<(), Error> {
+        const { assert!(class::NONE == 0, "a tree without members is zero") };
+        self.taken = arena.alloc_slice_zeroed(capacity / u64::BITS as usize)?;
+        self.tree = arena.alloc_slice_zeroed(Tree::bytes_for(capacity))?;
+        if bins {
+            self.bins = arena.alloc_slice_zeroed(BINS)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the tables back, those that there are.
     ///
     /// # Safety
     ///
     /// They came from `arena`, and are not used afterwards.
     unsafe fn free_tables<P: PageProvider + Copy, R: RawMutex>(&mut self, arena: &Arena<P, R>) {
-        if self.slots.is_empty() {
-            return;
-        }
-        let slots = Layout::for_value(self.slots());
-        // SAFETY: the layout of a live slice is that of its allocation; the caller's promise.
-        unsafe { arena.free(self.slots.cast(), slots) };
-        // SAFETY: the slice lives in the arena until the next line, and self is borrowed.
-        let tree = Layout::for_value(unsafe { self.tree.as_ref() });
+        // SAFETY: the caller's promise: a slice of the arena's, or one without members.
+        unsafe { give_back(arena, self.slots) };
         // SAFETY: as of the slots.
-        unsafe { arena.free(self.tree.cast(), tree) };
-        // SAFETY: as of the tree.
-        let taken = Layout::for_value(unsafe { self.taken.as_ref() });
+        unsafe { give_back(arena, self.taken) };
         // SAFETY: as of the slots.
-        unsafe { arena.free(self.taken.cast(), taken) };
+        unsafe { give_back(arena, self.tree) };
     }
 
     /// Adds a block; [`Pool::make_room`] came before.

@@ -37,17 +37,14 @@ impl Few {
 
 // SAFETY: the nodes are initialised, are never freed, and are given out once.
 unsafe impl Source<W> for Few {
-    fn base(&self) -> NonNull<Node<W>> {
-        self.nodes
-    }
-
-    fn nodes(&self, count: usize) -> Result<u32, Error> {
-        let first = self.given.load(Ordering::Relaxed);
-        if first + count > self.count {
+    fn nodes(&self, least: usize, _: usize) -> Result<(NonNull<Node<W>>, usize), Error> {
+        let given = self.given.load(Ordering::Relaxed);
+        if given + least > self.count {
             return Err(ErrorKind::Exhausted.into());
         }
-        self.given.store(first + count, Ordering::Relaxed);
-        Ok(u32::try_from(first).expect("few"))
+        self.given.store(given + least, Ordering::Relaxed);
+        // SAFETY: given < count nodes lie there.
+        Ok((unsafe { self.nodes.add(given) }, least))
     }
 }
 

@@ -41,9 +41,8 @@ struct Slab<const W: usize> {
     used: Cell<usize>,
     /// Whether there is nothing left.
     exhausted: Cell<bool>,
-    /// Whether every other call fails, the first one included, so that only little is given.
+    /// Whether each call gives as little as it may.
     sparing: Cell<bool>,
-    refused: Cell<bool>,
 }
 
 impl<const W: usize> Slab<W> {
@@ -54,7 +53,6 @@ impl<const W: usize> Slab<W> {
             used: Cell::new(0),
             exhausted: Cell::new(false),
             sparing: Cell::new(false),
-            refused: Cell::new(false),
         }
     }
 }
@@ -69,18 +67,17 @@ impl<const W: usize> Drop for Slab<W> {
 // SAFETY: the slice is initialised, stays until the slab is dropped, and each part of it is given out
 // once.
 unsafe impl<const W: usize> Source<W> for Slab<W> {
-    fn base(&self) -> NonNull<Node<W>> {
-        self.nodes.cast()
-    }
-
-    fn nodes(&self, count: usize) -> Result<u32, Error> {
+    fn nodes(&self, least: usize, most: usize) -> Result<(NonNull<Node<W>>, usize), Error> {
         let first = self.used.get();
-        self.refused.set(self.sparing.get() && !self.refused.get());
-        if self.exhausted.get() || self.refused.get() || first + count > self.nodes.len() {
+        let left = self.nodes.len() - first;
+        let most = if self.sparing.get() { least } else { most };
+        if self.exhausted.get() || left < least {
             return Err(ErrorKind::Exhausted.into());
         }
+        let count = most.min(left);
         self.used.set(first + count);
-        Ok(u32::try_from(first).expect("small"))
+        // SAFETY: first < all nodes of the slice, so that this is inside it.
+        Ok((unsafe { self.nodes.cast().add(first) }, count))
     }
 }
 

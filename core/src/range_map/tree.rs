@@ -3,14 +3,14 @@
 use super::{
     Value,
     node::{Entry, Node, WORDS},
-    pool::{NONE, Source, Writer},
+    pool::{NONE, Places, Source, Writer},
 };
 use crate::{
     arch::prefetch,
     atomic::{AtomicU64, Ordering, fence},
     provider::Error,
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::marker::PhantomData;
 
 /// Levels that a tree can have. Nodes are at least a third full when they are merged, so that no
 /// map that fits into memory gets there.
@@ -21,7 +21,6 @@ pub(super) const LEVELS: usize = 16;
 /// Changes take the [`Writer`] that was made for this tree; whoever has it holds the lock of all
 /// changes. All numbers are pages.
 pub(crate) struct Tree<T, const W: usize = WORDS> {
-    base: NonNull<Node<W>>,
     /// Moves before nodes are used again, and before a word of a leaf changes.
     version: AtomicU64,
     /// Moves behind every change.
@@ -32,14 +31,10 @@ pub(crate) struct Tree<T, const W: usize = WORDS> {
     pub(super) low: u64,
     /// The page behind the last one.
     pub(super) high: u64,
+    /// Where nodes lie.
+    places: Places<W>,
     values: PhantomData<fn(T) -> T>,
 }
-
-// SAFETY: base is only used to reach nodes, all of whose fields are atomics; who changes them holds
-// the writer exclusively, which orders changes by whatever made it exclusive.
-unsafe impl<T, const W: usize> Send for Tree<T, W> {}
-// SAFETY: as for Send; readers only load atomics.
-unsafe impl<T, const W: usize> Sync for Tree<T, W> {}
 
 /// The root of a tree without ranges.
 const EMPTY: u64 = u64::MAX;
@@ -90,28 +85,29 @@ impl<T: Value, const W: usize> Tree<T, W> {
     ///
     /// # Safety
     ///
-    /// All changes are given the same source, or one with the same base; it outlives the tree.
-    pub(crate) unsafe fn new(source: &impl Source<W>, low: u64, high: u64) -> Self {
+    /// All changes are given this source, which outlives the tree.
+    pub(crate) unsafe fn new(_source: &impl Source<W>, low: u64, high: u64) -> Self {
         Self {
-            base: source.base(),
             version: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             root: AtomicU64::new(EMPTY),
             low,
             high,
+            places: Places::new(),
             values: PhantomData,
         }
     }
 
     #[inline]
     pub(super) fn node(&self, id: u32) -> &Node<W> {
-        // SAFETY: numbers of nodes come from the source, so that base.add stays in its allocation.
         // A reader follows a number only after it saw that the version had not moved, or that it
         // was published: the word it came from was then a child's or the root's, never another one's.
-        let node = unsafe { self.base.add(id as usize) };
-        // SAFETY: as above: initialised, and only changed by its atomics as long as the source is
-        // there, which outlives self.
-        unsafe { node.as_ref() }
+        // It has the number by an acquiring load, and so sees what the places had when it was stored.
+        let node = self.places.node(id);
+        // SAFETY: numbers are those that the writer gave to nodes of the source, so that the places
+        // have them: initialised, and only changed by their atomics as long as the source is there,
+        // which outlives self.
+        unsafe { &*node }
     }
 }
 
@@ -343,14 +339,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         count: usize,
     ) -> Result<(), Error> {
         if let Some(missing) = count.checked_sub(writer.obtainable()).filter(|&n| n > 0) {
-            let (many, few) = writer.wanted(missing);
-            let made = source.nodes(many).map(|first| (first, many));
-            let (first, made) = made.or_else(|_| source.nodes(few).map(|first| (first, few)))?;
-            for n in 0..made {
-                let id = first + u32::try_from(n).expect("numbers of nodes are 32 bits");
+            for id in writer.make(&self.places, source, missing)? {
                 self.release(writer, id);
             }
-            writer.nodes += made;
         }
         self.recycle(writer);
         Ok(())

@@ -47,7 +47,7 @@ use crate::{
     provider::PageProvider,
     sync::{Lock, RawMutex, Spin},
 };
-use core::fmt;
+use core::{fmt, mem::MaybeUninit};
 use executor::{Executors, Slot};
 use waiting::{Retired, Waiting};
 
@@ -101,15 +101,14 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
             return Err(JitError::Config);
         }
         let (waiting, executors) = (config.max_waiting(), config.max_executors());
-        let bytes = waiting * size_of::<Option<Retired>>() + executors * size_of::<Slot>();
+        let bytes = waiting * size_of::<Retired>() + executors * size_of::<Slot>();
         let arena = Arena::new(metadata, bytes + config::slack(metadata.page_size()));
         let arena: Arena<M, R> = arena.map_err(JitError::Metadata)?;
-        let ring = arena.alloc_slice(waiting, || None);
         let slots = arena.alloc_slice(executors, Slot::new);
-        let (ring, slots) = (
-            ring.map_err(JitError::Metadata)?,
-            slots.map_err(JitError::Metadata)?,
-        );
+        let slots = slots.map_err(JitError::Metadata)?;
+        // Its pages are written when spans wait there.
+        let ring = arena.alloc_slice_zeroed::<MaybeUninit<Retired>>(waiting);
+        let ring = ring.map_err(JitError::Metadata)?;
         Ok(Self {
             // SAFETY: made just now, for this alone, in an arena that is dropped after it.
             executors: unsafe { Executors::new(slots) },

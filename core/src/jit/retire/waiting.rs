@@ -9,7 +9,7 @@
 
 use super::Tally;
 use crate::jit::Span;
-use core::ptr::NonNull;
+use core::{mem::MaybeUninit, ptr::NonNull};
 
 /// A span that waits, and the epoch that executors must have announced.
 pub(super) struct Retired {
@@ -19,7 +19,8 @@ pub(super) struct Retired {
 
 /// The ring of what waits, and counters: what the lock of a queue guards.
 pub(super) struct Waiting {
-    ring: NonNull<[Option<Retired>]>,
+    /// Places, of which the `len` ones from `first` on are initialised.
+    ring: NonNull<[MaybeUninit<Retired>]>,
     first: usize,
     len: usize,
     /// Bytes that wait.
@@ -36,8 +37,8 @@ impl Waiting {
     ///
     /// # Safety
     ///
-    /// It is initialised, used by nobody else, and outlives the result.
-    pub(super) unsafe fn new(ring: NonNull<[Option<Retired>]>) -> Self {
+    /// It is used by nobody else, and outlives the result.
+    pub(super) unsafe fn new(ring: NonNull<[MaybeUninit<Retired>]>) -> Self {
         Self {
             ring,
             first: 0,
@@ -48,15 +49,24 @@ impl Waiting {
         }
     }
 
-    fn ring(&mut self) -> &mut [Option<Retired>] {
-        // SAFETY: initialised, this value's alone, which is borrowed, and alive, by the promise to
-        // new.
+    fn ring(&mut self) -> &mut [MaybeUninit<Retired>] {
+        // SAFETY: this value's alone, which is borrowed, and alive, by the promise to new.
         unsafe { self.ring.as_mut() }
+    }
+
+    /// Returns the nth member, which there is.
+    fn member(&self, n: usize) -> &Retired {
+        debug_assert!(n < self.len, "a member of the ring");
+        // SAFETY: place is below the ring's length.
+        let place = unsafe { self.ring.cast::<Retired>().add(self.place(n)) };
+        // SAFETY: members are initialised, and change by exclusive borrows of self only.
+        unsafe { place.as_ref() }
     }
 
     /// Returns the place of the nth member, or of the next one.
     fn place(&self, n: usize) -> usize {
-        (self.first + n) % self.ring.len()
+        let (at, len) = (self.first + n, self.ring.len());
+        if at < len { at } else { at - len }
     }
 
     pub(super) const fn is_full(&self) -> bool {
@@ -76,14 +86,18 @@ impl Waiting {
         assert!(!self.is_full(), "there is room for a span that is to wait");
         self.bytes += retired.span.len_bytes() as u64;
         let place = self.place(self.len);
-        self.ring()[place] = Some(retired);
+        self.ring()[place].write(retired);
         self.len += 1;
     }
 
     /// Takes the first span if its stamp is not above `passed`.
     pub(super) fn pop(&mut self, passed: u64) -> Option<Span> {
+        if self.len == 0 || self.member(0).stamp > passed {
+            return None;
+        }
         let place = self.place(0);
-        let retired = self.ring()[place].take_if(|first| first.stamp <= passed)?;
+        // SAFETY: the first member is initialised, and is none from here on.
+        let retired = unsafe { self.ring()[place].assume_init_read() };
         self.first = self.place(1);
         self.len -= 1;
         self.bytes -= retired.span.len_bytes() as u64;
@@ -91,12 +105,7 @@ impl Waiting {
     }
 
     /// Says whether a span that starts at `rx` waits.
-    pub(super) fn holds(&mut self, rx: usize) -> bool {
-        let (first, len) = (self.first, self.len);
-        let (after, before) = self.ring().split_at(first);
-        let members = before.iter().chain(after).take(len);
-        members
-            .flatten()
-            .any(|retired| retired.span.rx().addr().get() == rx)
+    pub(super) fn holds(&self, rx: usize) -> bool {
+        (0..self.len).any(|n| self.member(n).span.rx().addr().get() == rx)
     }
 }

@@ -15,7 +15,6 @@ mod inner;
 mod leaf;
 
 use crate::atomic::{AtomicU64, Ordering};
-use core::array;
 pub(super) use inner::Child;
 
 /// The words of a node: 768 bytes. Sixty-two ranges are found by three cache lines or four, and
@@ -112,15 +111,11 @@ impl<const W: usize> Node<W> {
     const CHILDREN: usize = Self::LOWS + Self::INNER;
     const GAPS: usize = Self::CHILDREN + Self::INNER.div_ceil(2);
 
+    /// Makes a node as it is in fresh memory.
+    #[cfg(test)]
     pub(super) fn new() -> Self {
-        const {
-            assert!(
-                W >= 12 && W <= WORDS,
-                "buffers are made for the widest nodes"
-            )
-        };
         Self {
-            words: array::from_fn(|_| AtomicU64::new(0)),
+            words: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
