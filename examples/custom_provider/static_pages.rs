@@ -8,7 +8,7 @@ use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Error, ErrorKind, MapEntry, MapFlags, PageProvider, PageWish,
-        ProcessMap, Request, search,
+        ProcessMap, Request, Resource, search,
     },
     sync::Lock,
 };
@@ -134,6 +134,16 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.set(range, State::Hole);
         Ok(())
+    }
+
+    fn left(&self, of: Resource) -> Option<usize> {
+        let free = |states: &[State]| states.iter().filter(|s| **s == State::Hole).count();
+        (of == Resource::Addresses).then(|| free(&*self.states.lock()) * PAGE_BYTES)
+    }
+
+    fn addresses(&self) -> AddressRange {
+        let range = AddressRange::from_len(self.start().addr().get(), PAGES * PAGE_BYTES);
+        range.unwrap_or(AddressRange::ALL)
     }
 }
 

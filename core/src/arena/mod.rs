@@ -60,17 +60,12 @@ const LARGE: usize = 2 << 20;
 /// Below this many committed bytes large pages would waste more than they help.
 const FEW_LARGE: usize = 2 * LARGE;
 
-/// The least reservation that [`Arena::contiguous`] settles for when address space is short.
-const LEAST: usize = 1 << 20;
-
 /// A bounded heap for metadata.
 pub struct Arena<P: PageProvider + Copy, R = Spin> {
     provider: P,
     page: PageSize,
     /// The bound of what is reserved.
     max: usize,
-    /// The only piece, if there is to be no other.
-    whole: Option<PageRange>,
     chain: Chain,
     state: Lock<State, R>,
 }
@@ -176,38 +171,23 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
             provider,
             page,
             max,
-            whole: None,
             chain: Chain::new(),
             state: Lock::new(State::new()),
         })
     }
 
-    /// Makes an arena of one piece of `max_len` bytes, which is reserved now; where address space is
-    /// short, of half as many, and so on down to 1 MiB.
-    ///
-    /// # Errors
-    ///
-    /// What the provider says of the smallest piece.
-    pub(crate) fn contiguous(provider: P, max_len: usize) -> Result<Self, Error> {
-        let mut arena = Self::new(provider, max_len)?;
-        let (request, least) = (Request::bytes(arena.max), LEAST.min(arena.max));
-        let step = arena.step(0);
-        let piece = piece::make(&provider, request, (least, HEADER), step, arena.page)?;
-        // SAFETY: made just now, and known to nobody else.
-        let range = unsafe { piece.as_ref() }.range;
-        arena.state.get_mut().link(&arena.chain, piece);
-        arena.max = range.len_bytes();
-        arena.whole = Some(range);
-        Ok(arena)
-    }
-
-    /// Returns where an arena lies that is [contiguous](Arena::contiguous).
-    ///
-    /// # Panics
-    ///
-    /// If it is not.
-    pub(crate) fn range(&self) -> PageRange {
-        self.whole.expect("a contiguous arena")
+    /// Returns the lowest piece that ends above `from`.
+    pub(crate) fn next_range(&self, from: usize) -> Option<PageRange> {
+        let _state = self.state.lock();
+        let mut lowest: Option<PageRange> = None;
+        self.chain.visit(|piece| {
+            let range = piece.range;
+            let lower = lowest.is_none_or(|lowest| range.addr() < lowest.addr());
+            if range.end() > from && lower {
+                lowest = Some(range);
+            }
+        });
+        lowest
     }
 
     /// Allocates memory of `layout`; its contents are undefined.
@@ -269,7 +249,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         let size = size.next_multiple_of(class::STEP);
         let layout = Layout::from_size_align(size, align.max(class::STEP));
         let layout = layout.map_err(|_| ErrorKind::Exhausted)?;
-        Ok(if size > OWN && self.whole.is_none() {
+        Ok(if size > OWN {
             Kind::Own(layout)
         } else {
             Kind::Large(layout)

@@ -247,6 +247,17 @@ impl Chain {
         }
     }
 
+    /// Calls `visit` with each piece. The lock is held.
+    pub(super) fn visit(&self, mut visit: impl FnMut(&Piece)) {
+        let mut next = self.first();
+        while let Some(piece) = next {
+            // SAFETY: pieces in the chain have headers, which are the lock holder's alone.
+            let header = unsafe { piece.as_ref() };
+            visit(header);
+            next = header.next;
+        }
+    }
+
     /// Returns the newest piece that `wanted` says yes to. The lock is held.
     pub(super) fn find(&self, wanted: impl Fn(&Piece) -> bool) -> Option<NonNull<Piece>> {
         let mut next = self.first();

@@ -7,11 +7,10 @@ use super::{
     hard::{self, Hard},
     order::Order,
     slab::{self, Entry, Handle},
-    space::Space,
 };
 use crate::{
     page::{PageRange, PageSize},
-    provider::{Error, ErrorKind, PageProvider, PageWish},
+    provider::{Error, PageProvider, Purged},
     sync::RawMutex,
 };
 
@@ -30,6 +29,8 @@ pub(super) struct Bin {
     pub(super) taken: usize,
     /// Bytes of pages in slabs that nobody can have touched.
     pub(super) fresh: usize,
+    /// Bytes of pages in slabs that gave their memory back.
+    pub(super) holes: usize,
 }
 
 impl Bin {
@@ -40,34 +41,53 @@ impl Bin {
             slabs: 0,
             taken: 0,
             fresh: 0,
+            holes: 0,
         }
     }
 
-    /// Takes a block of the lowest slab, if that has memory everywhere.
+    /// Takes a block of the lowest slab, if there is one.
     pub(super) fn take_at_hand(&mut self, page: PageSize, hard: Option<&Hard>) -> Option<Entry> {
-        let slab = self.partial.lowest().filter(|slab| slab.holes() == 0)?;
+        let slab = self.partial.lowest()?;
         let mut found = None;
         self.take(slab, 1, page, hard, |entry| found = Some(entry));
         found
     }
 
-    /// Takes up to `most` free blocks of a slab, which has memory everywhere; returns how many.
+    /// Takes up to `most` free blocks of a slab; returns how many. Pages that they lie in have memory from then
+    /// on, as far as the heap is concerned.
     fn take(
         &mut self,
         slab: Handle,
         most: usize,
         page: PageSize,
         hard: Option<&Hard>,
-        take: impl FnMut(Entry),
+        mut take: impl FnMut(Entry),
     ) -> usize {
         self.fresh -= slab.fresh_bytes(page);
-        let taken = take_from(slab, most, hard, take);
+        let taken = if slab.holes() == 0 {
+            take_from(slab, most, hard, take)
+        } else {
+            let mut holes = slab.holes();
+            let taken = take_from(slab, most, hard, |entry| {
+                holes &= !slab.pages_of(entry, page.bytes());
+                take(entry);
+            });
+            self.set_holes(slab, holes, page);
+            taken
+        };
         self.fresh += slab.fresh_bytes(page);
         self.taken += taken;
         if slab.free_blocks() == 0 {
             self.partial.remove(slab);
         }
         taken
+    }
+
+    /// Notes which pages of a slab have no memory.
+    fn set_holes(&mut self, slab: Handle, holes: u64, page: PageSize) {
+        let bytes = |holes: u64| holes.count_ones() as usize * page.bytes();
+        self.holes = self.holes + bytes(holes) - bytes(slab.holes());
+        slab.set_holes(holes);
     }
 }
 
@@ -105,16 +125,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 None if taken != 0 => break,
                 None => self.new_slab(&mut bin, shard, class)?,
             };
-            if let Err(error) = self.fill_holes(slab) {
-                if error.kind() == ErrorKind::RangeLost {
-                    self.abandon(&self.space.lock(), &mut bin, slab);
-                    continue;
-                }
-                if taken == 0 {
-                    return Err(HeapError::Memory(error));
-                }
-                break;
-            }
             let (most, hard) = (most - taken, self.hard.as_ref());
             taken += bin.take(slab, most, self.page, hard, &mut take);
         }
@@ -192,20 +202,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn drop_slab(&self, bin: &mut Bin, slab: Handle) {
-        let mut space = self.space.lock();
-        // Granules have memory as a whole, or none.
-        if slab.holes() != 0
-            && let Err(error) = self.decommit_slab(&mut space, slab)
-        {
-            if error.kind() == ErrorKind::RangeLost {
-                self.abandon(&space, bin, slab);
-            }
-            return;
-        }
         bin.partial.remove(slab);
         bin.slabs -= 1;
         bin.fresh -= slab.fresh_bytes(self.page);
+        let has_holes = slab.holes() != 0;
+        bin.set_holes(slab, 0, self.page);
+        let mut space = self.space.lock();
         self.give_granules(&mut space, slab.addr(), slab.len_bytes());
+        if has_holes {
+            // Granules have memory as a whole, or none.
+            self.return_granules(&mut space, slab.addr(), slab.len_bytes());
+        }
         drop(space);
         slab.next.set(bin.spare);
         bin.spare = Some(slab);
@@ -221,32 +228,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some((part, (u64::MAX >> (64 - count)) << first))
     }
 
-    /// Gives a slab's pages memory again. The bin's lock is held.
-    fn fill_holes(&self, slab: Handle) -> Result<(), Error> {
-        while let Some((part, bits)) = self.pages(slab, slab.holes()) {
-            // SAFETY: pages of the slab that were decommitted by `collect_slab`; all blocks in them are free.
-            unsafe { self.commit_pages(part, PageWish::Base) }?;
-            slab.set_holes(slab.holes() & !bits);
-            self.space.lock().gauges.committed += part.len_bytes();
-        }
-        Ok(())
-    }
-
-    /// Gives up the free blocks of a slab, pages of which are somebody else's now. Its live blocks are not in
-    /// those, and serve again when they are freed.
-    fn abandon(&self, space: &Space, bin: &mut Bin, slab: Handle) {
-        bin.partial.remove(slab);
-        bin.taken += slab.abandon();
-        slab.set_holes(0);
-        self.keep_granules(space, slab);
-    }
-
     /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks; returns how
     /// many bytes of it.
-    pub(super) fn collect_slab(&self, addr: usize) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// What the provider says. The pages stay as they are.
+    pub(super) fn collect_slab(&self, addr: usize) -> Result<usize, Error> {
         let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
         let Some(slab) = self.map.slab(addr).filter(at) else {
-            return 0;
+            return Ok(0);
         };
         let (shard, class) = (slab.shard(), slab.class());
         let mut bin = self.bin(shard, class).lock();
@@ -254,7 +245,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
         if !same || slab.blocks() == 1 || self.is_hard() {
-            return 0;
+            return Ok(0);
         }
         let mut given = 0;
         let mut idle = slab.idle_pages(self.page.bytes()) & !slab.holes();
@@ -262,21 +253,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             idle &= !bits;
             // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
             // out while the bin's lock is held.
-            match unsafe { self.decommit_pages(part) } {
-                Ok(()) => {
-                    slab.set_holes(slab.holes() | bits);
-                    given += part.len_bytes();
-                    self.space.lock().gauges.committed -= part.len_bytes();
-                }
-                Err(error) if error.kind() == ErrorKind::RangeLost => {
-                    self.abandon(&self.space.lock(), &mut bin, slab);
-                    break;
-                }
-                // They stay as they are.
-                Err(_) => {}
+            match unsafe { self.purge_pages(part) }? {
+                Purged::Kept => continue,
+                Purged::Zero => slab.clear_blocks(part),
+                Purged::ZeroOrOld => {}
             }
+            given += part.len_bytes();
+            bin.set_holes(slab, slab.holes() | bits, self.page);
         }
-        given
+        Ok(given)
     }
 
     /// Makes granules of the slabs that are all free and were kept.

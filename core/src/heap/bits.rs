@@ -89,6 +89,13 @@ impl Bits {
             .map(|(n, bits)| n * 64 + bits.ilog2() as usize)
     }
 
+    /// Returns how many ones there are in a range.
+    pub(super) fn count(&self, range: &Range<usize>) -> usize {
+        parts(range.clone())
+            .map(|(n, mask)| (self.word(n) & mask).count_ones() as usize)
+            .sum()
+    }
+
     /// Returns how many ones there are in `words`.
     pub(super) fn count_by(words: impl Fn(usize) -> u64) -> usize {
         (0..WORDS).map(|n| words(n).count_ones() as usize).sum()
@@ -135,6 +142,7 @@ mod tests {
             assert_eq!(last(start + 1), Some(start..start + 1));
             assert_eq!(last(start), None);
             assert_eq!(Bits::count_by(|n| bits.word(n)), end - start);
+            assert_eq!(bits.count(&(start + 1..GRANULES)), end - start - 1);
             assert_eq!(bits.gap(start..end), None);
             assert!(bits.all(start..end));
             assert!(end == GRANULES || bits.none(end..GRANULES));

@@ -3,7 +3,7 @@
 use super::Heap;
 use crate::{
     page::PageRange,
-    provider::{Commit, Error, PageProvider, PageWish, Request},
+    provider::{Commit, Error, PageProvider, PageWish, Purged, Request},
     sync::RawMutex,
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +16,9 @@ pub struct ProviderCalls {
     pub reserve: usize,
     /// For memory.
     pub commit: usize,
-    /// To give memory back.
+    /// To give memory back, of addresses that stay accessible.
+    pub purge: usize,
+    /// To give memory back, at the highest level of hardening.
     pub decommit: usize,
     /// To give addresses back, and their memory.
     pub release: usize,
@@ -26,6 +28,7 @@ pub struct ProviderCalls {
 pub(super) struct Calls {
     reserve: AtomicUsize,
     commit: AtomicUsize,
+    purge: AtomicUsize,
     decommit: AtomicUsize,
     release: AtomicUsize,
 }
@@ -35,6 +38,7 @@ impl Calls {
         Self {
             reserve: AtomicUsize::new(0),
             commit: AtomicUsize::new(0),
+            purge: AtomicUsize::new(0),
             decommit: AtomicUsize::new(0),
             release: AtomicUsize::new(0),
         }
@@ -44,6 +48,7 @@ impl Calls {
         ProviderCalls {
             reserve: self.reserve.load(Relaxed),
             commit: self.commit.load(Relaxed),
+            purge: self.purge.load(Relaxed),
             decommit: self.decommit.load(Relaxed),
             release: self.release.load(Relaxed),
         }
@@ -71,6 +76,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         };
         // SAFETY: the caller's promise.
         unsafe { self.provider.commit(range, how) }.map(|_| ())
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`PageProvider::purge`].
+    pub(super) unsafe fn purge_pages(&self, range: PageRange) -> Result<Purged, Error> {
+        self.calls.purge.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, which is the same.
+        unsafe { self.provider.purge(range) }
     }
 
     /// # Safety

@@ -2,6 +2,13 @@
 
 use super::class::{CLASSES, GRANULE, size};
 
+/// Bytes of a bin and its lock, at most.
+pub(super) const BIN: usize = 64;
+
+/// Bytes of addresses that a heap begins with, beside its bins: for one block of 1 MiB with guards, and half as much
+/// for what comes before it, such as other metadata, and for alignment.
+const LEAST: usize = 24 * GRANULE;
+
 /// Shards that one heap can have at most.
 const SHARDS: usize = 64;
 
@@ -139,6 +146,14 @@ impl HeapConfig {
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
+    }
+
+    /// Returns how many bytes of addresses a heap needs to begin with, so that it serves blocks of up to 1 MiB:
+    /// 1.6 MiB for the default number of shards. With fewer left it is [refused](super::HeapError::TooSmall).
+    #[must_use]
+    pub const fn least_window(&self) -> usize {
+        let bins = self.shards * CLASSES * BIN;
+        bins.next_multiple_of(GRANULE) + LEAST
     }
 
     /// Returns what is done to find faults.

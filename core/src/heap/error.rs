@@ -28,6 +28,12 @@ pub enum HeapError {
     WriteAfterFree(BlockAddr),
     /// A call that must not wait would have had to, or the thread is in a call of the heap already.
     Busy,
+    /// The provider has fewer addresses left than a heap needs to begin with: those of its window, or what a
+    /// limit leaves.
+    TooSmall {
+        /// Bytes of addresses that are enough.
+        needed: usize,
+    },
     /// No memory for metadata.
     Metadata(Error),
     /// No memory for blocks.
@@ -80,6 +86,12 @@ impl fmt::Display for HeapError {
             Self::Overflow(addr) => write!(f, "{addr} was written beyond its end"),
             Self::WriteAfterFree(addr) => write!(f, "{addr} was written while it was free"),
             Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
+            Self::TooSmall { needed } => {
+                write!(
+                    f,
+                    "fewer addresses are left than the {needed} bytes that a heap needs"
+                )
+            }
             Self::Metadata(e) => write!(f, "no memory for metadata: {e}"),
             Self::Memory(e) => write!(f, "no memory for blocks: {e}"),
         }

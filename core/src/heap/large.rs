@@ -5,12 +5,12 @@ use super::{
     Heap,
     class::{CACHED_MAX, GRANULE, HUGE, LARGE},
     error::HeapError,
-    slab::{self, FREED, Handle, LIVE},
+    slab::{self, FREED, Handle, LIVE, ZERO},
     space::{KEPT_BYTES, Space},
 };
 use crate::{
     page::PageRange,
-    provider::{ErrorKind, PageProvider, PageWish},
+    provider::{Error, ErrorKind, PageProvider, PageWish, Purged},
     sync::RawMutex,
 };
 use core::{
@@ -85,7 +85,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let slab = space.spare_large.ok_or(HeapError::Busy)?;
         let (segment, part) = space.at_hand(count).ok_or(HeapError::Busy)?;
         let start = self.part_start(segment, &part)?;
-        let zero = segment.take(part);
+        let zero = space.take(segment, part);
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
@@ -107,6 +107,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let len = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         if let Some(slab) = take_kept(space, size, layout.align()) {
             return Ok((self.open_kept(space, slab), false));
+        }
+        if let Some(slab) = take_unreleased(space, size, layout.align()) {
+            return Ok(self.open_unreleased(space, slab));
         }
         let slab = match space.spare_huge {
             Some(slab) => slab,
@@ -138,14 +141,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Releases a range after an error of a call on `part` of it.
     fn give_back_unless_lost(&self, range: PageRange, part: PageRange, error: ErrorKind) {
         if error != ErrorKind::RangeLost {
-            self.give_back(range);
+            // An error wastes addresses and no more, here and below.
+            let _ = self.give_back(range);
             return;
         }
         let before = part.addr() - range.addr();
         let behind = before + part.len_bytes();
         for (from, len) in [(0, before), (behind, range.len_bytes() - behind)] {
             if let Some(rest) = range.part(from, len, self.page) {
-                self.give_back(rest);
+                let _ = self.give_back(rest);
             }
         }
     }
@@ -183,18 +187,109 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases a huge block that is free.
+    /// Releases a huge block that is free. If it cannot be, its memory goes back, and a later pass tries again.
     fn drop_huge(&self, space: &mut Space, slab: Handle) {
-        if let Some(range) = self.whole(slab) {
-            // Before the addresses can be somebody else's.
-            self.map.set(range.addr(), range.len_bytes(), None);
-            self.give_back(range);
-            space.gauges.reserved -= range.len_bytes();
+        if self.release_huge(space, slab).is_err() {
+            slab.only().state().store(FREED, Relaxed);
+            self.purge_huge(space, slab);
+            slab.next.set(space.unreleased);
+            space.unreleased = Some(slab);
         }
-        space.gauges.committed -= slab.block_bytes();
+    }
+
+    fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
+        let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
+        // Before the addresses can be somebody else's.
+        self.map.set(range.addr(), range.len_bytes(), None);
+        if let Err(error) = self.give_back(range) {
+            let nothing = Some(self.nothing);
+            self.map.set(range.addr(), range.len_bytes(), nothing);
+            return Err(error);
+        }
+        space.gauges.reserved -= range.len_bytes();
+        if slab.holes() == 0 {
+            space.gauges.committed -= slab.block_bytes();
+        }
+        slab.set_holes(0);
         space.huge.remove(slab.addr());
         slab.next.set(space.spare_huge);
         space.spare_huge = Some(slab);
+        Ok(())
+    }
+
+    /// Gives the memory of a huge block back that could not be released, if it still has some.
+    fn purge_huge(&self, space: &mut Space, slab: Handle) {
+        let Some(range) = PageRange::new(slab.start(), slab.block_bytes(), self.page) else {
+            return;
+        };
+        if slab.holes() != 0 {
+            return;
+        }
+        // SAFETY: committed as a whole when the block was made; it is free.
+        match unsafe { self.purge_pages(range) } {
+            Ok(Purged::Zero) => slab.only().state().store(ZERO, Relaxed),
+            Ok(Purged::ZeroOrOld) => {}
+            // The next pass tries again.
+            Ok(Purged::Kept) | Err(_) => return,
+        }
+        slab.set_holes(PURGED);
+        space.gauges.committed -= slab.block_bytes();
+    }
+
+    /// Releases huge blocks that could not be before, until one still cannot be.
+    pub(super) fn release_unreleased(&self, space: &mut Space) {
+        while let Some(slab) = space.unreleased {
+            let rest = slab.next.get();
+            if self.release_huge(space, slab).is_err() {
+                break;
+            }
+            space.unreleased = rest;
+        }
+        for slab in unreleased(space) {
+            self.purge_huge(space, slab);
+        }
+    }
+
+    /// Releases all that the heap has for blocks, in use or not, for good; says whether to try again, since some could
+    /// not be released, and some was.
+    pub(super) fn release_all(&self, space: &mut Space) -> bool {
+        let (mut some, mut all) = (false, true);
+        let mut note = |released: bool| {
+            some |= released;
+            all &= released;
+            released
+        };
+        for (_, segment) in space.segments.all() {
+            let mut from = 0;
+            while let Some(part) = segment.kept(from) {
+                let range = segment.range(&part, self.page);
+                if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+                    segment.forget(part.clone());
+                }
+                from = part.end;
+            }
+        }
+        let rest = |slab: &&(usize, Handle)| slab.1.holes() != RELEASED;
+        for (_, slab) in space.huge.all().iter().filter(rest) {
+            let range = self.whole(*slab);
+            if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+                slab.set_holes(RELEASED);
+            }
+        }
+        some && !all
+    }
+
+    /// Makes a huge block that could not be released live.
+    fn open_unreleased(&self, space: &mut Space, slab: Handle) -> Big {
+        let zero = slab.only().state().load(Relaxed) == ZERO;
+        if slab.holes() != 0 {
+            space.gauges.committed += slab.block_bytes();
+            slab.set_holes(0);
+        }
+        space.gauges.huge += slab.block_bytes();
+        space.gauges.huge_blocks += 1;
+        let (len, size) = (slab.len_bytes(), slab.block_bytes());
+        (self.open(slab, slab.start(), len, size), zero)
     }
 
     /// Releases huge blocks that are kept: all, or those that were before the last tick.
@@ -262,13 +357,37 @@ const CHUNK: usize = 8;
 
 /// Takes the kept huge block that fits best, if one does.
 fn take_kept(space: &mut Space, size: usize, align: usize) -> Option<Handle> {
-    let fits = |slab: Handle| {
-        let bytes = slab.block_bytes();
-        (bytes >= size && bytes - bytes / SLACK <= size && slab.addr().is_multiple_of(align))
-            .then_some(bytes)
-    };
+    let fits = |slab: Handle| suits(slab, size, align).then_some(slab.block_bytes());
     let of = |kept: &Option<(Handle, bool)>| kept.and_then(|(slab, _)| fits(slab));
     let best = space.kept.iter().filter_map(of).min()?;
     let place = space.kept.iter().position(|kept| of(kept) == Some(best))?;
     space.kept[place].take().map(|(slab, _)| slab)
+}
+
+/// The holes of a huge block whose memory went back.
+const PURGED: u64 = 1;
+
+/// The holes of one whose addresses went back, when the heap is dropped.
+const RELEASED: u64 = 2;
+
+/// Yields the huge blocks that could not be released.
+pub(super) fn unreleased(space: &Space) -> impl Iterator<Item = Handle> + use<> {
+    core::iter::successors(space.unreleased, |slab| slab.next.get())
+}
+
+/// Takes the first huge block that could not be released, and suits, out of their list.
+fn take_unreleased(space: &mut Space, size: usize, align: usize) -> Option<Handle> {
+    let found = unreleased(space).find(|slab| suits(*slab, size, align))?;
+    let before = unreleased(space).find(|slab| slab.next.get() == Some(found));
+    match before {
+        Some(before) => before.next.set(found.next.get()),
+        None => space.unreleased = found.next.get(),
+    }
+    Some(found)
+}
+
+/// Says whether a huge block that is there serves for another one.
+fn suits(slab: Handle, size: usize, align: usize) -> bool {
+    let bytes = slab.block_bytes();
+    bytes >= size && bytes - bytes / SLACK <= size && slab.addr().is_multiple_of(align)
 }

@@ -1,23 +1,40 @@
 //! The page map: which slab has the granule around an address.
 //!
 //! ```text
-//!   address   47 ······· 30 │ 29 ······ 16 │ 15 ····· 0
-//!                root       │     leaf     │ in a granule
-//!               2 MiB       │  128 KiB     │             of addresses; a page is touched when it is used
+//!   granule of an address, less the first one that the provider can give
+//!   31 ········· 14 │ 13 ········ 0
+//!        root       │     leaf          128 KiB for each GiB of addresses in which there ever was a block
+//!
+//!   addresses that the provider can give    root                        leaves
+//!   any, and memory is not short            2 MiB, read-only where      a reservation each
+//!                                           no leaf is entered
+//!   any, and memory is short                4 KiB, in the arena: the    a reservation each
+//!                                           512 GiB around the first
+//!   a window, an array                      as long as needed           no longer than needed
 //! ```
 //!
-//! An entry has all that a free needs: the class of the slab, which of its granules this is, and the
-//! number of its descriptor, behind which the states are. Those who know only an address so need not look
+//! An entry has all that a free needs: the class of the slab, which of its granules this is, and where its
+//! descriptor lies, behind which the states are. Those who know only an address so need not look
 //! at the descriptor, which at a million blocks would seldom be in a cache.
+//!
+//! ```text
+//!   63 ························· 16 │ 15 ············ 8 │ 7 ········· 0
+//!    address of the descriptor      │ granule in a slab │ class and one     zero is no slab's granule
+//! ```
 //!
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
 //! never taken away before the heap is dropped.
+//!
+//! The root is committed readable as a whole, and made writable where leaves are entered: one range of its
+//! pages, which grows. So a process that locks its memory holds no more of it than it uses, since untouched
+//! private pages that can only be read are all the same page of zeros.
 
 use super::{
+    NAME,
     class::{self, CLASSES, GRANULE, Kind},
     error::HeapError,
     index::Index,
-    slab::{Handle, LIVE, STATES, Slab},
+    slab::{Handle, LIVE, STATES},
 };
 use crate::{
     arena::Arena,
@@ -25,15 +42,15 @@ use crate::{
         self, AtomicPtr, AtomicU8, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
-    page::PageRange,
-    provider::{Commit, ErrorKind, PageProvider, Request},
+    page::{Access, AddressRange, PageRange},
+    provider::{Commit, Error, ErrorKind, PageProvider, Request, reserve_ahead},
     sync::RawMutex,
 };
-use core::ptr::NonNull;
+use core::{alloc::Layout, ops::Range, ptr::NonNull, ptr::with_exposed_provenance_mut};
 
-/// Bits of an address that the map tells apart; no host maps above without being asked to. Few in the
+/// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
 /// models, where an entry takes a kilobyte.
-pub(super) const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
+const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
     24
 } else if usize::BITS < 48 {
     usize::BITS
@@ -41,11 +58,11 @@ pub(super) const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
     48
 };
 
-/// Where the class and one is in an entry.
-const CLASS_SHIFT: u32 = 56;
+/// Bits of an entry that are not the descriptor's address.
+const ADDRESS_SHIFT: u32 = 16;
 
 /// Where the granule's number in its slab is.
-const INSIDE_SHIFT: u32 = 48;
+const INSIDE_SHIFT: u32 = 8;
 
 const GRANULE_BITS: u32 = GRANULE.ilog2();
 const LEAF_BITS: u32 = match ADDRESS_BITS {
@@ -53,74 +70,179 @@ const LEAF_BITS: u32 = match ADDRESS_BITS {
     32.. => 8,
     _ => 4,
 };
-const LEAF_SHIFT: u32 = GRANULE_BITS + LEAF_BITS;
+
+/// Entries of a leaf, but for the last of a window.
 const LEAF: usize = 1 << LEAF_BITS;
-const ROOT: usize = 1 << (ADDRESS_BITS - LEAF_SHIFT);
 
-/// An entry, from the top: the class and one, 8 bits; the number of the granule in a slab that is of a
-/// class, 8; none, 16; the descriptor's number, 32. Zero is nobody's granule.
-type Leaf = [AtomicU64; LEAF];
-type Root = [AtomicPtr<Leaf>; ROOT];
+/// Granules that a map tells apart at most.
+const MOST: usize = 1 << (ADDRESS_BITS - GRANULE_BITS);
 
-/// The memory of all leaves that were made, by its address: few, while the root has room for many.
-pub(super) type Leaves = Index<PageRange>;
+/// Bytes of a root or a leaf that lies in the arena, at most.
+const SMALL: usize = if cfg!(all(test, loom)) {
+    usize::MAX
+} else {
+    4096
+};
+
+/// Granules that a map tells apart with a root of [`SMALL`] bytes.
+const FEW: usize = if cfg!(all(test, loom)) {
+    MOST
+} else {
+    SMALL / size_of::<usize>() * LEAF
+};
+
+type Entry = AtomicU64;
+type Slot = AtomicPtr<Entry>;
+
+/// What is known of the memory of a map, which whoever holds the lock of the granules may change.
+pub(super) struct Leaves {
+    /// Leaves that are a reservation each, by address: few, while the root has room for many.
+    own: Index<PageRange>,
+    /// Bytes of the root that can be written.
+    writable: Range<usize>,
+}
+
+impl Leaves {
+    pub(super) const fn new() -> Self {
+        Self {
+            own: Index::new(),
+            writable: 0..0,
+        }
+    }
+
+    /// Returns the leaves that are a reservation each, by address.
+    pub(super) const fn own(&self) -> &Index<PageRange> {
+        &self.own
+    }
+}
 
 /// The map. Whoever holds the lock of the granules may change it.
 pub(super) struct Map {
-    root: NonNull<Root>,
-    /// What the numbers of descriptors count from.
-    base: NonNull<u8>,
-    range: PageRange,
+    raw: RawRoot,
+    /// The root, if it is a reservation.
+    range: Option<PageRange>,
+    /// Whether pages of it must be made writable.
+    is_protected: bool,
 }
 
-// SAFETY: the root and the leaves are arrays of atomics, in memory that belongs to the map.
-unsafe impl Send for Map {}
-// SAFETY: as for Send.
-unsafe impl Sync for Map {}
-
-/// Reserves and commits memory of one `T`, zeroed.
-fn memory<M: PageProvider>(provider: &M, bytes: usize) -> Result<PageRange, HeapError> {
-    let range = provider
-        .reserve(&Request::bytes(bytes))
-        .map_err(HeapError::Metadata)?;
-    // SAFETY: reserved just now, and nobody else's.
-    match unsafe { provider.commit(range, Commit::READ_WRITE) } {
+/// Reserves and commits zeroed memory.
+fn memory<M: PageProvider>(provider: &M, bytes: usize, how: Commit) -> Result<PageRange, Error> {
+    let range = provider.reserve(&Request::bytes(bytes).name(NAME))?;
+    // SAFETY: reserved just now, and known to nobody else.
+    match unsafe { provider.commit(range, how) } {
         Ok(_) => Ok(range),
         Err(error) => {
             if error.kind() != ErrorKind::RangeLost {
-                // SAFETY: as above, and not used yet. There is nobody to tell of an error: the
+                // SAFETY: reserved above, and not used yet. An error has no consequence but that the
                 // addresses stay reserved.
                 let _ = unsafe { provider.release(range) };
             }
-            Err(HeapError::Metadata(error))
+            Err(error)
         }
     }
 }
 
+/// Allocates `count` atomics in the arena, each zero.
+fn small<A: Default, M: PageProvider + Copy, R: RawMutex>(
+    arena: &Arena<M, R>,
+    count: usize,
+) -> Result<NonNull<A>, Error> {
+    let layout = Layout::array::<A>(count).map_err(|_| ErrorKind::InvalidArgument)?;
+    let first = arena.alloc(layout)?;
+    // SAFETY: fresh memory of this layout.
+    unsafe { first.write_bytes(0, layout.size()) };
+    let first = first.cast::<A>();
+    // SAFETY: zeroed just now, and known to nobody else.
+    unsafe { atomic::init_zeroed(first, count) };
+    Ok(first)
+}
+
+/// Says whether a host that gave `page`, which is readable, can make it writable: if not, all of a root has to
+/// be.
+fn can_protect<M: PageProvider>(provider: &M, page: PageRange) -> bool {
+    [Access::ReadWrite, Access::Read].iter().all(|access| {
+        // SAFETY: committed by the caller, with a ceiling that allows it, and known to nobody else.
+        unsafe { provider.protect(page, *access) }.is_ok()
+    })
+}
+
 impl Map {
-    /// Makes a map of slabs whose descriptors lie in the arena that starts at `base`.
-    pub(super) fn new<M: PageProvider>(provider: &M, base: NonNull<u8>) -> Result<Self, HeapError> {
-        let range = memory(provider, size_of::<Root>())?;
-        let root = range.start().cast::<Root>();
-        // SAFETY: committed just now, zeroed.
-        unsafe { atomic::init_zeroed(root.cast::<AtomicPtr<Leaf>>(), ROOT) };
-        Ok(Self { root, base, range })
+    /// Makes a map of the addresses that `pages` can give.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no memory for its root.
+    pub(super) fn new<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
+        pages: &P,
+        metadata: &M,
+        arena: &Arena<M, R>,
+    ) -> Result<Self, HeapError> {
+        let all = pages.addresses();
+        let first = all.start() >> GRANULE_BITS;
+        let count = (all.last() >> GRANULE_BITS) - first;
+        let mut granules = count.saturating_add(1).min(MOST);
+        let mut first = first;
+        let bytes = |granules: usize| granules.div_ceil(LEAF) * size_of::<Slot>();
+        if reserve_ahead(metadata, SMALL, bytes(granules)) < bytes(granules) {
+            (first, granules) = few_around(pages, first, granules)?;
+        }
+        let slots = granules.div_ceil(LEAF);
+        let raw = |root| RawRoot {
+            root,
+            first,
+            granules,
+        };
+        if bytes(granules) <= SMALL {
+            let root = small(arena, slots).map_err(HeapError::Metadata)?;
+            return Ok(Self {
+                raw: raw(root),
+                range: None,
+                is_protected: false,
+            });
+        }
+        let (range, is_protected) =
+            Self::reserve_root(metadata, bytes(granules)).map_err(HeapError::Metadata)?;
+        let root = range.start().cast::<Slot>();
+        // SAFETY: committed just now, zeroed; models have small roots only.
+        unsafe { atomic::init_zeroed(root, slots) };
+        Ok(Self {
+            raw: raw(root),
+            range: Some(range),
+            is_protected,
+        })
     }
 
-    /// Returns where the root lies.
-    pub(super) const fn range(&self) -> PageRange {
+    /// Makes a root that is a reservation; says whether its pages must be made writable.
+    fn reserve_root<M: PageProvider>(
+        provider: &M,
+        bytes: usize,
+    ) -> Result<(PageRange, bool), Error> {
+        let readable = Commit {
+            access: Access::Read,
+            ..Commit::READ_WRITE
+        };
+        let page = provider.page_size();
+        if let Ok(range) = memory(provider, bytes, readable) {
+            let part = range.part(0, page.bytes(), page);
+            if part.is_some_and(|part| can_protect(provider, part)) {
+                return Ok((range, true));
+            }
+            // SAFETY: reserved just now, and not used yet. An error has no consequence but that the addresses
+            // stay reserved.
+            let _ = unsafe { provider.release(range) };
+        }
+        memory(provider, bytes, Commit::READ_WRITE).map(|range| (range, false))
+    }
+
+    /// Returns where the root lies, if it is a reservation.
+    pub(super) const fn range(&self) -> Option<PageRange> {
         self.range
     }
 
     #[inline]
     pub(super) fn root(&self) -> RootRef<'_> {
-        // SAFETY: committed zeroed by `new`, which is an array of null pointers, and only changed through
-        // its atomics; released when the heap is dropped, which a borrow of the map keeps from happening.
-        let root = unsafe { self.root.as_ref() };
-        RootRef {
-            root,
-            base: self.base,
-        }
+        // SAFETY: the root is released when the heap is dropped, which a borrow of the map keeps from happening.
+        unsafe { self.raw.get() }
     }
 
     #[inline]
@@ -128,12 +250,21 @@ impl Map {
         self.root().slab(addr)
     }
 
+    /// Returns the addresses that the map tells apart.
+    pub(super) fn addresses(&self) -> AddressRange {
+        let start = self.raw.first << GRANULE_BITS;
+        let len = self.raw.granules << GRANULE_BITS;
+        // The last may be the last that there is.
+        let last = start.wrapping_add(len).wrapping_sub(1);
+        AddressRange::new(start, last).unwrap_or(AddressRange::ALL)
+    }
+
     /// Makes the leaves for `len` bytes at `start`, so that [`Map::set`] can be called there, and keeps
     /// record of them in `leaves`.
     ///
     /// # Errors
     ///
-    /// Where there is no memory; leaves that were made stay.
+    /// Where there is no memory, and where the map does not reach; leaves that were made stay.
     pub(super) fn cover<M: PageProvider + Copy, R: RawMutex>(
         &self,
         provider: &M,
@@ -142,18 +273,73 @@ impl Map {
         start: usize,
         len: usize,
     ) -> Result<(), HeapError> {
-        for n in start >> LEAF_SHIFT..=(start + (len - 1)) >> LEAF_SHIFT {
-            let slot = &self.root().root[n];
-            if slot.load(Relaxed).is_null() {
-                leaves.make_room(arena)?;
-                let leaf = memory(provider, size_of::<Leaf>())?;
-                leaves.insert(leaf.addr(), leaf);
-                let leaf = leaf.start().cast::<Leaf>();
-                // SAFETY: committed just now, zeroed.
-                unsafe { atomic::init_zeroed(leaf.cast::<AtomicU64>(), LEAF) };
-                slot.store(leaf.as_ptr(), Release);
+        let range = AddressRange::from_len(start, len);
+        let Some(range) = range.filter(|range| self.addresses().contains_range(*range)) else {
+            return Err(HeapError::Memory(ErrorKind::OutsideRange.into()));
+        };
+        let number = |addr: usize| ((addr >> GRANULE_BITS) - self.raw.first) >> LEAF_BITS;
+        for n in number(range.start())..=number(range.last()) {
+            let root = self.root();
+            let Some(slot) = root.slot(n) else {
+                return Err(HeapError::Memory(ErrorKind::OutsideRange.into()));
+            };
+            if !slot.load(Relaxed).is_null() {
+                continue;
             }
+            self.make_writable(provider, leaves, n)
+                .map_err(HeapError::Metadata)?;
+            let entries = LEAF.min(self.raw.granules - n * LEAF);
+            let bytes = entries * size_of::<Entry>();
+            let leaf = if bytes <= SMALL {
+                small(arena, entries).map_err(HeapError::Metadata)?
+            } else {
+                leaves.own.make_room(arena)?;
+                let leaf =
+                    memory(provider, bytes, Commit::READ_WRITE).map_err(HeapError::Metadata)?;
+                leaves.own.insert(leaf.addr(), leaf);
+                let leaf = leaf.start().cast::<Entry>();
+                // SAFETY: committed just now, zeroed.
+                unsafe { atomic::init_zeroed(leaf, entries) };
+                leaf
+            };
+            slot.store(leaf.as_ptr(), Release);
         }
+        Ok(())
+    }
+
+    /// Makes the page of the root writable that has slot `n`, and all between it and those that are.
+    fn make_writable<M: PageProvider>(
+        &self,
+        provider: &M,
+        leaves: &mut Leaves,
+        n: usize,
+    ) -> Result<(), Error> {
+        let Some(root) = self.range.filter(|_| self.is_protected) else {
+            return Ok(());
+        };
+        let page = provider.page_size();
+        let start = page.round_down(n * size_of::<Slot>());
+        let end = start + page.bytes();
+        let old = leaves.writable.clone();
+        let missing = if old.is_empty() {
+            start..end
+        } else if start < old.start {
+            start..old.start
+        } else {
+            old.end..end
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let part = root.part(missing.start, missing.len(), page);
+        let part = part.ok_or(ErrorKind::InvalidArgument)?;
+        // SAFETY: committed pages of the root, which are only read meanwhile, as they can be afterwards.
+        unsafe { provider.protect(part, Access::ReadWrite)? };
+        leaves.writable = if old.is_empty() {
+            missing
+        } else {
+            old.start.min(start)..old.end.max(end)
+        };
         Ok(())
     }
 
@@ -162,9 +348,9 @@ impl Map {
         for (granule, addr) in (0_u64..).zip((start..start + len).step_by(GRANULE)) {
             let value = slab.map_or(0, |slab| {
                 let inside = if slab.class() < CLASSES { granule } else { 0 };
-                (slab.class() as u64 + 1) << CLASS_SHIFT
+                (slab.exposed() as u64) << ADDRESS_SHIFT
                     | inside << INSIDE_SHIFT
-                    | u64::from(slab.number(self.base))
+                    | (slab.class() as u64 + 1)
             });
             if let Some(entry) = self.root().entry(addr) {
                 entry.store(value, Release);
@@ -179,31 +365,49 @@ impl Map {
     /// `provider` is the one that the map and its leaves came from, `leaves` are all of them, and nobody uses
     /// the map any more.
     pub(super) unsafe fn release<M: PageProvider>(&self, provider: &M, leaves: &Leaves) {
-        for (_, leaf) in leaves.all() {
-            // SAFETY: reserved by `cover`; not used any more. There is nobody to tell of an error: the
-            // addresses stay reserved.
-            let _ = unsafe { provider.release(*leaf) };
+        let leaves = leaves.own.all().iter().map(|(_, leaf)| *leaf);
+        for range in leaves.chain(self.range) {
+            // SAFETY: reserved by `cover` or by `new`; not used any more, as the caller says. An error has no
+            // consequence but that the addresses stay reserved.
+            let _ = unsafe { provider.release(range) };
         }
-        // SAFETY: as above, reserved by `new`.
-        let _ = unsafe { provider.release(self.range) };
     }
+}
+
+/// Returns the first granule of a map of fewer, around where `pages` gives addresses now, and how many they are.
+fn few_around<P: PageProvider>(
+    pages: &P,
+    first: usize,
+    granules: usize,
+) -> Result<(usize, usize), HeapError> {
+    let few = granules.min(FEW);
+    let request = Request::bytes(GRANULE).align(GRANULE);
+    let range = pages.reserve(&request).map_err(HeapError::Memory)?;
+    // SAFETY: reserved just now, and known to nobody else. An error has no consequence but that the addresses
+    // stay reserved.
+    let _ = unsafe { pages.release(range) };
+    // In the middle of a leaf, so that a short region needs but one.
+    let around = (range.addr() >> GRANULE_BITS).saturating_sub(few / 2 + LEAF / 2);
+    Ok((around.clamp(first, first + (granules - few)), few))
 }
 
 /// The root of a map, for readers.
 #[derive(Clone, Copy)]
 pub(super) struct RootRef<'map> {
-    root: &'map Root,
-    base: NonNull<u8>,
+    raw: RawRoot,
+    _map: core::marker::PhantomData<&'map Map>,
 }
 
 /// The root of a map, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawRoot {
-    root: NonNull<Root>,
-    base: NonNull<u8>,
+    root: NonNull<Slot>,
+    /// The first granule that the map tells apart, by its address.
+    first: usize,
+    granules: usize,
 }
 
-// SAFETY: as for the map: what is there is an array of atomics.
+// SAFETY: what is there is an array of atomics, in memory that belongs to the map.
 unsafe impl Send for RawRoot {}
 // SAFETY: as for Send.
 unsafe impl Sync for RawRoot {}
@@ -215,39 +419,55 @@ impl RawRoot {
     ///
     /// The map is there as long as the result.
     #[inline]
-    pub(super) unsafe fn get<'map>(self) -> RootRef<'map> {
+    pub(super) const unsafe fn get<'map>(self) -> RootRef<'map> {
         RootRef {
-            // SAFETY: as of a reference by which this was made, which the caller says would still be good.
-            root: unsafe { self.root.as_ref() },
-            base: self.base,
+            raw: self,
+            _map: core::marker::PhantomData,
         }
     }
 }
 
 impl<'map> RootRef<'map> {
     /// Forgets how long the map is there.
-    pub(super) fn raw(self) -> RawRoot {
-        RawRoot {
-            root: NonNull::from(self.root),
-            base: self.base,
+    pub(super) const fn raw(self) -> RawRoot {
+        self.raw
+    }
+
+    /// Returns the slot of a leaf.
+    fn slot(self, n: usize) -> Option<&'map Slot> {
+        if n >= self.raw.granules.div_ceil(LEAF) {
+            return None;
         }
+        // SAFETY: `Map::new` made as many slots.
+        let slot = unsafe { self.raw.root.add(n) };
+        // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
+        // there as long as the map, as whoever made this said.
+        Some(unsafe { slot.as_ref() })
     }
 
     #[inline]
-    fn entry(self, addr: usize) -> Option<&'map AtomicU64> {
-        let leaf = NonNull::new(self.root.get(addr >> LEAF_SHIFT)?.load(Acquire))?;
-        // SAFETY: as of the root in `Map::root`, of memory from `cover`.
-        let leaf = unsafe { leaf.as_ref() };
-        Some(&leaf[(addr >> GRANULE_BITS) % LEAF])
+    fn entry(self, addr: usize) -> Option<&'map Entry> {
+        let granule = (addr >> GRANULE_BITS).wrapping_sub(self.raw.first);
+        if granule >= self.raw.granules {
+            return None;
+        }
+        // SAFETY: below `granules`, for which there are slots.
+        let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
+        // SAFETY: as in `slot`.
+        let slot = unsafe { slot.as_ref() };
+        let leaf = NonNull::new(slot.load(Acquire))?;
+        // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
+        let entry = unsafe { leaf.add(granule % LEAF) };
+        // SAFETY: zeroed by `Map::cover`, changed by its atomics only, and there as long as the map.
+        Some(unsafe { entry.as_ref() })
     }
 
     /// Returns whose granule lies around `addr`, any address at all.
     #[inline]
     pub(super) fn slab(self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // SAFETY: `set` stores numbers of descriptors with this base, or zero; the heap is there, as
-        // for entries.
-        unsafe { Handle::numbered(self.base, number(value)) }
+        // SAFETY: `set` stores what `Handle::exposed` returned, or zero; the heap is there, as for entries.
+        unsafe { Handle::from_exposed(descriptor(value)) }
     }
 
     /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
@@ -258,17 +478,17 @@ impl<'map> RootRef<'map> {
         addr: usize,
     ) -> Option<(usize, NonNull<AtomicU8>)> {
         let value = self.entry(addr)?.load(Acquire);
-        let inside = (value >> (INSIDE_SHIFT - GRANULE_BITS)) & (0xff << GRANULE_BITS);
+        let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xff << GRANULE_BITS);
         let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
         let (index, class) = class::divide(offset, kind(value));
         let class = class?;
-        let states = number(value) as usize * align_of::<Slab>() + STATES;
+        let first = with_exposed_provenance_mut::<AtomicU8>(descriptor(value) + STATES);
         // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
-        // the number of its descriptor, which keeps its class as long as the heap.
-        let first = unsafe { self.base.add(states) }.cast::<AtomicU8>();
-        // SAFETY: as above: the index is that of a block, or one more, and there are as many states behind
-        // the descriptor.
+        // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
+        // one more, and there are as many states behind the descriptor.
         let state = unsafe { first.add(index) };
+        // SAFETY: as above, not null.
+        let state = unsafe { NonNull::new_unchecked(state) };
         // SAFETY: as above; states are initialised, and changed by atomics only.
         let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
         (!CHECKED || is_live).then_some((class, state))
@@ -284,16 +504,22 @@ impl<'map> RootRef<'map> {
 
 /// Returns the kind of slab in an entry.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low byte is the kind")]
 const fn kind(value: u64) -> Kind {
-    (value >> CLASS_SHIFT) as Kind
+    value as Kind
 }
 
-/// Returns the number of the descriptor in an entry.
+/// Returns the address of the descriptor in an entry.
 #[inline]
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "the low half is the number"
+    reason = "it was the address of something"
 )]
-const fn number(value: u64) -> u32 {
-    value as u32
+const fn descriptor(value: u64) -> usize {
+    (value >> ADDRESS_SHIFT) as usize
+}
+
+/// Says whether an entry can hold the address of a descriptor.
+pub(super) const fn fits(addr: usize) -> bool {
+    addr as u64 <= u64::MAX >> ADDRESS_SHIFT
 }

@@ -84,7 +84,7 @@ use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU32, AtomicU64},
     page::PageSize,
-    provider::PageProvider,
+    provider::{PageProvider, Resource},
     sync::{Lock, RawMutex, Spin},
 };
 use bin::Bin;
@@ -92,6 +92,7 @@ use cache::Cache;
 use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
+    ffi::CStr,
     fmt,
     ptr::{NonNull, null_mut},
 };
@@ -99,6 +100,9 @@ use hard::Hard;
 use map::Map;
 use slab::Handle;
 use space::Space;
+
+/// What reservations of heaps are called, where the host keeps names.
+const NAME: &CStr = c"hostmem: heap";
 
 /// A live block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,20 +163,28 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Errors
     ///
     /// [`HeapError::Config`] for a configuration with a value out of range, and on a provider with
-    /// pages of more than 64 KiB; [`HeapError::Metadata`] where the metadata cannot be had.
+    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer addresses are
+    /// [left](PageProvider::left) than are needed: [`HeapConfig::least_window`] bytes; [`HeapError::Metadata`]
+    /// where the metadata cannot be had.
     pub fn new(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
+        const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
         if !config.is_valid() || page.bytes() > GRANULE {
             return Err(HeapError::Config);
         }
-        let arena =
-            Arena::contiguous(metadata, config.metadata_bytes()).map_err(HeapError::Metadata)?;
+        let needed = config.least_window();
+        let left = provider.left(Resource::Addresses);
+        if left.is_some_and(|left| left < needed) {
+            return Err(HeapError::TooSmall { needed });
+        }
+        let arena = Arena::new(metadata, config.metadata_bytes()).map_err(HeapError::Metadata)?;
         let bins = arena
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1, false)?;
+        let map = Map::new(&provider, &metadata, &arena)?;
         Ok(Self {
-            map: Map::new(&metadata, arena.range().start())?,
+            map,
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),
@@ -183,7 +195,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             aside: AtomicPtr::new(null_mut()),
             caches: Lock::new(0),
             calls: Calls::new(),
-            hard: config.hard_seed(arena.range().addr()).map(Hard::new),
+            hard: config.hard_seed(nothing.exposed()).map(Hard::new),
             provider,
             metadata,
             config,
@@ -234,20 +246,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<
         // promised when they used them no longer than it lives.
         let mut space = core::mem::replace(self.space.get_mut(), Space::new(1));
         self.drop_kept(&mut space, false);
-        for (_, segment) in space.segments.all() {
-            let mut from = 0;
-            while let Some(part) = segment.kept(from) {
-                if let Some(range) = segment.range(&part, self.page) {
-                    self.give_back(range);
-                }
-                from = part.end;
-            }
-        }
-        for (_, slab) in space.huge.all() {
-            if let Some(range) = self.whole(*slab) {
-                self.give_back(range);
-            }
-        }
+        // At a host's limit of mappings what lies between others may go only when those have gone.
+        while self.release_all(&mut space) {}
         // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
         unsafe { self.map.release(&self.metadata, &space.leaves) };
     }

@@ -1,6 +1,6 @@
 //! Which addresses a heap holds.
 
-use super::{Heap, class::GRANULE, segment::SegmentRef, space::Space};
+use super::{Heap, class::GRANULE, large::unreleased, segment::SegmentRef, space::Space};
 use crate::{
     page::{AddressRange, PageRange},
     provider::PageProvider,
@@ -24,7 +24,7 @@ pub enum RangeKind {
     Segment,
     /// One larger block, and what its reservation is longer by.
     Huge,
-    /// One larger block that was freed, and is kept for the next.
+    /// One larger block that was freed, and is kept for the next, or until it can be released.
     Kept,
     /// Metadata: descriptors, bitmaps and magazines.
     Arena,
@@ -54,7 +54,7 @@ impl HeapRange {
 /// Returns the part of a segment from `from` on that is the heap's.
 fn part_of(segment: SegmentRef, from: usize) -> Option<HeapRange> {
     let first = from.saturating_sub(segment.addr()) / GRANULE;
-    let part = segment.held(first)?;
+    let part = segment.kept(first)?;
     let at = |granule: usize| segment.addr() + granule * GRANULE;
     HeapRange::new(at(part.start), at(part.end), RangeKind::Segment)?.from(from)
 }
@@ -68,7 +68,8 @@ impl Space {
             .find_map(|(_, segment)| part_of(*segment, from));
         let huge = &self.huge.all()[self.huge.around(from)..];
         let huge = huge.iter().find_map(|(addr, slab)| {
-            let is_kept = self.kept.iter().flatten().any(|(kept, _)| kept == slab);
+            let is_kept = self.kept.iter().flatten().any(|(kept, _)| kept == slab)
+                || unreleased(self).any(|kept| kept == *slab);
             let kind = if is_kept {
                 RangeKind::Kept
             } else {
@@ -113,10 +114,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     fn next_metadata(&self, space: &Space, from: usize) -> Option<HeapRange> {
         let map = |range| HeapRange::of(range, RangeKind::PageMap).from(from);
-        let leaves = &space.leaves.all()[space.leaves.around(from)..];
+        let leaves = space.leaves.own();
+        let leaves = &leaves.all()[leaves.around(from)..];
         let leaf = leaves.iter().find_map(|(_, leaf)| map(*leaf));
-        let arena = HeapRange::of(self.arena.range(), RangeKind::Arena).from(from);
-        lower(lower(leaf, map(self.map.range())), arena)
+        let piece = self.arena.next_range(from);
+        let arena = piece.and_then(|piece| HeapRange::of(piece, RangeKind::Arena).from(from));
+        lower(lower(leaf, self.map.range().and_then(map)), arena)
     }
 }
 

@@ -3,14 +3,22 @@
 //! ```text
 //!   granule      0  1  2  3  4  5  6  7
 //!   free         .  .  1  1  .  1  1  1      not in a slab
-//!   committed    1  1  1  .  1  1  .  .      has memory
-//!   used         1  1  1  .  1  .  .  .      was written since it got memory: does not read zero
+//!   committed    1  1  1  .  1  1  .  .      can be written
+//!   used         1  1  1  .  1  .  .  .      was written since it was fresh: may not read zero
+//!   purged       .  .  .  .  .  1  .  .      free, and its memory went back; it has some again when it is written
+//!   refused      .  .  1  .  .  .  .  .      free, and the host would not take its memory back
 //!   aged         .  .  1  .  .  .  .  .      was free at the last tick, and ever since
-//!   lost         .  .  .  .  .  .  .  .      the provider says that somebody else has it now
+//!   lost         .  .  .  .  .  .  .  .      the provider says that somebody else has it now, or it was given back
 //! ```
+//!
+//! Free granules keep their access when their memory goes back, so that no mapping is split. At the
+//! highest level of hardening they lose both.
 
 use super::{bits::Bits, class::GRANULE};
-use crate::page::{PageRange, PageSize};
+use crate::{
+    page::{PageRange, PageSize},
+    provider::Purged,
+};
 use core::{
     ops::{Deref, Range},
     ptr::{NonNull, null_mut},
@@ -40,6 +48,8 @@ pub(super) struct Segment {
     free: Bits,
     committed: Bits,
     used: Bits,
+    purged: Bits,
+    refused: Bits,
     aged: Bits,
     lost: Bits,
     pub(super) next: SegmentLink,
@@ -114,6 +124,8 @@ impl Segment {
             free: Bits::new(),
             committed: Bits::new(),
             used: Bits::new(),
+            purged: Bits::new(),
+            refused: Bits::new(),
             aged: Bits::new(),
             lost: Bits::new(),
             next: SegmentLink::none(),
@@ -133,6 +145,8 @@ impl Segment {
             &self.free,
             &self.committed,
             &self.used,
+            &self.purged,
+            &self.refused,
             &self.aged,
             &self.lost,
         ] {
@@ -191,7 +205,7 @@ impl Segment {
         part.end <= self.granules() && self.free.all(part.clone())
     }
 
-    /// Says whether no granule has memory.
+    /// Says whether no granule can be written.
     pub(super) fn are_empty(&self, part: &Range<usize>) -> bool {
         self.committed.none(part.clone())
     }
@@ -202,7 +216,7 @@ impl Segment {
         self.used.clear(part);
     }
 
-    /// Returns the first run within `part` that has no memory.
+    /// Returns the first run within `part` that cannot be written.
     pub(super) fn uncommitted(&self, part: &Range<usize>) -> Option<Range<usize>> {
         self.committed.gap(part.clone())
     }
@@ -233,8 +247,9 @@ impl Segment {
 
     /// Marks free granules as in use; says whether all of them read zero.
     pub(super) fn take(&self, part: Range<usize>) -> bool {
-        self.free.clear(part.clone());
-        self.aged.clear(part.clone());
+        for bits in [&self.free, &self.purged, &self.refused, &self.aged] {
+            bits.clear(part.clone());
+        }
         let free = self.free_count.load(Relaxed) - part.len();
         self.free_count.store(free, Relaxed);
         let zero = self.used.none(part.clone());
@@ -250,13 +265,25 @@ impl Segment {
         self.free.set(part);
     }
 
+    /// Returns which free granules have memory that may go back, in a word of the bitmaps.
+    fn giveable(&self, word: usize) -> u64 {
+        self.free.word(word) & self.committed.word(word) & !self.purged.word(word)
+    }
+
+    /// Returns the first run of free granules from granule `from` on that can be written.
+    pub(super) fn writable(&self, from: usize) -> Option<Range<usize>> {
+        Bits::run_by(from, |word| {
+            self.free.word(word) & self.committed.word(word)
+        })
+    }
+
     /// Returns the first run of free granules with memory from granule `from` on; if so, of those that
-    /// are aged.
+    /// are aged, and that the host did not refuse.
     pub(super) fn returnable(&self, from: usize, only_aged: bool) -> Option<Range<usize>> {
         Bits::run_by(from, |word| {
-            let all = self.free.word(word) & self.committed.word(word);
+            let all = self.giveable(word);
             if only_aged {
-                all & self.aged.word(word)
+                all & self.aged.word(word) & !self.refused.word(word)
             } else {
                 all
             }
@@ -265,27 +292,63 @@ impl Segment {
 
     /// Returns the last run of free granules with memory below granule `end`.
     pub(super) fn last_returnable(&self, end: usize) -> Option<Range<usize>> {
-        Bits::last_run_by(end, |word| self.free.word(word) & self.committed.word(word))
+        Bits::last_run_by(end, |word| self.giveable(word))
     }
 
-    /// Returns how many free granules have memory.
-    pub(super) fn committed_free(&self) -> usize {
-        Bits::count_by(|word| self.free.word(word) & self.committed.word(word))
+    /// Returns the last run of free granules, with or without memory, below granule `end`.
+    pub(super) fn last_free(&self, end: usize) -> Option<Range<usize>> {
+        Bits::last_run_by(end, |word| self.free.word(word))
+    }
+
+    /// Returns how many granules within `part` have memory, as far as the heap is concerned.
+    pub(super) fn with_memory(&self, part: &Range<usize>) -> usize {
+        self.committed.count(part) - self.purged.count(part)
+    }
+
+    /// Returns how many granules within `part` gave theirs back.
+    pub(super) fn purged_in(&self, part: &Range<usize>) -> usize {
+        self.purged.count(part)
+    }
+
+    /// Returns how many free granules the host would not take memory back of.
+    pub(super) fn refused_count(&self) -> usize {
+        Bits::count_by(|word| self.refused.word(word))
     }
 
     /// Returns how many granules have memory that was never in use, nor came by a large page with some that was.
     pub(super) fn unused(&self) -> usize {
         let large_pages = self.large_pages.load(Relaxed);
         Bits::count_by(|word| {
-            let used = self.used.word(word);
+            let purged = self.purged.word(word);
+            let used = self.used.word(word) & !purged;
             let touched = if large_pages { spread(used) } else { used };
-            self.committed.word(word) & !touched
+            self.committed.word(word) & !touched & !purged
         })
     }
 
     pub(super) fn decommit(&self, part: &Range<usize>) {
-        for bits in [&self.committed, &self.used, &self.aged] {
+        for bits in [
+            &self.committed,
+            &self.used,
+            &self.purged,
+            &self.refused,
+            &self.aged,
+        ] {
             bits.clear(part.clone());
+        }
+    }
+
+    /// Notes what became of the memory of free granules.
+    pub(super) fn purge(&self, part: &Range<usize>, shown: Purged) {
+        self.aged.clear(part.clone());
+        if shown == Purged::Kept {
+            self.refused.set(part.clone());
+            return;
+        }
+        self.refused.clear(part.clone());
+        self.purged.set(part.clone());
+        if shown == Purged::Zero {
+            self.used.clear(part.clone());
         }
     }
 
@@ -294,33 +357,21 @@ impl Segment {
         self.aged.copy(&self.free);
     }
 
-    /// Marks free granules as somebody else's.
+    /// Marks free granules as somebody else's, or given back.
     pub(super) fn lose(&self, part: &Range<usize>) {
         self.decommit(part);
         self.take(part.clone());
         self.lost.set(part.clone());
     }
 
-    /// Marks granules in use, which have memory, as partly somebody else's.
-    pub(super) fn keep(&self, part: Range<usize>) {
+    /// Marks any granules as given back, for good.
+    pub(super) fn forget(&self, part: Range<usize>) {
         self.lost.set(part);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.free_count.load(Relaxed) == self.granules()
-    }
-
-    /// Returns the first run of granules from `from` on that are not somebody else's as a whole.
-    pub(super) fn held(&self, from: usize) -> Option<Range<usize>> {
-        if from >= self.granules() {
-            return None;
-        }
-        // Those that are so in part have memory; the others have none, and get none.
-        let run = Bits::run_by(from, |word| {
-            !self.lost.word(word) | self.committed.word(word)
-        })?;
-        let end = run.end.min(self.granules());
-        (run.start < end).then_some(run.start..end)
+        let lost = self.lost.count(&(0..self.granules()));
+        self.free_count.load(Relaxed) + lost == self.granules()
     }
 
     /// Returns the first run of granules from `from` on that are not lost.

@@ -8,7 +8,7 @@ use super::{
     slab::{Entry, FREED, Handle, LIVE, ZERO},
 };
 use crate::{
-    provider::{ErrorKind, PageProvider},
+    provider::{Error, ErrorKind, PageProvider},
     sync::RawMutex,
 };
 use core::{
@@ -245,11 +245,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gets memory back that is not in use, after `error`; says whether it is worth another try.
     #[cold]
     pub(super) fn reclaim(&self, error: HeapError) -> bool {
-        let short = matches!(error, HeapError::Memory(e) if e.kind() == ErrorKind::Exhausted);
-        if short {
-            self.trim();
+        let is_short = |error: Error| error.kind() == ErrorKind::Exhausted;
+        match error {
+            HeapError::Memory(error) if is_short(error) => {
+                self.trim();
+                true
+            }
+            // Metadata may come from the same few addresses as blocks.
+            HeapError::Metadata(error) if is_short(error) => {
+                let before = self.space.lock().gauges.reserved;
+                self.trim();
+                let mut space = self.space.lock();
+                space.gauges.reserved < before || self.release_some(&mut space)
+            }
+            _ => false,
         }
-        short
     }
 }
 

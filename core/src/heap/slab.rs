@@ -25,6 +25,7 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
+    map,
 };
 use crate::{
     arena::Arena,
@@ -33,14 +34,14 @@ use crate::{
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
-    page::PageSize,
+    page::{PageRange, PageSize},
     provider::{ErrorKind, PageProvider},
     sync::RawMutex,
 };
 use core::{
     alloc::Layout,
     ops::Deref,
-    ptr::{NonNull, null_mut},
+    ptr::{NonNull, null_mut, with_exposed_provenance_mut},
 };
 
 /// Never handed out, in memory that reads zero.
@@ -82,7 +83,7 @@ const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 #[repr(C, align(64))]
 pub(super) struct Guarded {
     bits: NonNull<[AtomicU64]>,
-    /// Pages without memory, a bit each.
+    /// Pages that gave their memory back, a bit each.
     holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
@@ -127,24 +128,19 @@ pub(super) struct Handle(NonNull<Slab>);
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// Returns the number of the descriptor, by which [`Handle::numbered`] finds it again; not zero.
-    pub(super) fn number(self, base: NonNull<u8>) -> u32 {
-        let offset = self.0.addr().get() - base.addr().get();
-        u32::try_from(offset / align_of::<Slab>()).unwrap_or(0)
+    /// Returns the address of the descriptor, by which [`Handle::from_exposed`] finds it again.
+    pub(super) fn exposed(self) -> usize {
+        self.0.expose_provenance().get()
     }
 
-    /// Returns the descriptor with that number; `None` for zero.
+    /// Returns the descriptor at that address; `None` for zero.
     ///
     /// # Safety
     ///
-    /// `number` is zero, or came from [`Handle::number`] with this `base`, the start of the arena's range,
-    /// and the heap is not dropped.
-    pub(super) unsafe fn numbered(base: NonNull<u8>, number: u32) -> Option<Self> {
-        (number != 0).then(|| {
-            // SAFETY: the descriptor lies in the arena's range, so many bytes from its start.
-            let slab = unsafe { base.add(number as usize * align_of::<Slab>()) };
-            Self(slab.cast())
-        })
+    /// `addr` is zero, or came from [`Handle::exposed`], and the heap is not dropped.
+    #[inline]
+    pub(super) unsafe fn from_exposed(addr: usize) -> Option<Self> {
+        NonNull::new(with_exposed_provenance_mut(addr)).map(Self)
     }
 }
 
@@ -164,7 +160,7 @@ impl Deref for Handle {
 ///
 /// # Errors
 ///
-/// Where there is no metadata, or more of it than numbers of descriptors reach.
+/// Where there is no metadata, or it lies above the addresses that the page map has room for.
 pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<M, R>,
     class: u8,
@@ -187,11 +183,10 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
-    // In an arena that large the chunk is wasted.
-    let reach = u64::from(u32::MAX) * layout.align() as u64;
-    let end = chunk.addr().get() + whole.size() - arena.range().addr();
-    if end as u64 > reach {
-        return Err(HeapError::Metadata(ErrorKind::Exhausted.into()));
+    if !map::fits(chunk.addr().get() + (whole.size() - 1)) {
+        // SAFETY: allocated just now with this layout, and not used.
+        unsafe { arena.free(chunk, whole) };
+        return Err(HeapError::Metadata(ErrorKind::OutsideRange.into()));
     }
     let mut next = None;
     for n in (0..count).rev() {
@@ -456,7 +451,7 @@ impl Slab {
         unsafe { self.guarded.bits.as_ref() }
     }
 
-    /// Returns which pages have no memory, a bit each. The bin's lock is held.
+    /// Returns which pages gave their memory back, a bit each. The bin's lock is held.
     pub(super) fn holes(&self) -> u64 {
         self.holes.load(Relaxed)
     }
@@ -484,13 +479,25 @@ impl Slab {
             .fold(0, |pages, number| pages | 1 << number)
     }
 
-    /// Takes all free blocks for good: they lie, or may lie, in memory that is somebody else's now. Returns
-    /// how many there were. The bin's lock is held.
-    pub(super) fn abandon(&self) -> usize {
-        for word in self.bits() {
-            word.store(0, Relaxed);
+    /// Returns the pages of `page` bytes that a block lies in, a bit each; all of them where they are too many.
+    pub(super) fn pages_of(&self, entry: Entry, page: usize) -> u64 {
+        let first = (entry.block.addr().get() - self.addr()) / page;
+        let last = (entry.block.addr().get() - self.addr() + self.block_bytes() - 1) / page;
+        if last >= 64 {
+            return u64::MAX;
         }
-        self.free.swap(0, Relaxed) as usize
+        (u64::MAX >> (63 - (last - first))) << first
+    }
+
+    /// Notes that free blocks that lie in a part of the granules as a whole read zero. The bin's lock is held.
+    pub(super) fn clear_blocks(&self, part: PageRange) {
+        let size = self.block_bytes();
+        let first = (part.addr() - self.addr()).div_ceil(size);
+        let behind = (part.end() - self.addr()) / size;
+        let states = &self.states()[..self.blocks()];
+        for state in states.iter().take(behind).skip(first) {
+            state.store(ZERO, Relaxed);
+        }
     }
 
     /// Returns the bytes of pages that nobody can have touched: none of their blocks was ever taken. The

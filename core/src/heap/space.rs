@@ -1,17 +1,17 @@
 //! Granules: how addresses come from the provider, and memory into them.
 
 use super::{
-    Heap,
+    Heap, NAME,
     class::GRANULE,
     error::HeapError,
     index::Index,
-    map::{ADDRESS_BITS, Leaves},
+    map::Leaves,
     segment::{GRANULES, GRANULES_LARGE, LARGE_PAGE, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
-    page::{AddressRange, PageRange},
-    provider::{Error, ErrorKind, PageProvider, PageWish, Request},
+    page::PageRange,
+    provider::{Error, ErrorKind, PageProvider, PageWish, Request, reserve_ahead},
     sync::RawMutex,
 };
 use core::{ops::Range, ptr::NonNull};
@@ -41,8 +41,13 @@ pub(super) struct Space {
     pub(super) leaves: Leaves,
     /// Huge blocks that were freed, and whether that was before the last tick.
     pub(super) kept: [Option<(Handle, bool)>; KEPT],
+    /// Huge blocks that were freed and could not be released, linked by `next`: the next pass tries again.
+    pub(super) unreleased: Option<Handle>,
     pub(super) gauges: Gauges,
 }
+
+/// Granules whose addresses are given back at once for want of metadata, at most: as much as it grows by.
+const ADDRESSES: usize = 4;
 
 /// Bytes, and blocks that are live.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +72,7 @@ impl Space {
             huge: Index::new(),
             leaves: Leaves::new(),
             kept: [None; KEPT],
+            unreleased: None,
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
@@ -83,14 +89,27 @@ impl Space {
         self.room_from = self.room_from.min(segment.addr());
     }
 
-    /// Finds the lowest run of `count` granules that are free and have memory.
+    /// Finds the lowest run of `count` granules that are free and can be written.
     pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
         self.segments.all().iter().find_map(|&(_, segment)| {
-            let next = |from| segment.returnable(from, false);
+            let next = |from| segment.writable(from);
             let mut runs = core::iter::successors(next(0), |run| next(run.end));
             let run = runs.find(|run| run.len() >= count)?;
             Some((segment, run.start..run.start + count))
         })
+    }
+
+    /// Takes free granules of a segment, which can be written; says whether they read zero.
+    pub(super) fn take(&mut self, segment: SegmentRef, part: Range<usize>) -> bool {
+        self.gauges.committed += segment.purged_in(&part) * GRANULE;
+        segment.take(part)
+    }
+
+    /// Forgets free granules of a segment.
+    fn lose(&mut self, segment: SegmentRef, part: &Range<usize>) {
+        self.gauges.committed -= segment.with_memory(part) * GRANULE;
+        self.gauges.reserved -= part.len() * GRANULE;
+        segment.lose(part);
     }
 
     fn remove(&mut self, segment: SegmentRef) {
@@ -177,7 +196,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Option<bool>, HeapError> {
         let sides = [part.start..part.start + guards, part.end - guards..part.end];
         for side in sides.iter().filter(|side| !segment.are_empty(side)) {
-            self.decommit_part(space, segment, side);
+            // What it could not do is seen below.
+            let _ = self.return_part(space, segment, side);
             if !segment.are_free(side) {
                 return Ok(None);
             }
@@ -200,7 +220,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 Err(error) => return Err(HeapError::Memory(error)),
             }
         }
-        let zero = segment.take(part);
+        let zero = space.take(segment, part);
         for side in sides {
             segment.reserve(side);
         }
@@ -235,8 +255,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Forgets free granules that are somebody else's now.
     fn lose(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
-        segment.lose(part);
-        space.gauges.reserved -= part.len() * GRANULE;
+        space.lose(segment, part);
         let start = segment.addr() + part.start * GRANULE;
         self.map.set(start, part.len() * GRANULE, None);
     }
@@ -261,65 +280,76 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.room_from = space.room_from.min(segment.addr());
         let eager = self.config.returns() == super::Return::Eager || self.is_hard();
         if eager && segment.uncommitted(&part).is_none() {
-            self.decommit_part(space, segment, &part);
+            // What could not be done, the next pass tries again.
+            let _ = self.return_part(space, segment, &part);
         }
     }
 
-    /// Takes memory out of the granules of a slab, some of whose pages may have none; says whether that was
-    /// possible. The slab is all free.
-    pub(super) fn decommit_slab(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
-        let segment = space.holding(slab.addr());
-        let first = segment.number(slab.addr());
-        let part = first..first + slab.len_bytes() / GRANULE;
-        let range = segment.range(&part, self.page);
+    /// Gives the memory of free granules back; returns how many bytes of it went. They keep their access, and
+    /// no mapping is split, but at the highest level of hardening.
+    ///
+    /// # Errors
+    ///
+    /// What the provider says; the granules stay as they are, and the next call tries again.
+    fn return_part(
+        &self,
+        space: &mut Space,
+        segment: SegmentRef,
+        part: &Range<usize>,
+    ) -> Result<usize, Error> {
+        let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
-        // SAFETY: granules of the segment, committed or reserved, in which nobody uses anything.
-        unsafe { self.decommit_pages(range) }?;
-        segment.decommit(&part);
-        let holes = slab.holes().count_ones() as usize * self.page.bytes();
-        space.gauges.committed -= range.len_bytes() - holes;
-        slab.set_holes(0);
-        Ok(())
-    }
-
-    /// Sees to it that a slab's granules, some pages of which are somebody else's now, are never released.
-    pub(super) fn keep_granules(&self, space: &Space, slab: Handle) {
-        let segment = space.holding(slab.addr());
-        let first = segment.number(slab.addr());
-        segment.keep(first..first + slab.len_bytes() / GRANULE);
-    }
-
-    /// Takes memory out of free granules; returns how many bytes of it.
-    fn decommit_part(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) -> usize {
-        let Some(range) = segment.range(part, self.page) else {
-            return 0;
-        };
-        // SAFETY: free and committed granules of the segment, which nobody uses.
-        match unsafe { self.decommit_pages(range) } {
-            Ok(()) => segment.decommit(part),
-            Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(space, segment, part),
-            // They stay as they are, and the next call tries again.
-            Err(_) => return 0,
+        let before = space.gauges.committed;
+        if self.is_hard() {
+            // SAFETY: free and committed granules of the segment, which nobody uses.
+            match unsafe { self.decommit_pages(range) } {
+                Ok(()) => {
+                    space.gauges.committed -= segment.with_memory(part) * GRANULE;
+                    segment.decommit(part);
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => {
+                    self.lose(space, segment, part);
+                }
+                Err(error) => return Err(error),
+            }
+        } else {
+            // SAFETY: free and committed granules of the segment, whose contents nobody needs.
+            let shown = unsafe { self.purge_pages(range) }?;
+            let with_memory = segment.with_memory(part);
+            segment.purge(part, shown);
+            space.gauges.committed -= (with_memory - segment.with_memory(part)) * GRANULE;
         }
-        space.gauges.committed -= range.len_bytes();
-        range.len_bytes()
+        Ok(before - space.gauges.committed)
     }
 
-    /// Takes memory out of free granules: of all, or of those that are aged; then ages the others.
-    pub(super) fn decommit_free(&self, space: &mut Space, only_aged: bool) {
+    /// Gives the memory of free granules at `addr` back, if they have any.
+    pub(super) fn return_granules(&self, space: &mut Space, addr: usize, len: usize) {
+        let segment = space.holding(addr);
+        let first = segment.number(addr);
+        let part = first..first + len / GRANULE;
+        if segment.with_memory(&part) != 0 {
+            // What could not be done, the next pass tries again.
+            let _ = self.return_part(space, segment, &part);
+        }
+    }
+
+    /// Gives the memory of free granules back: of all, or of those that are aged; then ages the others. Stops
+    /// at the first error.
+    pub(super) fn return_free(&self, space: &mut Space, only_aged: bool) {
+        let mut goes_on = true;
         for place in 0..space.segments.len() {
             let Some(segment) = space.segments.nth(place) else {
                 return;
             };
             let mut from = 0;
-            while let Some(run) = segment.returnable(from, only_aged) {
+            while goes_on && let Some(run) = segment.returnable(from, only_aged) {
                 let part = if only_aged {
                     segment.worth(&run)
                 } else {
                     run.clone()
                 };
                 if !part.is_empty() {
-                    self.decommit_part(space, segment, &part);
+                    goes_on = self.return_part(space, segment, &part).is_ok();
                 }
                 from = run.end;
             }
@@ -327,9 +357,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Takes memory out of free granules, the highest first, until it is `wanted` bytes, or there are no more;
-    /// returns how many bytes of it.
-    pub(super) fn decommit_some(&self, space: &mut Space, wanted: usize) -> usize {
+    /// Gives the memory of free granules back, the highest first, until it is `wanted` bytes, or there are no more,
+    /// or one fails; returns how many bytes of it.
+    pub(super) fn return_some(&self, space: &mut Space, wanted: usize) -> usize {
         let mut given = 0;
         for place in (0..space.segments.len()).rev() {
             let Some(segment) = space.segments.nth(place) else {
@@ -341,7 +371,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             {
                 let count = (wanted - given).div_ceil(GRANULE).min(run.len());
                 let part = run.end - count..run.end;
-                given += self.decommit_part(space, segment, &part);
+                match self.return_part(space, segment, &part) {
+                    Ok(bytes) => given += bytes,
+                    Err(_) => return given,
+                }
                 end = part.start;
             }
         }
@@ -363,14 +396,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
         };
         space.segments.make_room(&self.arena)?;
-        let mut count = space.step.max(least);
+        let wanted = space.step.max(least);
+        let ahead = reserve_ahead(&self.provider, least * GRANULE, wanted * GRANULE) / GRANULE;
+        // Where addresses are short, no rest is left that has no room for such a block.
+        let whole = |count: usize| count - count % least;
+        let mut count = if ahead < wanted { whole(ahead) } else { wanted };
         let (range, large_pages) = loop {
             let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
             let align = if large_pages { LARGE_PAGE } else { 1 };
             count = count.next_multiple_of(align);
             match self.reserve(space, count * GRANULE, align * GRANULE, 0) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
-                    count = (count / 2).max(least);
+                    count = whole(count / 2).max(least);
                 }
                 result => break (result?, large_pages),
             }
@@ -407,51 +444,91 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         guard: usize,
     ) -> Result<PageRange, HeapError> {
         let request = Request::bytes(len).align(align).guards(guard, guard);
+        let request = request.name(NAME);
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
-        if (range.end() - 1) >> (ADDRESS_BITS - 1) > 1 {
-            self.give_back(range);
-            let low = AddressRange::new(0, usize::MAX >> (usize::BITS - ADDRESS_BITS));
-            let request = request.within(low.unwrap_or(AddressRange::ALL));
+        if !self.map.addresses().contains_range(range.addresses()) {
+            // An error wastes addresses and no more.
+            let _ = self.give_back(range);
+            let request = request.within(self.map.addresses());
             range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         }
         let (start, len) = (range.addr(), range.len_bytes());
         let (leaves, arena) = (&mut space.leaves, &self.arena);
         if let Err(error) = self.map.cover(&self.metadata, leaves, arena, start, len) {
-            self.give_back(range);
+            // As above.
+            let _ = self.give_back(range);
             return Err(error);
         }
         Ok(range)
     }
 
-    /// Releases addresses that nobody uses any more; says whether that worked.
-    pub(super) fn give_back(&self, range: PageRange) -> bool {
+    /// Releases addresses that nobody uses any more.
+    ///
+    /// # Errors
+    ///
+    /// What the provider says, but for addresses that were lost.
+    pub(super) fn give_back(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that lay there.
-        // Where it cannot be released, the addresses are wasted and no more.
-        unsafe { self.release_pages(range) }.is_ok()
+        match unsafe { self.release_pages(range) } {
+            Err(error) if error.kind() != ErrorKind::RangeLost => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// Releases segments that are free.
+    /// Releases free granules. Where the provider cannot, they stay.
+    fn release_part(
+        &self,
+        space: &mut Space,
+        segment: SegmentRef,
+        part: &Range<usize>,
+    ) -> Result<(), Error> {
+        let range = segment.range(part, self.page);
+        let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        // Before the addresses can be somebody else's.
+        self.map.set(range.addr(), range.len_bytes(), None);
+        match self.give_back(range) {
+            Ok(()) => {
+                space.lose(segment, part);
+                Ok(())
+            }
+            Err(error) => {
+                let nothing = Some(self.nothing);
+                self.map.set(range.addr(), range.len_bytes(), nothing);
+                Err(error)
+            }
+        }
+    }
+
+    /// Releases some free granules of a segment that others keep from being released, so that there are addresses
+    /// for metadata; says whether there were any. They come back with the rest of the segment only.
+    pub(super) fn release_some(&self, space: &mut Space) -> bool {
+        let segments = (0..space.segments.len()).rev();
+        let found = segments.into_iter().find_map(|place| {
+            let segment = space.segments.nth(place)?;
+            Some((segment, segment.last_free(segment.granules())?))
+        });
+        let Some((segment, run)) = found else {
+            return false;
+        };
+        let part = run.end - run.len().min(ADDRESSES)..run.end;
+        self.release_part(space, segment, &part).is_ok()
+    }
+
+    /// Releases segments that are free, until one cannot be.
     pub(super) fn release_free(&self, space: &mut Space) {
         // From behind, as those that follow one that is taken out move up.
         for place in (0..space.segments.len()).rev() {
             let Some(segment) = space.segments.nth(place).filter(|s| s.is_empty()) else {
                 continue;
             };
-            let whole = 0..segment.granules();
-            let Some(range) = segment.range(&whole, self.page) else {
-                continue;
-            };
-            let committed = segment.committed_free() * GRANULE;
-            // Before the addresses can be somebody else's.
-            self.map.set(range.addr(), range.len_bytes(), None);
-            if self.give_back(range) {
-                space.gauges.reserved -= range.len_bytes();
-                space.gauges.committed -= committed;
-                space.remove(segment);
-            } else {
-                self.map
-                    .set(range.addr(), range.len_bytes(), Some(self.nothing));
+            let mut from = 0;
+            while let Some(part) = segment.kept(from) {
+                if self.release_part(space, segment, &part).is_err() {
+                    return;
+                }
+                from = part.end;
             }
+            space.remove(segment);
         }
     }
 }

@@ -2,10 +2,17 @@
 
 use super::{
     Heap, ProviderCalls,
+    bin::Bin,
     class::{self, CLASSES, GRANULE},
     hard::Hard,
+    large::unreleased,
+    space::Space,
 };
-use crate::{provider::PageProvider, sync::RawMutex};
+use crate::{
+    page::PageRange,
+    provider::PageProvider,
+    sync::{Lock, RawMutex},
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
@@ -32,7 +39,8 @@ pub struct HeapStatistics {
     pub segments: usize,
     /// Bytes of addresses, those of metadata excluded.
     pub reserved: usize,
-    /// Bytes that have memory. Some of it may never have been touched.
+    /// Bytes that have memory, or get it when they are written. Those whose memory went back do not count, though
+    /// they are still committed as far as the provider is concerned: the next block there has memory again.
     pub committed: usize,
     /// An estimate of what the host holds in memory: what is committed, without pages that were never handed
     /// out since. What was handed out counts as touched, even where its user has not, and even when it is free
@@ -40,14 +48,18 @@ pub struct HeapStatistics {
     /// were never handed out; and it holds as much, if all that is handed out is written and nothing is
     /// swapped.
     pub resident: usize,
+    /// Bytes of whole free granules and blocks whose memory the host would not take back when it was asked to:
+    /// since it is locked, for instance, or since the provider cannot purge. They are resident.
+    pub refused: usize,
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
     pub corrupt_blocks: usize,
     /// Bytes of metadata that have memory, those of the page map excluded.
     pub metadata: usize,
-    /// Bytes of addresses of the page map: 2 MiB, and 128 KiB for each GiB of addresses in which there ever was
-    /// a block, on 64-bit hosts. All of it is committed, but only pages that are used are touched: those of
-    /// leaves one for each 32 MiB of blocks.
+    /// Bytes of addresses of the page map, but for what lies among the other metadata: 2 MiB, and 128 KiB for
+    /// each GiB of addresses in which there ever was a block, on 64-bit hosts; less where the provider's
+    /// [addresses](crate::provider::PageProvider::addresses) or its limits are few. Only pages that are used
+    /// are touched: those of leaves one for each 32 MiB of blocks.
     pub page_map: usize,
     /// Calls of the provider since the heap was made.
     pub calls: ProviderCalls,
@@ -77,6 +89,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             all.cached += class.cached * class.size;
             all.used += class.used * class.size;
         }
+        let holes: usize = self.bins().iter().map(|bin| bin.lock().holes).sum();
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
@@ -91,10 +104,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.huge = gauges.huge;
         all.huge_blocks = gauges.huge_blocks;
         all.reserved = gauges.reserved;
-        all.committed = gauges.committed;
+        all.committed = gauges.committed.saturating_sub(holes);
+        all.refused = refused_bytes(&space);
         all.segments = space.segments.len();
-        let leaves = space.leaves.all().iter().map(|(_, leaf)| leaf.len_bytes());
-        all.page_map = leaves.sum::<usize>() + self.map.range().len_bytes();
+        let leaves = space.leaves.own().all().iter().map(|(_, leaf)| *leaf);
+        let maps = leaves.chain(self.map.range());
+        all.page_map = maps.map(PageRange::len_bytes).sum();
         all
     }
 
@@ -121,11 +136,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Returns the estimate of what is resident.
     pub(super) fn resident_bytes(&self) -> usize {
-        let fresh: usize = self.bins().iter().map(|bin| bin.lock().fresh).sum();
+        let untouched = |bin: &Lock<Bin, R>| {
+            let bin = bin.lock();
+            bin.fresh + bin.holes
+        };
+        let untouched: usize = self.bins().iter().map(untouched).sum();
         let space = self.space.lock();
         let segments = space.segments.all().iter();
         let unused: usize = segments.map(|(_, segment)| segment.unused()).sum();
         let touched = space.gauges.committed.saturating_sub(unused * GRANULE);
-        touched.saturating_sub(fresh)
+        touched.saturating_sub(untouched)
     }
+}
+
+/// Returns the bytes of free memory that the host would not take back.
+fn refused_bytes(space: &Space) -> usize {
+    let segments = space.segments.all().iter();
+    let granules: usize = segments.map(|(_, segment)| segment.refused_count()).sum();
+    let huge = unreleased(space).filter(|slab| slab.holes() == 0);
+    granules * GRANULE + huge.map(|slab| slab.block_bytes()).sum::<usize>()
 }

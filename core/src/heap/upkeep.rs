@@ -10,8 +10,8 @@ use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 pub enum Level {
     /// What is free as a whole: segments, granules of 64 KiB, and huge blocks that are kept.
     Free,
-    /// That, and pages of the host that hold only free blocks, between live ones. Slabs that they were taken
-    /// from cost a call of the provider when they serve again.
+    /// That, and pages of the host that hold only free blocks, between live ones: a call of the provider for
+    /// each run of them.
     Deep,
 }
 
@@ -58,7 +58,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn tick_now(&self) {
         self.drop_free_slabs();
         let mut space = self.space.lock();
-        self.decommit_free(&mut space, true);
+        self.return_free(&mut space, true);
+        self.release_unreleased(&mut space);
         self.drop_kept(&mut space, true);
     }
 
@@ -69,9 +70,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.drop_free_slabs();
         {
             let mut space = self.space.lock();
+            self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);
-            self.decommit_free(&mut space, false);
+            self.return_free(&mut space, false);
         }
         if level == Level::Deep {
             self.collect_slabs(|_| ControlFlow::Continue(()));
@@ -100,7 +102,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if excess() != 0 {
             self.drop_free_slabs();
             let left = excess();
-            self.decommit_some(&mut self.space.lock(), left);
+            self.return_some(&mut self.space.lock(), left);
         }
         let mut left = excess();
         if left != 0 {
@@ -117,7 +119,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Takes memory from pages of slabs that hold only free blocks, and tells `after` of each slab how much,
-    /// until that breaks.
+    /// until that breaks, or the provider fails.
     fn collect_slabs(&self, mut after: impl FnMut(usize) -> ControlFlow<()>) {
         let mut end = usize::MAX;
         // One segment after the other by address, as bins' locks come before that of the granules.
@@ -132,9 +134,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return;
             };
             for granule in (0..granules).rev() {
-                let given = self.collect_slab(start + granule * GRANULE);
-                if after(given).is_break() {
-                    return;
+                match self.collect_slab(start + granule * GRANULE) {
+                    Ok(given) if after(given).is_continue() => {}
+                    _ => return,
                 }
             }
             end = start.min(end - 1);

@@ -11,7 +11,7 @@ use hostmem_conformance::{Case, Outcome, Report, Summary, heap, jit, region, run
 use hostmem_core::{
     heap::HeapConfig,
     page::PageSize,
-    provider::{Capabilities, DualSteps, PageProvider, Provider, Request},
+    provider::{Capabilities, DualSteps, PageProvider, Provider, Purged, Request},
     region::{RegionAllocator, RegionConfig},
     sim::{Policy, Sim},
 };
@@ -364,6 +364,15 @@ fn main() {
             Policy::new(PageSize::KIB_16).without(Capabilities::EXEC_ONLY_WHERE_ASKED),
         ),
         ("sim 64 KiB", Policy::new(PageSize::KIB_64)),
+        // What was purged may show what it was before, or is still there.
+        (
+            "sim old",
+            Policy::new(PageSize::KIB_4).purged(Purged::ZeroOrOld),
+        ),
+        (
+            "sim keeping",
+            Policy::new(PageSize::KIB_16).purged(Purged::Kept),
+        ),
         (
             "sim bare",
             Policy::new(PageSize::KIB_4).without(Capabilities::all()),

@@ -11,7 +11,11 @@ use hostmem_core::{
 };
 
 /// What can fail without a leak that nobody can help: all but giving addresses back.
-const FAILING: Calls = Calls::RESERVE.union(Calls::COMMIT).union(Calls::DECOMMIT);
+const FAILING: Calls = Calls::RESERVE
+    .union(Calls::COMMIT)
+    .union(Calls::PROTECT)
+    .union(Calls::PURGE)
+    .union(Calls::DECOMMIT);
 
 /// Calls that meet every call of the provider; returns how many of them failed.
 fn script<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Result<usize, HeapError> {

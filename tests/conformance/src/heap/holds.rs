@@ -369,7 +369,7 @@ pub(super) fn what_was_never_handed_out_is_not_resident<P: Provider + Copy>(p: P
             calls.commit >= before.segments && calls.reserve == before.segments,
             "{held:?}"
         );
-        let all = calls.reserve + calls.commit + calls.decommit + calls.release;
+        let all = calls.reserve + calls.commit + calls.purge + calls.decommit + calls.release;
         assert_eq!(all as u64, counted.calls(), "{held:?}");
     }
     Outcome::Passed
