@@ -297,11 +297,13 @@ unsafe impl DualSteps for LinuxProvider {
         // SAFETY: two views of the same file, equally long, apart since both are mapped, and known
         // to nobody else.
         let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) };
-        if file.refills(populates()) {
-            Ok(mapping)
+        let refills = file.refills(populates);
+        file.close();
+        Ok(if refills {
+            mapping
         } else {
-            Ok(mapping.without_purge())
-        }
+            mapping.without_purge()
+        })
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::{LinuxProvider, errno::error, probe::read_number, raw};
 use core::{
     ffi::CStr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU8, AtomicU32, Ordering},
 };
 use hostmem_core::{
     page::PageSize,
     provider::{DualRequest, DualStep, Error, ErrorKind, PageWish},
 };
 use rustix::{
-    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     fs::{
         AtFlags, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals,
         fstat, ftruncate, memfd_create, open, openat, unlinkat,
@@ -93,9 +93,30 @@ impl MemoryFile {
         }
     }
 
-    /// Says whether pages that are given back can be asked for again; see `populate`.
-    pub(crate) fn refills(&self, populates: bool) -> bool {
-        self.read_only.is_ok() && (populates || self.memory == Memory::OnAccess)
+    /// Says whether pages that are given back can be asked for again; `populates` says whether the
+    /// kernel can be told to give pages their memory, and is asked only where that matters.
+    pub(crate) fn refills(&self, populates: impl FnOnce() -> bool) -> bool {
+        self.read_only.is_ok() && (self.memory == Memory::OnAccess || populates())
+    }
+
+    /// Closes the file, by one system call where both descriptors lie side by side.
+    pub(crate) fn close(self) {
+        let Self {
+            file,
+            read_only: Ok(read_only),
+            ..
+        } = self
+        else {
+            return;
+        };
+        let (one, other) = (file.as_raw_fd(), read_only.as_raw_fd());
+        if one.abs_diff(other) == 1 {
+            // SAFETY: the range is these two descriptors, which are owned here.
+            if unsafe { raw::close_range(one.min(other), one.max(other)) }.is_ok() {
+                let _ = file.into_raw_fd();
+                let _ = read_only.into_raw_fd();
+            }
+        }
     }
 
     /// Gives the file its memory, where accesses would have to find it.
@@ -137,7 +158,7 @@ impl LinuxProvider {
         match step {
             DualStep::Memfd => {
                 // Asked first, while there may be but one descriptor left.
-                let memory = memfd_memory();
+                let memory = memfd_memory(len);
                 memfd(name, MemfdFlags::empty(), (len, base), memory)
             }
             DualStep::MemfdLarge => {
@@ -177,12 +198,25 @@ fn ask_limit(len: u64, base: PageSize) -> Result<(), Error> {
 
 /// Says when a file of `memfd_create` gets its memory. Under strict accounting
 /// (`vm.overcommit_memory` = 2) its pages are charged one by one as they are first used, and a page
-/// that cannot be charged is a `SIGBUS`. What cannot be found out is taken for strict.
-fn memfd_memory() -> Memory {
-    match read_number(None, c"/proc/sys/vm/overcommit_memory") {
-        Some(0 | 1) => Memory::OnAccess,
-        _ => Memory::Ahead,
+/// that cannot be charged is a `SIGBUS`. What cannot be found out is taken for strict. An answer
+/// serves for short files, which are many, until a longer one asks anew.
+fn memfd_memory(len: u64) -> Memory {
+    /// Asking takes a part of what mapping this takes.
+    const LONG: u64 = 1 << 20;
+    const ON_ACCESS: u8 = 1;
+    const AHEAD: u8 = 2;
+    static CACHED: AtomicU8 = AtomicU8::new(0);
+    match CACHED.load(Ordering::Relaxed) {
+        ON_ACCESS if len < LONG => return Memory::OnAccess,
+        AHEAD if len < LONG => return Memory::Ahead,
+        _ => {}
     }
+    let (memory, code) = match read_number(None, c"/proc/sys/vm/overcommit_memory") {
+        Some(0 | 1) => (Memory::OnAccess, ON_ACCESS),
+        _ => (Memory::Ahead, AHEAD),
+    };
+    CACHED.store(code, Ordering::Relaxed);
+    memory
 }
 
 /// Returns the flags for the large pages asked for.

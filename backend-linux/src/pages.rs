@@ -14,7 +14,8 @@ use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
-        Place, Plan, Purged, Request, Resource, consists_of, last_address, search,
+        Place, Plan, Purged, Request, Resource, consists_of, last_address, reserve_and_commit,
+        search,
     },
 };
 use rustix::{
@@ -392,13 +393,31 @@ fn name(range: PageRange, name: &CStr) {
     }
 }
 
+/// Gives a new range its name, and keeps it out of core files, where that is asked for. Neither is
+/// worth failing for: kernels may be built without names, and a core file is larger than it need be.
+fn describe(range: PageRange, request: &Request<'_>) {
+    if let Some(text) = request.name {
+        name(range, text);
+    }
+    if request.dump == Dump::Excluded {
+        // SAFETY: this advice changes nothing that the process can see.
+        let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
+    }
+}
+
 /// Reserves where the kernel likes.
 fn map_anywhere(plan: &Plan) -> Result<PageRange, Error> {
+    map_anywhere_with(plan, Access::None)
+}
+
+/// Maps where the kernel likes.
+fn map_anywhere_with(plan: &Plan, access: Access) -> Result<PageRange, Error> {
     let page = page_size();
     // Room to choose an aligned start in; the rest goes back.
     let len = plan.len_with_slack(page)?;
+    let access = protection(access);
     // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
-    let got = unsafe { mmap_anonymous(core::ptr::null_mut(), len, ProtFlags::empty(), PLAIN) };
+    let got = unsafe { mmap_anonymous(core::ptr::null_mut(), len, access, PLAIN) };
     let whole = range_at(got.map_err(error)?, len)?;
     let (kept, rest) = plan.carve(whole, page).ok_or(ErrorKind::Other)?;
     for part in rest.into_iter().flatten() {
@@ -478,15 +497,21 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let range = self.map_placed(request)?;
-        // Neither is worth failing for: kernels may be built without names, and a core file is
-        // larger than it need be.
-        if let Some(text) = request.name {
-            name(range, text);
+        describe(range, request);
+        Ok(range)
+    }
+
+    fn reserve_committed(&self, request: &Request<'_>, how: Commit) -> Result<PageRange, Error> {
+        let plan = request.plan(page_size())?;
+        let in_one_step = plan.unconstrained()
+            && plan.body() == plan.total()
+            && how.pages == PageWish::Base
+            && how.ceiling.allows(how.access);
+        if !in_one_step {
+            return reserve_and_commit(self, request, how);
         }
-        if request.dump == Dump::Excluded {
-            // SAFETY: this advice changes nothing that the process can see.
-            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
-        }
+        let range = plan.halving(|plan| map_anywhere_with(plan, how.access))?;
+        describe(range, request);
         Ok(range)
     }
 

@@ -201,7 +201,8 @@ fn count_between_marks(mut child: Child) -> usize {
     count
 }
 
-/// Addresses and resident memory of this process in bytes, but for executable views.
+/// Addresses and resident memory of this process in bytes, but for executable views, programs and
+/// libraries, whose pages come as they are run, and the stack.
 #[derive(Clone, Copy)]
 struct Size {
     addresses: usize,
@@ -225,11 +226,13 @@ impl Size {
             let (Some(first), second) = (words.next(), words.next().unwrap_or("")) else {
                 continue;
             };
+            let path = words.nth(3).unwrap_or("");
             if let Some((start, end)) = first.split_once('-') {
                 let at = |text| usize::from_str_radix(text, 16);
                 if let (Ok(start), Ok(end)) = (at(start), at(end)) {
                     // A view of shared memory that is executable shows pages of the other view.
-                    counts = second != "r-xs";
+                    let of_program = path.starts_with('/') && !path.starts_with("/memfd:");
+                    counts = second != "r-xs" && !of_program && path != "[stack]";
                     size.addresses += if counts { end - start } else { 0 };
                 }
             } else if first == "Rss:" && counts {

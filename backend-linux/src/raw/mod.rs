@@ -87,6 +87,21 @@ pub(crate) fn program_break() -> Result<usize, Errno> {
     result(unsafe { cpu::call(cpu::BRK, [0; 5]) })
 }
 
+/// `SYS_close_range`, the same number on all CPUs (Linux 5.9 and newer).
+const CLOSE_RANGE: usize = 436;
+
+/// Closes the descriptors from `first` to `last`, both included.
+///
+/// # Safety
+///
+/// The caller owns all of them.
+pub(crate) unsafe fn close_range(first: i32, last: i32) -> Result<(), Errno> {
+    let number = |fd: i32| usize::try_from(fd).map_err(|_| Errno::BADF);
+    let arguments = [number(first)?, number(last)?, 0, 0, 0];
+    // SAFETY: the call closes descriptors, which are the caller's, and touches no memory.
+    result(unsafe { cpu::call(CLOSE_RANGE, arguments) }).map(drop)
+}
+
 /// Returns an address in the main thread's stack, where the kernel puts the random bytes that a program
 /// starts with (Linux 6.4 and newer tell). `None` where it put none.
 pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {

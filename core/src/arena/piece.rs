@@ -72,17 +72,29 @@ pub(super) fn make<P: PageProvider>(
     page: PageSize,
 ) -> Result<NonNull<Piece>, Error> {
     let mut request = request;
-    let range = loop {
-        match provider.reserve(&request) {
+    let (range, is_committed) = loop {
+        // One call where one step commits all of it.
+        let in_one = !step.large && request.len <= step.len;
+        let made = if in_one {
+            provider.reserve_committed(&request, step.commit())
+        } else {
+            provider.reserve(&request)
+        };
+        match made {
             Err(e) if e.kind() == ErrorKind::Exhausted && request.len > least => {
                 request.len = page.round_down(request.len / 2).max(least);
                 // Only what is longer than need be is aligned for its own sake.
                 request.placement.align = 1;
             }
-            result => break result?,
+            result => break (result?, in_one),
         }
     };
-    let committed = match commit(provider, range, 0, needed, step, page) {
+    let committed = if is_committed {
+        Ok(range.len_bytes())
+    } else {
+        commit(provider, range, 0, needed, step, page)
+    };
+    let committed = match committed {
         Ok(committed) => committed,
         Err(error) => {
             // SAFETY: reserved just now, and known to nobody else. A failure wastes addresses.

@@ -511,10 +511,6 @@ const fn kind(value: u64) -> Kind {
 
 /// Returns the address of the descriptor in an entry.
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "it was the address of something"
-)]
 const fn descriptor(value: u64) -> usize {
     (value >> ADDRESS_SHIFT) as usize
 }

@@ -70,7 +70,7 @@ use block::Block;
 use config::{POOLS, SHARDS};
 use core::{
     fmt, ptr,
-    sync::atomic::{AtomicPtr, AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering},
 };
 use fork::Snapshot;
 use index::Index;
@@ -122,7 +122,8 @@ pub struct JitAllocator<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     id: AtomicU64,
     config: JitConfig,
     page: PageSize,
-    syncs_cores: bool,
+    /// Whether other cores are synchronized, one of [`Syncs`].
+    syncs_cores: AtomicU8,
     provider: P,
     metadata: M,
     index: Index,
@@ -135,6 +136,15 @@ pub struct JitAllocator<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     shards: Shards<R>,
     mappings: Lock<Mappings, R>,
     arena: Arena<M, R>,
+}
+
+/// What is known of a host that is to synchronize cores.
+struct Syncs;
+
+impl Syncs {
+    const UNKNOWN: u8 = 0;
+    const NO: u8 = 1;
+    const YES: u8 = 2;
 }
 
 /// What the lock of all changes to the mappings guards, beside the index and the arena.
@@ -161,8 +171,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let sync = config.sync_cores_policy();
         needed.set(Capabilities::CORE_SYNC, sync == SyncCores::Required);
         // The rest is not asked for: some answers cost system calls.
-        let mut wanted = needed | Kind::looked_at(config.mapping_wanted());
-        wanted.set(Capabilities::CORE_SYNC, sync != SyncCores::Never);
+        let wanted = needed | Kind::looked_at(config.mapping_wanted());
         let able = provider.capabilities_among(wanted);
         let kind = Kind::choose(config.mapping_wanted(), able).ok_or(JitError::Config)?;
         if !config.is_valid() || !able.contains(needed) || !arch::SUPPORTED {
@@ -171,7 +180,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Ok(Self {
             id: AtomicU64::new(next_id()),
             page: provider.page_size(),
-            syncs_cores: able.contains(Capabilities::CORE_SYNC),
+            syncs_cores: AtomicU8::new(match sync {
+                SyncCores::Required => Syncs::YES,
+                SyncCores::Never => Syncs::NO,
+                _ => Syncs::UNKNOWN,
+            }),
             index: Index::new(),
             kind,
             toggling: Lock::new(()),
@@ -190,8 +203,22 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Says whether other cores are made to see code that replaces code. See [`SyncCores`].
-    pub const fn syncs_cores(&self) -> bool {
-        self.syncs_cores
+    pub fn syncs_cores(&self) -> bool {
+        match self.syncs_cores.load(Ordering::Relaxed) {
+            Syncs::YES => true,
+            Syncs::NO => false,
+            _ => self.find_syncs_cores(),
+        }
+    }
+
+    /// Asks the host, which programs that never replace code need not.
+    #[cold]
+    fn find_syncs_cores(&self) -> bool {
+        let able = self.provider.capabilities_among(Capabilities::CORE_SYNC);
+        let syncs = able.contains(Capabilities::CORE_SYNC);
+        let known = if syncs { Syncs::YES } else { Syncs::NO };
+        self.syncs_cores.store(known, Ordering::Relaxed);
+        syncs
     }
 
     /// Returns the configuration.

@@ -191,7 +191,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Makes other cores see what was published, where that is needed.
     #[inline]
     pub(super) fn sync_if(&self, reused: bool) -> Result<(), JitError> {
-        if reused && self.syncs_cores {
+        if reused && self.syncs_cores() {
             return self.provider.sync_cores().map_err(JitError::SyncCores);
         }
         Ok(())

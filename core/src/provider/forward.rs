@@ -24,6 +24,10 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         (**self).reserve(request)
     }
 
+    fn reserve_committed(&self, request: &Request<'_>, how: Commit) -> Result<PageRange, Error> {
+        (**self).reserve_committed(request, how)
+    }
+
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).commit(range, how) }

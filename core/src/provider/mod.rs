@@ -120,6 +120,16 @@ pub unsafe trait PageProvider: Send + Sync {
     /// the least length that will do.
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error>;
 
+    /// Reserves addresses and gives all of them memory: hole → committed, where that is one step for
+    /// the host. For requests without guards.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PageProvider::reserve`] and [`PageProvider::commit`]; nothing is reserved then.
+    fn reserve_committed(&self, request: &Request<'_>, how: Commit) -> Result<PageRange, Error> {
+        reserve_and_commit(self, request, how)
+    }
+
     /// Gives pages memory: reserved → committed, reading zero. Returns the page size got.
     ///
     /// Pages larger than [`PageProvider::page_size`] change state only as a whole afterwards.
@@ -219,6 +229,30 @@ pub unsafe trait PageProvider: Send + Sync {
     /// Returns the addresses that ranges from this provider can have; by default, any.
     fn addresses(&self) -> AddressRange {
         AddressRange::ALL
+    }
+}
+
+/// Does what [`PageProvider::reserve_committed`] does in two steps.
+///
+/// # Errors
+///
+/// As of that method.
+pub fn reserve_and_commit<P: PageProvider + ?Sized>(
+    provider: &P,
+    request: &Request<'_>,
+    how: Commit,
+) -> Result<PageRange, Error> {
+    let range = provider.reserve(request)?;
+    // SAFETY: reserved just now, and known to nobody else.
+    match unsafe { provider.commit(range, how) } {
+        Ok(_) => Ok(range),
+        Err(error) => {
+            if error.kind() != ErrorKind::RangeLost {
+                // SAFETY: as above. A failure wastes addresses.
+                let _ = unsafe { provider.release(range) };
+            }
+            Err(error)
+        }
     }
 }
 
