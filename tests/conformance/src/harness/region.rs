@@ -5,7 +5,7 @@ use alloc::{vec, vec::Vec};
 use core::{ops::Range, ptr::NonNull};
 use hostmem_core::{
     page::{Access, PageRange, PageSize},
-    provider::{Commit, Error, ErrorKind, PageProvider, Request},
+    provider::{Commit, Error, ErrorKind, PageProvider, Purged, Request},
 };
 
 /// The state of a page, as the provider promised it.
@@ -200,6 +200,33 @@ impl<P: PageProvider + Copy> Region<P> {
         self.book(pages, State::Gone, result)
     }
 
+    #[track_caller]
+    pub(crate) fn purge(&mut self, pages: Range<usize>) -> Result<Purged, Error> {
+        assert!(
+            self.is_committed(pages.clone()),
+            "the case purges committed pages"
+        );
+        // SAFETY: the range is this region's and committed, by the states; no reference to it is
+        // alive, and the case wants no contents of it.
+        unsafe { self.provider.purge(self.part(&pages)) }
+    }
+
+    /// Moves all pages, which are committed, to another region, which is reserved.
+    #[track_caller]
+    pub(crate) fn move_to(&mut self, to: &mut Self) -> Result<(), Error> {
+        let (all, target) = (0..self.states.len(), 0..to.states.len());
+        assert!(
+            self.is_committed(all) && to.is_reserved(target),
+            "the case moves committed pages to reserved ones"
+        );
+        // SAFETY: the ranges are the regions', the one committed and the other reserved, by the
+        // states; no reference to them is alive.
+        unsafe { self.provider.move_pages(self.range, to.range) }?;
+        to.states.clone_from(&self.states);
+        self.states.fill(State::Reserved);
+        Ok(())
+    }
+
     /// Hands reserved pages to a dual mapping, which was made there.
     pub(super) fn hand_over(&mut self, pages: Range<usize>) {
         self.states[pages].fill(State::Gone);
@@ -244,6 +271,18 @@ impl<P: PageProvider + Copy> Region<P> {
             wrong, None,
             "{part:?}: pages do not read zero at this offset"
         );
+    }
+
+    /// Asserts that pages read zero, or are as `fill` of the same range left them.
+    #[track_caller]
+    pub(crate) fn expect_zero_or_pattern(&self, pages: Range<usize>, seed: u64) {
+        self.assert_access(pages.clone(), Access::readable);
+        let part = self.part(&pages);
+        // SAFETY: the pages are this region's and readable, by the states.
+        let wrong = unsafe { first_nonzero(part.start(), part.len_bytes()) };
+        if wrong.is_some() {
+            self.expect_pattern(pages, seed);
+        }
     }
 
     /// Writes bytes and returns where they begin.

@@ -6,6 +6,7 @@ mod holes;
 mod large;
 mod map;
 mod placement;
+mod purge;
 mod states;
 
 use crate::{Case, report};
@@ -55,5 +56,11 @@ pub fn map_cases<P: PageProvider + ProcessMap + Copy>() -> impl Iterator<Item = 
         map::access_shows_in_the_map,
         map::failed_exact_changes_nothing,
         map::the_null_page_is_nobodys,
+        purge::purged_pages_show_what_it_says,
+        purge::purged_pages_can_be_used,
+        purge::purging_keeps_the_access,
+        purge::moved_pages_keep_their_contents,
+        purge::pages_of_several_accesses_are_moved_whole_or_not,
+        purge::what_is_left_can_be_asked,
     )
 }
