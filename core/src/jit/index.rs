@@ -23,7 +23,7 @@ use core::ptr::{NonNull, null_mut};
 mod models;
 
 /// Entries of the first tables.
-const FIRST_CAPACITY: usize = 64;
+const FIRST_CAPACITY: usize = 16;
 
 /// Entries that are compared one and all, rather than by halves.
 const COUNTED: usize = 8;
