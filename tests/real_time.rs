@@ -143,10 +143,10 @@ fn a_real_time_thread_waits_for_a_region_no_longer_than_for_a_mutex() {
     unsafe { region.adopt(whole) }.expect("the first range");
     check("a region", |n| {
         let request = Request::bytes((1 + n % 16) << 16);
-        let range = (&region).reserve(&request).expect("room");
+        let range = region.reserve(&request).expect("room");
         // SAFETY: reserved just now, and known to this thread alone.
-        unsafe { (&region).commit(range, Commit::READ_WRITE) }.expect("memory");
+        unsafe { region.commit(range, Commit::READ_WRITE) }.expect("memory");
         // SAFETY: as above, and not used any more.
-        unsafe { (&region).release(range) }.expect("it was reserved");
+        unsafe { region.release(range) }.expect("it was reserved");
     });
 }
