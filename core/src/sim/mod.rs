@@ -12,16 +12,16 @@ pub use faulty::{Calls, Faulty};
 pub use table::PageState;
 
 use crate::{
-    fork::ForkHooks,
+    fork::{ForkChild, Renewable},
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
         PageWish, Plan, ProcessMap, Purged, Request, Resource, Target, search,
     },
-    sync::{Lock, Spin},
+    sync::{Guard, Lock, Spin},
 };
-use core::{fmt, mem};
+use core::fmt;
 use table::{Page, Table};
 
 /// What the simulated host is like.
@@ -93,15 +93,20 @@ impl fmt::Display for Misuse {
 }
 
 /// A simulated host on a base provider; used by reference, as it has state.
+///
+/// In a forked child, pages that another thread was changing are in a state of before or after, each
+/// for itself. Whoever made the calls knows which they were, and takes those pages back.
 pub struct Sim<B: PageProvider + Copy> {
     base: B,
     policy: Policy,
-    state: Lock<State<B>, Spin>,
+    table: Table<B>,
+    misuse: Renewable<Lock<Option<Misuse>, Spin>>,
 }
 
-struct State<B: PageProvider + Copy> {
-    table: Table<B>,
-    misuse: Option<Misuse>,
+/// The lock of all changes, held.
+struct State<'a, B: PageProvider + Copy> {
+    table: &'a Table<B>,
+    misuse: Guard<'a, Option<Misuse>, Spin>,
 }
 
 impl<B: PageProvider + Copy> Sim<B> {
@@ -123,22 +128,31 @@ impl<B: PageProvider + Copy> Sim<B> {
                 capabilities,
                 ..policy
             },
-            state: Lock::new(State {
-                table,
-                misuse: None,
-            }),
+            table,
+            misuse: Renewable::new(Lock::new(None)),
         })
+    }
+
+    fn lock(&self) -> State<'_, B> {
+        loop {
+            let lock = self.misuse.current();
+            let misuse = lock.lock();
+            // A handler may have forked before the lock was taken.
+            if self.misuse.is_current(lock) {
+                let table = &self.table;
+                return State { table, misuse };
+            }
+        }
     }
 
     /// Returns the addresses of this host.
     pub fn space(&self) -> PageRange {
-        self.state.lock().table.space()
+        self.table.space()
     }
 
     /// Returns the state of the page that holds `addr`.
     pub fn page_state(&self, addr: usize) -> PageState {
-        self.state
-            .lock()
+        self.lock()
             .table
             .get(addr)
             .map_or(PageState::Hole, |page| page.state)
@@ -146,8 +160,7 @@ impl<B: PageProvider + Copy> Sim<B> {
 
     /// Returns how many pages are not holes: zero when nothing has leaked.
     pub fn pages_in_use(&self) -> usize {
-        self.state
-            .lock()
+        self.lock()
             .table
             .pages()
             .filter(|(_, page)| page.state != PageState::Hole)
@@ -157,8 +170,7 @@ impl<B: PageProvider + Copy> Sim<B> {
     /// Returns a number that changes with any page's state, access or ceiling.
     pub fn fingerprint(&self) -> u64 {
         // FNV-1a, which is enough to compare two moments of a test.
-        self.state
-            .lock()
+        self.lock()
             .table
             .pages()
             .fold(0xcbf2_9ce4_8422_2325, |hash, (_, page)| {
@@ -168,7 +180,7 @@ impl<B: PageProvider + Copy> Sim<B> {
 
     /// Returns the first misuse since the last call, and forgets it.
     pub fn take_misuse(&self) -> Option<Misuse> {
-        self.state.lock().misuse.take()
+        self.lock().misuse.take()
     }
 
     /// Returns the pages to ask the base for: large ones only where the policy has them.
@@ -191,7 +203,12 @@ impl<B: PageProvider + Copy> Sim<B> {
     }
 
     /// Takes the hole at `addr`.
-    fn take_at(&self, state: &mut State<B>, plan: &Plan, addr: usize) -> Result<PageRange, Error> {
+    fn take_at(
+        &self,
+        state: &mut State<'_, B>,
+        plan: &Plan,
+        addr: usize,
+    ) -> Result<PageRange, Error> {
         let space = state.table.space();
         let taken = Error::of(ErrorKind::Taken);
         let offset = addr.checked_sub(space.addr()).ok_or(taken)?;
@@ -216,7 +233,7 @@ impl<B: PageProvider + Copy> Sim<B> {
         Ok(range)
     }
 
-    fn find(&self, state: &mut State<B>, plan: &Plan) -> Result<PageRange, Error> {
+    fn find(&self, state: &mut State<'_, B>, plan: &Plan) -> Result<PageRange, Error> {
         let state = core::cell::RefCell::new(state);
         search(plan, &View(&state), &mut |addr| {
             self.take_at(&mut state.borrow_mut(), plan, addr)
@@ -225,21 +242,21 @@ impl<B: PageProvider + Copy> Sim<B> {
 }
 
 /// The map of a simulated host: everything outside it is in use.
-struct View<'a, 'b, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<B>>);
+struct View<'a, 'b, 'c, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<'c, B>>);
 
 // SAFETY: a View lives inside one call, on one thread, and nobody else sees it.
-unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, B> {}
+unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, '_, B> {}
 // SAFETY: as for Send.
-unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, B> {}
+unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, '_, B> {}
 
-impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, B> {
+impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, '_, B> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.0.borrow().table.walk(visit);
         Ok(())
     }
 }
 
-impl<B: PageProvider + Copy> State<B> {
+impl<B: PageProvider + Copy> State<'_, B> {
     /// Checks that every page of `range` may start `call`.
     fn check(
         &mut self,
@@ -258,7 +275,7 @@ impl<B: PageProvider + Copy> State<B> {
         match wrong {
             None => Ok(()),
             Some((addr, page)) => {
-                self.misuse = self.misuse.or(Some(Misuse {
+                *self.misuse = self.misuse.or(Some(Misuse {
                     call,
                     addr,
                     found: page.state,
@@ -293,11 +310,11 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(self.policy.page)?;
-        self.find(&mut self.state.lock(), &plan)
+        self.find(&mut self.lock(), &plan)
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("commit", range, |s| s == PageState::Reserved)?;
         self.allow(how.access)?;
         if !how.ceiling.allows(how.access) {
@@ -314,7 +331,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("protect", range, |s| s == PageState::Committed)?;
         self.allow(access)?;
         let toggle = self.policy.capabilities.contains(Capabilities::TOGGLE_EXEC);
@@ -332,7 +349,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("decommit", range, PageState::is_plain)?;
         // SAFETY: the caller's promise; the tables say that the range is reserved or committed.
         unsafe { self.base.decommit(range)? };
@@ -341,7 +358,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("purge", range, |s| s == PageState::Committed)?;
         match self.policy.purged {
             // SAFETY: the caller's promise; the tables say that the range is committed.
@@ -358,7 +375,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
             return Err(ErrorKind::InvalidArgument.into());
         }
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("move_pages", from, |s| s == PageState::Committed)?;
         state.check("move_pages", to, |s| s == PageState::Reserved)?;
         // SAFETY: the caller's promise; the tables say that one is committed and the other reserved.
@@ -369,7 +386,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("release", range, PageState::is_plain)?;
         // SAFETY: as in decommit; the base keeps the addresses reserved for this value.
         unsafe { self.base.decommit(range)? };
@@ -393,7 +410,12 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
 impl<B: PageProvider + DualMapProvider + Copy> Sim<B> {
     /// Chooses the range of one view and marks it.
-    fn target(&self, state: &mut State<B>, target: Target, len: usize) -> Result<PageRange, Error> {
+    fn target(
+        &self,
+        state: &mut State<'_, B>,
+        target: Target,
+        len: usize,
+    ) -> Result<PageRange, Error> {
         match target {
             Target::Find(placement) => {
                 let plan = Request::bytes(len)
@@ -409,7 +431,7 @@ impl<B: PageProvider + DualMapProvider + Copy> Sim<B> {
     }
 
     /// Makes what `target` marked a hole again, unless it was the caller's reservation.
-    fn untarget(state: &mut State<B>, target: Target, range: PageRange) {
+    fn untarget(state: &mut State<'_, B>, target: Target, range: PageRange) {
         if let Target::Find(_) = target {
             state.table.set(range, Page::HOLE);
         }
@@ -431,7 +453,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             return Err(DualError::of(ErrorKind::Unsupported));
         }
         let pages = self.grant(request.pages)?;
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let rw = self.target(&mut state, request.rw, request.len)?;
         let rx = match self.target(&mut state, request.rx, request.len) {
             Ok(rx) => rx,
@@ -475,7 +497,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let (rw, rx) = (mapping.rw(), mapping.rx());
         for view in [rw, rx] {
             if let Err(error) = state.check("unmap_dual", view, |s| s == PageState::Dual) {
@@ -504,8 +526,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         }
         let part = mapping.rw().part(offset, len, self.policy.page);
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        self.state
-            .lock()
+        self.lock()
             .check("purge_dual", part, |s| s == PageState::Dual)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.base.purge_dual(mapping, offset, len) }
@@ -535,7 +556,7 @@ impl<B: PageProvider + Clock + Copy> Clock for Sim<B> {
 
 impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        self.state.lock().table.walk(&mut |entry: MapEntry| {
+        self.lock().table.walk(&mut |entry: MapEntry| {
             let outside = entry.flags == MapFlags::OBJECT;
             outside || visit(entry)
         });
@@ -550,22 +571,20 @@ impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
     }
 }
 
-// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
-unsafe impl<B: PageProvider + Copy> ForkHooks for Sim<B> {
-    fn fork_prepare(&self) -> Result<(), Error> {
-        mem::forget(self.state.lock());
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
-        unsafe { self.state.unlock_forgotten() };
-    }
-
+// SAFETY: the lock is the child's own afterwards; the tables are atomics, each page's whole.
+unsafe impl<B: PageProvider + Copy> ForkChild for Sim<B> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: as in fork_parent, by this thread's copy in the parent.
-        unsafe { self.state.unlock_forgotten() };
+        if self.misuse.current().is_locked() {
+            // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+            unsafe { self.misuse.renew(&self.base, Lock::new(None))? };
+        }
         Ok(())
+    }
+}
+
+impl<B: PageProvider + Copy> Drop for Sim<B> {
+    fn drop(&mut self) {
+        self.misuse.dispose(&self.base);
     }
 }
 
