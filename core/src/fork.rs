@@ -15,6 +15,7 @@ use crate::{
 };
 use core::{
     fmt,
+    marker::PhantomData,
     mem::ManuallyDrop,
     ptr::{self, NonNull},
     sync::atomic::{AtomicPtr, Ordering, compiler_fence},
@@ -159,7 +160,10 @@ pub unsafe fn around_fork(
 /// Values that were replaced stay until the end: an interrupted frame may still be in them.
 pub(crate) struct Renewable<T> {
     first: T,
-    later: AtomicPtr<Later<T>>,
+    /// A [`Later`], or null. Without its type, which would keep a provider with references from being
+    /// used where they live shorter: what is put here is made of what is here, so they never do.
+    later: AtomicPtr<()>,
+    owns: PhantomData<T>,
 }
 
 /// A value in pages of its own.
@@ -174,7 +178,13 @@ impl<T> Renewable<T> {
         Self {
             first,
             later: AtomicPtr::new(ptr::null_mut()),
+            owns: PhantomData,
         }
+    }
+
+    #[inline]
+    fn later(&self) -> *mut Later<T> {
+        self.later.load(Ordering::Acquire).cast()
     }
 
     /// Returns the value that is current.
@@ -182,7 +192,7 @@ impl<T> Renewable<T> {
     pub(crate) fn current(&self) -> &T {
         // SAFETY: what `renew` published is initialised, and stays until `dispose`, which has self
         // exclusively.
-        let later = unsafe { self.later.load(Ordering::Acquire).as_ref() };
+        let later = unsafe { self.later().as_ref() };
         later.map_or(&self.first, |later| &*later.value)
     }
 
@@ -198,7 +208,7 @@ impl<T> Renewable<T> {
     /// Returns what took the place of a value that is not current.
     pub(crate) fn successor(&self, value: &T) -> &T {
         let mut found = self.current();
-        let mut at = self.later.load(Ordering::Acquire);
+        let mut at = self.later();
         // SAFETY: as in `current`; so are the older ones, which `renew` linked.
         while let Some(later) = unsafe { at.as_ref() } {
             if ptr::eq(&raw const *later.value, value) {
@@ -218,7 +228,8 @@ impl<T> Renewable<T> {
     ///
     /// # Safety
     ///
-    /// This is the only thread; [`Renewable::dispose`] gets the same provider.
+    /// This is the only thread; the value is made of what the current one is made of;
+    /// [`Renewable::dispose`] gets the same provider.
     pub(crate) unsafe fn renew<P: PageProvider>(
         &self,
         provider: &P,
@@ -234,19 +245,19 @@ impl<T> Renewable<T> {
         }
         let later = Later {
             value: ManuallyDrop::new(value),
-            older: self.later.load(Ordering::Acquire),
+            older: self.later(),
             pages,
         };
         let place: NonNull<Later<T>> = pages.start().cast();
         // SAFETY: committed just now for so many bytes, and aligned, since it is a page.
         unsafe { place.write(later) };
-        self.later.store(place.as_ptr(), Ordering::Release);
+        self.later.store(place.as_ptr().cast(), Ordering::Release);
         Ok(())
     }
 
     /// Drops all values but the first one, and releases their pages.
     pub(crate) fn dispose<P: PageProvider>(&mut self, provider: &P) {
-        let mut at = *self.later.get_mut();
+        let mut at = self.later();
         while let Some(place) = NonNull::new(at) {
             // SAFETY: published by `renew`, and read here alone, since self is exclusive.
             let mut later = unsafe { place.read() };

@@ -318,10 +318,57 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                         Record::Ours(_, mark) => Record::Ours(becomes, Mark::of(mark.tag)),
                         Record::Foreign => old,
                     })?;
+            } else if undo == Undo::Restore {
+                self.restore(&mut held, pages, becomes);
             }
             if self.finish(&held, undo, pages) {
                 return done;
             }
+        }
+    }
+
+    /// Gives pages the access that is on record, after a call failed that may have changed a part of
+    /// them to `becomes`; notes what is there where that fails, too.
+    #[cold]
+    fn restore(&self, held: &mut Held<'_, M, R>, pages: Pages, becomes: PageState) {
+        let mut at = pages.0;
+        while at < pages.1
+            && let Some((piece, record)) = held.parts.entries((at, pages.1)).next()
+        {
+            at = piece.1;
+            if let Some(Record::Ours(PageState::Committed(access), mark)) = record {
+                self.restore_piece(held, piece, (access, mark), becomes);
+            }
+        }
+    }
+
+    /// Restores pages that are alike on record: by one call, or else by halves, so that in the end it is
+    /// known of each page what it is.
+    fn restore_piece(
+        &self,
+        held: &mut Held<'_, M, R>,
+        piece: Pages,
+        (access, mark): (Access, Mark),
+        becomes: PageState,
+    ) {
+        // SAFETY: committed, and it gets the access that it had before the call.
+        if unsafe { self.inner.protect(self.range(piece), access) }.is_ok() {
+            return;
+        }
+        let middle = piece.0 + (piece.1 - piece.0) / 2;
+        if middle > piece.0 {
+            self.restore_piece(held, (piece.0, middle), (access, mark), becomes);
+            self.restore_piece(held, (middle, piece.1), (access, mark), becomes);
+            return;
+        }
+        let PageState::Committed(new) = becomes else {
+            return;
+        };
+        // A page that has an access already can be given it: it costs no mapping.
+        // SAFETY: committed; the caller asked for that access.
+        if unsafe { self.inner.protect(self.range(piece), new) }.is_ok() {
+            // Without memory the record says what it said, which is what was.
+            let _ = self.record(held, piece, Some(Record::Ours(becomes, mark)));
         }
     }
 
