@@ -259,7 +259,7 @@ fn hooked_fork(queue: &Queue<'_>, own: &[&Executor<'_>], child: impl FnOnce() ->
         pid == 0
     };
     // SAFETY: fork clones the process once, and its child has one thread.
-    let in_child = unsafe { around_fork(&[&queue.forking(own), *queue.allocator()], fork) };
+    let in_child = unsafe { around_fork(&[&queue.forking(own), *queue.allocator()], &[], fork) };
     if pid == 0 {
         let code = in_child.map_or(99, |_| child());
         // SAFETY: always allowed.

@@ -43,6 +43,11 @@ impl<T, R: RawMutex> Lock<T, R> {
         self.0.try_lock()
     }
 
+    /// Says whether the lock is held.
+    pub fn is_locked(&self) -> bool {
+        self.0.is_locked()
+    }
+
     /// Reaches the value by exclusive access, without locking.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()

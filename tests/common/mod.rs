@@ -5,12 +5,14 @@
     reason = "which part is unused differs from test to test"
 )]
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod steps;
 pub(crate) mod threads;
 
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
     OsProvider, arch,
-    fork::{ForkHooks, around_fork},
+    fork::{ForkChild, ForkHooks, around_fork},
     provider::{DualMapProvider, DualMapping, DualRequest, Leave, PageProvider},
 };
 use hostmem_test_support::isolate::skip;
@@ -281,7 +283,7 @@ pub(crate) fn bare_fork() -> i32 {
 }
 
 /// Makes a child by the system call alone, which runs nobody's handlers.
-fn raw_clone() -> i32 {
+pub(crate) fn raw_clone() -> i32 {
     // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what has
     // hooks, and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
@@ -309,7 +311,7 @@ pub(crate) fn wait(child: i32) -> i32 {
 
 /// Forks with the hooks of an object around it; in the child, runs `child` and exits with its code.
 pub(crate) fn hooked_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
-    fork_around(&[object], bare_fork, child)
+    fork_around(&[object], &[], bare_fork, child)
 }
 
 /// As [`hooked_fork`], by the system call alone.
@@ -319,18 +321,33 @@ pub(crate) fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i
 
 /// As [`raw_fork`], with the hooks of several objects around it.
 pub(crate) fn raw_fork_around(objects: &[&dyn ForkHooks], child: impl FnOnce() -> i32) -> i32 {
-    fork_around(objects, raw_clone, child)
+    fork_around(objects, &[], raw_clone, child)
+}
+
+/// Forks without a word to the parent's objects, by the C library or by the system call alone; in the
+/// child, repairs them, runs `child` and exits with its code. The outermost object comes first.
+pub(crate) fn repaired_fork(
+    objects: &[&dyn ForkChild],
+    raw: bool,
+    child: impl FnOnce() -> i32,
+) -> i32 {
+    fork_around(&[], objects, if raw { raw_clone } else { bare_fork }, child)
 }
 
 /// `fork` is [`bare_fork`] or [`raw_clone`].
-fn fork_around(objects: &[&dyn ForkHooks], fork: fn() -> i32, child: impl FnOnce() -> i32) -> i32 {
+fn fork_around(
+    objects: &[&dyn ForkHooks],
+    children: &[&dyn ForkChild],
+    fork: fn() -> i32,
+    child: impl FnOnce() -> i32,
+) -> i32 {
     let mut pid = 0;
     let fork = || {
         pid = fork();
         pid == 0
     };
     // SAFETY: either clones the process once, and its child has one thread.
-    match unsafe { around_fork(objects, fork) } {
+    match unsafe { around_fork(objects, children, fork) } {
         Ok(true) => exit(child()),
         Ok(false) => pid,
         Err(error) if error.in_child => exit(99),

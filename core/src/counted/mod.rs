@@ -1,20 +1,20 @@
 //! A provider that counts what goes through it, remembers high-water marks and keeps limits.
 
-mod ranges;
-
 use crate::{
-    arena::Arena,
-    fork::ForkHooks,
+    fork::{ForkChild, Renewable},
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, PageWish,
         ProcessMap, Purged, Request, Resource, Target,
     },
-    sync::{Lock, RawMutex, Spin},
+    range_map::RangeMap,
+    sync::{Guard, Lock, RawMutex, Spin},
 };
-use core::{fmt, mem};
-use ranges::RangeSet;
+use core::{
+    fmt,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
 
 /// The bound of the book-keeping: 16 bytes for each separate committed range, a million of them.
 const METADATA: usize = 16 << 20;
@@ -28,15 +28,29 @@ pub struct Gauge {
     pub high: usize,
 }
 
-impl Gauge {
-    fn add(&mut self, bytes: usize) {
-        self.now += bytes;
-        self.high = self.high.max(self.now);
+/// A gauge that is whole after every step, so that a forked child needs no lock to read it.
+#[derive(Default)]
+struct Level {
+    now: AtomicUsize,
+    high: AtomicUsize,
+}
+
+impl Level {
+    fn add(&self, bytes: usize) {
+        let now = self.now.fetch_add(bytes, Relaxed) + bytes;
+        self.high.fetch_max(now, Relaxed);
     }
 
-    fn sub(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.now, "no more goes than came");
-        self.now = self.now.saturating_sub(bytes);
+    fn sub(&self, bytes: usize) {
+        let was = self.now.fetch_sub(bytes, Relaxed);
+        debug_assert!(bytes <= was, "no more goes than came");
+    }
+
+    fn get(&self) -> Gauge {
+        Gauge {
+            now: self.now.load(Relaxed),
+            high: self.high.load(Relaxed),
+        }
     }
 }
 
@@ -71,19 +85,22 @@ impl Limits {
 /// Counts, per name, what goes through it to `P`; used by reference, as it has state.
 ///
 /// Its lock is held across calls of the inner provider, so that a limit is exact.
+///
+/// A forked child counts on from what was there. What a thread of the parent was doing may be missing:
+/// a reservation that it never returned is not counted, one that it was releasing still is.
 pub struct Counted<P: PageProvider + Copy, R = Spin> {
     inner: P,
     name: &'static str,
     limits: Limits,
-    arena: Arena<P, R>,
-    state: Lock<State, R>,
-}
-
-struct State {
-    counters: Counters,
-    committed: RangeSet,
-    calls: u64,
-    failures: u64,
+    /// Makes limits exact, and guards nothing that is not whole by itself.
+    turn: Renewable<Lock<(), R>>,
+    committed: RangeMap<(), P, R>,
+    /// The most that was committed.
+    committed_high: AtomicUsize,
+    reserved: Level,
+    dual: Level,
+    calls: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
@@ -108,19 +125,18 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
         limits: Limits,
         metadata: usize,
     ) -> Result<Self, Error> {
-        let state = State {
-            counters: Counters::default(),
-            committed: RangeSet::new(),
-            calls: 0,
-            failures: 0,
-        };
-        let arena = Arena::new(inner, metadata)?;
+        let committed = RangeMap::new(inner, AddressRange::ALL, inner.page_size(), metadata)?;
         Ok(Self {
             inner,
             name,
             limits,
-            arena,
-            state: Lock::new(state),
+            turn: Renewable::new(Lock::new(())),
+            committed,
+            committed_high: AtomicUsize::new(0),
+            reserved: Level::default(),
+            dual: Level::default(),
+            calls: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         })
     }
 
@@ -136,31 +152,56 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
 
     /// Returns the counters.
     pub fn counters(&self) -> Counters {
-        self.state.lock().counters
+        let _turn = self.lock();
+        self.counters_now()
     }
 
     /// Returns how many calls were made, failed ones included.
     pub fn calls(&self) -> u64 {
-        self.state.lock().calls
+        self.calls.load(Relaxed)
     }
 
     /// Returns how many calls failed.
     pub fn failures(&self) -> u64 {
-        self.state.lock().failures
+        self.failures.load(Relaxed)
+    }
+
+    fn lock(&self) -> Guard<'_, (), R> {
+        loop {
+            let turn = self.turn.current();
+            let guard = turn.lock();
+            // A handler may have forked before the lock was taken.
+            if self.turn.is_current(turn) {
+                return guard;
+            }
+        }
+    }
+
+    fn counters_now(&self) -> Counters {
+        let pages = self.committed.statistics().pages;
+        let committed = Gauge {
+            now: pages * self.inner.page_size().bytes(),
+            high: self.committed_high.load(Relaxed),
+        };
+        Counters {
+            reserved: self.reserved.get(),
+            committed,
+            dual: self.dual.get(),
+        }
     }
 
     /// Runs one call under the lock and counts it.
-    fn counting<T, E>(&self, call: impl FnOnce(&mut State) -> Result<T, E>) -> Result<T, E> {
-        let mut state = self.state.lock();
-        state.calls += 1;
-        let result = call(&mut state);
-        state.failures += u64::from(result.is_err());
+    fn counting<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let _turn = self.lock();
+        self.calls.fetch_add(1, Relaxed);
+        let result = call();
+        self.failures.fetch_add(result.is_err().into(), Relaxed);
         result
     }
 
     /// Refuses what would go over the limit of memory.
-    fn check_memory(&self, state: &State, more: usize) -> Result<(), Error> {
-        if more <= self.room(state) {
+    fn check_memory(&self, more: usize) -> Result<(), Error> {
+        if more <= self.room() {
             Ok(())
         } else {
             Err(ErrorKind::Exhausted.into())
@@ -168,18 +209,31 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
     }
 
     /// Returns how much memory the limit leaves.
-    const fn room(&self, state: &State) -> usize {
+    fn room(&self) -> usize {
         let Counters {
             committed, dual, ..
-        } = state.counters;
+        } = self.counters_now();
         let used = committed.now.saturating_add(dual.now);
         self.limits.memory.saturating_sub(used)
     }
 
-    /// Books memory of `range` as gone.
-    fn uncommit(state: &mut State, range: PageRange) {
-        let bytes = state.committed.remove(range.addr(), range.end());
-        state.counters.committed.sub(bytes);
+    /// Books memory of `range` as come. Cannot fail behind [`RangeMap::prepare`].
+    fn commit_booked(&self, range: PageRange) -> Result<(), Error> {
+        self.committed.insert(range.addresses(), ())?;
+        let now = self.counters_now().committed.now;
+        self.committed_high.fetch_max(now, Relaxed);
+        Ok(())
+    }
+
+    /// Books memory of `range` as gone. Cannot fail behind [`RangeMap::prepare`].
+    fn uncommit(&self, range: PageRange) -> Result<(), Error> {
+        self.committed.remove(range.addresses()).map(drop)
+    }
+
+    /// Says whether nothing of a range is committed.
+    fn is_uncommitted(&self, range: PageRange) -> bool {
+        let next = self.committed.next_from(range.addr());
+        next.is_none_or(|(next, ())| next.start() >= range.end())
     }
 }
 
@@ -201,13 +255,11 @@ where
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
-        self.counting(|state| {
-            let plan = request.plan(self.inner.page_size())?;
-            let room = self
-                .limits
-                .reserved
-                .saturating_sub(state.counters.reserved.now);
-            let room = self.inner.page_size().round_down(room);
+        self.counting(|| {
+            let page = self.inner.page_size();
+            let plan = request.plan(page)?;
+            let room = self.limits.reserved.saturating_sub(self.reserved.get().now);
+            let room = page.round_down(room);
             if plan.min_total() > room {
                 return Err(ErrorKind::Exhausted.into());
             }
@@ -216,42 +268,41 @@ where
                 len: body,
                 ..*request
             })?;
-            state.counters.reserved.add(range.len_bytes());
+            self.reserved.add(range.len_bytes());
             Ok(range)
         })
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        self.counting(|state| {
-            self.check_memory(state, range.len_bytes())?;
-            state.committed.make_room(&self.arena, 1)?;
+        self.counting(|| {
+            self.check_memory(range.len_bytes())?;
+            self.committed.prepare(1)?;
             debug_assert!(
-                state.committed.covered(range.addr(), range.end()) == 0,
+                self.is_uncommitted(range),
                 "only reserved pages are committed"
             );
             // SAFETY: the caller's promise, passed on.
             let page = unsafe { self.inner.commit(range, how)? };
-            state.committed.insert(range.addr(), range.end());
-            state.counters.committed.add(range.len_bytes());
+            self.commit_booked(range)?;
             Ok(page)
         })
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        self.counting(|_| unsafe { self.inner.protect(range, access) })
+        self.counting(|| unsafe { self.inner.protect(range, access) })
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        self.counting(|state| {
-            state.committed.make_room(&self.arena, 1)?;
+        self.counting(|| {
+            self.committed.prepare(1)?;
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.decommit(range) };
             match result {
-                Ok(()) => Self::uncommit(state, range),
+                Ok(()) => self.uncommit(range)?,
                 Err(e) if e.kind() == ErrorKind::RangeLost => {
-                    Self::uncommit(state, range);
-                    state.counters.reserved.sub(range.len_bytes());
+                    self.uncommit(range)?;
+                    self.reserved.sub(range.len_bytes());
                 }
                 Err(_) => {}
             }
@@ -262,22 +313,22 @@ where
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         // What is committed may take memory again at any time, and counts as before.
         // SAFETY: the caller's promise, passed on.
-        self.counting(|_| unsafe { self.inner.purge(range) })
+        self.counting(|| unsafe { self.inner.purge(range) })
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        self.counting(|state| {
+        self.counting(|| {
             // One range more at most: `from` may be the middle of one, and `to` joins none.
-            state.committed.make_room(&self.arena, 2)?;
+            self.committed.prepare(2)?;
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.move_pages(from, to) };
             match result {
                 Ok(()) => {
-                    state.committed.remove(from.addr(), from.end());
-                    state.committed.insert(to.addr(), to.end());
+                    self.uncommit(from)?;
+                    self.commit_booked(to)?;
                 }
                 Err(e) if e.kind() == ErrorKind::RangeLost => {
-                    state.counters.reserved.sub(to.len_bytes());
+                    self.reserved.sub(to.len_bytes());
                 }
                 Err(_) => {}
             }
@@ -286,12 +337,12 @@ where
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        self.counting(|state| {
-            state.committed.make_room(&self.arena, 1)?;
+        self.counting(|| {
+            self.committed.prepare(1)?;
             // SAFETY: the caller's promise, passed on.
             unsafe { self.inner.release(range)? };
-            Self::uncommit(state, range);
-            state.counters.reserved.sub(range.len_bytes());
+            self.uncommit(range)?;
+            self.reserved.sub(range.len_bytes());
             Ok(())
         })
     }
@@ -323,7 +374,7 @@ where
     R: Send + Sync,
 {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        self.counting(|state| {
+        self.counting(|| {
             request.validate(self.inner.page_size())?;
             let fixed = |target| matches!(target, Target::Into(_));
             let least = match (request.min_len, request.pages) {
@@ -332,8 +383,8 @@ where
                 (Some(_), _) if fixed(request.rw) || fixed(request.rx) => request.len,
                 (Some(min_len), _) => min_len,
             };
-            self.check_memory(state, least)?;
-            let room = self.inner.page_size().round_down(self.room(state));
+            self.check_memory(least)?;
+            let room = self.inner.page_size().round_down(self.room());
             let wanted = DualRequest {
                 len: request.len.min(room.max(least)),
                 ..*request
@@ -341,17 +392,17 @@ where
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.map_dual(&wanted) };
             match &result {
-                Ok(mapping) => state.counters.dual.add(mapping.len_bytes()),
+                Ok(mapping) => self.dual.add(mapping.len_bytes()),
                 Err(e) => {
                     if let Some(range) = e.lost() {
-                        state.counters.reserved.sub(range.len_bytes());
+                        self.reserved.sub(range.len_bytes());
                     }
                 }
             }
             if result.is_ok() {
                 for target in [request.rw, request.rx] {
                     if let Target::Into(range) = target {
-                        state.counters.reserved.sub(range.len_bytes());
+                        self.reserved.sub(range.len_bytes());
                     }
                 }
             }
@@ -364,19 +415,19 @@ where
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        self.counting(|state| {
+        self.counting(|| {
             let len = mapping.len_bytes();
             // SAFETY: the caller's promise, passed on.
             let result = unsafe { self.inner.unmap_dual(mapping, leave) };
             match &result {
                 Ok(()) => {
-                    state.counters.dual.sub(len);
+                    self.dual.sub(len);
                     if leave == Leave::Reserved {
-                        state.counters.reserved.add(2 * len);
+                        self.reserved.add(2 * len);
                     }
                 }
                 Err((_, error)) if error.kind() == ErrorKind::RangeLost => {
-                    state.counters.dual.sub(len);
+                    self.dual.sub(len);
                 }
                 Err(_) => {}
             }
@@ -391,7 +442,7 @@ where
         len: usize,
     ) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        self.counting(|_| unsafe { self.inner.purge_dual(mapping, offset, len) })
+        self.counting(|| unsafe { self.inner.purge_dual(mapping, offset, len) })
     }
 
     unsafe fn refill_dual(
@@ -401,12 +452,12 @@ where
         len: usize,
     ) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        self.counting(|_| unsafe { self.inner.refill_dual(mapping, offset, len) })
+        self.counting(|| unsafe { self.inner.refill_dual(mapping, offset, len) })
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
-        self.counting(|_| unsafe { self.inner.fork_child_dual(mapping) })
+        self.counting(|| unsafe { self.inner.fork_child_dual(mapping) })
     }
 }
 
@@ -435,22 +486,22 @@ impl<P: PageProvider + ProcessMap + Copy, R: RawMutex + Send + Sync> ProcessMap 
     }
 }
 
-// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
-unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkHooks for Counted<P, R> {
-    fn fork_prepare(&self) -> Result<(), Error> {
-        mem::forget(self.state.lock());
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
-        unsafe { self.state.unlock_forgotten() };
-    }
-
+// SAFETY: the lock is the child's own afterwards; all else is atomics, and a map that repairs itself.
+unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: as in fork_parent, by this thread's copy in the parent.
-        unsafe { self.state.unlock_forgotten() };
+        // SAFETY: the caller's promise: the only thread of a child; the map's provider is `inner`.
+        unsafe { self.committed.fork_child()? };
+        if self.turn.current().is_locked() {
+            // SAFETY: as above; Drop disposes with the same provider.
+            unsafe { self.turn.renew(&self.inner, Lock::new(()))? };
+        }
         Ok(())
+    }
+}
+
+impl<P: PageProvider + Copy, R> Drop for Counted<P, R> {
+    fn drop(&mut self) {
+        self.turn.dispose(&self.inner);
     }
 }
 

@@ -87,7 +87,7 @@ bitflags::bitflags! {
 /// - after `purge` pages show what [`Purged`] says, and nothing else;
 /// - `decommit` and `release` leave no way to reach the old contents;
 /// - a call that fails changes nothing, except that [`ErrorKind::RangeLost`] says that the range
-///   is no longer the caller's;
+///   is no longer the caller's, and that `protect` says what it may have changed;
 /// - no call allocates by the global allocator.
 ///
 /// Every `unsafe` call asks the same of the caller: `range` lies within what `reserve` of the same
@@ -149,6 +149,12 @@ pub unsafe trait PageProvider: Send + Sync {
     /// # Errors
     ///
     /// [`ErrorKind::Denied`] where the host refuses, as some do above the ceiling of the commit.
+    ///
+    /// Hosts change one mapping after the other. Where the range is part of several (its pages were
+    /// committed by different calls, or have had different accesses) and the call fails in the middle,
+    /// for instance at the limit of mappings, pages in front may have the new access. No host tells
+    /// how many. Giving a page the access that it has never fails, so that the old access can be
+    /// restored page by page, by those who know it, wherever it was changed.
     ///
     /// # Safety
     ///

@@ -66,9 +66,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> Iterator for Gaps<'_, T, M, 
             self.rest = self.map.pages_inside(self.window);
         }
         let (low, high) = self.rest.take()?;
-        let writer = self.map.writer.lock();
-        let gap = self.map.tree.next_gap(low, high)?;
-        drop(writer);
+        let gap = self.map.lock().parts.tree.next_gap(low, high)?;
         self.rest = (gap.1 < high).then_some((gap.1, high));
         Some(self.map.addresses(gap))
     }

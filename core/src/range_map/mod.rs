@@ -38,12 +38,12 @@ pub use value::Value;
 
 use crate::{
     arena::Arena,
-    fork::ForkHooks,
+    fork::{ForkChild, Renewable},
     page::{AddressRange, PageSize},
     provider::{Error, ErrorKind, PageProvider},
     sync::{Guard, Lock, RawMutex, Spin},
 };
-use core::{fmt, mem};
+use core::fmt;
 use node::{Entry, Node, WORDS};
 
 /// Which gap is taken of those that fit.
@@ -123,6 +123,9 @@ pub struct Statistics {
     pub node_bytes: usize,
     /// Bytes of memory that the map holds, nodes for later changes included.
     pub metadata_bytes: usize,
+    /// Bytes of nodes that a forked child left behind: a lock was held when it was forked, and what the
+    /// lock guarded was built anew. They are not in the other numbers, and go with the map.
+    pub abandoned_bytes: usize,
 }
 
 /// An ordered map of disjoint address ranges with a value each.
@@ -149,11 +152,26 @@ pub struct Statistics {
 /// # }
 /// ```
 pub struct RangeMap<T, M: PageProvider + Copy, R = Spin> {
+    parts: Renewable<Parts<T, M, R>>,
+    metadata: M,
+    max_bytes: usize,
+    bounds: AddressRange,
+    shift: u32,
+}
+
+/// What a forked child makes anew where the lock was held.
+struct Parts<T, M: PageProvider + Copy, R> {
     tree: Tree<T>,
     writer: Lock<Writer, R>,
     arena: Arena<M, R>,
-    bounds: AddressRange,
-    shift: u32,
+    /// Bytes of the nodes that were left behind for these.
+    abandoned: usize,
+}
+
+/// The lock, held, and what it guards.
+struct Held<'a, T, M: PageProvider + Copy, R: RawMutex> {
+    parts: &'a Parts<T, M, R>,
+    writer: Guard<'a, Writer, R>,
 }
 
 /// Making a map, and reading it.
@@ -172,15 +190,11 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         page: PageSize,
         max_bytes: usize,
     ) -> Result<Self, Error> {
-        let (low, high) = whole_pages(bounds, page).ok_or(ErrorKind::InvalidArgument)?;
-        let arena = Arena::new(metadata, max_bytes)?;
-        // SAFETY: all changes below are given this arena, which self owns beside the tree; the tree
-        // reaches no node when it is dropped.
-        let tree = unsafe { Tree::new(&arena, low, high) };
+        let pages = whole_pages(bounds, page).ok_or(ErrorKind::InvalidArgument)?;
         Ok(Self {
-            tree,
-            writer: Lock::new(Writer::new()),
-            arena,
+            parts: Renewable::new(Parts::new(metadata, pages, max_bytes)?),
+            metadata,
+            max_bytes,
             bounds,
             shift: page.bytes().trailing_zeros(),
         })
@@ -205,7 +219,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         if !self.bounds.contains(addr) {
             return None;
         }
-        Some(self.seen(self.tree.query(self.page_of(addr))?))
+        Some(self.seen(self.parts.current().tree.query(self.page_of(addr))?))
     }
 
     /// Finds the first range that does not lie wholly below `addr`, and its value: the one that
@@ -217,7 +231,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             return None;
         }
         let page = self.page_of(addr.max(self.bounds.start()));
-        Some(self.seen(self.tree.next_from(page)?))
+        Some(self.seen(self.parts.current().tree.next_from(page)?))
     }
 
     /// Yields the ranges that share an address with `window`, whole and in order.
@@ -240,8 +254,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Returns the largest gap in `window`, cut off at its ends; the lowest one of several.
     pub fn largest_gap(&self, window: AddressRange) -> Option<AddressRange> {
         let (low, high) = self.pages_inside(window)?;
-        let _writer = self.writer.lock();
-        let gap = self.tree.largest_gap(low, high)?;
+        let gap = self.lock().parts.tree.largest_gap(low, high)?;
         Some(self.addresses(gap))
     }
 
@@ -274,26 +287,28 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             low,
             high,
         };
-        let writer = self.writer.lock();
+        let held = self.lock();
+        let tree = &held.parts.tree;
         let start = match request.order {
-            Order::Lowest => self.tree.find_lowest(&wanted),
-            Order::Highest => self.tree.find_highest(&wanted),
-            Order::Nearest(addr) => self.tree.find_nearest(&wanted, self.page_of(addr)),
+            Order::Lowest => tree.find_lowest(&wanted),
+            Order::Highest => tree.find_highest(&wanted),
+            Order::Nearest(addr) => tree.find_nearest(&wanted, self.page_of(addr)),
         };
-        drop(writer);
+        drop(held);
         let start = start.ok_or(ErrorKind::Exhausted)?;
         Ok(self.addresses((start, start + wanted.len)))
     }
 
     /// Returns what the map holds.
     pub fn statistics(&self) -> Statistics {
-        let writer = self.writer.lock();
+        let Held { parts, writer } = self.lock();
         Statistics {
             ranges: writer.ranges,
             pages: to_usize(writer.pages),
             nodes: writer.used(),
             node_bytes: writer.used() * size_of::<Node<WORDS>>(),
-            metadata_bytes: self.arena.committed_bytes(),
+            metadata_bytes: parts.arena.committed_bytes(),
+            abandoned_bytes: parts.abandoned,
         }
     }
 }
@@ -311,9 +326,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// [`ErrorKind::Exhausted`], where memory is needed and there is none. Nothing changes then.
     pub fn insert(&self, range: AddressRange, value: T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self
-            .tree
-            .insert(&mut self.writer.lock(), &self.arena, pages, value)?;
+        let had = self.change(pages, |Held { parts, writer }| {
+            parts.tree.insert(writer, &parts.arena, pages, value)
+        })?;
         Ok(to_usize(had))
     }
 
@@ -326,8 +341,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// changes then.
     pub fn insert_new(&self, range: AddressRange, value: T) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        self.tree
-            .insert_new(&mut self.writer.lock(), &self.arena, pages, value)
+        self.change(pages, |Held { parts, writer }| {
+            parts.tree.insert_new(writer, &parts.arena, pages, value)
+        })
     }
 
     /// Takes `range` away, however many ranges it is part of or holds; returns how many pages had a
@@ -339,9 +355,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// changed. Nothing changes then.
     pub fn remove(&self, range: AddressRange) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self
-            .tree
-            .remove(&mut self.writer.lock(), &self.arena, pages)?;
+        let had = self.change(pages, |Held { parts, writer }| {
+            parts.tree.remove(writer, &parts.arena, pages)
+        })?;
         Ok(to_usize(had))
     }
 
@@ -356,10 +372,81 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// As of [`RangeMap::insert`]. `change` was not called then.
     pub fn update(&self, range: AddressRange, change: impl FnMut(T) -> T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self
-            .tree
-            .update(&mut self.writer.lock(), &self.arena, pages, change)?;
+        let had = self.change(pages, |Held { parts, writer }| {
+            parts.tree.update(writer, &parts.arena, pages, change)
+        })?;
         Ok(to_usize(had))
+    }
+}
+
+/// The lock, and forks.
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
+    #[inline]
+    fn lock(&self) -> Held<'_, T, M, R> {
+        loop {
+            let parts = self.parts.current();
+            let writer = parts.writer.lock();
+            // A handler may have forked before the lock was taken.
+            if self.parts.is_current(parts) {
+                return Held { parts, writer };
+            }
+        }
+    }
+
+    /// Makes a change of these pages.
+    #[inline]
+    fn change<X>(
+        &self,
+        pages: Pages,
+        change: impl FnOnce(&mut Held<'_, T, M, R>) -> Result<X, Error>,
+    ) -> Result<X, Error> {
+        let mut held = self.lock();
+        let done = change(&mut held)?;
+        if !self.parts.is_current(held.parts) {
+            self.transfer(held.parts, pages)?;
+        }
+        Ok(done)
+    }
+
+    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
+    /// of memory, as long as no others are made.
+    pub(crate) fn prepare(&self, changes: usize) -> Result<(), Error> {
+        let Held { parts, mut writer } = self.lock();
+        parts.tree.prepare(&mut writer, &parts.arena, changes)
+    }
+
+    /// Copies a change that was made in parts which are not current any more: this is a forked child, and
+    /// the fork was in the middle of the change.
+    #[cold]
+    fn transfer(&self, from: &Parts<T, M, R>, (start, end): Pages) -> Result<(), Error> {
+        let Held { parts, mut writer } = self.lock();
+        let (tree, arena) = (&parts.tree, &parts.arena);
+        tree.remove(&mut writer, arena, (start, end))?;
+        let mut page = start;
+        while page < end
+            && let Some(entry) = from.tree.next_from(page).filter(|e| e.start < end)
+        {
+            let part = (entry.start.max(page), entry.end().min(end));
+            tree.insert(&mut writer, arena, part, T::from_bits(entry.bits))?;
+            page = part.1;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> Parts<T, M, R> {
+    /// Makes an empty tree of the pages from one to another.
+    fn new(metadata: M, (low, high): Pages, max_bytes: usize) -> Result<Self, Error> {
+        let arena = Arena::new(metadata, max_bytes)?;
+        // SAFETY: all changes are given this arena, which is owned beside the tree; the tree reaches no
+        // node when it is dropped.
+        let tree = unsafe { Tree::new(&arena, low, high) };
+        Ok(Self {
+            tree,
+            writer: Lock::new(Writer::new()),
+            arena,
+            abandoned: 0,
+        })
     }
 }
 
@@ -423,24 +510,28 @@ fn to_usize(n: u64) -> usize {
     usize::try_from(n).expect("pages and addresses of this machine")
 }
 
-// SAFETY: every change takes the lock of the map, which fork_prepare takes; the arena's lock is only
-// taken under it. Memory of the arena is private, so that the child has a copy.
-unsafe impl<T: Value, M: PageProvider + Copy, R: RawMutex> ForkHooks for RangeMap<T, M, R> {
-    fn fork_prepare(&self) -> Result<(), Error> {
-        mem::forget::<Guard<'_, Writer, R>>(self.writer.lock());
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: the caller's promise: this thread called fork_prepare, which forgot the guard.
-        unsafe { self.writer.unlock_forgotten() }
-    }
-
+// SAFETY: the tree is whole for readers after every store of a change, so that what it holds can be
+// copied; the lock is the child's own afterwards, and the arena, whose lock is only taken under it.
+unsafe impl<T: Value, M: PageProvider + Copy, R: RawMutex> ForkChild for RangeMap<T, M, R> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise: this is the copy of the thread that called fork_prepare,
-        // which forgot the guard.
-        unsafe { self.writer.unlock_forgotten() };
-        Ok(())
+        let old = self.parts.current();
+        if !old.writer.is_locked() {
+            return Ok(());
+        }
+        let pages = (old.tree.low, old.tree.high);
+        let mut new: Parts<T, M, R> = Parts::new(self.metadata, pages, self.max_bytes)?;
+        let nodes = old
+            .tree
+            .copy_to(&new.tree, new.writer.get_mut(), &new.arena, |_, _| {})?;
+        new.abandoned = old.abandoned + nodes * Tree::<T>::NODE_BYTES;
+        // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+        unsafe { self.parts.renew(&self.metadata, new) }
+    }
+}
+
+impl<T, M: PageProvider + Copy, R> Drop for RangeMap<T, M, R> {
+    fn drop(&mut self) {
+        self.parts.dispose(&self.metadata);
     }
 }
 

@@ -15,18 +15,23 @@
 //! Free and reserved pages are inaccessible reservations of the provider below, all alike, so that
 //! a host joins them; taking addresses is no system call, and to map or to unmap is one.
 
-use super::{PageState, RegionRange, SignalHook, record::Record};
+use super::{
+    PageState, RegionRange, SignalHook,
+    fork::Parts,
+    lock::Held,
+    record::{Notes, Record},
+};
 use crate::{
-    arena::Arena,
+    fork::Renewable,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Place, Plan},
-    range_map::{Pages, Path, Tree, Value, Wanted, Writer},
-    sync::{Lock, RawMutex, Spin},
+    range_map::{Pages, Path, Value, Wanted, Writer},
+    sync::{RawMutex, Spin},
 };
 use core::{
     fmt,
     ptr::{NonNull, with_exposed_provenance_mut},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Which free addresses are taken first.
@@ -126,6 +131,9 @@ pub struct RegionStatistics {
     pub ranges: usize,
     /// Metadata committed.
     pub metadata: usize,
+    /// Metadata that a forked child left behind: the lock was held when it was forked, and what the lock
+    /// guarded was built anew. It is not in `metadata`, and goes with the allocator.
+    pub abandoned: usize,
 }
 
 impl RegionStatistics {
@@ -143,9 +151,9 @@ pub(super) type Found = (Pages, Option<Path>);
 pub(super) struct State {
     pub(super) writer: Writer,
     /// Pages adopted and not returned.
-    adopted: u64,
+    pub(super) adopted: u64,
     /// Pages given out.
-    used: u64,
+    pub(super) used: u64,
     /// Where was something taken last?
     pub(super) recent: u64,
 }
@@ -181,13 +189,11 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
     pub(super) page: PageSize,
     order: Order,
     active: AtomicBool,
-    pub(super) tree: Tree<Record>,
-    pub(super) state: Lock<State, R>,
+    pub(super) parts: Renewable<Parts<M, R>>,
     pub(super) signals: Option<SignalHook>,
-    /// What the hook returned to the thread that prepared for a fork.
-    pub(super) forked: AtomicUsize,
     mapping_limit: usize,
-    pub(super) arena: Arena<M, R>,
+    pub(super) metadata: M,
+    pub(super) metadata_bytes: usize,
 }
 
 /// Making one, and looking at it.
@@ -199,29 +205,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// What `metadata` says of the reservation for the book-keeping.
     pub fn new(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
         let page = inner.page_size();
-        let arena: Arena<M, R> = Arena::new(metadata, config.metadata_bytes)?;
         let end = 1 << (u64::BITS - page.bytes().trailing_zeros());
-        // SAFETY: all changes are given this arena, which self owns beside the tree; the tree
-        // reaches no node when it is dropped.
-        let tree = unsafe { Tree::new(&arena, 0, end) };
-        let mut writer = Writer::new();
-        tree.insert(&mut writer, &arena, (0, end), Record::Foreign)?;
+        let mut parts: Parts<M, R> = Parts::new(metadata, config.metadata_bytes, end)?;
+        let writer = &mut parts.state.get_mut().writer;
+        parts
+            .tree
+            .insert(writer, &parts.arena, (0, end), Record::Foreign)?;
         Ok(Self {
             inner,
             page,
             order: config.order,
             active: AtomicBool::new(false),
-            tree,
-            state: Lock::new(State {
-                writer,
-                adopted: 0,
-                used: 0,
-                recent: 0,
-            }),
+            parts: Renewable::new(parts),
             signals: config.signals,
-            forked: AtomicUsize::new(0),
             mapping_limit: config.mapping_limit,
-            arena,
+            metadata,
+            metadata_bytes: config.metadata_bytes,
         })
     }
 
@@ -237,18 +236,28 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// The range is reserved from the provider below, inaccessible, and from now on nobody's but the
     /// allocator's.
     pub unsafe fn adopt(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.lock();
+        let mut held = self.lock();
         let pages = self.pages(range)?;
-        if self
-            .entries(pages)
-            .any(|(_, record)| record != Some(Record::Foreign))
-        {
+        let mut foreign = held.parts.entries(pages);
+        if foreign.any(|(_, record)| record != Some(Record::Foreign)) {
             return Err(ErrorKind::Taken.into());
         }
         // What is placed in it is reached by its address.
         let _ = range.start().as_ptr().expose_provenance();
-        self.tree.remove(&mut state.writer, &self.arena, pages)?;
-        state.adopted += pages.1 - pages.0;
+        loop {
+            let parts = held.parts;
+            let mut foreign = parts.entries(pages);
+            while let Some((piece, _)) = foreign.find(|(_, r)| *r == Some(Record::Foreign)) {
+                parts.tree.remove(&mut held.writer, &parts.arena, piece)?;
+                held.adopted += piece.1 - piece.0;
+            }
+            if self.parts.is_current(parts) {
+                break;
+            }
+            // A child that was forked meanwhile, and may not have it.
+            drop(held);
+            held = self.lock();
+        }
         self.active.store(true, Ordering::Release);
         Ok(())
     }
@@ -260,24 +269,36 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// What that provider says of the first piece that it does not take; those before it are gone.
     pub fn release_unused(&self, least: usize) -> Result<usize, Error> {
-        let mut state = self.lock();
+        let mut held = self.lock();
         let least = self
             .page
             .round_up(least.max(1))
             .ok_or(ErrorKind::InvalidArgument)?;
         let least = self.page_of(least);
         let (mut from, mut released) = (0, 0);
-        while let Some(gap) = self.tree.next_gap(from, self.end()) {
-            from = gap.1;
+        while let Some(gap) = held.parts.tree.next_gap(from, self.end()) {
             let len = gap.1 - gap.0;
             if len >= least {
-                self.tree.prepare(&mut state.writer, &self.arena, 1)?;
+                let parts = held.parts;
+                parts.tree.prepare(&mut held.writer, &parts.arena, 2)?;
+                // Given up before it goes: a child forked in between must not find it free.
+                self.record(&mut held, gap, Some(Record::Foreign))?;
+                held.adopted -= len;
+                if !self.parts.is_current(parts) {
+                    // A child that was forked meanwhile, and may place something there.
+                    drop(held);
+                    held = self.lock();
+                    continue;
+                }
                 // SAFETY: free pages are reservations of the provider below that were adopted.
-                unsafe { self.inner.release(self.range(gap))? };
-                self.record(&mut state, gap, Some(Record::Foreign))?;
-                state.adopted -= len;
+                if let Err(error) = unsafe { self.inner.release(self.range(gap)) } {
+                    let had = parts.tree.remove(&mut held.writer, &parts.arena, gap)?;
+                    held.adopted += had;
+                    return Err(error);
+                }
                 released += len;
             }
+            from = gap.1;
             if from >= self.end() {
                 break;
             }
@@ -293,7 +314,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Returns what is known of the page around `addr`; `None` where it is free or not the
     /// allocator's. Takes no lock, and may be called from a signal handler.
     pub fn query(&self, addr: usize) -> Option<RegionRange> {
-        let entry = self.tree.query(self.page_of(addr))?;
+        let entry = self.parts.current().tree.query(self.page_of(addr))?;
         self.described(entry.start, entry.end(), Record::from_bits(entry.bits))
     }
 
@@ -304,7 +325,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let last = self.page_of(window.last());
         core::iter::from_fn(move || {
             loop {
-                let entry = self.tree.next_from(from).filter(|e| e.start <= last)?;
+                let tree = &self.parts.current().tree;
+                let entry = tree.next_from(from).filter(|e| e.start <= last)?;
                 from = entry.end();
                 let record = Record::from_bits(entry.bits);
                 if let Some(range) = self.described(entry.start, entry.end(), record) {
@@ -321,8 +343,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut from = window.map_or(0, |(low, _)| low);
         core::iter::from_fn(move || {
             let (_, high) = window.filter(|(_, high)| from < *high)?;
-            let _state = self.lock();
-            let gap = self.tree.next_gap(from, high)?;
+            let gap = self.lock().parts.tree.next_gap(from, high)?;
             from = gap.1;
             Some(self.addresses(gap))
         })
@@ -331,20 +352,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Returns the longest free piece of `window`, the lowest one of several.
     pub fn largest_gap(&self, window: AddressRange) -> Option<AddressRange> {
         let (low, high) = self.pages_inside(window)?;
-        let _state = self.lock();
-        self.tree
-            .largest_gap(low, high)
-            .map(|gap| self.addresses(gap))
+        let held = self.lock();
+        let tree = &held.parts.tree;
+        tree.largest_gap(low, high).map(|gap| self.addresses(gap))
     }
 
     /// Returns what is held now.
     pub fn statistics(&self) -> RegionStatistics {
-        let state = self.lock();
+        let held = self.lock();
         RegionStatistics {
-            adopted: self.bytes(state.adopted),
-            used: self.bytes(state.used),
-            ranges: state.writer.ranges(),
-            metadata: self.arena.committed_bytes(),
+            adopted: self.bytes(held.adopted),
+            used: self.bytes(held.used),
+            ranges: held.writer.ranges(),
+            metadata: held.parts.arena.committed_bytes(),
+            abandoned: held.parts.abandoned,
         }
     }
 
@@ -364,15 +385,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours of equal
     /// access: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
     pub fn host_mappings(&self) -> usize {
-        let _state = self.lock();
+        let held = self.lock();
         let (mut count, mut before) = (0, None);
-        for (_, record) in self.entries((0, self.end())) {
+        for (_, record) in held.parts.entries((0, self.end())) {
             let seen = match record {
                 Some(Record::Foreign) => None,
+                // A mapping of its own.
+                Some(Record::Ours(_, mark)) if mark.notes.contains(Notes::APART) => {
+                    Some((None, count + 1))
+                }
                 Some(Record::Ours(PageState::Committed(access), _)) => Some((Some(access), 0)),
                 // Every view is a mapping of its own.
                 Some(Record::Ours(PageState::Dual, _)) => Some((None, count + 1)),
-                None | Some(Record::Ours(PageState::Reserved, _)) => Some((Some(Access::None), 0)),
+                None | Some(Record::Ours(PageState::Reserved | PageState::Interrupted, _)) => {
+                    Some((Some(Access::None), 0))
+                }
             };
             count += usize::from(seen.is_some() && seen != before);
             before = seen;
@@ -384,14 +411,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 /// What the calls have in common. The lock is held where a state is asked for.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Chooses free pages for a request.
-    pub(super) fn choose(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
+    pub(super) fn choose(&self, held: &Held<'_, M, R>, plan: &Plan) -> Result<Found, Error> {
+        let tree = &held.parts.tree;
         let len = self.page_of(plan.total());
         if let Place::Exact(base) | Place::Hint(base) = plan.place() {
             let exact = matches!(plan.place(), Place::Exact(_));
             let usable = self.page.is_aligned(base) && plan.aligned(base) && plan.fits(base);
             if exact || usable {
                 let start = self.page_of(base);
-                match self.free(start, len) {
+                match self.free(held.parts, start, len) {
                     Ok(()) => return Ok(((start, start + len), None)),
                     Err(error) if exact => return Err(error),
                     Err(_) => {}
@@ -409,16 +437,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             high,
         };
         let start = match (plan.place(), self.order) {
-            (Place::Near(addr), _) => self.tree.find_nearest(&wanted, self.page_of(addr)),
+            (Place::Near(addr), _) => tree.find_nearest(&wanted, self.page_of(addr)),
             (_, Order::Lowest) => {
-                let (start, path) = self
-                    .tree
-                    .find_lowest_way(&wanted)
-                    .ok_or(ErrorKind::Exhausted)?;
+                let (start, path) = tree.find_lowest_way(&wanted).ok_or(ErrorKind::Exhausted)?;
                 return Ok(((start, start + len), Some(path)));
             }
-            (_, Order::Highest) => self.tree.find_highest(&wanted),
-            (_, Order::Recent) => self.tree.find_nearest(&wanted, state.recent),
+            (_, Order::Highest) => tree.find_highest(&wanted),
+            (_, Order::Recent) => tree.find_nearest(&wanted, held.recent),
         };
         start
             .map(|start| ((start, start + len), None))
@@ -427,38 +452,43 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Chooses free pages for a request: all that it asks for, or as many as there are where it
     /// settles for fewer.
-    pub(super) fn choose_longest(&self, state: &State, plan: &Plan) -> Result<Found, Error> {
-        let error = match self.choose(state, plan) {
+    pub(super) fn choose_longest(
+        &self,
+        held: &Held<'_, M, R>,
+        plan: &Plan,
+    ) -> Result<Found, Error> {
+        let tree = &held.parts.tree;
+        let error = match self.choose(held, plan) {
             Err(error) if plan.min_total() < plan.total() => error,
             result => return result,
         };
         let gap = match plan.place() {
             Place::Exact(base) => {
                 let start = self.page_of(base);
-                self.free(start, 1)?;
-                let gap = self.tree.next_gap(start, self.end());
+                self.free(held.parts, start, 1)?;
+                let gap = tree.next_gap(start, self.end());
                 gap.filter(|gap| gap.0 == start)
             }
             _ => {
                 let window = self.pages_inside(plan.within());
-                window.and_then(|(low, high)| self.tree.largest_gap(low, high))
+                window.and_then(|(low, high)| tree.largest_gap(low, high))
             }
         };
         let gap = gap.map(|gap| self.addresses(gap)).ok_or(error)?;
         let start = plan.start_at_or_above(gap.start()).ok_or(error)?;
         let room = gap.last().checked_sub(start).map_or(0, |n| n + 1);
         if room >= plan.min_total() {
-            return self.choose(state, &plan.of_total(room.min(plan.total())));
+            return self.choose(held, &plan.of_total(room.min(plan.total())));
         }
         // A shorter gap may be aligned better than the longest one.
-        plan.halving(|plan| self.choose(state, plan))
+        plan.halving(|plan| self.choose(held, plan))
     }
 
     /// Says why pages are not all free, if so.
-    fn free(&self, start: u64, len: u64) -> Result<(), Error> {
+    fn free(&self, parts: &Parts<M, R>, start: u64, len: u64) -> Result<(), Error> {
         let end = start.checked_add(len).filter(|end| *end <= self.end());
         let end = end.ok_or(ErrorKind::OutsideRange)?;
-        for (_, record) in self.entries((start, end)) {
+        for (_, record) in parts.entries((start, end)) {
             match record {
                 None => {}
                 Some(Record::Foreign) => return Err(ErrorKind::OutsideRange.into()),
@@ -472,24 +502,28 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// behind a [`Tree::prepare`].
     pub(super) fn record(
         &self,
-        state: &mut State,
+        held: &mut Held<'_, M, R>,
         pages: Pages,
         record: Option<Record>,
     ) -> Result<(), Error> {
-        self.record_at(state, pages, record, None)
+        self.record_at(held, pages, record, None)
     }
 
     /// As [`RegionAllocator::record`], where the way to the page before them may be known.
     #[inline]
     pub(super) fn record_at(
         &self,
-        state: &mut State,
+        held: &mut Held<'_, M, R>,
         pages: Pages,
         record: Option<Record>,
         path: Option<&Path>,
     ) -> Result<(), Error> {
+        let parts = held.parts;
+        let state: &mut State = held;
         let writer = &mut state.writer;
-        let had = self.tree.set_at(writer, &self.arena, pages, record, path)?;
+        let had = parts
+            .tree
+            .set_at(writer, &parts.arena, pages, record, path)?;
         state.used -= had;
         if let Some(Record::Ours(..)) = record {
             state.used += pages.1 - pages.0;
@@ -499,19 +533,33 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Makes pages somebody else's: the provider below lost them.
-    pub(super) fn lose(&self, state: &mut State, pages: Pages) {
+    pub(super) fn lose(&self, held: &mut Held<'_, M, R>, pages: Pages) {
         // Without memory for that the pages stay the allocator's on paper. They are given out once
         // more at worst, and the provider below refuses them.
-        if self.record(state, pages, Some(Record::Foreign)).is_ok() {
-            state.adopted -= pages.1 - pages.0;
+        if self.record(held, pages, Some(Record::Foreign)).is_ok() {
+            held.adopted -= pages.1 - pages.0;
         }
     }
 
+    fn described(&self, start: u64, end: u64, record: Record) -> Option<RegionRange> {
+        match record {
+            Record::Foreign => None,
+            Record::Ours(state, mark) => Some(RegionRange {
+                addresses: self.addresses((start, end)),
+                state,
+                tag: mark.tag,
+            }),
+        }
+    }
+}
+
+/// Looking.
+impl<M: PageProvider + Copy, R> Parts<M, R> {
     /// Yields the pieces of a range of pages and their records; `None` for free ones.
     pub(super) fn entries(
         &self,
         (start, end): Pages,
-    ) -> impl Iterator<Item = (Pages, Option<Record>)> + use<'_, P, M, R> {
+    ) -> impl Iterator<Item = (Pages, Option<Record>)> + use<'_, M, R> {
         let mut at = start;
         core::iter::from_fn(move || {
             if at >= end {
@@ -529,17 +577,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             at = piece.1;
             Some((piece, record))
         })
-    }
-
-    fn described(&self, start: u64, end: u64, record: Record) -> Option<RegionRange> {
-        match record {
-            Record::Foreign => None,
-            Record::Ours(state, tag) => Some(RegionRange {
-                addresses: self.addresses((start, end)),
-                state,
-                tag,
-            }),
-        }
     }
 }
 

@@ -1,22 +1,21 @@
 //! The allocator's lock, with signals kept out where their handlers may want it.
 
-use super::{RegionAllocator, allocator::State};
+use super::{RegionAllocator, allocator::State, fork::Parts};
 use crate::{
-    fork::ForkHooks,
-    provider::{Error, PageProvider},
+    provider::PageProvider,
     sync::{Guard, RawMutex},
 };
-use core::{
-    mem,
-    ops::{Deref, DerefMut},
-    sync::atomic::Ordering,
-};
+use core::ops::{Deref, DerefMut};
 
 /// What keeps signals away from a thread that holds an allocator's lock.
 ///
 /// A handler that maps or unmaps by the allocator which its own thread is changing would wait for
 /// itself. Emulators defer signals for such reasons; this is how the allocator asks for it.
 /// [`RegionAllocator::query`] and [`RegionAllocator::ranges`] take no lock, and need none of this.
+///
+/// Signals whose handlers fork are to be kept out, too: with a hook, a forked child takes it that no
+/// change was interrupted on its own thread, and frees what the threads that it does not have were
+/// changing.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalHook {
     /// Called before the lock is waited for, on the thread that will hold it; what it returns, the
@@ -44,13 +43,23 @@ impl Drop for Deferred {
 }
 
 /// The lock, held.
-pub(super) struct Held<'a, R: RawMutex> {
+pub(super) struct Held<'a, M: PageProvider + Copy, R: RawMutex> {
     // In this order: the lock is given back before signals come in.
     guard: Guard<'a, State, R>,
-    deferred: Deferred,
+    _deferred: Deferred,
+    /// What the lock is part of, and guards.
+    pub(super) parts: &'a Parts<M, R>,
 }
 
-impl<R: RawMutex> Deref for Held<'_, R> {
+impl<M: PageProvider + Copy, R: RawMutex> Drop for Held<'_, M, R> {
+    #[inline]
+    fn drop(&mut self) {
+        // Also where a caller's function unwinds: the next holder may note nothing.
+        self.parts.journal.clear();
+    }
+}
+
+impl<M: PageProvider + Copy, R: RawMutex> Deref for Held<'_, M, R> {
     type Target = State;
 
     #[inline]
@@ -59,7 +68,7 @@ impl<R: RawMutex> Deref for Held<'_, R> {
     }
 }
 
-impl<R: RawMutex> DerefMut for Held<'_, R> {
+impl<M: PageProvider + Copy, R: RawMutex> DerefMut for Held<'_, M, R> {
     #[inline]
     fn deref_mut(&mut self) -> &mut State {
         &mut self.guard
@@ -68,50 +77,19 @@ impl<R: RawMutex> DerefMut for Held<'_, R> {
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     #[inline]
-    pub(super) fn lock(&self) -> Held<'_, R> {
+    pub(super) fn lock(&self) -> Held<'_, M, R> {
         let deferred = Deferred::new(self.signals);
-        Held {
-            guard: self.state.lock(),
-            deferred,
+        loop {
+            let parts = self.parts.current();
+            let guard = parts.state.lock();
+            // A handler may have forked before the lock was taken.
+            if self.parts.is_current(parts) {
+                return Held {
+                    guard,
+                    _deferred: deferred,
+                    parts,
+                };
+            }
         }
-    }
-
-    /// Gives back a lock whose guard was forgotten.
-    ///
-    /// # Safety
-    ///
-    /// As of [`ForkHooks::fork_parent`].
-    unsafe fn end_fork(&self) {
-        let token = self.forked.load(Ordering::Relaxed);
-        // SAFETY: the caller's promise: this thread, or the one that it is a copy of, called
-        // fork_prepare, which forgot the guard.
-        unsafe { self.state.unlock_forgotten() };
-        drop(Deferred(self.signals.map(|hook| (hook, token))));
-    }
-}
-
-// SAFETY: every change takes the lock of the allocator, which fork_prepare takes; the arena's lock is
-// only taken under it. Memory of the arena is private, so that the child has a copy; what lies in the
-// regions is the provider's below, and forks as that provider says.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkHooks
-    for RegionAllocator<P, M, R>
-{
-    fn fork_prepare(&self) -> Result<(), Error> {
-        let Held { guard, deferred } = self.lock();
-        let token = deferred.0.map_or(0, |(_, token)| token);
-        self.forked.store(token, Ordering::Relaxed);
-        mem::forget((guard, deferred));
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.end_fork() }
-    }
-
-    unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
-        unsafe { self.end_fork() };
-        Ok(())
     }
 }

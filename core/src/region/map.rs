@@ -1,6 +1,11 @@
 //! The calls of `mmap` and its kin.
 
-use super::{PageState, RegionAllocator, allocator::State, record::Record};
+use super::{
+    PageState, RegionAllocator,
+    fork::{Parts, Undo},
+    lock::Held,
+    record::{Mark, Record},
+};
 use crate::{
     page::{Access, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, Request},
@@ -21,7 +26,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// not the allocator's or not within the range asked for, [`ErrorKind::Exhausted`] where nothing
     /// is free or there is no memory. Nothing changes then.
     pub fn map(&self, request: &Request<'_>, how: Commit, tag: u16) -> Result<PageRange, Error> {
-        self.map_with(request, tag, PageState::Committed(how.access), |body| {
+        let state = PageState::Committed(how.access);
+        self.map_placed(request, (state, Mark::of(tag)), Undo::Free, |body| {
             // SAFETY: the pages are reserved, by this call alone.
             unsafe { self.inner.commit(body, how) }.map(drop)
         })
@@ -43,6 +49,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         state: PageState,
         place: impl FnOnce(PageRange) -> Result<(), Error>,
     ) -> Result<PageRange, Error> {
+        let mut place = Some(place);
+        self.map_placed(request, (state, Mark::of(tag)), Undo::Leave, |body| {
+            // Undo::Leave: what was placed is left to this call, which asks once.
+            place.take().ok_or(ErrorKind::Other)?(body)
+        })
+    }
+
+    /// Maps what `place` maps; `undo` is what a child does about it that finds it under way.
+    #[inline]
+    fn map_placed(
+        &self,
+        request: &Request<'_>,
+        (state, mark): (PageState, Mark),
+        undo: Undo,
+        mut place: impl FnMut(PageRange) -> Result<(), Error>,
+    ) -> Result<PageRange, Error> {
         let plan = request.plan(self.page)?;
         if !self.is_active() {
             let whole = self.inner.reserve(request)?;
@@ -59,26 +81,34 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 }
             };
         }
-        let mut guard = self.lock();
-        let (whole, path) = self.choose(&guard, &plan)?;
-        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
-        let start = whole.0 + self.page_of(plan.before());
-        let body = (start, start + self.page_of(plan.body()));
-        if let Err(error) = place(self.range(body)) {
-            if error.kind() == ErrorKind::RangeLost {
-                self.lose(&mut guard, body);
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            let (whole, path) = self.choose(&held, &plan)?;
+            parts.tree.prepare(&mut held.writer, &parts.arena, 2)?;
+            let start = whole.0 + self.page_of(plan.before());
+            let body = (start, start + self.page_of(plan.body()));
+            if !self.begin(&held, undo, whole) {
+                continue;
             }
-            return Err(error);
+            let placed = place(self.range(body));
+            let record = Some(Record::Ours(state, mark));
+            match &placed {
+                Ok(()) if body == whole => {
+                    self.record_at(&mut held, body, record, path.as_ref())?;
+                }
+                Ok(()) => {
+                    let guards = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
+                    self.record_at(&mut held, whole, Some(guards), path.as_ref())?;
+                    self.record(&mut held, body, record)?;
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, body),
+                Err(_) => {}
+            }
+            if self.finish(&held, undo, whole) {
+                return placed.map(|()| self.range(whole));
+            }
         }
-        let record = Some(Record::Ours(state, tag));
-        if body == whole {
-            self.record_at(&mut guard, body, record, path.as_ref())?;
-        } else {
-            let guards = Record::Ours(PageState::Reserved, tag);
-            self.record_at(&mut guard, whole, Some(guards), path.as_ref())?;
-            self.record(&mut guard, body, record)?;
-        }
-        Ok(self.range(whole))
     }
 
     /// Maps memory at exactly this range, in place of what the allocator has there, free or not.
@@ -94,23 +124,52 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Nobody uses the memory that is replaced.
     pub unsafe fn map_over(&self, range: PageRange, how: Commit, tag: u16) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        let mut guard = self.lock();
-        if self.entries(pages).any(|(_, r)| r == Some(Record::Foreign)) {
-            return Err(ErrorKind::OutsideRange.into());
-        }
-        let committed = self.committed_in(pages)?;
-        self.tree.prepare(&mut guard.writer, &self.arena, 2)?;
-        if let Some(committed) = committed {
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            if parts
+                .entries(pages)
+                .any(|(_, r)| r == Some(Record::Foreign))
+            {
+                return Err(ErrorKind::OutsideRange.into());
+            }
+            let committed = parts.committed_in(pages)?;
+            parts.tree.prepare(&mut held.writer, &parts.arena, 2)?;
+            if !self.begin(&held, Undo::Free, pages) {
+                continue;
+            }
             // SAFETY: all of it is this allocator's; the caller vouches for who uses it.
+            let done = unsafe { self.replace(&mut held, pages, committed, how, tag) };
+            if self.finish(&held, Undo::Free, pages) {
+                return done;
+            }
+        }
+    }
+
+    /// Replaces pages, which are committed from where to where `committed` says.
+    ///
+    /// # Safety
+    ///
+    /// All of them are the allocator's, none is in a view of a dual mapping, and nobody uses them.
+    unsafe fn replace(
+        &self,
+        held: &mut Held<'_, M, R>,
+        pages: Pages,
+        committed: Option<Pages>,
+        how: Commit,
+        tag: u16,
+    ) -> Result<(), Error> {
+        if let Some(committed) = committed {
+            // SAFETY: the caller's promise.
             let result = unsafe { self.inner.decommit(self.range(committed)) };
-            self.or_lost(&mut guard, committed, result)?;
-            self.record(&mut guard, pages, None)?;
+            self.or_lost(held, committed, result)?;
+            self.record(held, pages, None)?;
         }
         // SAFETY: all pages are reserved now, and not committed.
-        let result = unsafe { self.inner.commit(range, how) }.map(drop);
-        self.or_lost(&mut guard, pages, result)?;
+        let result = unsafe { self.inner.commit(self.range(pages), how) }.map(drop);
+        self.or_lost(held, pages, result)?;
         let state = PageState::Committed(how.access);
-        self.record(&mut guard, pages, Some(Record::Ours(state, tag)))
+        self.record(held, pages, Some(Record::Ours(state, Mark::of(tag))))
     }
 
     /// Takes pages away, whatever parts of however many mappings they are: their memory is gone, and
@@ -132,18 +191,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// as its own `release` asks.
     pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        let mut guard = self.lock();
-        if let Some((entry, path)) = self.tree.look(pages.0)
+        let mut held = self.lock();
+        if let Some((entry, path)) = held.parts.tree.look(pages.0)
             && entry.end() >= pages.1
             && let Record::Ours(state, _) = Record::from_bits(entry.bits)
             && state != PageState::Dual
         {
-            let committed = matches!(state, PageState::Committed(_)).then_some(pages);
+            let committed = (state != PageState::Reserved).then_some(pages);
             // SAFETY: the caller's promise; the path was just looked up.
-            return unsafe { self.free_piece(&mut guard, pages, committed, Some(&path)) };
+            let freed = unsafe { self.free_piece(&mut held, pages, committed, Some(&path)) };
+            if let Some(result) = freed {
+                return result;
+            }
+            drop(held);
+            held = self.lock();
         }
         let mut is_ours = false;
-        for (_, record) in self.entries(pages) {
+        for (_, record) in held.parts.entries(pages) {
             match record {
                 Some(Record::Foreign) => {}
                 Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
@@ -151,80 +215,69 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             }
         }
         if !is_ours {
-            drop(guard);
+            drop(held);
             // SAFETY: the caller's promise.
             return unsafe { self.inner.release(range) };
         }
         let mut from = pages.0;
-        while let Some(piece) = self.own_piece(from, pages.1) {
-            from = piece.1;
-            let committed = self.committed_in(piece)?;
+        while let Some(piece) = held.parts.own_piece(from, pages.1) {
+            let committed = held.parts.committed_in(piece)?;
             // SAFETY: all of the piece is the allocator's, and committed as was just looked up under the
             // lock; the caller's promise: nobody uses it.
-            unsafe { self.free_piece(&mut guard, piece, committed, None)? };
+            match unsafe { self.free_piece(&mut held, piece, committed, None) } {
+                Some(result) => result?,
+                None => {
+                    drop(held);
+                    held = self.lock();
+                    continue;
+                }
+            }
+            from = piece.1;
         }
         Ok(())
     }
 
     /// Frees pages that are all the allocator's, and committed from where to where `committed` says.
+    /// `None` says that this is a child which was forked meanwhile, and to look again.
     ///
     /// # Safety
     ///
     /// Nobody uses the memory.
     unsafe fn free_piece(
         &self,
-        state: &mut State,
+        held: &mut Held<'_, M, R>,
         piece: Pages,
         committed: Option<Pages>,
         path: Option<&Path>,
-    ) -> Result<(), Error> {
-        self.tree.prepare(&mut state.writer, &self.arena, 1)?;
+    ) -> Option<Result<(), Error>> {
+        let parts = held.parts;
+        if let Err(error) = parts.tree.prepare(&mut held.writer, &parts.arena, 1) {
+            return Some(Err(error));
+        }
+        if !self.begin(held, Undo::Free, piece) {
+            return None;
+        }
+        let mut done = Ok(());
         if let Some(committed) = committed {
             // SAFETY: all of it was adopted, and is reserved or committed; the caller's promise.
             let result = unsafe { self.inner.decommit(self.range(committed)) };
-            self.or_lost(state, committed, result)?;
+            done = self.or_lost(held, committed, result);
         }
-        self.record_at(state, piece, None, path)
-    }
-
-    /// Returns the first piece of a range of pages that is the allocator's, as long as it goes.
-    fn own_piece(&self, from: u64, end: u64) -> Option<Pages> {
-        let mut own = self
-            .entries((from, end))
-            .skip_while(|(_, r)| *r == Some(Record::Foreign));
-        let ((start, mut last), _) = own.next()?;
-        for ((_, end), _) in own.take_while(|(_, r)| *r != Some(Record::Foreign)) {
-            last = end;
-        }
-        Some((start, last))
-    }
-
-    /// Returns from where to where pages are committed; [`ErrorKind::Taken`] where one is a view.
-    fn committed_in(&self, pages: Pages) -> Result<Option<Pages>, Error> {
-        let mut all: Option<Pages> = None;
-        for (piece, record) in self.entries(pages) {
-            match record {
-                Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
-                Some(Record::Ours(PageState::Committed(_), _)) => {
-                    all = Some((all.map_or(piece.0, |all| all.0), piece.1));
-                }
-                _ => {}
-            }
-        }
-        Ok(all)
+        let done = done.and_then(|()| self.record_at(held, piece, None, path));
+        self.finish(held, Undo::Free, piece).then_some(done)
     }
 
     /// Passes a result of the provider below on, and forgets pages that it lost.
     fn or_lost<T>(
         &self,
-        state: &mut State,
+        held: &mut Held<'_, M, R>,
         pages: Pages,
         result: Result<T, Error>,
     ) -> Result<T, Error> {
         if let Err(error) = &result
             && error.kind() == ErrorKind::RangeLost
         {
-            self.lose(state, pages);
+            self.lose(held, pages);
         }
         result
     }
@@ -235,27 +288,88 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         range: PageRange,
         is: impl Fn(PageState) -> bool,
         becomes: PageState,
-        call: impl FnOnce() -> Result<T, Error>,
+        undo: Undo,
+        call: impl Fn() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let pages = self.pages(range)?;
-        let mut guard = self.lock();
-        for (_, record) in self.entries(pages) {
-            match record {
-                Some(Record::Ours(state, _)) if is(state) => {}
-                Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
-                Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            for (_, record) in parts.entries(pages) {
+                match record {
+                    Some(Record::Ours(state, _)) if is(state) => {}
+                    Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
+                    Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
+                }
+            }
+            // Of all that it takes: where the call was made, noting it must not fail.
+            parts
+                .tree
+                .prepare_update(&mut held.writer, &parts.arena, pages)?;
+            if !self.begin(&held, undo, pages) {
+                continue;
+            }
+            let called = call();
+            let done = self.or_lost(&mut held, pages, called);
+            if done.is_ok() {
+                parts
+                    .tree
+                    .update(&mut held.writer, &parts.arena, pages, |old| match old {
+                        Record::Ours(_, mark) => Record::Ours(becomes, Mark::of(mark.tag)),
+                        Record::Foreign => old,
+                    })?;
+            } else if undo == Undo::Restore {
+                self.restore(&mut held, pages, becomes);
+            }
+            if self.finish(&held, undo, pages) {
+                return done;
             }
         }
-        // Of all that it takes: where the call was made, noting it must not fail.
-        self.tree
-            .prepare_update(&mut guard.writer, &self.arena, pages)?;
-        let done = self.or_lost(&mut guard, pages, call())?;
-        self.tree
-            .update(&mut guard.writer, &self.arena, pages, |old| match old {
-                Record::Ours(_, tag) => Record::Ours(becomes, tag),
-                Record::Foreign => old,
-            })?;
-        Ok(done)
+    }
+
+    /// Gives pages the access that is on record, after a call failed that may have changed a part of
+    /// them to `becomes`; notes what is there where that fails, too.
+    #[cold]
+    fn restore(&self, held: &mut Held<'_, M, R>, pages: Pages, becomes: PageState) {
+        let mut at = pages.0;
+        while at < pages.1
+            && let Some((piece, record)) = held.parts.entries((at, pages.1)).next()
+        {
+            at = piece.1;
+            if let Some(Record::Ours(PageState::Committed(access), mark)) = record {
+                self.restore_piece(held, piece, (access, mark), becomes);
+            }
+        }
+    }
+
+    /// Restores pages that are alike on record: by one call, or else by halves, so that in the end it is
+    /// known of each page what it is.
+    fn restore_piece(
+        &self,
+        held: &mut Held<'_, M, R>,
+        piece: Pages,
+        (access, mark): (Access, Mark),
+        becomes: PageState,
+    ) {
+        // SAFETY: committed, and it gets the access that it had before the call.
+        if unsafe { self.inner.protect(self.range(piece), access) }.is_ok() {
+            return;
+        }
+        let middle = piece.0 + (piece.1 - piece.0) / 2;
+        if middle > piece.0 {
+            self.restore_piece(held, (piece.0, middle), (access, mark), becomes);
+            self.restore_piece(held, (middle, piece.1), (access, mark), becomes);
+            return;
+        }
+        let PageState::Committed(new) = becomes else {
+            return;
+        };
+        // A page that has an access already can be given it: it costs no mapping.
+        // SAFETY: committed; the caller asked for that access.
+        if unsafe { self.inner.protect(self.range(piece), new) }.is_ok() {
+            // Without memory the record says what it said, which is what was.
+            let _ = self.record(held, piece, Some(Record::Ours(becomes, mark)));
+        }
     }
 
     /// Gives reserved pages memory; see [`PageProvider::commit`].
@@ -276,6 +390,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             range,
             |state| state == PageState::Reserved,
             PageState::Committed(how.access),
+            Undo::Reserve,
             // SAFETY: the pages are reserved, as was just looked up under the lock.
             || unsafe { self.inner.commit(range, how) },
         )
@@ -299,6 +414,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             range,
             |state| matches!(state, PageState::Committed(_)),
             PageState::Committed(access),
+            Undo::Restore,
             // SAFETY: the pages are committed, as was just looked up under the lock.
             || unsafe { self.inner.protect(range, access) },
         )
@@ -318,6 +434,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             range,
             |state| state != PageState::Dual,
             PageState::Reserved,
+            Undo::Reserve,
             // SAFETY: the pages are reserved or committed, as was just looked up under the lock.
             || unsafe { self.inner.decommit(range) },
         )
@@ -326,7 +443,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Says whether a range is nowhere the allocator's.
     fn is_foreign(&self, range: PageRange) -> Result<bool, Error> {
         let pages = self.pages(range)?;
-        Ok(!self.is_active() || self.entries(pages).all(|(_, r)| r == Some(Record::Foreign)))
+        let mut entries = self.parts.current().entries(pages);
+        Ok(!self.is_active() || entries.all(|(_, r)| r == Some(Record::Foreign)))
     }
 
     /// Reserves addresses; see [`PageProvider::reserve`].
@@ -335,16 +453,52 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             return self.inner.reserve(request);
         }
         let plan = request.plan(self.page)?;
-        let mut guard = self.lock();
-        let (pages, path) =
-            self.choose_longest(&guard, &plan)
-                .map_err(|error| match error.kind() {
-                    // Not the allocator's: for a provider it is in use.
-                    ErrorKind::OutsideRange => ErrorKind::Taken.into(),
-                    _ => error,
-                })?;
-        let reserved = Record::Ours(PageState::Reserved, 0);
-        self.record_at(&mut guard, pages, Some(reserved), path.as_ref())?;
-        Ok(self.range(pages))
+        loop {
+            let mut held = self.lock();
+            let chosen = self.choose_longest(&held, &plan);
+            let (pages, path) = chosen.map_err(|error| match error.kind() {
+                // Not the allocator's: for a provider it is in use.
+                ErrorKind::OutsideRange => ErrorKind::Taken.into(),
+                _ => error,
+            })?;
+            if !self.begin(&held, Undo::Free, pages) {
+                continue;
+            }
+            let reserved = Record::Ours(PageState::Reserved, Mark::of(0));
+            let done = self.record_at(&mut held, pages, Some(reserved), path.as_ref());
+            if self.finish(&held, Undo::Free, pages) {
+                return done.map(|()| self.range(pages));
+            }
+        }
+    }
+}
+
+/// What is looked up for the calls.
+impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
+    /// Returns the first piece of a range of pages that is the allocator's, as long as it goes.
+    fn own_piece(&self, from: u64, end: u64) -> Option<Pages> {
+        let mut own = self
+            .entries((from, end))
+            .skip_while(|(_, r)| *r == Some(Record::Foreign));
+        let ((start, mut last), _) = own.next()?;
+        for ((_, end), _) in own.take_while(|(_, r)| *r != Some(Record::Foreign)) {
+            last = end;
+        }
+        Some((start, last))
+    }
+
+    /// Returns from where to where pages are committed; [`ErrorKind::Taken`] where one is a view.
+    fn committed_in(&self, pages: Pages) -> Result<Option<Pages>, Error> {
+        let mut all: Option<Pages> = None;
+        for (piece, record) in self.entries(pages) {
+            match record {
+                Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
+                Some(Record::Ours(PageState::Committed(_) | PageState::Interrupted, _)) => {
+                    all = Some((all.map_or(piece.0, |all| all.0), piece.1));
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
     }
 }

@@ -14,6 +14,7 @@
 
 mod allocator;
 mod claim;
+mod fork;
 mod lock;
 mod map;
 mod provide;

@@ -1,6 +1,9 @@
 //! The allocator as a provider.
 
-use super::{PageState, RegionAllocator, record::Record};
+use super::{
+    PageState, RegionAllocator,
+    record::{Mark, Record},
+};
 use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
@@ -79,17 +82,32 @@ where
     M: PageProvider + Copy,
     R: RawMutex + Send + Sync,
 {
-    /// Notes what became of the range of a view.
-    fn note(&self, range: PageRange, becomes: Option<PageState>) -> Result<(), Error> {
+    /// Notes what became of the range of a view, which was in one state.
+    fn note(
+        &self,
+        range: PageRange,
+        was: PageState,
+        becomes: Option<PageState>,
+    ) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        let mut guard = self.lock();
-        let ours = |record| matches!(record, Some(Record::Ours(..)));
-        if !self.entries(pages).all(|(_, record)| ours(record)) {
-            // From before the allocator was active.
-            return Ok(());
+        let record = becomes.map(|state| Record::Ours(state, Mark::of(0)));
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            // Not what is from before the allocator was active.
+            let is = |r| matches!(r, Some(Record::Ours(state, _)) if state == was);
+            let mut at = pages.0;
+            while at < pages.1
+                && let Some((piece, _)) = parts.entries((at, pages.1)).find(|(_, r)| is(*r))
+            {
+                self.record(&mut held, piece, record)?;
+                at = piece.1;
+            }
+            if self.parts.is_current(parts) {
+                return Ok(());
+            }
+            // A child that was forked meanwhile, and may not have it.
         }
-        let record = becomes.map(|state| Record::Ours(state, 0));
-        self.record(&mut guard, pages, record)
     }
 
     /// Maps into two places.
@@ -105,7 +123,7 @@ where
     ) -> Result<DualMapping, DualError> {
         // Noted first: what is not noted could be given out again.
         for range in [rw, rx] {
-            self.note(range, Some(PageState::Dual))
+            self.note(range, PageState::Reserved, Some(PageState::Dual))
                 .map_err(DualError::from)?;
         }
         let placed = DualRequest {
@@ -124,7 +142,7 @@ where
                     }
                 } else {
                     // Where there is no memory to note it, addresses are wasted.
-                    let _ = self.note(range, Some(PageState::Reserved));
+                    let _ = self.note(range, PageState::Dual, Some(PageState::Reserved));
                 }
             }
         }
@@ -218,7 +236,7 @@ where
                 Leave::Reserved => Some(PageState::Reserved),
             };
             // Where there is no memory to note it, addresses are wasted.
-            let _ = self.note(range, becomes);
+            let _ = self.note(range, PageState::Dual, becomes);
         }
         Ok(())
     }

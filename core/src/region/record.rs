@@ -15,6 +15,12 @@ pub enum PageState {
     Committed(Access),
     /// A view of a dual mapping.
     Dual,
+    /// In a forked child: a call was mapping or unmapping these pages when the process forked. Where
+    /// it was interrupted on the thread that forked, it completes when it resumes; where its thread
+    /// is not in the child, nobody has them. Nothing else is placed there until they are
+    /// [unmapped](super::RegionAllocator::unmap), for instance by
+    /// [`free_interrupted`](super::RegionAllocator::free_interrupted).
+    Interrupted,
 }
 
 /// Pages that were given out, all in one state and of one owner.
@@ -28,16 +34,44 @@ pub struct RegionRange {
     pub tag: u16,
 }
 
+bitflags::bitflags! {
+    /// What else is remembered of pages.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(super) struct Notes: u8 {
+        /// Large pages were wished for.
+        const LARGE = 1 << 0;
+        /// They are a mapping of their own, which does not join its neighbours: they were moved, have a
+        /// name, or are left out of core files.
+        const APART = 1 << 1;
+    }
+}
+
+/// The owner's tag, and what else is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) tag: u16,
+    pub(super) notes: Notes,
+}
+
+impl Mark {
+    pub(super) const fn of(tag: u16) -> Self {
+        Self {
+            tag,
+            notes: Notes::empty(),
+        }
+    }
+}
+
 /// The record of pages that are not free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     /// No pages of the allocator.
     Foreign,
     /// Given out.
-    Ours(PageState, u16),
+    Ours(PageState, Mark),
 }
 
-/// The lowest bits say which state, the upper half is the tag.
+/// The lowest bits say which state, the next eight are notes, the upper half is the tag.
 mod bits {
     pub(super) const FOREIGN: u8 = 0;
     pub(super) const RESERVED: u8 = 1;
@@ -47,15 +81,17 @@ mod bits {
     pub(super) const READ_WRITE: u8 = 5;
     pub(super) const READ_EXEC: u8 = 6;
     pub(super) const READ_WRITE_EXEC: u8 = 7;
+    pub(super) const INTERRUPTED: u8 = 8;
 }
 
 impl Value for Record {
     fn to_bits(self) -> u32 {
-        let (state, tag) = match self {
-            Self::Foreign => (bits::FOREIGN, 0),
-            Self::Ours(PageState::Reserved, tag) => (bits::RESERVED, tag),
-            Self::Ours(PageState::Dual, tag) => (bits::DUAL, tag),
-            Self::Ours(PageState::Committed(access), tag) => (
+        let (state, mark) = match self {
+            Self::Foreign => (bits::FOREIGN, Mark::of(0)),
+            Self::Ours(PageState::Reserved, mark) => (bits::RESERVED, mark),
+            Self::Ours(PageState::Dual, mark) => (bits::DUAL, mark),
+            Self::Ours(PageState::Interrupted, mark) => (bits::INTERRUPTED, mark),
+            Self::Ours(PageState::Committed(access), mark) => (
                 match access {
                     Access::None => bits::INACCESSIBLE,
                     Access::Read => bits::READ,
@@ -63,14 +99,15 @@ impl Value for Record {
                     Access::ReadExec => bits::READ_EXEC,
                     Access::ReadWriteExec(_) => bits::READ_WRITE_EXEC,
                 },
-                tag,
+                mark,
             ),
         };
-        u32::from(tag) << 16 | u32::from(state)
+        let [low, high] = mark.tag.to_le_bytes();
+        u32::from_le_bytes([state, mark.notes.bits(), low, high])
     }
 
     fn from_bits(value: u32) -> Self {
-        let [state, _, low, high] = value.to_le_bytes();
+        let [state, notes, low, high] = value.to_le_bytes();
         let access = match state {
             bits::FOREIGN => return Self::Foreign,
             bits::INACCESSIBLE => Some(Access::None),
@@ -84,9 +121,14 @@ impl Value for Record {
         let state = match (access, state) {
             (Some(access), _) => PageState::Committed(access),
             (None, bits::DUAL) => PageState::Dual,
+            (None, bits::INTERRUPTED) => PageState::Interrupted,
             _ => PageState::Reserved,
         };
-        Self::Ours(state, u16::from_le_bytes([low, high]))
+        let mark = Mark {
+            tag: u16::from_le_bytes([low, high]),
+            notes: Notes::from_bits_retain(notes),
+        };
+        Self::Ours(state, mark)
     }
 }
 
@@ -106,15 +148,17 @@ mod tests {
             Access::ReadWriteExec(opt_in),
         ];
         let committed = accesses.map(PageState::Committed);
-        let states = [PageState::Reserved, PageState::Dual];
+        let states = [PageState::Reserved, PageState::Dual, PageState::Interrupted];
         assert_eq!(
             Record::from_bits(Record::Foreign.to_bits()),
             Record::Foreign
         );
         for state in committed.into_iter().chain(states) {
             for tag in [0, 1, 0xabcd, u16::MAX] {
-                let record = Record::Ours(state, tag);
-                assert_eq!(Record::from_bits(record.to_bits()), record);
+                for notes in [Notes::empty(), Notes::LARGE, Notes::all()] {
+                    let record = Record::Ours(state, Mark { tag, notes });
+                    assert_eq!(Record::from_bits(record.to_bits()), record);
+                }
             }
         }
     }

@@ -142,11 +142,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Returns access and tag of pages that are all committed alike.
     fn committed_alike(&self, pages: Pages) -> Option<(Access, u16)> {
-        let mut entries = self.entries(pages);
+        let mut entries = self.parts.current().entries(pages);
         let (_, first) = entries.next()?;
         let alike = entries.all(|(_, record)| record == first);
         match first {
-            Some(Record::Ours(PageState::Committed(access), tag)) if alike => Some((access, tag)),
+            Some(Record::Ours(PageState::Committed(access), mark)) if alike => {
+                Some((access, mark.tag))
+            }
             _ => None,
         }
     }

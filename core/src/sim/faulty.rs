@@ -8,7 +8,7 @@ use crate::{
         Purged, Request, Resource,
     },
 };
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 bitflags::bitflags! {
     /// Calls of the seam that can fail.
@@ -60,6 +60,7 @@ pub struct Faulty<P> {
     seed: AtomicU64,
     one_in: AtomicU64,
     eligible: AtomicU32,
+    partial: AtomicBool,
 }
 
 impl<P> Faulty<P> {
@@ -74,6 +75,7 @@ impl<P> Faulty<P> {
             seed: AtomicU64::new(0),
             one_in: AtomicU64::new(0),
             eligible: AtomicU32::new(Calls::all().bits()),
+            partial: AtomicBool::new(false),
         }
     }
 
@@ -107,6 +109,12 @@ impl<P> Faulty<P> {
     pub fn fail_none(&self) {
         self.fail_at.store(NEVER, Relaxed);
         self.one_in.store(0, Relaxed);
+    }
+
+    /// Sets whether [`PageProvider::protect`] of several pages changes the first half of them before it
+    /// fails, as hosts do at their limit of mappings.
+    pub fn fail_partially(&self, partially: bool) {
+        self.partial.store(partially, Relaxed);
     }
 
     /// Returns how many calls were made, failed ones included.
@@ -170,7 +178,17 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        self.check(Calls::PROTECT)?;
+        if let Err(error) = self.check(Calls::PROTECT) {
+            let page = self.inner.page_size();
+            let half = page.round_down(range.len_bytes() / 2);
+            if self.partial.load(Relaxed)
+                && let Some(front) = range.part(0, half, page)
+            {
+                // SAFETY: the caller's promise, for a part of the range.
+                unsafe { self.inner.protect(front, access)? };
+            }
+            return Err(error);
+        }
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.protect(range, access) }
     }

@@ -12,16 +12,16 @@ pub use faulty::{Calls, Faulty};
 pub use table::PageState;
 
 use crate::{
-    fork::ForkHooks,
+    fork::{ForkChild, Renewable},
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
         DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
         PageWish, Places, Plan, ProcessMap, Purged, Request, Resource, Target, place_views, search,
     },
-    sync::{Lock, Spin},
+    sync::{Guard, Lock, Spin},
 };
-use core::{fmt, mem};
+use core::fmt;
 use table::{Page, Table};
 
 /// What the simulated host is like.
@@ -93,15 +93,20 @@ impl fmt::Display for Misuse {
 }
 
 /// A simulated host on a base provider; used by reference, as it has state.
+///
+/// In a forked child, pages that another thread was changing are in a state of before or after, each
+/// for itself. Whoever made the calls knows which they were, and takes those pages back.
 pub struct Sim<B: PageProvider + Copy> {
     base: B,
     policy: Policy,
-    state: Lock<State<B>, Spin>,
+    table: Table<B>,
+    misuse: Renewable<Lock<Option<Misuse>, Spin>>,
 }
 
-struct State<B: PageProvider + Copy> {
-    table: Table<B>,
-    misuse: Option<Misuse>,
+/// The lock of all changes, held.
+struct State<'a, B: PageProvider + Copy> {
+    table: &'a Table<B>,
+    misuse: Guard<'a, Option<Misuse>, Spin>,
 }
 
 impl<B: PageProvider + Copy> Sim<B> {
@@ -123,22 +128,31 @@ impl<B: PageProvider + Copy> Sim<B> {
                 capabilities,
                 ..policy
             },
-            state: Lock::new(State {
-                table,
-                misuse: None,
-            }),
+            table,
+            misuse: Renewable::new(Lock::new(None)),
         })
+    }
+
+    fn lock(&self) -> State<'_, B> {
+        loop {
+            let lock = self.misuse.current();
+            let misuse = lock.lock();
+            // A handler may have forked before the lock was taken.
+            if self.misuse.is_current(lock) {
+                let table = &self.table;
+                return State { table, misuse };
+            }
+        }
     }
 
     /// Returns the addresses of this host.
     pub fn space(&self) -> PageRange {
-        self.state.lock().table.space()
+        self.table.space()
     }
 
     /// Returns the state of the page that holds `addr`.
     pub fn page_state(&self, addr: usize) -> PageState {
-        self.state
-            .lock()
+        self.lock()
             .table
             .get(addr)
             .map_or(PageState::Hole, |page| page.state)
@@ -146,8 +160,7 @@ impl<B: PageProvider + Copy> Sim<B> {
 
     /// Returns how many pages are not holes: zero when nothing has leaked.
     pub fn pages_in_use(&self) -> usize {
-        self.state
-            .lock()
+        self.lock()
             .table
             .pages()
             .filter(|(_, page)| page.state != PageState::Hole)
@@ -157,8 +170,7 @@ impl<B: PageProvider + Copy> Sim<B> {
     /// Returns a number that changes with any page's state, access or ceiling.
     pub fn fingerprint(&self) -> u64 {
         // FNV-1a, which is enough to compare two moments of a test.
-        self.state
-            .lock()
+        self.lock()
             .table
             .pages()
             .fold(0xcbf2_9ce4_8422_2325, |hash, (_, page)| {
@@ -168,7 +180,7 @@ impl<B: PageProvider + Copy> Sim<B> {
 
     /// Returns the first misuse since the last call, and forgets it.
     pub fn take_misuse(&self) -> Option<Misuse> {
-        self.state.lock().misuse.take()
+        self.lock().misuse.take()
     }
 
     /// Returns the pages to ask the base for: large ones only where the policy has them.
@@ -193,7 +205,7 @@ impl<B: PageProvider + Copy> Sim<B> {
     /// Takes `len` bytes of the hole at `addr`.
     fn take_at(
         &self,
-        state: &mut State<B>,
+        state: &mut State<'_, B>,
         plan: &Plan,
         addr: usize,
         len: usize,
@@ -220,7 +232,7 @@ impl<B: PageProvider + Copy> Sim<B> {
         Ok(range)
     }
 
-    fn find(&self, state: &mut State<B>, plan: &Plan) -> Result<PageRange, Error> {
+    fn find(&self, state: &mut State<'_, B>, plan: &Plan) -> Result<PageRange, Error> {
         let state = core::cell::RefCell::new(state);
         search(plan, &View(&state), &mut |addr, len| {
             self.take_at(&mut state.borrow_mut(), plan, addr, len)
@@ -229,21 +241,21 @@ impl<B: PageProvider + Copy> Sim<B> {
 }
 
 /// The map of a simulated host: everything outside it is in use.
-struct View<'a, 'b, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<B>>);
+struct View<'a, 'b, 'c, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<'c, B>>);
 
 // SAFETY: a View lives inside one call, on one thread, and nobody else sees it.
-unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, B> {}
+unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, '_, B> {}
 // SAFETY: as for Send.
-unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, B> {}
+unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, '_, B> {}
 
-impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, B> {
+impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, '_, B> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
         self.0.borrow().table.walk(visit);
         Ok(())
     }
 }
 
-impl<B: PageProvider + Copy> State<B> {
+impl<B: PageProvider + Copy> State<'_, B> {
     /// Checks that every page of `range` may start `call`.
     fn check(
         &mut self,
@@ -262,7 +274,7 @@ impl<B: PageProvider + Copy> State<B> {
         match wrong {
             None => Ok(()),
             Some((addr, page)) => {
-                self.misuse = self.misuse.or(Some(Misuse {
+                *self.misuse = self.misuse.or(Some(Misuse {
                     call,
                     addr,
                     found: page.state,
@@ -297,11 +309,11 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(self.policy.page)?;
-        self.find(&mut self.state.lock(), &plan)
+        self.find(&mut self.lock(), &plan)
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("commit", range, |s| s == PageState::Reserved)?;
         self.allow(how.access)?;
         if !how.ceiling.allows(how.access) {
@@ -318,7 +330,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("protect", range, |s| s == PageState::Committed)?;
         self.allow(access)?;
         let toggle = self.policy.capabilities.contains(Capabilities::TOGGLE_EXEC);
@@ -336,7 +348,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("decommit", range, PageState::is_plain)?;
         // SAFETY: the caller's promise; the tables say that the range is reserved or committed.
         unsafe { self.base.decommit(range)? };
@@ -345,7 +357,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("purge", range, |s| s == PageState::Committed)?;
         match self.policy.purged {
             // SAFETY: the caller's promise; the tables say that the range is committed.
@@ -362,7 +374,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
             return Err(ErrorKind::InvalidArgument.into());
         }
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("move_pages", from, |s| s == PageState::Committed)?;
         state.check("move_pages", to, |s| s == PageState::Reserved)?;
         // SAFETY: the caller's promise; the tables say that one is committed and the other reserved.
@@ -373,7 +385,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.check("release", range, PageState::is_plain)?;
         // SAFETY: as in decommit; the base keeps the addresses reserved for this value.
         unsafe { self.base.decommit(range)? };
@@ -396,9 +408,9 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 }
 
 /// A simulated host as where places come from, under its lock.
-struct Spots<'a, B: PageProvider + Copy>(&'a Sim<B>, &'a mut State<B>);
+struct Spots<'a, 's, B: PageProvider + Copy>(&'a Sim<B>, &'a mut State<'s, B>);
 
-impl<B: PageProvider + Copy> Places for Spots<'_, B> {
+impl<B: PageProvider + Copy> Places for Spots<'_, '_, B> {
     fn leaves_to_host(&self, _: &Plan) -> bool {
         false
     }
@@ -428,8 +440,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             return Err(DualError::of(ErrorKind::Unsupported));
         }
         let pages = self.grant(request.pages)?;
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
+        let mut state = self.lock();
+        let state = &mut state;
         for target in [request.rw, request.rx] {
             if let Target::Into(range) = target {
                 state.check("map_dual", range, |s| s == PageState::Reserved)?;
@@ -479,7 +491,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let (rw, rx) = (mapping.rw(), mapping.rx());
         for view in [rw, rx] {
             if let Err(error) = state.check("unmap_dual", view, |s| s == PageState::Dual) {
@@ -508,8 +520,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         }
         let part = mapping.rw().part(offset, len, self.policy.page);
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        self.state
-            .lock()
+        self.lock()
             .check("purge_dual", part, |s| s == PageState::Dual)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.base.purge_dual(mapping, offset, len) }
@@ -523,8 +534,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
     ) -> Result<(), Error> {
         let part = mapping.rw().part(offset, len, self.policy.page);
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        self.state
-            .lock()
+        self.lock()
             .check("refill_dual", part, |s| s == PageState::Dual)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.base.refill_dual(mapping, offset, len) }
@@ -554,7 +564,7 @@ impl<B: PageProvider + Clock + Copy> Clock for Sim<B> {
 
 impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
     fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        self.state.lock().table.walk(&mut |entry: MapEntry| {
+        self.lock().table.walk(&mut |entry: MapEntry| {
             let outside = entry.flags == MapFlags::OBJECT;
             outside || visit(entry)
         });
@@ -569,22 +579,20 @@ impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
     }
 }
 
-// SAFETY: every change goes through the lock, which fork_prepare holds until the answering call.
-unsafe impl<B: PageProvider + Copy> ForkHooks for Sim<B> {
-    fn fork_prepare(&self) -> Result<(), Error> {
-        mem::forget(self.state.lock());
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
-        unsafe { self.state.unlock_forgotten() };
-    }
-
+// SAFETY: the lock is the child's own afterwards; the tables are atomics, each page's whole.
+unsafe impl<B: PageProvider + Copy> ForkChild for Sim<B> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: as in fork_parent, by this thread's copy in the parent.
-        unsafe { self.state.unlock_forgotten() };
+        if self.misuse.current().is_locked() {
+            // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+            unsafe { self.misuse.renew(&self.base, Lock::new(None))? };
+        }
         Ok(())
+    }
+}
+
+impl<B: PageProvider + Copy> Drop for Sim<B> {
+    fn drop(&mut self) {
+        self.misuse.dispose(&self.base);
     }
 }
 

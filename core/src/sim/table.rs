@@ -5,7 +5,10 @@ use crate::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
     provider::{Commit, Error, MapEntry, MapFlags, PageProvider, Request},
 };
-use core::ptr::NonNull;
+use core::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
+};
 
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +145,13 @@ pub(super) struct Table<B: PageProvider + Copy> {
     page: PageSize,
     space: PageRange,
     memory: PageRange,
-    entries: NonNull<[u16]>,
+    entries: NonNull<[AtomicU16]>,
 }
 
 // SAFETY: the entries belong to the table alone.
 unsafe impl<B: PageProvider + Copy> Send for Table<B> {}
+// SAFETY: the entries are atomics; who changes pages does so one at a time.
+unsafe impl<B: PageProvider + Copy> Sync for Table<B> {}
 
 impl<B: PageProvider + Copy> Table<B> {
     pub(super) fn new(base: B, page: PageSize, len: usize) -> Result<Self, Error> {
@@ -175,22 +180,17 @@ impl<B: PageProvider + Copy> Table<B> {
         self.space
     }
 
-    fn entries(&self) -> &[u16] {
+    fn entries(&self) -> &[AtomicU16] {
         // SAFETY: committed in new, zeroed, page-aligned and as long as the slice; released by
-        // Drop; changed by `&mut self` only.
+        // Drop; changed by atomics only.
         unsafe { self.entries.as_ref() }
-    }
-
-    fn entries_mut(&mut self) -> &mut [u16] {
-        // SAFETY: as in `entries`; the borrow is exclusive.
-        unsafe { self.entries.as_mut() }
     }
 
     pub(super) fn get(&self, addr: usize) -> Option<Page> {
         let offset = addr.checked_sub(self.space.addr())?;
         self.entries()
             .get(offset / self.page.bytes())
-            .map(|&raw| Page::decode(raw))
+            .map(|raw| Page::decode(raw.load(Relaxed)))
     }
 
     /// Yields every page with its address.
@@ -210,24 +210,26 @@ impl<B: PageProvider + Copy> Table<B> {
         self.entries()[indices]
             .iter()
             .enumerate()
-            .map(move |(n, &raw)| (range.addr() + n * size, Page::decode(raw)))
+            .map(move |(n, raw)| (range.addr() + n * size, Page::decode(raw.load(Relaxed))))
     }
 
-    pub(super) fn set(&mut self, range: PageRange, page: Page) {
-        let indices = self.indices(range);
-        self.entries_mut()[indices].fill(page.encode());
+    pub(super) fn set(&self, range: PageRange, page: Page) {
+        self.update(range, |_| page);
     }
 
     /// Copies the entries of one range to another of the same length.
-    pub(super) fn copy(&mut self, from: PageRange, to: PageRange) {
+    pub(super) fn copy(&self, from: PageRange, to: PageRange) {
         let (from, to) = (self.indices(from), self.indices(to));
-        self.entries_mut().copy_within(from, to.start);
+        for (from, to) in self.entries()[from].iter().zip(&self.entries()[to]) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
     }
 
-    pub(super) fn update(&mut self, range: PageRange, change: impl Fn(Page) -> Page) {
+    pub(super) fn update(&self, range: PageRange, change: impl Fn(Page) -> Page) {
         let indices = self.indices(range);
-        for raw in &mut self.entries_mut()[indices] {
-            *raw = change(Page::decode(*raw)).encode();
+        for raw in &self.entries()[indices] {
+            let page = change(Page::decode(raw.load(Relaxed)));
+            raw.store(page.encode(), Relaxed);
         }
     }
 
@@ -242,11 +244,11 @@ impl<B: PageProvider + Copy> Table<B> {
         let size = self.page.bytes();
         let runs = self
             .entries()
-            .chunk_by(|a, b| a == b)
+            .chunk_by(|a, b| a.load(Relaxed) == b.load(Relaxed))
             .scan(self.space.addr(), |at, run| {
                 let start = *at;
                 *at += run.len() * size;
-                Some((start, *at, Page::decode(run[0])))
+                Some((start, *at, Page::decode(run[0].load(Relaxed))))
             });
         let used = runs.filter(|(_, _, page)| page.state != PageState::Hole);
         let inside = used.filter_map(|(start, end, page)| {

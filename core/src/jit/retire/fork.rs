@@ -22,7 +22,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// and their slots are free. For `own` everything goes on as in the parent: whether the fork is
     /// a quiescent point is the thread's affair, which may have been called by generated code.
     ///
-    /// The queue is outside its allocator: `around_fork(&[&queue.forking(&[&me]), &jit], ..)`.
+    /// The queue is outside its allocator: `around_fork(&[&queue.forking(&[&me]), &jit], &[], ..)`.
     ///
     /// # Panics
     ///

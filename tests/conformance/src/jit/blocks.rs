@@ -263,7 +263,7 @@ pub(super) fn fork_hooks_without_a_fork_change_nothing<P: Provider + Copy>(p: P)
     for seed in 0..100 {
         let counters = data.counters();
         // SAFETY: no process is cloned, and the closure says so.
-        let in_child = unsafe { around_fork(&[&model.jit], || false) };
+        let in_child = unsafe { around_fork(&[&model.jit], &[], || false) };
         assert_eq!(in_child, Ok(false), "the hooks succeed");
         assert_eq!(
             data.counters().reserved.now,

@@ -364,7 +364,7 @@ pub(super) fn fork_hooks_keep_the_executors_that_are_named<P: Provider + Copy>(p
     queue.retire(alloc(&jit)).expect("there is room");
     let before = queue.statistics();
     // SAFETY: no process is cloned, and the closure says so.
-    let in_child = unsafe { around_fork(&[&queue.forking(&[&mine]), &jit], || false) };
+    let in_child = unsafe { around_fork(&[&queue.forking(&[&mine]), &jit], &[], || false) };
     assert_eq!(in_child, Ok(false), "the hooks succeed");
     assert_eq!(queue.statistics(), before, "a parent goes on as before");
     let own = [&mine, &blocked];

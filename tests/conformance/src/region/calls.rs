@@ -7,8 +7,8 @@ use core::slice;
 use hostmem_core::{
     page::{Access, AddressRange, PageRange},
     provider::{
-        Capabilities, Commit, DualMapProvider, DualRequest, ErrorKind, Leave, PageProvider, Place,
-        Provider, Request,
+        Capabilities, Commit, DualMapProvider, DualRequest, ErrorKind, Leave, MapFlags,
+        PageProvider, Place, Provider, Request,
     },
     region::{PageState, RegionAllocator, RegionConfig},
     sim::Faulty,
@@ -179,6 +179,71 @@ pub(super) fn failures_of_the_provider_change_nothing<P: Provider + Copy>(p: P) 
     assert!(unsafe { is_all(kept, 0) });
     // SAFETY: nobody uses it.
     unsafe { region.unmap(kept) }.expect("now it goes");
+    Outcome::Passed
+}
+
+/// Says whether the process map has the pages of a region as the records do.
+fn is_as_recorded<P: Provider + Copy, I: PageProvider + Copy>(lent: &Lent<P, I>) -> bool {
+    let mut right = true;
+    let walked = lent.provider.walk(&mut |entry| {
+        let Some(part) = entry.range.intersect(lent.range.addresses()) else {
+            return true;
+        };
+        for addr in (part.start()..=part.last()).step_by(lent.bytes(1)) {
+            let access = match lent.region.query(addr).map(|range| range.state) {
+                Some(PageState::Committed(access)) => access,
+                _ => Access::None,
+            };
+            right &= entry.flags.contains(MapFlags::READ) == access.readable();
+            right &= entry.flags.contains(MapFlags::WRITE) == access.writable();
+        }
+        true
+    });
+    walked.is_err() || right
+}
+
+/// A host changes one mapping after the other, and may fail behind the first.
+pub(super) fn protecting_that_fails_in_the_middle_changes_nothing<P: Provider + Copy>(
+    p: P,
+) -> Outcome {
+    let faulty = Faulty::new(p);
+    let lent = Lent::around(p, &faulty, 32).expect("a small region can be lent");
+    let region = &lent.region;
+    faulty.fail_partially(true);
+    for (first, pages) in [(4, 1), (5, 2), (7, 4), (11, 8)] {
+        let place = Place::Exact(lent.at(first));
+        let request = Request::bytes(lent.bytes(pages)).place(place);
+        region.map(&request, RW, 9).expect("pages can be mapped");
+    }
+    // SAFETY: committed, and this case's alone.
+    unsafe { region.protect(lent.part(8, 2), Access::None) }.expect("pages can be protected");
+    assert!(is_as_recorded(&lent), "before");
+    let all = |lent: &Lent<P, _>| {
+        let ranges = lent.region.ranges(lent.range.addresses());
+        ranges.collect::<Vec<_>>()
+    };
+    let before = all(&lent);
+    for (first, pages) in [(4, 15), (4, 3), (6, 2), (7, 12), (9, 1)] {
+        faulty.fail_nth(0);
+        // SAFETY: committed.
+        let failed = unsafe { region.protect(lent.part(first, pages), Access::Read) };
+        failed.expect_err("the provider below fails");
+        faulty.fail_none();
+        assert_eq!(
+            all(&lent),
+            before,
+            "{pages} pages from {first} on: the records"
+        );
+        assert!(
+            is_as_recorded(&lent),
+            "{pages} pages from {first} on: the host"
+        );
+    }
+    // SAFETY: writable still.
+    unsafe { fill(lent.part(4, 4), 0x33) };
+    // SAFETY: committed, and this case's alone.
+    unsafe { region.protect(lent.part(4, 15), Access::Read) }.expect("pages can be protected");
+    assert!(is_as_recorded(&lent), "after");
     Outcome::Passed
 }
 

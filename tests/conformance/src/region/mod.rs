@@ -28,6 +28,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::holes_are_found_by_place_and_by_hint,
         calls::bad_arguments_change_nothing,
         calls::failures_of_the_provider_change_nothing,
+        calls::protecting_that_fails_in_the_middle_changes_nothing,
         calls::want_of_metadata_changes_nothing,
         calls::a_full_region_is_exhausted_and_serves_again,
         calls::pages_above_2_to_the_32_stand_alone,

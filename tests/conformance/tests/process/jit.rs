@@ -59,7 +59,7 @@ pub(super) fn hooked_fork<P: Provider + Copy>(jit: &Jit<P>, run: impl FnOnce()) 
         child.is_none()
     };
     // SAFETY: fork clones the process once, and its child has one thread.
-    match unsafe { around_fork(&[jit], fork) } {
+    match unsafe { around_fork(&[jit], &[], fork) } {
         Ok(true) => child::finish(run),
         Err(error) if error.in_child => child::finish(|| panic!("{error}")),
         Ok(false) => child.expect("in the parent, there is one"),
