@@ -6,7 +6,7 @@
 
 use crate::{LinuxProvider, errno::error, raw};
 use core::{
-    ffi::c_void,
+    ffi::{CStr, c_void},
     ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
@@ -334,15 +334,8 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let range = self.map_placed(request)?;
-        // Neither is worth failing for: kernels may be built without names, and a core file is
-        // larger than it need be.
-        if let Some(name) = request.name {
-            let _ = raw::name_mapping(range, name);
-        }
-        if request.dump == Dump::Excluded {
-            // SAFETY: this advice changes nothing that the process can see.
-            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
-        }
+        // SAFETY: reserved just now.
+        unsafe { self.describe(range, request.name, request.dump) };
         Ok(range)
     }
 
@@ -436,6 +429,18 @@ unsafe impl PageProvider for LinuxProvider {
             let _ = unsafe { self.protect(from, Access::None) };
         }
         Ok(())
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // Neither is worth failing for: kernels may be built without names, and a core file is
+        // larger than it need be.
+        if let Some(name) = name {
+            let _ = raw::name_mapping(range, name);
+        }
+        if dump == Dump::Excluded {
+            // SAFETY: this advice changes nothing that the process can see.
+            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
+        }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -8,11 +8,12 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Guards, Leave, MapEntry, PageProvider,
         Placement, ProcessMap, Purged, Request, Resource, Target,
     },
     sync::RawMutex,
 };
+use core::ffi::CStr;
 
 /// How often two other places are tried where one was lost to somebody else.
 const TRIES: usize = 8;
@@ -32,7 +33,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
-        self.reserve_pages(request)
+        self.reserve_pages(request, 0)
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
@@ -51,8 +52,18 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on: committed here is committed there.
-        unsafe { self.inner.purge(range) }
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.purge_pages(range) }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.move_committed(from, to) }
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
@@ -85,10 +96,13 @@ where
             Target::Find(placement) => {
                 let request = Request::bytes(len).placement(Placement { ..placement });
                 Ok((
-                    self.reserve_pages(&Request {
-                        guards: Guards::default(),
-                        ..request
-                    })?,
+                    self.reserve_pages(
+                        &Request {
+                            guards: Guards::default(),
+                            ..request
+                        },
+                        0,
+                    )?,
                     true,
                 ))
             }

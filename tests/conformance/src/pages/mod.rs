@@ -6,6 +6,7 @@ mod holes;
 mod large;
 mod map;
 mod placement;
+mod purge;
 mod states;
 
 use crate::{Case, report};
@@ -39,6 +40,11 @@ pub fn cases<P: PageProvider + Copy>() -> impl Iterator<Item = Case<P>> {
         holes::windows_are_kept_and_can_be_full,
         holes::near_takes_the_nearest_hole,
         holes::near_keeps_its_reach,
+        purge::purged_pages_show_what_was_promised,
+        purge::parts_are_purged_by_themselves,
+        purge::purging_keeps_the_access,
+        purge::moved_pages_take_contents_and_access_along,
+        purge::impossible_moves_change_nothing,
         large::large_or_base_pages_work,
         large::large_pages_work_or_are_refused,
         large::odd_page_sizes_are_refused,
