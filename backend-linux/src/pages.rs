@@ -376,7 +376,7 @@ fn is_at_limit_and(range: PageRange, was: Was) -> bool {
 }
 
 /// Names a range, where the kernel keeps names. One that refused is not asked again.
-fn name(range: PageRange, name: &CStr) {
+fn name_range(range: PageRange, name: &CStr) {
     /// Bytes of a name, the zero at its end included, that the kernel takes (`PR_SET_VMA(2const)`).
     const MOST: usize = 80;
     static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -390,18 +390,6 @@ fn name(range: PageRange, name: &CStr) {
         raw::name_mapping(range, name)
     {
         REFUSED.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Gives a new range its name, and keeps it out of core files, where that is asked for. Neither is
-/// worth failing for: kernels may be built without names, and a core file is larger than it need be.
-fn describe(range: PageRange, request: &Request<'_>) {
-    if let Some(text) = request.name {
-        name(range, text);
-    }
-    if request.dump == Dump::Excluded {
-        // SAFETY: this advice changes nothing that the process can see.
-        let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
     }
 }
 
@@ -497,7 +485,8 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let range = self.map_placed(request)?;
-        describe(range, request);
+        // SAFETY: reserved just now.
+        unsafe { self.describe(range, request.name, request.dump) };
         Ok(range)
     }
 
@@ -511,7 +500,8 @@ unsafe impl PageProvider for LinuxProvider {
             return reserve_and_commit(self, request, how);
         }
         let range = plan.halving(|plan| map_anywhere_with(plan, how.access))?;
-        describe(range, request);
+        // SAFETY: mapped just now.
+        unsafe { self.describe(range, request.name, request.dump) };
         Ok(range)
     }
 
@@ -613,6 +603,18 @@ unsafe impl PageProvider for LinuxProvider {
             let _ = unsafe { self.protect(from, Access::None) };
         }
         Ok(())
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // Neither is worth failing for: kernels may be built without names, and a core file is
+        // larger than it need be.
+        if let Some(text) = name {
+            name_range(range, text);
+        }
+        if dump == Dump::Excluded {
+            // SAFETY: this advice changes nothing that the process can see.
+            let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxDontDump) };
+        }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -5,13 +5,14 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, PageWish,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider, PageWish,
         ProcessMap, Purged, Request, Resource, Target,
     },
     range_map::RangeMap,
     sync::{Guard, Lock, RawMutex, Spin},
 };
 use core::{
+    ffi::CStr,
     fmt,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
@@ -334,6 +335,11 @@ where
             }
             result
         })
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -2,9 +2,10 @@
 
 use super::{
     AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-    DualRequest, Error, Leave, MapEntry, PageProvider, ProcessMap, Purged, Request, Resource,
+    DualRequest, Dump, Error, Leave, MapEntry, PageProvider, ProcessMap, Purged, Request, Resource,
 };
 use crate::page::{Access, AddressRange, PageRange, PageSize};
+use core::ffi::CStr;
 
 // SAFETY: every call is passed on unchanged, so the referent's promises are this type's.
 unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
@@ -51,6 +52,11 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).move_pages(from, to) }
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -43,6 +43,7 @@ pub use search::{consists_of, search};
 pub use within::Within;
 
 use crate::page::{Access, AddressRange, PageRange, PageSize};
+use core::ffi::CStr;
 
 bitflags::bitflags! {
     /// What a provider can do, as far as its host tells without anything being tried. An absent bit
@@ -212,6 +213,17 @@ pub unsafe trait PageProvider: Send + Sync {
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
         let _ = (from, to);
         Err(ErrorKind::Unsupported.into())
+    }
+
+    /// Gives addresses a name in the process map, and says whether they belong in a core file, as a
+    /// [`Request`] does for what it reserves. It is advice: hosts without names or core files, and this
+    /// method by itself, pass it by. It holds until the pages are decommitted or moved.
+    ///
+    /// # Safety
+    ///
+    /// The trait's conditions.
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        let _ = (range, name, dump);
     }
 
     /// Gives addresses back: reserved or committed → hole. Any part of a reservation may go.

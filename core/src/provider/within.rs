@@ -2,10 +2,11 @@
 
 use super::{
     AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider, DualMapping,
-    DualRequest, DualView, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement, ProcessMap,
-    Purged, Request, Resource, Target,
+    DualRequest, DualView, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider, Placement,
+    ProcessMap, Purged, Request, Resource, Target,
 };
 use crate::page::{Access, AddressRange, PageRange, PageSize};
+use core::ffi::CStr;
 
 /// Keeps every request inside an address range: the low 4 GiB, or ±128 MiB of an anchor.
 ///
@@ -105,6 +106,11 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.move_pages(from, to) }
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -4,11 +4,11 @@ use super::{
     PageState, RegionAllocator,
     fork::{Parts, Undo},
     lock::Held,
-    record::{Mark, Record},
+    record::{Mark, Notes, Record},
 };
 use crate::{
     page::{Access, PageRange, PageSize},
-    provider::{Commit, Error, ErrorKind, PageProvider, Request},
+    provider::{Commit, Dump, Error, ErrorKind, PageProvider, Purged, Request},
     range_map::{Pages, Path, Value},
     sync::RawMutex,
 };
@@ -27,7 +27,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// is free or there is no memory. Nothing changes then.
     pub fn map(&self, request: &Request<'_>, how: Commit, tag: u16) -> Result<PageRange, Error> {
         let state = PageState::Committed(how.access);
-        self.map_placed(request, (state, Mark::of(tag)), Undo::Free, |body| {
+        let mark = Mark {
+            tag,
+            notes: Notes::of_wish(how.pages),
+        };
+        self.map_placed(request, (state, mark), Undo::Free, |body| {
             // SAFETY: the pages are reserved, by this call alone.
             unsafe { self.inner.commit(body, how) }.map(drop)
         })
@@ -92,13 +96,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 continue;
             }
             let placed = place(self.range(body));
+            let mut mark = mark;
+            if placed.is_ok() {
+                mark.notes |= self.describe_as(whole, request);
+            }
             let record = Some(Record::Ours(state, mark));
             match &placed {
                 Ok(()) if body == whole => {
                     self.record_at(&mut held, body, record, path.as_ref())?;
                 }
                 Ok(()) => {
-                    let guards = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
+                    let guards = Mark {
+                        notes: mark.notes & Notes::APART,
+                        ..mark
+                    };
+                    let guards = Record::Ours(PageState::Reserved, guards);
                     self.record_at(&mut held, whole, Some(guards), path.as_ref())?;
                     self.record(&mut held, body, record)?;
                 }
@@ -109,6 +121,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 return placed.map(|()| self.range(whole));
             }
         }
+    }
+
+    /// Passes on what a request says of pages beside their place, and returns what to note of it.
+    pub(super) fn describe_as(&self, pages: Pages, request: &Request<'_>) -> Notes {
+        if request.name.is_none() && request.dump == Dump::Default {
+            return Notes::empty();
+        }
+        // SAFETY: the pages are the allocator's, and about to be given out.
+        unsafe {
+            self.inner
+                .describe(self.range(pages), request.name, request.dump);
+        };
+        Notes::APART
     }
 
     /// Maps memory at exactly this range, in place of what the allocator has there, free or not.
@@ -169,7 +194,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let result = unsafe { self.inner.commit(self.range(pages), how) }.map(drop);
         self.or_lost(held, pages, result)?;
         let state = PageState::Committed(how.access);
-        self.record(held, pages, Some(Record::Ours(state, Mark::of(tag))))
+        let mark = Mark {
+            tag,
+            notes: Notes::of_wish(how.pages),
+        };
+        self.record(held, pages, Some(Record::Ours(state, mark)))
     }
 
     /// Takes pages away, whatever parts of however many mappings they are: their memory is gone, and
@@ -194,10 +223,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut held = self.lock();
         if let Some((entry, path)) = held.parts.tree.look(pages.0)
             && entry.end() >= pages.1
-            && let Record::Ours(state, _) = Record::from_bits(entry.bits)
+            && let Record::Ours(state, mark) = Record::from_bits(entry.bits)
             && state != PageState::Dual
         {
-            let committed = (state != PageState::Reserved).then_some(pages);
+            // A name or the like goes with what is mapped over it.
+            let plain = state == PageState::Reserved && !mark.notes.contains(Notes::APART);
+            let committed = (!plain).then_some(pages);
             // SAFETY: the caller's promise; the path was just looked up.
             let freed = unsafe { self.free_piece(&mut held, pages, committed, Some(&path)) };
             if let Some(result) = freed {
@@ -287,7 +318,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         &self,
         range: PageRange,
         is: impl Fn(PageState) -> bool,
-        becomes: PageState,
+        (becomes, notes): (PageState, impl Fn(Notes) -> Notes),
         undo: Undo,
         call: impl Fn() -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -315,7 +346,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 parts
                     .tree
                     .update(&mut held.writer, &parts.arena, pages, |old| match old {
-                        Record::Ours(_, mark) => Record::Ours(becomes, Mark::of(mark.tag)),
+                        Record::Ours(_, mark) => {
+                            let notes = notes(mark.notes);
+                            Record::Ours(becomes, Mark { notes, ..mark })
+                        }
                         Record::Foreign => old,
                     })?;
             } else if undo == Undo::Restore {
@@ -389,7 +423,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.change(
             range,
             |state| state == PageState::Reserved,
-            PageState::Committed(how.access),
+            (PageState::Committed(how.access), |notes| {
+                notes | Notes::of_wish(how.pages)
+            }),
             Undo::Reserve,
             // SAFETY: the pages are reserved, as was just looked up under the lock.
             || unsafe { self.inner.commit(range, how) },
@@ -413,7 +449,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.change(
             range,
             |state| matches!(state, PageState::Committed(_)),
-            PageState::Committed(access),
+            (PageState::Committed(access), |notes| notes),
             Undo::Restore,
             // SAFETY: the pages are committed, as was just looked up under the lock.
             || unsafe { self.inner.protect(range, access) },
@@ -433,11 +469,119 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.change(
             range,
             |state| state != PageState::Dual,
-            PageState::Reserved,
+            (PageState::Reserved, |_| Notes::empty()),
             Undo::Reserve,
             // SAFETY: the pages are reserved or committed, as was just looked up under the lock.
             || unsafe { self.inner.decommit(range) },
         )
+    }
+
+    /// Gives the memory of committed pages back and keeps the pages; see [`PageProvider::purge`]. Where
+    /// large pages were wished for, whole ones are given back only: what is left at the ends of a range
+    /// keeps its contents, which [`Purged::ZeroOrOld`] says.
+    ///
+    /// # Safety
+    ///
+    /// As of [`PageProvider::purge`].
+    pub(super) unsafe fn purge_pages(&self, range: PageRange) -> Result<Purged, Error> {
+        if self.is_foreign(range)? {
+            // SAFETY: the caller's promise, as of a pass-through.
+            return unsafe { self.inner.purge(range) };
+        }
+        let pages = self.pages(range)?;
+        let held = self.lock();
+        let mut large = false;
+        for (_, record) in held.parts.entries(pages) {
+            match record {
+                Some(Record::Ours(PageState::Committed(_), mark)) => {
+                    large |= mark.notes.contains(Notes::LARGE);
+                }
+                Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
+                Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
+            }
+        }
+        if !large {
+            // SAFETY: committed, as was just looked up under the lock; the caller's promise: the
+            // contents are not needed.
+            return unsafe { self.inner.purge(range) };
+        }
+        let mut shown = None;
+        for (piece, record) in held.parts.entries(pages) {
+            let mut part = piece;
+            if let Some(Record::Ours(_, mark)) = record
+                && mark.notes.contains(Notes::LARGE)
+            {
+                let unit = self.page_of(LARGE).max(1);
+                part = (piece.0.next_multiple_of(unit), piece.1 / unit * unit);
+            }
+            let mut one = Purged::Kept;
+            if part.0 < part.1 {
+                // SAFETY: as above, a part of it.
+                one = unsafe { self.inner.purge(self.range(part))? };
+            }
+            if part != piece {
+                shown = Some(shown.map_or(Purged::Kept, |all| weaker(all, Purged::Kept)));
+            }
+            shown = Some(shown.map_or(one, |all| weaker(all, one)));
+        }
+        Ok(shown.unwrap_or(Purged::Kept))
+    }
+
+    /// Moves memory to pages that are reserved; see [`PageProvider::move_pages`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`PageProvider::move_pages`].
+    pub(super) unsafe fn move_committed(
+        &self,
+        from: PageRange,
+        to: PageRange,
+    ) -> Result<(), Error> {
+        if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        if self.is_foreign(from)? && self.is_foreign(to)? {
+            // SAFETY: the caller's promise, as of a pass-through.
+            return unsafe { self.inner.move_pages(from, to) };
+        }
+        let (source, target) = (self.pages(from)?, self.pages(to)?);
+        let undo = Undo::Move(target.0);
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            let mut alike = parts.entries(source);
+            let Some((whole, Some(Record::Ours(state, mark)))) = alike.next() else {
+                return Err(ErrorKind::OutsideRange.into());
+            };
+            if !matches!(state, PageState::Committed(_)) {
+                return Err(ErrorKind::InvalidArgument.into());
+            }
+            let reserved = |r| matches!(r, Some(Record::Ours(PageState::Reserved, _)));
+            if !parts.entries(target).all(|(_, r)| reserved(r)) {
+                return Err(ErrorKind::InvalidArgument.into());
+            }
+            if whole != source {
+                // Several mappings of the host, probably, and more than this can note.
+                return Err(ErrorKind::Unsupported.into());
+            }
+            parts.tree.prepare(&mut held.writer, &parts.arena, 2)?;
+            if !self.begin(&held, undo, source) {
+                continue;
+            }
+            // SAFETY: the one is committed, the other reserved, as was just looked up under the lock.
+            let moved = unsafe { self.inner.move_pages(from, to) };
+            let mut done = self.or_lost(&mut held, target, moved);
+            if done.is_ok() {
+                let notes = mark.notes | Notes::APART;
+                let there = Record::Ours(state, Mark { notes, ..mark });
+                let here = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
+                done = self.record(&mut held, target, Some(there));
+                done = done.and(self.record(&mut held, source, Some(here)));
+            }
+            if self.finish(&held, undo, source) {
+                return done;
+            }
+        }
     }
 
     /// Says whether a range is nowhere the allocator's.
@@ -448,7 +592,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Reserves addresses; see [`PageProvider::reserve`].
-    pub(super) fn reserve_pages(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+    pub(super) fn reserve_pages(
+        &self,
+        request: &Request<'_>,
+        tag: u16,
+    ) -> Result<PageRange, Error> {
         if !self.is_active() {
             return self.inner.reserve(request);
         }
@@ -464,12 +612,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if !self.begin(&held, Undo::Free, pages) {
                 continue;
             }
-            let reserved = Record::Ours(PageState::Reserved, Mark::of(0));
+            let notes = self.describe_as(pages, request);
+            let reserved = Record::Ours(PageState::Reserved, Mark { tag, notes });
             let done = self.record_at(&mut held, pages, Some(reserved), path.as_ref());
             if self.finish(&held, Undo::Free, pages) {
                 return done.map(|()| self.range(pages));
             }
         }
+    }
+}
+
+/// Usual large pages: what is given back as a whole where they were wished for.
+const LARGE: usize = 2 << 20;
+
+/// Returns what pages show of which some show one thing, and some another.
+const fn weaker(a: Purged, b: Purged) -> Purged {
+    match (a, b) {
+        (Purged::Zero, Purged::Zero) => Purged::Zero,
+        (Purged::Kept, Purged::Kept) => Purged::Kept,
+        _ => Purged::ZeroOrOld,
     }
 }
 
@@ -493,7 +654,9 @@ impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
         for (piece, record) in self.entries(pages) {
             match record {
                 Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
-                Some(Record::Ours(PageState::Committed(_) | PageState::Interrupted, _)) => {
+                Some(Record::Ours(PageState::Reserved, mark))
+                    if !mark.notes.contains(Notes::APART) => {}
+                Some(Record::Ours(_, _)) => {
                     all = Some((all.map_or(piece.0, |all| all.0), piece.1));
                 }
                 _ => {}

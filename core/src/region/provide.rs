@@ -8,11 +8,12 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, Places, Plan,
-        ProcessMap, Purged, Request, Resource, Target, place_views,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider, Places,
+        Plan, ProcessMap, Purged, Request, Resource, Target, place_views,
     },
     sync::RawMutex,
 };
+use core::ffi::CStr;
 
 /// How often two other places are tried where one was lost to somebody else.
 const TRIES: usize = 8;
@@ -36,7 +37,7 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
-        self.reserve_pages(request)
+        self.reserve_pages(request, 0)
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
@@ -55,8 +56,18 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on: committed here is committed there.
-        unsafe { self.inner.purge(range) }
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.purge_pages(range) }
+    }
+
+    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.move_committed(from, to) }
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
@@ -164,7 +175,7 @@ where
     }
 
     fn reserve(&mut self, request: &Request<'_>) -> Result<PageRange, Error> {
-        self.0.reserve_pages(request)
+        self.0.reserve_pages(request, 0)
     }
 
     fn release(&mut self, range: PageRange) {

@@ -2,6 +2,7 @@
 
 use crate::{
     page::{Access, AddressRange, RwxOptIn},
+    provider::PageWish,
     range_map::Value,
 };
 
@@ -43,6 +44,15 @@ bitflags::bitflags! {
         /// They are a mapping of their own, which does not join its neighbours: they were moved, have a
         /// name, or are left out of core files.
         const APART = 1 << 1;
+    }
+}
+
+impl Notes {
+    pub(super) const fn of_wish(pages: PageWish) -> Self {
+        match pages {
+            PageWish::Base => Self::empty(),
+            PageWish::Transparent | PageWish::Large { .. } => Self::LARGE,
+        }
     }
 }
 

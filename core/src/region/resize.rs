@@ -3,7 +3,7 @@
 use super::{PageState, RegionAllocator, record::Record};
 use crate::{
     page::{Access, PageRange},
-    provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request},
     range_map::Pages,
     sync::RawMutex,
 };
@@ -43,11 +43,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Makes a mapping shorter or longer, where it lies or, if what is behind it is not free,
-    /// elsewhere: its contents are copied there, and the pages where it was are free. `how` is what
-    /// its memory is like, and what new pages will be like.
+    /// elsewhere, and the pages where it was are free. `how` is what its memory is like, and what new
+    /// pages will be like.
     ///
-    /// The host is not asked to move pages, as no call of [`PageProvider`] does: for a time there are
-    /// both, and pages never touched are copied like any others.
+    /// Its memory is [moved](PageProvider::move_pages) where the provider below can, which is for whole
+    /// mappings: what was moved does not join its neighbours, and part of a larger mapping leaves two.
+    /// Otherwise its contents are copied: for a time there are both, and pages never touched are
+    /// copied like any others.
     ///
     /// # Errors
     ///
@@ -75,6 +77,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         if access.executable() || how.access.executable() || !writes {
             return Err(ErrorKind::InvalidArgument.into());
         }
+        if how.access == access && self.inner.capabilities().contains(Capabilities::MOVE_PAGES) {
+            // SAFETY: the caller's promise.
+            match unsafe { self.remap_moved(range, new_len, how, tag) } {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                result => return result,
+            }
+        }
         let writable = Commit {
             access: Access::ReadWrite,
             ..how
@@ -90,6 +99,43 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             self.lock().recent = recent;
             return Err(error);
         }
+        Ok(new)
+    }
+
+    /// Moves a mapping elsewhere, where it becomes longer.
+    ///
+    /// # Safety
+    ///
+    /// The mapping is the caller's, and nobody uses it.
+    unsafe fn remap_moved(
+        &self,
+        range: PageRange,
+        new_len: usize,
+        how: Commit,
+        tag: u16,
+    ) -> Result<PageRange, Error> {
+        let recent = self.lock().recent;
+        let new = self.reserve_pages(&Request::bytes(new_len), tag)?;
+        let len = range.len_bytes();
+        let head = new.part(0, len, self.page).ok_or(ErrorKind::Other)?;
+        let mut done = Ok(());
+        if let Some(tail) = new.part(len, new.len_bytes() - len, self.page) {
+            // SAFETY: reserved just now, and known to nobody.
+            done = unsafe { self.commit_pages(tail, how) }.map(drop);
+        }
+        // SAFETY: the caller's promise for the one; the other was reserved just now.
+        let done = done.and_then(|()| unsafe { self.move_committed(range, head) });
+        if let Err(error) = done {
+            // SAFETY: reserved above, and known to nobody. A failure wastes addresses, which are known
+            // as the caller's by their tag.
+            let _ = unsafe { self.unmap(new) };
+            self.lock().recent = recent;
+            return Err(error);
+        }
+        // Reserved pages become free without a call of the provider below. Where there is no memory to
+        // note it, addresses are wasted.
+        // SAFETY: the memory that was there has moved.
+        let _ = unsafe { self.unmap(range) };
         Ok(new)
     }
 

@@ -4,10 +4,11 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, PageProvider, ProcessMap,
-        Purged, Request, Resource,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider,
+        ProcessMap, Purged, Request, Resource,
     },
 };
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 bitflags::bitflags! {
@@ -209,6 +210,11 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         self.check(Calls::MOVE_PAGES)?;
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.move_pages(from, to) }
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -16,12 +16,12 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
         PageWish, Places, Plan, ProcessMap, Purged, Request, Resource, Target, place_views, search,
     },
     sync::{Guard, Lock, Spin},
 };
-use core::fmt;
+use core::{ffi::CStr, fmt};
 use table::{Page, Table};
 
 /// What the simulated host is like.
@@ -382,6 +382,11 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         state.table.copy(from, to);
         state.table.set(from, Page::RESERVED);
         Ok(())
+    }
+
+    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.describe(range, name, dump) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {

@@ -5,6 +5,7 @@ mod arguments;
 mod holes;
 mod large;
 mod map;
+mod moves;
 mod placement;
 mod purge;
 mod states;
@@ -40,6 +41,9 @@ pub fn cases<P: PageProvider + Copy>() -> impl Iterator<Item = Case<P>> {
         holes::windows_are_kept_and_can_be_full,
         holes::near_takes_the_nearest_hole,
         holes::near_keeps_its_reach,
+        moves::parts_are_purged_by_themselves,
+        moves::moved_pages_take_contents_and_access_along,
+        moves::impossible_moves_change_nothing,
         large::large_or_base_pages_work,
         large::large_pages_work_or_are_refused,
         large::odd_page_sizes_are_refused,
