@@ -522,6 +522,33 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         }
     }
 
+    /// Gives the memory of an object's whole pages back to the host. It stays allocated; its contents are
+    /// unknown from now on.
+    ///
+    /// # Safety
+    ///
+    /// `memory` came from this arena with `len` bytes and was not freed; all of them may become
+    /// zero at any time until they are written, or stay as they are, whoever reads them meanwhile.
+    pub(crate) unsafe fn purge(&self, memory: NonNull<u8>, len: usize) {
+        let addr = memory.addr().get();
+        let Some(start) = self.page.round_up(addr) else {
+            return;
+        };
+        let end = self.page.round_down(addr + len);
+        if start >= end {
+            return;
+        }
+        // SAFETY: start < addr + len, which lies in the object or right behind it.
+        let first = unsafe { memory.add(start - addr) };
+        if let Some(range) = PageRange::new(first, end - start, self.page) {
+            // SAFETY: the pages are committed, and lie in the object, whose contents are not needed,
+            // by the caller's promise.
+            let purged = unsafe { self.provider.purge(range) };
+            // Where the host cannot, the memory stays, which is allowed for.
+            let _ = purged;
+        }
+    }
+
     /// Allocates a slice of `len` values, each `init`. It lives as long as the arena, unless it is
     /// given to [`Arena::free`].
     ///

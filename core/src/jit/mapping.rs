@@ -21,6 +21,10 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+/// Bytes of bitmaps, or of a tree, whose memory goes with the mapping: those of a block that is much
+/// longer than usual. The rest waits for the next block.
+const LONG_METADATA: usize = 256 << 10;
+
 /// How blocks are mapped, as far as it is known.
 pub(super) struct Kind {
     first: Way,
@@ -431,6 +435,18 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let pool = &mut shard.pools[held.block.pool];
         pool.remove(&held);
         keep_unmapped(pool, &mut held);
+        let (words, tree) = held.metadata();
+        for (memory, len) in [
+            (words.cast(), words.len() * size_of::<AtomicU64>()),
+            (tree.cast(), tree.len()),
+        ] {
+            if len >= LONG_METADATA {
+                // SAFETY: allocated by prepare, and never freed. Nothing in it is needed before the
+                // block is mapped again, when it is cleared; readers that come late look at the
+                // version again before they take anything for true.
+                unsafe { self.arena.purge(memory, len) };
+            }
+        }
     }
 
     /// Runs `write` while `len` bytes at `rw` can be written. Where blocks are mapped once that
