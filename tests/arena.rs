@@ -4,33 +4,53 @@
 #[cfg(all(target_os = "linux", feature = "linux"))]
 mod common;
 
-use core::{alloc::Layout, ptr::NonNull};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
 use hostmem::{
-    OsProvider,
+    OsLock, OsProvider,
     arena::Arena,
-    page::PageSize,
-    provider::{ErrorKind, PageProvider},
+    counted::{Counted, Limits},
+    jit::{JitAllocator, JitConfig},
+    page::{Access, AddressRange, PageRange, PageSize},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Purged, Request, Within},
+    range_map::RangeMap,
+    region::{RegionAllocator, RegionConfig},
     sim::{Calls, Faulty, Policy, Sim},
 };
+use hostmem_test_support::{
+    isolate::{isolated, skip},
+    maps,
+};
 use proptest::prelude::*;
+use std::sync::Mutex;
 
 #[derive(Clone, Debug)]
 enum Op {
     Alloc {
         size: usize,
         align: u32,
+        zeroed: bool,
     },
     Free {
         which: usize,
     },
-    /// Commits fail from here on, or again do not.
+    /// Reservations and commits fail from here on, or again do not.
     Fail(bool),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let size = prop_oneof![1..100usize, 1..5_000usize, 1..200_000usize];
+    let size = prop_oneof![
+        8 => 1..100usize,
+        8 => 1..5_000usize,
+        8 => 1..200_000usize,
+        1 => 1_000_000..3_000_000usize,
+    ];
     let op = prop_oneof![
-        6 => (size, 0..13u32).prop_map(|(size, align)| Op::Alloc { size, align }),
+        6 => (size, 0..13u32, any::<bool>())
+            .prop_map(|(size, align, zeroed)| Op::Alloc { size, align, zeroed }),
         4 => any::<usize>().prop_map(|which| Op::Free { which }),
         1 => any::<bool>().prop_map(Op::Fail),
     ];
@@ -55,25 +75,39 @@ fn check_blocks(blocks: &[Block]) {
     }
 }
 
-fn run(ops: &[Op], page: PageSize) {
+fn run(ops: &[Op], page: PageSize, max: usize) {
     let sim = Sim::new(OsProvider::new(), Policy::new(page).space(64 << 20)).expect("mapped");
     let faulty = Faulty::new(&sim);
-    faulty.only(Calls::COMMIT);
+    faulty.only(Calls::COMMIT | Calls::RESERVE);
     let mut blocks: Vec<Block> = Vec::new();
     {
-        let arena: Arena<_> = Arena::new(&faulty, 1 << 20).expect("reserved");
+        let arena: Arena<_> = Arena::new(&faulty, max).expect("a valid bound");
         let mut failing = false;
         for (n, op) in ops.iter().enumerate() {
             match *op {
-                Op::Alloc { size, align } => {
+                Op::Alloc {
+                    size,
+                    align,
+                    zeroed,
+                } => {
                     let layout = Layout::from_size_align(size, 1 << align).expect("valid");
-                    let before = arena.committed_bytes();
-                    match arena.alloc(layout) {
+                    let held = || (arena.committed_bytes(), arena.reserved_bytes());
+                    let before = held();
+                    let found = if zeroed {
+                        arena.alloc_zeroed(layout)
+                    } else {
+                        arena.alloc(layout)
+                    };
+                    match found {
                         Ok(memory) => {
+                            if zeroed {
+                                let bytes = NonNull::slice_from_raw_parts(memory, size);
+                                // SAFETY: fresh memory of this size, which reads zero.
+                                let bytes = unsafe { bytes.as_ref() };
+                                assert!(bytes.iter().all(|&byte| byte == 0), "not zero");
+                            }
                             assert_eq!(memory.addr().get() % layout.align(), 0);
                             let start = memory.addr().get();
-                            let inside = arena.range().addresses();
-                            assert!(inside.contains(start) && inside.contains(start + size - 1));
                             for other in &blocks {
                                 let at = other.memory.addr().get();
                                 let apart = at + other.layout.size() <= start || start + size <= at;
@@ -92,13 +126,10 @@ fn run(ops: &[Op], page: PageSize) {
                             assert_eq!(error.kind(), ErrorKind::Exhausted);
                             assert_eq!(
                                 error.errno().is_some(),
-                                failing && error.errno() == Some(12)
+                                failing && error.errno() == Some(12),
+                                "only the provider's errors have a number"
                             );
-                            assert_eq!(
-                                arena.committed_bytes(),
-                                before,
-                                "a failure changes nothing"
-                            );
+                            assert_eq!(held(), before, "a failure changes nothing");
                         }
                     }
                 }
@@ -117,7 +148,8 @@ fn run(ops: &[Op], page: PageSize) {
                     }
                 }
             }
-            assert!(arena.committed_bytes() <= arena.max_bytes());
+            assert!(arena.committed_bytes() <= arena.reserved_bytes());
+            assert!(arena.reserved_bytes() <= arena.max_bytes());
         }
         check_blocks(&blocks);
         let live: usize = blocks.iter().map(|block| block.layout.size()).sum();
@@ -137,8 +169,10 @@ proptest! {
 
     #[test]
     fn allocations_are_apart_aligned_and_keep_their_bytes(ops in ops()) {
-        run(&ops, PageSize::KIB_4);
-        run(&ops, PageSize::KIB_64);
+        for page in [PageSize::KIB_4, PageSize::KIB_16, PageSize::KIB_64] {
+            run(&ops, page, 1 << 20);
+            run(&ops, page, 16 << 20);
+        }
     }
 }
 
@@ -171,10 +205,369 @@ fn at_its_bound_the_arena_says_so_and_serves_again() {
 }
 
 #[test]
-fn a_short_address_space_halves_the_reservation() {
-    let policy = Policy::new(PageSize::KIB_4).space(8 << 20);
-    let sim = Sim::new(OsProvider::new(), policy).expect("mapped");
-    let arena: Arena<_> = Arena::new(&sim, 1 << 30).expect("a smaller one fits");
-    assert_eq!(arena.max_bytes(), 8 << 20);
-    assert!(sim.reserve(&hostmem::provider::Request::bytes(1)).is_err());
+fn objects_come_from_larger_ones_at_the_bound() {
+    let layout = |size| Layout::from_size_align(size, 8).expect("valid");
+    // Out of the pools, and out of the list.
+    for (large, small) in [(20_000, 100), (40_000, 3000)] {
+        let arena: Arena<_> = Arena::new(OsProvider::new(), 256 << 10).expect("a valid bound");
+        let mut blocks = Vec::new();
+        for size in [large, small] {
+            while let Ok(block) = arena.alloc(layout(size)) {
+                blocks.push(block);
+            }
+        }
+        assert!(
+            arena.used_bytes() > arena.max_bytes() * 9 / 10,
+            "it is full"
+        );
+        // SAFETY: the first block was allocated with this layout, and is forgotten now.
+        unsafe { arena.free(blocks.swap_remove(0), layout(large)) };
+        let mut found: Vec<NonNull<u8>> = Vec::new();
+        while let Ok(block) = arena.alloc(layout(small)) {
+            // SAFETY: fresh memory of this size.
+            unsafe { block.write_bytes(1, small) };
+            let apart = |other: &NonNull<u8>| block.addr().get().abs_diff(other.addr().get());
+            assert!(found.iter().all(|other| apart(other) >= small), "overlap");
+            found.push(block);
+        }
+        let served = found.len() * small;
+        assert!(served > large * 6 / 10, "{served} bytes of {large}");
+    }
+}
+
+/// A provider that remembers what was reserved and is reserved still.
+struct Recording {
+    ranges: Mutex<Vec<PageRange>>,
+    reserved: AtomicUsize,
+}
+
+impl Recording {
+    const fn new() -> Self {
+        Self {
+            ranges: Mutex::new(Vec::new()),
+            reserved: AtomicUsize::new(0),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let ranges = self.ranges.lock().expect("no test panics under it");
+        ranges.iter().map(|range| range.len_bytes()).sum()
+    }
+
+    /// Counts the pages that have memory.
+    fn resident_pages(&self) -> usize {
+        let page = OsProvider::new().page_size().bytes();
+        let ranges = self.ranges.lock().expect("no test panics under it");
+        let resident = |range: &PageRange| {
+            let mut pages = vec![0_u8; range.len_bytes() / page];
+            // SAFETY: the vector has a byte for each page.
+            let done = unsafe {
+                libc::mincore(
+                    range.start().as_ptr().cast(),
+                    range.len_bytes(),
+                    pages.as_mut_ptr(),
+                )
+            };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+            pages.iter().filter(|&&page| page & 1 == 1).count()
+        };
+        ranges.iter().map(resident).sum()
+    }
+}
+
+// SAFETY: every call goes on to the system's provider.
+unsafe impl PageProvider for Recording {
+    fn page_size(&self) -> PageSize {
+        OsProvider::new().page_size()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        OsProvider::new().capabilities()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let range = OsProvider::new().reserve(request)?;
+        self.reserved.fetch_add(1, Relaxed);
+        self.ranges.lock().expect("no test panics").push(range);
+        Ok(range)
+    }
+
+    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().commit(range, how) }
+    }
+
+    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().protect(range, access) }
+    }
+
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().decommit(range) }
+    }
+
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().purge(range) }
+    }
+
+    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().release(range) }?;
+        let mut ranges = self.ranges.lock().expect("no test panics");
+        ranges.retain(|other| *other != range);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_small_program_has_a_small_arena() {
+    let host = Recording::new();
+    let arena: Arena<_> = Arena::new(&host, 1 << 30).expect("a valid bound");
+    assert_eq!((host.bytes(), arena.reserved_bytes()), (0, 0));
+    arena.alloc(Layout::new::<u64>()).expect("there is memory");
+    assert_eq!(host.bytes(), 64 << 10);
+    assert_eq!(host.reserved.load(Relaxed), 1);
+    assert_eq!(arena.reserved_bytes(), 64 << 10);
+    if !common::skip_emulated("does not tell what is resident") {
+        assert_eq!(host.resident_pages(), 1);
+    }
+    drop(arena);
+    assert_eq!(host.bytes(), 0);
+}
+
+#[test]
+fn no_page_is_written_before_something_lies_in_it() {
+    let large = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if large.is_ok_and(|modes| modes.contains("[always]")) {
+        return skip("this host gives large pages unasked");
+    }
+    if common::skip_emulated("does not tell what is resident") {
+        return;
+    }
+    let host = Recording::new();
+    let arena: Arena<_> = Arena::new(&host, 1 << 30).expect("a valid bound");
+    // All kinds: pools, the list, and a piece of its own. Not so much that large pages are asked for.
+    let sizes = [20_000, 30_000, 100_000, 700_000];
+    for size in sizes.into_iter().cycle().take(16).chain([3 << 20]) {
+        let layout = Layout::from_size_align(size, 64).expect("valid");
+        arena.alloc_zeroed(layout).expect("there is memory");
+    }
+    let pieces = host.reserved.load(Relaxed);
+    let resident = host.resident_pages();
+    // A header each, and what aligning leaves in between, which is put to use.
+    assert!(resident <= pieces + 8, "{resident} pages, {pieces} pieces");
+}
+
+#[test]
+fn ten_functions_take_two_pages_of_metadata() {
+    let host = Recording::new();
+    let code = Counted::<_, OsLock>::new(OsProvider::new(), "code", Limits::NONE);
+    let code = code.expect("book-keeping");
+    let jit: JitAllocator<_, _, OsLock> =
+        JitAllocator::new(&code, &host, JitConfig::new()).expect("a valid configuration");
+    let spans: Vec<_> = (0..10)
+        .map(|n| {
+            let mut span = jit.alloc(100 + 50 * n).expect("there is memory");
+            jit.write(&mut span, 0, &common::code_returning(7))
+                .expect("written");
+            span
+        })
+        .collect();
+    let code_bytes = 2 * code.counters().dual.now + code.counters().reserved.now;
+    assert!(
+        host.bytes() + code_bytes <= 512 << 10,
+        "{} bytes of metadata, {code_bytes} of code",
+        host.bytes()
+    );
+    if !common::skip_emulated("does not tell what is resident") {
+        let pages = host.resident_pages();
+        assert!(pages <= 2, "{pages} pages of metadata");
+    }
+    drop(spans);
+}
+
+#[test]
+fn a_small_span_in_a_large_block_takes_little_metadata() {
+    let host = Recording::new();
+    let config = JitConfig::new().block_size(256 << 20, 256 << 20);
+    let jit: JitAllocator<_, _, OsLock> =
+        JitAllocator::new(OsProvider::new(), &host, config).expect("a valid configuration");
+    let Ok(_span) = jit.alloc(64) else {
+        return skip("no room for 256 MiB of code");
+    };
+    if !common::skip_emulated("does not tell what is resident") {
+        let pages = host.resident_pages();
+        assert!(pages <= 12, "{pages} pages of metadata");
+    }
+}
+
+#[test]
+fn metadata_of_a_long_span_goes_with_it() {
+    let host = Recording::new();
+    let faulty = Faulty::new(OsProvider::new());
+    let jit: JitAllocator<_, _, OsLock> =
+        JitAllocator::new(&faulty, &host, JitConfig::new()).expect("a valid configuration");
+    let small = jit.alloc(64).expect("there is room");
+    let before = (host.bytes(), jit.statistics().metadata);
+    // One that cannot be mapped.
+    faulty.only(Calls::MAP_DUAL);
+    for _ in 0..3 {
+        faulty.fail_randomly(1, 1);
+        jit.alloc(1 << 34).expect_err("nothing can be mapped");
+        assert_eq!((host.bytes(), jit.statistics().metadata), before);
+    }
+    faulty.fail_none();
+    // One that can.
+    for _ in 0..3 {
+        let Ok(long) = jit.alloc(512 << 20) else {
+            return skip("no room for 512 MiB of code");
+        };
+        jit.release(long).expect("it is live");
+        if !common::skip_emulated("does not tell what is resident") {
+            let pages = host.resident_pages();
+            assert!(pages <= 16, "{pages} pages of metadata");
+        }
+    }
+    jit.release(small).expect("it is live");
+}
+
+/// A window that nothing else is in, `len` bytes long.
+fn window(len: usize) -> (PageRange, AddressRange) {
+    let os = OsProvider::new();
+    let range = os.reserve(&Request::bytes(len)).expect("addresses");
+    // SAFETY: reserved just now, and used by nobody: what is wanted is a hole.
+    unsafe { os.release(range) }.expect("released");
+    (range, range.addresses())
+}
+
+#[test]
+fn a_window_is_not_used_up_by_what_is_reserved_ahead() {
+    // Others may map into a window meanwhile, which a process of its own keeps from happening.
+    let name = "a_window_is_not_used_up_by_what_is_reserved_ahead";
+    isolated(name, || {
+        for len in [256 << 10, 1 << 20, 4 << 20, 16 << 20] {
+            let (_, addresses) = window(len);
+            let within = Within::new(OsProvider::new(), addresses);
+            let arena: Arena<_> = Arena::new(within, 1 << 30).expect("a valid bound");
+            arena.alloc(Layout::new::<u64>()).expect("there is room");
+            assert!(arena.reserved_bytes() <= 64 << 10);
+            let layout = Layout::from_size_align(500, 8).expect("valid");
+            let mut before = arena.reserved_bytes();
+            let mut served = 0;
+            while arena.alloc(layout).is_ok() {
+                served += layout.size();
+                let reserved = arena.reserved_bytes();
+                // What is left of a window is not known: it counts as free.
+                let page = within.page_size().bytes();
+                let ahead = (reserved - before).saturating_sub(2 * page);
+                assert!(before == 64 << 10 || ahead <= len / 64, "{ahead} of {len}");
+                before = reserved;
+            }
+            assert!(served >= len * 8 / 10, "{served} of {len}");
+        }
+    });
+}
+
+#[test]
+fn a_map_of_ranges_works_with_little() {
+    let bounds = AddressRange::from_len(0, 1 << 40).expect("a range");
+    let page = PageSize::KIB_4;
+    for (max, least) in [(16 << 10, 100), (64 << 10, 1000), (1 << 20, 20_000)] {
+        let map: RangeMap<u32, _, OsLock> =
+            RangeMap::new(OsProvider::new(), bounds, page, max).expect("valid");
+        let range = |n: usize| AddressRange::from_len(n << 14, 1 << 12).expect("a page");
+        let mut count = 0;
+        let error = loop {
+            match map.insert_new(range(count), 1) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert!(count >= least, "{count} ranges in {max} bytes");
+        assert!(map.statistics().metadata_bytes <= max);
+        assert!((0..count).all(|n| map.query(n << 14) == Some((range(n), 1))));
+        assert_eq!(map.query(count << 14), None);
+    }
+}
+
+/// Sets a limit of this process, for good.
+fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes as u64,
+        rlim_max: bytes as u64,
+    };
+    // SAFETY: the structure outlives the call.
+    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Runs `body` where a megabyte of addresses is left.
+fn with_a_megabyte(name: &str, body: fn()) {
+    isolated(name, || {
+        // What the test itself needs is there before.
+        let spare: Vec<u8> = Vec::with_capacity(1 << 16);
+        drop(spare);
+        let maps = maps::of_self().expect("a process map");
+        let used: usize = maps.iter().map(|m| m.end - m.start).sum();
+        set_limit(libc::RLIMIT_AS, used + (1 << 20));
+        body();
+    });
+}
+
+#[test]
+fn a_counter_starts_under_a_limit_of_addresses() {
+    with_a_megabyte("a_counter_starts_under_a_limit_of_addresses", || {
+        let counted = Counted::<_, OsLock>::new(OsProvider::new(), "test", Limits::NONE);
+        let counted = counted.expect("a counter");
+        let range = counted.reserve(&Request::bytes(1 << 16)).expect("room");
+        // SAFETY: reserved just now.
+        unsafe { counted.commit(range, Commit::READ_WRITE) }.expect("committed");
+        assert_eq!(counted.counters().committed.now, 1 << 16);
+    });
+}
+
+#[test]
+fn a_range_map_starts_under_a_limit_of_addresses() {
+    with_a_megabyte("a_range_map_starts_under_a_limit_of_addresses", || {
+        let (bounds, page) = (AddressRange::LOW_4G, PageSize::KIB_4);
+        let map: RangeMap<u32, _, OsLock> =
+            RangeMap::new(OsProvider::new(), bounds, page, 1 << 30).expect("a map");
+        for n in 0..10_000 {
+            let range = AddressRange::from_len(n << 13, 1 << 12).expect("a page");
+            map.insert_new(range, 1).expect("there is room");
+        }
+        assert_eq!(map.statistics().ranges, 10_000);
+    });
+}
+
+#[test]
+fn a_region_starts_under_a_limit_of_addresses() {
+    with_a_megabyte("a_region_starts_under_a_limit_of_addresses", || {
+        let os = OsProvider::new();
+        let range = os.reserve(&Request::bytes(256 << 10)).expect("room");
+        let region: RegionAllocator<_, _, OsLock> =
+            RegionAllocator::new(os, os, RegionConfig::new()).expect("a region allocator");
+        // SAFETY: reserved just now, and given to the region.
+        unsafe { region.adopt(range) }.expect("given");
+        let part = region.reserve(&Request::bytes(64 << 10)).expect("room");
+        // SAFETY: reserved just now.
+        unsafe { region.commit(part, Commit::READ_WRITE) }.expect("committed");
+    });
+}
+
+#[test]
+fn a_jit_allocator_starts_under_a_limit_of_addresses() {
+    with_a_megabyte("a_jit_allocator_starts_under_a_limit_of_addresses", || {
+        let os = OsProvider::new();
+        let jit: JitAllocator<_, _, OsLock> =
+            JitAllocator::new(os, os, JitConfig::new()).expect("an allocator");
+        for _ in 0..100 {
+            let mut span = jit.alloc(100).expect("there is room");
+            jit.write(&mut span, 0, &common::code_returning(7))
+                .expect("written");
+        }
+    });
 }

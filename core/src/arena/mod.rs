@@ -40,8 +40,8 @@ use linked_list_allocator::hole::HoleList;
 use piece::{Chain, HEADER, Piece, Step};
 use pools::Pools;
 
-/// Bytes of the first piece, if the arena may have that many; its length is not asked for, as that
-/// would cost system calls.
+/// Bytes of the first piece, if the arena may have that many. The host is not asked for its limits
+/// before that: it would cost system calls.
 const FIRST: usize = 64 << 10;
 
 /// Bytes of a piece that pieces double up to; behind that they are an eighth of what there is.
@@ -392,7 +392,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         let needed = needed.ok_or(ErrorKind::Exhausted)?;
         let next = self.page.round_up(state.next_len);
         let wanted = next.map_or(needed, |next| next.max(needed)).min(left);
-        let len = if wanted <= FIRST {
+        let len = if self.chain.is_empty() {
             wanted
         } else {
             let ahead = reserve_ahead(&self.provider, needed, wanted);
@@ -499,6 +499,33 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
             // SAFETY: what could not be released is as it was.
             unsafe { piece.as_mut() }.idle = true;
             state.link(&self.chain, piece);
+        }
+    }
+
+    /// Gives the memory of an object's whole pages back to the host. It stays allocated; its contents are
+    /// unknown from now on.
+    ///
+    /// # Safety
+    ///
+    /// `memory` came from this arena with `len` bytes and was not freed; all of them may become
+    /// zero at any time until they are written, or stay as they are, whoever reads them meanwhile.
+    pub(crate) unsafe fn purge(&self, memory: NonNull<u8>, len: usize) {
+        let addr = memory.addr().get();
+        let Some(start) = self.page.round_up(addr) else {
+            return;
+        };
+        let end = self.page.round_down(addr + len);
+        if start >= end {
+            return;
+        }
+        // SAFETY: start < addr + len, which lies in the object or right behind it.
+        let first = unsafe { memory.add(start - addr) };
+        if let Some(range) = PageRange::new(first, end - start, self.page) {
+            // SAFETY: the pages are committed, and lie in the object, whose contents are not needed,
+            // by the caller's promise.
+            let purged = unsafe { self.provider.purge(range) };
+            // Where the host cannot, the memory stays, which is allowed for.
+            let _ = purged;
         }
     }
 

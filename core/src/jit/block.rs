@@ -307,10 +307,14 @@ impl Held<'_> {
         self.set_only_class();
     }
 
+    /// Returns the bitmaps and the tree.
+    pub(super) const fn metadata(&self) -> Metadata {
+        (self.block.words, self.guarded.tree)
+    }
+
     /// Returns the bitmaps and the tree of a block that no view was ever mapped for.
     pub(super) fn never_mapped(&self) -> Option<Metadata> {
-        let guarded = &self.guarded;
-        guarded.fresh.then_some((self.block.words, guarded.tree))
+        self.guarded.fresh.then_some(self.metadata())
     }
 
     /// Makes everything free.

@@ -21,6 +21,10 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+/// Bytes of bitmaps whose memory goes with the mapping: those of a block that is much longer than usual.
+/// Shorter ones wait for the next block as they are.
+const LONG_METADATA: usize = 256 << 10;
+
 /// How blocks are mapped, as far as it is known.
 pub(super) struct Kind {
     first: Way,
@@ -431,6 +435,16 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let pool = &mut shard.pools[held.block.pool];
         pool.remove(&held);
         keep_unmapped(pool, &mut held);
+        let (words, tree) = held.metadata();
+        let len = words.len() * size_of::<AtomicU64>();
+        if len >= LONG_METADATA {
+            // SAFETY: allocated by prepare, and never freed. Nothing in it is needed before the block
+            // is mapped again, when it is cleared; readers that come late look at the version again
+            // before they take anything for true.
+            unsafe { self.arena.purge(words.cast(), len) };
+            // SAFETY: as above; only who holds the shard's lock looks at the tree.
+            unsafe { self.arena.purge(tree.cast(), tree.len()) };
+        }
     }
 
     /// Runs `write` while `len` bytes at `rw` can be written. Where blocks are mapped once that

@@ -23,7 +23,7 @@ use crate::{
     sync::RawMutex,
 };
 use bitvec::{order::Lsb0, slice::BitSlice};
-use core::{alloc::Layout, ops::Range, ptr::NonNull};
+use core::{alloc::Layout, mem, ops::Range, ptr::NonNull};
 
 /// Slots that a pool begins with.
 const FIRST_SLOTS: usize = 64;
@@ -92,6 +92,9 @@ pub(super) struct Pool {
     taken: NonNull<[u64]>,
     tree: NonNull<[u8]>,
     bins: NonNull<[Bin]>,
+    /// The bins that were put into since all were emptied are among so many: others are not looked at,
+    /// so that they take no memory.
+    bins_used: usize,
     /// The largest class in the tree.
     largest: u8,
     /// The block with the active run.
@@ -109,6 +112,7 @@ impl Pool {
             taken: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             tree: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             bins: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            bins_used: 0,
             largest: class::NONE,
             active: None,
             next_len,
@@ -343,6 +347,7 @@ impl Pool {
         {
             bin.hints[bin.len] = Hint { slot, granule };
             bin.len += 1;
+            self.bins_used = self.bins_used.max(len);
             held.free_apart(span);
             return;
         }
@@ -355,7 +360,7 @@ impl Pool {
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
         self.settle_active(None);
-        for n in 0..self.bins.len() {
+        for n in 0..mem::take(&mut self.bins_used) {
             while let Some(hint) = self.bins()[n].pop() {
                 let Some(at) = self.slots()[hint.slot as usize] else {
                     continue;
@@ -370,7 +375,8 @@ impl Pool {
 
     /// Forgets what was released and what run was active, as a new pool does not know any.
     pub(super) fn forget_hints(&mut self) {
-        self.bins().fill(Bin::EMPTY);
+        let used = mem::take(&mut self.bins_used);
+        self.bins()[..used].fill(Bin::EMPTY);
         self.active = None;
     }
 

@@ -5,7 +5,7 @@ use crate::{Outcome, SplitMix64, harness::expect_refused};
 use core::alloc::Layout;
 use hostmem_core::{
     arena::Arena,
-    provider::{ErrorKind, PageProvider, Request},
+    provider::{ErrorKind, PageProvider},
     sim::{Calls, Faulty},
 };
 
@@ -165,24 +165,35 @@ pub(super) fn failed_commits_change_nothing<P: PageProvider + Copy>(p: P) -> Out
     Outcome::Passed
 }
 
-pub(super) fn reservations_shrink_where_addresses_are_short<P>(p: P) -> Outcome
-where
-    P: PageProvider + Copy,
-{
-    let huge = p.page_size().round_down(isize::MAX.unsigned_abs());
-    assert!(
-        p.reserve(&Request::bytes(huge)).is_err(),
-        "no host has all addresses"
-    );
-    let arena = Arena::<P>::new(p, huge).expect("what there is will do");
-    assert!(
-        arena.max_bytes() >= 1 << 20,
-        "an arena has at least a mebibyte"
-    );
-    assert!(
-        arena.max_bytes() < huge,
-        "an arena cannot be larger than the host"
-    );
+pub(super) fn nothing_is_reserved_ahead<P: PageProvider + Copy>(p: P) -> Outcome {
+    let page = p.page_size();
+    let huge = page.round_down(isize::MAX.unsigned_abs());
+    let mut arena = Checked::new(p, huge);
+    assert_eq!(arena.arena.max_bytes(), huge, "the bound is as asked for");
+    assert_eq!(arena.arena.reserved_bytes(), 0, "nothing is needed yet");
+    assert_eq!(arena.alloc(16, 8), Ok(()), "a small object");
+    let first = arena.arena.reserved_bytes();
+    assert!(first <= 64 << 10 || first == page.bytes(), "{first} bytes");
+    let mut before = first;
+    for n in 0..200 {
+        assert_eq!(arena.alloc(10_000, 8), Ok(()), "object {n}");
+        let reserved = arena.arena.reserved_bytes();
+        assert!(
+            reserved <= 3 * before + page.bytes(),
+            "from {before} to {reserved} bytes at once"
+        );
+        before = reserved;
+    }
+    // One that needs more than the next piece has gets as much as it needs.
+    let size = (900 << 10) + 8;
+    assert_eq!(arena.alloc(size, 8), Ok(()), "a long object");
+    arena.expect_all_intact();
+    arena.free_all();
+    Outcome::Passed
+}
+
+pub(super) fn values_and_slices_are_initialised<P: PageProvider + Copy>(p: P) -> Outcome {
+    let arena = Arena::<P>::new(p, 1 << 20).expect("a valid bound");
     let value = arena.alloc_value(0x5a5a_u32).expect("it has room");
     // SAFETY: the value is in the arena, which is alive.
     assert_eq!(unsafe { value.read() }, 0x5a5a, "the value was moved there");
@@ -190,10 +201,104 @@ where
     // SAFETY: the slice is in the arena, which is alive.
     let slice = unsafe { slice.as_ref() };
     assert!(slice.iter().all(|&n| n == 7), "the slice was initialised");
-    drop(arena);
-    // The addresses came back, or this would fail on hosts with few.
-    for _ in 0..4 {
-        drop(Arena::<P>::new(p, huge).expect("a dropped arena gives its addresses back"));
+    Outcome::Passed
+}
+
+pub(super) fn memory_that_was_used_is_cleared_where_zero_is_asked_for<P>(p: P) -> Outcome
+where
+    P: PageProvider + Copy,
+{
+    let arena = Arena::<P>::new(p, 8 << 20).expect("a valid bound");
+    for round in 0..3 {
+        for size in [1, 16, 100, 1000, 5000, 30_000, 40_000, 500_000, 1_500_000] {
+            let layout = Layout::from_size_align(size, 8).expect("valid");
+            let memory = arena.alloc_zeroed(layout).expect("it has room");
+            for at in 0..size {
+                // SAFETY: the memory is that long.
+                let byte = unsafe { memory.add(at) };
+                // SAFETY: it reads zero, hence is initialised, and is nobody else's.
+                let was = unsafe { byte.replace(0xff) };
+                assert_eq!(was, 0, "round {round}, {size} bytes: byte {at}");
+            }
+            // SAFETY: allocated with this layout, and used no more.
+            unsafe { arena.free(memory, layout) };
+        }
     }
+    Outcome::Passed
+}
+
+pub(super) fn long_objects_go_back<P: PageProvider + Copy>(p: P) -> Outcome {
+    let faulty = Faulty::new(p);
+    let mut arena = Checked::new(&faulty, 64 << 20);
+    assert_eq!(arena.alloc(100, 8), Ok(()), "a small object");
+    let before = |arena: &Checked<_>| {
+        let arena: &Arena<_> = &arena.arena;
+        (arena.reserved_bytes(), arena.committed_bytes())
+    };
+    let small = before(&arena);
+    for align in [8, 4096, 1 << 16] {
+        assert_eq!(arena.alloc(5 << 20, align), Ok(()), "aligned to {align}");
+        assert!(before(&arena) > small, "it has a piece of its own");
+        arena.free(1);
+        assert_eq!(before(&arena), small, "the piece went back");
+    }
+    // One that cannot be released is kept, and serves again.
+    assert_eq!(arena.alloc(5 << 20, 8), Ok(()));
+    let long = before(&arena);
+    faulty.only(Calls::RELEASE);
+    faulty.fail_randomly(1, 1);
+    arena.free(1);
+    faulty.fail_none();
+    assert_eq!(before(&arena), long, "the piece is there still");
+    assert_eq!(arena.alloc(4 << 20, 8), Ok(()));
+    assert_eq!(before(&arena), long, "it serves again");
+    arena.expect_all_intact();
+    arena.free_all();
+    assert_eq!(before(&arena), small, "and goes back then");
+    Outcome::Passed
+}
+
+/// Runs a script as often as it makes calls, with another one of them failing each time.
+pub(super) fn failures_anywhere_change_nothing<P: PageProvider + Copy>(p: P) -> Outcome {
+    let faulty = Faulty::new(p);
+    let mut failing = 0;
+    loop {
+        faulty.only(Calls::RESERVE | Calls::COMMIT);
+        let mut arena = Checked::new(&faulty, 64 << 20);
+        let mut random = SplitMix64::new(0x0b57_ac1e);
+        faulty.fail_nth(failing);
+        let failures = faulty.failures();
+        for step in 0..160 {
+            let long = [100, 5000, 60_000, 100][step % 4];
+            let most = if step % 40 == 7 { 1_500_000 } else { long };
+            let size = random.between(1, most);
+            let state = |arena: &Checked<_>| {
+                let arena: &Arena<_> = &arena.arena;
+                [
+                    arena.used_bytes(),
+                    arena.committed_bytes(),
+                    arena.reserved_bytes(),
+                ]
+            };
+            let before = state(&arena);
+            if let Err(kind) = arena.alloc(size, 8) {
+                assert_eq!(kind, ErrorKind::Exhausted, "call {failing}, step {step}");
+                assert_eq!(state(&arena), before, "call {failing}, step {step}");
+                assert_eq!(arena.alloc(size, 8), Ok(()), "call {failing}: once more");
+            }
+            if arena.live.len() > 30 {
+                arena.free(random.below(30));
+            }
+        }
+        arena.expect_all_intact();
+        arena.free_all();
+        let failed = faulty.failures() - failures;
+        faulty.fail_none();
+        if failed == 0 {
+            break;
+        }
+        failing += 1;
+    }
+    assert!(failing > 10, "the script makes only {failing} calls");
     Outcome::Passed
 }
