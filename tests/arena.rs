@@ -15,7 +15,7 @@ use hostmem::{
     counted::{Counted, Limits},
     jit::{JitAllocator, JitConfig},
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Request, Within},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Purged, Request, Within},
     range_map::RangeMap,
     region::{RegionAllocator, RegionConfig},
     sim::{Calls, Faulty, Policy, Sim},
@@ -307,6 +307,11 @@ unsafe impl PageProvider for Recording {
         unsafe { OsProvider::new().decommit(range) }
     }
 
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { OsProvider::new().purge(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { OsProvider::new().release(range) }?;
@@ -396,6 +401,36 @@ fn a_small_span_in_a_large_block_takes_little_metadata() {
         let pages = host.resident_pages();
         assert!(pages <= 12, "{pages} pages of metadata");
     }
+}
+
+#[test]
+fn metadata_of_a_long_span_goes_with_it() {
+    let host = Recording::new();
+    let faulty = Faulty::new(OsProvider::new());
+    let jit: JitAllocator<_, _, OsLock> =
+        JitAllocator::new(&faulty, &host, JitConfig::new()).expect("a valid configuration");
+    let small = jit.alloc(64).expect("there is room");
+    let before = (host.bytes(), jit.statistics().metadata);
+    // One that cannot be mapped.
+    faulty.only(Calls::MAP_DUAL);
+    for _ in 0..3 {
+        faulty.fail_randomly(1, 1);
+        jit.alloc(1 << 34).expect_err("nothing can be mapped");
+        assert_eq!((host.bytes(), jit.statistics().metadata), before);
+    }
+    faulty.fail_none();
+    // One that can.
+    for _ in 0..3 {
+        let Ok(long) = jit.alloc(512 << 20) else {
+            return skip("no room for 512 MiB of code");
+        };
+        jit.release(long).expect("it is live");
+        if !common::skip_emulated("does not tell what is resident") {
+            let pages = host.resident_pages();
+            assert!(pages <= 16, "{pages} pages of metadata");
+        }
+    }
+    jit.release(small).expect("it is live");
 }
 
 /// A window that nothing else is in, `len` bytes long.

@@ -112,7 +112,8 @@ impl HeapConfig {
     }
 
     /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default yes. Free memory
-    /// then goes back by whole ones, 2 MiB each, but for calls that are to give back all.
+    /// then goes back by whole ones, 2 MiB each, but for [`Level::Deep`](super::Level::Deep) and
+    /// [`Heap::trim_to`](super::Heap::trim_to).
     #[must_use]
     pub const fn large_pages(mut self, wanted: bool) -> Self {
         self.large_pages = wanted;

@@ -60,6 +60,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
+        self.try_make_local(by_slot).or_else(|error| {
+            if self.reclaim(error) {
+                self.try_make_local(by_slot)
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
         let mut caches = self.caches.lock();
         let unused = self.all_caches().find(|cache| !cache.in_use.load(Relaxed));
         let cache = match unused {

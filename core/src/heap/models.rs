@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     page::{Access, PageRange, PageSize},
-    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Request},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Purged, Request},
 };
 use core::{
     alloc::Layout,
@@ -61,6 +61,10 @@ unsafe impl PageProvider for Addresses {
 
     unsafe fn decommit(&self, _: PageRange) -> Result<(), Error> {
         Ok(())
+    }
+
+    unsafe fn purge(&self, _: PageRange) -> Result<Purged, Error> {
+        Ok(Purged::ZeroOrOld)
     }
 
     unsafe fn release(&self, _: PageRange) -> Result<(), Error> {

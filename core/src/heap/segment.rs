@@ -231,6 +231,22 @@ impl Segment {
         fresh.then_some(whole)
     }
 
+    /// Yields the parts of free granules that are worth giving back now that `part` of them is free: where memory came
+    /// by large pages, whole ones around it that are free and have memory.
+    pub(super) fn worth_around(&self, part: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let large_pages = self.large_pages.load(Relaxed);
+        let (start, end, step) = if large_pages {
+            let start = part.start / LARGE_PAGE * LARGE_PAGE;
+            (start, part.end.next_multiple_of(LARGE_PAGE), LARGE_PAGE)
+        } else {
+            (part.start, part.end, part.len().max(1))
+        };
+        let parts = (start..end).step_by(step).map(move |n| n..n + step);
+        parts.filter(|part| {
+            self.are_free(part) && self.committed.all(part.clone()) && self.with_memory(part) != 0
+        })
+    }
+
     /// Returns the part of free granules that is worth giving back by and by: where memory came by large pages,
     /// whole ones.
     pub(super) fn worth(&self, run: &Range<usize>) -> Range<usize> {

@@ -2,7 +2,7 @@
 
 use super::{
     Heap,
-    class::{self, CLASSES},
+    class::{self, CLASSES, GRANULE},
     error::HeapError,
     large::Big,
     slab::{Entry, FREED, Handle, LIVE, ZERO},
@@ -251,8 +251,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 self.trim();
                 true
             }
-            // Metadata may come from the same few addresses as blocks.
-            HeapError::Metadata(error) if is_short(error) => {
+            // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
+            HeapError::Metadata(error)
+                if is_short(error)
+                    && self.arena.reserved_bytes() + GRANULE <= self.arena.max_bytes() =>
+            {
                 let before = self.space.lock().gauges.reserved;
                 self.trim();
                 let mut space = self.space.lock();

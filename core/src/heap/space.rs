@@ -279,9 +279,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         segment.give(part.clone());
         space.room_from = space.room_from.min(segment.addr());
         let eager = self.config.returns() == super::Return::Eager || self.is_hard();
-        if eager && segment.uncommitted(&part).is_none() {
-            // What could not be done, the next pass tries again.
-            let _ = self.return_part(space, segment, &part);
+        if eager {
+            self.return_around(space, segment, &part);
         }
     }
 
@@ -327,15 +326,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let segment = space.holding(addr);
         let first = segment.number(addr);
         let part = first..first + len / GRANULE;
-        if segment.with_memory(&part) != 0 {
+        self.return_around(space, segment, &part);
+    }
+
+    /// Gives the memory of free granules back, by whole large pages where it came by those.
+    fn return_around(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
+        for part in segment.worth_around(part) {
             // What could not be done, the next pass tries again.
             let _ = self.return_part(space, segment, &part);
         }
     }
 
-    /// Gives the memory of free granules back: of all, or of those that are aged; then ages the others. Stops
-    /// at the first error.
-    pub(super) fn return_free(&self, space: &mut Space, only_aged: bool) {
+    /// Gives the memory of free granules back: of all, or of those that are aged; then ages the others. Where it came
+    /// by large pages, whole ones go, unless `parts` of them are to. Stops at the first error.
+    pub(super) fn return_free(&self, space: &mut Space, only_aged: bool, parts: bool) {
         let mut goes_on = true;
         for place in 0..space.segments.len() {
             let Some(segment) = space.segments.nth(place) else {
@@ -343,7 +347,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             };
             let mut from = 0;
             while goes_on && let Some(run) = segment.returnable(from, only_aged) {
-                let part = if only_aged {
+                let part = if !parts {
                     segment.worth(&run)
                 } else {
                     run.clone()

@@ -8,10 +8,11 @@ use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
-    /// What is free as a whole: segments, granules of 64 KiB, and huge blocks that are kept.
+    /// What is free as a whole: segments, granules of 64 KiB, or large pages where memory came by those, and huge
+    /// blocks that are kept.
     Free,
     /// That, and pages of the host that hold only free blocks, between live ones: a call of the provider for
-    /// each run of them.
+    /// each run of them. Large pages that it takes parts of the host may fill again.
     Deep,
 }
 
@@ -58,7 +59,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn tick_now(&self) {
         self.drop_free_slabs();
         let mut space = self.space.lock();
-        self.return_free(&mut space, true);
+        self.return_free(&mut space, true, false);
         self.release_unreleased(&mut space);
         self.drop_kept(&mut space, true);
     }
@@ -73,7 +74,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);
-            self.return_free(&mut space, false);
+            self.return_free(&mut space, false, level == Level::Deep);
         }
         if level == Level::Deep {
             self.collect_slabs(|_| ControlFlow::Continue(()));

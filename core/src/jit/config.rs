@@ -219,8 +219,8 @@ impl JitConfig {
         self
     }
 
-    /// Sets the bound of the metadata in bytes. Metadata takes 3 bits a granule; the bound is
-    /// address space until it is used.
+    /// Sets the bound of the metadata in bytes. Metadata takes 3 bits a granule, and is reserved as it
+    /// is needed.
     #[must_use]
     pub const fn metadata(mut self, bytes: usize) -> Self {
         self.metadata = bytes;

@@ -157,13 +157,13 @@ struct Mappings {
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Makes an allocator. Maps no code yet, but reserves the metadata.
+    /// Makes an allocator. Maps no code yet, and takes no memory for metadata.
     ///
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of range, for a provider without
     /// a capability that the configuration needs, and on a CPU without known cache maintenance;
-    /// [`JitError::Metadata`] where the metadata cannot be reserved.
+    /// [`JitError::Metadata`] where no page ends behind the bound of the metadata.
     pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         let mut needed = Capabilities::empty();
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());

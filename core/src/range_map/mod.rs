@@ -177,13 +177,13 @@ struct Held<'a, T, M: PageProvider + Copy, R: RawMutex> {
 /// Making a map, and reading it.
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
-    /// host's. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range; addresses
-    /// for as many are reserved now, or for fewer where address space is short.
+    /// host's. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range, which are
+    /// reserved as they are needed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages of two bytes or more; what
-    /// `metadata` says of the reservation.
+    /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages of two bytes or more, and a
+    /// page ends behind `max_bytes`.
     pub fn new(
         metadata: M,
         bounds: AddressRange,

@@ -18,7 +18,7 @@ pub struct RetireConfig {
 
 impl RetireConfig {
     /// Bounds of what may wait that may be asked for, in spans. The largest takes 48 MiB, committed
-    /// at once.
+    /// at once, of which pages are written that spans wait in.
     pub const WAITING: RangeInclusive<usize> = 1..=1 << 20;
     /// Bounds of the executors that may be asked for: up to more than there are threads at work on
     /// any host. All of their slots are read by every reclaiming call.
@@ -73,8 +73,8 @@ impl Default for RetireConfig {
     }
 }
 
-/// Returns what an arena for two slices takes beside them: it rounds both up to pages, commits more
-/// than the first at once, and keeps a few words.
+/// Returns what an arena for two slices may take beside them: two pieces, the first one longer than
+/// what lies in it, in whole pages and with a header each.
 pub(super) const fn slack(page: PageSize) -> usize {
     2 * page.bytes() + (128 << 10)
 }

@@ -66,6 +66,8 @@ pub(super) fn through_a_stack<P: Provider + Copy>(p: P) -> Outcome {
     let inner = count(p, Limits::NONE);
     let faulty = Faulty::new(&inner);
     let outer = count(Within::new(&faulty, AddressRange::ALL), Limits::NONE);
+    // The outer one has its book-keeping from then on.
+    holds(&outer);
     let before = inner.counters();
     holds(&outer);
     expect_empty(&outer);

@@ -18,7 +18,7 @@ use core::alloc::Layout;
 use hostmem_core::{
     counted::{Counted, Limits},
     heap::{Heap, HeapConfig},
-    provider::{PageProvider, Provider},
+    provider::{Commit, PageProvider, Provider, Purged, Request},
 };
 
 /// Yields the cases.
@@ -33,6 +33,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::all_freed_goes_back_after_two_ticks,
         calls::ticks_of_a_handle_give_back_what_it_had_at_hand,
         calls::pages_between_survivors_go_back_and_serve_again,
+        calls::what_was_purged_reads_zero_when_asked_to,
         calls::eager_heaps_keep_no_free_granules,
         calls::large_blocks_grow_where_they_lie,
         calls::a_dropped_handle_leaves_its_blocks_to_others,
@@ -79,4 +80,19 @@ fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P> {
 
 fn bytes(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
+}
+
+/// Says whether a host keeps the memory of pages that are purged.
+fn keeps_memory<P: PageProvider>(p: P) -> bool {
+    let page = p.page_size().bytes();
+    let range = p
+        .reserve(&Request::bytes(page))
+        .expect("a page of addresses");
+    // SAFETY: reserved just now.
+    unsafe { p.commit(range, Commit::READ_WRITE) }.expect("a page of memory");
+    // SAFETY: committed just now, and not used.
+    let shown = unsafe { p.purge(range) }.expect("pages can be purged");
+    // SAFETY: reserved above, and not used.
+    unsafe { p.release(range) }.expect("what was reserved can be released");
+    shown == Purged::Kept
 }
