@@ -231,6 +231,14 @@ fn a_mapping_that_moves_is_not_copied() {
         let rss = smaps.lines().find(|line| line.starts_with("Rss:"));
         let rss = rss.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
         assert!(emulated() || rss.is_some_and(|kib| kib < 4096), "{smaps}");
+        // Again, of what is two mappings of the host now.
+        let _behind = region.map(&Request::bytes(page).place(Place::Exact(new.end())), RW, 6);
+        // SAFETY: nobody uses it meanwhile.
+        let new = unsafe { region.remap(new, 20 << 20, RW) }.expect("there is room");
+        // SAFETY: mapped.
+        assert_eq!(unsafe { new.start().add(3 * page).read() }, 0x5a);
+        // SAFETY: mapped.
+        assert_eq!(unsafe { new.start().add((16 << 20) - 1).read() }, 1);
         // SAFETY: nobody uses it.
         unsafe { region.unmap(space) }.expect("it goes");
         assert_eq!((region.statistics().used, region.host_mappings()), (0, 1));

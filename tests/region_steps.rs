@@ -27,7 +27,7 @@ type Map = RangeMap<u32, OsProvider, OsLock>;
 
 /// About so many forks a case.
 fn forks() -> u64 {
-    if at_length() { 3000 } else { 40 }
+    if at_length() { 3000 } else { 16 }
 }
 
 /// Pages of the region.

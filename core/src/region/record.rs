@@ -116,6 +116,10 @@ impl Value for Record {
         u32::from_le_bytes([state, mark.notes.bits(), low, high])
     }
 
+    fn joins(self) -> bool {
+        !matches!(self, Self::Ours(_, mark) if mark.notes.contains(Notes::APART))
+    }
+
     fn from_bits(value: u32) -> Self {
         let [state, notes, low, high] = value.to_le_bytes();
         let access = match state {

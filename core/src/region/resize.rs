@@ -188,15 +188,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Returns access and tag of pages that are all committed alike.
     fn committed_alike(&self, pages: Pages) -> Option<(Access, u16)> {
-        let mut entries = self.parts.current().entries(pages);
-        let (_, first) = entries.next()?;
-        let alike = entries.all(|(_, record)| record == first);
-        match first {
-            Some(Record::Ours(PageState::Committed(access), mark)) if alike => {
-                Some((access, mark.tag))
+        let mut all = None;
+        for (_, record) in self.parts.current().entries(pages) {
+            let Some(Record::Ours(PageState::Committed(access), mark)) = record else {
+                return None;
+            };
+            let is = (access, mark.tag);
+            if *all.get_or_insert(is) != is {
+                return None;
             }
-            _ => None,
         }
+        all
     }
 }
 
