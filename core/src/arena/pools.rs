@@ -79,10 +79,72 @@ impl Pools {
         }
     }
 
-    /// Takes the smallest freed object that is larger than those of `class`, and its class.
+    /// Takes the smallest freed object that is larger than those of `class` and lies where one of them
+    /// could, of those on top of their stacks; and its class.
     pub(super) fn take_larger(&mut self, class: usize) -> Option<(NonNull<u8>, usize)> {
-        let larger = self.filled & (u64::MAX << class << 1);
-        let found = (larger != 0).then(|| larger.trailing_zeros() as usize)?;
-        Some((self.take(found)?, found))
+        let align = class::align(class::size(class));
+        let mut larger = self.filled & (u64::MAX << class << 1);
+        while larger != 0 {
+            let from = larger.trailing_zeros() as usize;
+            // Objects of larger classes may be aligned to less: 160 bytes to 32, 128 bytes to 128.
+            if self.first[from].is_some_and(|object| object.addr().get().is_multiple_of(align)) {
+                return Some((self.take(from)?, from));
+            }
+            larger &= larger - 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(128))]
+    struct Memory([u8; 4096]);
+
+    #[test]
+    fn smaller_objects_come_from_larger_ones_that_are_aligned_enough() {
+        let mut memory = Memory([0; 4096]);
+        let start = NonNull::from(&mut memory.0).cast::<u8>();
+        let mut pools = Pools::new();
+        let put = |pools: &mut Pools, at: usize, size: usize| {
+            // SAFETY: inside the array.
+            let object = unsafe { start.add(at) };
+            // SAFETY: a part of the array that is given once, aligned as its class asks.
+            unsafe { pools.put(object, class::at_least(size)) };
+        };
+        put(&mut pools, 32, 160);
+        assert_eq!(pools.take_larger(class::at_least(128)), None, "misaligned");
+        put(&mut pools, 512, 320);
+        let found = pools.take_larger(class::at_least(128));
+        // SAFETY: inside the array.
+        let aligned = unsafe { start.add(512) };
+        assert_eq!(found, Some((aligned, class::at_least(320))));
+        let (found, _) = pools.take_larger(class::at_least(96)).expect("160 bytes");
+        assert!(found.addr().get().is_multiple_of(32));
+    }
+
+    #[test]
+    fn memory_is_cut_into_objects_that_fill_it() {
+        let mut memory = Memory([0; 4096]);
+        let first = NonNull::from(&mut memory.0).cast::<u8>();
+        for (from, len) in [(0, 4096), (16, 4080), (48, 16), (112, 2000), (64, 320)] {
+            let mut pools = Pools::new();
+            // SAFETY: inside the array.
+            let start = unsafe { first.add(from) };
+            // SAFETY: a part of the array, which the pools alone use.
+            unsafe { pools.put_all(start, len) };
+            let mut total = 0;
+            for class in 0..class::COUNT {
+                while let Some(object) = pools.take(class) {
+                    let size = class::size(class);
+                    assert!(object.addr().get().is_multiple_of(class::align(size)));
+                    total += size;
+                }
+            }
+            assert_eq!(total, len);
+            assert_eq!(pools.filled, 0);
+        }
     }
 }
