@@ -50,6 +50,24 @@ fn use_up_mappings() -> (*mut libc::c_void, usize) {
     panic!("this host has no limit of mappings below a quarter of a million");
 }
 
+/// Reads a byte of committed pages.
+fn read_at(range: PageRange, offset: usize) -> u8 {
+    assert!(offset < range.len_bytes(), "in the range");
+    // SAFETY: in the range, as just checked.
+    let at = unsafe { range.start().add(offset) };
+    // SAFETY: the tests read what is committed and readable.
+    unsafe { at.read() }
+}
+
+/// Writes a byte of committed pages.
+fn write_at(range: PageRange, offset: usize, byte: u8) {
+    assert!(offset < range.len_bytes(), "in the range");
+    // SAFETY: in the range, as just checked.
+    let at = unsafe { range.start().add(offset) };
+    // SAFETY: the tests write what is committed and writable, and theirs.
+    unsafe { at.write(byte) };
+}
+
 #[test]
 fn a_protect_at_the_limit_of_mappings_changes_nothing() {
     if skip_emulated("has the limits of its host") {
@@ -164,8 +182,7 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         let part = table.part(1 << 20, 4 << 20, page).expect("a part");
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
-        // SAFETY: committed.
-        let byte = |offset| unsafe { table.start().add(offset).read() };
+        let byte = |offset| read_at(table, offset);
         assert_eq!(byte(0), 7);
         assert_eq!(byte(6 << 20), 7);
         if shown == Purged::Zero {
@@ -189,8 +206,7 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         let part = table.part(1 << 20, 4 << 20, page).expect("a part");
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
-        // SAFETY: committed.
-        let byte = |offset| unsafe { table.start().add(offset).read() };
+        let byte = |offset| read_at(table, offset);
         assert_ne!(shown, Purged::Zero);
         assert_eq!((byte(1 << 20), byte((4 << 20) + 1)), (9, 9));
         if shown == Purged::ZeroOrOld && !emulated() {
@@ -211,15 +227,12 @@ fn a_mapping_that_moves_is_not_copied() {
         let first = region.map(&Request::bytes(8 << 20), RW, 5).expect("memory");
         let _behind = region.map(&Request::bytes(page), RW, 6).expect("memory");
         // One page of it was touched: a copy would touch all.
-        // SAFETY: mapped just now.
-        unsafe { first.start().add(3 * page).write(0x5a) };
+        write_at(first, 3 * page, 0x5a);
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(first, 16 << 20, RW) }.expect("there is room");
         assert_ne!(new.addr(), first.addr());
-        // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add(3 * page).read() }, 0x5a);
-        // SAFETY: mapped.
-        unsafe { new.start().add((16 << 20) - 1).write(1) };
+        assert_eq!(read_at(new, 3 * page), 0x5a);
+        write_at(new, (16 << 20) - 1, 1);
         let found = region.query(new.addr()).expect("mapped");
         let access = PageState::Committed(Access::ReadWrite);
         assert_eq!((found.state, found.tag), (access, 5));
@@ -235,10 +248,8 @@ fn a_mapping_that_moves_is_not_copied() {
         let _behind = region.map(&Request::bytes(page).place(Place::Exact(new.end())), RW, 6);
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(new, 20 << 20, RW) }.expect("there is room");
-        // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add(3 * page).read() }, 0x5a);
-        // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add((16 << 20) - 1).read() }, 1);
+        assert_eq!(read_at(new, 3 * page), 0x5a);
+        assert_eq!(read_at(new, (16 << 20) - 1), 1);
         // SAFETY: nobody uses it.
         unsafe { region.unmap(space) }.expect("it goes");
         assert_eq!((region.statistics().used, region.host_mappings()), (0, 1));
