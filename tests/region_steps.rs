@@ -215,7 +215,9 @@ fn mapping(bed: &Bed) {
         let request = Request::bytes(3 * page()).guards(page(), 0);
         let mapped = bed.region.map(&request, RW, 0x55)?;
         // SAFETY: the middle page, mapped just now.
-        unsafe { mapped.start().add(2 * page()).write(0x55) };
+        let marked = unsafe { mapped.start().add(2 * page()) };
+        // SAFETY: as above, and writable.
+        unsafe { marked.write(0x55) };
         got.set(Some(mapped));
         Ok(())
     };
@@ -227,7 +229,7 @@ fn mapping(bed: &Bed) {
         let guard = at(0).map(|range| (range.state, range.tag));
         let body = (1..4).all(|n| at(n).is_some_and(|r| r.state == COMMITTED && r.tag == 0x55));
         // SAFETY: mapped and written by the call.
-        let mark = unsafe { mapped.start().add(2 * page()).read() };
+        let mark = unsafe { marked.read() };
         body && guard == Some((PageState::Reserved, 0x55)) && mark == 0x55
     });
     let place = || {
