@@ -229,6 +229,8 @@ fn mapping(bed: &Bed) {
         let guard = at(0).map(|range| (range.state, range.tag));
         let body = (1..4).all(|n| at(n).is_some_and(|r| r.state == COMMITTED && r.tag == 0x55));
         // SAFETY: mapped and written by the call.
+        let marked = unsafe { mapped.start().add(2 * page()) };
+        // SAFETY: as above, and readable.
         let mark = unsafe { marked.read() };
         body && guard == Some((PageState::Reserved, 0x55)) && mark == 0x55
     });
