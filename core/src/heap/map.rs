@@ -511,9 +511,12 @@ const fn kind(value: u64) -> Kind {
 
 /// Returns the address of the descriptor in an entry.
 #[inline]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "it was an address; no 64-bit host loses any bit of it"
+#[cfg_attr(
+    not(target_pointer_width = "64"),
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "it was the address of something"
+    )
 )]
 const fn descriptor(value: u64) -> usize {
     (value >> ADDRESS_SHIFT) as usize
