@@ -18,7 +18,7 @@ pub struct ProviderCalls {
     pub commit: usize,
     /// To give memory back, of addresses that stay accessible.
     pub purge: usize,
-    /// To give memory back, at the highest level of hardening.
+    /// To give memory and access back: at the highest level of hardening, and where memory is exhausted.
     pub decommit: usize,
     /// To give addresses back, and their memory.
     pub release: usize,

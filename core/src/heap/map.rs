@@ -511,6 +511,13 @@ const fn kind(value: u64) -> Kind {
 
 /// Returns the address of the descriptor in an entry.
 #[inline]
+#[cfg_attr(
+    not(target_pointer_width = "64"),
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "it was the address of something"
+    )
+)]
 const fn descriptor(value: u64) -> usize {
     (value >> ADDRESS_SHIFT) as usize
 }

@@ -311,6 +311,21 @@ impl Segment {
         Bits::last_run_by(end, |word| self.giveable(word))
     }
 
+    /// Returns the longest run of free granules that can be written.
+    pub(super) fn longest_writable(&self) -> Option<Range<usize>> {
+        let first = self.writable(0);
+        core::iter::successors(first, |run| self.writable(run.end)).max_by_key(Range::len)
+    }
+
+    /// Returns how many runs of granules cannot be written: each costs a mapping or two.
+    pub(super) fn gaps(&self) -> usize {
+        let next = |from: usize| {
+            let rest = from..self.granules();
+            self.committed.gap(rest)
+        };
+        core::iter::successors(next(0), |run| next(run.end)).count()
+    }
+
     /// Returns the last run of free granules, with or without memory, below granule `end`.
     pub(super) fn last_free(&self, end: usize) -> Option<Range<usize>> {
         Bits::last_run_by(end, |word| self.free.word(word))

@@ -249,6 +249,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
+                self.decommit_longest(&mut self.space.lock());
                 true
             }
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.

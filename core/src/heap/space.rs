@@ -46,6 +46,10 @@ pub(super) struct Space {
     pub(super) gauges: Gauges,
 }
 
+/// Runs of free granules that lose their access where memory is short, beside those that segments end with: each
+/// splits a mapping.
+const GAPS: usize = 16;
+
 /// Granules whose addresses are given back at once for want of metadata, at most: as much as it grows by.
 const ADDRESSES: usize = 4;
 
@@ -300,17 +304,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
         let before = space.gauges.committed;
         if self.is_hard() {
-            // SAFETY: free and committed granules of the segment, which nobody uses.
-            match unsafe { self.decommit_pages(range) } {
-                Ok(()) => {
-                    space.gauges.committed -= segment.with_memory(part) * GRANULE;
-                    segment.decommit(part);
-                }
-                Err(error) if error.kind() == ErrorKind::RangeLost => {
-                    self.lose(space, segment, part);
-                }
-                Err(error) => return Err(error),
-            }
+            self.decommit_part(space, segment, part)?;
         } else {
             // SAFETY: free and committed granules of the segment, whose contents nobody needs.
             let shown = unsafe { self.purge_pages(range) }?;
@@ -319,6 +313,46 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             space.gauges.committed -= (with_memory - segment.with_memory(part)) * GRANULE;
         }
         Ok(before - space.gauges.committed)
+    }
+
+    /// Takes the access of free granules away, of few and long runs of them: on hosts that charge for what can be written,
+    /// and under limits that count it, purging is not enough.
+    pub(super) fn decommit_longest(&self, space: &mut Space) {
+        let all = space.segments.all().iter();
+        let gaps: usize = all.map(|(_, segment)| segment.gaps()).sum();
+        for _ in gaps..space.segments.len() + GAPS {
+            let all = space.segments.all().iter();
+            let runs = all.filter_map(|(_, segment)| Some((*segment, segment.longest_writable()?)));
+            let Some((segment, run)) = runs.max_by_key(|(_, run)| run.len()) else {
+                return;
+            };
+            if self.decommit_part(space, segment, &run).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes memory and access of free granules away. If the provider says that they are lost, they are forgotten.
+    fn decommit_part(
+        &self,
+        space: &mut Space,
+        segment: SegmentRef,
+        part: &Range<usize>,
+    ) -> Result<(), Error> {
+        let range = segment.range(part, self.page);
+        let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        // SAFETY: free and committed granules of the segment, which nobody uses.
+        match unsafe { self.decommit_pages(range) } {
+            Ok(()) => {
+                space.gauges.committed -= segment.with_memory(part) * GRANULE;
+                segment.decommit(part);
+            }
+            Err(error) if error.kind() == ErrorKind::RangeLost => {
+                self.lose(space, segment, part);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Gives the memory of free granules at `addr` back, if they have any.
