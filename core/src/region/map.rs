@@ -572,11 +572,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let moved = unsafe { self.inner.move_pages(from, to) };
             let mut done = self.or_lost(&mut held, target, moved);
             if done.is_ok() {
+                // Nothing was taken.
+                let recent = held.recent;
                 let notes = mark.notes | Notes::APART;
                 let there = Record::Ours(state, Mark { notes, ..mark });
                 let here = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
                 done = self.record(&mut held, target, Some(there));
                 done = done.and(self.record(&mut held, source, Some(here)));
+                held.recent = recent;
             }
             if self.finish(&held, undo, source) {
                 return done;
