@@ -21,6 +21,11 @@ const RW: Commit = Commit::READ_WRITE;
 
 type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
+/// Returns the address of a byte of a range.
+fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
+    range.start().as_ptr().wrapping_add(offset)
+}
+
 fn lent(len: usize) -> (Region, PageRange) {
     let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata");
     let space = OS.reserve(&Request::bytes(len)).expect("addresses");
@@ -165,7 +170,7 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
         // SAFETY: committed.
-        let byte = |offset| unsafe { table.start().add(offset).read() };
+        let byte = |offset| unsafe { byte_at(table, offset).read() };
         assert_eq!(byte(0), 7);
         assert_eq!(byte(6 << 20), 7);
         if shown == Purged::Zero {
@@ -190,7 +195,7 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
         // SAFETY: committed.
-        let byte = |offset| unsafe { table.start().add(offset).read() };
+        let byte = |offset| unsafe { byte_at(table, offset).read() };
         assert_ne!(shown, Purged::Zero);
         assert_eq!((byte(1 << 20), byte((4 << 20) + 1)), (9, 9));
         if shown == Purged::ZeroOrOld && !emulated() {
@@ -212,14 +217,14 @@ fn a_mapping_that_moves_is_not_copied() {
         let _behind = region.map(&Request::bytes(page), RW, 6).expect("memory");
         // One page of it was touched: a copy would touch all.
         // SAFETY: mapped just now.
-        unsafe { first.start().add(3 * page).write(0x5a) };
+        unsafe { byte_at(first, 3 * page).write(0x5a) };
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(first, 16 << 20, RW) }.expect("there is room");
         assert_ne!(new.addr(), first.addr());
         // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add(3 * page).read() }, 0x5a);
+        assert_eq!(unsafe { byte_at(new, 3 * page).read() }, 0x5a);
         // SAFETY: mapped.
-        unsafe { new.start().add((16 << 20) - 1).write(1) };
+        unsafe { byte_at(new, (16 << 20) - 1).write(1) };
         let found = region.query(new.addr()).expect("mapped");
         let access = PageState::Committed(Access::ReadWrite);
         assert_eq!((found.state, found.tag), (access, 5));
@@ -236,9 +241,9 @@ fn a_mapping_that_moves_is_not_copied() {
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(new, 20 << 20, RW) }.expect("there is room");
         // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add(3 * page).read() }, 0x5a);
+        assert_eq!(unsafe { byte_at(new, 3 * page).read() }, 0x5a);
         // SAFETY: mapped.
-        assert_eq!(unsafe { new.start().add((16 << 20) - 1).read() }, 1);
+        assert_eq!(unsafe { byte_at(new, (16 << 20) - 1).read() }, 1);
         // SAFETY: nobody uses it.
         unsafe { region.unmap(space) }.expect("it goes");
         assert_eq!((region.statistics().used, region.host_mappings()), (0, 1));

@@ -131,8 +131,8 @@ pub struct RegionStatistics {
     pub ranges: usize,
     /// Metadata committed.
     pub metadata: usize,
-    /// Metadata that a forked child left behind: the lock was held when it was forked, and what the lock
-    /// guarded was built anew. It is not in `metadata`, and goes with the allocator.
+    /// Metadata that a forked child left behind: the lock was held when it was forked, and what the
+    /// lock guarded was built anew. It is not in `metadata`, and goes with the allocator.
     pub abandoned: usize,
 }
 
