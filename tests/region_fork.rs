@@ -1,6 +1,7 @@
-//! The region allocator and the range map in forked children of threads that change them. The parent
-//! takes no lock for a fork. Every other child comes from a raw `clone`, which runs no handlers, the
-//! others from `fork`: they use neither the heap nor locks that another thread may have held.
+//! The region allocator and the range map in forked children of threads that change them. The
+//! parent takes no lock for a fork. Every other child comes from a raw `clone`, which runs no
+//! handlers, the others from `fork`: they use neither the heap nor locks that another thread may
+//! have held.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 mod common;

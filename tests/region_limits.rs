@@ -21,6 +21,11 @@ const RW: Commit = Commit::READ_WRITE;
 
 type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
+/// Returns the address of a byte of a range.
+fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
+    range.start().as_ptr().wrapping_add(offset)
+}
+
 fn lent(len: usize) -> (Region, PageRange) {
     let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata");
     let space = OS.reserve(&Request::bytes(len)).expect("addresses");
@@ -48,24 +53,6 @@ fn use_up_mappings() -> (*mut libc::c_void, usize) {
         }
     }
     panic!("this host has no limit of mappings below a quarter of a million");
-}
-
-/// Reads a byte of committed pages.
-fn read_at(range: PageRange, offset: usize) -> u8 {
-    assert!(offset < range.len_bytes(), "in the range");
-    // SAFETY: in the range, as just checked.
-    let at = unsafe { range.start().add(offset) };
-    // SAFETY: the tests read what is committed and readable.
-    unsafe { at.read() }
-}
-
-/// Writes a byte of committed pages.
-fn write_at(range: PageRange, offset: usize, byte: u8) {
-    assert!(offset < range.len_bytes(), "in the range");
-    // SAFETY: in the range, as just checked.
-    let at = unsafe { range.start().add(offset) };
-    // SAFETY: the tests write what is committed and writable, and theirs.
-    unsafe { at.write(byte) };
 }
 
 #[test]
@@ -182,7 +169,8 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         let part = table.part(1 << 20, 4 << 20, page).expect("a part");
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
-        let byte = |offset| read_at(table, offset);
+        // SAFETY: committed.
+        let byte = |offset| unsafe { byte_at(table, offset).read() };
         assert_eq!(byte(0), 7);
         assert_eq!(byte(6 << 20), 7);
         if shown == Purged::Zero {
@@ -206,7 +194,8 @@ fn large_tables_are_cleared_without_a_mapping_more() {
         let part = table.part(1 << 20, 4 << 20, page).expect("a part");
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { region.purge(part) }.expect("committed pages can be purged");
-        let byte = |offset| read_at(table, offset);
+        // SAFETY: committed.
+        let byte = |offset| unsafe { byte_at(table, offset).read() };
         assert_ne!(shown, Purged::Zero);
         assert_eq!((byte(1 << 20), byte((4 << 20) + 1)), (9, 9));
         if shown == Purged::ZeroOrOld && !emulated() {
@@ -227,12 +216,15 @@ fn a_mapping_that_moves_is_not_copied() {
         let first = region.map(&Request::bytes(8 << 20), RW, 5).expect("memory");
         let _behind = region.map(&Request::bytes(page), RW, 6).expect("memory");
         // One page of it was touched: a copy would touch all.
-        write_at(first, 3 * page, 0x5a);
+        // SAFETY: mapped just now.
+        unsafe { byte_at(first, 3 * page).write(0x5a) };
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(first, 16 << 20, RW) }.expect("there is room");
         assert_ne!(new.addr(), first.addr());
-        assert_eq!(read_at(new, 3 * page), 0x5a);
-        write_at(new, (16 << 20) - 1, 1);
+        // SAFETY: mapped.
+        assert_eq!(unsafe { byte_at(new, 3 * page).read() }, 0x5a);
+        // SAFETY: mapped.
+        unsafe { byte_at(new, (16 << 20) - 1).write(1) };
         let found = region.query(new.addr()).expect("mapped");
         let access = PageState::Committed(Access::ReadWrite);
         assert_eq!((found.state, found.tag), (access, 5));
@@ -248,8 +240,10 @@ fn a_mapping_that_moves_is_not_copied() {
         let _behind = region.map(&Request::bytes(page).place(Place::Exact(new.end())), RW, 6);
         // SAFETY: nobody uses it meanwhile.
         let new = unsafe { region.remap(new, 20 << 20, RW) }.expect("there is room");
-        assert_eq!(read_at(new, 3 * page), 0x5a);
-        assert_eq!(read_at(new, (16 << 20) - 1), 1);
+        // SAFETY: mapped.
+        assert_eq!(unsafe { byte_at(new, 3 * page).read() }, 0x5a);
+        // SAFETY: mapped.
+        assert_eq!(unsafe { byte_at(new, (16 << 20) - 1).read() }, 1);
         // SAFETY: nobody uses it.
         unsafe { region.unmap(space) }.expect("it goes");
         assert_eq!((region.statistics().used, region.host_mappings()), (0, 1));

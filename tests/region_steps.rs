@@ -1,5 +1,5 @@
-//! A region and a range map in children that are forked between any two instructions of a change: by a
-//! handler that interrupted it, and as if another thread had been making it.
+//! A region and a range map in children that are forked between any two instructions of a change:
+//! by a handler that interrupted it, and as if another thread had been making it.
 #![cfg(all(target_os = "linux", feature = "linux", target_arch = "x86_64"))]
 
 mod common;
@@ -39,6 +39,11 @@ fn page() -> usize {
     OS.page_size().bytes()
 }
 
+/// Returns the address of a byte of a range.
+fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
+    range.start().as_ptr().wrapping_add(offset)
+}
+
 struct Bed {
     region: Region,
     space: PageRange,
@@ -72,8 +77,8 @@ impl Bed {
         found.map(|range| (range.state, range.tag))
     }
 
-    /// Begins anew: pages 0 to 7 are mapped and marked, 8 is free, 10 to 13 and 14 to 17 are two mappings,
-    /// from 20 on there are eight reserved pages, from 40 on every other page is mapped.
+    /// Begins anew: pages 0 to 7 are mapped and marked, 8 is free, 10 to 13 and 14 to 17 are two
+    /// mappings, from 20 on there are eight reserved pages, from 40 on every other page is mapped.
     fn prepare(&self) {
         // SAFETY: nobody uses it.
         unsafe { self.region.unmap(self.space) }.expect("it goes");
@@ -186,7 +191,8 @@ impl Bed {
         })
     }
 
-    /// Makes a call at whose every step a child is forked. `is_done` says whether its effect is there.
+    /// Makes a call at whose every step a child is forked. `is_done` says whether its effect is
+    /// there.
     fn check(&self, what: &str, call: &dyn Fn() -> Result<(), Error>, is_done: &dyn Fn() -> bool) {
         for then in [Then::Ends, Then::Resumes] {
             eprintln!("{what}, {then:?}");
@@ -215,9 +221,7 @@ fn mapping(bed: &Bed) {
         let request = Request::bytes(3 * page()).guards(page(), 0);
         let mapped = bed.region.map(&request, RW, 0x55)?;
         // SAFETY: the middle page, mapped just now.
-        let marked = unsafe { mapped.start().add(2 * page()) };
-        // SAFETY: as above, and writable.
-        unsafe { marked.write(0x55) };
+        unsafe { byte_at(mapped, 2 * page()).write(0x55) };
         got.set(Some(mapped));
         Ok(())
     };
@@ -229,9 +233,7 @@ fn mapping(bed: &Bed) {
         let guard = at(0).map(|range| (range.state, range.tag));
         let body = (1..4).all(|n| at(n).is_some_and(|r| r.state == COMMITTED && r.tag == 0x55));
         // SAFETY: mapped and written by the call.
-        let marked = unsafe { mapped.start().add(2 * page()) };
-        // SAFETY: as above, and readable.
-        let mark = unsafe { marked.read() };
+        let mark = unsafe { byte_at(mapped, 2 * page()).read() };
         body && guard == Some((PageState::Reserved, 0x55)) && mark == 0x55
     });
     let place = || {
@@ -325,8 +327,8 @@ fn children_forked_within_a_regions_changes_have_whole_regions() {
     });
 }
 
-/// With a hook that keeps handlers out, which this test's handler comes through all the same, a child
-/// frees what other threads were changing.
+/// With a hook that keeps handlers out, which this test's handler comes through all the same, a
+/// child frees what other threads were changing.
 #[test]
 fn children_of_threads_within_changes_free_what_those_had() {
     let name = "children_of_threads_within_changes_free_what_those_had";

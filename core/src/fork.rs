@@ -2,10 +2,11 @@
 //!
 //! | what forks | trait | in the parent | in the child |
 //! |---|---|---|---|
-//! | providers with state, regions, range maps | [`ForkChild`] | nothing | repairs what other threads held |
-//! | code, retire queues, heaps | [`ForkHooks`] | locks, and copies | takes over the copy, unlocks |
+//! | providers with state, regions, range maps | [`ForkChild`] | nothing | repairs |
+//! | code, retire queues, heaps | [`ForkHooks`] | locks, copies | takes the copy, unlocks |
 //!
-//! The hooks are for children that have memory of their own: those of `fork`, and of `clone` without
+//! The hooks are for children that have memory of their own: those of `fork`, and of `clone`
+//! without
 //! `CLONE_VM`. A child of `vfork`, or of `clone` with `CLONE_VM`, runs in its parent's memory while the
 //! parent's threads go on: it calls no hook and no object that has one, until it calls `exec`.
 
@@ -23,12 +24,12 @@ use core::{
 
 /// The fork hook of a type that only needs repair in the child.
 ///
-/// The parent takes no lock for a fork and waits for no thread, so a child may find a lock held and a
-/// change half done by a thread that it does not have. It builds what the lock guards anew, from what
-/// is whole after every step of a change, and leaves the lock that was held behind.
+/// The parent takes no lock for a fork and waits for no thread, so a child may find a lock held and
+/// a change half done by a thread that it does not have. It builds what the lock guards anew, from
+/// what is whole after every step of a change, and leaves the lock that was held behind.
 ///
-/// Where the lock was held by the forking thread itself, interrupted by a signal handler that forked,
-/// the interrupted call resumes in the child when the handler returns, and completes there.
+/// Where the lock was held by the forking thread itself, interrupted by a signal handler that
+/// forked, the interrupted call resumes in the child when the handler returns, and completes there.
 ///
 /// # Safety
 ///
@@ -45,8 +46,8 @@ pub unsafe trait ForkChild {
     /// # Safety
     ///
     /// The caller is the only thread of a process that was forked, with memory of its own, and has
-    /// called nothing of the object but what takes no lock. `fork_child` was called on all providers
-    /// that this object makes its calls on.
+    /// called nothing of the object but what takes no lock. `fork_child` was called on all
+    /// providers that this object makes its calls on.
     unsafe fn fork_child(&self) -> Result<(), Error>;
 }
 
@@ -89,9 +90,9 @@ pub unsafe trait ForkHooks {
     unsafe fn fork_child(&self) -> Result<(), Error>;
 }
 
-/// Forks with the hooks of objects around it. Both lists begin with the outermost object: what stands
-/// on a provider comes before that provider, and what locks first comes first. Returns what `fork`
-/// returned: whether this is the child.
+/// Forks with the hooks of objects around it. Both lists begin with the outermost object: what
+/// stands on a provider comes before that provider, and what locks first comes first. Returns what
+/// `fork` returned: whether this is the child.
 ///
 /// In the child `children` are repaired before `objects` are unlocked, each list from its end. A
 /// process that is forked by somebody else, a raw `clone` for instance, calls
@@ -160,8 +161,9 @@ pub unsafe fn around_fork(
 /// Values that were replaced stay until the end: an interrupted frame may still be in them.
 pub(crate) struct Renewable<T> {
     first: T,
-    /// A [`Later`], or null. Without its type, which would keep a provider with references from being
-    /// used where they live shorter: what is put here is made of what is here, so they never do.
+    /// A [`Later`], or null. Without its type, which would keep a provider with references from
+    /// being used where they live shorter: what is put here is made of what is here, so they never
+    /// do.
     later: AtomicPtr<()>,
     owns: PhantomData<T>,
 }
@@ -196,8 +198,8 @@ impl<T> Renewable<T> {
         later.map_or(&self.first, |later| &*later.value)
     }
 
-    /// Says whether a value is current still, after all stores before: no fork replaced it while this
-    /// thread was in it.
+    /// Says whether a value is current still, after all stores before: no fork replaced it while
+    /// this thread was in it.
     #[inline]
     pub(crate) fn is_current(&self, value: &T) -> bool {
         // What replaces it runs on this thread, in a handler.

@@ -324,8 +324,8 @@ pub(crate) fn raw_fork_around(objects: &[&dyn ForkHooks], child: impl FnOnce() -
     fork_around(objects, &[], raw_clone, child)
 }
 
-/// Forks without a word to the parent's objects, by the C library or by the system call alone; in the
-/// child, repairs them, runs `child` and exits with its code. The outermost object comes first.
+/// Forks without a word to the parent's objects, by the C library or by the system call alone; in
+/// the child, repairs them, runs `child` and exits with its code. The outermost object comes first.
 pub(crate) fn repaired_fork(
     objects: &[&dyn ForkChild],
     raw: bool,

@@ -1,8 +1,8 @@
 //! Forks between any two instructions of a call, by the trap flag of the CPU.
 //!
-//! The handler of the trap interrupts the call as any signal handler may, and forks. The child either
-//! ends in it, so that the call never goes on, as if another thread had made it; or it returns, and the
-//! call resumes in the child.
+//! The handler of the trap interrupts the call as any signal handler may, and forks. The child
+//! either ends in it, so that the call never goes on, as if another thread had made it; or it
+//! returns, and the call resumes in the child.
 
 use super::{exit, raw_clone, wait};
 use core::{
@@ -86,9 +86,9 @@ fn stepped<T>(steps: &Steps<'_>, call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Makes `call` with about so many forks between its instructions. `prepare` comes before each call, of
-/// which there are two; `child` is what a child does in the handler, and `after`, behind the call, what
-/// the caller does, and a child where the call resumed: zero if all is well.
+/// Makes `call` with about so many forks between its instructions. `prepare` comes before each
+/// call, of which there are two; `child` is what a child does in the handler, and `after`, behind
+/// the call, what the caller does, and a child where the call resumed: zero if all is well.
 pub(crate) fn at_every_step<T>(
     forks: u64,
     then: Then,

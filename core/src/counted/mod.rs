@@ -87,8 +87,9 @@ impl Limits {
 ///
 /// Its lock is held across calls of the inner provider, so that a limit is exact.
 ///
-/// A forked child counts on from what was there. What a thread of the parent was doing may be missing:
-/// a reservation that it never returned is not counted, one that it was releasing still is.
+/// A forked child counts on from what was there. What a thread of the parent was doing may be
+/// missing: a reservation that it never returned is not counted, one that it was releasing still
+/// is.
 pub struct Counted<P: PageProvider + Copy, R = Spin> {
     inner: P,
     name: &'static str,
@@ -492,7 +493,8 @@ impl<P: PageProvider + ProcessMap + Copy, R: RawMutex + Send + Sync> ProcessMap 
     }
 }
 
-// SAFETY: the lock is the child's own afterwards; all else is atomics, and a map that repairs itself.
+// SAFETY: the lock is the child's own afterwards; all else is atomics, and a map that repairs
+// itself.
 unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
         // SAFETY: the caller's promise: the only thread of a child; the map's provider is `inner`.

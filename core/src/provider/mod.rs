@@ -152,10 +152,10 @@ pub unsafe trait PageProvider: Send + Sync {
     /// [`ErrorKind::Denied`] where the host refuses, as some do above the ceiling of the commit.
     ///
     /// Hosts change one mapping after the other. Where the range is part of several (its pages were
-    /// committed by different calls, or have had different accesses) and the call fails in the middle,
-    /// for instance at the limit of mappings, pages in front may have the new access. No host tells
-    /// how many. Giving a page the access that it has never fails, so that the old access can be
-    /// restored page by page, by those who know it, wherever it was changed.
+    /// committed by different calls, or have had different accesses) and the call fails in the
+    /// middle, for instance at the limit of mappings, pages in front may have the new access. No
+    /// host tells how many. Giving a page the access that it has never fails, so that the old
+    /// access can be restored page by page, by those who know it, wherever it was changed.
     ///
     /// # Safety
     ///
@@ -216,8 +216,8 @@ pub unsafe trait PageProvider: Send + Sync {
     }
 
     /// Gives addresses a name in the process map, and says whether they belong in a core file, as a
-    /// [`Request`] does for what it reserves. It is advice: hosts without names or core files, and this
-    /// method by itself, pass it by. It holds until the pages are decommitted or moved.
+    /// [`Request`] does for what it reserves. It is advice: hosts without names or core files, and
+    /// this method by itself, pass it by. It holds until the pages are decommitted or moved.
     ///
     /// # Safety
     ///

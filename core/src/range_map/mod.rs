@@ -123,8 +123,8 @@ pub struct Statistics {
     pub node_bytes: usize,
     /// Bytes of memory that the map holds, nodes for later changes included.
     pub metadata_bytes: usize,
-    /// Bytes of nodes that a forked child left behind: a lock was held when it was forked, and what the
-    /// lock guarded was built anew. They are not in the other numbers, and go with the map.
+    /// Bytes of nodes that a forked child left behind: a lock was held when it was forked, and what
+    /// the lock guarded was built anew. They are not in the other numbers, and go with the map.
     pub abandoned_bytes: usize,
 }
 
@@ -408,15 +408,15 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Ok(done)
     }
 
-    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
-    /// of memory, as long as no others are made.
+    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for
+    /// want of memory, as long as no others are made.
     pub(crate) fn prepare(&self, changes: usize) -> Result<(), Error> {
         let Held { parts, mut writer } = self.lock();
         parts.tree.prepare(&mut writer, &parts.arena, changes)
     }
 
-    /// Copies a change that was made in parts which are not current any more: this is a forked child, and
-    /// the fork was in the middle of the change.
+    /// Copies a change that was made in parts which are not current any more: this is a forked
+    /// child, and the fork was in the middle of the change.
     #[cold]
     fn transfer(&self, from: &Parts<T, M, R>, (start, end): Pages) -> Result<(), Error> {
         let Held { parts, mut writer } = self.lock();
@@ -438,8 +438,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> Parts<T, M, R> {
     /// Makes an empty tree of the pages from one to another.
     fn new(metadata: M, (low, high): Pages, max_bytes: usize) -> Result<Self, Error> {
         let arena = Arena::new(metadata, max_bytes)?;
-        // SAFETY: all changes are given this arena, which is owned beside the tree; the tree reaches no
-        // node when it is dropped.
+        // SAFETY: all changes are given this arena, which is owned beside the tree; the tree
+        // reaches no node when it is dropped.
         let tree = unsafe { Tree::new(&arena, low, high) };
         Ok(Self {
             tree,

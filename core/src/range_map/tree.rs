@@ -212,9 +212,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Bytes of a node.
     pub(crate) const NODE_BYTES: usize = size_of::<Node<W>>();
 
-    /// Copies all ranges to an empty tree; returns how many nodes they took here. The writer of this
-    /// tree may have stopped anywhere: what is read is what it publishes for readers. `see` is told
-    /// each value, and how many pages have it.
+    /// Copies all ranges to an empty tree; returns how many nodes they took here. The writer of
+    /// this tree may have stopped anywhere: what is read is what it publishes for readers. `see` is
+    /// told each value, and how many pages have it.
     pub(crate) fn copy_to(
         &self,
         to: &Self,

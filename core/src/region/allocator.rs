@@ -131,8 +131,8 @@ pub struct RegionStatistics {
     pub ranges: usize,
     /// Metadata committed.
     pub metadata: usize,
-    /// Metadata that a forked child left behind: the lock was held when it was forked, and what the lock
-    /// guarded was built anew. It is not in `metadata`, and goes with the allocator.
+    /// Metadata that a forked child left behind: the lock was held when it was forked, and what the
+    /// lock guarded was built anew. It is not in `metadata`, and goes with the allocator.
     pub abandoned: usize,
 }
 
@@ -394,7 +394,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 Some(Record::Ours(_, mark)) if mark.notes.contains(Notes::APART) => {
                     Some((None, count + 1))
                 }
-                Some(Record::Ours(PageState::Committed(access), _)) => Some((Some(access), 0)),
+                Some(Record::Ours(PageState::Committed(access), mark)) => {
+                    // The wish for large pages keeps neighbours apart, too.
+                    let large = mark.notes.contains(Notes::LARGE);
+                    Some((Some(access), if large { usize::MAX } else { 0 }))
+                }
                 // Every view is a mapping of its own.
                 Some(Record::Ours(PageState::Dual, _)) => Some((None, count + 1)),
                 None | Some(Record::Ours(PageState::Reserved | PageState::Interrupted, _)) => {

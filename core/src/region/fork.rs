@@ -1,14 +1,14 @@
 //! Forks: what a child does about a change that was under way.
 //!
-//! A change notes its pages before it asks the provider below, and forgets them after the tree has it.
-//! A child that finds the lock held copies the tree, which is whole after every step, into one of its
-//! own, and does with the pages noted what [`Undo`] says. So a range is never free in the tree and
-//! mapped, or half of what a record says.
+//! A change notes its pages before it asks the provider below, and forgets them after the tree has
+//! it. A child that finds the lock held copies the tree, which is whole after every step, into one
+//! of its own, and does with the pages noted what [`Undo`] says. So a range is never free in the
+//! tree and mapped, or half of what a record says.
 //!
-//! The change may have been interrupted on the forking thread, by a handler that forked. It resumes in
-//! the child, in the tree and under the lock that were left behind: it sees that before it asks the
-//! provider below, and after it has noted what was done, and begins again in the child's own tree.
-//! Nothing else is placed in its pages until then.
+//! The change may have been interrupted on the forking thread, by a handler that forked. It resumes
+//! in the child, in the tree and under the lock that were left behind: it sees that before it asks
+//! the provider below, and after it has noted what was done, and begins again in the child's own
+//! tree. Nothing else is placed in its pages until then.
 
 use super::{
     PageState, RegionAllocator,
@@ -115,8 +115,8 @@ impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
     /// Makes a tree without ranges of the pages up to `end`.
     pub(super) fn new(metadata: M, max_bytes: usize, end: u64) -> Result<Self, Error> {
         let arena: Arena<M, R> = Arena::new(metadata, max_bytes)?;
-        // SAFETY: all changes are given this arena, which is owned beside the tree; the tree reaches no
-        // node when it is dropped.
+        // SAFETY: all changes are given this arena, which is owned beside the tree; the tree
+        // reaches no node when it is dropped.
         let tree = unsafe { Tree::new(&arena, 0, end) };
         Ok(Self {
             tree,
@@ -157,8 +157,8 @@ impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
-    /// Notes the pages of a change, before the provider below is asked. Says whether it is; if not, this
-    /// is a child that was forked meanwhile, and the change is to begin again.
+    /// Notes the pages of a change, before the provider below is asked. Says whether it is; if not,
+    /// this is a child that was forked meanwhile, and the change is to begin again.
     #[inline]
     #[must_use]
     pub(super) fn begin(&self, held: &Held<'_, M, R>, undo: Undo, pages: Pages) -> bool {
@@ -176,8 +176,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         false
     }
 
-    /// Forgets the pages of a change that is in the tree. Says whether it is done; if not, this is a
-    /// child that was forked meanwhile, which undid it: it is to begin again.
+    /// Forgets the pages of a change that is in the tree. Says whether it is done; if not, this is
+    /// a child that was forked meanwhile, which undid it: it is to begin again.
     #[inline]
     #[must_use]
     pub(super) fn finish(&self, held: &Held<'_, M, R>, undo: Undo, pages: Pages) -> bool {
@@ -194,8 +194,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.resume(old, undo, pages)
     }
 
-    /// Ends in the child's own tree what was set aside for a change that resumed; says whether it is
-    /// done with that.
+    /// Ends in the child's own tree what was set aside for a change that resumed; says whether it
+    /// is done with that.
     fn resume(&self, old: &Parts<M, R>, undo: Undo, pages: Pages) -> bool {
         let (first, second) = match undo {
             Undo::Reserve | Undo::Restore => return false,
@@ -233,8 +233,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         undo != Undo::Free
     }
 
-    /// Does with the pages of a change that was under way what it asks for; the records of `new` say
-    /// what became of them.
+    /// Does with the pages of a change that was under way what it asks for; the records of `new`
+    /// say what became of them.
     ///
     /// # Safety
     ///
@@ -271,8 +271,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut done = Ok(());
         let clears = matches!(undo, Undo::Free | Undo::Reserve);
         if clears {
-            // SAFETY: all of it is the allocator's, in no view of a dual mapping; the thread that was
-            // changing it is not here, or changes it again when it resumes.
+            // SAFETY: all of it is the allocator's, in no view of a dual mapping; the thread that
+            // was changing it is not here, or changes it again when it resumes.
             done = unsafe { self.inner.decommit(self.range(pages)) };
         }
         let lost = done.is_err_and(|error| error.kind() == ErrorKind::RangeLost);
@@ -313,8 +313,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         done
     }
 
-    /// Frees what a forked child found under way: see [`PageState::Interrupted`]. Returns how many bytes
-    /// that was.
+    /// Frees what a forked child found under way: see [`PageState::Interrupted`]. Returns how many
+    /// bytes that was.
     ///
     /// With a [`SignalHook`](super::SignalHook), which keeps handlers that fork out of changes, the
     /// child frees it by itself.
@@ -325,8 +325,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The thread that forked was in no call of this allocator, or that call has returned. Nobody uses
-    /// memory that another thread of the parent was mapping, unmapping or moving then.
+    /// The thread that forked was in no call of this allocator, or that call has returned. Nobody
+    /// uses memory that another thread of the parent was mapping, unmapping or moving then.
     pub unsafe fn free_interrupted(&self) -> Result<usize, Error> {
         let (mut at, mut freed) = (0, 0);
         loop {
@@ -347,8 +347,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 }
 
 // SAFETY: the tree is whole for readers after every store of a change, so that what it holds can be
-// copied; the lock is the child's own afterwards, and the arena, whose lock is only taken under it. What
-// a change had asked of the provider below is undone, or left to the change itself.
+// copied; the lock is the child's own afterwards, and the arena, whose lock is only taken under it.
+// What a change had asked of the provider below is undone, or left to the change itself.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChild
     for RegionAllocator<P, M, R>
 {

@@ -13,9 +13,9 @@ use core::ops::{Deref, DerefMut};
 /// itself. Emulators defer signals for such reasons; this is how the allocator asks for it.
 /// [`RegionAllocator::query`] and [`RegionAllocator::ranges`] take no lock, and need none of this.
 ///
-/// Signals whose handlers fork are to be kept out, too: with a hook, a forked child takes it that no
-/// change was interrupted on its own thread, and frees what the threads that it does not have were
-/// changing.
+/// Signals whose handlers fork are to be kept out, too: with a hook, a forked child takes it that
+/// no change was interrupted on its own thread, and frees what the threads that it does not have
+/// were changing.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalHook {
     /// Called before the lock is waited for, on the thread that will hold it; what it returns, the

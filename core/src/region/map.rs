@@ -361,8 +361,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
     }
 
-    /// Gives pages the access that is on record, after a call failed that may have changed a part of
-    /// them to `becomes`; notes what is there where that fails, too.
+    /// Gives pages the access that is on record, after a call failed that may have changed a part
+    /// of them to `becomes`; notes what is there where that fails, too.
     #[cold]
     fn restore(&self, held: &mut Held<'_, M, R>, pages: Pages, becomes: PageState) {
         let mut at = pages.0;
@@ -376,8 +376,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
     }
 
-    /// Restores pages that are alike on record: by one call, or else by halves, so that in the end it is
-    /// known of each page what it is.
+    /// Restores pages that are alike on record: by one call, or else by halves, so that in the end
+    /// it is known of each page what it is.
     fn restore_piece(
         &self,
         held: &mut Held<'_, M, R>,
@@ -476,9 +476,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         )
     }
 
-    /// Gives the memory of committed pages back and keeps the pages; see [`PageProvider::purge`]. Where
-    /// large pages were wished for, whole ones are given back only: what is left at the ends of a range
-    /// keeps its contents, which [`Purged::ZeroOrOld`] says.
+    /// Gives the memory of committed pages back and keeps the pages; see [`PageProvider::purge`].
+    /// Where large pages were wished for, whole ones are given back only: what is left at the ends
+    /// of a range keeps its contents, which [`Purged::ZeroOrOld`] says.
     ///
     /// # Safety
     ///
@@ -568,15 +568,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if !self.begin(&held, undo, source) {
                 continue;
             }
-            // SAFETY: the one is committed, the other reserved, as was just looked up under the lock.
+            // SAFETY: the one is committed, the other reserved, as was just looked up under the
+            // lock.
             let moved = unsafe { self.inner.move_pages(from, to) };
             let mut done = self.or_lost(&mut held, target, moved);
             if done.is_ok() {
+                // Nothing was taken.
+                let recent = held.recent;
                 let notes = mark.notes | Notes::APART;
                 let there = Record::Ours(state, Mark { notes, ..mark });
                 let here = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
                 done = self.record(&mut held, target, Some(there));
                 done = done.and(self.record(&mut held, source, Some(here)));
+                held.recent = recent;
             }
             if self.finish(&held, undo, source) {
                 return done;

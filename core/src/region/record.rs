@@ -16,9 +16,9 @@ pub enum PageState {
     Committed(Access),
     /// A view of a dual mapping.
     Dual,
-    /// In a forked child: a call was mapping or unmapping these pages when the process forked. Where
-    /// it was interrupted on the thread that forked, it completes when it resumes; where its thread
-    /// is not in the child, nobody has them. Nothing else is placed there until they are
+    /// In a forked child: a call was mapping or unmapping these pages when the process forked.
+    /// Where it was interrupted on the thread that forked, it completes when it resumes; where its
+    /// thread is not in the child, nobody has them. Nothing else is placed there until they are
     /// [unmapped](super::RegionAllocator::unmap), for instance by
     /// [`free_interrupted`](super::RegionAllocator::free_interrupted).
     Interrupted,
@@ -41,8 +41,8 @@ bitflags::bitflags! {
     pub(super) struct Notes: u8 {
         /// Large pages were wished for.
         const LARGE = 1 << 0;
-        /// They are a mapping of their own, which does not join its neighbours: they were moved, have a
-        /// name, or are left out of core files.
+        /// They are a mapping of their own, which does not join its neighbours: they were moved,
+        /// have a name, or are left out of core files.
         const APART = 1 << 1;
     }
 }

@@ -43,13 +43,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Makes a mapping shorter or longer, where it lies or, if what is behind it is not free,
-    /// elsewhere, and the pages where it was are free. `how` is what its memory is like, and what new
-    /// pages will be like.
+    /// elsewhere, and the pages where it was are free. `how` is what its memory is like, and what
+    /// new pages will be like.
     ///
-    /// Its memory is [moved](PageProvider::move_pages) where the provider below can, which is for whole
-    /// mappings: what was moved does not join its neighbours, and part of a larger mapping leaves two.
-    /// Otherwise its contents are copied: for a time there are both, and pages never touched are
-    /// copied like any others.
+    /// Its memory is [moved](PageProvider::move_pages) where the provider below can, which is for
+    /// whole mappings: what was moved does not join its neighbours, and part of a larger mapping
+    /// leaves two. Otherwise its contents are copied: for a time there are both, and pages never
+    /// touched are copied like any others.
     ///
     /// # Errors
     ///
@@ -126,14 +126,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         // SAFETY: the caller's promise for the one; the other was reserved just now.
         let done = done.and_then(|()| unsafe { self.move_committed(range, head) });
         if let Err(error) = done {
-            // SAFETY: reserved above, and known to nobody. A failure wastes addresses, which are known
-            // as the caller's by their tag.
+            // SAFETY: reserved above, and known to nobody. A failure wastes addresses, which are
+            // known as the caller's by their tag.
             let _ = unsafe { self.unmap(new) };
             self.lock().recent = recent;
             return Err(error);
         }
-        // Reserved pages become free without a call of the provider below. Where there is no memory to
-        // note it, addresses are wasted.
+        // Reserved pages become free without a call of the provider below. Where there is no memory
+        // to note it, addresses are wasted.
         // SAFETY: the memory that was there has moved.
         let _ = unsafe { self.unmap(range) };
         Ok(new)

@@ -112,8 +112,8 @@ impl<P> Faulty<P> {
         self.one_in.store(0, Relaxed);
     }
 
-    /// Sets whether [`PageProvider::protect`] of several pages changes the first half of them before it
-    /// fails, as hosts do at their limit of mappings.
+    /// Sets whether [`PageProvider::protect`] of several pages changes the first half of them
+    /// before it fails, as hosts do at their limit of mappings.
     pub fn fail_partially(&self, partially: bool) {
         self.partial.store(partially, Relaxed);
     }

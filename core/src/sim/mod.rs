@@ -94,8 +94,8 @@ impl fmt::Display for Misuse {
 
 /// A simulated host on a base provider; used by reference, as it has state.
 ///
-/// In a forked child, pages that another thread was changing are in a state of before or after, each
-/// for itself. Whoever made the calls knows which they were, and takes those pages back.
+/// In a forked child, pages that another thread was changing are in a state of before or after,
+/// each for itself. Whoever made the calls knows which they were, and takes those pages back.
 pub struct Sim<B: PageProvider + Copy> {
     base: B,
     policy: Policy,
