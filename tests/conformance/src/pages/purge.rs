@@ -119,11 +119,8 @@ pub(super) fn moved_pages_take_contents_and_access_along<P: PageProvider + Copy>
         // SAFETY: as above; what was reserved is committed for a moment, and nobody else's.
         unsafe { p.commit(here, RW) }.expect("what was moved away is reserved");
         // SAFETY: committed just now.
-        assert_eq!(
-            unsafe { here.start().read() },
-            0,
-            "round {round}: contents stayed"
-        );
+        let left = unsafe { here.start().read() };
+        assert_eq!(left, 0, "round {round}: contents stayed");
         // SAFETY: committed above, and used by nobody.
         unsafe { p.decommit(here) }.expect("it is reserved again");
         // SAFETY: committed; the ceiling of the commit allows it.
