@@ -12,5 +12,7 @@ cargo test --release -p hostmem-core --lib --features sim range_map
 cargo test --release -p hostmem-conformance --test os --all-features -- \
     "long 100000 spans" "long 1000000 calls" "long 10000000 calls" "long 100000 handles"
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
+# Accounts memory strictly, on the whole host, for a moment.
+cargo test --release -p hostmem --all-features --test dual_promises
 ci/fuzz.sh 300
 ci/targets.sh all

@@ -160,8 +160,8 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
     unsafe { madvise(pointer(view), view.len_bytes(), Advice::LinuxDontFork) }.map_err(error)
 }
 
-/// Maps both views of a file, and gives it its memory. The executable view comes first where it
-/// can: a file system that allows no execution is not filled for nothing.
+/// Maps both views of a file, and then gives it its memory: a file system that allows no execution,
+/// or an address space without room, is found out before anything is filled.
 ///
 /// # Safety
 ///
@@ -183,16 +183,15 @@ unsafe fn map_views(
         Execution::ReadOnly(read_only) => {
             // SAFETY: the caller's promise about Into targets.
             let rx = unsafe { view(read_only, execution).map(request.rx)? };
-            let allocated = file.allocate().map_err(DualStepError::from);
             // SAFETY: the caller's promise about Into targets.
-            match allocated.and_then(|()| unsafe { rw.map(request.rw) }) {
-                Ok(rw) => Ok((rw, rx)),
+            let rw = match unsafe { rw.map(request.rw) } {
+                Ok(rw) => rw,
                 // SAFETY: mapped above, and known to nobody else.
-                Err(failure) => Err(unsafe { undone(failure, rx, request.rx) }),
-            }
+                Err(failure) => return Err(unsafe { undone(failure, rx, request.rx) }),
+            };
+            allocated(file, (rw, rx), request)
         }
         Execution::Sealed => {
-            file.allocate()?;
             // SAFETY: the caller's promise about Into targets.
             let rw = unsafe { rw.map(request.rw)? };
             // A view from before the seal could be made writable.
@@ -200,10 +199,27 @@ unsafe fn map_views(
             let rx = view(file.file(), execution);
             // SAFETY: the caller's promise about Into targets.
             match sealed.and_then(|()| unsafe { rx.map(request.rx) }) {
-                Ok(rx) => Ok((rw, rx)),
+                Ok(rx) => allocated(file, (rw, rx), request),
                 // SAFETY: mapped above, and known to nobody else.
                 Err(failure) => Err(unsafe { undone(failure, rw, request.rw) }),
             }
+        }
+    }
+}
+
+/// Gives a file that both views show its memory, or takes the views back.
+fn allocated(
+    file: &MemoryFile,
+    (rw, rx): (PageRange, PageRange),
+    request: &DualRequest<'_>,
+) -> Result<(PageRange, PageRange), DualStepError> {
+    match file.allocate() {
+        Ok(()) => Ok((rw, rx)),
+        Err(error) => {
+            // SAFETY: mapped just now, and known to nobody else.
+            let failure = unsafe { undone(error.into(), rx, request.rx) };
+            // SAFETY: as above.
+            Err(unsafe { undone(failure, rw, request.rw) })
         }
     }
 }

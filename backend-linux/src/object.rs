@@ -13,7 +13,7 @@ use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd},
     fs::{
         AtFlags, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals,
-        fstat, ftruncate, memfd_create, open, openat, unlinkat,
+        fstat, fstatvfs, ftruncate, memfd_create, open, openat, unlinkat,
     },
     io::{Errno, pwrite},
 };
@@ -278,6 +278,10 @@ fn allocate(file: &OwnedFd, len: u64, page: PageSize) -> Result<(), Error> {
     const PIECE: u64 = 1 << 20;
     /// Signals that are sat out.
     const TRIES: u32 = 1000;
+    // What cannot fit is not begun: pieces would take all that others have left.
+    if len > room_for(file) {
+        return Err(error(Errno::NOSPC));
+    }
     let page = page.bytes() as u64;
     let (mut at, mut piece, mut tries) = (0, PIECE.max(page), TRIES);
     while at < len {
@@ -293,6 +297,18 @@ fn allocate(file: &OwnedFd, len: u64, page: PageSize) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Returns how many bytes a file can have at most: what its file system has left, or the memory of
+/// the host where the file system has no limit of its own.
+fn room_for(file: &OwnedFd) -> u64 {
+    let Ok(system) = fstatvfs(file) else {
+        return u64::MAX;
+    };
+    if system.f_blocks != 0 {
+        return system.f_bavail.saturating_mul(system.f_frsize);
+    }
+    raw::memory().unwrap_or(u64::MAX)
 }
 
 /// Allocates a part of a file whose file system knows no other way.

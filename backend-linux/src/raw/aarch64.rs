@@ -7,6 +7,7 @@ pub(super) const PERSONALITY: usize = 92;
 pub(super) const PRCTL: usize = 167;
 pub(super) const PRLIMIT64: usize = 261;
 pub(super) const UNAME: usize = 160;
+pub(super) const SYSINFO: usize = 179;
 
 /// Makes a system call.
 ///

@@ -152,6 +152,21 @@ pub(crate) fn read_implies_exec() -> Result<bool, Errno> {
     result(value).map(|bits| bits & READ_IMPLIES_EXEC != 0)
 }
 
+/// Returns the memory of the host, swap space included, in bytes. rustix's call for it takes for granted
+/// that no filter refuses.
+pub(crate) fn memory() -> Result<u64, Errno> {
+    /// `struct sysinfo` of `linux/sysinfo.h` on 64-bit CPUs, in words: the fifth is the memory, the
+    /// ninth the swap space, and the low half of the fourteenth what both are counted in.
+    const WORDS: usize = 14;
+    let mut info = [0u64; WORDS];
+    let to = (&raw mut info).expose_provenance();
+    // SAFETY: this call writes a `struct sysinfo`, which `info` has the size of and outlives.
+    result(unsafe { cpu::call(cpu::SYSINFO, [to, 0, 0, 0, 0]) })?;
+    let [.., last] = info;
+    let unit = last & u64::from(u32::MAX);
+    Ok(info[4].saturating_add(info[8]).saturating_mul(unit))
+}
+
 /// Reads the first two numbers of a release like `6.12.1-arch`.
 fn version(release: &[u8]) -> Option<u32> {
     let mut numbers = release.split(|byte| !byte.is_ascii_digit());
@@ -184,5 +199,11 @@ mod tests {
             assert_eq!(version(release), expected, "{release:?}");
         }
         assert_eq!(kernel_version().is_ok(), cpu::UNAME != 0);
+    }
+
+    #[test]
+    fn the_host_has_memory() {
+        let memory = memory().expect("no filter refuses");
+        assert!((1 << 24..1 << 50).contains(&memory), "{memory} bytes");
     }
 }

@@ -5,6 +5,7 @@ pub(super) const PERSONALITY: usize = 0;
 pub(super) const PRCTL: usize = 0;
 pub(super) const PRLIMIT64: usize = 0;
 pub(super) const UNAME: usize = 0;
+pub(super) const SYSINFO: usize = 0;
 
 /// `-ENOSYS`: the kernel does not have the call.
 const NOT_IMPLEMENTED: isize = -38;

@@ -7,6 +7,7 @@ pub(super) const PERSONALITY: usize = 135;
 pub(super) const PRCTL: usize = 157;
 pub(super) const PRLIMIT64: usize = 302;
 pub(super) const UNAME: usize = 63;
+pub(super) const SYSINFO: usize = 99;
 
 /// Makes a system call.
 ///

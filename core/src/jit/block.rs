@@ -160,8 +160,13 @@ impl Block {
             // SAFETY: allocated just now, and used by nobody.
             unsafe { tables::free(arena, words) };
         })?;
-        let pages = Self::page_words_for(capacity, home.shift, page);
-        let pages = tables::zeroed(arena, pages).inspect_err(|_| {
+        // What a lone block has beside its span is never granted again.
+        let pages = if home.lone {
+            Ok(NonNull::slice_from_raw_parts(NonNull::dangling(), 0))
+        } else {
+            tables::zeroed(arena, Self::page_words_for(capacity, home.shift, page))
+        };
+        let pages = pages.inspect_err(|_| {
             // SAFETY: allocated just now, and used by nobody.
             unsafe { tables::free(arena, words) };
             // SAFETY: as above.
@@ -393,8 +398,11 @@ impl Held<'_> {
         BitSlice::from_slice_mut(unsafe { self.guarded.pages.as_mut() })
     }
 
-    /// Notes whether pages of the views were purged.
+    /// Notes whether pages of the views were purged, where spans may be granted there again.
     pub(super) fn note_purged(&mut self, pages: Range<usize>, purged: bool) {
+        if self.block.lone {
+            return;
+        }
         let part = &mut self.pages()[pages];
         let before = part.count_ones();
         part.fill(purged);

@@ -33,40 +33,20 @@ const BINS: usize = 128;
 
 /// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once in
 /// so many times and one more.
-const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 8;
 
 /// Granules that a bin holds at most, so that long spans are joined soon.
 const BIN_GRANULES: usize = 256;
 
 /// Where a span was released.
 #[derive(Clone, Copy)]
-struct Hint {
-    slot: u32,
-    granule: u32,
+pub(super) struct Hint {
+    pub(super) slot: u32,
+    pub(super) granule: u32,
 }
 
 /// Where spans of one length were released, the last one on top.
-#[derive(Clone, Copy)]
-pub(super) struct Bin {
-    hints: [Hint; DEPTH],
-    len: usize,
-}
-
-impl Bin {
-    pub(super) const EMPTY: Self = Self {
-        hints: [Hint {
-            slot: 0,
-            granule: 0,
-        }; DEPTH],
-        len: 0,
-    };
-
-    #[inline]
-    fn pop(&mut self) -> Option<Hint> {
-        self.len = self.len.checked_sub(1)?;
-        Some(self.hints[self.len])
-    }
-}
+type Bin = [Hint; DEPTH];
 
 /// Blocks of one granularity, and which of them have room.
 pub(super) struct Pool {
@@ -74,6 +54,8 @@ pub(super) struct Pool {
     /// A bit a slot: whether it has a block.
     taken: NonNull<[u64]>,
     tree: NonNull<[u8]>,
+    /// How many hints each bin has: apart from these, so that an empty bin is not touched.
+    counts: NonNull<[u8]>,
     bins: NonNull<[Bin]>,
     /// The largest class in the tree.
     largest: u8,
@@ -91,6 +73,7 @@ impl Pool {
             slots: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             taken: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             tree: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            counts: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             bins: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             largest: class::NONE,
             active: None,
@@ -109,6 +92,12 @@ impl Pool {
     fn taken(&mut self) -> &mut BitSlice<u64, Lsb0> {
         // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
         BitSlice::from_slice_mut(unsafe { self.taken.as_mut() })
+    }
+
+    #[inline]
+    fn counts(&mut self) -> &mut [u8] {
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
+        unsafe { self.counts.as_mut() }
     }
 
     #[inline]
@@ -177,11 +166,42 @@ impl Pool {
     /// Makes bins, if there are none and there is memory. They come behind what every allocation
     /// touches, since most of them are never used. Without them spans are joined at once.
     pub(super) fn make_bins<P: PageProvider + Copy, R: RawMutex>(&mut self, arena: &Arena<P, R>) {
-        if self.bins.is_empty()
-            && let Ok(bins) = tables::zeroed(arena, BINS)
-        {
-            self.bins = bins;
+        if !self.counts.is_empty() {
+            return;
         }
+        let Ok(counts) = tables::zeroed(arena, BINS) else {
+            return;
+        };
+        match tables::zeroed(arena, BINS) {
+            Ok(bins) => (self.counts, self.bins) = (counts, bins),
+            // SAFETY: allocated just now, and used by nobody.
+            Err(_) => unsafe { tables::free(arena, counts) },
+        }
+    }
+
+    /// Takes the last hint of the bin for spans of `len` granules.
+    #[inline]
+    fn pop_hint(&mut self, len: usize) -> Option<Hint> {
+        let count = self.counts().get_mut(len - 1)?;
+        *count = count.checked_sub(1)?;
+        let last = usize::from(*count);
+        self.bins().get(len - 1)?.get(last).copied()
+    }
+
+    /// Adds a hint to the bin for spans of `len` granules; says whether there was room.
+    #[inline]
+    fn push_hint(&mut self, len: usize, hint: Hint) -> bool {
+        let Some(&count) = self.counts().get(len - 1) else {
+            return false;
+        };
+        let place = usize::from(count);
+        let has_room = place < DEPTH && (place < 2 || place * len < BIN_GRANULES);
+        let Some(slot) = self.bins().get_mut(len - 1).filter(|_| has_room) else {
+            return false;
+        };
+        slot[place] = hint;
+        self.counts()[len - 1] = count + 1;
+        true
     }
 
     /// Adds a block; [`Pool::make_room`] came before.
@@ -227,7 +247,7 @@ impl Pool {
     /// that has one. The lock is held.
     #[inline]
     pub(super) fn allocate(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
-        while let Some(hint) = self.bins().get_mut(need - 1).and_then(Bin::pop) {
+        while let Some(hint) = self.pop_hint(need) {
             let run = hint.granule as usize..hint.granule as usize + need;
             if let Some(at) = self.slots()[hint.slot as usize] {
                 // SAFETY: the arena outlives the pool; a pool is reached under its shard's lock
@@ -304,13 +324,11 @@ impl Pool {
         let hint = u32::try_from(held.guarded.slot)
             .ok()
             .zip(u32::try_from(span.start).ok());
-        if let Some(bin) = self.bins().get_mut(len - 1)
-            && bin.len < DEPTH
-            && (bin.len < 2 || bin.len * len < BIN_GRANULES)
+        // The last span of a block leaves one run behind, which needs no hint.
+        if held.guarded.spans > 1
             && let Some((slot, granule)) = hint
+            && self.push_hint(len, Hint { slot, granule })
         {
-            bin.hints[bin.len] = Hint { slot, granule };
-            bin.len += 1;
             held.free_apart(span);
             return;
         }
@@ -323,8 +341,8 @@ impl Pool {
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
         self.settle_active(None);
-        for n in 0..self.bins.len() {
-            while let Some(hint) = self.bins()[n].pop() {
+        for n in 0..self.counts.len() {
+            while let Some(hint) = self.pop_hint(n + 1) {
                 let Some(at) = self.slots()[hint.slot as usize] else {
                     continue;
                 };
@@ -338,7 +356,7 @@ impl Pool {
 
     /// Forgets what was released and what run was active, as a new pool does not know any.
     pub(super) fn forget_hints(&mut self) {
-        self.bins().fill(Bin::EMPTY);
+        self.counts().fill(0);
         self.active = None;
     }
 

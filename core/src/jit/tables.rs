@@ -1,6 +1,9 @@
 //! Tables in the arena that are all zero at first.
 
-use super::{block::Block, pool::Bin};
+use super::{
+    block::Block,
+    pool::{DEPTH, Hint},
+};
 use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize},
@@ -43,7 +46,10 @@ zero! {
     AtomicUsize = Self::new(0);
     AtomicPtr<Block> = Self::new(null_mut());
     Option<NonNull<Block>> = None;
-    Bin = Self::EMPTY;
+    [Hint; DEPTH] = [Hint {
+        slot: 0,
+        granule: 0,
+    }; DEPTH];
 }
 
 /// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it takes
@@ -74,7 +80,9 @@ pub(super) unsafe fn free<T, P: PageProvider + Copy, R: RawMutex>(
     table: NonNull<[T]>,
 ) {
     let size = table.len() * size_of::<T>();
-    if let Ok(layout) = Layout::from_size_align(size, align_of::<T>()) {
+    if size != 0
+        && let Ok(layout) = Layout::from_size_align(size, align_of::<T>())
+    {
         // SAFETY: the layout is the one that the slice was allocated with, by the caller's promise.
         unsafe { arena.free(table.cast(), layout) };
     }
