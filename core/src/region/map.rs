@@ -478,12 +478,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Gives the memory of committed pages back and keeps the pages; see [`PageProvider::purge`].
     /// Where large pages were wished for, whole ones are given back only: what is left at the ends
-    /// of a range keeps its contents, which [`Purged::ZeroOrOld`] says.
+    /// of a range keeps its contents, which [`Purged::ZeroOrOld`] says. As a provider the region gives
+    /// back what its user says.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] where a page is not committed or
+    /// not the region's; what the provider below says.
     ///
     /// # Safety
     ///
-    /// As of [`PageProvider::purge`].
-    pub(super) unsafe fn purge_pages(&self, range: PageRange) -> Result<Purged, Error> {
+    /// Those of [`PageProvider::purge`].
+    pub unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise.
+        unsafe { self.purge_pages(range, true) }
+    }
+
+    /// Gives the memory of committed pages back, of large ones as a whole only where that is asked for.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`PageProvider::purge`].
+    pub(super) unsafe fn purge_pages(
+        &self,
+        range: PageRange,
+        whole: bool,
+    ) -> Result<Purged, Error> {
         if self.is_foreign(range)? {
             // SAFETY: the caller's promise, as of a pass-through.
             return unsafe { self.inner.purge(range) };
@@ -494,7 +514,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         for (_, record) in held.parts.entries(pages) {
             match record {
                 Some(Record::Ours(PageState::Committed(_), mark)) => {
-                    large |= mark.notes.contains(Notes::LARGE);
+                    large |= whole && mark.notes.contains(Notes::LARGE);
                 }
                 Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
                 Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),

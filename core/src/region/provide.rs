@@ -56,8 +56,9 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // Which parts of large pages go is the affair of those who live in the region.
         // SAFETY: the caller's promise, passed on.
-        unsafe { self.purge_pages(range) }
+        unsafe { self.purge_pages(range, false) }
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {

@@ -222,7 +222,9 @@ pub(super) fn a_page_is_enough_for_what_fits_in_it<P: Provider + Copy>(p: P) -> 
         let window = AddressRange::from_len(region.at(1), page).expect("a page");
         let elsewhere = AddressRange::new(region.at(3), usize::MAX).map(Placement::within)?;
         let config = JitConfig::new().metadata(1 << 20).rw(elsewhere);
-        let jit = make(p, config).ok()?;
+        // Metadata must not take the hole.
+        let metadata = Within::new(p, AddressRange::new(region.at(3), usize::MAX)?);
+        let jit: JitAllocator<P, _> = JitAllocator::new(p, metadata, adapted(p, config)).ok()?;
         let span = jit.alloc_with(page - 64, Placement::within(window));
         let Ok(span) = span else {
             // Is it free at all?
@@ -357,7 +359,10 @@ pub(super) fn the_longest_hole_is_used_at_once<P: Provider + Copy>(p: P) -> Outc
             let config = JitConfig::new().mapping(way).block_size(block, block);
             let config = config.rx(Placement::within(window));
             let counting = counting(p);
-            let jit = counted(&counting, p, config.rw(Placement::within(elsewhere)))?;
+            // Metadata must not take the holes.
+            let metadata = Within::new(p, elsewhere);
+            let config = config.rw(Placement::within(elsewhere));
+            let jit = counted(&counting, metadata, config)?;
             for hole in [1..3, 10..21, 40..45] {
                 region.release(hole).ok()?;
             }
