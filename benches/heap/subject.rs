@@ -1,7 +1,7 @@
 //! Who is asked for memory: ours, and the C library's heap.
 
 use hostmem::{
-    GlobalHeap, OsProvider, OsLock,
+    GlobalHeap, OsLock, OsProvider,
     heap::{
         self, Hardening, Heap, HeapConfig, HeapError, HeapOf, Level, LocalHeap, State, StaticHeap,
     },

@@ -3,7 +3,7 @@
 #![no_std]
 
 use hostmem::{
-    OsProvider, OsLock,
+    OsLock, OsProvider,
     jit::{JitAllocator, JitConfig, JitError},
 };
 
