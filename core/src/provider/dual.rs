@@ -530,7 +530,7 @@ impl DualMapping {
 ///   ([`Capabilities::EXEC_ONLY_WHERE_ASKED`](super::Capabilities));
 /// - a call that fails changes nothing, except what it reports as lost.
 ///
-/// No call of [`PageProvider`](super::PageProvider) may be made on a view, and none but
+/// No call of [`PageProvider`] may be made on a view, and none but
 /// [`DualMapProvider::unmap_dual`] may be made on a part of one.
 pub unsafe trait DualMapProvider: Send + Sync {
     /// Maps new pages twice. Places that are searched for are reserved before anything else is made:

@@ -503,7 +503,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Gives pages that are the allocator's a record, or makes them free, and counts. Cannot fail
-    /// behind a [`Tree::prepare`].
+    /// behind a `Tree::prepare`.
     pub(super) fn record(
         &self,
         held: &mut Held<'_, M, R>,

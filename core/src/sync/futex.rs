@@ -67,6 +67,12 @@ pub(super) fn try_acquire(word: &AtomicU32) -> bool {
         .is_ok()
 }
 
+/// Says whether a thread has the lock.
+#[inline]
+pub(super) fn is_taken(word: &AtomicU32) -> bool {
+    word.load(Relaxed) != OPEN
+}
+
 /// Takes the lock.
 #[inline]
 pub(super) fn acquire<F: Futex>(word: &AtomicU32) {
@@ -160,7 +166,7 @@ unsafe impl<F: Futex> RawMutex for FutexLock<F> {
 
     #[inline]
     fn is_locked(&self) -> bool {
-        self.word.load(Relaxed) != OPEN
+        is_taken(&self.word)
     }
 }
 

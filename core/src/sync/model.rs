@@ -71,6 +71,11 @@ impl<T, R: RawMutex> Lock<T, R> {
         futex::try_acquire(&self.word).then(|| Guard(self))
     }
 
+    /// Says whether somebody has the lock now.
+    pub fn is_locked(&self) -> bool {
+        futex::is_taken(&self.word)
+    }
+
     /// Reaches the value by exclusive access, without locking.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()

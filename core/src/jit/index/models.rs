@@ -55,7 +55,7 @@ const HOME: Home = Home {
 fn block() -> NonNull<Block> {
     let (words, bytes) = Block::metadata_for(COUNT);
     let words = slice(words, || AtomicU64::new(0));
-    let block = Block::unmapped(HOME, words, slice(bytes, || 0), COUNT);
+    let block = Block::unmapped(HOME, words, slice(bytes, || 0), slice(1, || 0), COUNT);
     NonNull::from(Box::leak(Box::new(block)))
 }
 
