@@ -18,10 +18,20 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
         let last = config.pool_count() - 1;
         let pool = last.min(granules.trailing_zeros() as usize);
         let expected = self.granularity() << pool;
-        if last == 0 {
+        let may_be_alone = size > config.max_block_size_bytes();
+        if last == 0 && !may_be_alone {
             return expected;
         }
         let found = self.block_at(span.rx()).expect("a span lies in a block");
+        // A span that is longer than every ordinary block may have one to itself, of longer granules.
+        if may_be_alone && found.granularity > expected {
+            assert_eq!(found.spans, 1, "{found:?} is for one span");
+            assert!(
+                found.granularity <= size >> 15,
+                "{found:?} for {size} bytes"
+            );
+            return found.granularity;
+        }
         let in_any_pool = in_any_pool || config.limit_bytes() != usize::MAX;
         assert!(
             found.granularity == expected || in_any_pool,
