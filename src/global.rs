@@ -50,6 +50,8 @@ macro_rules! std_slot {
             // SAFETY: each thread has a value of its own, which is there before the thread runs and needs nothing
             // to be read or written.
             unsafe impl $crate::heap::ThreadSlot for $Name {
+                const IS_QUICK: bool = true;
+
                 #[inline]
                 fn get() -> *mut () {
                     VALUE.with(Cell::get)

@@ -76,7 +76,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Takes a block that is free in a bin, if nobody has its lock.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
         let mut bin = self.bin(shard, class).try_lock()?;
-        bin.take_at_hand(self.page, self.hard.as_ref())
+        bin.take_at_hand(self.page, self.hard.as_ref(), self.ticks.load(Relaxed))
     }
 
     /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory

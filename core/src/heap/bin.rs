@@ -13,6 +13,7 @@ use crate::{
     provider::{Error, PageProvider, Purged},
     sync::RawMutex,
 };
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of descriptors that are made at once at most, where one is not larger.
 const CHUNK: usize = 4096;
@@ -46,8 +47,14 @@ impl Bin {
     }
 
     /// Takes a block of the lowest slab, if there is one.
-    pub(super) fn take_at_hand(&mut self, page: PageSize, hard: Option<&Hard>) -> Option<Entry> {
+    pub(super) fn take_at_hand(
+        &mut self,
+        page: PageSize,
+        hard: Option<&Hard>,
+        tick: u32,
+    ) -> Option<Entry> {
         let slab = self.partial.lowest()?;
+        slab.set_taken_at(tick);
         let mut found = None;
         self.take(slab, 1, page, hard, |entry| found = Some(entry));
         found
@@ -69,7 +76,7 @@ impl Bin {
         } else {
             let mut holes = slab.holes();
             let taken = take_from(slab, most, hard, |entry| {
-                holes &= !slab.pages_of(entry, page.bytes());
+                holes &= !slab.parts_of(entry, slab.hole_bytes(page));
                 take(entry);
             });
             self.set_holes(slab, holes, page);
@@ -85,7 +92,7 @@ impl Bin {
 
     /// Notes which pages of a slab have no memory.
     fn set_holes(&mut self, slab: Handle, holes: u64, page: PageSize) {
-        let bytes = |holes: u64| holes.count_ones() as usize * page.bytes();
+        let bytes = |holes: u64| holes.count_ones() as usize * slab.hole_bytes(page);
         self.holes = self.holes + bytes(holes) - bytes(slab.holes());
         slab.set_holes(holes);
     }
@@ -125,6 +132,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 None if taken != 0 => break,
                 None => self.new_slab(&mut bin, shard, class)?,
             };
+            slab.set_taken_at(self.ticks.load(Relaxed));
             let (most, hard) = (most - taken, self.hard.as_ref());
             taken += bin.take(slab, most, self.page, hard, &mut take);
         }
@@ -174,7 +182,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let shard = slab.shard();
             let mut bin = self.bin(shard, class).lock();
             loop {
-                entries = self.put(&mut bin, slab, entries);
+                let rest = self.put(&mut bin, slab, entries);
+                // Where two threads freed a block at once, and one of them brought it back, its granules may
+                // be another slab's since: it is not this call's to put anywhere.
+                let is_refused = rest.len() == entries.len();
+                entries = rest.get(usize::from(is_refused)..).unwrap_or_default();
                 slab = match entries.first().and_then(slab_of) {
                     Some(slab) if slab.shard() == shard => slab,
                     _ => break,
@@ -218,23 +230,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         bin.spare = Some(slab);
     }
 
-    /// Describes the first run of pages of a slab that have a bit set, and returns their bits.
+    /// Describes the first run of parts of a slab that have a bit set, and returns their bits.
     fn pages(&self, slab: Handle, bits: u64) -> Option<(PageRange, u64)> {
         let first = bits.trailing_zeros();
         let count = bits.checked_shr(first)?.trailing_ones();
-        let (page, size) = (self.page, self.page.bytes());
+        let (page, size) = (self.page, slab.hole_bytes(self.page));
         let whole = PageRange::new(slab.start(), slab.len_bytes(), page)?;
         let part = whole.part(first as usize * size, count as usize * size, page)?;
         Some((part, (u64::MAX >> (64 - count)) << first))
     }
 
     /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks; returns how
-    /// many bytes of it.
+    /// many bytes of it. If `tick` tells the present one, only where no block was taken at it or at the one before.
     ///
     /// # Errors
     ///
     /// What the provider says. The pages stay as they are.
-    pub(super) fn collect_slab(&self, addr: usize) -> Result<usize, Error> {
+    pub(super) fn collect_slab(&self, addr: usize, tick: Option<u32>) -> Result<usize, Error> {
         let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
         let Some(slab) = self.map.slab(addr).filter(at) else {
             return Ok(0);
@@ -244,11 +256,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
-        if !same || slab.blocks() == 1 || self.is_hard() {
+        let is_recent = tick.is_some_and(|now| now.wrapping_sub(slab.taken_at()) < 2);
+        if !same || is_recent || slab.blocks() == 1 || self.is_hard() {
             return Ok(0);
         }
         let mut given = 0;
-        let mut idle = slab.idle_pages(self.page.bytes()) & !slab.holes();
+        let mut idle = slab.idle_parts(self.page) & !slab.holes();
         while let Some((part, bits)) = self.pages(slab, idle) {
             idle &= !bits;
             // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed

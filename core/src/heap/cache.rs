@@ -3,20 +3,20 @@
 //! ```text
 //!   Cache      class 0          class 1          …           slots, in the arena
 //!   ┌──────┬────────────────┬────────────────┬─────┐       ┌───────┬───────┬───────┬───┐
-//!   │ next │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
-//!   └──────┴────────────────┴────────────────┴─────┘       │ state │ state │   .   │   │
-//!     64 bytes, 32 a class                                 └───────┴───────┴───────┴───┘
-//!                                                         bottom           top         end
+//!   │ page │ top bottom end │ top bottom end │     │  ───► │ block │ block │   .   │   │
+//!   │ map  │ reciprocal     │ reciprocal     │     │       │ state │ state │   .   │   │
+//!   └──────┴────────────────┴────────────────┴─────┘       └───────┴───────┴───────┴───┘
+//!     64 bytes, 32 a class                                bottom           top         end
 //! ```
 
 use super::{
-    class::CLASSES,
+    class::{self, CLASSES},
     config::MAGAZINE_MOST,
-    map::RawRoot,
+    map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED},
 };
 use crate::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use core::{
@@ -36,14 +36,17 @@ pub(super) struct Magazine {
     top: AtomicPtr<Entry>,
     bottom: AtomicPtr<Entry>,
     end: AtomicPtr<Entry>,
+    /// What offsets into slabs of the class are [divided](class::index) by, here since a free looks here anyway.
+    pub(super) reciprocal: u64,
 }
 
 impl Magazine {
-    fn new() -> Self {
+    fn new(class: usize) -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
             end: AtomicPtr::new(null_mut()),
+            reciprocal: class::reciprocal(class),
         }
     }
 
@@ -195,48 +198,154 @@ fn entries(from: *const Entry, to: *const Entry) -> u32 {
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
 }
 
+/// Bytes that a thread may ask for before it looks at the clock for the first time.
+const BUDGET: u64 = 16 << 10;
+
+/// The least and the most that it may ask for between two looks, later.
+const BUDGET_LEAST: u64 = 1 << 10;
+const BUDGET_MOST: u64 = 256 << 10;
+
+/// A thread looks so many times, about, in the time after which free memory goes back.
+const LOOKS: u64 = 16;
+
+/// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
+const HURRY: u64 = 1 << 62;
+
 /// The magazines of a thread. Caches are never freed before the heap is dropped.
 #[repr(C, align(64))]
 pub(super) struct Cache {
+    /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
+    /// wants this one to take a slow path.
+    window: AtomicPtr<map::Entry>,
+    window_start: AtomicUsize,
+    window_len: AtomicUsize,
+    /// Bytes that may be asked for before the thread looks at the clock, as a signed number: see [`Cache::count`].
+    budget: AtomicU64,
+    /// The page map of the heap, for what does not lie in the window.
+    pub(super) root: RawRoot,
+    pub(super) magazines: [Magazine; CLASSES],
+    /// Bytes that the thread was ever allowed to ask for.
+    granted: AtomicU64,
+    /// What is granted next time, and when that was last, in milliseconds.
+    grant: AtomicU64,
+    looked: AtomicU64,
     /// The next of all caches there are.
     pub(super) next: AtomicPtr<Cache>,
+    /// The next of those without a thread. Guarded by the lock of the caches.
+    pub(super) next_unused: AtomicPtr<Cache>,
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
     pub(super) shard: AtomicU32,
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
-    /// Whether its thread is in a call of a static heap. Only that thread looks, and its signal handlers.
+    /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
+    /// signal handlers.
     pub(super) is_busy: AtomicBool,
-    /// The last tick that the thread saw.
+    /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
-    /// Bytes that were ever asked for by it.
-    pub(super) requested: AtomicU64,
-    /// The page map of the heap, here since a free looks here anyway.
-    pub(super) root: RawRoot,
-    pub(super) magazines: [Magazine; CLASSES],
+    pub(super) trims: AtomicU32,
 }
 
 impl Cache {
-    /// Counts what is asked for. Only the thread that has the cache does.
-    #[inline]
-    pub(super) fn count(&self, bytes: usize) {
-        let sum = self.requested.load(Relaxed).wrapping_add(bytes as u64);
-        self.requested.store(sum, Relaxed);
-    }
-
     pub(super) fn new(root: RawRoot) -> Self {
         Self {
+            window: AtomicPtr::new(null_mut()),
+            window_start: AtomicUsize::new(0),
+            window_len: AtomicUsize::new(0),
+            budget: AtomicU64::new(BUDGET),
             root,
+            magazines: array::from_fn(Magazine::new),
+            granted: AtomicU64::new(BUDGET),
+            grant: AtomicU64::new(BUDGET),
+            looked: AtomicU64::new(0),
             next: AtomicPtr::new(null_mut()),
+            next_unused: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
-            requested: AtomicU64::new(0),
-            magazines: array::from_fn(|_| Magazine::new()),
+            trims: AtomicU32::new(0),
         }
+    }
+
+    /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the thread that
+    /// has the cache does.
+    #[inline]
+    pub(super) fn count(&self, bytes: usize) -> bool {
+        let left = self.budget.load(Relaxed).wrapping_sub(bytes as u64);
+        self.budget.store(left, Relaxed);
+        left.cast_signed() >= 0
+    }
+
+    /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
+    /// free before it goes back.
+    pub(super) fn grant(&self, now_ms: Option<u64>, period_ms: u64) {
+        let mut left = self.budget.load(Relaxed);
+        if left.cast_signed() < -(HURRY / 2).cast_signed() {
+            left = left.wrapping_add(HURRY);
+        }
+        let mut grant = self.grant.load(Relaxed);
+        if let Some(now_ms) = now_ms {
+            let since = now_ms.saturating_sub(self.looked.swap(now_ms, Relaxed));
+            if since > period_ms / LOOKS {
+                grant = (grant / 2).max(BUDGET_LEAST);
+            } else if since < period_ms / LOOKS / 2 {
+                grant = (grant * 2).min(BUDGET_MOST);
+            }
+            self.grant.store(grant, Relaxed);
+        }
+        // So that the next look comes after as much, whatever this thread asked for at once.
+        let granted = self.granted.load(Relaxed).wrapping_sub(left);
+        self.granted.store(granted.wrapping_add(grant), Relaxed);
+        self.budget.store(grant, Relaxed);
+    }
+
+    /// Returns the bytes that were ever asked for by it.
+    pub(super) fn requested(&self) -> u64 {
+        let mut left = self.budget.load(Relaxed);
+        if left.cast_signed() < -(HURRY / 2).cast_signed() {
+            left = left.wrapping_add(HURRY);
+        }
+        self.granted.load(Relaxed).wrapping_sub(left)
+    }
+
+    /// Has the thread that has the cache take a slow path at its next call. One that is in a call at this moment may
+    /// not see it, and takes one soon by itself.
+    pub(super) fn hurry(&self) {
+        let left = self.budget.load(Relaxed);
+        if left.cast_signed() >= 0 {
+            let _ = self
+                .budget
+                .compare_exchange(left, left.wrapping_sub(HURRY), Relaxed, Relaxed);
+        }
+        self.window_len.store(0, Relaxed);
+    }
+
+    /// Says whether the thread finds entries of the page map without its root.
+    pub(super) fn has_window(&self) -> bool {
+        self.window_len.load(Relaxed) != 0
+    }
+
+    /// Notes where the window of the page map is. Only the thread that has the cache does.
+    pub(super) fn set_window(&self, window: RawWindow) {
+        self.window.store(window.entries.as_ptr(), Relaxed);
+        self.window_start.store(window.start, Relaxed);
+        self.window_len.store(window.len, Relaxed);
+    }
+
+    /// Returns the entry of the page map for an address in the window.
+    #[inline]
+    pub(super) fn value_in_window(&self, addr: usize) -> Option<u64> {
+        let place = addr.wrapping_sub(self.window_start.load(Relaxed)) >> class::GRANULE.ilog2();
+        if place >= self.window_len.load(Relaxed) {
+            return None;
+        }
+        // SAFETY: `set_window` stored a window of more entries, and only this thread stores others.
+        let entry = unsafe { self.window.load(Relaxed).add(place) };
+        // SAFETY: as above: entries are atomics, and there as long as the heap, which has this cache.
+        Some(unsafe { &*entry }.load(Acquire))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Size classes.
 //!
 //! ```text
-//!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 32 KiB | 64, 128, 192, 256 KiB | larger
-//!      16 bytes apart |            four a doubling            |  a slab of one block  | by the granule
+//!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 256 KiB | larger
+//!      16 bytes apart |            four a doubling             | by the granule
 //! ```
+//!
+//! So no block above a kilobyte is longer by a quarter than what was asked for.
 //!
 //! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
 //! which divides the size of its class.
@@ -19,17 +21,16 @@ pub(super) const STEP: usize = 16;
 /// The largest class of those that are [`STEP`] apart.
 const FINE_MAX: usize = 1 << 10;
 
-/// The largest block that shares a slab with others.
-pub(super) const SMALL_MAX: usize = 32 << 10;
+/// The largest block whose class a table tells.
+const TABLE_MAX: usize = 32 << 10;
 
 /// The largest block that a magazine holds.
 pub(super) const CACHED_MAX: usize = 4 * GRANULE;
 
 const FINE: usize = FINE_MAX / STEP;
-const SMALL: usize = FINE + 4 * (SMALL_MAX / FINE_MAX).ilog2() as usize;
 
 /// How many classes there are.
-pub(super) const CLASSES: usize = SMALL + CACHED_MAX / GRANULE;
+pub(super) const CLASSES: usize = FINE + 4 * (CACHED_MAX / FINE_MAX).ilog2() as usize;
 
 /// The kinds of slabs that are no class: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 253;
@@ -42,11 +43,9 @@ const SIZES: [usize; CLASSES] = {
     while class < CLASSES {
         sizes[class] = if class < FINE {
             (class + 1) * STEP
-        } else if class < SMALL {
+        } else {
             let base = FINE_MAX << ((class - FINE) / 4);
             base + base / 4 * ((class - FINE) % 4 + 1)
-        } else {
-            (class - SMALL + 1) * GRANULE
         };
         class += 1;
     }
@@ -109,8 +108,8 @@ pub(super) const fn index(offset: usize, reciprocal: u64) -> (usize, bool) {
 }
 
 /// The class of a size by how many [`STEP`]s it takes.
-const BY_STEPS: [u8; SMALL_MAX / STEP + 1] = {
-    let mut table = [0; SMALL_MAX / STEP + 1];
+const BY_STEPS: [u8; TABLE_MAX / STEP + 1] = {
+    let mut table = [0; TABLE_MAX / STEP + 1];
     let mut class: u8 = 0;
     let mut steps = 0;
     while steps < table.len() {
@@ -124,11 +123,14 @@ const BY_STEPS: [u8; SMALL_MAX / STEP + 1] = {
     table
 };
 
+/// The class of [`TABLE_MAX`].
+const TABLE_LAST: usize = BY_STEPS[TABLE_MAX / STEP] as usize;
+
 /// Returns the class for `layout` where the table has it: a small size without special alignment. It is
 /// less than [`CLASSES`].
 #[inline]
 pub(super) const fn quick(layout: Layout) -> Option<usize> {
-    if layout.size() <= SMALL_MAX && layout.align() <= STEP {
+    if layout.size() <= TABLE_MAX && layout.align() <= STEP {
         let class = BY_STEPS[layout.size().div_ceil(STEP)] as usize;
         // SAFETY: every entry of the table was asserted to be so where the table is made.
         unsafe { core::hint::assert_unchecked(class < CLASSES) };
@@ -146,9 +148,10 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
     }
     let first = match quick(Layout::from_size_align(size, 1).ok()?) {
         Some(class) => class,
-        None => SMALL + (size - 1) / GRANULE,
+        None => TABLE_LAST,
     };
-    (first..CLASSES).find(|&class| SIZES[class].is_multiple_of(layout.align()))
+    (first..CLASSES)
+        .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
 /// Returns the size of the blocks of a class.
@@ -162,8 +165,13 @@ pub(super) const fn granules(class: usize) -> usize {
     match SIZES[class] {
         0..=4096 => 1,
         4097..=8192 => 2,
-        8193..=SMALL_MAX => 4,
-        size => size / GRANULE,
+        8193..=TABLE_MAX => 4,
+        // As many as nothing is left over of: up to seven, since sizes are four to a doubling.
+        size => {
+            let zeros = size.trailing_zeros();
+            let most = GRANULE.trailing_zeros();
+            size >> if zeros < most { zeros } else { most }
+        }
     }
 }
 
@@ -183,7 +191,7 @@ mod tests {
             assert!(size(class).is_multiple_of(STEP));
             assert!(blocks(class) >= 1 && blocks(class) <= 4096);
         }
-        assert_eq!(size(SMALL - 1), SMALL_MAX);
+        assert_eq!(size(TABLE_LAST), TABLE_MAX);
         assert_eq!(size(CLASSES - 1), CACHED_MAX);
     }
 

@@ -174,6 +174,14 @@ impl HeapConfig {
         matches!(self.memory_return, Return::After(_)).then_some(self.clock?)?()
     }
 
+    /// Returns how long memory stays free before it goes back, in milliseconds.
+    pub(super) const fn period_ms(&self) -> u64 {
+        match self.memory_return {
+            Return::After(period) => period,
+            Return::Eager | Return::Never => u64::MAX,
+        }
+    }
+
     pub(super) const fn metadata_bytes(&self) -> usize {
         self.metadata
     }

@@ -5,7 +5,7 @@
 //! goes another way: one that never waits for a lock.
 
 use super::{
-    Heap, HeapError, LocalHeap,
+    Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
     slot::{BUSY, DETACHED, ThreadSlot, is_cache},
 };
@@ -19,7 +19,7 @@ use core::{
     cell::UnsafeCell,
     fmt,
     marker::PhantomData,
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
     sync::atomic::{
         AtomicBool, AtomicPtr,
@@ -177,8 +177,8 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
-/// A call of a thread that has a cache, which says so while this lives. The slot stays as it is, so that the next
-/// call need not wait for what this one writes there.
+/// A call of a thread that has a cache. While this lives, the thread's slot says so, or its cache where slots are not
+/// quick.
 struct Turn<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
@@ -193,10 +193,13 @@ impl<C: StaticHeap> Turn<C> {
         }
         // SAFETY: slots hold what `attach` put there.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        if cache.is_busy.load(Relaxed) {
+        if C::Slot::IS_QUICK {
+            C::Slot::set(BUSY);
+        } else if cache.is_busy.load(Relaxed) {
             return None;
+        } else {
+            cache.is_busy.store(true, Relaxed);
         }
-        cache.is_busy.store(true, Relaxed);
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self {
@@ -214,13 +217,25 @@ impl<C: StaticHeap> Turn<C> {
         // handler makes no other handle of it.
         ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, self.cache) })
     }
+
+    /// Ends this call within one of a thread that loses its cache, and returns the handle.
+    fn into_local(self, _call: &Call<C>) -> LocalOf<C> {
+        let local = self.local();
+        self.cache.is_busy.store(false, Relaxed);
+        mem::forget(self);
+        ManuallyDrop::into_inner(local)
+    }
 }
 
 impl<C: StaticHeap> Drop for Turn<C> {
     #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
-        self.cache.is_busy.store(false, Relaxed);
+        if C::Slot::IS_QUICK {
+            C::Slot::set(self.cache.as_slot());
+        } else {
+            self.cache.is_busy.store(false, Relaxed);
+        }
     }
 }
 
@@ -298,11 +313,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
         };
-        let _call = Call::<C>::begin(DETACHED);
-        let local = turn.local();
+        let call = Call::<C>::begin(DETACHED);
         // Somebody else has the cache as soon as the handle is gone.
-        drop(turn);
-        drop(ManuallyDrop::into_inner(local));
+        drop(turn.into_local(&call));
     }
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
@@ -363,6 +376,58 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     #[cold]
     #[inline(never)]
+    fn alloc_zeroed_slow(layout: Layout) -> *mut u8 {
+        Self::or_null(Self::call(
+            |local| local.alloc_zeroed(layout),
+            |heap| heap.alloc_zeroed(layout),
+            |heap| heap.try_alloc_zeroed(layout),
+        ))
+    }
+
+    /// Frees a block whose layout does not help.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalAlloc::dealloc`], but for the layout.
+    #[inline(never)]
+    unsafe fn dealloc_unsized(block: NonNull<u8>) {
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            let local = turn.local();
+            let freed = if C::CHECKED {
+                // SAFETY: the caller's promise: the block's user gives it up.
+                unsafe { local.free_quick::<true>(block) }
+            } else {
+                // SAFETY: the caller's promise: the block is live, and its user gives it up.
+                unsafe { local.free_quick::<false>(block) }
+            };
+            if freed {
+                return;
+            }
+        }
+        Self::dealloc_slow(block);
+    }
+
+    /// Gives back all memory that is free now, what the calling thread has cached included; see [`Heap::collect`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`StaticHeap::open`]; [`HeapError::Busy`] in a signal handler that interrupted a call of the heap.
+    pub fn collect(&self, level: Level) -> Result<(), HeapError> {
+        Self::call(
+            |local| {
+                local.collect(level);
+                Ok(())
+            },
+            |heap| {
+                heap.collect(level);
+                Ok(())
+            },
+            |_| Err(HeapError::Busy),
+        )
+    }
+
+    #[cold]
+    #[inline(never)]
     fn dealloc_slow(block: NonNull<u8>) {
         let freed = Self::call(
             // SAFETY: by the contract of `dealloc` the block is this heap's, and its user gives it up.
@@ -400,31 +465,34 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
         if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
             let local = turn.local();
             let freed = if C::CHECKED {
                 // SAFETY: by the contract the block's user gives it up.
-                unsafe { local.free_quick::<true>(block) }
+                unsafe { local.free_quick_sized::<true>(block, layout) }
             } else {
                 // SAFETY: by the contract the block is live, and its user gives it up.
-                unsafe { local.free_quick::<false>(block) }
+                unsafe { local.free_quick_sized::<false>(block, layout) }
             };
             if freed {
                 return;
             }
         }
-        Self::dealloc_slow(block);
+        // SAFETY: by the contract the block's user gives it up.
+        unsafe { Self::dealloc_unsized(block) };
     }
 
+    #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        Self::or_null(Self::call(
-            |local| local.alloc_zeroed(layout),
-            |heap| heap.alloc_zeroed(layout),
-            |heap| heap.try_alloc_zeroed(layout),
-        ))
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        {
+            return block.as_ptr();
+        }
+        Self::alloc_zeroed_slow(layout)
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -471,7 +539,7 @@ unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
             return Err(ErrorKind::Unsupported.into());
         }
         C::Slot::set(BUSY);
-        core::mem::forget(state.opening.lock());
+        mem::forget(state.opening.lock());
         if let Some(heap) = state.get()
             && let Err(error) = heap.fork_prepare()
         {

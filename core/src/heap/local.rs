@@ -1,16 +1,17 @@
 //! A thread's own handle of a heap: the calls that take no lock.
 
 use super::{
-    Heap,
+    Heap, Level,
     cache::{Cache, CacheRef, FIRST, Magazine},
-    class::{self, STEP},
+    class::{self, CLASSES, STEP},
     error::HeapError,
     large::Big,
-    map::RootRef,
+    map,
     shared::cleared,
     slab::{Entry, FREED, LIVE, ZERO},
 };
 use crate::{
+    atomic::AtomicU8,
     provider::PageProvider,
     sync::{RawMutex, Spin},
 };
@@ -20,7 +21,7 @@ use core::{
     fmt,
     marker::PhantomData,
     mem::MaybeUninit,
-    ptr::NonNull,
+    ptr::{NonNull, null_mut},
     slice,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
 };
@@ -71,9 +72,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
         let mut caches = self.caches.lock();
-        let unused = self.all_caches().find(|cache| !cache.in_use.load(Relaxed));
-        let cache = match unused {
-            Some(cache) => cache,
+        let cache = match caches.unused {
+            Some(cache) => {
+                let next = NonNull::new(cache.next_unused.load(Relaxed));
+                // SAFETY: links hold what `drop` put there: caches, which stay as long as the heap.
+                caches.unused = next.map(|next| unsafe { CacheRef::new(next) });
+                cache
+            }
             None => {
                 let made = self.arena.alloc_value(Cache::new(self.map.root().raw()));
                 let made = made.map_err(HeapError::Metadata)?;
@@ -82,13 +87,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 // It stays in its shard: threads that go on with what others did, one after the other, then share
                 // slabs, and the lines of their states, with few.
                 let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
-                cache.shard.store(*caches % shards, Relaxed);
-                *caches = caches.wrapping_add(1);
+                cache.shard.store(caches.made % shards, Relaxed);
+                caches.made = caches.made.wrapping_add(1);
                 cache.next.store(self.first_cache.load(Relaxed), Relaxed);
                 self.first_cache.store(cache.as_ptr(), Release);
                 cache
             }
         };
+        cache.ticks.store(self.ticks.load(Relaxed), Relaxed);
+        cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
         cache.is_busy.store(false, Relaxed);
@@ -126,10 +133,21 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
+    /// Returns the entry of the page map for an address, or zero.
     #[inline]
-    fn root(&self) -> RootRef<'heap> {
-        // SAFETY: the heap's own map, and the heap is borrowed for so long.
-        unsafe { self.cache.root.get() }
+    fn value(&self, addr: usize) -> u64 {
+        self.cache.value_in_window(addr).unwrap_or_else(|| {
+            // SAFETY: the heap's own map, and the heap is borrowed for so long.
+            unsafe { self.cache.root.get() }.value(addr)
+        })
+    }
+
+    /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
+    /// it has a class. Unless `CHECKED`, one is known to start there.
+    #[inline]
+    fn live<const CHECKED: bool>(&self, addr: usize) -> Option<(usize, NonNull<AtomicU8>)> {
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        unsafe { map::live::<CHECKED>(self.value(addr), addr) }
     }
 
     pub(super) const fn cache(&self) -> CacheRef {
@@ -159,11 +177,26 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Allocates a block that is at hand.
     #[inline]
     pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.pop_quick(layout).map(|(block, _)| block)
+    }
+
+    /// As [`LocalHeap::alloc_quick`], and the block reads zero.
+    #[inline]
+    pub(super) fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        self.pop_quick(layout).map(|told| cleared(told, layout))
+    }
+
+    /// Takes a cached block, and says whether it reads zero.
+    #[inline]
+    fn pop_quick(&self, layout: Layout) -> Option<Big> {
         let class = class::quick(layout)?;
         let entry = self.magazine(class).pop()?;
-        self.cache.count(layout.size());
+        let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Release);
-        Some(entry.block)
+        if !self.cache.count(layout.size()) {
+            self.look();
+        }
+        Some((entry.block, zero))
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -173,22 +206,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// As of [`LocalHeap::alloc`].
     #[inline]
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        self.cache.count(layout.size());
-        let Some(class) = class::of(layout) else {
-            self.upkeep();
-            return self.heap.alloc_big_zeroed(layout);
-        };
-        let entry = match self.magazine(class).pop() {
-            Some(entry) => entry,
-            None if self.heap.is_hard() => {
-                let told = self.alloc_hard(layout)?;
-                return Ok(cleared(told, layout));
-            }
-            None => self.refill(class)?,
-        };
-        let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Release);
-        Ok(cleared((entry.block, zero), layout))
+        match self.alloc_zeroed_quick(layout) {
+            Some(block) => Ok(block),
+            None => self.alloc_zeroed_slow(layout),
+        }
     }
 
     /// Frees a block.
@@ -238,13 +259,41 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
     #[inline]
     pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
-        let Some((class, state)) = self.root().live::<CHECKED>(block.addr().get()) else {
+        let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
             return false;
         };
         self.magazine(class).push_live(Entry { block, state })
     }
 
-    /// Frees a block whose layout is known. As fast as [`LocalHeap::free`].
+    /// As [`LocalHeap::free_quick`], of a block whose layout is known, and only if it has a class whose slabs have one
+    /// granule, in the window of the page map: which magazine it goes to need not wait for what the map says.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`LocalHeap::free_quick`]. A wrong layout is noticed.
+    #[inline]
+    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> bool {
+        let addr = block.addr().get();
+        let Some(class) = class::quick(layout) else {
+            return false;
+        };
+        let Some(value) = self.cache.value_in_window(addr) else {
+            return false;
+        };
+        let magazine = self.magazine(class);
+        // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
+        let state = unsafe { map::live_of::<CHECKED>(value, addr, class, magazine.reciprocal) };
+        match state {
+            Some(state) => magazine.push_live(Entry { block, state }),
+            None => false,
+        }
+    }
+
+    /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
     ///
     /// # Errors
     ///
@@ -260,6 +309,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                 .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
+        // SAFETY: the caller's promise.
+        if unsafe { self.free_quick_sized::<true>(block, layout) } {
+            return Ok(());
+        }
         // SAFETY: the caller's promise.
         unsafe { self.free(block) }
     }
@@ -304,7 +357,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if self.heap.is_hard() {
             return None;
         }
-        let (class, state) = self.root().live::<CHECKED>(block.addr().get())?;
+        let (class, state) = self.live::<CHECKED>(block.addr().get())?;
         let new = Layout::from_size_align(new_size, layout.align()).ok()?;
         let size = class::size(class);
         // A class that is a little too large is not worth a copy.
@@ -320,7 +373,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return None;
         }
         let target = self.magazine(new_class).pop()?;
-        self.cache.count(new_size);
         target.state().store(LIVE, Release);
         let (from, to) = (block.cast::<[MaybeUninit<u8>; STEP]>(), target.block.cast());
         for n in 0..len.div_ceil(STEP) {
@@ -336,6 +388,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             // SAFETY: the caller gives the block up, which is live.
             let freed = unsafe { self.free_slow(block) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
+        }
+        if !self.cache.count(new_size) {
+            self.look();
         }
         Some(target.block)
     }
@@ -373,7 +428,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// As [`Heap::tick`](super::Heap::tick); first gives back what is at hand, if the time has come.
+    /// As [`Heap::tick`](super::Heap::tick); first gives back what is cached, if the time has come.
     pub fn tick(&self, now_ms: u64) {
         if self.heap.is_due(now_ms) {
             self.flush();
@@ -381,14 +436,43 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// What calls that take a lock do beside: see [`Heap::upkeep`]; and bring back what is at hand, if there
-    /// was a tick since this was called last.
-    fn upkeep(&self) {
-        self.heap.upkeep();
-        let ticks = self.heap.ticks.load(Relaxed);
-        if self.cache.ticks.load(Relaxed) != ticks {
+    /// As [`Heap::collect`](super::Heap::collect); first gives back what this handle has cached.
+    pub fn collect(&self, level: Level) {
+        self.flush();
+        self.heap.collect(level);
+    }
+
+    /// What a quick call does that has used up what it may ask for before the clock is looked at.
+    #[cold]
+    #[inline(never)]
+    fn look(&self) {
+        self.upkeep();
+    }
+
+    /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see
+    /// [`Heap::upkeep`]; and bring back what is cached, if there was a tick or a trim since this was called last.
+    pub(super) fn upkeep(&self) {
+        let now_ms = self.heap.upkeep();
+        self.cache.grant(now_ms, self.heap.config.period_ms());
+        self.follow();
+    }
+
+    /// Does what ticks and trims by others ask for.
+    fn follow(&self) {
+        if !self.cache.has_window()
+            && let Some(window) = self.heap.map.window()
+        {
+            self.cache.set_window(window);
+        }
+        let (ticks, trims) = (self.heap.ticks.load(Relaxed), self.heap.trims.load(Relaxed));
+        let is_trim = self.cache.trims.load(Relaxed) != trims;
+        if is_trim || self.cache.ticks.load(Relaxed) != ticks {
             self.cache.ticks.store(ticks, Relaxed);
+            self.cache.trims.store(trims, Relaxed);
             self.flush();
+        }
+        if is_trim {
+            self.heap.collect_own(self.heap.trim_level());
         }
     }
 
@@ -415,6 +499,27 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         };
         entry.state().store(LIVE, Release);
         Ok(entry.block)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        self.cache.count(layout.size());
+        if self.heap.is_hard() {
+            let told = self.alloc_hard(layout)?;
+            return Ok(cleared(told, layout));
+        }
+        let Some(class) = class::of(layout) else {
+            self.upkeep();
+            return self.heap.alloc_big_zeroed(layout);
+        };
+        let entry = match self.magazine(class).pop() {
+            Some(entry) => entry,
+            None => self.refill(class)?,
+        };
+        let zero = entry.state().load(Relaxed) == ZERO;
+        entry.state().store(LIVE, Release);
+        Ok(cleared((entry.block, zero), layout))
     }
 
     fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
@@ -463,11 +568,16 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
         let capacity = (old * 2).max(FIRST).min(limit);
         let layout = Magazine::layout(capacity);
+        let bytes = (capacity - old) as usize * class::size(class);
         // The arena is used under one of the heap's locks, so that a fork finds it at rest.
-        let _caches = self.heap.caches.lock();
+        let mut caches = self.heap.caches.lock();
+        if bytes > ROOM - caches.room.min(ROOM) {
+            return;
+        }
         let Some(slots) = layout.and_then(|layout| self.heap.arena.alloc(layout).ok()) else {
             return;
         };
+        caches.room += bytes;
         let old = magazine.memory();
         magazine.grow(slots.cast(), capacity);
         if let Some((slots, layout)) = old {
@@ -490,7 +600,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return unsafe { self.heap.free_hard(block) };
         }
         let addr = block.addr().get();
-        let Some((class, state)) = self.root().live::<true>(addr) else {
+        let Some((class, state)) = self.live::<true>(addr) else {
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
@@ -533,21 +643,55 @@ const COPIED: usize = 512;
 /// Blocks that are under way from a magazine to bins at once, at most: half of a magazine.
 const FLUSHED: u32 = 128;
 
+/// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
+const ROOM: usize = 64 << 20;
+
+/// What the lock of the caches guards, beside which ones are in use.
+pub(super) struct Caches {
+    /// How many there are.
+    made: u32,
+    /// Those that no thread has.
+    unused: Option<CacheRef>,
+    /// Bytes of blocks that magazines have room for.
+    room: usize,
+}
+
+impl Caches {
+    pub(super) const fn new() -> Self {
+        Self {
+            made: 0,
+            unused: None,
+            room: 0,
+        }
+    }
+}
+
+// SAFETY: caches are made of atomics, and stay as long as the heap.
+unsafe impl Send for Caches {}
+
 /// Blocks that a magazine has room for when nobody has its cache, at most.
 const KEPT: u32 = 32;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for LocalHeap<'_, P, M, R> {
     fn drop(&mut self) {
         self.flush();
-        let _caches = self.heap.caches.lock();
+        let mut caches = self.heap.caches.lock();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
-        let large = |magazine: &&Magazine| magazine.capacity() > KEPT;
-        let large = self.cache.magazines.iter().filter(large);
-        for (slots, layout) in large.filter_map(Magazine::shut) {
-            // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
-            unsafe { self.heap.arena.free(slots, layout) };
+        for class in 0..CLASSES {
+            let magazine = self.magazine(class);
+            let capacity = magazine.capacity();
+            if capacity > KEPT
+                && let Some((slots, layout)) = magazine.shut()
+            {
+                caches.room -= capacity as usize * class::size(class);
+                // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
+                unsafe { self.heap.arena.free(slots, layout) };
+            }
         }
         self.cache.in_use.store(false, Relaxed);
+        let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
+        self.cache.next_unused.store(next, Relaxed);
+        caches.unused = Some(self.cache);
     }
 }
 

@@ -25,9 +25,19 @@
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
 //! never taken away before the heap is dropped.
 //!
-//! The root is committed readable as a whole, and made writable where leaves are entered: one range of its
-//! pages, which grows. So a process that locks its memory holds no more of it than it uses, since untouched
-//! private pages that can only be read are all the same page of zeros.
+//! Leaves around the first block lie side by side, in the *window*: who has an address there finds its entry by a
+//! subtraction, as quick calls do.
+//!
+//! ```text
+//!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │          window: 64 leaves, or all; fewer where memory is short
+//!                      │   │   │   │       └──────────► ┌──────┐
+//!                      ▼   ▼   ▼   ▼                    │ leaf │
+//!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘
+//! ```
+//!
+//! Root and window are committed readable as a whole, and made writable where leaves are entered, or entries
+//! are set: one range of their pages each, which grows. So a process that locks its memory holds no more of it than
+//! it uses, since untouched private pages that can only be read are all the same page of zeros.
 
 use super::{
     NAME,
@@ -39,14 +49,18 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        self, AtomicPtr, AtomicU8, AtomicU64,
+        self, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
     page::{Access, AddressRange, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, Request, reserve_ahead},
     sync::RawMutex,
 };
-use core::{alloc::Layout, ops::Range, ptr::NonNull, ptr::with_exposed_provenance_mut};
+use core::{
+    alloc::Layout,
+    ops::Range,
+    ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
+};
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
 /// models, where an entry takes a kilobyte.
@@ -91,22 +105,89 @@ const FEW: usize = if cfg!(all(test, loom)) {
     SMALL / size_of::<usize>() * LEAF
 };
 
-type Entry = AtomicU64;
+/// Leaves that the window has at most: 64 GiB of blocks, by 8 MiB of addresses.
+const WINDOW: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
+
+pub(super) type Entry = AtomicU64;
 type Slot = AtomicPtr<Entry>;
 
 /// What is known of the memory of a map, which whoever holds the lock of the granules may change.
 pub(super) struct Leaves {
     /// Leaves that are a reservation each, by address: few, while the root has room for many.
     own: Index<PageRange>,
-    /// Bytes of the root that can be written.
+    /// The root, if some of its pages can only be read.
+    root: Growing,
+    /// The window, likewise.
+    window: Growing,
+    /// Whether a window was made, or tried in vain.
+    is_window_made: bool,
+}
+
+/// Memory whose pages are made writable as they are needed.
+struct Growing {
+    /// All of it, if it is a reservation with pages that can only be read.
+    range: Option<PageRange>,
+    /// Bytes that can be written.
     writable: Range<usize>,
+}
+
+impl Growing {
+    const fn none() -> Self {
+        Self {
+            range: None,
+            writable: 0..0,
+        }
+    }
+
+    /// Makes the pages writable that have these bytes, and all between them and those that are.
+    fn make_writable<M: PageProvider>(
+        &mut self,
+        provider: &M,
+        bytes: Range<usize>,
+    ) -> Result<(), Error> {
+        let Some(range) = self.range else {
+            return Ok(());
+        };
+        let page = provider.page_size();
+        let end = page.round_up(bytes.end).ok_or(ErrorKind::InvalidArgument)?;
+        let wanted = page.round_down(bytes.start)..end;
+        let old = self.writable.clone();
+        if old.is_empty() {
+            protect_part(provider, range, wanted.clone())?;
+            self.writable = wanted;
+            return Ok(());
+        }
+        if wanted.start < old.start {
+            protect_part(provider, range, wanted.start..old.start)?;
+            self.writable.start = wanted.start;
+        }
+        if wanted.end > old.end {
+            protect_part(provider, range, old.end..wanted.end)?;
+            self.writable.end = wanted.end;
+        }
+        Ok(())
+    }
+}
+
+/// Makes pages of a root or a window writable.
+fn protect_part<M: PageProvider>(
+    provider: &M,
+    range: PageRange,
+    bytes: Range<usize>,
+) -> Result<(), Error> {
+    let part = range.part(bytes.start, bytes.len(), provider.page_size());
+    let part = part.ok_or(ErrorKind::InvalidArgument)?;
+    // SAFETY: committed pages of the map, which are only read meanwhile, as they can be afterwards.
+    unsafe { provider.protect(part, Access::ReadWrite) }
 }
 
 impl Leaves {
     pub(super) const fn new() -> Self {
         Self {
             own: Index::new(),
-            writable: 0..0,
+            root: Growing::none(),
+            window: Growing::none(),
+            is_window_made: false,
         }
     }
 
@@ -123,6 +204,51 @@ pub(super) struct Map {
     range: Option<PageRange>,
     /// Whether pages of it must be made writable.
     is_protected: bool,
+    window: Window,
+}
+
+/// Where the window is, once there is one.
+struct Window {
+    /// Its entries; null before.
+    entries: AtomicPtr<Entry>,
+    /// The address that the first entry is of.
+    start: AtomicUsize,
+    /// How many entries there are.
+    len: AtomicUsize,
+}
+
+/// Where a window is, for readers who know by other means that it is there.
+#[derive(Clone, Copy)]
+pub(super) struct RawWindow {
+    pub(super) entries: NonNull<Entry>,
+    /// The address that the first entry is of.
+    pub(super) start: usize,
+    /// How many entries there are.
+    pub(super) len: usize,
+}
+
+impl Window {
+    fn none() -> Self {
+        Self {
+            entries: AtomicPtr::new(null_mut()),
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the entry of an address, if the window has one.
+    #[inline]
+    fn entry(&self, addr: usize) -> Option<&Entry> {
+        let entries = NonNull::new(self.entries.load(Acquire))?;
+        let place = addr.wrapping_sub(self.start.load(Relaxed)) >> GRANULE_BITS;
+        if place >= self.len.load(Relaxed) {
+            return None;
+        }
+        // SAFETY: there are `len` entries.
+        let entry = unsafe { entries.add(place) };
+        // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long as the map.
+        Some(unsafe { entry.as_ref() })
+    }
 }
 
 /// Reserves and commits zeroed memory.
@@ -166,6 +292,28 @@ fn can_protect<M: PageProvider>(provider: &M, page: PageRange) -> bool {
     })
 }
 
+/// Makes a root or a window that is a reservation; says whether its pages must be made writable.
+fn reserve_readable<M: PageProvider>(
+    provider: &M,
+    bytes: usize,
+) -> Result<(PageRange, bool), Error> {
+    let readable = Commit {
+        access: Access::Read,
+        ..Commit::READ_WRITE
+    };
+    let page = provider.page_size();
+    if let Ok(range) = memory(provider, bytes, readable) {
+        let part = range.part(0, page.bytes(), page);
+        if part.is_some_and(|part| can_protect(provider, part)) {
+            return Ok((range, true));
+        }
+        // SAFETY: reserved just now, and not used yet. An error has no consequence but that the addresses
+        // stay reserved.
+        let _ = unsafe { provider.release(range) };
+    }
+    memory(provider, bytes, Commit::READ_WRITE).map(|range| (range, false))
+}
+
 impl Map {
     /// Makes a map of the addresses that `pages` can give.
     ///
@@ -198,10 +346,11 @@ impl Map {
                 raw: raw(root),
                 range: None,
                 is_protected: false,
+                window: Window::none(),
             });
         }
         let (range, is_protected) =
-            Self::reserve_root(metadata, bytes(granules)).map_err(HeapError::Metadata)?;
+            reserve_readable(metadata, bytes(granules)).map_err(HeapError::Metadata)?;
         let root = range.start().cast::<Slot>();
         // SAFETY: committed just now, zeroed; models have small roots only.
         unsafe { atomic::init_zeroed(root, slots) };
@@ -209,29 +358,8 @@ impl Map {
             raw: raw(root),
             range: Some(range),
             is_protected,
+            window: Window::none(),
         })
-    }
-
-    /// Makes a root that is a reservation; says whether its pages must be made writable.
-    fn reserve_root<M: PageProvider>(
-        provider: &M,
-        bytes: usize,
-    ) -> Result<(PageRange, bool), Error> {
-        let readable = Commit {
-            access: Access::Read,
-            ..Commit::READ_WRITE
-        };
-        let page = provider.page_size();
-        if let Ok(range) = memory(provider, bytes, readable) {
-            let part = range.part(0, page.bytes(), page);
-            if part.is_some_and(|part| can_protect(provider, part)) {
-                return Ok((range, true));
-            }
-            // SAFETY: reserved just now, and not used yet. An error has no consequence but that the addresses
-            // stay reserved.
-            let _ = unsafe { provider.release(range) };
-        }
-        memory(provider, bytes, Commit::READ_WRITE).map(|range| (range, false))
     }
 
     /// Returns where the root lies, if it is a reservation.
@@ -246,8 +374,26 @@ impl Map {
     }
 
     #[inline]
+    fn entry(&self, addr: usize) -> Option<&Entry> {
+        match self.window.entry(addr) {
+            Some(entry) => Some(entry),
+            None => self.root().entry(addr),
+        }
+    }
+
+    /// Returns whose granule lies around `addr`, any address at all.
+    #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
-        self.root().slab(addr)
+        let value = self.entry(addr)?.load(Acquire);
+        // SAFETY: `set` stores what `Handle::exposed` returned, or zero; the heap is there, as for entries.
+        unsafe { Handle::from_exposed(descriptor(value)) }
+    }
+
+    /// Says whether some slab has the granule around `addr`.
+    #[inline]
+    pub(super) fn owns(&self, addr: usize) -> bool {
+        self.entry(addr)
+            .is_some_and(|entry| entry.load(Relaxed) != 0)
     }
 
     /// Returns the addresses that the map tells apart.
@@ -277,17 +423,38 @@ impl Map {
         let Some(range) = range.filter(|range| self.addresses().contains_range(*range)) else {
             return Err(HeapError::Memory(ErrorKind::OutsideRange.into()));
         };
-        let number = |addr: usize| ((addr >> GRANULE_BITS) - self.raw.first) >> LEAF_BITS;
-        for n in number(range.start())..=number(range.last()) {
-            let root = self.root();
-            let Some(slot) = root.slot(n) else {
+        let number = |addr: usize| (addr >> GRANULE_BITS) - self.raw.first;
+        let (first, last) = (number(range.start()), number(range.last()));
+        self.make_window(provider, leaves, arena, first >> LEAF_BITS);
+        for n in first >> LEAF_BITS..=last >> LEAF_BITS {
+            let Some(slot) = self.root().slot(n) else {
                 return Err(HeapError::Memory(ErrorKind::OutsideRange.into()));
             };
+            let window = self.window.entry(self.leaf_start(n));
+            if let Some(entry) = window {
+                let before = (self.leaf_start(n) - self.window.start.load(Relaxed)) >> GRANULE_BITS;
+                let (from, to) = (first.max(n * LEAF), last.min(n * LEAF + LEAF - 1));
+                let place = |granule: usize| (before + granule - n * LEAF) * size_of::<Entry>();
+                leaves
+                    .window
+                    .make_writable(provider, place(from)..place(to + 1))
+                    .map_err(HeapError::Metadata)?;
+                if slot.load(Relaxed).is_null() {
+                    self.make_writable(provider, leaves, n)?;
+                    // The same entry, by a pointer that may be used for those behind it.
+                    let leaf = self
+                        .window
+                        .entries
+                        .load(Relaxed)
+                        .with_addr(ptr::from_ref(entry).addr());
+                    slot.store(leaf, Release);
+                }
+                continue;
+            }
             if !slot.load(Relaxed).is_null() {
                 continue;
             }
-            self.make_writable(provider, leaves, n)
-                .map_err(HeapError::Metadata)?;
+            self.make_writable(provider, leaves, n)?;
             let entries = LEAF.min(self.raw.granules - n * LEAF);
             let bytes = entries * size_of::<Entry>();
             let leaf = if bytes <= SMALL {
@@ -307,40 +474,78 @@ impl Map {
         Ok(())
     }
 
+    /// Returns the address that the first entry of leaf `n` is of.
+    const fn leaf_start(&self, n: usize) -> usize {
+        (self.raw.first + n * LEAF) << GRANULE_BITS
+    }
+
     /// Makes the page of the root writable that has slot `n`, and all between it and those that are.
     fn make_writable<M: PageProvider>(
         &self,
         provider: &M,
         leaves: &mut Leaves,
         n: usize,
-    ) -> Result<(), Error> {
-        let Some(root) = self.range.filter(|_| self.is_protected) else {
-            return Ok(());
-        };
-        let page = provider.page_size();
-        let start = page.round_down(n * size_of::<Slot>());
-        let end = start + page.bytes();
-        let old = leaves.writable.clone();
-        let missing = if old.is_empty() {
-            start..end
-        } else if start < old.start {
-            start..old.start
-        } else {
-            old.end..end
-        };
-        if missing.is_empty() {
-            return Ok(());
+    ) -> Result<(), HeapError> {
+        leaves.root.range = self.range.filter(|_| self.is_protected);
+        let bytes = n * size_of::<Slot>()..(n + 1) * size_of::<Slot>();
+        let made = leaves.root.make_writable(provider, bytes);
+        made.map_err(HeapError::Metadata)
+    }
+
+    /// Makes the window around leaf `n`, if there is memory for one, at the first call.
+    fn make_window<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        provider: &M,
+        leaves: &mut Leaves,
+        arena: &Arena<M, R>,
+        n: usize,
+    ) {
+        if leaves.is_window_made {
+            return;
         }
-        let part = root.part(missing.start, missing.len(), page);
-        let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        // SAFETY: committed pages of the root, which are only read meanwhile, as they can be afterwards.
-        unsafe { provider.protect(part, Access::ReadWrite)? };
-        leaves.writable = if old.is_empty() {
-            missing
+        leaves.is_window_made = true;
+        let all = self.raw.granules.div_ceil(LEAF);
+        let wanted = all.min(WINDOW);
+        let bytes = |leaves: usize| (leaves * LEAF).min(self.raw.granules) * size_of::<Entry>();
+        let (count, entries) = if bytes(wanted) <= SMALL {
+            match small(arena, bytes(wanted) / size_of::<Entry>()) {
+                Ok(entries) => (wanted, entries),
+                Err(_) => return,
+            }
         } else {
-            old.start.min(start)..old.end.max(end)
+            let ahead = reserve_ahead(provider, 0, bytes(wanted));
+            let count = if ahead < bytes(wanted) {
+                ahead / bytes(1)
+            } else {
+                wanted
+            };
+            if count == 0 || leaves.own.make_room(arena).is_err() {
+                return;
+            }
+            let Ok((range, is_protected)) = reserve_readable(provider, bytes(count)) else {
+                return;
+            };
+            leaves.own.insert(range.addr(), range);
+            leaves.window.range = Some(range).filter(|_| is_protected);
+            let entries = range.start().cast::<Entry>();
+            // SAFETY: committed just now, zeroed; in models it is writable.
+            unsafe { atomic::init_zeroed(entries, bytes(count) / size_of::<Entry>()) };
+            (count, entries)
         };
-        Ok(())
+        let first = n.saturating_sub(count / 2).min(all - count);
+        let len = (count * LEAF).min(self.raw.granules - first * LEAF);
+        self.window.start.store(self.leaf_start(first), Relaxed);
+        self.window.len.store(len, Relaxed);
+        self.window.entries.store(entries.as_ptr(), Release);
+    }
+
+    /// Returns where the window is, if there is one.
+    pub(super) fn window(&self) -> Option<RawWindow> {
+        Some(RawWindow {
+            entries: NonNull::new(self.window.entries.load(Acquire))?,
+            start: self.window.start.load(Relaxed),
+            len: self.window.len.load(Relaxed),
+        })
     }
 
     /// Says whose the granules in `len` bytes at `start` are. Leaves are there.
@@ -352,7 +557,7 @@ impl Map {
                     | inside << INSIDE_SHIFT
                     | (slab.class() as u64 + 1)
             });
-            if let Some(entry) = self.root().entry(addr) {
+            if let Some(entry) = self.entry(addr) {
                 entry.store(value, Release);
             }
         }
@@ -462,44 +667,75 @@ impl<'map> RootRef<'map> {
         Some(unsafe { entry.as_ref() })
     }
 
-    /// Returns whose granule lies around `addr`, any address at all.
+    /// Returns the entry of the granule around `addr`, any address at all, or zero.
     #[inline]
-    pub(super) fn slab(self, addr: usize) -> Option<Handle> {
-        let value = self.entry(addr)?.load(Acquire);
-        // SAFETY: `set` stores what `Handle::exposed` returned, or zero; the heap is there, as for entries.
-        unsafe { Handle::from_exposed(descriptor(value)) }
+    pub(super) fn value(self, addr: usize) -> u64 {
+        self.entry(addr).map_or(0, |entry| entry.load(Acquire))
     }
+}
 
-    /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
-    /// it has a class. Unless `CHECKED`, one is known to start there.
-    #[inline]
-    pub(super) fn live<const CHECKED: bool>(
-        self,
-        addr: usize,
-    ) -> Option<(usize, NonNull<AtomicU8>)> {
-        let value = self.entry(addr)?.load(Acquire);
-        let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xff << GRANULE_BITS);
-        let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
-        let (index, class) = class::divide(offset, kind(value));
-        let class = class?;
-        let first = with_exposed_provenance_mut::<AtomicU8>(descriptor(value) + STATES);
-        // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
-        // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
-        // one more, and there are as many states behind the descriptor.
-        let state = unsafe { first.add(index) };
-        // SAFETY: as above, not null.
-        let state = unsafe { NonNull::new_unchecked(state) };
-        // SAFETY: as above; states are initialised, and changed by atomics only.
-        let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
-        (!CHECKED || is_live).then_some((class, state))
-    }
+/// Returns the class and the state of the live block that starts at `addr`, of whose granule an entry has this
+/// value, if it has a class. Unless `CHECKED`, one is known to start there.
+///
+/// # Safety
+///
+/// The map of a heap has or had this value there, and the heap is there as long as the result.
+#[inline]
+pub(super) unsafe fn live<const CHECKED: bool>(
+    value: u64,
+    addr: usize,
+) -> Option<(usize, NonNull<AtomicU8>)> {
+    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xff << GRANULE_BITS);
+    let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
+    let (index, class) = class::divide(offset, kind(value));
+    let class = class?;
+    // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
+    // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
+    // one more.
+    let state = unsafe { state(value, index) };
+    // SAFETY: as above; states are initialised, and changed by atomics only.
+    let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
+    (!CHECKED || is_live).then_some((class, state))
+}
 
-    /// Says whether some slab has the granule around `addr`.
-    #[inline]
-    pub(super) fn owns(self, addr: usize) -> bool {
-        self.entry(addr)
-            .is_some_and(|entry| entry.load(Relaxed) != 0)
+/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value, if it
+/// is of a class whose slabs have one granule, by what its offset is [divided](class::index) by. Unless `CHECKED`, one
+/// is known to start there.
+///
+/// # Safety
+///
+/// As [`live`] asks; and the reciprocal is that of the class.
+#[inline]
+pub(super) unsafe fn live_of<const CHECKED: bool>(
+    value: u64,
+    addr: usize,
+    class: usize,
+    reciprocal: u64,
+) -> Option<NonNull<AtomicU8>> {
+    let (index, is_start) = class::index(addr % GRANULE, reciprocal);
+    // The first granule of a slab of the class.
+    if value & 0xffff != class as u64 + 1 || !is_start {
+        return None;
     }
+    // SAFETY: as in `live`: the value is of a slab of the class.
+    let state = unsafe { state(value, index) };
+    // SAFETY: as above; states are initialised, and changed by atomics only.
+    let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
+    (!CHECKED || is_live).then_some(state)
+}
+
+/// Returns the state of a block by its number in a slab.
+///
+/// # Safety
+///
+/// The value has the address of a descriptor with more than `index` states behind it.
+#[inline]
+unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
+    let first = with_exposed_provenance_mut::<AtomicU8>(descriptor(value) + STATES);
+    // SAFETY: the caller's promise: there are more states.
+    let state = unsafe { first.add(index) };
+    // SAFETY: as above: within an allocation.
+    unsafe { NonNull::new_unchecked(state) }
 }
 
 /// Returns the kind of slab in an entry.

@@ -82,7 +82,7 @@ pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU32, AtomicU64},
+    atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64},
     page::PageSize,
     provider::{PageProvider, Resource},
     sync::{Lock, RawMutex, Spin},
@@ -97,9 +97,11 @@ use core::{
     ptr::{NonNull, null_mut},
 };
 use hard::Hard;
+use local::Caches;
 use map::Map;
 use slab::Handle;
 use space::Space;
+use upkeep::Sweep;
 
 /// What reservations of heaps are called, where the host keeps names.
 const NAME: &CStr = c"hostmem: heap";
@@ -135,11 +137,16 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     ticks: AtomicU32,
     /// When the last one was.
     ticked: AtomicU64,
+    /// Trims: threads that see another one bring back what they have cached, and trim as well.
+    trims: AtomicU32,
+    /// Whether the last one was [`Level::Deep`].
+    trim_deep: AtomicBool,
+    sweep: Lock<Sweep, R>,
     /// Bytes that were ever asked for by calls without a handle.
     requested: AtomicU64,
     /// Blocks that were freed by calls that could not wait.
     aside: AtomicPtr<u8>,
-    caches: Lock<u32, R>,
+    caches: Lock<Caches, R>,
     calls: Calls,
     /// At the highest level of hardening.
     hard: Option<Hard>,
@@ -193,7 +200,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             ticked: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             aside: AtomicPtr::new(null_mut()),
-            caches: Lock::new(0),
+            caches: Lock::new(Caches::new()),
+            trims: AtomicU32::new(0),
+            trim_deep: AtomicBool::new(false),
+            sweep: Lock::new(Sweep::new()),
             calls: Calls::new(),
             hard: config.hard_seed(nothing.exposed()).map(Hard::new),
             provider,
@@ -213,7 +223,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
-        self.map.root().owns(addr)
+        self.map.owns(addr)
     }
 
     /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and

@@ -159,6 +159,11 @@ impl Segment {
         self.granules.load(Relaxed)
     }
 
+    /// Says whether memory comes by large pages.
+    pub(super) fn has_large_pages(&self) -> bool {
+        self.large_pages.load(Relaxed)
+    }
+
     pub(super) fn free_count(&self) -> usize {
         self.free_count.load(Relaxed)
     }

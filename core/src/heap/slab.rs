@@ -83,13 +83,15 @@ const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 #[repr(C, align(64))]
 pub(super) struct Guarded {
     bits: NonNull<[AtomicU64]>,
-    /// Pages that gave their memory back, a bit each.
+    /// Parts that gave their memory back, a bit each.
     holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
     first: AtomicU32,
     /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
     fresh_from: AtomicU32,
+    /// The tick at which a block was taken last.
+    taken_at: AtomicU32,
     pub(super) child: Link,
     pub(super) next: Link,
     pub(super) previous: Link,
@@ -232,6 +234,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
                 free: AtomicU32::new(0),
                 first: AtomicU32::new(0),
                 fresh_from: AtomicU32::new(0),
+                taken_at: AtomicU32::new(0),
                 child: Link::none(),
                 next: Link::none(),
                 previous: Link::none(),
@@ -451,41 +454,57 @@ impl Slab {
         unsafe { self.guarded.bits.as_ref() }
     }
 
-    /// Returns which pages gave their memory back, a bit each. The bin's lock is held.
+    /// Returns which parts of [`Slab::hole_bytes`] gave their memory back, a bit each. The bin's lock is held.
     pub(super) fn holes(&self) -> u64 {
         self.holes.load(Relaxed)
+    }
+
+    /// Returns the tick at which a block was taken last. The bin's lock is held.
+    pub(super) fn taken_at(&self) -> u32 {
+        self.taken_at.load(Relaxed)
+    }
+
+    pub(super) fn set_taken_at(&self, tick: u32) {
+        self.taken_at.store(tick, Relaxed);
     }
 
     pub(super) fn set_holes(&self, holes: u64) {
         self.holes.store(holes, Relaxed);
     }
 
-    /// Returns which pages of `page` bytes hold only free blocks, some of which were used, a bit each. The
-    /// bin's lock is held.
-    pub(super) fn idle_pages(&self, page: usize) -> u64 {
-        if self.len_bytes() / page > 64 {
-            return 0;
+    /// Returns the bytes that one bit of [`Slab::holes`] stands for: a page, or as many as it takes for all
+    /// of the slab to fit in 64 bits.
+    pub(super) fn hole_bytes(&self, page: PageSize) -> usize {
+        let mut bytes = page.bytes();
+        while self.len_bytes() / bytes > 64 {
+            bytes *= 2;
         }
+        bytes
+    }
+
+    /// Returns which parts of [`Slab::hole_bytes`] hold only free blocks, some of which were used, a bit each. The
+    /// bin's lock is held.
+    pub(super) fn idle_parts(&self, page: PageSize) -> u64 {
         let size = self.block_bytes();
         let last = self.blocks() - 1;
         let is_free = |n: usize| self.bits()[n / 64].load(Relaxed) >> (n % 64) & 1 == 1;
         let was_used = |n: usize| self.states()[n].load(Relaxed) != ZERO;
-        (0..self.len_bytes() / page)
+        let part = self.hole_bytes(page);
+        (0..self.len_bytes() / part)
             .filter(|number| {
-                let first = (number * page / size).min(last);
-                let blocks = first..=((number + 1) * page - 1).div_euclid(size).min(last);
+                let first = (number * part / size).min(last);
+                let blocks = first..=((number + 1) * part - 1).div_euclid(size).min(last);
                 blocks.clone().all(is_free) && blocks.clone().any(was_used)
             })
-            .fold(0, |pages, number| pages | 1 << number)
+            .fold(0, |parts, number| parts | 1 << number)
     }
 
-    /// Returns the pages of `page` bytes that a block lies in, a bit each; all of them where they are too many.
-    pub(super) fn pages_of(&self, entry: Entry, page: usize) -> u64 {
-        let first = (entry.block.addr().get() - self.addr()) / page;
-        let last = (entry.block.addr().get() - self.addr() + self.block_bytes() - 1) / page;
-        if last >= 64 {
-            return u64::MAX;
-        }
+    /// Returns the parts of `bytes` bytes that a block lies in, a bit each.
+    pub(super) fn parts_of(&self, entry: Entry, bytes: usize) -> u64 {
+        let offset = entry.block.addr().get() - self.addr();
+        let first = offset / bytes;
+        let last = (offset + self.block_bytes() - 1) / bytes;
+        debug_assert!(last < 64, "a part for each bit");
         (u64::MAX >> (63 - (last - first))) << first
     }
 
@@ -594,8 +613,9 @@ impl Slab {
             rest = behind;
             let (word, bit) = (&bits[index / 64], 1 << (index % 64));
             let old = word.load(Relaxed);
-            // Two threads that freed it at the same moment may both bring it.
-            if old & bit == 0 {
+            // Two threads that freed it at the same moment may both bring it, the second one when it is in use
+            // again.
+            if old & bit == 0 && states[index].load(Relaxed) != LIVE {
                 word.store(old | bit, Relaxed);
                 least = least.min(u32::try_from(index / 64).unwrap_or(0));
                 free += 1;

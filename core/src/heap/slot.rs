@@ -3,9 +3,9 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null                has not called yet
-//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that interrupted it
-//!   DETACHED            has ended, or nearly: it has nothing at hand any more
-//!   else                has this cache, which says whether the thread is in a call
+//!   BUSY                is in a call: whoever sees this is a signal handler that interrupted it
+//!   DETACHED            has ended, or nearly: it has nothing cached any more
+//!   else                has this cache, which says whether the thread is in a call unless slots are quick
 //! ```
 
 use crate::atomic::{
@@ -23,6 +23,10 @@ use core::ptr::{null_mut, without_provenance_mut};
 /// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
 /// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
+    /// Whether `set` costs no more than a store: then the slot itself says while the thread is in a call. Else its cache
+    /// does.
+    const IS_QUICK: bool = false;
+
     /// Returns what the calling thread set last; null if nothing. [`DETACHED`] where there is no slot
     /// for this thread.
     fn get() -> *mut ();
@@ -38,7 +42,7 @@ pub unsafe trait ThreadSlot: 'static {
     fn on_exit(exit: fn()) -> bool;
 }
 
-/// The value of a slot whose thread is in a call, and has no cache.
+/// The value of a slot whose thread is in a call.
 pub(super) const BUSY: *mut () = without_provenance_mut(1);
 
 /// The value of a slot whose thread has nothing at hand, and never will: its calls take a lock each.

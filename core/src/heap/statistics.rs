@@ -91,7 +91,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         let holes: usize = self.bins().iter().map(|bin| bin.lock().holes).sum();
         all.resident = self.resident_bytes();
-        let by_caches = self.all_caches().map(|cache| cache.requested.load(Relaxed));
+        let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
         all.calls = self.calls.counts();

@@ -1,6 +1,9 @@
 //! What gives memory back.
 
-use super::{Heap, Return, class::GRANULE};
+use super::{
+    Heap, Return,
+    class::{CLASSES, GRANULE},
+};
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 
@@ -16,6 +19,25 @@ pub enum Level {
     Deep,
 }
 
+/// Slabs that one call looks at, to give back pages of theirs.
+const SWEPT: usize = 64;
+
+/// How far the giving back of pages inside slabs has got.
+pub(super) struct Sweep {
+    /// Slabs below this address are still to be looked at.
+    end: usize,
+}
+
+impl Sweep {
+    pub(super) const fn new() -> Self {
+        Self { end: 0 }
+    }
+
+    fn begin(&mut self) {
+        self.end = usize::MAX;
+    }
+}
+
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Gives back memory that has been free for as long as the configuration says. `now_ms` are
     /// milliseconds of any clock that only goes forwards. Costs nothing until the time has come.
@@ -29,12 +51,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// What calls that take a lock do beside: free what was put aside, and tick if there is a clock.
-    pub(super) fn upkeep(&self) {
+    /// What calls that take a lock do beside: free what was put aside, tick if there is a clock, and go on with what
+    /// the last tick began. Returns what the clock says.
+    pub(super) fn upkeep(&self) -> Option<u64> {
         self.take_aside();
-        if let Some(now_ms) = self.config.now_ms() {
+        let now_ms = self.config.now_ms();
+        if let Some(now_ms) = now_ms {
             self.tick(now_ms);
         }
+        self.sweep();
+        now_ms
     }
 
     /// Says whether it is time for a tick, and if so begins it.
@@ -62,11 +88,35 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.return_free(&mut space, true, false);
         self.release_unreleased(&mut space);
         self.drop_kept(&mut space, true);
+        drop(space);
+        self.sweep.lock().begin();
+        self.sweep();
     }
 
-    /// Gives back all memory that is free now, and addresses of segments that are free, except for what threads
-    /// keep at hand; see [`LocalHeap::flush`](super::LocalHeap::flush).
+    /// Gives back all memory that is free now, and addresses of segments that are free. What threads have
+    /// [cached](super::HeapStatistics::cached) keeps its slabs from being free: each brings it back, and gives back
+    /// what is free then, at its next call or soon after; see [`LocalHeap::collect`](super::LocalHeap::collect) for
+    /// the calling thread.
     pub fn collect(&self, level: Level) {
+        self.trim_deep.store(level == Level::Deep, Relaxed);
+        self.trims.fetch_add(1, Relaxed);
+        for cache in self.all_caches().filter(|cache| cache.in_use.load(Relaxed)) {
+            cache.hurry();
+        }
+        self.collect_own(level);
+    }
+
+    /// Returns how much work the last trim did.
+    pub(super) fn trim_level(&self) -> Level {
+        if self.trim_deep.load(Relaxed) {
+            Level::Deep
+        } else {
+            Level::Free
+        }
+    }
+
+    /// Gives back all memory that is free now.
+    pub(super) fn collect_own(&self, level: Level) {
         self.take_aside();
         self.drop_free_slabs();
         {
@@ -123,24 +173,57 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// until that breaks, or the provider fails.
     fn collect_slabs(&self, mut after: impl FnMut(usize) -> ControlFlow<()>) {
         let mut end = usize::MAX;
-        // One segment after the other by address, as bins' locks come before that of the granules.
-        loop {
-            let next = {
-                let space = self.space.lock();
-                let place = space.segments.below(end).checked_sub(1);
-                let segment = place.and_then(|place| space.segments.nth(place));
-                segment.map(|segment| (segment.addr(), segment.granules()))
-            };
-            let Some((start, granules)) = next else {
-                return;
-            };
-            for granule in (0..granules).rev() {
-                match self.collect_slab(start + granule * GRANULE) {
-                    Ok(given) if after(given).is_continue() => {}
-                    _ => return,
-                }
+        while let Some(addr) = self.slab_below(end, false) {
+            match self.collect_slab(addr, None) {
+                Ok(given) if after(given).is_continue() => {}
+                _ => return,
             }
-            end = start.min(end - 1);
+            end = addr;
+        }
+    }
+
+    /// Goes on with giving back pages of slabs that hold only free blocks, and have not been needed between two ticks.
+    fn sweep(&self) {
+        let Some(mut sweep) = self.sweep.try_lock() else {
+            return;
+        };
+        let now = self.ticks.load(Relaxed);
+        for _ in 0..SWEPT {
+            if sweep.end == 0 {
+                return;
+            }
+            let next = self.slab_below(sweep.end, true);
+            sweep.end = next.unwrap_or(0);
+            if let Some(addr) = next
+                && self.collect_slab(addr, Some(now)).is_err()
+            {
+                sweep.end = 0;
+            }
+        }
+    }
+
+    /// Finds the highest slab of a class that starts below `end`; if so, only where memory came by base pages.
+    fn slab_below(&self, end: usize, only_base: bool) -> Option<usize> {
+        let mut end = end;
+        loop {
+            // One segment after the other by address, as bins' locks come before that of the granules.
+            let (segment, start, granules) = {
+                let space = self.space.lock();
+                let place = space.segments.below(end).checked_sub(1)?;
+                let segment = space.segments.nth(place)?;
+                (segment, segment.addr(), segment.granules())
+            };
+            let above = (end - start).div_ceil(GRANULE).min(granules);
+            let skip = only_base && segment.has_large_pages();
+            let found = (0..if skip { 0 } else { above }).rev().find_map(|granule| {
+                let addr = start + granule * GRANULE;
+                let slab = self.map.slab(addr)?;
+                (slab.class() < CLASSES && slab.addr() == addr).then_some(addr)
+            });
+            if found.is_some() {
+                return found;
+            }
+            end = start;
         }
     }
 }
