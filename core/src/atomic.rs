@@ -12,6 +12,51 @@ pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
+/// Reads an atomic that only the calling thread changes. Others may read it meanwhile. The compiler treats it as any
+/// load, which may be an operand of an instruction, as an atomic one never is.
+///
+/// # Safety
+///
+/// No other thread stores to it at the same time.
+#[cfg(not(all(test, loom)))]
+#[inline]
+pub(crate) const unsafe fn own_ptr<T>(atomic: &AtomicPtr<T>) -> *mut T {
+    // SAFETY: the caller's promise: nothing else writes, so that this read races with none.
+    unsafe { *atomic.as_ptr() }
+}
+
+/// Reads an atomic that only the calling thread changes.
+///
+/// # Safety
+///
+/// No other thread stores to it at the same time.
+#[cfg(all(test, loom))]
+pub(crate) unsafe fn own_ptr<T>(atomic: &AtomicPtr<T>) -> *mut T {
+    atomic.load(Ordering::Relaxed)
+}
+
+/// As [`own_ptr`], of a number.
+///
+/// # Safety
+///
+/// No other thread stores to it at the same time.
+#[cfg(not(all(test, loom)))]
+#[inline]
+pub(crate) const unsafe fn own_usize(atomic: &AtomicUsize) -> usize {
+    // SAFETY: the caller's promise: nothing else writes, so that this read races with none.
+    unsafe { *atomic.as_ptr() }
+}
+
+/// As [`own_ptr`], of a number.
+///
+/// # Safety
+///
+/// No other thread stores to it at the same time.
+#[cfg(all(test, loom))]
+pub(crate) unsafe fn own_usize(atomic: &AtomicUsize) -> usize {
+    atomic.load(Ordering::Relaxed)
+}
+
 /// Makes `count` atomics of memory that reads zero, each zero. Nothing is to be done for the language's.
 ///
 /// # Safety

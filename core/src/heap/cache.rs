@@ -16,12 +16,12 @@ use super::{
     slab::{Entry, FREED},
 };
 use crate::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    self, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use core::{
     alloc::Layout,
-    array,
+    array, mem,
     ops::Deref,
     ptr::{NonNull, null_mut},
 };
@@ -64,11 +64,18 @@ impl Magazine {
         entries(self.bottom.load(Relaxed), self.end.load(Relaxed))
     }
 
+    /// Reads one of the pointers, for the thread that has the cache.
+    #[inline]
+    fn own(pointer: &AtomicPtr<Entry>) -> *mut Entry {
+        // SAFETY: only that thread changes them, which is the one that allocates and frees by this magazine.
+        unsafe { atomic::own_ptr(pointer) }
+    }
+
     /// Returns the last block that was pushed.
     #[inline]
     pub(super) fn pop(&self) -> Option<Entry> {
-        let top = self.top.load(Relaxed);
-        if top == self.bottom.load(Relaxed) {
+        let (top, bottom) = (Self::own(&self.top), Self::own(&self.bottom));
+        if top == bottom {
             return None;
         }
         // SAFETY: above the bottom, so that an entry of the same slots lies below.
@@ -93,8 +100,8 @@ impl Magazine {
     /// Adds a block, if there is room, after something else was done with it.
     #[inline]
     fn push_after(&self, entry: Entry, before: impl FnOnce()) -> bool {
-        let top = self.top.load(Relaxed);
-        if top == self.end.load(Relaxed) {
+        let (top, end) = (Self::own(&self.top), Self::own(&self.end));
+        if top == end {
             return false;
         }
         before();
@@ -338,7 +345,9 @@ impl Cache {
     /// Returns the entry of the page map for an address in the window.
     #[inline]
     pub(super) fn value_in_window(&self, addr: usize) -> Option<u64> {
-        let place = addr.wrapping_sub(self.window_start.load(Relaxed)) >> class::GRANULE.ilog2();
+        // SAFETY: only the thread that has the cache, which this is, changes it.
+        let start = unsafe { atomic::own_usize(&self.window_start) };
+        let place = addr.wrapping_sub(start) >> class::GRANULE.ilog2();
         if place >= self.window_len.load(Relaxed) {
             return None;
         }
@@ -348,6 +357,18 @@ impl Cache {
         Some(unsafe { &*entry }.load(Acquire))
     }
 }
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(
+        size_of::<Magazine>() == class::MAGAZINE,
+        "places are counted in magazines"
+    );
+    assert!(
+        mem::offset_of!(Cache, magazines) == class::place(0) as usize,
+        "the first one's"
+    );
+};
 
 /// A cache's place in the arena, where it stays as long as the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -381,6 +402,32 @@ impl CacheRef {
 
     pub(super) const fn as_ptr(self) -> *mut Cache {
         self.0.as_ptr()
+    }
+}
+
+impl CacheRef {
+    /// Returns the magazine at a [place](class::place).
+    ///
+    /// # Safety
+    ///
+    /// It is one that [`class::place`] returned.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
+        // SAFETY: the caller's promise: magazines lie there, as was asserted above.
+        let magazine = unsafe { self.0.byte_add(place as usize) }.cast();
+        // SAFETY: as above, initialised and there, as whoever made this promised.
+        unsafe { magazine.as_ref() }
+    }
+
+    /// Returns the magazine at a [place](class::place), which is not where it lies in models.
+    ///
+    /// # Safety
+    ///
+    /// It is one that [`class::place`] returned.
+    #[cfg(loom)]
+    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
+        &self.magazines[place as usize / class::MAGAZINE - class::FIRST_KIND]
     }
 }
 

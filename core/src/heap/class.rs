@@ -32,10 +32,10 @@ const FINE: usize = FINE_MAX / STEP;
 /// How many classes there are.
 pub(super) const CLASSES: usize = FINE + 4 * (CACHED_MAX / FINE_MAX).ilog2() as usize;
 
-/// The kinds of slabs that are no class: one large block, one huge block, or free granules.
-pub(super) const LARGE: u8 = 253;
-pub(super) const HUGE: u8 = 254;
-pub(super) const NOTHING: u8 = 252;
+/// What slabs that are of no class have instead: one large block, one huge block, or free granules.
+pub(super) const LARGE: u8 = 123;
+pub(super) const HUGE: u8 = 124;
+pub(super) const NOTHING: u8 = 125;
 
 const SIZES: [usize; CLASSES] = {
     let mut sizes = [0; CLASSES];
@@ -55,18 +55,27 @@ const SIZES: [usize; CLASSES] = {
 /// The reciprocal for slabs of one block, of any size.
 pub(super) const ONE_BLOCK: u64 = 1;
 
-/// Slabs by their number in the page map, which is the class and one: zero is no slab, and numbers above
-/// are of slabs without a class.
+/// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in magazines. Zero is no
+/// slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
+
+/// The first class's kind: what is before the magazines in a cache is as long as so many.
+pub(super) const FIRST_KIND: usize = 2;
+
+const KINDS: usize = 128;
 
 /// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with a class: no
 /// offset starts a block there.
-const RECIPROCALS: [u64; 1 + Kind::MAX as usize] = {
-    let mut table = [0; 1 + Kind::MAX as usize];
+const RECIPROCALS: [u64; KINDS] = {
+    assert!(
+        FIRST_KIND + (NOTHING as usize) < KINDS,
+        "kinds have seven bits"
+    );
+    let mut table = [0; KINDS];
     let mut class = 0;
     while class < CLASSES {
         // A slab of one block: an offset has the index zero, and only zero is a block's start.
-        table[class + 1] = match blocks(class) {
+        table[class + FIRST_KIND] = match blocks(class) {
             1 => ONE_BLOCK,
             _ => u64::MAX / SIZES[class] as u64 + 1,
         };
@@ -78,18 +87,18 @@ const RECIPROCALS: [u64; 1 + Kind::MAX as usize] = {
 /// Returns the reciprocal for [`index`] of a class.
 #[inline]
 pub(super) const fn reciprocal(class: usize) -> u64 {
-    RECIPROCALS[class + 1]
+    RECIPROCALS[class + FIRST_KIND]
 }
 
 /// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
 /// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
 #[inline]
 pub(super) const fn divide(offset: usize, kind: Kind) -> (usize, Option<usize>) {
-    let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize]);
+    let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize % KINDS]);
     if !is_start {
         return (quotient, None);
     }
-    let class = (kind as usize).wrapping_sub(1);
+    let class = (kind as usize).wrapping_sub(FIRST_KIND);
     // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of classes.
     unsafe { core::hint::assert_unchecked(class < CLASSES) };
     (quotient, Some(class))
@@ -135,6 +144,40 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
         // SAFETY: every entry of the table was asserted to be so where the table is made.
         unsafe { core::hint::assert_unchecked(class < CLASSES) };
         Some(class)
+    } else {
+        None
+    }
+}
+
+/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
+pub(super) const fn place(class: usize) -> u16 {
+    let place = (class + FIRST_KIND) * MAGAZINE;
+    assert!(
+        place < 1 << 12,
+        "an entry of the page map has twelve bits for it"
+    );
+    place as u16
+}
+
+/// Bytes of a magazine.
+pub(super) const MAGAZINE: usize = 32;
+
+/// The [`place`] for a size by how many [`STEP`]s it takes.
+const PLACES: [u16; TABLE_MAX / STEP + 1] = {
+    let mut table = [0; TABLE_MAX / STEP + 1];
+    let mut steps = 0;
+    while steps < table.len() {
+        table[steps] = place(BY_STEPS[steps] as usize);
+        steps += 1;
+    }
+    table
+};
+
+/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout.
+#[inline]
+pub(super) const fn quick_place(layout: Layout) -> Option<u16> {
+    if layout.size() <= TABLE_MAX && layout.align() <= STEP {
+        Some(PLACES[layout.size().div_ceil(STEP)])
     } else {
         None
     }

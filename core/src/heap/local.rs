@@ -20,7 +20,7 @@ use core::{
     cell::Cell,
     fmt,
     marker::PhantomData,
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut},
     slice,
     sync::atomic::Ordering::{Acquire, Relaxed, Release},
@@ -177,26 +177,36 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Allocates a block that is at hand.
     #[inline]
     pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        self.pop_quick(layout).map(|(block, _)| block)
+        let entry = self.pop_quick(layout)?;
+        entry.state().store(LIVE, Release);
+        self.count(layout.size());
+        Some(entry.block)
     }
 
     /// As [`LocalHeap::alloc_quick`], and the block reads zero.
     #[inline]
     pub(super) fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        self.pop_quick(layout).map(|told| cleared(told, layout))
-    }
-
-    /// Takes a cached block, and says whether it reads zero.
-    #[inline]
-    fn pop_quick(&self, layout: Layout) -> Option<Big> {
-        let class = class::quick(layout)?;
-        let entry = self.magazine(class).pop()?;
+        let entry = self.pop_quick(layout)?;
         let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Release);
-        if !self.cache.count(layout.size()) {
-            self.look();
+        self.count(layout.size());
+        Some(cleared((entry.block, zero), layout))
+    }
+
+    /// Takes a cached block of the class of a small layout.
+    #[inline]
+    fn pop_quick(&self, layout: Layout) -> Option<Entry> {
+        let place = class::quick_place(layout)?;
+        // SAFETY: of a class.
+        unsafe { self.cache.magazine_at(place) }.pop()
+    }
+
+    /// Counts what was asked for, and looks at the clock if it is time to.
+    #[inline]
+    fn count(&self, bytes: usize) {
+        if !self.cache.count(bytes) {
+            Self::look(self.heap, self.cache);
         }
-        Some((entry.block, zero))
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -278,15 +288,16 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
     ) -> bool {
         let addr = block.addr().get();
-        let Some(class) = class::quick(layout) else {
+        let Some(place) = class::quick_place(layout) else {
             return false;
         };
         let Some(value) = self.cache.value_in_window(addr) else {
             return false;
         };
-        let magazine = self.magazine(class);
+        // SAFETY: of a class.
+        let magazine = unsafe { self.cache.magazine_at(place) };
         // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
-        let state = unsafe { map::live_of::<CHECKED>(value, addr, class, magazine.reciprocal) };
+        let state = unsafe { map::live_of::<CHECKED>(value, addr, place, magazine.reciprocal) };
         match state {
             Some(state) => magazine.push_live(Entry { block, state }),
             None => false,
@@ -389,9 +400,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             let freed = unsafe { self.free_slow(block) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
         }
-        if !self.cache.count(new_size) {
-            self.look();
-        }
+        self.count(new_size);
         Some(target.block)
     }
 
@@ -442,11 +451,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.heap.collect(level);
     }
 
-    /// What a quick call does that has used up what it may ask for before the clock is looked at.
+    /// What a quick call does that has used up what it may ask for before the clock is looked at. It does not unwind, so
+    /// that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
-    fn look(&self) {
-        self.upkeep();
+    extern "C" fn look(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
+        // SAFETY: those of the handle that counts, which does nothing else meanwhile.
+        let local = ManuallyDrop::new(unsafe { Self::from_cache(heap, cache) });
+        local.upkeep();
     }
 
     /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see

@@ -13,13 +13,13 @@
 //!   a window, an array                      as long as needed           no longer than needed
 //! ```
 //!
-//! An entry has all that a free needs: the class of the slab, which of its granules this is, and where its
-//! descriptor lies, behind which the states are. Those who know only an address so need not look
+//! An entry has all that a free needs: the class of the slab, as the place of its magazine in a cache, which of its
+//! granules this is, and where its states lie, before which the descriptor is. Those who know only an address so need not look
 //! at the descriptor, which at a million blocks would seldom be in a cache.
 //!
 //! ```text
-//!   63 ························· 16 │ 15 ············ 8 │ 7 ········· 0
-//!    address of the descriptor      │ granule in a slab │ class and one     zero is no slab's granule
+//!   63 ························· 16 │ 15 ··········· 12 │ 11 ················ 0
+//!    address of the states          │ granule in a slab │ place of a magazine     zero is no slab's granule
 //! ```
 //!
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
@@ -76,7 +76,7 @@ const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
 const ADDRESS_SHIFT: u32 = 16;
 
 /// Where the granule's number in its slab is.
-const INSIDE_SHIFT: u32 = 8;
+const INSIDE_SHIFT: u32 = 12;
 
 const GRANULE_BITS: u32 = GRANULE.ilog2();
 const LEAF_BITS: u32 = match ADDRESS_BITS {
@@ -385,8 +385,10 @@ impl Map {
     #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // SAFETY: `set` stores what `Handle::exposed` returned, or zero; the heap is there, as for entries.
-        unsafe { Handle::from_exposed(descriptor(value)) }
+        // Zero, if that is what there is.
+        let descriptor = states(value).saturating_sub(STATES);
+        // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as for entries.
+        unsafe { Handle::from_exposed(descriptor) }
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -553,9 +555,9 @@ impl Map {
         for (granule, addr) in (0_u64..).zip((start..start + len).step_by(GRANULE)) {
             let value = slab.map_or(0, |slab| {
                 let inside = if slab.class() < CLASSES { granule } else { 0 };
-                (slab.exposed() as u64) << ADDRESS_SHIFT
+                ((slab.exposed() + STATES) as u64) << ADDRESS_SHIFT
                     | inside << INSIDE_SHIFT
-                    | (slab.class() as u64 + 1)
+                    | u64::from(class::place(slab.class()))
             });
             if let Some(entry) = self.entry(addr) {
                 entry.store(value, Release);
@@ -685,7 +687,7 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     value: u64,
     addr: usize,
 ) -> Option<(usize, NonNull<AtomicU8>)> {
-    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xff << GRANULE_BITS);
+    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
     let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
     let (index, class) = class::divide(offset, kind(value));
     let class = class?;
@@ -704,17 +706,17 @@ pub(super) unsafe fn live<const CHECKED: bool>(
 ///
 /// # Safety
 ///
-/// As [`live`] asks; and the reciprocal is that of the class.
+/// As [`live`] asks; and the reciprocal is that of the class whose [`place`](class::place) is given.
 #[inline]
 pub(super) unsafe fn live_of<const CHECKED: bool>(
     value: u64,
     addr: usize,
-    class: usize,
+    place: u16,
     reciprocal: u64,
 ) -> Option<NonNull<AtomicU8>> {
     let (index, is_start) = class::index(addr % GRANULE, reciprocal);
     // The first granule of a slab of the class.
-    if value & 0xffff != class as u64 + 1 || !is_start {
+    if low(value) != place || !is_start {
         return None;
     }
     // SAFETY: as in `live`: the value is of a slab of the class.
@@ -728,10 +730,10 @@ pub(super) unsafe fn live_of<const CHECKED: bool>(
 ///
 /// # Safety
 ///
-/// The value has the address of a descriptor with more than `index` states behind it.
+/// The value has the address of more than `index` states.
 #[inline]
 unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
-    let first = with_exposed_provenance_mut::<AtomicU8>(descriptor(value) + STATES);
+    let first = with_exposed_provenance_mut::<AtomicU8>(states(value));
     // SAFETY: the caller's promise: there are more states.
     let state = unsafe { first.add(index) };
     // SAFETY: as above: within an allocation.
@@ -740,12 +742,19 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 
 /// Returns the kind of slab in an entry.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the low byte is the kind")]
 const fn kind(value: u64) -> Kind {
-    value as Kind
+    // Five bits less than the place, of which seven are left.
+    ((low(value) & 0xfff) / class::MAGAZINE as u16) as Kind
 }
 
-/// Returns the address of the descriptor in an entry.
+/// Returns what an entry has beside an address.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
+const fn low(value: u64) -> u16 {
+    value as u16
+}
+
+/// Returns the address of the states in an entry.
 #[inline]
 #[cfg_attr(
     not(target_pointer_width = "64"),
@@ -754,7 +763,7 @@ const fn kind(value: u64) -> Kind {
         reason = "it was the address of something"
     )
 )]
-const fn descriptor(value: u64) -> usize {
+const fn states(value: u64) -> usize {
     (value >> ADDRESS_SHIFT) as usize
 }
 
