@@ -617,6 +617,12 @@ unsafe impl PageProvider for LinuxProvider {
         }
     }
 
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        // Kernels without large pages refuse it, which is no failure.
+        // SAFETY: this advice changes nothing that the process can see.
+        let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxNoHugepage) };
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         unsafe { unmap(range) }

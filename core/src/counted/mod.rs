@@ -343,6 +343,11 @@ where
         unsafe { self.inner.describe(range, name, dump) }
     }
 
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.avoid_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|| {
             self.committed.prepare(1)?;

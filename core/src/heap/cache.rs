@@ -16,7 +16,7 @@ use super::{
     slab::{Entry, FREED},
 };
 use crate::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use core::{
@@ -205,6 +205,9 @@ fn entries(from: *const Entry, to: *const Entry) -> u32 {
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
 }
 
+/// Blocks that a magazine gets at once at first. Twice as many each time, until a tick finds them unused.
+const BATCH: u8 = 4;
+
 /// Bytes that a thread may ask for before it looks at the clock for the first time.
 const BUDGET: u64 = 16 << 10;
 
@@ -236,6 +239,8 @@ pub(super) struct Cache {
     /// What is granted next time, and when that was last, in milliseconds.
     grant: AtomicU64,
     looked: AtomicU64,
+    /// Blocks that a magazine gets at once when it is empty, by class.
+    batches: [AtomicU8; CLASSES],
     /// The next of all caches there are.
     pub(super) next: AtomicPtr<Cache>,
     /// The next of those without a thread. Guarded by the lock of the caches.
@@ -266,6 +271,7 @@ impl Cache {
             granted: AtomicU64::new(BUDGET),
             grant: AtomicU64::new(BUDGET),
             looked: AtomicU64::new(0),
+            batches: array::from_fn(|_| AtomicU8::new(BATCH)),
             next: AtomicPtr::new(null_mut()),
             next_unused: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
@@ -330,6 +336,20 @@ impl Cache {
         self.window_len.store(0, Relaxed);
     }
 
+    /// Returns how many blocks a magazine gets that is empty, `most` at most and at least one.
+    pub(super) fn batch(&self, class: usize, most: u32) -> u32 {
+        let batch = self.batches[class].load(Relaxed);
+        self.batches[class].store(batch.saturating_mul(2), Relaxed);
+        u32::from(batch).min(most).max(1)
+    }
+
+    /// Has magazines begin with few blocks again.
+    pub(super) fn begin_small(&self) {
+        for batch in &self.batches {
+            batch.store(BATCH, Relaxed);
+        }
+    }
+
     /// Says whether the thread finds entries of the page map without its root.
     pub(super) fn has_window(&self) -> bool {
         self.window_len.load(Relaxed) != 0
@@ -372,6 +392,7 @@ const _: () = {
 
 /// A cache's place in the arena, where it stays as long as the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct CacheRef(NonNull<Cache>);
 
 impl CacheRef {

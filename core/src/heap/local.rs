@@ -482,6 +482,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             self.cache.ticks.store(ticks, Relaxed);
             self.cache.trims.store(trims, Relaxed);
             self.flush();
+            self.cache.begin_small();
         }
         if is_trim {
             self.heap.collect_own(self.heap.trim_level());
@@ -547,7 +548,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let magazine = self.magazine(class);
         self.upkeep();
         self.widen(class);
-        let most = (magazine.capacity() / 2).max(1);
+        let most = self.cache.batch(class, magazine.capacity() / 2);
         let shard = self.cache.shard.load(Relaxed) as usize;
         let mut last = None;
         let mut take = |entry| {

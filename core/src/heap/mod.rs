@@ -33,8 +33,8 @@
 //! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
 //! nothing to inherit.
 //!
-//! Locks nest as: the one of the caches, then a bin's, then the one of the granules, then the arena's, which
-//! nobody takes without one of the others.
+//! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the granules, then the
+//! arena's, which is taken only with one of the others.
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;

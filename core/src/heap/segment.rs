@@ -346,6 +346,21 @@ impl Segment {
         self.purged.count(part)
     }
 
+    /// Returns how many granules with memory were free at the last tick, and ever since.
+    pub(super) fn aged_count(&self) -> usize {
+        Bits::count_by(|word| self.giveable(word) & self.aged.word(word))
+    }
+
+    /// Notes that memory comes by base pages from now on.
+    pub(super) fn use_base_pages(&self) {
+        // Granules were touched with others of the same large page.
+        self.used.fill_by(|word| {
+            let touched = self.used.word(word) & !self.purged.word(word);
+            spread(touched) & self.committed.word(word) & !self.purged.word(word)
+        });
+        self.large_pages.store(false, Relaxed);
+    }
+
     /// Returns how many free granules the host would not take memory back of.
     pub(super) fn refused_count(&self) -> usize {
         Bits::count_by(|word| self.refused.word(word))

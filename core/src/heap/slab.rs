@@ -459,9 +459,9 @@ impl Slab {
         self.holes.load(Relaxed)
     }
 
-    /// Returns the tick at which a block was taken last. The bin's lock is held.
-    pub(super) fn taken_at(&self) -> u32 {
-        self.taken_at.load(Relaxed)
+    /// Says whether a block was taken at tick `now` or at the one before.
+    pub(super) fn is_recent(&self, now: u32) -> bool {
+        now.wrapping_sub(self.taken_at.load(Relaxed)) < 2
     }
 
     pub(super) fn set_taken_at(&self, tick: u32) {

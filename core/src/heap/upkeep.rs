@@ -3,6 +3,7 @@
 use super::{
     Heap, Return,
     class::{CLASSES, GRANULE},
+    segment::SegmentRef,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
@@ -173,7 +174,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// until that breaks, or the provider fails.
     fn collect_slabs(&self, mut after: impl FnMut(usize) -> ControlFlow<()>) {
         let mut end = usize::MAX;
-        while let Some(addr) = self.slab_below(end, false) {
+        while let Some((_, addr)) = self.slab_below(end) {
             match self.collect_slab(addr, None) {
                 Ok(given) if after(given).is_continue() => {}
                 _ => return,
@@ -192,18 +193,46 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             if sweep.end == 0 {
                 return;
             }
-            let next = self.slab_below(sweep.end, true);
-            sweep.end = next.unwrap_or(0);
-            if let Some(addr) = next
-                && self.collect_slab(addr, Some(now)).is_err()
-            {
+            let Some((segment, addr)) = self.slab_below(sweep.end) else {
+                sweep.end = 0;
+                return;
+            };
+            sweep.end = addr;
+            if segment.has_large_pages() && !self.thin_out(segment, now) {
+                sweep.end = segment.addr();
+            } else if self.collect_slab(addr, Some(now)).is_err() {
                 sweep.end = 0;
             }
         }
     }
 
-    /// Finds the highest slab of a class that starts below `end`; if so, only where memory came by base pages.
-    fn slab_below(&self, end: usize, only_base: bool) -> Option<usize> {
+    /// Has a segment get its memory by base pages from now on, if half of it is free and has not been needed between two
+    /// ticks: then parts of large pages may go back. Says whether that is so.
+    fn thin_out(&self, segment: SegmentRef, now: u32) -> bool {
+        let space = self.space.lock();
+        let (start, granules) = (segment.addr(), segment.granules());
+        let mut idle = segment.aged_count() * GRANULE;
+        for granule in 0..granules {
+            let addr = start + granule * GRANULE;
+            let slab = self.map.slab(addr).filter(|slab| slab.addr() == addr);
+            if let Some(slab) = slab.filter(|slab| slab.class() < CLASSES)
+                && !slab.is_recent(now)
+            {
+                idle += slab.free_blocks() * slab.block_bytes();
+            }
+        }
+        let is_thin = idle >= granules * GRANULE / 2;
+        if is_thin && let Some(range) = segment.range(&(0..granules), self.page) {
+            // SAFETY: the segment's addresses, all of which are the heap's while its lock is held.
+            unsafe { self.provider.avoid_large_pages(range) };
+            segment.use_base_pages();
+        }
+        drop(space);
+        is_thin
+    }
+
+    /// Finds the highest slab of a class that starts below `end`, and its segment.
+    fn slab_below(&self, end: usize) -> Option<(SegmentRef, usize)> {
         let mut end = end;
         loop {
             // One segment after the other by address, as bins' locks come before that of the granules.
@@ -214,14 +243,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 (segment, segment.addr(), segment.granules())
             };
             let above = (end - start).div_ceil(GRANULE).min(granules);
-            let skip = only_base && segment.has_large_pages();
-            let found = (0..if skip { 0 } else { above }).rev().find_map(|granule| {
+            let found = (0..above).rev().find_map(|granule| {
                 let addr = start + granule * GRANULE;
                 let slab = self.map.slab(addr)?;
                 (slab.class() < CLASSES && slab.addr() == addr).then_some(addr)
             });
-            if found.is_some() {
-                return found;
+            if let Some(addr) = found {
+                return Some((segment, addr));
             }
             end = start;
         }

@@ -59,6 +59,11 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         unsafe { (**self).describe(range, name, dump) }
     }
 
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).avoid_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).release(range) }

@@ -226,6 +226,17 @@ pub unsafe trait PageProvider: Send + Sync {
         let _ = (range, name, dump);
     }
 
+    /// Advises that large pages are not welcome any more in committed memory that was committed with
+    /// [`PageWish::Transparent`]: parts of it are to be [purged](PageProvider::purge), and the host should not fill
+    /// them again. It is advice: hosts without such pages, and this method by itself, pass it by.
+    ///
+    /// # Safety
+    ///
+    /// The trait's conditions.
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        let _ = range;
+    }
+
     /// Gives addresses back: reserved or committed → hole. Any part of a reservation may go.
     ///
     /// # Errors

@@ -71,6 +71,11 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
         unsafe { self.inner.describe(range, name, dump) }
     }
 
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.avoid_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.unmap(range) }

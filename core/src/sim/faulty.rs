@@ -217,6 +217,11 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         unsafe { self.inner.describe(range, name, dump) }
     }
 
+    unsafe fn avoid_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.avoid_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::RELEASE)?;
         // SAFETY: the caller's promise, passed on.
