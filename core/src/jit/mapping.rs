@@ -47,6 +47,8 @@ struct Wish {
     least: usize,
     /// Where the executable view goes.
     rx: Placement,
+    /// What both views are aligned to by the pages they are to have.
+    align: usize,
     pages: PageWish,
 }
 
@@ -125,11 +127,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let len = self.config.block_len(least, grown, self.page);
         let len = len.ok_or(JitError::InvalidSize)?;
         let mut mappings = self.mappings.lock();
+        let window = self.config.rx_placement().within;
+        let window = window.intersect(placement.within).unwrap_or(window);
+        let ahead = self.len_ahead(least, len, window, mappings.full);
         let room = self.config.limit_bytes().saturating_sub(mappings.reserved);
         if least > room {
             return Err(JitError::Limit);
         }
-        let most = len.min(self.page.round_down(room)).max(least);
+        let most = ahead.min(self.page.round_down(room)).max(least);
         let at = self
             .prepare(&mut shard.pools[pool], home, most)
             .map_err(JitError::Metadata)?;
@@ -140,10 +145,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let views = match views {
             Ok(views) => views,
             Err(error) => {
+                if error.unplaced().is_some() {
+                    mappings.full.note(window, true);
+                }
                 self.put_away(&mut shard.pools[pool], held);
                 return Err(JitError::Map(error));
             }
         };
+        mappings.full.note(window, false);
         let got = views.len_bytes();
         held.map(views, padding);
         self.fill_block(&held);
@@ -306,6 +315,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             ],
         };
         let mut result = Err(DualError::of(ErrorKind::Unsupported));
+        // A shorter block would take the addresses of a large page, and have none.
+        let align = if len < large { 1 } else { large };
         for pages in wishes.into_iter().flatten() {
             let unit = match pages {
                 PageWish::Large { bytes, .. } => bytes,
@@ -314,7 +325,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             let wish = Wish {
                 len,
                 least: least.next_multiple_of(unit).min(len),
-                rx,
+                rx: Placement {
+                    align: rx.align.max(align),
+                    ..rx
+                },
+                align,
                 pages,
             };
             result = match way {
@@ -336,8 +351,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let mut rx = self.config.rx_placement();
         rx.within = rx.within.intersect(placement.within)?;
         // Granules may be longer than a page.
-        let large = self.config.large_pages_wanted().bytes();
-        rx.align = rx.align.max(large).max(granule);
+        rx.align = rx.align.max(granule);
         if placement.place != Placement::ANYWHERE.place {
             rx.place = placement.place;
         }
@@ -346,7 +360,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     fn map_dual(&self, wish: &Wish) -> Result<Views, DualError> {
         let mut rw = self.config.rw_placement();
-        rw.align = rw.align.max(self.config.large_pages_wanted().bytes());
+        rw.align = rw.align.max(wish.align);
         let request = DualRequest {
             len: wish.len,
             min_len: Some(wish.least),

@@ -38,6 +38,7 @@ pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
 pub(crate) use place::{Places, place_views};
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request};
+pub(crate) use resource::AHEAD;
 pub use resource::{Resource, reserve_ahead};
 pub use search::{consists_of, search};
 pub use within::Within;
