@@ -561,7 +561,13 @@ unsafe impl PageProvider for LinuxProvider {
         };
         match advised {
             Ok(()) => Ok(Purged::Zero),
-            Err(Errno::INVAL) => Ok(Purged::Kept),
+            // Mappings before the first one that is refused have lost their memory: none have where
+            // the first page is refused too.
+            // SAFETY: as above, of the first page.
+            Err(Errno::INVAL) => match unsafe { madvise(start, 1, Advice::LinuxDontNeed) } {
+                Err(Errno::INVAL) => Ok(Purged::Kept),
+                _ => Ok(Purged::ZeroOrOld),
+            },
             Err(errno) => Err(error(errno)),
         }
     }
