@@ -157,16 +157,21 @@ fn the_executable_view_never_becomes_writable() {
     unmap_dual(&OS, mapping);
 }
 
+/// Maps a memory file, and checks that it is sealed.
+fn expect_sealed_file() {
+    let mapping = map(&OS, LEN).expect("a strategy works");
+    assert_eq!(mapping.step(), DualStep::Memfd);
+    expect_sealed(&mapping);
+    unmap_dual(&OS, mapping);
+}
+
 #[test]
 fn without_proc_memory_files_are_sealed() {
     isolated("without_proc_memory_files_are_sealed", || {
         if lose_proc().is_none() {
             return;
         }
-        let mapping = map(&OS, LEN).expect("a strategy works");
-        assert_eq!(mapping.step(), DualStep::Memfd);
-        expect_sealed(&mapping);
-        unmap_dual(&OS, mapping);
+        expect_sealed_file();
     });
 }
 
@@ -178,10 +183,7 @@ fn where_nothing_can_be_opened_memory_files_are_sealed() {
             if refuse_opening(libc::EACCES).is_none() {
                 return;
             }
-            let mapping = map(&OS, LEN).expect("a strategy works");
-            assert_eq!(mapping.step(), DualStep::Memfd);
-            expect_sealed(&mapping);
-            unmap_dual(&OS, mapping);
+            expect_sealed_file();
         },
     );
 }

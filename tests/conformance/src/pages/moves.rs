@@ -1,5 +1,6 @@
 //! Giving memory back while its pages stay, and moving it.
 
+use super::purge::purge_among;
 use crate::{
     Outcome,
     harness::{Region, expect_refused},
@@ -13,23 +14,14 @@ const RW: Commit = Commit::READ_WRITE;
 
 pub(super) fn parts_are_purged_by_themselves<P: PageProvider + Copy>(p: P) -> Outcome {
     let mut region = Region::committed(p, 8);
-    region.fill(0..3, 1);
-    region.fill(3..5, 2);
-    region.fill(5..8, 3);
-    // SAFETY: committed, and the contents are not needed.
-    let shown = unsafe { p.purge(region.part(&(3..5))) }.expect("parts can be purged");
-    region.expect_pattern(0..3, 1);
-    region.expect_pattern(5..8, 3);
-    if shown == Purged::Zero {
-        region.expect_zero(3..5);
-    }
+    purge_among(&mut region, 8, 3..5);
     // Over pages of several accesses, committed by several calls.
     region.decommit(2..4).expect("parts can be decommitted");
     region.commit(2..4, RW).expect("memory is left");
     region
         .protect(6..7, Access::Read)
         .expect("below the ceiling");
-    // SAFETY: as above.
+    // SAFETY: committed, and the contents are not needed.
     let shown = unsafe { p.purge(region.part(&(1..8))) }.expect("several mappings can be purged");
     if shown == Purged::Zero {
         region.expect_zero(1..8);
