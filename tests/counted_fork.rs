@@ -125,8 +125,8 @@ impl<'a, P: PageProvider> Bed<'a, P> {
         (self.counters)().map(|counters| counters.reserved.now / page())
     }
 
-    /// Makes all kinds of calls in a child that was repaired, and looks what each of them counts for;
-    /// zero if all is well.
+    /// Makes all kinds of calls in a child that was repaired, and looks what each of them counts
+    /// for; zero if all is well.
     fn work(&self) -> i32 {
         let before = (self.committed(), self.reserved());
         let Ok(mine) = self.provider.reserve(&Request::bytes(3 * page())) else {

@@ -46,7 +46,7 @@ fn map(os: &OsProvider, len: usize) -> Result<DualMapping, DualError> {
 }
 
 fn purge(mapping: &DualMapping, offset: usize, len: usize) -> Result<(), ErrorKind> {
-    // SAFETY: nobody uses those pages until they are refilled.
+    // SAFETY: no other code uses those pages until they are refilled.
     unsafe { OS.purge_dual(mapping, offset, len) }.map_err(|error| error.kind())
 }
 
@@ -672,7 +672,7 @@ fn debuggers_write_into_code_that_is_mapped_once() {
         );
         assert_eq!(into_rw, Ok(()), "the other view is");
         assert_eq!(into_toggled, Ok(()), "private memory is copied for it");
-        // SAFETY: the span is live, and nobody else writes to it.
+        // SAFETY: the span is live, and no other code writes to it.
         let seen = unsafe { twice.rx().as_ptr().cast::<u32>().read() };
         assert_eq!(seen, 0x0102_0304, "views are shared, with this process too");
         for (jit, span) in [(&dual, twice), (&toggled, once)] {

@@ -1,6 +1,6 @@
-//! What calls of the JIT allocator cost in system calls, and that one which is refused for want of a
-//! place makes no file; counted by a tracer. And how memory that is short in one place is used to the
-//! last.
+//! What calls of the JIT allocator cost in system calls, and that one which is refused for want of
+//! a place makes no file; counted by a tracer. And how memory that is short in one place is used to
+//! the last.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 use hostmem::{
@@ -310,7 +310,8 @@ fn a_first_allocation_takes_few_system_calls() {
     }
 }
 
-/// Refuses `memfd_create`, and mounts a file system of `bytes` at `/dev/shm`, for this process alone.
+/// Refuses `memfd_create`, and mounts a file system of `bytes` at `/dev/shm`, for this process
+/// alone.
 fn only_small_shm(bytes: usize) -> Result<(), Unavailable> {
     let refused = |e: io::Error| Unavailable::new("mounting a small file system", e);
     let call = |result: libc::c_int| match result {

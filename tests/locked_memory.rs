@@ -56,8 +56,8 @@ fn permitted(done: libc::c_int) -> Option<()> {
     None
 }
 
-/// Runs `body` on this kernel, or as on one that does not know the advice for locked pages; `body` is
-/// told whether it knows it.
+/// Runs `body` on this kernel, or as on one that does not know the advice for locked pages; `body`
+/// is told whether it knows it.
 fn locked(test: &str, knows: bool, body: fn(bool)) {
     if skip_emulated("locks nothing") {
         return;

@@ -9,8 +9,9 @@ use crate::{
 
 /// The window of the last request that found no place.
 ///
-/// A request that is refused for want of a place costs a look at the process map, and is not to cost
-/// two questions about limits as well: the next one for these addresses asks for a first block.
+/// A request that is refused for want of a place costs a look at the process map, and is not to
+/// cost two questions about limits as well: the next one for these addresses asks for a first
+/// block.
 #[derive(Clone, Copy)]
 pub(super) struct FullWindow(Option<AddressRange>);
 
@@ -36,9 +37,10 @@ impl FullWindow {
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Returns how long a block in `window` may be that holds `least` bytes, and is `len` bytes long
-    /// by the configuration: together its views take no more than a 64th of the addresses that are
-    /// left, unless the span needs more or the block is a first one, which costs no system call.
+    /// Returns how long a block in `window` may be that holds `least` bytes, and is `len` bytes
+    /// long by the configuration: together its views take no more than a 64th of the addresses that
+    /// are left, unless the span needs more or the block is a first one, which costs no system
+    /// call.
     pub(super) fn len_ahead(
         &self,
         least: usize,

@@ -35,8 +35,8 @@ pub(super) enum Way {
     ReadWriteExec(RwxOptIn),
 }
 
-/// Granules of a block that is made for one span alone, at most: the span is longer than was asked for
-/// by a part in so many, and the metadata takes 25 KiB.
+/// Granules of a block that is made for one span alone, at most: the span is longer than was asked
+/// for by a part in so many, and the metadata takes 25 KiB.
 const LONE_GRANULES: usize = 1 << 16;
 
 /// What a block is to be mapped as.
@@ -172,8 +172,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Returns where a block for a span of `bytes` bytes belongs, and how long its granules are. A
-    /// span beyond the longest ordinary block has a block to itself: its granules are longer, so that
-    /// the metadata does not grow with it.
+    /// span beyond the longest ordinary block has a block to itself: its granules are longer, so
+    /// that the metadata does not grow with it.
     fn home(&self, shard: usize, pool: usize, bytes: usize) -> Home {
         let shift = self.config.shift(pool);
         let ordinary = self.config.max_block_size_bytes();
@@ -216,8 +216,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Block::make(&self.arena, home, capacity, self.page)
     }
 
-    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is beyond
-    /// an ordinary block's, and no reader can have met it, its metadata goes back instead.
+    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is
+    /// beyond an ordinary block's, and no reader can have met it, its metadata goes back instead.
     fn put_away(&self, pool: &mut Pool, held: Held<'_>) {
         let mut held = held;
         let ordinary = self.config.max_block_size_bytes() >> held.block.shift;
@@ -271,9 +271,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Says whether a host that refused dual mappings may be asked for single ones. Never after it
-    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones have
-    /// no more of, and of memory or descriptors, which there may be later; but where a strategy was
-    /// refused, what is short for another, as room in a file system, is no reason to wait.
+    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones
+    /// have no more of, and of memory or descriptors, which there may be later; but where a
+    /// strategy was refused, what is short for another, as room in a file system, is no reason to
+    /// wait.
     fn may_fall_back(&self, error: &DualError) -> bool {
         let short = |error: Error| error.kind() == ErrorKind::Exhausted;
         let refused = if error.steps().next().is_some() {
@@ -402,7 +403,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         match unsafe { self.provider.commit(range, how) } {
             Ok(page) => Ok(Views::Single(range, page)),
             Err(error) => {
-                // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no more.
+                // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no
+                // more.
                 let _ = unsafe { self.provider.release(range) };
                 Err(failed(error))
             }
@@ -419,7 +421,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let (Some(whole), Some(tail)) = (whole, tail) else {
             return range;
         };
-        // SAFETY: reserved just now, and used by nobody. A failure wastes addresses.
+        // SAFETY: reserved just now, and used by no other code. A failure wastes addresses.
         let _ = unsafe { self.provider.release(tail) };
         whole
     }

@@ -25,7 +25,8 @@
 //! | `span`, `error` | tokens and errors |
 //! | `runtime`, `func` | functions: code with fix-ups, called by type |
 //!
-//! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then the arena's.
+//! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
+//! the arena's.
 
 mod ahead;
 mod alloc;

@@ -11,8 +11,8 @@ pub enum Resource {
     Addresses,
     /// Writable private memory, in bytes: RLIMIT_DATA. Committed pages count, touched or not.
     Memory,
-    /// Memory that is locked, in bytes: RLIMIT_MEMLOCK, in a process that locks what it maps. On some
-    /// systems reservations count, too.
+    /// Memory that is locked, in bytes: RLIMIT_MEMLOCK, in a process that locks what it maps. On
+    /// some systems reservations count, too.
     Locked,
     /// The length of a file, in bytes: RLIMIT_FSIZE. A file that grows beyond ends the process.
     FileSize,

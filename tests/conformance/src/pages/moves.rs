@@ -60,12 +60,12 @@ pub(super) fn moved_pages_take_contents_and_access_along<P: PageProvider + Copy>
         }
         // SAFETY: committed by the move, and nobody writes it.
         let first = unsafe { there.start().read() };
-        // SAFETY: as above; what was reserved is committed for a moment, and nobody else's.
+        // SAFETY: as above; what was reserved is committed for a moment, and no other code's.
         unsafe { p.commit(here, RW) }.expect("what was moved away is reserved");
         // SAFETY: committed just now.
         let left = unsafe { here.start().read() };
         assert_eq!(left, 0, "round {round}: contents stayed");
-        // SAFETY: committed above, and used by nobody.
+        // SAFETY: committed above, and used by no other code.
         unsafe { p.decommit(here) }.expect("it is reserved again");
         // SAFETY: committed; the ceiling of the commit allows it.
         unsafe { p.protect(there, Access::ReadWrite) }.expect("the ceiling moved along");
