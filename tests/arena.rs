@@ -348,7 +348,8 @@ fn no_page_is_written_before_something_lies_in_it() {
     }
     let host = Recording::new();
     let arena: Arena<_> = Arena::new(&host, 1 << 30).expect("a valid bound");
-    // All kinds: pools, the list, and a piece of its own. Not so much that large pages are asked for.
+    // All kinds: pools, the list, and a piece of its own. Not so much that large pages are asked
+    // for.
     let sizes = [20_000, 30_000, 100_000, 700_000];
     for size in sizes.into_iter().cycle().take(16).chain([3 << 20]) {
         let layout = Layout::from_size_align(size, 64).expect("valid");
@@ -437,7 +438,7 @@ fn metadata_of_a_long_span_goes_with_it() {
 fn window(len: usize) -> (PageRange, AddressRange) {
     let os = OsProvider::new();
     let range = os.reserve(&Request::bytes(len)).expect("addresses");
-    // SAFETY: reserved just now, and used by nobody: what is wanted is a hole.
+    // SAFETY: reserved just now, and used by no other code: what is wanted is a hole.
     unsafe { os.release(range) }.expect("released");
     (range, range.addresses())
 }

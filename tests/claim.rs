@@ -1,5 +1,5 @@
-//! R12 and R13, the claiming half: what an emulator of 32-bit guests asks of a real process, each case
-//! in a process of its own; and the same policy on simulated hosts.
+//! R12 and R13, the claiming half: what an emulator of 32-bit guests asks of a real process, each
+//! case in a process of its own; and the same policy on simulated hosts.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 mod common;
@@ -261,7 +261,7 @@ fn r12_threads_run_on_guarded_stacks_above() {
         let whole = stack.range_with_guards();
         assert_eq!(whole.len_bytes(), len + 2 * page);
 
-        // SAFETY: the stack is mapped, writable, and nobody else's; the function takes nothing.
+        // SAFETY: the stack is mapped, writable, and no other code's; the function takes nothing.
         let at = unsafe { run_on_stack(base.as_ptr(), len, on_guarded_stack) };
         assert!(
             at.addr() > 8 * GIB && stack.range().contains(at.addr()),
@@ -333,7 +333,7 @@ fn r12_a_claim_costs_a_mapping_for_each_gap_and_goes_without_a_trace() {
         let mut claim = claim_above(&mut slots);
         during.take();
         let got = [Purpose::Usable, Purpose::Hole].map(|purpose| claim.tally(purpose));
-        // SAFETY: nobody uses the claim.
+        // SAFETY: no other code uses the claim.
         let given_back = unsafe { claim.give_back() };
         after.take();
         given_back.expect("all can go");
@@ -370,7 +370,7 @@ fn a_claim_may_be_made_and_given_back_many_times() {
         before.take();
         for _ in 0..if emulated() { 2 } else { 50 } {
             let mut claim = claim_above(&mut slots);
-            // SAFETY: nobody uses the claim.
+            // SAFETY: no other code uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
         }
         after.take();
@@ -425,7 +425,7 @@ fn r13_under_a_limit_the_claim_shrinks_and_leaves_something() {
             let at = map_anywhere(512 * MIB).expect("something is left for others");
             assert_ne!(at, 0);
             assert_eq!(map_anywhere(2 * GIB), Err(libc::ENOMEM));
-            // SAFETY: nobody uses the claim.
+            // SAFETY: no other code uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
             map_anywhere(2 * GIB).expect("given back");
         },
@@ -460,7 +460,7 @@ fn the_break_is_blocked_and_freed_again() {
         let mut others = [None; 4];
         let second = hostmem::region::claim(OS, &request, &mut others).expect("valid");
         assert_eq!(second.report().block_break, BreakBlock::Already);
-        // SAFETY: nobody uses the claim; the second one's range was the first one's.
+        // SAFETY: no other code uses the claim; the second one's range was the first one's.
         unsafe { claim.give_back() }.expect("all can go");
         assert!(grow(), "it can grow after");
     });
@@ -492,7 +492,7 @@ fn others_may_map_all_the_while() {
                 }
             }
             for (word, value) in kept {
-                // SAFETY: mapped above, and nobody else's: that is what is tested.
+                // SAFETY: mapped above, and no other code's: that is what is tested.
                 assert_eq!(unsafe { word.read() }, value, "nothing was replaced");
             }
             rounds
@@ -504,7 +504,7 @@ fn others_may_map_all_the_while() {
         for _ in 0..if emulated() { 2 } else { 40 } {
             let mut claim = claim(OS, &above(), &mut slots).expect("a valid request");
             assert!(claim.report().map.is_ok() && !claim.report().full);
-            // SAFETY: nobody uses the claim.
+            // SAFETY: no other code uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
         }
         STOP.store(true, Ordering::Relaxed);
@@ -546,8 +546,8 @@ fn without_proc_a_claim_gets_nearly_all() {
         assert!(bytes > top - 16 * GIB, "{bytes:#x} of {top:#x}");
         assert_eq!(claim.tally(Purpose::Hole).bytes, 4 * GIB);
         let room = report.stack_room;
-        // Kernels before 6.4 do not tell of the main thread's stack without /proc, and this thread is
-        // another.
+        // Kernels before 6.4 do not tell of the main thread's stack without /proc, and this thread
+        // is another.
         if OS.address_space().stack.is_none() {
             isolate::skip("the kernel does not tell where the stack is");
             return;
@@ -555,8 +555,8 @@ fn without_proc_a_claim_gets_nearly_all() {
         let (start, end) = (stack_start - room + MIB, stack_start);
         let free = |range: PageRange| range.end() <= start || end <= range.addr();
         assert!(claim.usable().all(free), "room for the stack");
-        // Smaller gaps may be left where others have more pages than there are tries: the test's own heap
-        // reserves a gigabyte for its metadata.
+        // Smaller gaps may be left where others have more pages than there are tries: the test's
+        // own heap reserves a gigabyte for its metadata.
         for len in [2 * room + MIB, 64 * MIB] {
             let at = map_anywhere(len).expect("there is room below");
             assert!(at + len <= 4 * GIB, "{len:#x} bytes at {at:#x}");
@@ -579,7 +579,7 @@ fn what_a_64_bit_guest_wants_is_passed_through_where_there_is_none() {
         } else {
             assert_eq!(free_bytes(report.range.expect("it has some")), 0);
         }
-        // SAFETY: nobody uses the claim.
+        // SAFETY: no other code uses the claim.
         unsafe { claim.give_back() }.expect("all can go");
     });
 }
@@ -601,7 +601,8 @@ fn r12_an_untouched_claim_is_not_in_a_core_file() {
     });
 }
 
-/// The policy on hosts with pages of any size, with every state checked and every call failing once.
+/// The policy on hosts with pages of any size, with every state checked and every call failing
+/// once.
 #[cfg(feature = "sim")]
 mod sim {
     use super::*;
@@ -642,7 +643,7 @@ mod sim {
             assert!(claim.report().settled);
             let reserved = |at: usize| host.page_state(at) == PageState::Reserved;
             assert!(claim.usable().all(|range| reserved(range.addr())));
-            // SAFETY: nobody uses the claim.
+            // SAFETY: no other code uses the claim.
             unsafe { claim.give_back() }.expect("all can go");
             assert_eq!(host.fingerprint(), fingerprint);
             assert_eq!(host.take_misuse(), None);
@@ -667,7 +668,7 @@ mod sim {
                 assert_eq!(free == 0, all, "what is missing is reported");
                 assert!(all, "the next scan makes up for it: {:?}", claim.report());
                 assert!(listed > 0);
-                // SAFETY: nobody uses the claim.
+                // SAFETY: no other code uses the claim.
                 unsafe { claim.give_back() }.expect("all can go");
                 assert_eq!(host.fingerprint(), fingerprint, "call {n}");
                 assert_eq!(host.take_misuse(), None);
@@ -721,7 +722,7 @@ mod sim {
         let mut claim = claim(&faulty, &request(&host), &mut slots).expect("valid");
         let ranges = claim.ranges().count();
         faulty.fail_nth(3);
-        // SAFETY: nobody uses the claim.
+        // SAFETY: no other code uses the claim.
         let error = unsafe { claim.give_back() }.expect_err("the fourth cannot go");
         assert_eq!(error.errno(), Some(12));
         assert_eq!(claim.ranges().count(), 1, "of {ranges}");

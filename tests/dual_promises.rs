@@ -46,7 +46,7 @@ fn map(os: &OsProvider, len: usize) -> Result<DualMapping, DualError> {
 }
 
 fn purge(mapping: &DualMapping, offset: usize, len: usize) -> Result<(), ErrorKind> {
-    // SAFETY: nobody uses those pages until they are refilled.
+    // SAFETY: no other code uses those pages until they are refilled.
     unsafe { OS.purge_dual(mapping, offset, len) }.map_err(|error| error.kind())
 }
 
@@ -157,16 +157,21 @@ fn the_executable_view_never_becomes_writable() {
     unmap_dual(&OS, mapping);
 }
 
+/// Maps a memory file, and checks that it is sealed.
+fn expect_sealed_file() {
+    let mapping = map(&OS, LEN).expect("a strategy works");
+    assert_eq!(mapping.step(), DualStep::Memfd);
+    expect_sealed(&mapping);
+    unmap_dual(&OS, mapping);
+}
+
 #[test]
 fn without_proc_memory_files_are_sealed() {
     isolated("without_proc_memory_files_are_sealed", || {
         if lose_proc().is_none() {
             return;
         }
-        let mapping = map(&OS, LEN).expect("a strategy works");
-        assert_eq!(mapping.step(), DualStep::Memfd);
-        expect_sealed(&mapping);
-        unmap_dual(&OS, mapping);
+        expect_sealed_file();
     });
 }
 
@@ -178,10 +183,7 @@ fn where_nothing_can_be_opened_memory_files_are_sealed() {
             if refuse_opening(libc::EACCES).is_none() {
                 return;
             }
-            let mapping = map(&OS, LEN).expect("a strategy works");
-            assert_eq!(mapping.step(), DualStep::Memfd);
-            expect_sealed(&mapping);
-            unmap_dual(&OS, mapping);
+            expect_sealed_file();
         },
     );
 }
@@ -670,7 +672,7 @@ fn debuggers_write_into_code_that_is_mapped_once() {
         );
         assert_eq!(into_rw, Ok(()), "the other view is");
         assert_eq!(into_toggled, Ok(()), "private memory is copied for it");
-        // SAFETY: the span is live, and nobody else writes to it.
+        // SAFETY: the span is live, and no other code writes to it.
         let seen = unsafe { twice.rx().as_ptr().cast::<u32>().read() };
         assert_eq!(seen, 0x0102_0304, "views are shared, with this process too");
         for (jit, span) in [(&dual, twice), (&toggled, once)] {

@@ -105,7 +105,7 @@ fn dual_script(rw: Target, rx: Target, leave: Leave) {
     let rx = mapping.rx().start().as_ptr().wrapping_add(HALF);
     // SAFETY: published just now.
     assert_eq!(unsafe { call(rx) }, 77);
-    // SAFETY: nobody uses those pages.
+    // SAFETY: no other code uses those pages.
     persist(|| unsafe { OS.purge_dual(&mapping, 0, HALF) }, || ());
     // SAFETY: ours.
     persist(|| unsafe { OS.refill_dual(&mapping, 0, HALF) }, || ());

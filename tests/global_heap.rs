@@ -246,3 +246,100 @@ fn a_block_that_is_freed_twice_ends_the_program() {
     let block = block.expect("the address is printed");
     assert!(said.contains(&format!("{block} cannot be freed")), "{said}");
 }
+
+/// Limits of addresses in kB, as for `ulimit -v`, under which nine tenths of what the C library's
+/// malloc serves are served.
+const LIMITS: [u64; 6] = [30_000, 100_000, 300_000, 600_000, 1_200_000, 2_000_000];
+
+/// A limit in kB under which a program starts and is served.
+const LEAST: u64 = 20_000;
+
+/// Says which allocator a program is to fill memory by.
+const FILLS_BY: &str = "HOSTMEM_FILLS_BY";
+
+/// Allocates blocks of 1 MiB until there are no more, and returns how many that were.
+fn fill(alloc: impl Fn() -> *mut u8) -> usize {
+    let mut count = 0;
+    loop {
+        let block = alloc();
+        if block.is_null() {
+            return count;
+        }
+        // SAFETY: a block of 1 MiB, allocated just now.
+        unsafe { block.write(1) };
+        count += 1;
+    }
+}
+
+/// Runs this test again under a limit, and returns how many blocks `which` allocator served.
+fn served(test: &str, kilobytes: u64, which: &str) -> usize {
+    use hostmem_test_support::isolate::{isolated_command, run};
+    let mut command = isolated_command(test);
+    command.env(FILLS_BY, which);
+    // A second arena takes 64 MiB of addresses for what the C library allocates for a thread, which
+    // its own malloc then serves blocks from, and no other allocator can.
+    command.env("MALLOC_ARENA_MAX", "1");
+    let limit = libc::rlimit {
+        rlim_cur: kilobytes << 10,
+        rlim_max: kilobytes << 10,
+    };
+    let set = move || {
+        // SAFETY: the structure outlives the call, which is safe after a fork.
+        match unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: it makes one system call, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, set) };
+    let output = run(&mut command);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let count = said.lines().find_map(|line| line.strip_prefix("served "));
+    let count = count.and_then(|count| count.parse().ok());
+    count.unwrap_or_else(|| panic!("{which} under {kilobytes} kB: {output:?}"))
+}
+
+/// The program starts, with a harness and a thread, and fills what there is.
+#[test]
+fn a_limit_of_addresses_is_served_nearly_whole() {
+    use std::{alloc::Layout, io::Write};
+    const NAME: &str = "a_limit_of_addresses_is_served_nearly_whole";
+    if emulated() {
+        hostmem_test_support::isolate::skip("the emulator has no limit of addresses");
+        return;
+    }
+    if let Some(which) = std::env::var_os(FILLS_BY) {
+        let count = if which == "heap" {
+            let layout = Layout::new::<[u8; 1 << 20]>();
+            // SAFETY: the size is not zero.
+            fill(|| unsafe { std::alloc::alloc(layout) })
+        } else {
+            // SAFETY: any size may be asked for.
+            fill(|| unsafe { libc::malloc(1 << 20) }.cast())
+        };
+        // Nothing may be allocated any more, nor can the harness end as usual.
+        let mut text = [0; 40];
+        let mut rest = &mut text[..];
+        let written = writeln!(rest, "\nserved {count}").is_ok();
+        let left = rest.len();
+        let used = &text[..text.len() - left];
+        // SAFETY: writes what is there.
+        unsafe { libc::write(1, used.as_ptr().cast(), used.len()) };
+        // SAFETY: nothing is left to be flushed.
+        unsafe { libc::_exit(i32::from(!written)) };
+    }
+    assert!(served(NAME, LEAST, "heap") >= 1, "a program is served");
+    let mut short = Vec::new();
+    for kilobytes in LIMITS {
+        let own = served(NAME, kilobytes, "heap");
+        let libc = served(NAME, kilobytes, "malloc");
+        println!("{kilobytes} kB: {own} MiB, and {libc} by malloc");
+        if 10 * own < 9 * libc {
+            short.push((kilobytes, own, libc));
+        }
+    }
+    assert!(
+        short.is_empty(),
+        "too little of what malloc serves: {short:?}"
+    );
+}

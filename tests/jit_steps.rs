@@ -106,7 +106,7 @@ fn j3_queries_are_exact_after_every_instruction_of_every_call() {
                 found.push(now);
             }
         };
-        // SAFETY: nobody uses the spans any more.
+        // SAFETY: no other code uses the spans any more.
         let body = || unsafe { jit.reset(Reset::Hard) };
         let steps = or_skip(steps::between_all(body, &mut between));
         assert!(steps.is_none_or(|n| n > 100), "{steps:?} instructions");

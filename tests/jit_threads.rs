@@ -91,7 +91,7 @@ struct Live {
 impl Live {
     fn check(&self) {
         for view in [self.span.rx(), self.span.rw()] {
-            // SAFETY: the span is live and nobody else writes to it.
+            // SAFETY: the span is live and no other code writes to it.
             let bytes = unsafe { slice::from_raw_parts(view.as_ptr(), self.span.len_bytes()) };
             assert!(bytes.iter().all(|&b| b == self.byte), "{:?}", self.span);
         }

@@ -1,4 +1,5 @@
-//! P1, P2, P4, P7 and P9 on the real system, seen from outside: through `/proc` and by faults taken.
+//! P1, P2, P4, P7 and P9 on the real system, seen from outside: through `/proc` and by faults
+//! taken.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 mod common;
@@ -201,7 +202,7 @@ fn views_replace_reservations_and_leave_them() {
         rx,
         ..DualRequest::bytes(len)
     };
-    // SAFETY: both ranges are reserved, and nobody uses them.
+    // SAFETY: both ranges are reserved, and no other code uses them.
     let mapping = unsafe { OS.map_dual(&request) }.expect("a strategy works");
     assert_eq!((mapping.rw(), mapping.rx()), (a, b));
     // SAFETY: ours alone.
@@ -382,7 +383,7 @@ fn purging_gives_memory_back_and_empties_both_views() {
     // SAFETY: the view is len bytes long, and ours.
     unsafe { mapping.rw().start().write_bytes(0xaa, len) };
     assert_eq!(resident(), len);
-    // SAFETY: nobody uses those pages.
+    // SAFETY: no other code uses those pages.
     unsafe { OS.purge_dual(&mapping, len / 4, len / 2) }.expect("memory files can be punched");
     assert_eq!(resident(), len / 2);
     // SAFETY: ours.

@@ -132,7 +132,7 @@ fn r12_memory_and_code_above_leave_nothing_below_4_gib() {
             // SAFETY: no thread runs on it.
             unsafe { stack.release() }.expect("it goes");
             for piece in pieces.drain(..).chain([early]) {
-                // SAFETY: nobody uses it.
+                // SAFETY: no other code uses it.
                 unsafe { region.unmap(piece) }.expect("it goes");
             }
             assert_eq!(region.statistics().used, 0);
@@ -158,7 +158,7 @@ fn r10_freed_pages_leave_the_mappings_that_there_were() {
         for _ in 0..PAGES {
             singles.push(region.map(&one, Commit::READ_WRITE, 0).expect("a page"));
         }
-        // SAFETY: nobody uses them.
+        // SAFETY: no other code uses them.
         unsafe { region.unmap(space) }.expect("all pages go");
         singles.clear();
         let (kernel, ours) = (mappings_in(space), region.host_mappings());
@@ -172,7 +172,7 @@ fn r10_freed_pages_leave_the_mappings_that_there_were() {
             "pages of equal access are one mapping"
         );
         for page in singles.iter().step_by(2) {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(*page) }.expect("a page can go");
         }
         for _ in 0..PAGES / 4 {
@@ -187,7 +187,7 @@ fn r10_freed_pages_leave_the_mappings_that_there_were() {
             "an overlap"
         );
         for range in kept {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(*range) }.expect("everything can go");
         }
         assert_eq!(region.host_mappings(), 1);
@@ -232,7 +232,7 @@ fn files_are_placed_in_it() {
     let refused = region.map_with(&Request::bytes(page), 0, state, |_| Err(denied));
     assert_eq!(refused, Err(denied), "what the caller says");
     assert_eq!(region.statistics().used, page, "and nothing changed");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(mapped) }.expect("a file can go");
     let fresh = region.map(&Request::bytes(page), Commit::READ_WRITE, 0);
     let fresh = fresh.expect("the lowest page again");
@@ -240,7 +240,7 @@ fn files_are_placed_in_it() {
     // SAFETY: mapped just now.
     assert_eq!(unsafe { fresh.start().read() }, 0, "nothing of the file");
     drop(region);
-    // SAFETY: reserved above; nobody uses it.
+    // SAFETY: reserved above; no other code uses it.
     unsafe { OS.release(space) }.expect("it goes");
 }
 
@@ -271,7 +271,7 @@ fn r11_threads_never_get_the_same_pages() {
                     let bytes =
                         unsafe { core::slice::from_raw_parts(mapped.start().as_ptr(), len) };
                     assert!(bytes.iter().all(|b| *b == mark), "round {round}");
-                    // SAFETY: nobody uses it any more.
+                    // SAFETY: no other code uses it any more.
                     unsafe { region.unmap(mapped) }.expect("it goes");
                 }
             });
@@ -279,7 +279,7 @@ fn r11_threads_never_get_the_same_pages() {
     });
     assert_eq!(region.statistics().used, 0);
     drop(region);
-    // SAFETY: reserved above; nobody uses it.
+    // SAFETY: reserved above; no other code uses it.
     unsafe { OS.release(space) }.expect("it goes");
 }
 
@@ -409,10 +409,10 @@ fn many_mappings_are_warned_of_before_the_host_refuses() {
     assert_eq!(mappings, 2 * mapped);
     assert_eq!(warning, MappingPressure { mappings, limit });
     assert_eq!(mappings, 76, "the first count above three quarters");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(space) }.expect("all pages go");
     assert_eq!(region.mapping_pressure(), None);
     drop(region);
-    // SAFETY: reserved above; nobody uses it.
+    // SAFETY: reserved above; no other code uses it.
     unsafe { OS.release(space) }.expect("it goes");
 }

@@ -37,8 +37,8 @@ fn forks() -> u32 {
     }
 }
 
-/// Says whether the process map has every page of `space` as the allocator does: writable where it is
-/// committed, inaccessible elsewhere, and mapped by all means. Does not allocate.
+/// Says whether the process map has every page of `space` as the allocator does: writable where it
+/// is committed, inaccessible elsewhere, and mapped by all means. Does not allocate.
 fn is_as_mapped(region: &Region, space: PageRange) -> bool {
     let page = OS.page_size().bytes();
     let (mut at, mut right) = (space.addr(), true);
@@ -103,7 +103,7 @@ fn child_of_region(region: &Region, space: PageRange, kept: PageRange) -> i32 {
     // SAFETY: the child's own.
     unsafe { kept.start().write_bytes(0xee, page) };
     // Over everything that the threads had.
-    // SAFETY: nobody uses it in this process.
+    // SAFETY: no other code uses it in this process.
     if unsafe { region.unmap(space) }.is_err() || region.statistics().used != 0 {
         return 6;
     }
@@ -135,7 +135,7 @@ fn churn(region: &Region, tag: u8, stop: &AtomicBool, changes: &AtomicU64) {
         // SAFETY: mapped, and this thread's.
         let bytes = unsafe { core::slice::from_raw_parts(mapped.start().as_ptr(), len) };
         assert!(bytes.iter().all(|b| *b == tag), "a child was here");
-        // SAFETY: nobody uses it any more.
+        // SAFETY: no other code uses it any more.
         unsafe { region.unmap(mapped) }.expect("it goes");
         reserve_and_change(region, len, tag);
         rounds += 1;
@@ -152,11 +152,11 @@ fn reserve_and_change(region: &Region, len: usize, tag: u8) {
     unsafe { region.commit(reserved, Commit::READ_WRITE) }.expect("memory");
     // SAFETY: committed just now.
     unsafe { region.protect(reserved, Access::Read) }.expect("memory");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.decommit(reserved) }.expect("it goes");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.map_over(reserved, Commit::READ_WRITE, tag.into()) }.expect("memory");
-    // SAFETY: nobody uses it any more.
+    // SAFETY: no other code uses it any more.
     unsafe { region.unmap(reserved) }.expect("it goes");
 }
 
@@ -197,7 +197,7 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
                     assert_eq!(wait(child), 0, "fork {n}");
                     // SAFETY: mapped above.
                     assert_eq!(unsafe { mine.start().read() }, 0, "fork {n}");
-                    // SAFETY: nobody uses it.
+                    // SAFETY: no other code uses it.
                     unsafe { region.unmap(mine) }.expect("it goes");
                     // SAFETY: mapped above.
                     assert_eq!(unsafe { kept.start().read() }, 0x11, "fork {n}");
@@ -205,7 +205,7 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
             });
             assert_eq!(region.statistics().used, page);
             assert!(emulated() || is_as_mapped(region, space));
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(space) }.expect("it goes");
         },
     );

@@ -39,8 +39,8 @@ fn above_4_gib() -> Region {
     region
 }
 
-/// Threads of the standard library, all at a time: their stacks come from the C library, which finds
-/// room for them below only.
+/// Threads of the standard library, all at a time: their stacks come from the C library, which
+/// finds room for them below only.
 fn threads_land_below() {
     const THREADS: usize = 8;
     let all = Barrier::new(THREADS);
@@ -123,7 +123,7 @@ extern "C" fn on_big_stack(_: *mut c_void) -> *mut c_void {
 fn a_big_stack_lies_above(region: &Region) {
     let stack = GuardedStack::new(region, 64 * MIB, 1 << 16).expect("there is room");
     let base = stack.base().as_ptr();
-    // SAFETY: the stack is mapped, writable, and nobody else's; the function takes nothing.
+    // SAFETY: the stack is mapped, writable, and no other code's; the function takes nothing.
     let at = unsafe { run_on_stack(base, stack.len_bytes(), on_big_stack) };
     assert!(stack.range().contains(at.addr()) && !LOW.contains(at.addr()));
     // SAFETY: the thread has ended.
@@ -142,7 +142,7 @@ fn use_and_free(region: &Region) {
     }
     for first in [0, 1] {
         for page in pages.iter().skip(first).step_by(2) {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(*page) }.expect("it goes");
         }
     }

@@ -78,7 +78,7 @@ fn a_protect_at_the_limit_of_mappings_changes_nothing() {
         // SAFETY: committed, and this test's.
         let done = unsafe { region.protect(part, Access::Read) };
         let found = region.query(first.addr()).map(|range| range.state);
-        // SAFETY: mapped above; nobody uses it.
+        // SAFETY: mapped above; no other code uses it.
         unsafe { libc::munmap(base, len) };
         let Err(error) = done else {
             skip("this kernel splits no mapping here");
@@ -144,7 +144,7 @@ fn names_and_core_files_are_the_hosts() {
         let reserved = region.reserve(&request).expect("addresses");
         assert!(is_left_out(reserved.addr()));
         for range in [mapped, reserved] {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(range) }.expect("it goes");
             assert!(!is_left_out(range.addr()), "{}", smaps_of(range.addr()));
             assert!(!smaps_of(range.addr()).contains("guest"));
@@ -218,7 +218,7 @@ fn a_mapping_that_moves_is_not_copied() {
         // One page of it was touched: a copy would touch all.
         // SAFETY: mapped just now.
         unsafe { byte_at(first, 3 * page).write(0x5a) };
-        // SAFETY: nobody uses it meanwhile.
+        // SAFETY: no other code uses it meanwhile.
         let new = unsafe { region.remap(first, 16 << 20, RW) }.expect("there is room");
         assert_ne!(new.addr(), first.addr());
         // SAFETY: mapped.
@@ -238,13 +238,13 @@ fn a_mapping_that_moves_is_not_copied() {
         assert!(emulated() || rss.is_some_and(|kib| kib < 4096), "{smaps}");
         // Again, of what is two mappings of the host now.
         let _behind = region.map(&Request::bytes(page).place(Place::Exact(new.end())), RW, 6);
-        // SAFETY: nobody uses it meanwhile.
+        // SAFETY: no other code uses it meanwhile.
         let new = unsafe { region.remap(new, 20 << 20, RW) }.expect("there is room");
         // SAFETY: mapped.
         assert_eq!(unsafe { byte_at(new, 3 * page).read() }, 0x5a);
         // SAFETY: mapped.
         assert_eq!(unsafe { byte_at(new, (16 << 20) - 1).read() }, 1);
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(space) }.expect("it goes");
         assert_eq!((region.statistics().used, region.host_mappings()), (0, 1));
     });

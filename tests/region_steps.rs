@@ -80,7 +80,7 @@ impl Bed {
     /// Begins anew: pages 0 to 7 are mapped and marked, 8 is free, 10 to 13 and 14 to 17 are two
     /// mappings, from 20 on there are eight reserved pages, from 40 on every other page is mapped.
     fn prepare(&self) {
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { self.region.unmap(self.space) }.expect("it goes");
         // SAFETY: mapped just now.
         unsafe { self.map(0, 8, 0x11).start().write(0x11) };
@@ -281,7 +281,7 @@ fn unmapping(bed: &Bed) {
             // The child looks at these.
             continue;
         }
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         let unmap = || unsafe { bed.region.unmap(range) };
         bed.check("unmap", &unmap, &|| free(range));
     }
@@ -303,11 +303,11 @@ fn changing(bed: &Bed) {
     // SAFETY: reserved.
     let commit = || unsafe { bed.region.commit(reserved, RW) }.map(drop);
     bed.check("commit", &commit, &|| are(22, 3, COMMITTED));
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     let decommit = || unsafe { bed.region.decommit(both) };
     bed.check("decommit", &decommit, &|| are(12, 4, PageState::Reserved));
     let over = bed.part(13, 3);
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     let replace = || unsafe { bed.region.map_over(over, RW, 0x44) };
     bed.check("map_over", &replace, &|| {
         // SAFETY: mapped by the call.
@@ -343,7 +343,7 @@ fn children_of_threads_within_changes_free_what_those_had() {
             forks(),
             Then::Ends,
             &|| bed.prepare(),
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             &|| unsafe { bed.region.unmap(range) },
             &|| {
                 let code = bed.child();

@@ -1,7 +1,8 @@
 //! Dual mappings: two shared views of one memory object.
 //!
-//! On FreeBSD each view is mapped with a `PROT_MAX` of just its own access, so that neither can ever
-//! be given the other's. Elsewhere the executable view shows a descriptor opened for reading only.
+//! On FreeBSD each view is mapped with a `PROT_MAX` of just its own access, so that neither can
+//! ever be given the other's. Elsewhere the executable view shows a descriptor opened for reading
+//! only.
 
 use crate::{
     BsdProvider,
@@ -43,7 +44,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// A range in [`Target::Into`] is the caller's, and nobody uses it.
+    /// A range in [`Target::Into`] is the caller's, and no other code uses it.
     unsafe fn map(&self, target: Target) -> Result<PageRange, DualStepError> {
         match target {
             Target::Find(placement) => Ok(self.map_found(placement)?),
@@ -70,7 +71,7 @@ impl View<'_> {
         }
         // The place is reserved first, so that mapping there replaces nothing but our own.
         let range = BsdProvider::new().reserve(&request)?;
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         unsafe { self.map_onto(range) }
             .map(|()| range)
             .inspect_err(|error| {
@@ -96,7 +97,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// The range is the caller's, and nobody uses it.
+    /// The range is the caller's, and no other code uses it.
     unsafe fn map_onto(&self, range: PageRange) -> Result<(), Error> {
         if !self.page.is_aligned(range.addr()) || range.len_bytes() != self.len {
             return Err(ErrorKind::InvalidArgument.into());
@@ -116,7 +117,7 @@ impl View<'_> {
 ///
 /// # Safety
 ///
-/// The view was just mapped at `target`, and nobody uses it.
+/// The view was just mapped at `target`, and no other code uses it.
 unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
     match target {
         Target::Find(_) => {
@@ -203,7 +204,7 @@ unsafe impl DualSteps for BsdProvider {
         let rx = match unsafe { rx.map(request.rx) } {
             Ok(rx) => rx,
             Err(mut failure) => {
-                // SAFETY: mapped above, and known to nobody else.
+                // SAFETY: mapped above, and no other code has its address yet.
                 failure.lost = failure.lost.or(unsafe { undo(rw, request.rw) });
                 return Err(failure);
             }
@@ -213,7 +214,7 @@ unsafe impl DualSteps for BsdProvider {
             if !hide {
                 continue;
             }
-            // SAFETY: mapped above, and known to nobody else.
+            // SAFETY: mapped above, and no other code has its address yet.
             if let Err(error) = unsafe { hide_from_children(view) } {
                 // SAFETY: as above.
                 let lost_rx = unsafe { undo(rx, request.rx) };
@@ -226,7 +227,7 @@ unsafe impl DualSteps for BsdProvider {
             }
         }
         // SAFETY: two views of the same object, equally long, apart since both are mapped, and
-        // known to nobody else.
+        // no other code has their addresses yet.
         let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) };
         Ok(mapping.without_purge())
     }
@@ -236,7 +237,7 @@ unsafe impl DualSteps for BsdProvider {
 ///
 /// # Safety
 ///
-/// The view is the caller's, and nobody uses it.
+/// The view is the caller's, and no other code uses it.
 unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
     match leave {
         // SAFETY: the caller's promise.

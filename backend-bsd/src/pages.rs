@@ -112,7 +112,8 @@ fn can_map_at(at: usize) -> bool {
     let Ok(got) = (unsafe { map_reserved(hint, len, host::EXACT) }) else {
         return false;
     };
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(got, len) };
     got.addr() == at
 }
@@ -145,7 +146,7 @@ fn range_at(start: *mut c_void, len: usize) -> Result<PageRange, Error> {
 /// # Safety
 ///
 /// With `MAP_FIXED` and without the flags that keep it from replacing, the range is the caller's,
-/// and nobody uses it.
+/// and no other code uses it.
 unsafe fn map_reserved(at: *mut c_void, len: usize, flags: c_int) -> Result<*mut c_void, Errno> {
     let flags = host::RESERVED | flags;
     // SAFETY: the caller's promise; otherwise a new mapping, which replaces nothing.
@@ -167,7 +168,7 @@ pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
     };
     let range = range_at(got, len)?;
     if range.addr() != addr {
-        // SAFETY: mapped just now, and known to nobody else.
+        // SAFETY: mapped just now, and no other code has its address yet.
         unsafe { unmap(range)? };
         return Err(ErrorKind::Taken.into());
     }
@@ -211,7 +212,8 @@ fn can_map(len: usize) -> bool {
     let Ok(got) = (unsafe { map_reserved(core::ptr::null_mut(), len, 0) }) else {
         return false;
     };
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(got, len) };
     true
 }
@@ -220,7 +222,7 @@ fn can_map(len: usize) -> bool {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
@@ -239,7 +241,7 @@ pub(crate) enum Was {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     match unsafe { map_reserved(pointer(range), range.len_bytes(), libc::MAP_FIXED) } {
@@ -256,7 +258,7 @@ pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Erro
 ///
 /// # Safety
 ///
-/// The range is reserved by the caller, and nobody uses it.
+/// The range is reserved by the caller, and no other code uses it.
 unsafe fn commit_over(range: PageRange, how: Commit) -> Result<(), Error> {
     let (start, len) = (pointer(range), range.len_bytes());
     let protection = protection(how.access) | most(ceiling_protection(how.ceiling));
@@ -348,7 +350,8 @@ fn map_aligned(plan: &Plan) -> Option<PageRange> {
     if plan.aligned(range.addr()) {
         return Some(range);
     }
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { unmap(range) };
     None
 }
@@ -362,8 +365,8 @@ fn map_with_slack(plan: &Plan) -> Result<PageRange, Error> {
     let whole = range_at(got.map_err(error)?, len)?;
     let (kept, rest) = plan.carve(whole, page).ok_or(ErrorKind::Other)?;
     for part in rest.into_iter().flatten() {
-        // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel refuse
-        // to split the mapping, addresses are wasted and nothing else.
+        // SAFETY: part of what was mapped just now, and no other code has its address yet. Should
+        // the kernel refuse to split the mapping, addresses are wasted and nothing else.
         let _ = unsafe { unmap(part) };
     }
     Ok(kept)
@@ -420,8 +423,8 @@ unsafe impl PageProvider for BsdProvider {
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
         let flags = MprotectFlags::from_bits_retain(protection(access).bits());
-        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
-        // new access forbids.
+        // SAFETY: the caller's promise: the range is theirs, and no other code uses it in a way
+        // that the new access forbids.
         unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
     }
 

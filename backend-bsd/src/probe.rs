@@ -92,7 +92,7 @@ impl BsdProvider {
             ceiling: Ceiling::WriteXorExec,
             ..Commit::READ_WRITE
         };
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         let committed = unsafe { self.commit(range, how) };
         // SAFETY: as above; committed if Ok.
         let toggled = committed.and_then(|_| unsafe { self.protect(range, Access::ReadExec) });
@@ -123,7 +123,7 @@ impl BsdProvider {
             // SAFETY: neither target is a range of anybody's.
             let works = match unsafe { self.dual_step(step, &DualRequest { len, ..request }) } {
                 Ok(mapping) => {
-                    // SAFETY: mapped just now, and known to nobody else.
+                    // SAFETY: mapped just now, and no other code has its address yet.
                     unsafe { self.unmap_dual(mapping, Leave::Hole) }.map_err(|(_, error)| error)
                 }
                 Err(failure) => Err(failure.error),

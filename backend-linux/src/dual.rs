@@ -43,7 +43,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// A range in [`Target::Into`] is the caller's, and nobody uses it.
+    /// A range in [`Target::Into`] is the caller's, and no other code uses it.
     unsafe fn map(&self, target: Target) -> Result<PageRange, DualStepError> {
         match target {
             Target::Find(placement) => Ok(self.map_found(placement)?),
@@ -70,7 +70,7 @@ impl View<'_> {
         }
         // The place is reserved first, so that mapping there replaces nothing but our own.
         let range = LinuxProvider::new().reserve(&request)?;
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         unsafe { self.map_onto(range) }
             .map(|()| range)
             .inspect_err(|error| {
@@ -103,7 +103,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// The range is the caller's, and nobody uses it.
+    /// The range is the caller's, and no other code uses it.
     unsafe fn map_onto(&self, range: PageRange) -> Result<(), Error> {
         if !self.page.is_aligned(range.addr()) || range.len_bytes() != self.len {
             return Err(ErrorKind::InvalidArgument.into());
@@ -131,7 +131,7 @@ impl View<'_> {
 ///
 /// # Safety
 ///
-/// The view was just mapped at `target`, and nobody uses it.
+/// The view was just mapped at `target`, and no other code uses it.
 unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
     match target {
         Target::Find(_) => {
@@ -165,7 +165,7 @@ unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
 ///
 /// # Safety
 ///
-/// A range in [`Target::Into`] is the caller's, and nobody uses it.
+/// A range in [`Target::Into`] is the caller's, and no other code uses it.
 unsafe fn map_views(
     file: &MemoryFile,
     request: &DualRequest<'_>,
@@ -186,7 +186,7 @@ unsafe fn map_views(
             // SAFETY: the caller's promise about Into targets.
             let rw = match unsafe { rw.map(request.rw) } {
                 Ok(rw) => rw,
-                // SAFETY: mapped above, and known to nobody else.
+                // SAFETY: mapped above, and no other code has its address yet.
                 Err(failure) => return Err(unsafe { undone(failure, rx, request.rx) }),
             };
             allocated(file, (rw, rx), request)
@@ -200,7 +200,7 @@ unsafe fn map_views(
             // SAFETY: the caller's promise about Into targets.
             match sealed.and_then(|()| unsafe { rx.map(request.rx) }) {
                 Ok(rx) => allocated(file, (rw, rx), request),
-                // SAFETY: mapped above, and known to nobody else.
+                // SAFETY: mapped above, and no other code has its address yet.
                 Err(failure) => Err(unsafe { undone(failure, rw, request.rw) }),
             }
         }
@@ -216,7 +216,7 @@ fn allocated(
     match file.allocate() {
         Ok(()) => Ok((rw, rx)),
         Err(error) => {
-            // SAFETY: mapped just now, and known to nobody else.
+            // SAFETY: mapped just now, and no other code has its address yet.
             let failure = unsafe { undone(error.into(), rx, request.rx) };
             // SAFETY: as above.
             Err(unsafe { undone(failure, rw, request.rw) })
@@ -228,7 +228,7 @@ fn allocated(
 ///
 /// # Safety
 ///
-/// As of [`undo`].
+/// The promises of [`undo`].
 unsafe fn undone(mut failure: DualStepError, view: PageRange, target: Target) -> DualStepError {
     // SAFETY: the caller's promise.
     failure.lost = failure.lost.or(unsafe { undo(view, target) });
@@ -292,7 +292,7 @@ unsafe impl DualSteps for LinuxProvider {
             if !hide {
                 continue;
             }
-            // SAFETY: mapped above, and known to nobody else.
+            // SAFETY: mapped above, and no other code has its address yet.
             if let Err(error) = unsafe { hide_from_children(view) } {
                 // SAFETY: as above.
                 let lost_rx = unsafe { undo(rx, request.rx) };
@@ -306,7 +306,7 @@ unsafe impl DualSteps for LinuxProvider {
         }
         if request.pages == PageWish::Transparent {
             for view in [rw, rx] {
-                // SAFETY: mapped above, and known to nobody else.
+                // SAFETY: mapped above, and no other code has its address yet.
                 unsafe { wish_large(view) };
             }
         }
@@ -327,7 +327,7 @@ unsafe impl DualSteps for LinuxProvider {
 ///
 /// # Safety
 ///
-/// The view is the caller's, and nobody uses it.
+/// The view is the caller's, and no other code uses it.
 unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
     match leave {
         // SAFETY: the caller's promise.
@@ -379,8 +379,8 @@ unsafe impl DualMapProvider for LinuxProvider {
         if !mapping.purges() {
             return Err(ErrorKind::Unsupported.into());
         }
-        // SAFETY: the caller's promise: nobody uses those pages. Punching them out of the file
-        // empties both views.
+        // SAFETY: the caller's promise: no other code uses those pages. Punching them out of the
+        // file empties both views.
         unsafe { madvise(pointer(part), len, Advice::LinuxRemove) }.map_err(error)
     }
 

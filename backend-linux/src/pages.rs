@@ -52,7 +52,7 @@ pub(crate) fn landing_pads() -> Result<ProtFlags, Error> {
     let page = LinuxProvider::new().reserve(&Request::bytes(1))?;
     let flags = MprotectFlags::from_bits_retain((ProtFlags::READ | PROT_BTI).bits());
     // mmap ignores what it does not know; mprotect refuses it.
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     let known = unsafe { mprotect(pointer(page), page.len_bytes(), flags) };
     // SAFETY: as above. A failure wastes a page of addresses.
     let _ = unsafe { unmap(page) };
@@ -101,7 +101,8 @@ fn detect_page_size() -> Option<PageSize> {
             // SAFETY: normal advice changes nothing; EINVAL says that the address is misaligned.
             unsafe { madvise(inside, size.bytes(), Advice::Normal) }.is_ok()
         });
-    // SAFETY: mapped above, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped above, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(base, len) };
     found
 }
@@ -142,8 +143,8 @@ fn exists(at: usize) -> Option<bool> {
     // SAFETY: FIXED_NOREPLACE maps a hole or fails, or takes the address for a hint.
     match unsafe { mmap_anonymous(hint, len, ProtFlags::empty(), flags) } {
         Ok(got) => {
-            // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole
-            // mapping.
+            // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a
+            // whole mapping.
             let _ = unsafe { munmap(got, len) };
             // Kernels before 4.17 map elsewhere, whether the page is taken or none.
             (got.addr() == at).then_some(true)
@@ -161,7 +162,8 @@ fn can_map_page() -> bool {
     let Ok(got) = (unsafe { mmap_anonymous(null, len, ProtFlags::empty(), PLAIN) }) else {
         return false;
     };
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(got, len) };
     true
 }
@@ -204,7 +206,7 @@ pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
     let range = range_at(got, len)?;
     if range.addr() != addr {
         // Kernels before 4.17 do not know the flag and take the address for a hint.
-        // SAFETY: mapped just now, and known to nobody else.
+        // SAFETY: mapped just now, and no other code has its address yet.
         unsafe { unmap(range)? };
         return Err(Error::os(ErrorKind::Taken, Errno::EXIST.raw_os_error()));
     }
@@ -215,7 +217,7 @@ pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
@@ -257,7 +259,7 @@ enum Call {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn map_over(range: PageRange, was: Was, access: Access) -> Result<(), Error> {
     let (start, len) = (pointer(range), range.len_bytes());
     // SAFETY: FIXED replaces what is there, which is the caller's to give up.
@@ -409,8 +411,8 @@ fn map_anywhere_with(plan: &Plan, access: Access) -> Result<PageRange, Error> {
     let whole = range_at(got.map_err(error)?, len)?;
     let (kept, rest) = plan.carve(whole, page).ok_or(ErrorKind::Other)?;
     for part in rest.into_iter().flatten() {
-        // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel refuse
-        // to split the mapping, addresses are wasted and nothing else.
+        // SAFETY: part of what was mapped just now, and no other code has its address yet. Should
+        // the kernel refuse to split the mapping, addresses are wasted and nothing else.
         let _ = unsafe { unmap(part) };
     }
     Ok(kept)
@@ -442,7 +444,7 @@ impl LinuxProvider {
 ///
 /// # Safety
 ///
-/// The range is reserved by the caller, and nobody uses it.
+/// The range is reserved by the caller, and no other code uses it.
 unsafe fn commit_large(range: PageRange, access: Access, bytes: usize) -> Result<PageSize, Error> {
     let invalid = Error::of(ErrorKind::InvalidArgument);
     let size = PageSize::new(bytes)
@@ -462,7 +464,7 @@ unsafe fn commit_large(range: PageRange, access: Access, bytes: usize) -> Result
     match unsafe { mremap_fixed(from, len, len, MremapFlags::MAYMOVE, to) } {
         Ok(_) => Ok(size),
         Err(errno) => {
-            // SAFETY: mapped above, and known to nobody else.
+            // SAFETY: mapped above, and no other code has its address yet.
             let _ = unsafe { munmap(from, len) };
             Err(keep_after(Call::Move, range, Was::Plain, errno).report(errno))
         }
@@ -539,8 +541,8 @@ unsafe impl PageProvider for LinuxProvider {
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
         let flags = MprotectFlags::from_bits_retain(protection(access).bits());
-        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
-        // new access forbids.
+        // SAFETY: the caller's promise: the range is theirs, and no other code uses it in a way
+        // that the new access forbids.
         unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
     }
 
@@ -551,8 +553,8 @@ unsafe impl PageProvider for LinuxProvider {
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         let (start, len) = (pointer(range), range.len_bytes());
-        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the contents
-        // are not needed. They read zero afterwards (madvise(2), MADV_DONTNEED).
+        // SAFETY: the caller's promise: the pages are theirs, private and anonymous, and the
+        // contents are not needed. They read zero afterwards (madvise(2), MADV_DONTNEED).
         let advised = match unsafe { madvise(start, len, Advice::LinuxDontNeed) } {
             // Locked pages are to be asked for by name, since Linux 5.18.
             // SAFETY: as above.
@@ -561,7 +563,13 @@ unsafe impl PageProvider for LinuxProvider {
         };
         match advised {
             Ok(()) => Ok(Purged::Zero),
-            Err(Errno::INVAL) => Ok(Purged::Kept),
+            // Mappings before the first one that is refused have lost their memory: none have where
+            // the first page is refused too.
+            // SAFETY: as above, of the first page.
+            Err(Errno::INVAL) => match unsafe { madvise(start, 1, Advice::LinuxDontNeed) } {
+                Err(Errno::INVAL) => Ok(Purged::Kept),
+                _ => Ok(Purged::ZeroOrOld),
+            },
             Err(errno) => Err(error(errno)),
         }
     }

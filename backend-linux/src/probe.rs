@@ -99,7 +99,7 @@ impl LinuxProvider {
             ceiling: Ceiling::WriteXorExec,
             ..Commit::READ_WRITE
         };
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         let committed = unsafe { self.commit(range, how) };
         // SAFETY: as above; committed if Ok.
         let toggled = committed.and_then(|_| unsafe { self.protect(range, Access::ReadExec) });
@@ -130,7 +130,7 @@ impl LinuxProvider {
             // SAFETY: neither target is a range of anybody's.
             let works = match unsafe { self.dual_step(step, &DualRequest { len, ..request }) } {
                 Ok(mapping) => {
-                    // SAFETY: mapped just now, and known to nobody else.
+                    // SAFETY: mapped just now, and no other code has its address yet.
                     unsafe { self.unmap_dual(mapping, Leave::Hole) }.map_err(|(_, error)| error)
                 }
                 Err(failure) => Err(failure.error),
@@ -141,8 +141,8 @@ impl LinuxProvider {
     }
 }
 
-/// Returns which of `wanted` the host has. Each that has to be asked for, and does not change while a
-/// process runs, is asked for once.
+/// Returns which of `wanted` the host has. Each that has to be asked for, and does not change while
+/// a process runs, is asked for once.
 fn host_capabilities(wanted: Capabilities) -> Capabilities {
     static KNOWN: AtomicU32 = AtomicU32::new(0);
     static FOUND: AtomicU32 = AtomicU32::new(0);

@@ -49,7 +49,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// A range in [`Target::Into`] is the caller's, and nobody uses it.
+    /// A range in [`Target::Into`] is the caller's, and no other code uses it.
     unsafe fn map(&self, target: Target) -> Result<PageRange, DualStepError> {
         match target {
             Target::Find(placement) => Ok(self.map_found(placement)?),
@@ -77,7 +77,7 @@ impl View<'_> {
         }
         // The place is reserved first, so that mapping there replaces nothing but our own.
         let range = NetBsdProvider::new().reserve(&request)?;
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         unsafe { self.map_onto(range) }
             .map(|()| range)
             .inspect_err(|error| {
@@ -92,7 +92,7 @@ impl View<'_> {
     ///
     /// # Safety
     ///
-    /// The range is the caller's, and nobody uses it.
+    /// The range is the caller's, and no other code uses it.
     unsafe fn map_onto(&self, range: PageRange) -> Result<(), Error> {
         if range.len_bytes() != self.len {
             return Err(ErrorKind::InvalidArgument.into());
@@ -107,7 +107,7 @@ impl View<'_> {
 
     /// # Safety
     ///
-    /// With [`MapFlags::FIXED`], the range is the caller's, and nobody uses it.
+    /// With [`MapFlags::FIXED`], the range is the caller's, and no other code uses it.
     unsafe fn mmap(&self, at: *mut c_void, flags: MapFlags) -> Result<*mut c_void, Errno> {
         match self.file {
             // SAFETY: the caller's promise.
@@ -123,7 +123,7 @@ impl View<'_> {
 ///
 /// # Safety
 ///
-/// The view was just mapped at `target`, and nobody uses it.
+/// The view was just mapped at `target`, and no other code uses it.
 unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
     match target {
         Target::Find(_) => {
@@ -146,7 +146,7 @@ unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
 ///
 /// # Safety
 ///
-/// As of [`DualMapProvider::map_dual`].
+/// The promises of [`DualMapProvider::map_dual`].
 unsafe fn map_duplicates(
     request: &DualRequest<'_>,
 ) -> Result<(PageRange, PageRange), DualStepError> {
@@ -161,7 +161,7 @@ unsafe fn map_duplicates(
     let failure = match unsafe { duplicate(rw, request.rx) } {
         Ok(rx) => {
             let flags = MprotectFlags::from_bits_retain(protection(Access::ReadExec).bits());
-            // SAFETY: mapped just now, and known to nobody else.
+            // SAFETY: mapped just now, and no other code has its address yet.
             match unsafe { mprotect(pointer(rx), request.len, flags) } {
                 Ok(()) => return Ok((rw, rx)),
                 Err(errno) => DualStepError {
@@ -173,7 +173,7 @@ unsafe fn map_duplicates(
         }
         Err(failure) => failure,
     };
-    // SAFETY: mapped above, and known to nobody else.
+    // SAFETY: mapped above, and no other code has its address yet.
     let lost = unsafe { undo(rw, request.rw) };
     Err(DualStepError {
         lost: failure.lost.or(lost),
@@ -185,7 +185,7 @@ unsafe fn map_duplicates(
 ///
 /// # Safety
 ///
-/// As of [`DualMapProvider::map_dual`].
+/// The promises of [`DualMapProvider::map_dual`].
 unsafe fn map_views(
     object: &MemoryObject,
     request: &DualRequest<'_>,
@@ -207,7 +207,7 @@ unsafe fn map_views(
     match unsafe { rx.map(request.rx) } {
         Ok(rx) => Ok((rw, rx)),
         Err(mut failure) => {
-            // SAFETY: mapped above, and known to nobody else.
+            // SAFETY: mapped above, and no other code has its address yet.
             failure.lost = failure.lost.or(unsafe { undo(rw, request.rw) });
             Err(failure)
         }
@@ -265,7 +265,7 @@ unsafe impl DualSteps for NetBsdProvider {
             if !hide {
                 continue;
             }
-            // SAFETY: mapped above, and known to nobody else.
+            // SAFETY: mapped above, and no other code has its address yet.
             if let Err(error) = unsafe { hide_from_children(view) } {
                 // SAFETY: as above.
                 let lost_rx = unsafe { undo(rx, request.rx) };
@@ -278,7 +278,7 @@ unsafe impl DualSteps for NetBsdProvider {
             }
         }
         // SAFETY: two views of the same memory, equally long, apart since both are mapped, and
-        // known to nobody else.
+        // no other code has their addresses yet.
         let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page_size(), request.fork) };
         Ok(mapping.without_purge())
     }
@@ -288,7 +288,7 @@ unsafe impl DualSteps for NetBsdProvider {
 ///
 /// # Safety
 ///
-/// The view is the caller's, and nobody uses it.
+/// The view is the caller's, and no other code uses it.
 unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
     match leave {
         // SAFETY: the caller's promise.

@@ -32,7 +32,7 @@ pub(crate) fn error(errno: Errno) -> Error {
 pub(crate) fn last() -> Errno {
     // SAFETY: returns the address of this thread's error number.
     let location = unsafe { libc::__errno() };
-    // SAFETY: valid and aligned for as long as the thread lives, and nobody else writes it.
+    // SAFETY: valid and aligned for as long as the thread lives, and no other code writes it.
     Errno::from_raw_os_error(unsafe { location.read() })
 }
 

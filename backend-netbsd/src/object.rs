@@ -28,8 +28,8 @@ const SYS_MEMFD_CREATE: c_int = 500;
 /// `MFD_CLOEXEC` of `sys/mman.h`.
 const MFD_CLOEXEC: c_uint = 1;
 /// `kern.osrevision` (as in `param(3)`) of the first kernel known to have the call. Among releases that
-/// is 11.0 (`memfd_create(2)`, HISTORY), 1100000000; no 10 has it. It entered the development of 11 in
-/// July 2023 and has been seen at work in 10.99.12: what lies between is not asked.
+/// is 11.0 (`memfd_create(2)`, HISTORY), 1100000000; no 10 has it. It entered the development of 11
+/// in July 2023 and has been seen at work in 10.99.12: what lies between is not asked.
 const FIRST_WITH_MEMFD: c_int = 1_099_001_200;
 
 /// A memory object: closed on exec, and not to be found by name.
@@ -75,7 +75,7 @@ fn memfd(name: &CStr, len: u64) -> Result<MemoryObject, Error> {
     // SAFETY: the call exists, and reads the name, a C string that is borrowed for the call.
     let fd = unsafe { libc::syscall(SYS_MEMFD_CREATE, name.as_ptr(), MFD_CLOEXEC) };
     let fd = check(fd).map_err(error)?;
-    // SAFETY: a descriptor that the system just made, and nobody else knows of.
+    // SAFETY: a descriptor that the system just made, and no other code knows of.
     let file = unsafe { OwnedFd::from_raw_fd(fd) };
     ftruncate(&file, len).map_err(error)?;
     // Its mappings can never become what they are not mapped for.

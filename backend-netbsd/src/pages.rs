@@ -5,8 +5,8 @@
 //! later, and decommitting maps over again, since advice may leave contents, which is enough for a
 //! purge.
 //!
-//! No flag refuses to replace a mapping. Instead `MAP_TRYFIXED` takes the address for a hint that is
-//! not adjusted, and where the mapping came to lie is looked at.
+//! No flag refuses to replace a mapping. Instead `MAP_TRYFIXED` takes the address for a hint that
+//! is not adjusted, and where the mapping came to lie is looked at.
 
 use crate::{
     NetBsdProvider,
@@ -101,7 +101,8 @@ fn can_map_at(at: usize) -> bool {
     let Ok(got) = (unsafe { map_reserved(hint, len, libc::MAP_TRYFIXED) }) else {
         return false;
     };
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(got, len) };
     got.addr() == at
 }
@@ -139,7 +140,7 @@ pub(crate) fn aligned(align: usize) -> c_int {
 ///
 /// # Safety
 ///
-/// With `MAP_FIXED`, the range is the caller's, and nobody uses it.
+/// With `MAP_FIXED`, the range is the caller's, and no other code uses it.
 unsafe fn map_reserved(at: *mut c_void, len: usize, flags: c_int) -> Result<*mut c_void, Errno> {
     let flags = MapFlags::PRIVATE | MapFlags::from_bits_retain(flags.unsigned_abs());
     // SAFETY: the caller's promise; otherwise a new mapping, which replaces nothing.
@@ -158,7 +159,7 @@ pub(crate) fn map_at(addr: usize, len: usize) -> Result<PageRange, Error> {
     if range.addr() == addr {
         return Ok(range);
     }
-    // SAFETY: mapped just now, and known to nobody else.
+    // SAFETY: mapped just now, and no other code has its address yet.
     unsafe { unmap(range)? };
     Err(reason(addr, len).into())
 }
@@ -204,7 +205,8 @@ fn can_map(len: usize) -> bool {
     let Ok(got) = (unsafe { map_reserved(core::ptr::null_mut(), len, 0) }) else {
         return false;
     };
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { munmap(got, len) };
     true
 }
@@ -213,7 +215,7 @@ fn can_map(len: usize) -> bool {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
@@ -232,7 +234,7 @@ pub(crate) enum Was {
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Error> {
     // SAFETY: the caller's promise.
     match unsafe { map_reserved(pointer(range), range.len_bytes(), libc::MAP_FIXED) } {
@@ -249,7 +251,7 @@ pub(crate) unsafe fn reserve_over(range: PageRange, was: Was) -> Result<(), Erro
 ///
 /// # Safety
 ///
-/// The range is reserved by the caller, and nobody uses it.
+/// The range is reserved by the caller, and no other code uses it.
 unsafe fn commit_over(range: PageRange, how: Commit) -> Result<(), Error> {
     let (start, len) = (pointer(range), range.len_bytes());
     let protection = protection(how.access) | may_become(ceiling_protection(how.ceiling));
@@ -338,7 +340,8 @@ fn map_aligned(plan: &Plan) -> Option<PageRange> {
     if plan.aligned(range.addr()) {
         return Some(range);
     }
-    // SAFETY: mapped just now, and known to nobody else. It cannot fail for a whole mapping.
+    // SAFETY: mapped just now, and no other code has its address yet. It cannot fail for a whole
+    // mapping.
     let _ = unsafe { unmap(range) };
     None
 }
@@ -352,8 +355,8 @@ fn map_with_slack(plan: &Plan) -> Result<PageRange, Error> {
     let whole = range_at(got.map_err(error)?, len)?;
     let (kept, rest) = plan.carve(whole, page).ok_or(ErrorKind::Other)?;
     for part in rest.into_iter().flatten() {
-        // SAFETY: part of what was mapped just now, known to nobody else. Should the kernel refuse
-        // to split the mapping, addresses are wasted and nothing else.
+        // SAFETY: part of what was mapped just now, and no other code has its address yet. Should
+        // the kernel refuse to split the mapping, addresses are wasted and nothing else.
         let _ = unsafe { unmap(part) };
     }
     Ok(kept)
@@ -419,8 +422,8 @@ unsafe impl PageProvider for NetBsdProvider {
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
         let flags = MprotectFlags::from_bits_retain(protection(access).bits());
-        // SAFETY: the caller's promise: the range is theirs, and nobody uses it in a way that the
-        // new access forbids.
+        // SAFETY: the caller's promise: the range is theirs, and no other code uses it in a way
+        // that the new access forbids.
         unsafe { mprotect(pointer(range), range.len_bytes(), flags) }.map_err(error)
     }
 

@@ -79,7 +79,7 @@ impl NetBsdProvider {
             ceiling: Ceiling::WriteXorExec,
             ..Commit::READ_WRITE
         };
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         let committed = unsafe { self.commit(range, how) };
         // SAFETY: as above; committed if Ok.
         let toggled = committed.and_then(|_| unsafe { self.protect(range, Access::ReadExec) });
@@ -96,7 +96,7 @@ impl NetBsdProvider {
             // SAFETY: neither target is a range of anybody's.
             let works = match unsafe { self.dual_step(step, &request) } {
                 Ok(mapping) => {
-                    // SAFETY: mapped just now, and known to nobody else.
+                    // SAFETY: mapped just now, and no other code has its address yet.
                     unsafe { self.unmap_dual(mapping, Leave::Hole) }.map_err(|(_, error)| error)
                 }
                 Err(failure) => Err(failure.error),

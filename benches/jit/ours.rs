@@ -99,7 +99,7 @@ fn piece(span: &Span) -> Piece {
 fn copy(span: &Span, code: &[u8]) {
     assert!(code.len() <= span.len_bytes(), "the code does not fit");
     // SAFETY: the span was allocated by the caller just now, so its writable view is mapped and
-    // nobody else's, and has room for the code, which lies outside.
+    // no other code's, and has room for the code, which lies outside.
     unsafe {
         span.rw()
             .copy_from_nonoverlapping(NonNull::from(code).cast(), code.len());

@@ -22,8 +22,8 @@ pub struct FreeProvider;
 
 // SAFETY: nothing relies on what it promises of committed memory, that it is accessible and reads
 // zero: it is known to this module alone, which gives it to region allocators, and those touch no
-// memory that they place; nor does the benchmark, which looks at addresses only. It hands out no range,
-// so that no two owners can have one.
+// memory that they place; nor does the benchmark, which looks at addresses only. It hands out no
+// range, so that no two owners can have one.
 unsafe impl PageProvider for FreeProvider {
     fn page_size(&self) -> PageSize {
         PageSize::KIB_4
@@ -151,7 +151,7 @@ impl Space for Ours {
         let len = bytes_of(mapping.pages.into());
         let range = self.window.0.part(offset, len, PageSize::KIB_4);
         let range = range.expect("a mapping lies in the window");
-        // SAFETY: mapped by this allocator, and nobody uses it: there is no memory.
+        // SAFETY: mapped by this allocator, and no other code uses it: there is no memory.
         let unmapped = unsafe { self.region.unmap(range) };
         unmapped.expect("hostmem cannot unmap");
     }
@@ -168,7 +168,8 @@ impl Lookup for Ours {
     }
 }
 
-/// The index by itself: what a map of `mappings` holds, in bytes of nodes and in bytes of all memory.
+/// The index by itself: what a map of `mappings` holds, in bytes of nodes and in bytes of all
+/// memory.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ pub trait Subject: Sync {
     ///
     /// # Safety
     ///
-    /// The piece came from this subject's `alloc`, and nobody uses its memory.
+    /// The piece came from this subject's `alloc`, and no other code uses its memory.
     unsafe fn release(&self, piece: Piece);
 }
 

@@ -1,5 +1,5 @@
-//! The atomics of code that takes no lock: the language's, or in the models of `ci/loom.sh` those of
-//! loom, which tries what any CPU may do with them.
+//! The atomics of code that takes no lock: the language's, or in the models of `ci/loom.sh` those
+//! of loom, which tries what any CPU may do with them.
 
 use core::ptr::NonNull;
 
@@ -57,12 +57,13 @@ pub(crate) unsafe fn own_usize(atomic: &AtomicUsize) -> usize {
     atomic.load(Ordering::Relaxed)
 }
 
-/// Makes `count` atomics of memory that reads zero, each zero. Nothing is to be done for the language's.
+/// Makes `count` atomics of memory that reads zero, each zero. Nothing is to be done for the
+/// language's.
 ///
 /// # Safety
 ///
-/// Zeroed and writable memory of `count` times `A` at `first`, which is nobody else's. `A` is an atomic of
-/// this module.
+/// Zeroed and writable memory of `count` times `A` at `first`, which is no other code's. `A` is an
+/// atomic of this module.
 #[cfg(not(all(test, loom)))]
 pub(crate) unsafe fn init_zeroed<A: Default>(_first: NonNull<A>, _count: usize) {}
 
@@ -70,20 +71,20 @@ pub(crate) unsafe fn init_zeroed<A: Default>(_first: NonNull<A>, _count: usize) 
 ///
 /// # Safety
 ///
-/// Zeroed and writable memory of `count` times `A` at `first`, which is nobody else's. `A` is an atomic of
-/// this module.
+/// Zeroed and writable memory of `count` times `A` at `first`, which is no other code's. `A` is an
+/// atomic of this module.
 #[cfg(all(test, loom))]
 pub(crate) unsafe fn init_zeroed<A: Default>(first: NonNull<A>, count: usize) {
     for n in 0..count {
         // SAFETY: the caller's promise: so many fit.
         let place = unsafe { first.add(n) };
-        // SAFETY: as above, and nobody else's.
+        // SAFETY: as above, and no other code's.
         unsafe { place.write(A::default()) };
     }
 }
 
-/// A fence that loom tries before and behind every other one, which by itself it does not do: it goes
-/// by accesses to the same object.
+/// A fence that loom tries before and behind every other one, which by itself it does not do: it
+/// goes by accesses to the same object.
 #[cfg(all(test, loom))]
 pub(crate) fn fence(order: Ordering) {
     loom::lazy_static! {

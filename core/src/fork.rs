@@ -239,7 +239,7 @@ impl<T> Renewable<T> {
     ) -> Result<(), Error> {
         const { assert!(align_of::<Later<T>>() <= 256, "a page is aligned for it") };
         let pages = provider.reserve(&Request::bytes(size_of::<Later<T>>()))?;
-        // SAFETY: reserved just now, and known to nobody else.
+        // SAFETY: reserved just now, and no other code has its address yet.
         if let Err(error) = unsafe { provider.commit(pages, Commit::READ_WRITE) } {
             // SAFETY: as above. A failure wastes a page of addresses.
             let _ = unsafe { provider.release(pages) };

@@ -28,7 +28,7 @@ fn main() -> Result<(), Error> {
 
     let range = counted.reserve(&Request::bytes(100_000).align(64 << 10))?;
     println!("reserved {range:?}");
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     unsafe { counted.commit(range, Commit::READ_WRITE)? };
     // SAFETY: committed just now.
     unsafe { range.start().write_bytes(0xa5, range.len_bytes()) };
@@ -36,7 +36,7 @@ fn main() -> Result<(), Error> {
     let taken = counted.reserve(&Request::bytes(1).place(Place::Exact(range.addr())));
     println!("the same place again: {}", taken.expect_err("it is in use"));
     let too_much = counted.reserve(&Request::bytes(200 << 10))?;
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     let refused = unsafe { counted.commit(too_much, Commit::READ_WRITE) };
     println!(
         "more than the limit: {}",

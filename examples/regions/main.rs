@@ -81,7 +81,7 @@ fn run(svg: Option<&std::path::Path>) -> Result<(), Box<dyn std::error::Error>> 
     drop(jit);
     // SAFETY: no thread runs on it.
     unsafe { stack.release() }.map_err(|(_, error)| error)?;
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { host.unmap(memory)? };
     drop(host);
     // SAFETY: nothing lies in it any more.

@@ -21,8 +21,8 @@
 //! and which is what one wants of a dual mapping. Toggling takes the right to write from the pages
 //! and gives them the right to be executed; it never takes that back. Neither way is anything
 //! writable and executable at once, and code that runs never changes, so that threads may run some
-//! of it while more is compiled. The price is that each `finalize` begins new pages; small functions
-//! that come one by one are better off in a [`JitRuntime`](crate::jit::JitRuntime).
+//! of it while more is compiled. The price is that each `finalize` begins new pages; small
+//! functions that come one by one are better off in a [`JitRuntime`](crate::jit::JitRuntime).
 //!
 //! The feature needs the standard library, as cranelift-jit does, and the versions of
 //! `cranelift-jit` and `cranelift-module` that this crate names.
@@ -86,8 +86,9 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for parts of no bytes, or of 2 GiB and more together, and for
-    /// [`Mapping::ReadWriteExec`]; [`ErrorKind::Unsupported`] where the provider has no such mappings,
-    /// and on a CPU without known cache maintenance; and what [`PageProvider::reserve`] says.
+    /// [`Mapping::ReadWriteExec`]; [`ErrorKind::Unsupported`] where the provider has no such
+    /// mappings, and on a CPU without known cache maintenance; and what [`PageProvider::reserve`]
+    /// says.
     pub fn new(provider: P, config: CraneliftConfig) -> Result<Self, Error> {
         let page = provider.page_size();
         let [code, read_only, writable] = config.parts(page).ok_or(ErrorKind::InvalidArgument)?;
@@ -116,8 +117,8 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         })
     }
 
-    /// Returns the addresses of all code and data, known before the first function is compiled; none
-    /// where they are given back.
+    /// Returns the addresses of all code and data, known before the first function is compiled;
+    /// none where they are given back.
     #[must_use]
     pub const fn region(&self) -> Option<PageRange> {
         self.region
@@ -133,7 +134,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
     ///
     /// # Safety
     ///
-    /// Nobody uses any of the memory any more.
+    /// No other code uses any of the memory any more.
     unsafe fn free(&mut self) {
         // A child has no writable views: what lies at their addresses is not this memory's.
         if self.process != process::id() {
@@ -145,14 +146,16 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         };
         for mapping in core::mem::take(&mut self.mappings) {
             let rw = mapping.rw();
-            // SAFETY: the mapping came from this provider; the caller promises that nobody uses it.
+            // SAFETY: the mapping came from this provider; the caller promises that no other code
+            // uses it.
             if unsafe { self.provider.unmap_dual(mapping, Leave::Reserved) }.is_err() {
                 return;
             }
             // SAFETY: a reservation of ours since the line above. A failure wastes addresses.
             let _ = unsafe { self.provider.release(rw) };
         }
-        // SAFETY: reserved from this provider, no view lies in it any more, and nobody uses it.
+        // SAFETY: reserved from this provider, no view lies in it any more, and no other code uses
+        // it.
         let _ = unsafe { self.provider.release(region) };
     }
 }

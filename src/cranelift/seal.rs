@@ -131,10 +131,10 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
             name: Some(NAME),
             ..DualRequest::bytes(open.len_bytes())
         };
-        // SAFETY: the target is reserved since the line above, and nobody uses it.
+        // SAFETY: the target is reserved since the line above, and no other code uses it.
         match unsafe { self.provider.map_dual(&request) } {
             Ok(mapping) => {
-                // SAFETY: the writable view is as long as the pages, and nobody else's.
+                // SAFETY: the writable view is as long as the pages, and no other code's.
                 unsafe { fill(mapping.rw().start(), &contents) };
                 self.mappings.push(mapping);
                 Ok(())
@@ -151,7 +151,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         }
         // SAFETY: the pages were decommitted, and the failure changed nothing.
         match unsafe { self.provider.commit(open, self.way.commit()) } {
-            // SAFETY: the pages are committed, readable and writable, and nobody else's.
+            // SAFETY: the pages are committed, readable and writable, and no other code's.
             Ok(_) => unsafe { fill(open.start(), contents) },
             // The code is gone.
             Err(_) => self.region = None,
@@ -171,7 +171,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
 ///
 /// # Safety
 ///
-/// As many bytes there can be written, and are nobody else's.
+/// As many bytes there can be written, and belong to no other code.
 unsafe fn fill(to: NonNull<u8>, contents: &[u8]) {
     let from = NonNull::from(contents).cast();
     // SAFETY: the caller's promise; the contents are a copy of their own, so nothing overlaps.

@@ -27,7 +27,8 @@ use std::{
 #[global_allocator]
 static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();
 
-/// Says whether a mapping may come and go with what the tests themselves allocate, or as their stacks grow.
+/// Says whether a mapping may come and go with what the tests themselves allocate, or as their
+/// stacks grow.
 pub(crate) fn is_of_test(start: usize, path: &str) -> bool {
     #[cfg(feature = "std")]
     let allocated = HEAP.heap().is_ok_and(|heap| heap.owns(start));
@@ -93,7 +94,7 @@ pub(crate) unsafe fn call(rx: *const u8) -> u32 {
 ///
 /// # Safety
 ///
-/// The mapping is at least `offset + CODE_LEN` bytes long, and nobody else uses those bytes.
+/// The mapping is at least `offset + CODE_LEN` bytes long, and no other code uses those bytes.
 pub(crate) unsafe fn write_code(mapping: &DualMapping, offset: usize, value: u32) {
     let code = code_returning(value);
     // SAFETY: inside the view.
@@ -129,8 +130,8 @@ pub(crate) fn check_that_code_runs(os: &OsProvider) {
     unmap_dual(os, mapping);
 }
 
-/// Builds the expression example, once, and returns where a copy of it lies: beside the tests, which
-/// is where a test in a mount namespace of its own still sees it.
+/// Builds the expression example, once, and returns where a copy of it lies: beside the tests,
+/// which is where a test in a mount namespace of its own still sees it.
 pub(crate) fn expression() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
@@ -197,8 +198,8 @@ pub(crate) fn check_expression() {
 ///
 /// # Safety
 ///
-/// `len` bytes from `base` are mapped, writable, and nobody else's until this returns; the function may
-/// be called with null.
+/// `len` bytes from `base` are mapped, writable, and no other code's until this returns; the
+/// function may be called with null.
 pub(crate) unsafe fn run_on_stack(
     base: *mut u8,
     len: usize,
@@ -226,8 +227,8 @@ pub(crate) unsafe fn run_on_stack(
 pub(crate) struct CoreFile(PathBuf);
 
 impl CoreFile {
-    /// Gets ready where this host writes core files into the working directory, and says so aloud where
-    /// it does not.
+    /// Gets ready where this host writes core files into the working directory, and says so aloud
+    /// where it does not.
     pub(crate) fn prepare() -> Option<Self> {
         let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern");
         let pattern = pattern.unwrap_or_default();
@@ -284,8 +285,8 @@ pub(crate) fn bare_fork() -> i32 {
 
 /// Makes a child by the system call alone, which runs nobody's handlers.
 pub(crate) fn raw_clone() -> i32 {
-    // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what has
-    // hooks, and exits.
+    // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what
+    // has hooks, and exits.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     i32::try_from(child).expect("numbers of processes are ints")

@@ -114,7 +114,7 @@ fn every_way_to_the_end_keeps_or_gives_back_as_cranelift_has_it() {
                 memory.finalize(BranchProtection::None).expect("sealed");
             }
             if freed {
-                // SAFETY: nobody uses it.
+                // SAFETY: no other code uses it.
                 unsafe { memory.free_memory() };
             }
             drop(memory);
@@ -188,7 +188,7 @@ fn what_fails_can_be_tried_again() {
             assert_eq!(read, code_returning(5678));
             let happened = faulty.failures();
             faulty.fail_none();
-            // SAFETY: nobody uses it any more.
+            // SAFETY: no other code uses it any more.
             unsafe { memory.free_memory() };
             assert_eq!(sim.fingerprint(), before, "call {n}");
             assert_eq!(sim.take_misuse(), None);

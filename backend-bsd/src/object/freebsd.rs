@@ -52,7 +52,7 @@ pub(super) fn open(
 
 fn owned(fd: c_int) -> Result<OwnedFd, Error> {
     let fd = check(fd).map_err(error)?;
-    // SAFETY: a descriptor that the system just made, and nobody else knows of.
+    // SAFETY: a descriptor that the system just made, and no other code knows of.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -37,7 +37,7 @@ pub(super) fn open(
     let mut name = *b"/tmp/hostmem-XXXXXXXXXX\0";
     // SAFETY: a C string that may be written to.
     let fd = check(unsafe { shm_mkstemp(name.as_mut_ptr().cast()) }).map_err(error)?;
-    // SAFETY: a descriptor that the system just made, and nobody else knows of.
+    // SAFETY: a descriptor that the system just made, and no other code knows of.
     let file = unsafe { OwnedFd::from_raw_fd(fd) };
     let name = CStr::from_bytes_until_nul(&name).map_err(|_| ErrorKind::Other)?;
     let read_only = shm::open(name, shm::OFlags::RDONLY, Mode::empty());

@@ -1,7 +1,7 @@
 //! Duplicates of a mapping, by `mremap(2)`.
 //!
-//! A duplicate lands on a hole, or the call says `ENOMEM`: right for exact places, and the reason why
-//! a target range is unmapped first.
+//! A duplicate lands on a hole, or the call says `ENOMEM`: right for exact places, and the reason
+//! why a target range is unmapped first.
 
 use crate::{
     NetBsdProvider,
@@ -58,7 +58,7 @@ fn unknown(errno: Errno) -> Option<Error> {
 ///
 /// # Safety
 ///
-/// A range in [`Target::Into`] is the caller's, and nobody uses it.
+/// A range in [`Target::Into`] is the caller's, and no other code uses it.
 pub(super) unsafe fn duplicate(of: PageRange, target: Target) -> Result<PageRange, DualStepError> {
     match target {
         Target::Find(placement) => Ok(duplicate_found(of, placement)?),
@@ -75,7 +75,7 @@ fn duplicate_found(of: PageRange, placement: Placement) -> Result<PageRange, Err
         if plan.aligned(range.addr()) {
             return Ok(range);
         }
-        // SAFETY: mapped just now, and known to nobody else.
+        // SAFETY: mapped just now, and no other code has its address yet.
         unsafe { unmap(range)? };
     }
     NetBsdProvider::new().search(&request, &mut |addr, _| duplicate_at(of, addr))
@@ -85,7 +85,7 @@ fn duplicate_found(of: PageRange, placement: Placement) -> Result<PageRange, Err
 ///
 /// # Safety
 ///
-/// The range is the caller's, and nobody uses it.
+/// The range is the caller's, and no other code uses it.
 unsafe fn duplicate_onto(of: PageRange, range: PageRange) -> Result<PageRange, DualStepError> {
     // SAFETY: the caller's promise.
     unsafe { unmap(range)? };

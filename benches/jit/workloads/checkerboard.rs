@@ -29,7 +29,7 @@ impl<'a, S: Subject> Checkerboard<'a, S> {
             if at % 2 == 0 {
                 board.push(piece);
             } else {
-                // SAFETY: allocated from this subject above; nobody uses its memory.
+                // SAFETY: allocated from this subject above; no other code uses its memory.
                 unsafe { subject.release(piece) };
             }
         }
@@ -91,7 +91,7 @@ impl<S: Subject> Drop for Checkerboard<'_, S> {
 
 fn release_all<S: Subject>(subject: &S, pieces: &mut Vec<Piece>) {
     for piece in pieces.drain(..) {
-        // SAFETY: allocated from this subject; nobody uses its memory.
+        // SAFETY: allocated from this subject; no other code uses its memory.
         unsafe { subject.release(piece) };
     }
 }

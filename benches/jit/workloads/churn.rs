@@ -44,7 +44,7 @@ impl<'a, S: Subject> Churn<'a, S> {
     fn turn_over(&mut self, limit: Duration) {
         for (slot, size) in self.slots.iter_mut().zip(self.trace.turnover()) {
             if let Some(piece) = slot.take_if(|_| size.is_some()) {
-                // SAFETY: allocated from this subject for this slot; nobody uses its memory.
+                // SAFETY: allocated from this subject for this slot; no other code uses its memory.
                 unsafe { self.subject.release(piece) };
             }
         }
@@ -86,7 +86,7 @@ impl<'a, S: Subject> Churn<'a, S> {
             prefetch(&self.slots[self.trace.step(number + AHEAD).slot()]);
             let slot = &mut self.slots[step.slot()];
             if let Some(piece) = slot.take() {
-                // SAFETY: allocated from this subject for this slot; nobody uses its memory.
+                // SAFETY: allocated from this subject for this slot; no other code uses its memory.
                 unsafe { self.subject.release(piece) };
             }
             *slot = Some(self.subject.alloc(step.size()));
@@ -109,7 +109,7 @@ impl<'a, S: Subject> Churn<'a, S> {
         for number in run.clone() {
             // Empty where the run has the slot twice.
             if let Some(piece) = self.slots[self.trace.step(number).slot()].take() {
-                // SAFETY: allocated from this subject for this slot; nobody uses its memory.
+                // SAFETY: allocated from this subject for this slot; no other code uses its memory.
                 unsafe { self.subject.release(piece) };
                 count += 1;
             }
@@ -142,7 +142,7 @@ impl<S: Subject> Lane for Churn<'_, S> {
 impl<S: Subject> Drop for Churn<'_, S> {
     fn drop(&mut self) {
         for piece in self.slots.drain(..).flatten() {
-            // SAFETY: allocated from this subject; nobody uses its memory.
+            // SAFETY: allocated from this subject; no other code uses its memory.
             unsafe { self.subject.release(piece) };
         }
     }

@@ -125,7 +125,7 @@ fn write(ours: &Ours, how: How, count: usize, pieces: &mut Vec<Piece>) -> Durati
 
 fn release_all(ours: &Ours, pieces: Vec<Piece>) {
     for piece in pieces {
-        // SAFETY: allocated from ours; nobody uses its memory.
+        // SAFETY: allocated from ours; no other code uses its memory.
         unsafe { ours.release(piece) };
     }
 }

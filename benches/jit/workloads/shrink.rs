@@ -47,7 +47,7 @@ impl<S: Jit> Lane for Shrinks<'_, S> {
         }
         let took = start.elapsed();
         for piece in self.pieces.drain(..) {
-            // SAFETY: allocated from this subject above; nobody uses its memory.
+            // SAFETY: allocated from this subject above; no other code uses its memory.
             unsafe { self.subject.release(piece) };
         }
         took

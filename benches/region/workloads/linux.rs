@@ -87,7 +87,7 @@ fn pair<P: PageProvider + Copy>(region: &Region<P>, touched: bool) {
     if touched {
         touch(mapped.start());
     }
-    // SAFETY: mapped just now, and nobody uses it any more.
+    // SAFETY: mapped just now, and no other code uses it any more.
     let unmapped = unsafe { region.unmap(mapped) };
     unmapped.expect("hostmem cannot unmap");
 }
@@ -115,7 +115,7 @@ impl<P: PageProvider + Copy> Lane for Claimed<'_, P> {
 
 /// Writes a byte of memory that was mapped.
 fn touch(start: NonNull<u8>) {
-    // SAFETY: the callers mapped it just now, readable and writable, and nobody else knows it.
+    // SAFETY: the callers mapped it just now, readable and writable, and no other code knows it.
     unsafe { start.write_volatile(1) }
 }
 
@@ -166,7 +166,7 @@ impl Bare {
                 }
                 self.reservation
             }
-            // SAFETY: replaces the start of the reservation, which nobody uses.
+            // SAFETY: replaces the start of the reservation, which no other code uses.
             Calls::MapMap => unsafe { map(there, LEN, data, libc::MAP_FIXED) }?,
             // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
             Calls::MapUnmap => unsafe { map(null_mut(), LEN, data, 0) }?,
@@ -175,7 +175,7 @@ impl Bare {
             touch(mapped);
         }
         if self.calls == Calls::MapUnmap {
-            // SAFETY: mapped just now, and nobody uses it any more.
+            // SAFETY: mapped just now, and no other code uses it any more.
             let failed = unsafe { libc::munmap(mapped.as_ptr().cast(), LEN) };
             return if failed == 0 {
                 Ok(())
@@ -183,7 +183,7 @@ impl Bare {
                 Err(io::Error::last_os_error())
             };
         }
-        // SAFETY: replaces what was mapped just now, which nobody uses any more.
+        // SAFETY: replaces what was mapped just now, which no other code uses any more.
         unsafe { map(there, LEN, libc::PROT_NONE, libc::MAP_FIXED) }.map(drop)
     }
 }
@@ -192,7 +192,7 @@ impl Bare {
 ///
 /// # Safety
 ///
-/// With `MAP_FIXED`, what is replaced is the caller's, and nobody uses it.
+/// With `MAP_FIXED`, what is replaced is the caller's, and no other code uses it.
 unsafe fn map(
     at: *mut libc::c_void,
     len: usize,
@@ -210,7 +210,7 @@ unsafe fn map(
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nobody uses it any more.
+        // SAFETY: mapped by `new`, and no other code uses it any more.
         let failed = unsafe { libc::munmap(self.reservation.as_ptr().cast(), RESERVED) };
         assert_eq!(failed, 0, "a whole reservation can be unmapped");
     }

@@ -1,4 +1,5 @@
-//! What depends on the CPU: making new instructions visible to the core that runs them, and telling threads apart.
+//! What depends on the CPU: making new instructions visible to the core that runs them, and telling
+//! threads apart.
 //!
 //! Making them visible to *other* cores is the operating system's part:
 //! [`CoreSync`](crate::provider::CoreSync).
@@ -47,7 +48,7 @@ pub unsafe fn publish_code(code: *const u8, len: usize) {
 ///
 /// # Safety
 ///
-/// As of [`publish_code`], for each start and length.
+/// The promises of [`publish_code`], for each start and length.
 #[inline]
 pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
     if !ranges.is_empty() {
@@ -56,14 +57,15 @@ pub unsafe fn publish_ranges(ranges: &[(*const u8, usize)]) {
     }
 }
 
-/// Returns the calling thread's thread pointer, as the ABI of ELF systems has it: a number that no two live
-/// threads have alike, for a `heap::SlotTable`, say. Zero where this CPU's is not known, or where there is
-/// none; a thread that `clone` made without one has that of the thread that made it.
+/// Returns the calling thread's thread pointer, as the ABI of ELF systems has it: a number that no
+/// two live threads have alike, for a `heap::SlotTable`, say. Zero where this CPU's is not known,
+/// or where there is none; a thread that `clone` made without one has that of the thread that made
+/// it.
 ///
 /// # Safety
 ///
-/// On x86-64, FS leads to a thread control block, as a C library or a runtime sets it up before anything else
-/// runs. In a program without either, reading it faults.
+/// On x86-64, FS leads to a thread control block, as a C library or a runtime sets it up before
+/// anything else runs. In a program without either, reading it faults.
 #[inline]
 #[must_use]
 pub unsafe fn thread_pointer() -> usize {

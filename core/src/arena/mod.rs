@@ -13,8 +13,8 @@
 //! ```
 //!
 //! An arena is a chain of *pieces*, a reservation each. There is none before the first allocation;
-//! the first is 64 KiB long, and each next one twice as long, up to 4 MiB or an eighth of what there
-//! is. What is reserved before it is needed is bounded by what the host's limits leave, see
+//! the first is 64 KiB long, and each next one twice as long, up to 4 MiB or an eighth of what
+//! there is. What is reserved before it is needed is bounded by what the host's limits leave, see
 //! [`reserve_ahead`]. A piece is committed by steps, and objects are cut from it one behind the
 //! other, so that no page is written before something lies in it.
 //!
@@ -86,8 +86,8 @@ struct State {
     used: usize,
 }
 
-// SAFETY: the pointers are into the arena's pieces, which belong to it alone; whoever has the state has
-// the arena's lock, or the arena exclusively.
+// SAFETY: the pointers are into the arena's pieces, which belong to it alone; whoever has the state
+// has the arena's lock, or the arena exclusively.
 unsafe impl Send for State {}
 
 /// Which way an object goes.
@@ -132,8 +132,8 @@ impl State {
         // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
         let (found, gap) = unsafe { piece.as_mut() }.take(size, align);
         if let Some(gap) = gap {
-            // SAFETY: put_all asks for writable memory that is nobody else's: the gap is committed,
-            // and was just cut off what is fresh.
+            // SAFETY: put_all asks for writable memory that is no other code's: the gap is
+            // committed, and was just cut off what is fresh.
             // - multiples of STEP: headers, sizes and alignments of objects are.
             unsafe { self.pools.put_all(gap.start, gap.len) };
         }
@@ -150,7 +150,7 @@ impl State {
         };
         // SAFETY: the object is larger than `size`.
         let rest = unsafe { object.add(size) };
-        // SAFETY: the rest of an object of the pools, which nobody else has; sizes of classes are
+        // SAFETY: the rest of an object of the pools, which no other code has; sizes of classes are
         // multiples of STEP.
         unsafe { self.pools.put_all(rest, class::size(from) - size) };
         Some(object)
@@ -419,8 +419,9 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         Ok(piece)
     }
 
-    /// Allocates memory for `least` to `most` values of `unit`, one behind the other; returns it and
-    /// for how many. It reads zero, is never freed before the arena, and takes no more than its size.
+    /// Allocates memory for `least` to `most` values of `unit`, one behind the other; returns it
+    /// and for how many. It reads zero, is never freed before the arena, and takes no more than its
+    /// size.
     ///
     /// # Errors
     ///
@@ -450,7 +451,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// # Safety
     ///
     /// `memory` came from this arena, allocated with the same `layout`, was not freed since, and
-    /// nobody uses it.
+    /// no other code uses it.
     pub unsafe fn free(&self, memory: NonNull<u8>, layout: Layout) {
         let Ok(kind) = self.kind(layout) else {
             return debug_assert!(false, "no memory has such a layout");
@@ -466,9 +467,9 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
             Kind::Large(layout) => {
                 let mut state = self.state.lock();
                 state.used -= layout.size();
-                // SAFETY: deallocate asks for memory of this layout that nobody uses. It may lie
-                // anywhere: a list without bounds keeps holes in the order of addresses, and joins
-                // those that touch.
+                // SAFETY: deallocate asks for memory of this layout that no other code uses. It may
+                // lie anywhere: a list without bounds keeps holes in the order of addresses, and
+                // joins those that touch.
                 unsafe { state.holes.deallocate(memory, layout) };
             }
             // SAFETY: the caller's promise, for a layout whose objects have pieces of their own.
@@ -492,8 +493,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         let range = header.range;
         state.reserved -= range.len_bytes();
         state.committed -= header.committed;
-        // SAFETY: release asks for a range of ours that nobody uses: reserved in find_own for this
-        // object alone, whose user gives it up, and no longer in the chain.
+        // SAFETY: release asks for a range of ours that no other code uses: reserved in find_own
+        // for this object alone, whose user gives it up, and no longer in the chain.
         if unsafe { self.provider.release(range) }.is_err() {
             // It serves again, or goes when the arena does.
             // SAFETY: what could not be released is as it was.
@@ -507,7 +508,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     ///
     /// # Errors
     ///
-    /// As of [`Arena::alloc`]; [`ErrorKind::InvalidArgument`] where the size overflows or is zero.
+    /// The errors of [`Arena::alloc`]; [`ErrorKind::InvalidArgument`] where the size overflows or
+    /// is zero.
     pub fn alloc_slice<T>(
         &self,
         len: usize,
@@ -524,9 +526,9 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         Ok(NonNull::slice_from_raw_parts(first, len))
     }
 
-    /// Allocates memory for a slice of `len` values, all of whose bytes are zero; fresh pages are not
-    /// written for that. Whether such bytes are a `T` is for the caller to know. It lives as long as
-    /// [`Arena::alloc_slice`]'s.
+    /// Allocates memory for a slice of `len` values, all of whose bytes are zero; fresh pages are
+    /// not written for that. Whether such bytes are a `T` is for the caller to know. It lives as
+    /// long as [`Arena::alloc_slice`]'s.
     ///
     /// # Errors
     ///
@@ -542,7 +544,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     ///
     /// # Errors
     ///
-    /// As of [`Arena::alloc`]; `value` is dropped then.
+    /// The errors of [`Arena::alloc`]; `value` is dropped then.
     pub fn alloc_value<T>(&self, value: T) -> Result<NonNull<T>, Error> {
         let place = self.alloc(Layout::new::<T>())?.cast::<T>();
         // SAFETY: fresh memory with the layout of T.
@@ -561,7 +563,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         self.state.lock().committed
     }
 
-    /// Returns how much of it is in use, in bytes: the sizes of live objects, rounded up as they are.
+    /// Returns how much of it is in use, in bytes: the sizes of live objects, rounded up as they
+    /// are.
     pub fn used_bytes(&self) -> usize {
         self.state.lock().used
     }
@@ -575,10 +578,11 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
 impl<P: PageProvider + Copy, R> Drop for Arena<P, R> {
     fn drop(&mut self) {
         while let Some(range) = self.chain.pop() {
-            // SAFETY: the range came from reserve and was never released; whoever uses memory of the
-            // arena borrows it or promised, in free and alloc_slice, to end before it.
+            // SAFETY: the range came from reserve and was never released; whoever uses memory of
+            // the arena borrows it or promised, in free and alloc_slice, to end before it.
             let released = unsafe { self.provider.release(range) };
-            // There is nobody to tell: the range stays reserved, which wastes addresses and no more.
+            // There is nobody to tell: the range stays reserved, which wastes addresses and no
+            // more.
             let _ = released;
         }
     }

@@ -27,10 +27,11 @@ pub(super) struct Piece {
     pub(super) range: PageRange,
     /// How many bytes of it are committed, from the start.
     pub(super) committed: usize,
-    /// How many bytes of it were handed out, from the start, the header among them. What lies behind
-    /// has never been written, and reads zero.
+    /// How many bytes of it were handed out, from the start, the header among them. What lies
+    /// behind has never been written, and reads zero.
     pub(super) used: usize,
-    /// Whether the object that the piece was made for was freed, and the range could not be released.
+    /// Whether the object that the piece was made for was freed, and the range could not be
+    /// released.
     pub(super) idle: bool,
 }
 
@@ -97,7 +98,8 @@ pub(super) fn make<P: PageProvider>(
     let committed = match committed {
         Ok(committed) => committed,
         Err(error) => {
-            // SAFETY: reserved just now, and known to nobody else. A failure wastes addresses.
+            // SAFETY: reserved just now, and no other code has its address yet. A failure wastes
+            // addresses.
             let _ = unsafe { provider.release(range) };
             return Err(error);
         }
@@ -110,7 +112,7 @@ pub(super) fn make<P: PageProvider>(
         used: HEADER,
         idle: false,
     };
-    // SAFETY: the first page is committed, aligned for a header and larger, and nobody else's.
+    // SAFETY: the first page is committed, aligned for a header and larger, and no other code's.
     unsafe { piece.write(header) };
     Ok(piece)
 }
@@ -222,8 +224,8 @@ pub(super) struct Gap {
 
 /// All pieces of an arena, the newest first.
 ///
-/// The arena's lock guards the chain; it stands beside what the lock holds, since an arena is dropped
-/// without knowing what kind of lock that is.
+/// The arena's lock guards the chain; it stands beside what the lock holds, since an arena is
+/// dropped without knowing what kind of lock that is.
 pub(super) struct Chain(AtomicPtr<Piece>);
 
 impl Chain {

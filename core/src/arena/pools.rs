@@ -49,7 +49,7 @@ impl Pools {
         let object = object.cast::<Free>();
         let next = self.first[class];
         // SAFETY: write needs room and alignment for two words at most: every class has 16 bytes,
-        // aligned to 16, and the object is nobody else's, by the caller's promise.
+        // aligned to 16, and the object is no other code's, by the caller's promise.
         unsafe { object.write(Free { next }) };
         self.first[class] = Some(object);
         self.filled |= 1 << class;
@@ -72,15 +72,15 @@ impl Pools {
             }
             // SAFETY: done < len bytes behind start.
             let object = unsafe { start.add(done) };
-            // SAFETY: the object lies in the memory that the caller gives, is not larger than what is
-            // left of it, and is aligned as its class asks.
+            // SAFETY: the object lies in the memory that the caller gives, is not larger than what
+            // is left of it, and is aligned as its class asks.
             unsafe { self.put(object, class) };
             done += class::size(class);
         }
     }
 
-    /// Takes the smallest freed object that is larger than those of `class` and lies where one of them
-    /// could, of those on top of their stacks; and its class.
+    /// Takes the smallest freed object that is larger than those of `class` and lies where one of
+    /// them could, of those on top of their stacks; and its class.
     pub(super) fn take_larger(&mut self, class: usize) -> Option<(NonNull<u8>, usize)> {
         let align = class::align(class::size(class));
         let mut larger = self.filled & (u64::MAX << class << 1);

@@ -120,7 +120,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
     ///
     /// # Errors
     ///
-    /// As of [`Counted::new`].
+    /// The errors of [`Counted::new`].
     pub fn with_metadata(
         inner: P,
         name: &'static str,

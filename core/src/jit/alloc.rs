@@ -251,8 +251,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::alloc`]; [`JitError::InvalidPlacement`] for an alignment that is not a
-    /// power of two, and for a place other than [`Place::Anywhere`] and [`Place::Near`].
+    /// The errors of [`JitAllocator::alloc`]; [`JitError::InvalidPlacement`] for an alignment that
+    /// is not a power of two, and for a place other than [`Place::Anywhere`] and [`Place::Near`].
     ///
     /// ```no_run
     /// # use hostmem_core::{jit::{CodeProvider, JitAllocator, JitError, Span}, provider::Placement};
@@ -334,7 +334,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// As of [`JitAllocator::release_at`]; the block is this allocator's.
+    /// The promises of [`JitAllocator::release_at`]; the block is this allocator's.
     unsafe fn release_in(&self, block: NonNull<Block>, which: Which) -> Result<(), JitError> {
         // SAFETY: the caller's promise.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
@@ -367,12 +367,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::shrink`]; [`JitError::NotLive`] and [`JitError::Interior`] where no
-    /// span starts at `rx`.
+    /// The errors of [`JitAllocator::shrink`]; [`JitError::NotLive`] and [`JitError::Interior`]
+    /// where no span starts at `rx`.
     ///
     /// # Safety
     ///
-    /// If a span starts at `rx`, the caller owns it, and nobody uses its tail.
+    /// If a span starts at `rx`, the caller owns it, and no other code uses its tail.
     pub unsafe fn shrink_at(&self, rx: usize, new_len: usize) -> Result<usize, JitError> {
         self.granules(new_len, 0)?;
         let block = self.block_of(rx)?;
@@ -384,7 +384,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// As of [`JitAllocator::shrink_at`]; the block is this allocator's.
+    /// The promises of [`JitAllocator::shrink_at`]; the block is this allocator's.
     pub(super) unsafe fn shrink_in(
         &self,
         block: NonNull<Block>,

@@ -69,7 +69,7 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::write`], but for [`JitError::SyncCores`].
+    /// The errors of [`JitAllocator::write`], but for [`JitError::SyncCores`].
     pub fn write(
         &mut self,
         span: &'a mut Span,
@@ -91,7 +91,7 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::write_with`], but for [`JitError::SyncCores`].
+    /// The errors of [`JitAllocator::write_with`], but for [`JitError::SyncCores`].
     pub fn write_with<T>(
         &mut self,
         span: &'a mut Span,

@@ -157,7 +157,7 @@ impl Block {
         let (words, bytes) = Self::metadata_for(capacity);
         let words = tables::zeroed(arena, words)?;
         let tree = tables::zeroed(arena, bytes).inspect_err(|_| {
-            // SAFETY: allocated just now, and used by nobody.
+            // SAFETY: allocated just now, and used by no other code.
             unsafe { tables::free(arena, words) };
         })?;
         // What a lone block has beside its span is never granted again.
@@ -167,7 +167,7 @@ impl Block {
             tables::zeroed(arena, Self::page_words_for(capacity, home.shift, page))
         };
         let pages = pages.inspect_err(|_| {
-            // SAFETY: allocated just now, and used by nobody.
+            // SAFETY: allocated just now, and used by no other code.
             unsafe { tables::free(arena, words) };
             // SAFETY: as above.
             unsafe { tables::free(arena, tree) };
@@ -458,7 +458,7 @@ impl Held<'_> {
     pub(super) unsafe fn free<P: PageProvider + Copy, R: RawMutex>(self, arena: &Arena<P, R>) {
         let (at, words, tree) = (self.at, self.block.words, self.guarded.tree);
         let pages = self.guarded.pages;
-        // SAFETY: from this arena, and used by nobody any more, by the caller's promise.
+        // SAFETY: from this arena, and used by no other code any more, by the caller's promise.
         unsafe { tables::free(arena, words) };
         // SAFETY: as above.
         unsafe { tables::free(arena, tree) };
@@ -579,7 +579,8 @@ impl Held<'_> {
         Some(span)
     }
 
-    /// Returns the first run of at least `need` granules that starts in a word, the active one apart.
+    /// Returns the first run of at least `need` granules that starts in a word, the active one
+    /// apart.
     #[inline]
     fn run_in(&self, word: usize, need: usize) -> Option<Range<usize>> {
         let mut runs = self.bits().free_runs_from(word);
@@ -629,7 +630,8 @@ impl Held<'_> {
         }
     }
 
-    /// Takes a free run of at least `need` granules whose class has shorter runs too: looks at some.
+    /// Takes a free run of at least `need` granules whose class has shorter runs too: looks at
+    /// some.
     pub(super) fn allocate_by_trial(&mut self, need: usize) -> Option<Range<usize>> {
         self.allocate_where(need, TRIES, |run| Some(run.start))
     }
@@ -784,8 +786,8 @@ impl Held<'_> {
         self.tree().raise(word, class::of_run(run.len())) || changed
     }
 
-    /// Brings the tree up to date after a run that started at a granule became a part of `run`; says
-    /// whether it had to be.
+    /// Brings the tree up to date after a run that started at a granule became a part of `run`;
+    /// says whether it had to be.
     #[inline]
     fn joined(&mut self, started: usize, run: &Range<usize>) -> bool {
         let word = started / 64;

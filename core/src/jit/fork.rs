@@ -35,9 +35,9 @@ enum Direction {
 unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
     for JitAllocator<P, M, R>
 {
-    /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no lock:
-    /// a span that another thread is writing at that moment may be torn in the child, where nobody
-    /// but that thread knew of it.
+    /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no
+    /// lock: a span that another thread is writing at that moment may be torn in the child, where
+    /// nobody but that thread knew of it.
     fn fork_prepare(&self) -> Result<(), Error> {
         let mut used = 0;
         for shard in self.shards.all() {
@@ -101,7 +101,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// As of [`Lock::unlock_forgotten`](crate::sync::Lock::unlock_forgotten), for each.
+    /// The promises of [`Lock::unlock_forgotten`](crate::sync::Lock::unlock_forgotten), for each.
     unsafe fn unlock_all(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.mappings.unlock_forgotten() };
@@ -113,7 +113,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// As of [`JitAllocator::unlock_all`].
+    /// The promises of [`JitAllocator::unlock_all`].
     unsafe fn unlock_shards(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.toggling.unlock_forgotten() };
@@ -145,7 +145,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     fn drop_snapshot(&self, snapshot: Option<Snapshot>) {
         if let Some(snapshot) = snapshot {
-            // SAFETY: the range came from this provider in take_snapshot, and nobody uses it now.
+            // SAFETY: the range came from this provider in take_snapshot, and no other code uses it
+            // now.
             let released = unsafe { self.metadata.release(snapshot.range) };
             // There is nobody to tell: the copy stays, which wastes memory and no more.
             let _ = released;

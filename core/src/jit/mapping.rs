@@ -35,8 +35,8 @@ pub(super) enum Way {
     ReadWriteExec(RwxOptIn),
 }
 
-/// Granules of a block that is made for one span alone, at most: the span is longer than was asked for
-/// by a part in so many, and the metadata takes 25 KiB.
+/// Granules of a block that is made for one span alone, at most: the span is longer than was asked
+/// for by a part in so many, and the metadata takes 25 KiB.
 const LONE_GRANULES: usize = 1 << 16;
 
 /// What a block is to be mapped as.
@@ -47,6 +47,8 @@ struct Wish {
     least: usize,
     /// Where the executable view goes.
     rx: Placement,
+    /// What both views are aligned to by the pages they are to have.
+    align: usize,
     pages: PageWish,
 }
 
@@ -125,11 +127,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let len = self.config.block_len(least, grown, self.page);
         let len = len.ok_or(JitError::InvalidSize)?;
         let mut mappings = self.mappings.lock();
+        let window = self.config.rx_placement().within;
+        let window = window.intersect(placement.within).unwrap_or(window);
+        let ahead = self.len_ahead(least, len, window, mappings.full);
         let room = self.config.limit_bytes().saturating_sub(mappings.reserved);
         if least > room {
             return Err(JitError::Limit);
         }
-        let most = len.min(self.page.round_down(room)).max(least);
+        let most = ahead.min(self.page.round_down(room)).max(least);
         let at = self
             .prepare(&mut shard.pools[pool], home, most)
             .map_err(JitError::Metadata)?;
@@ -140,10 +145,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let views = match views {
             Ok(views) => views,
             Err(error) => {
+                if error.unplaced().is_some() {
+                    mappings.full.note(window, true);
+                }
                 self.put_away(&mut shard.pools[pool], held);
                 return Err(JitError::Map(error));
             }
         };
+        mappings.full.note(window, false);
         let got = views.len_bytes();
         held.map(views, padding);
         self.fill_block(&held);
@@ -163,8 +172,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Returns where a block for a span of `bytes` bytes belongs, and how long its granules are. A
-    /// span beyond the longest ordinary block has a block to itself: its granules are longer, so that
-    /// the metadata does not grow with it.
+    /// span beyond the longest ordinary block has a block to itself: its granules are longer, so
+    /// that the metadata does not grow with it.
     fn home(&self, shard: usize, pool: usize, bytes: usize) -> Home {
         let shift = self.config.shift(pool);
         let ordinary = self.config.max_block_size_bytes();
@@ -207,8 +216,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Block::make(&self.arena, home, capacity, self.page)
     }
 
-    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is beyond
-    /// an ordinary block's, and no reader can have met it, its metadata goes back instead.
+    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is
+    /// beyond an ordinary block's, and no reader can have met it, its metadata goes back instead.
     fn put_away(&self, pool: &mut Pool, held: Held<'_>) {
         let mut held = held;
         let ordinary = self.config.max_block_size_bytes() >> held.block.shift;
@@ -262,9 +271,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Says whether a host that refused dual mappings may be asked for single ones. Never after it
-    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones have
-    /// no more of, and of memory or descriptors, which there may be later; but where a strategy was
-    /// refused, what is short for another, as room in a file system, is no reason to wait.
+    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones
+    /// have no more of, and of memory or descriptors, which there may be later; but where a
+    /// strategy was refused, what is short for another, as room in a file system, is no reason to
+    /// wait.
     fn may_fall_back(&self, error: &DualError) -> bool {
         let short = |error: Error| error.kind() == ErrorKind::Exhausted;
         let refused = if error.steps().next().is_some() {
@@ -306,6 +316,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             ],
         };
         let mut result = Err(DualError::of(ErrorKind::Unsupported));
+        // A shorter block would take the addresses of a large page, and have none.
+        let align = if len < large { 1 } else { large };
         for pages in wishes.into_iter().flatten() {
             let unit = match pages {
                 PageWish::Large { bytes, .. } => bytes,
@@ -314,7 +326,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             let wish = Wish {
                 len,
                 least: least.next_multiple_of(unit).min(len),
-                rx,
+                rx: Placement {
+                    align: rx.align.max(align),
+                    ..rx
+                },
+                align,
                 pages,
             };
             result = match way {
@@ -336,8 +352,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let mut rx = self.config.rx_placement();
         rx.within = rx.within.intersect(placement.within)?;
         // Granules may be longer than a page.
-        let large = self.config.large_pages_wanted().bytes();
-        rx.align = rx.align.max(large).max(granule);
+        rx.align = rx.align.max(granule);
         if placement.place != Placement::ANYWHERE.place {
             rx.place = placement.place;
         }
@@ -346,7 +361,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     fn map_dual(&self, wish: &Wish) -> Result<Views, DualError> {
         let mut rw = self.config.rw_placement();
-        rw.align = rw.align.max(self.config.large_pages_wanted().bytes());
+        rw.align = rw.align.max(wish.align);
         let request = DualRequest {
             len: wish.len,
             min_len: Some(wish.least),
@@ -388,7 +403,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         match unsafe { self.provider.commit(range, how) } {
             Ok(page) => Ok(Views::Single(range, page)),
             Err(error) => {
-                // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no more.
+                // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no
+                // more.
                 let _ = unsafe { self.provider.release(range) };
                 Err(failed(error))
             }
@@ -405,7 +421,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let (Some(whole), Some(tail)) = (whole, tail) else {
             return range;
         };
-        // SAFETY: reserved just now, and used by nobody. A failure wastes addresses.
+        // SAFETY: reserved just now, and used by no other code. A failure wastes addresses.
         let _ = unsafe { self.provider.release(tail) };
         whole
     }

@@ -25,8 +25,10 @@
 //! | `span`, `error` | tokens and errors |
 //! | `runtime`, `func` | functions: code with fix-ups, called by type |
 //!
-//! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then the arena's.
+//! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
+//! the arena's.
 
+mod ahead;
 mod alloc;
 mod batch;
 mod bits;
@@ -66,6 +68,7 @@ use crate::{
     provider::{Capabilities, CoreSync, DualError, DualMapProvider, Leave, PageProvider},
     sync::{Lock, RawMutex, Spin},
 };
+use ahead::FullWindow;
 use block::Block;
 use config::{POOLS, SHARDS};
 use core::{
@@ -153,6 +156,8 @@ struct Mappings {
     reserved: usize,
     /// Why there are no dual mappings, where something else was chosen instead.
     refused: Option<DualError>,
+    /// Where blocks had no place.
+    full: FullWindow,
     snapshot: Option<Snapshot>,
 }
 
@@ -193,6 +198,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             mappings: Lock::new(Mappings {
                 reserved: 0,
                 refused: None,
+                full: FullWindow::NONE,
                 snapshot: None,
             }),
             arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,

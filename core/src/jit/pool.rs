@@ -31,8 +31,8 @@ const FIRST_SLOTS: usize = 64;
 /// The longest span that has a bin, in granules.
 const BINS: usize = 128;
 
-/// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once in
-/// so many times and one more.
+/// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once
+/// in so many times and one more.
 pub(super) const DEPTH: usize = 8;
 
 /// Granules that a bin holds at most, so that long spans are joined soon.
@@ -140,7 +140,8 @@ impl Pool {
             let class = self.tree().class(n);
             larger.tree().set(n, class);
         }
-        // SAFETY: both came from this arena as slices of these types, and nobody uses them now.
+        // SAFETY: both came from this arena as slices of these types, and no other code uses them
+        // now.
         unsafe { self.free_tables(arena) };
         *self = larger;
         Ok(())
@@ -174,7 +175,7 @@ impl Pool {
         };
         match tables::zeroed(arena, BINS) {
             Ok(bins) => (self.counts, self.bins) = (counts, bins),
-            // SAFETY: allocated just now, and used by nobody.
+            // SAFETY: allocated just now, and used by no other code.
             Err(_) => unsafe { tables::free(arena, counts) },
         }
     }

@@ -13,8 +13,8 @@ use core::{convert::Infallible, fmt, ptr::NonNull};
 /// functions. [`JitRuntime::allocator`] lends it for everything else: spans that are no functions,
 /// statistics, batches, fork hooks.
 ///
-/// A function is called through a [`Func`], which borrows both the runtime and the function's token.
-/// While one is alive, the function can therefore be neither released nor rewritten, nor the
+/// A function is called through a [`Func`], which borrows both the runtime and the function's
+/// token. While one is alive, the function can therefore be neither released nor rewritten, nor the
 /// runtime dropped:
 ///
 /// ```
@@ -69,7 +69,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::new`].
+    /// The errors of [`JitAllocator::new`].
     pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         JitAllocator::new(provider, metadata, config).map(Self::from)
     }
@@ -103,7 +103,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::alloc`] and [`JitAllocator::write`]; nothing stays allocated then.
+    /// The errors of [`JitAllocator::alloc`] and [`JitAllocator::write`]; nothing stays allocated
+    /// then.
     pub fn add(&self, code: &[u8]) -> Result<Function, JitError> {
         match self.add_with(code, |_, _| Ok::<(), Infallible>(())) {
             Ok(function) => Ok(function),
@@ -159,7 +160,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// As of [`JitRuntime::add_with`]; [`JitError::InvalidSize`] where `write` used none,
+    /// The errors of [`JitRuntime::add_with`]; [`JitError::InvalidSize`] where `write` used none,
     /// [`JitError::OutOfBounds`] where it says that it used more than there were.
     pub fn emit<E>(
         &self,
@@ -223,11 +224,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// As of [`JitRuntime::typed`]; [`JitError::OutOfBounds`] where `offset` lies outside.
+    /// The errors of [`JitRuntime::typed`]; [`JitError::OutOfBounds`] where `offset` lies outside.
     ///
     /// # Safety
     ///
-    /// As of [`JitRuntime::typed`], for a function that begins at `offset`.
+    /// The promises of [`JitRuntime::typed`], for a function that begins at `offset`.
     pub unsafe fn typed_at<'rt, F: FuncPtr>(
         &'rt self,
         function: &'rt Function,

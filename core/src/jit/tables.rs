@@ -52,8 +52,8 @@ zero! {
     }; DEPTH];
 }
 
-/// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it takes
-/// none.
+/// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it
+/// takes none.
 pub(super) fn zeroed<T: Zero, P: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<P, R>,
     len: usize,
@@ -74,7 +74,7 @@ pub(super) fn zeroed<T: Zero, P: PageProvider + Copy, R: RawMutex>(
 ///
 /// # Safety
 ///
-/// It came from [`zeroed`] of this arena, and nobody uses it any more.
+/// It came from [`zeroed`] of this arena, and no other code uses it any more.
 pub(super) unsafe fn free<T, P: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<P, R>,
     table: NonNull<[T]>,

@@ -77,7 +77,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// # Safety
     ///
     /// During the call and afterwards nobody executes, reads or writes a span from before; during
-    /// the call nobody uses a token or an address of one in another call.
+    /// the call no other code uses a token or an address of one in another call.
     pub unsafe fn reset(&self, how: Reset) {
         let mut guards: [_; super::SHARDS] = core::array::from_fn(|n| self.shards.lock(n));
         self.id.store(next_id(), Ordering::Relaxed);

@@ -18,7 +18,7 @@ pub struct SpanWriter<'a> {
 impl SpanWriter<'_> {
     /// Returns the span's bytes: what it held before, all of it writable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: a slice needs initialised memory that nobody else touches meanwhile.
+        // SAFETY: a slice needs initialised memory that no other code touches meanwhile.
         // - the writable view of a live span is mapped, and pages read zero at first;
         // - the writer stands for the exclusive borrow of the span's token.
         unsafe { slice::from_raw_parts_mut(self.info.rw.as_ptr(), self.info.len) }
@@ -62,13 +62,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::write`]; [`JitError::NotLive`] and [`JitError::Interior`] where no
-    /// span starts at `rx`.
+    /// The errors of [`JitAllocator::write`]; [`JitError::NotLive`] and [`JitError::Interior`]
+    /// where no span starts at `rx`.
     ///
     /// # Safety
     ///
-    /// If a span starts at `rx`, the caller owns it, nobody else writes those bytes now, and nobody
-    /// executes them unless any mix of old and new bytes does no harm.
+    /// If a span starts at `rx`, the caller owns it, no other code writes those bytes now, and
+    /// nobody executes them unless any mix of old and new bytes does no harm.
     pub unsafe fn write_at(&self, rx: usize, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
         let (block, info) = self.live_at(rx)?;
         // SAFETY: the caller's promise.
@@ -84,8 +84,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::write`]; with everything written and nothing published, those of
-    /// [`JitAllocator::shrink`].
+    /// The errors of [`JitAllocator::write`]; with everything written and nothing published, those
+    /// of [`JitAllocator::shrink`].
     pub fn write_with<T>(
         &self,
         span: &mut Span,
@@ -121,7 +121,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// The caller owns the span, which is live in `block`, and nobody else writes to it.
+    /// The caller owns the span, which is live in `block`, and no other code writes to it.
     unsafe fn put_with<T>(
         &self,
         block: NonNull<Block>,
@@ -156,7 +156,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// The caller owns the span, which is live in `block`, and nobody else writes those bytes.
+    /// The caller owns the span, which is live in `block`, and no other code writes those bytes.
     #[inline]
     pub(super) unsafe fn put(
         &self,
@@ -205,8 +205,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
-    /// Writes the fill pattern, if there is one, to all of a block, padding too. Its shard is locked,
-    /// and nobody uses a span of it.
+    /// Writes the fill pattern, if there is one, to all of a block, padding too. Its shard is
+    /// locked, and nobody uses a span of it.
     pub(super) fn fill_block(&self, held: &Held<'_>) {
         if let Some(pattern) = self.config.fill_kind().pattern()
             && let Some(views) = held.views()

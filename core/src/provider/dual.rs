@@ -272,9 +272,9 @@ pub mod order {
         Directory(2),
         Directory(3),
     ];
-    /// NetBSD, where the executable view replaces a reservation. A descriptor's mapping does that in
-    /// one step. A duplicate cannot: the reservation goes first, and another thread's mapping may
-    /// get in between, so the last resort is the only step that can lose the range.
+    /// NetBSD, where the executable view replaces a reservation. A descriptor's mapping does that
+    /// in one step. A duplicate cannot: the reservation goes first, and another thread's mapping
+    /// may get in between, so the last resort is the only step that can lose the range.
     pub const NETBSD_INTO: &[DualStep] = &[
         Memfd,
         PosixShm,
@@ -332,8 +332,8 @@ impl DualError {
     }
 
     /// Returns why a view has no place, if one has none; else the first strategy's error, the one
-    /// that a better-equipped host would not have had; the error of the last where that lost a target
-    /// range; what was wrong where none was tried.
+    /// that a better-equipped host would not have had; the error of the last where that lost a
+    /// target range; what was wrong where none was tried.
     #[must_use]
     pub const fn cause(&self) -> Error {
         self.cause
@@ -351,8 +351,8 @@ impl DualError {
         self.cause.errno()
     }
 
-    /// Returns the view that has no place where it was asked for, if that is the reason: the place is
-    /// in use ([`ErrorKind::Taken`]), lies outside the range asked for
+    /// Returns the view that has no place where it was asked for, if that is the reason: the place
+    /// is in use ([`ErrorKind::Taken`]), lies outside the range asked for
     /// ([`ErrorKind::OutsideRange`]), or the range has no hole of the least length that will do
     /// ([`ErrorKind::Exhausted`]). No strategy could change that, and a shorter mapping of at least
     /// [`DualRequest::min_len`] bytes neither.
@@ -510,9 +510,9 @@ impl DualMapping {
     }
 
     /// Says whether [`DualMapProvider::purge_dual`] serves this mapping. A provider without
-    /// [`Capabilities::PURGE_DUAL`](super::Capabilities) makes none that it serves; one that has the
-    /// capability may make some that it does not, where the host leaves no other way to keep the
-    /// executable view from becoming writable.
+    /// [`Capabilities::PURGE_DUAL`](super::Capabilities) makes none that it serves; one that has
+    /// the capability may make some that it does not, where the host leaves no other way to keep
+    /// the executable view from becoming writable.
     #[must_use]
     pub const fn purges(&self) -> bool {
         self.purges
@@ -533,16 +533,18 @@ impl DualMapping {
 /// No call of [`PageProvider`] may be made on a view, and none but
 /// [`DualMapProvider::unmap_dual`] may be made on a part of one.
 pub unsafe trait DualMapProvider: Send + Sync {
-    /// Maps new pages twice. Places that are searched for are reserved before anything else is made:
-    /// a place that is taken, or a range that is full, is not the fault of a strategy.
+    /// Maps new pages twice. Places that are searched for are reserved before anything else is
+    /// made: a place that is taken, or a range that is full, is not the fault of a strategy.
     ///
     /// # Errors
     ///
-    /// [`DualError`] tells which view has no place, or lists every strategy tried and why it failed.
+    /// [`DualError`] tells which view has no place, or lists every strategy tried and why it
+    /// failed.
     ///
     /// # Safety
     ///
-    /// A range in [`Target::Into`] is reserved by the caller from this provider, and nobody uses it.
+    /// A range in [`Target::Into`] is reserved by the caller from this provider, and no other code
+    /// uses it.
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError>;
 
     /// Unmaps both views.
@@ -555,7 +557,7 @@ pub unsafe trait DualMapProvider: Send + Sync {
     ///
     /// # Safety
     ///
-    /// `mapping` came from this provider, and nobody uses either view.
+    /// `mapping` came from this provider, and no other code uses either view.
     unsafe fn unmap_dual(
         &self,
         mapping: DualMapping,
@@ -568,13 +570,14 @@ pub unsafe trait DualMapProvider: Send + Sync {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a range that is misaligned or leaves the mapping,
-    /// [`ErrorKind::Unsupported`] without [`Capabilities::PURGE_DUAL`](super::Capabilities), and for
-    /// a mapping that does not [purge](DualMapping::purges).
+    /// [`ErrorKind::Unsupported`] without [`Capabilities::PURGE_DUAL`](super::Capabilities), and
+    /// for a mapping that does not [purge](DualMapping::purges).
     ///
     /// # Safety
     ///
-    /// `mapping` came from this provider, and nobody uses those pages until they are refilled: an
-    /// access before that may raise a signal, where the host has given their memory to others.
+    /// `mapping` came from this provider, and no other code uses those pages until they are
+    /// refilled: an access before that may raise a signal, where the host has given their memory to
+    /// others.
     unsafe fn purge_dual(
         &self,
         mapping: &DualMapping,
@@ -635,8 +638,8 @@ impl From<Error> for DualStepError {
 ///
 /// # Safety
 ///
-/// As of [`DualMapProvider`]. A strategy counts as working only when the executable view could be
-/// mapped.
+/// The promises of [`DualMapProvider`]. A strategy counts as working only when the executable view
+/// could be mapped.
 pub unsafe trait DualSteps: Send + Sync {
     /// Returns the strategies to try for `request`, best first; at most [`MAX_DUAL_STEPS`].
     fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep];
@@ -657,7 +660,7 @@ pub unsafe trait DualSteps: Send + Sync {
     ///
     /// # Safety
     ///
-    /// As of [`DualMapProvider::map_dual`].
+    /// The promises of [`DualMapProvider::map_dual`].
     unsafe fn dual_step(
         &self,
         step: DualStep,
@@ -665,20 +668,20 @@ pub unsafe trait DualSteps: Send + Sync {
     ) -> Result<DualMapping, DualStepError>;
 }
 
-/// Finds places for the views, and then tries the strategies of `backend` in order. Any failure of a
-/// strategy moves on to the next, except a lost target range, of which its owner must hear.
+/// Finds places for the views, and then tries the strategies of `backend` in order. Any failure of
+/// a strategy moves on to the next, except a lost target range, of which its owner must hear.
 ///
 /// A view that says where it wants to be is given a reservation, which the strategies replace. The
 /// host chooses for one that may lie anywhere.
 ///
 /// # Errors
 ///
-/// [`DualError`] with the view that has no place, in which case no strategy was tried, or with every
-/// strategy's error.
+/// [`DualError`] with the view that has no place, in which case no strategy was tried, or with
+/// every strategy's error.
 ///
 /// # Safety
 ///
-/// As of [`DualMapProvider::map_dual`].
+/// The promises of [`DualMapProvider::map_dual`].
 pub unsafe fn run_dual<B: DualSteps + PageProvider>(
     backend: &B,
     request: &DualRequest<'_>,
@@ -708,7 +711,7 @@ pub unsafe fn run_dual<B: DualSteps + PageProvider>(
         let result = match too_tight.filter(|_| step.has_large_pages()) {
             Some(error) => Err(error.into()),
             // SAFETY: ranges of the caller are passed on with the caller's promise; others were
-            // reserved for this call, and nobody uses them.
+            // reserved for this call, and no other code uses them.
             None => unsafe { places.run(&mut host, step, request) },
         };
         let error = match result {

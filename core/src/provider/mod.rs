@@ -38,6 +38,7 @@ pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
 pub(crate) use place::{Places, place_views};
 pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request};
+pub(crate) use resource::AHEAD;
 pub use resource::{Resource, reserve_ahead};
 pub use search::{consists_of, search};
 pub use within::Within;
@@ -93,7 +94,7 @@ bitflags::bitflags! {
 ///
 /// Every `unsafe` call asks the same of the caller: `range` lies within what `reserve` of the same
 /// provider returned and `release` did not take back, it is in the state the call starts from, no
-/// dual view lies in it, and nobody uses memory that the call takes away.
+/// dual view lies in it, and no other code uses memory that the call takes away.
 pub unsafe trait PageProvider: Send + Sync {
     /// Returns the page size, the unit of every range.
     fn page_size(&self) -> PageSize;
@@ -101,8 +102,8 @@ pub unsafe trait PageProvider: Send + Sync {
     /// Returns what this provider can do now.
     fn capabilities(&self) -> Capabilities;
 
-    /// Returns which of `wanted` this provider can do now, as [`PageProvider::capabilities`] does. A
-    /// host where some answers cost system calls is asked for no others.
+    /// Returns which of `wanted` this provider can do now, as [`PageProvider::capabilities`] does.
+    /// A host where some answers cost system calls is asked for no others.
     fn capabilities_among(&self, wanted: Capabilities) -> Capabilities {
         self.capabilities() & wanted
     }
@@ -117,12 +118,12 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// [`ErrorKind::InvalidArgument`] for a request that cannot be met by any host,
     /// [`ErrorKind::Taken`] where an exact place is in use, [`ErrorKind::OutsideRange`] where the
-    /// place lies outside `within`, [`ErrorKind::Exhausted`] where no hole is large enough, even for
-    /// the least length that will do.
+    /// place lies outside `within`, [`ErrorKind::Exhausted`] where no hole is large enough, even
+    /// for the least length that will do.
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error>;
 
-    /// Reserves addresses and gives all of them memory: hole → committed, where that is one step for
-    /// the host. For requests without guards.
+    /// Reserves addresses and gives all of them memory: hole → committed, where that is one step
+    /// for the host. For requests without guards.
     ///
     /// # Errors
     ///
@@ -142,7 +143,7 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// # Safety
     ///
-    /// As of the trait; the whole range is reserved, and not committed.
+    /// The promises of the trait; the whole range is reserved, and not committed.
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error>;
 
     /// Changes the access of committed pages.
@@ -159,7 +160,7 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// # Safety
     ///
-    /// As of the trait; the whole range is committed.
+    /// The promises of the trait; the whole range is committed.
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error>;
 
     /// Takes memory back: committed or reserved → reserved. The contents are gone.
@@ -170,7 +171,7 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// # Safety
     ///
-    /// As of the trait.
+    /// The promises of the trait.
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error>;
 
     /// Gives the memory of committed pages back to the host and keeps the pages: committed →
@@ -179,8 +180,8 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// A provider that cannot keeps the contents, as this method does by itself.
     ///
-    /// Large pages go as a whole only: where they were [wished](PageWish::Transparent) for, the host
-    /// fills holes in them again; give back whole ones.
+    /// Large pages go as a whole only: where they were [wished](PageWish::Transparent) for, the
+    /// host fills holes in them again; give back whole ones.
     ///
     /// # Errors
     ///
@@ -245,7 +246,7 @@ pub unsafe trait PageProvider: Send + Sync {
     ///
     /// # Safety
     ///
-    /// As of the trait.
+    /// The promises of the trait.
     unsafe fn release(&self, range: PageRange) -> Result<(), Error>;
 
     /// Returns how much of a limited resource is left to this process now, or to the users of this
@@ -265,14 +266,14 @@ pub unsafe trait PageProvider: Send + Sync {
 ///
 /// # Errors
 ///
-/// As of that method.
+/// The errors of that method.
 pub fn reserve_and_commit<P: PageProvider + ?Sized>(
     provider: &P,
     request: &Request<'_>,
     how: Commit,
 ) -> Result<PageRange, Error> {
     let range = provider.reserve(request)?;
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     match unsafe { provider.commit(range, how) } {
         Ok(_) => Ok(range),
         Err(error) => {
@@ -340,8 +341,8 @@ pub struct MapEntry {
 pub struct AddressSpace {
     /// The addresses that a mapping can have.
     pub user: Option<AddressRange>,
-    /// An address in the main thread's stack, where that [grows](MapFlags::GROWS): for whoever finds no
-    /// map to see it in.
+    /// An address in the main thread's stack, where that [grows](MapFlags::GROWS): for whoever
+    /// finds no map to see it in.
     pub stack: Option<usize>,
     /// How long a mapping that [grows](MapFlags::GROWS) may become, in bytes; `usize::MAX` where
     /// nothing limits it.

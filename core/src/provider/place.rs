@@ -231,7 +231,7 @@ impl Views {
     ///
     /// # Safety
     ///
-    /// As of [`DualMapProvider::map_dual`](super::DualMapProvider::map_dual).
+    /// The promises of [`DualMapProvider::map_dual`](super::DualMapProvider::map_dual).
     pub(super) unsafe fn run<B: DualSteps + PageProvider>(
         &mut self,
         host: &mut Host<'_, B>,
@@ -256,7 +256,7 @@ impl Views {
     ///
     /// # Safety
     ///
-    /// As of [`Views::run`].
+    /// The promises of [`Views::run`].
     unsafe fn run_once<B: DualSteps + PageProvider>(
         &mut self,
         host: &mut Host<'_, B>,

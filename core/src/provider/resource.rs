@@ -11,8 +11,8 @@ pub enum Resource {
     Addresses,
     /// Writable private memory, in bytes: RLIMIT_DATA. Committed pages count, touched or not.
     Memory,
-    /// Memory that is locked, in bytes: RLIMIT_MEMLOCK, in a process that locks what it maps. On some
-    /// systems reservations count, too.
+    /// Memory that is locked, in bytes: RLIMIT_MEMLOCK, in a process that locks what it maps. On
+    /// some systems reservations count, too.
     Locked,
     /// The length of a file, in bytes: RLIMIT_FSIZE. A file that grows beyond ends the process.
     FileSize,
@@ -21,7 +21,7 @@ pub enum Resource {
 }
 
 /// Which part of what is left may be reserved before it is needed.
-const AHEAD: usize = 64;
+pub(crate) const AHEAD: usize = 64;
 
 /// Returns how many bytes may be reserved at once by somebody who needs `needed` now and would like
 /// `wanted` for what comes later: no more than `needed`, or 1/64 of what is left.
@@ -30,12 +30,14 @@ pub fn reserve_ahead<P: PageProvider + ?Sized>(
     needed: usize,
     wanted: usize,
 ) -> usize {
-    if wanted <= needed {
-        return needed;
+    let mut len = wanted;
+    for resource in [Resource::Addresses, Resource::Locked] {
+        // A question can cost system calls.
+        if len <= needed {
+            return needed;
+        }
+        let left = provider.left(resource);
+        len = left.map_or(len, |left| len.min(left / AHEAD));
     }
-    [Resource::Addresses, Resource::Locked]
-        .into_iter()
-        .filter_map(|resource| provider.left(resource))
-        .fold(wanted, |len, left| len.min(left / AHEAD))
-        .max(needed)
+    len.max(needed)
 }

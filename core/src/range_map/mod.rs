@@ -8,8 +8,8 @@
 //!
 //! [`RangeMap`] tracks what lies where, for instance the mappings of a guest, and finds room for
 //! more. Changes take a lock; [`RangeMap::query`] and [`RangeMap::next_from`] take none and may
-//! interrupt anything, a change on the same thread included. The map describes addresses and touches
-//! none.
+//! interrupt anything, a change on the same thread included. The map describes addresses and
+//! touches none.
 //!
 //! It is a B+ tree of wide nodes, which are copied to be changed: `docs/REGIONS.md` draws it.
 
@@ -236,9 +236,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 
     /// Yields the ranges that share an address with `window`, whole and in order.
     ///
-    /// Each step is a [`RangeMap::next_from`] of its own: ranges that stay are seen once, those that
-    /// come and go meanwhile may be seen or not, and none is seen that overlaps one before it but by
-    /// pages behind that one.
+    /// Each step is a [`RangeMap::next_from`] of its own: ranges that stay are seen once, those
+    /// that come and go meanwhile may be seen or not, and none is seen that overlaps one before it
+    /// but by pages behind that one.
     pub const fn ranges(&self, window: AddressRange) -> Ranges<'_, T, M, R> {
         Ranges::new(self, window)
     }
@@ -351,8 +351,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     ///
     /// # Errors
     ///
-    /// As of [`RangeMap::insert`]: a part of a range may leave two, and nodes are copied to be
-    /// changed. Nothing changes then.
+    /// The errors of [`RangeMap::insert`]: a part of a range may leave two, and nodes are copied to
+    /// be changed. Nothing changes then.
     pub fn remove(&self, range: AddressRange) -> Result<usize, Error> {
         let pages = self.pages(range)?;
         let had = self.change(pages, |Held { parts, writer }| {
@@ -365,11 +365,12 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// returns how many pages had a value. Readers see each range change by itself.
     ///
     /// `change` runs under the lock of the map, once for each range as it is then: it must not call
-    /// the map, but for reading without a lock. Where it panics, ranges before that one have changed.
+    /// the map, but for reading without a lock. Where it panics, ranges before that one have
+    /// changed.
     ///
     /// # Errors
     ///
-    /// As of [`RangeMap::insert`]. `change` was not called then.
+    /// The errors of [`RangeMap::insert`]. `change` was not called then.
     pub fn update(&self, range: AddressRange, change: impl FnMut(T) -> T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
         let had = self.change(pages, |Held { parts, writer }| {

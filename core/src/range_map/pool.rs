@@ -27,7 +27,7 @@ const AT_A_TIME: core::ops::RangeInclusive<usize> = 16..=1024;
 /// # Safety
 ///
 /// `nodes` promises that the nodes which it returns are initialised, lie one behind the other in one
-/// allocation, are known to nobody else, and stay as long as the source's user.
+/// allocation, have addresses that no other code has yet, and stay as long as the source's user.
 pub(crate) unsafe trait Source<const W: usize> {
     /// Makes `least` to `most` nodes, all of whose words are zero; returns the first and how many.
     ///
@@ -53,8 +53,8 @@ const OFFSET_BITS: u32 = 25;
 /// What the offset counts: nodes are aligned to it.
 const UNIT: usize = 64;
 
-/// Pieces that a [`Places`] can tell apart. A source that doubles what it has needs a few dozen, and
-/// one that takes a 64th of what is left to it at a time has then taken seven eighths.
+/// Pieces that a [`Places`] can tell apart. A source that doubles what it has needs a few dozen,
+/// and one that takes a 64th of what is left to it at a time has then taken seven eighths.
 const PIECES: usize = if cfg!(all(test, loom)) {
     4
 } else {
@@ -138,8 +138,8 @@ struct Newest {
 }
 
 impl Newest {
-    /// Gives nodes that a source made a number, by which `places` has them from now on; returns that
-    /// of the first.
+    /// Gives nodes that a source made a number, by which `places` has them from now on; returns
+    /// that of the first.
     fn number<const W: usize>(
         &mut self,
         places: &Places<W>,
@@ -222,8 +222,8 @@ impl<const W: usize> Writer<W> {
         self.free_count + self.waiting_count
     }
 
-    /// Takes nodes from a source: up to an eighth as many as there are, and no fewer than `missing`.
-    /// Returns those fresh ones from before that do not lie in front of them, which are to be given
+    /// Takes nodes from a source: up to an eighth as many as there are, and no fewer than
+    /// `missing`. Returns those fresh ones from before that do not lie in front of them, which are to be given
     /// to the list.
     pub(super) fn make(
         &mut self,

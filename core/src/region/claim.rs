@@ -36,8 +36,8 @@ use list::List;
 use request::Terms;
 use scan::Scan;
 
-/// How often the map is read anew because something was taken, or was mapped meanwhile. Two scans do
-/// where nobody else maps; a host whose map itself takes memory to read needs one more.
+/// How often the map is read anew because something was taken, or was mapped meanwhile. Two scans
+/// do where nobody else maps; a host whose map itself takes memory to read needs one more.
 const SCANS: u32 = 16;
 
 /// The least length that the first scan without a map tries, so that all of the range is looked
@@ -71,9 +71,9 @@ pub struct Claim<'s, P> {
 /// That something could not be had is no error: the report says what and why. A host without such
 /// addresses gives an empty claim.
 ///
-/// Not all that lies in the range is claimed afterwards. What was mapped stays; room is left where a
-/// stack grows. Nobody's mapping is put into that room as long as there is a hole elsewhere; a host
-/// that has none left may use it.
+/// Not all that lies in the range is claimed afterwards. What was mapped stays; room is left where
+/// a stack grows. Nobody's mapping is put into that room as long as there is a hole elsewhere; a
+/// host that has none left may use it.
 ///
 /// ```
 /// # fn claimed<P>(os: P) -> Result<(), hostmem_core::provider::Error>
@@ -91,8 +91,8 @@ pub struct Claim<'s, P> {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidArgument`] for a hole that does not lie in the range, and a least length that
-/// overflows in whole pages. Nothing is claimed then.
+/// [`ErrorKind::InvalidArgument`] for a hole that does not lie in the range, and a least length
+/// that overflows in whole pages. Nothing is claimed then.
 pub fn claim<'s, P>(
     provider: P,
     request: &ClaimRequest,
@@ -135,7 +135,7 @@ where
 ///
 /// # Errors
 ///
-/// As of [`claim`], and what the host says where it does not show its map.
+/// The errors of [`claim`], and what the host says where it does not show its map.
 pub fn survey<P>(provider: P, request: &ClaimRequest) -> Result<Tally, Error>
 where
     P: PageProvider + ProcessMap + Copy,
@@ -199,8 +199,8 @@ fn set_aside<P: PageProvider>(
 
 impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
     /// Claims what became free since, for instance because somebody unmapped a library: others'
-    /// mappings would land there first. Of what was asked for, this is all but the break. Returns the
-    /// report, which is of this time then.
+    /// mappings would land there first. Of what was asked for, this is all but the break. Returns
+    /// the report, which is of this time then.
     ///
     /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
     pub fn renew(&mut self) -> &ClaimReport {
@@ -208,7 +208,7 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
             let spare = set_aside(&self.provider, self.terms.spare, range);
             self.scan_all();
             if let Some(spare) = spare {
-                // SAFETY: reserved by set_aside and known to nobody else.
+                // SAFETY: reserved by set_aside and no other code has its address yet.
                 let released = unsafe { self.provider.release(spare) };
                 // A whole mapping can always go; if not, addresses are wasted and no more.
                 let _ = released;
@@ -317,14 +317,14 @@ impl<P: PageProvider> Claim<'_, P> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] where it does not lie in one range of the claim,
-    /// [`ErrorKind::Exhausted`] where no slot is left for what remains on both sides. Nothing changes
-    /// then.
+    /// [`ErrorKind::Exhausted`] where no slot is left for what remains on both sides. Nothing
+    /// changes then.
     pub fn withdraw(&mut self, range: PageRange) -> Result<(), Error> {
         self.list.remove(range, self.page)
     }
 
-    /// Releases everything that is still in the claim, the hole and the page behind the break too. What
-    /// the host refuses to release stays in the claim; the rest goes.
+    /// Releases everything that is still in the claim, the hole and the page behind the break too.
+    /// What the host refuses to release stays in the claim; the rest goes.
     ///
     /// # Errors
     ///
@@ -332,7 +332,8 @@ impl<P: PageProvider> Claim<'_, P> {
     ///
     /// # Safety
     ///
-    /// Nobody uses memory in the ranges that are in the claim, and no dual view lies in them.
+    /// No other code uses memory in the ranges that are in the claim, and no dual view lies in
+    /// them.
     pub unsafe fn give_back(&mut self) -> Result<(), Error> {
         let mut result = Ok(());
         let provider = &self.provider;

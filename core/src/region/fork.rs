@@ -266,7 +266,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// # Safety
     ///
-    /// As of [`RegionAllocator::undo`].
+    /// The promises of [`RegionAllocator::undo`].
     unsafe fn undo_one(&self, new: &Parts<M, R>, undo: Undo, pages: Pages) -> Result<(), Error> {
         let mut done = Ok(());
         let clears = matches!(undo, Undo::Free | Undo::Reserve);
@@ -321,7 +321,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Errors
     ///
-    /// As of [`RegionAllocator::unmap`].
+    /// The errors of [`RegionAllocator::unmap`].
     ///
     /// # Safety
     ///
@@ -338,7 +338,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let record = Record::from_bits(entry.bits);
             if matches!(record, Record::Ours(PageState::Interrupted, _)) {
                 let range = self.range((entry.start, entry.end()));
-                // SAFETY: the caller's promise: nobody uses it.
+                // SAFETY: the caller's promise: no other code uses it.
                 unsafe { self.unmap(range)? };
                 freed += range.len_bytes();
             }

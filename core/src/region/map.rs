@@ -14,17 +14,18 @@ use crate::{
 };
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
-    /// Maps memory: finds addresses and commits all of them but the guards, which lie within what is
-    /// returned. The owner's `tag` is what [`RegionAllocator::query`] tells.
+    /// Maps memory: finds addresses and commits all of them but the guards, which lie within what
+    /// is returned. The owner's `tag` is what [`RegionAllocator::query`] tells.
     ///
     /// One call of the provider below; two while the allocator is a pass-through.
     ///
     /// # Errors
     ///
-    /// As of [`PageProvider::reserve`] and [`PageProvider::commit`]: [`ErrorKind::InvalidArgument`],
-    /// [`ErrorKind::Taken`] where an exact place is in use, [`ErrorKind::OutsideRange`] where it is
-    /// not the allocator's or not within the range asked for, [`ErrorKind::Exhausted`] where nothing
-    /// is free or there is no memory. Nothing changes then.
+    /// The errors of [`PageProvider::reserve`] and [`PageProvider::commit`]:
+    /// [`ErrorKind::InvalidArgument`], [`ErrorKind::Taken`] where an exact place is in use,
+    /// [`ErrorKind::OutsideRange`] where it is not the allocator's or not within the range asked
+    /// for, [`ErrorKind::Exhausted`] where nothing is free or there is no memory. Nothing changes
+    /// then.
     pub fn map(&self, request: &Request<'_>, how: Commit, tag: u16) -> Result<PageRange, Error> {
         let state = PageState::Committed(how.access);
         let mark = Mark {
@@ -37,15 +38,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         })
     }
 
-    /// Maps what `place` maps: finds addresses, and lets it map a file, say, over all of them but the
-    /// guards. They are known as `state` afterwards, and taken away by [`RegionAllocator::unmap`].
+    /// Maps what `place` maps: finds addresses, and lets it map a file, say, over all of them but
+    /// the guards. They are known as `state` afterwards, and taken away by
+    /// [`RegionAllocator::unmap`].
     ///
     /// `place` runs under the allocator's lock, and must not call it.
     ///
     /// # Errors
     ///
-    /// As of [`RegionAllocator::map`], and what `place` returns, which then has changed nothing, or
-    /// says [`ErrorKind::RangeLost`].
+    /// The errors of [`RegionAllocator::map`], and what `place` returns, which then has changed
+    /// nothing, or says [`ErrorKind::RangeLost`].
     pub fn map_with(
         &self,
         request: &Request<'_>,
@@ -146,7 +148,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// Nobody uses the memory that is replaced.
+    /// No other code uses the memory that is replaced.
     pub unsafe fn map_over(&self, range: PageRange, how: Commit, tag: u16) -> Result<(), Error> {
         let pages = self.pages(range)?;
         loop {
@@ -175,7 +177,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// All of them are the allocator's, none is in a view of a dual mapping, and nobody uses them.
+    /// All of them are the allocator's, none is in a view of a dual mapping, and no other code uses
+    /// them.
     unsafe fn replace(
         &self,
         held: &mut Held<'_, M, R>,
@@ -201,9 +204,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.record(held, pages, Some(Record::Ours(state, mark)))
     }
 
-    /// Takes pages away, whatever parts of however many mappings they are: their memory is gone, and
-    /// their addresses are free for the allocator again, never for others. What is free already, and
-    /// what is not the allocator's, is left alone.
+    /// Takes pages away, whatever parts of however many mappings they are: their memory is gone,
+    /// and their addresses are free for the allocator again, never for others. What is free
+    /// already, and what is not the allocator's, is left alone.
     ///
     /// A range that is nowhere the allocator's goes to the provider below, where what was mapped
     /// before the allocator became active came from.
@@ -216,8 +219,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// Nobody uses the memory. Where a range is nowhere the allocator's, it is the provider's below,
-    /// as its own `release` asks.
+    /// No other code uses the memory. Where a range is nowhere the allocator's, it is the
+    /// provider's below, as its own `release` asks.
     pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
         let pages = self.pages(range)?;
         let mut held = self.lock();
@@ -253,8 +256,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut from = pages.0;
         while let Some(piece) = held.parts.own_piece(from, pages.1) {
             let committed = held.parts.committed_in(piece)?;
-            // SAFETY: all of the piece is the allocator's, and committed as was just looked up under the
-            // lock; the caller's promise: nobody uses it.
+            // SAFETY: all of the piece is the allocator's, and committed as was just looked up
+            // under the lock; the caller's promise: no other code uses it.
             match unsafe { self.free_piece(&mut held, piece, committed, None) } {
                 Some(result) => result?,
                 None => {
@@ -268,12 +271,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         Ok(())
     }
 
-    /// Frees pages that are all the allocator's, and committed from where to where `committed` says.
-    /// `None` says that this is a child which was forked meanwhile, and to look again.
+    /// Frees pages that are all the allocator's, and committed from where to where `committed`
+    /// says. `None` says that this is a child which was forked meanwhile, and to look again.
     ///
     /// # Safety
     ///
-    /// Nobody uses the memory.
+    /// No other code uses the memory.
     unsafe fn free_piece(
         &self,
         held: &mut Held<'_, M, R>,
@@ -410,7 +413,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// As of [`PageProvider::commit`].
+    /// The promises of [`PageProvider::commit`].
     pub(super) unsafe fn commit_pages(
         &self,
         range: PageRange,
@@ -436,7 +439,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// As of [`PageProvider::protect`].
+    /// The promises of [`PageProvider::protect`].
     pub(super) unsafe fn protect_pages(
         &self,
         range: PageRange,
@@ -460,7 +463,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// As of [`PageProvider::decommit`].
+    /// The promises of [`PageProvider::decommit`].
     pub(super) unsafe fn decommit_pages(&self, range: PageRange) -> Result<(), Error> {
         if self.is_foreign(range)? {
             // SAFETY: the caller's promise, as of a pass-through.
@@ -478,13 +481,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Gives the memory of committed pages back and keeps the pages; see [`PageProvider::purge`].
     /// Where large pages were wished for, whole ones are given back only: what is left at the ends
-    /// of a range keeps its contents, which [`Purged::ZeroOrOld`] says. As a provider the region gives
-    /// back what its user says.
+    /// of a range keeps its contents, which [`Purged::ZeroOrOld`] says. As a provider the region
+    /// gives back what its user says.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] where a page is not committed or
-    /// not the region's; what the provider below says.
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] where a page is not committed
+    /// or not the region's; what the provider below says.
     ///
     /// # Safety
     ///
@@ -494,7 +497,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         unsafe { self.purge_pages(range, true) }
     }
 
-    /// Gives the memory of committed pages back, of large ones as a whole only where that is asked for.
+    /// Gives the memory of committed pages back, of large ones as a whole only where that is asked
+    /// for.
     ///
     /// # Safety
     ///
@@ -551,7 +555,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// As of [`PageProvider::move_pages`].
+    /// The promises of [`PageProvider::move_pages`].
     pub(super) unsafe fn move_committed(
         &self,
         from: PageRange,

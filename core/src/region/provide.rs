@@ -18,9 +18,9 @@ use core::ffi::CStr;
 /// How often two other places are tried where one was lost to somebody else.
 const TRIES: usize = 8;
 
-// SAFETY: every call goes to the provider below, for pages that are in the state which that provider
-// asks for: what is free was adopted, reserved and inaccessible, and belongs to whom it is given until
-// it is released. In the pass-through the promises are that provider's.
+// SAFETY: every call goes to the provider below, for pages that are in the state which that
+// provider asks for: what is free was adopted, reserved and inaccessible, and belongs to whom it is
+// given until it is released. In the pass-through the promises are that provider's.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> PageProvider
     for RegionAllocator<P, M, R>
 {
@@ -131,7 +131,8 @@ where
     ///
     /// # Safety
     ///
-    /// As of [`DualMapProvider::map_dual`]; both are reserved, and nobody uses them.
+    /// The promises of [`DualMapProvider::map_dual`]; both are reserved, and no other code uses
+    /// them.
     unsafe fn map_into(
         &self,
         request: &DualRequest<'_>,
@@ -185,8 +186,8 @@ where
     }
 
     fn release(&mut self, range: PageRange) {
-        // SAFETY: reserved for a view that was not mapped, and used by nobody. It cannot fail but for
-        // want of memory, which wastes addresses.
+        // SAFETY: reserved for a view that was not mapped, and used by no other code. It cannot
+        // fail but for want of memory, which wastes addresses.
         let _ = unsafe { self.0.unmap(range) };
     }
 }
@@ -301,8 +302,8 @@ impl<P: PageProvider + Clock + Copy, M: PageProvider + Copy, R: RawMutex + Send 
     }
 }
 
-/// Free addresses are no mappings here, though the host keeps them inaccessible: they can be reserved
-/// from this provider.
+/// Free addresses are no mappings here, though the host keeps them inaccessible: they can be
+/// reserved from this provider.
 impl<P, M, R> ProcessMap for RegionAllocator<P, M, R>
 where
     P: PageProvider + ProcessMap + Copy,

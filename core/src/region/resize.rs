@@ -15,13 +15,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, and unless the
-    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where the
-    /// addresses behind it are not free; what [`RegionAllocator::map`] and
+    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where
+    /// the addresses behind it are not free; what [`RegionAllocator::map`] and
     /// [`RegionAllocator::unmap`] say. Nothing changes then.
     ///
     /// # Safety
     ///
-    /// The mapping is the caller's, and nobody uses the memory that goes.
+    /// The mapping is the caller's, and no other code uses the memory that goes.
     pub unsafe fn resize(
         &self,
         range: PageRange,
@@ -53,14 +53,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Errors
     ///
-    /// As of [`RegionAllocator::resize`], but for addresses that are not free;
-    /// [`ErrorKind::InvalidArgument`] where it does not fit where it lies and is executable, since code
-    /// knows its place, or has a ceiling that forbids to write the copy. Nothing changes then.
+    /// The errors of [`RegionAllocator::resize`], but for addresses that are not free;
+    /// [`ErrorKind::InvalidArgument`] where it does not fit where it lies and is executable, since
+    /// code knows its place, or has a ceiling that forbids to write the copy. Nothing changes then.
     ///
     /// # Safety
     ///
-    /// The mapping is the caller's and was made by [`RegionAllocator::map`]; nobody uses it while
-    /// this runs, nor by its old addresses afterwards if it moved.
+    /// The mapping is the caller's and was made by [`RegionAllocator::map`]; no other code uses it
+    /// while this runs, nor by its old addresses afterwards if it moved.
     pub unsafe fn remap(
         &self,
         range: PageRange,
@@ -106,7 +106,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The mapping is the caller's, and nobody uses it.
+    /// The mapping is the caller's, and no other code uses it.
     unsafe fn remap_moved(
         &self,
         range: PageRange,
@@ -139,12 +139,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         Ok(new)
     }
 
-    /// Copies what fits from one range to another, which gets its access then, and unmaps the first.
-    /// That has its access again after an error.
+    /// Copies what fits from one range to another, which gets its access then, and unmaps the
+    /// first. That has its access again after an error.
     ///
     /// # Safety
     ///
-    /// Both are committed, the second is readable and writable, and nobody uses either.
+    /// Both are committed, the second is readable and writable, and no other code uses either.
     unsafe fn move_memory(
         &self,
         (from, access): (PageRange, Access),
@@ -157,8 +157,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         let len = from.len_bytes().min(to.len_bytes());
         let (source, target) = (from.start().as_ptr(), to.start().as_ptr());
-        // SAFETY: len bytes of both are committed; the first are readable, as they were or by the call
-        // above, the second writable. Ranges that were given out do not overlap.
+        // SAFETY: len bytes of both are committed; the first are readable, as they were or by the
+        // call above, the second writable. Ranges that were given out do not overlap.
         unsafe { source.copy_to_nonoverlapping(target, len) };
         let mut done = Ok(());
         if becomes != Access::ReadWrite {

@@ -243,7 +243,7 @@ impl<B: PageProvider + Copy> Sim<B> {
 /// The map of a simulated host: everything outside it is in use.
 struct View<'a, 'b, 'c, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<'c, B>>);
 
-// SAFETY: a View lives inside one call, on one thread, and nobody else sees it.
+// SAFETY: a View lives inside one call, on one thread, and no other code sees it.
 unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, '_, B> {}
 // SAFETY: as for Send.
 unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, '_, B> {}
@@ -377,7 +377,8 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         let mut state = self.lock();
         state.check("move_pages", from, |s| s == PageState::Committed)?;
         state.check("move_pages", to, |s| s == PageState::Reserved)?;
-        // SAFETY: the caller's promise; the tables say that one is committed and the other reserved.
+        // SAFETY: the caller's promise; the tables say that one is committed and the other
+        // reserved.
         unsafe { self.base.move_pages(from, to)? };
         state.table.copy(from, to);
         state.table.set(from, Page::RESERVED);
@@ -462,7 +463,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
             return Err(DualError::of(ErrorKind::Other)); // Every place was reserved.
         };
         let (into_rw, into_rx) = (Target::Into(rw), Target::Into(rx));
-        // SAFETY: both ranges are reserved from the base, and the tables say that nobody uses them.
+        // SAFETY: both ranges are reserved from the base, and the tables say that no other code
+        // uses them.
         match unsafe {
             self.base.map_dual(&DualRequest {
                 len: views.len_bytes(),

@@ -242,14 +242,19 @@ impl<B: PageProvider + Copy> Table<B> {
             .and_then(|last| outside(0, last));
         let above = outside(self.space.end(), usize::MAX);
         let size = self.page.bytes();
-        let runs = self
-            .entries()
-            .chunk_by(|a, b| a.load(Relaxed) == b.load(Relaxed))
-            .scan(self.space.addr(), |at, run| {
-                let start = *at;
-                *at += run.len() * size;
-                Some((start, *at, Page::decode(run[0].load(Relaxed))))
-            });
+        let mut rest = self.entries();
+        let mut at = self.space.addr();
+        let runs = core::iter::from_fn(|| {
+            // Read once: a handler may fork, and the child change the first page of a run that is
+            // long, which then is no longer what the run consists of.
+            let raw = rest.first()?.load(Relaxed);
+            let same = |entry: &&AtomicU16| entry.load(Relaxed) == raw;
+            let count = rest.iter().take_while(same).count().max(1);
+            let start = at;
+            at += count * size;
+            rest = &rest[count..];
+            Some((start, at, Page::decode(raw)))
+        });
         let used = runs.filter(|(_, _, page)| page.state != PageState::Hole);
         let inside = used.filter_map(|(start, end, page)| {
             let range = AddressRange::new(start, end - 1)?;

@@ -30,7 +30,7 @@ fn check() -> Result<(), Error> {
     let faulty = Faulty::new(&sim);
     let counted: Counted<_> = Counted::with_metadata(&faulty, "bare", Limits::NONE, 64 << 10)?;
     let range = counted.reserve(&Request::bytes(1 << 16))?;
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     unsafe { counted.commit(range, Commit::READ_WRITE)? };
     let arena: Arena<_> = Arena::new(&HOST, 1 << 20)?;
     arena.alloc(Layout::new::<u64>())?;

@@ -1,4 +1,5 @@
-//! The collections of `alloc`, in a heap for the whole program that lies in a region of its own above 4 GiB.
+//! The collections of `alloc`, in a heap for the whole program that lies in a region of its own
+//! above 4 GiB.
 
 extern crate alloc;
 
@@ -36,8 +37,8 @@ struct Place {
     is_made: AtomicBool,
 }
 
-// SAFETY: written once, by `make`, before `is_made` says so by Release, and only read after that was seen.
-// The region is Sync.
+// SAFETY: written once, by `make`, before `is_made` says so by Release, and only read after that
+// was seen. The region is Sync.
 unsafe impl Sync for Place {}
 
 static PLACE: Place = Place {
@@ -62,7 +63,8 @@ impl Place {
         let space = OS.reserve(&Request::bytes(LEN).within(above)).ok()?;
         // SAFETY: reserved just now, and the region's for good.
         unsafe { host.adopt(space) }.ok()?;
-        // SAFETY: nobody reads before `is_made` says so, and nobody else writes: this is called once.
+        // SAFETY: nobody reads before `is_made` says so, and no other code writes: this is called
+        // once.
         unsafe { self.host.get().write(MaybeUninit::new(host)) };
         self.is_made.store(true, Release);
         self.get()

@@ -1,5 +1,5 @@
-//! The heaps of an emulator: one for itself, in the region above its guest, and one below 4 GiB for what
-//! the guest can see, whose metadata the guest cannot.
+//! The heaps of an emulator: one for itself, in the region above its guest, and one below 4 GiB for
+//! what the guest can see, whose metadata the guest cannot.
 
 use crate::{
     out::say,
@@ -63,7 +63,7 @@ fn byte(n: usize) -> u8 {
 
 /// Writes a block that was just allocated; says whether it is aligned.
 fn fill(block: NonNull<u8>, layout: Layout, n: usize) -> bool {
-    // SAFETY: a live block of so many bytes, which nobody else uses yet.
+    // SAFETY: a live block of so many bytes, which no other code uses yet.
     unsafe { block.write_bytes(byte(n), layout.size()) };
     block.addr().get().is_multiple_of(layout.align())
 }

@@ -50,7 +50,7 @@ fn memory(host: &Host) -> Option<()> {
     let found = host.query(range.end() - 1)?;
     let state = PageState::Committed(Access::ReadWrite);
     let known = found.state == state && found.addresses == range.addresses();
-    // SAFETY: nobody uses it any more.
+    // SAFETY: no other code uses it any more.
     unsafe { host.unmap(range) }.ok()?;
     (known && range.addr() >= GUEST_END && host.query(range.addr()).is_none()).then_some(())
 }

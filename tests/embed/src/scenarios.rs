@@ -107,7 +107,7 @@ fn near(jit: &Jit) -> Result<(), Step> {
 
 /// After a hard reset nothing is left, tokens from before are refused, and everything works.
 fn reset(jit: &Jit, spans: Spans) -> Result<(), Step> {
-    // SAFETY: nobody uses any span any more.
+    // SAFETY: no other code uses any span any more.
     unsafe { jit.reset(Reset::Hard) };
     let left = jit.statistics();
     check(

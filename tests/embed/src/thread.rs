@@ -32,7 +32,8 @@ pub(crate) struct Thread<P: PageProvider> {
 }
 
 impl<P: PageProvider> Thread<P> {
-    /// Starts a thread that calls `entry(argument)`, on a stack of the provider's pages with a guard below.
+    /// Starts a thread that calls `entry(argument)`, on a stack of the provider's pages with a
+    /// guard below.
     ///
     /// # Safety
     ///
@@ -51,10 +52,10 @@ impl<P: PageProvider> Thread<P> {
         // SAFETY: in the range, ABOVE bytes from its end.
         let top = unsafe { body.start().add(LEN - ABOVE) };
         let there = top.cast::<AtomicU32>();
-        // SAFETY: committed, aligned as the top of a stack is, and nobody else's.
+        // SAFETY: committed, aligned as the top of a stack is, and no other code's.
         unsafe { there.write(AtomicU32::new(1)) };
-        // SAFETY: the stack was made for this thread, and entry is as the caller promised. What the kernel
-        // changes lies above the stack, and goes with it when it is zero.
+        // SAFETY: the stack was made for this thread, and entry is as the caller promised. What the
+        // kernel changes lies above the stack, and goes with it when it is zero.
         let number = unsafe {
             cpu::start_thread(FLAGS, top.as_ptr(), entry, argument, there.as_ptr().cast())
         };

@@ -36,7 +36,7 @@ pub fn count(body: impl FnOnce()) -> Result<u64, Unavailable> {
 ///
 /// # Errors
 ///
-/// As of [`count`].
+/// The errors of [`count`].
 pub fn between_all(body: impl FnOnce(), between: &mut dyn FnMut()) -> Result<u64, Unavailable> {
     count(|| {})?;
     Ok(cpu::trace(body, between))

@@ -14,8 +14,8 @@
 //!  offline    A: slot = OFFLINE, Release             online      E ; A ; C: fence, SeqCst
 //! ```
 //!
-//! Let `passed` return at least a span's stamp. Then what any executor ran of the span happens before
-//! that, and it will run no more of it:
+//! Let `passed` return at least a span's stamp. Then what any executor ran of the span happens
+//! before that, and it will run no more of it:
 //!
 //! - G read an announced epoch, the span's stamp or a later one. E had read it from S of this span
 //!   or of a later one. Stamps are stored under the queue's lock, so the unlinking happens before
@@ -27,9 +27,10 @@
 //!   So it is F, and the executor, behind C, sees what happened before F: the unlinking, since N had
 //!   read S of this span or of a later one. That is why `passed` is never more than N.
 //!
-//! A slot that nobody has is one whose executor is offline; who takes a slot (Acquire) from who left
-//! it (Release) continues what that one did. An executor that is registered while spans wait has read
-//! an epoch not below their stamps, or the fences order it behind the unlinking: it runs none of them.
+//! A slot that nobody has is one whose executor is offline; who takes a slot (Acquire) from who
+//! left it (Release) continues what that one did. An executor that is registered while spans wait
+//! has read an epoch not below their stamps, or the fences order it behind the unlinking: it runs
+//! none of them.
 //!
 //! `quiescent` needs no fence: to go on unseen with an old epoch announced only holds code back. Nor
 //! does it need to announce what is announced: nothing was retired since.
@@ -93,7 +94,8 @@ pub(super) struct Executors {
     slots: NonNull<[Slot]>,
 }
 
-// SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a thread.
+// SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a
+// thread.
 unsafe impl Send for Executors {}
 // SAFETY: as for Send.
 unsafe impl Sync for Executors {}
@@ -103,7 +105,7 @@ impl Executors {
     ///
     /// # Safety
     ///
-    /// They are initialised, used by nobody else, and outlive the result.
+    /// They are initialised, used by no other code, and outlive the result.
     pub(super) unsafe fn new(slots: NonNull<[Slot]>) -> Self {
         Self {
             epoch: Epoch(AtomicU64::new(0)),
@@ -113,8 +115,8 @@ impl Executors {
     }
 
     fn slots(&self) -> &[Slot] {
-        // SAFETY: initialised, changed only through their atomics, and alive as long as self, by the
-        // promise to new.
+        // SAFETY: initialised, changed only through their atomics, and alive as long as self, by
+        // the promise to new.
         unsafe { self.slots.as_ref() }
     }
 

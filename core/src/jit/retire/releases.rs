@@ -6,8 +6,8 @@ use crate::{
     sync::RawMutex,
 };
 
-/// What a [`RetireQueue`](super::RetireQueue) gives spans back to: a [`JitAllocator`], or what stands around one and has
-/// something of its own to do when code goes.
+/// What a [`RetireQueue`](super::RetireQueue) gives spans back to: a [`JitAllocator`], or what
+/// stands around one and has something of its own to do when code goes.
 ///
 /// The calls are made under the queue's lock, and must not call the queue.
 pub trait Releases {
@@ -22,7 +22,7 @@ pub trait Releases {
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::release`].
+    /// The errors of [`JitAllocator::release`].
     #[expect(
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"

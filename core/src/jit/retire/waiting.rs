@@ -37,7 +37,7 @@ impl Waiting {
     ///
     /// # Safety
     ///
-    /// It is used by nobody else, and outlives the result.
+    /// It is used by no other code, and outlives the result.
     pub(super) unsafe fn new(ring: NonNull<[MaybeUninit<Retired>]>) -> Self {
         Self {
             ring,

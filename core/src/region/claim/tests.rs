@@ -110,8 +110,8 @@ fn put(list: &mut Vec<Used>, used: Used) {
     list.insert(index, used);
 }
 
-// SAFETY: a reservation was a hole of the list and is nobody else's; it has no memory that anybody
-// could reach.
+// SAFETY: a reservation was a hole of the list and is no other code's; it has no memory that
+// anybody could reach.
 unsafe impl PageProvider for Host {
     fn page_size(&self) -> PageSize {
         self.page
@@ -262,7 +262,7 @@ fn check(host: &Host, request: &ClaimRequest) -> (Vec<(usize, usize, Purpose)>, 
         "all that is reserved is listed"
     );
     let report = *claim.report();
-    // SAFETY: nobody uses the claim.
+    // SAFETY: no other code uses the claim.
     unsafe { claim.give_back() }.expect("all can go");
     assert_eq!(claim.ranges().count(), 0);
     let after = host.used();
@@ -373,7 +373,7 @@ fn what_becomes_free_is_claimed_by_renewing() {
         [(4 * GIB, 30 * GIB), (31 * GIB, 1 << 47)],
         "the parts were joined"
     );
-    // SAFETY: nobody uses the claim.
+    // SAFETY: no other code uses the claim.
     unsafe { claim.give_back() }.expect("all can go");
     assert_eq!(host.used().len(), 1);
     assert_eq!(claim.renew().missed, Tally::default());
@@ -561,7 +561,8 @@ fn without_a_map_everything_is_tried() {
             .mapped(1 << 40, (1 << 40) + (32 << 20))
             .mapped((1 << 40) + (32 << 20) + p, (1 << 40) + (33 << 20));
         host.map = Err(ErrorKind::Unsupported.into());
-        // As if the host had told where the stack is; another time, this test's own is taken for it.
+        // As if the host had told where the stack is; another time, this test's own is taken for
+        // it.
         let stack = (p == 4096).then_some(0x6000_0000_0000);
         host.space.stack = stack;
         let request = ClaimRequest::above(4 * GIB).stack_room(1 << 20);
@@ -693,7 +694,7 @@ fn too_few_slots_are_reported() {
             claim.report().error.map(Error::kind),
             Some(ErrorKind::Exhausted)
         );
-        // SAFETY: nobody uses the claim.
+        // SAFETY: no other code uses the claim.
         unsafe { claim.give_back() }.expect("all can go");
     }
     let mut slots = [None; 11];
@@ -768,11 +769,11 @@ fn what_is_withdrawn_is_not_given_back() {
     let error = claim.withdraw(part(0x9000, 0x1000)).expect_err("no fourth");
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     assert_eq!(ranges(&claim), before, "nothing changed");
-    // SAFETY: nobody uses the claim.
+    // SAFETY: no other code uses the claim.
     unsafe { claim.give_back() }.expect("all can go");
     assert_eq!(host.state.lock().reserved, 4 * 0x1000);
     for range in [head, middle, tail, part(0x3000, 0x1000)] {
-        // SAFETY: withdrawn, and nobody uses it.
+        // SAFETY: withdrawn, and no other code uses it.
         unsafe { host.release(range) }.expect("it is still reserved");
     }
     assert!(host.used().is_empty());
@@ -861,7 +862,7 @@ fn random_hosts_are_claimed_as_a_page_array_says() {
         let missed = missed.count() * page.bytes();
         assert_eq!(claim.report().missed.bytes, missed, "seed {seed}");
         assert_eq!(claim.report().settled, seen, "seed {seed}");
-        // SAFETY: nobody uses the claim.
+        // SAFETY: no other code uses the claim.
         unsafe { claim.give_back() }.expect("all can go");
         assert_eq!(host.state.lock().reserved, 0, "seed {seed}");
     }

@@ -216,7 +216,7 @@ where
             for at in 0..size {
                 // SAFETY: the memory is that long.
                 let byte = unsafe { memory.add(at) };
-                // SAFETY: it reads zero, hence is initialised, and is nobody else's.
+                // SAFETY: it reads zero, hence is initialised, and is no other code's.
                 let was = unsafe { byte.replace(0xff) };
                 assert_eq!(was, 0, "round {round}, {size} bytes: byte {at}");
             }

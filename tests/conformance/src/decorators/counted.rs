@@ -167,12 +167,12 @@ pub(super) fn lost_views_are_no_longer_counted<P: Provider + Copy>(p: P) -> Outc
     let mapping = mapping.expect("the capability is a promise");
     faulty.only(Calls::UNMAP_DUAL);
     faulty.fail_nth(0);
-    // SAFETY: the mapping came from this provider, and nobody uses it.
+    // SAFETY: the mapping came from this provider, and no other code uses it.
     let (token, error) =
         unsafe { counted.unmap_dual(mapping, Leave::Hole) }.expect_err("made to fail");
     assert_eq!(error.kind(), ErrorKind::RangeLost, "the error is passed on");
     // In truth nothing was lost: the views go back to where they came from.
-    // SAFETY: the mapping came from `p`, below the decorators, and nobody uses it.
+    // SAFETY: the mapping came from `p`, below the decorators, and no other code uses it.
     let unmapped = unsafe { p.unmap_dual(token, Leave::Hole) };
     assert!(unmapped.is_ok(), "unmapping succeeds");
     // The token was only to be forgotten, so nobody can count it off later.

@@ -29,7 +29,7 @@ unsafe fn words(start: NonNull<u8>, len: usize) -> impl Iterator<Item = NonNull<
 ///
 /// # Safety
 ///
-/// `len` bytes at `start`, aligned for words, are writable, and nobody else uses them.
+/// `len` bytes at `start`, aligned for words, are writable, and no other code uses them.
 pub(crate) unsafe fn fill(start: NonNull<u8>, len: usize, seed: u64) {
     // SAFETY: the caller described `len` bytes.
     let memory = unsafe { words(start, len) };
@@ -59,7 +59,7 @@ pub(crate) unsafe fn first_difference(start: NonNull<u8>, len: usize, seed: u64)
 ///
 /// # Safety
 ///
-/// As of [`first_difference`].
+/// The promises of [`first_difference`].
 pub(crate) unsafe fn first_nonzero(start: NonNull<u8>, len: usize) -> Option<usize> {
     let differs = |(n, place): (usize, NonNull<u64>)| {
         // SAFETY: place lies in the memory that the caller described.

@@ -112,7 +112,7 @@ impl<P: PageProvider + DualMapProvider + Copy> Views<P> {
     fn map_checked(provider: P, request: &DualRequest<'_>) -> Result<Self, DualError> {
         let page = provider.page_size();
         // SAFETY: Into targets are reserved pages of a region, by the assertion in map_into, and
-        // nobody uses them.
+        // no other code uses them.
         let mapping = unsafe { provider.map_dual(request)? };
         assert!(
             mapping.page_size() >= page,

@@ -128,7 +128,7 @@ pub(super) fn a_reset_leaves_no_stale_counters<P: Provider + Copy>(p: P) -> Outc
                 .map(|n| jit.alloc(n).expect("small spans can be had"))
                 .collect();
             drop(spans); // They are lost to the reset.
-            // SAFETY: nobody uses the spans, and no other call is under way.
+            // SAFETY: no other code uses the spans, and no other call is under way.
             unsafe { jit.reset(how) };
             let left = jit.statistics();
             let blocks: usize = jit.blocks().map(|b| b.rx.len_bytes()).sum();

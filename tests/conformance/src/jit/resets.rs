@@ -126,7 +126,7 @@ pub(super) fn a_reset_does_not_end_the_keeping_of_blocks<P: Provider + Copy>(p: 
         let jit = jit.expect("an allocator can be made");
         for _ in 0..3 {
             let _lost = jit.alloc(100).expect("a small span can be had");
-            // SAFETY: nobody uses the span, and no other call is under way.
+            // SAFETY: no other code uses the span, and no other call is under way.
             unsafe { jit.reset(how) };
             super::retention::come_and_go(&jit);
             let calls = code.calls();

@@ -67,7 +67,7 @@ pub fn last_in_first_out<P: JitProvider>(provider: P, config: JitConfig, count: 
         if let Some(how) = how {
             // What the reset forgets: the tokens are dropped, which says so.
             drop(fill(&jit, count, what));
-            // SAFETY: nobody uses the spans, and no other call is under way.
+            // SAFETY: no other code uses the spans, and no other call is under way.
             unsafe { jit.reset(how) };
             expect_empty(&jit, what);
         }

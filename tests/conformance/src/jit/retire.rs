@@ -286,7 +286,7 @@ pub(super) fn spans_of_others_come_back<P: Provider + Copy>(p: P) -> Outcome {
         .expect("the token that came back is good");
     // What a reset takes, the allocator does not take back.
     queue.retire(alloc(&jit)).expect("there is room");
-    // SAFETY: nobody uses the span, nor has.
+    // SAFETY: no other code uses the span, nor has.
     unsafe { jit.reset(Reset::Hard) };
     let fresh = alloc(&jit);
     assert_eq!(queue.reclaim(), spans(0), "there is nothing to release");

@@ -36,7 +36,7 @@ pub(super) fn blocks_add_up_to_the_statistics<P: Provider + Copy>(p: P) -> Outco
     assert!(all.len() > 3, "the spans need several blocks");
     let mut blocks = model.jit.blocks();
     let first = blocks.next().expect("there are several");
-    // SAFETY: nobody uses the spans, and no other call is under way.
+    // SAFETY: no other code uses the spans, and no other call is under way.
     unsafe { model.jit.reset(Reset::Hard) };
     assert_eq!(
         (first, blocks.next()),

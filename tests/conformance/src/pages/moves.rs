@@ -1,5 +1,6 @@
 //! Giving memory back while its pages stay, and moving it.
 
+use super::purge::purge_among;
 use crate::{
     Outcome,
     harness::{Region, expect_refused},
@@ -13,23 +14,14 @@ const RW: Commit = Commit::READ_WRITE;
 
 pub(super) fn parts_are_purged_by_themselves<P: PageProvider + Copy>(p: P) -> Outcome {
     let mut region = Region::committed(p, 8);
-    region.fill(0..3, 1);
-    region.fill(3..5, 2);
-    region.fill(5..8, 3);
-    // SAFETY: committed, and the contents are not needed.
-    let shown = unsafe { p.purge(region.part(&(3..5))) }.expect("parts can be purged");
-    region.expect_pattern(0..3, 1);
-    region.expect_pattern(5..8, 3);
-    if shown == Purged::Zero {
-        region.expect_zero(3..5);
-    }
+    purge_among(&mut region, 8, 3..5);
     // Over pages of several accesses, committed by several calls.
     region.decommit(2..4).expect("parts can be decommitted");
     region.commit(2..4, RW).expect("memory is left");
     region
         .protect(6..7, Access::Read)
         .expect("below the ceiling");
-    // SAFETY: as above.
+    // SAFETY: committed, and the contents are not needed.
     let shown = unsafe { p.purge(region.part(&(1..8))) }.expect("several mappings can be purged");
     if shown == Purged::Zero {
         region.expect_zero(1..8);
@@ -68,12 +60,12 @@ pub(super) fn moved_pages_take_contents_and_access_along<P: PageProvider + Copy>
         }
         // SAFETY: committed by the move, and nobody writes it.
         let first = unsafe { there.start().read() };
-        // SAFETY: as above; what was reserved is committed for a moment, and nobody else's.
+        // SAFETY: as above; what was reserved is committed for a moment, and no other code's.
         unsafe { p.commit(here, RW) }.expect("what was moved away is reserved");
         // SAFETY: committed just now.
         let left = unsafe { here.start().read() };
         assert_eq!(left, 0, "round {round}: contents stayed");
-        // SAFETY: committed above, and used by nobody.
+        // SAFETY: committed above, and used by no other code.
         unsafe { p.decommit(here) }.expect("it is reserved again");
         // SAFETY: committed; the ceiling of the commit allows it.
         unsafe { p.protect(there, Access::ReadWrite) }.expect("the ceiling moved along");

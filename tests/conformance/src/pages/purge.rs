@@ -1,26 +1,58 @@
 //! Purging, moving, and what limits leave.
 
 use crate::{Outcome, harness::Region};
+use core::ops::Range;
 use hostmem_core::{
     page::Access,
     provider::{Capabilities, Commit, ErrorKind, PageProvider, Purged, Request, Resource},
 };
 
-pub(super) fn purged_pages_show_what_it_says<P: PageProvider + Copy>(p: P) -> Outcome {
-    let mut region = Region::committed(p, 6);
-    for page in 0..6 {
+/// Fills all `pages` of a region, purges some, and looks again: those show what the purge says, and
+/// the others what they had.
+pub(super) fn purge_among<P: PageProvider + Copy>(
+    region: &mut Region<P>,
+    pages: usize,
+    purged: Range<usize>,
+) {
+    for page in 0..pages {
         region.fill(page..page + 1, page as u64);
     }
-    let shown = region.purge(1..5).expect("committed pages can be purged");
-    for page in 1..5 {
+    let shown = region.purge(purged.clone());
+    let shown = shown.expect("committed pages can be purged");
+    for page in 0..pages {
+        let (one, seed) = (page..page + 1, page as u64);
         match shown {
-            Purged::Zero => region.expect_zero(page..page + 1),
-            Purged::ZeroOrOld => region.expect_zero_or_pattern(page..page + 1, page as u64),
-            Purged::Kept => region.expect_pattern(page..page + 1, page as u64),
+            _ if !purged.contains(&page) => region.expect_pattern(one, seed),
+            Purged::Zero => region.expect_zero(one),
+            Purged::ZeroOrOld => region.expect_zero_or_pattern(one, seed),
+            Purged::Kept => region.expect_pattern(one, seed),
         }
     }
-    region.expect_pattern(0..1, 0);
-    region.expect_pattern(5..6, 5);
+}
+
+/// Moves pages that were filled by `seed`, and looks for their contents where they are then; says
+/// whether they were moved, which a provider may refuse.
+fn move_filled<P: PageProvider + Copy>(
+    from: &mut Region<P>,
+    to: &mut Region<P>,
+    pages: Range<usize>,
+    seed: u64,
+) -> bool {
+    match from.move_to(to) {
+        Ok(()) => {
+            to.expect_pattern(pages, seed);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "or they are moved");
+            from.expect_pattern(pages, seed);
+            false
+        }
+    }
+}
+
+pub(super) fn purged_pages_show_what_it_says<P: PageProvider + Copy>(p: P) -> Outcome {
+    purge_among(&mut Region::committed(p, 6), 6, 1..5);
     Outcome::Passed
 }
 
@@ -67,12 +99,9 @@ pub(super) fn moved_pages_keep_their_contents<P: PageProvider + Copy>(p: P) -> O
     }
     let (mut from, mut to) = (Region::committed(p, 4), Region::pages(p, 4));
     from.fill(0..4, 1);
-    if let Err(error) = from.move_to(&mut to) {
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "or they are moved");
-        from.expect_pattern(0..4, 1);
+    if !move_filled(&mut from, &mut to, 0..4, 1) {
         return Outcome::Skipped("these pages are not moved");
     }
-    to.expect_pattern(0..4, 1);
     from.commit(0..4, Commit::READ_WRITE)
         .expect("what is left is reserved");
     from.expect_zero(0..4);
@@ -89,14 +118,9 @@ pub(super) fn pages_of_several_accesses_are_moved_whole_or_not<P: PageProvider +
     from.fill(0..6, 1);
     from.protect(2..4, Access::Read)
         .expect("pages of their own");
-    match from.move_to(&mut to) {
-        Ok(()) => to.expect_pattern(0..6, 1),
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            from.expect_pattern(0..6, 1);
-            to.commit(0..6, Commit::READ_WRITE)
-                .expect("the target is as it was");
-        }
+    if !move_filled(&mut from, &mut to, 0..6, 1) {
+        to.commit(0..6, Commit::READ_WRITE)
+            .expect("the target is as it was");
     }
     Outcome::Passed
 }

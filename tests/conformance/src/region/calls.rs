@@ -31,7 +31,7 @@ unsafe fn is_all(range: PageRange, byte: u8) -> bool {
 ///
 /// # Safety
 ///
-/// The range is committed, writable, and nobody else uses it.
+/// The range is committed, writable, and no other code uses it.
 unsafe fn fill(range: PageRange, byte: u8) {
     // SAFETY: the caller's promise.
     unsafe { range.start().write_bytes(byte, range.len_bytes()) };
@@ -53,7 +53,7 @@ pub(super) fn a_page_is_replaced_where_it_lies<P: Provider + Copy>(p: P) -> Outc
         unsafe { fill(first, 0xee) };
         assert_eq!(region.statistics(), before, "round {round}");
     }
-    // SAFETY: nobody uses it any more.
+    // SAFETY: no other code uses it any more.
     unsafe { region.unmap(first) }.expect("a page can be unmapped");
     assert_eq!(region.statistics().used, 0);
     Outcome::Passed
@@ -84,10 +84,10 @@ pub(super) fn holes_are_found_by_place_and_by_hint<P: Provider + Copy>(p: P) -> 
             .map(|range| lent.page(range.addr()))
     };
     assert_eq!(at(0, 64, Place::Exact), Ok(0));
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(lent.part(16, 16)) }.expect("a part can go");
     assert_eq!(at(20, 4, Place::Exact), Ok(20), "a free hole");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(lent.part(20, 4)) }.expect("a part can go");
     assert_eq!(at(20, 4, Place::Hint), Ok(20), "a hint that is free");
     let before = region.statistics();
@@ -162,9 +162,9 @@ pub(super) fn failures_of_the_provider_change_nothing<P: Provider + Copy>(p: P) 
     region
         .map(&Request::bytes(lent.bytes(1)), RW, 0)
         .expect_err("the provider below fails");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(kept) }.expect_err("the provider below fails");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.map_over(kept, RW, 0) }.expect_err("the provider below fails");
     // SAFETY: committed.
     unsafe { region.protect(kept, Access::Read) }.expect_err("the provider below fails");
@@ -177,7 +177,7 @@ pub(super) fn failures_of_the_provider_change_nothing<P: Provider + Copy>(p: P) 
     assert_eq!(found.tag, 9);
     // SAFETY: committed still.
     assert!(unsafe { is_all(kept, 0) });
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(kept) }.expect("now it goes");
     Outcome::Passed
 }
@@ -247,7 +247,8 @@ pub(super) fn protecting_that_fails_in_the_middle_changes_nothing<P: Provider + 
     Outcome::Passed
 }
 
-/// Where there is memory to split a mapping but not to note that as well, the call must not be made.
+/// Where there is memory to split a mapping but not to note that as well, the call must not be
+/// made.
 pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outcome {
     let (page, mut refused) = (p.page_size(), 0);
     let pages = Request::bytes(200 * page.bytes());
@@ -265,7 +266,7 @@ pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outc
             for n in (1..200).step_by(2) {
                 let one = mapped.part(n * page.bytes(), page.bytes(), page);
                 let one = one.expect("a part");
-                // SAFETY: committed, and nobody uses it.
+                // SAFETY: committed, and no other code uses it.
                 if unsafe { region.decommit(one) }.is_err() {
                     refused += 1;
                     let state = region.query(one.addr()).map(|range| range.state);
@@ -275,7 +276,7 @@ pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outc
                 }
             }
         }
-        // SAFETY: reserved above; nobody uses it.
+        // SAFETY: reserved above; no other code uses it.
         unsafe { p.release(space) }.expect("it goes");
     }
     let small = page.bytes() <= 4096;
@@ -300,13 +301,13 @@ pub(super) fn a_full_region_is_exhausted_and_serves_again<P: Provider + Copy>(p:
         let full = region.map(&one, RW, 0).map_err(|e| e.kind());
         assert_eq!(full, Err(ErrorKind::Exhausted));
         assert_eq!(region.statistics().free(), 0);
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(lent.part(199, 1)) }.expect("the last page can go");
         let last = region.map(&one.place(Place::Exact(lent.at(199))), RW, 0);
         let last = last.expect("the last page can be mapped");
         // SAFETY: mapped just now.
         assert!(unsafe { is_all(last, 0) }, "the last page is not fresh");
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(lent.range) }.expect("everything can go");
         assert_eq!(region.statistics().used, 0);
         assert_eq!(region.host_mappings(), 1, "one inaccessible mapping");
@@ -329,14 +330,14 @@ pub(super) fn pages_above_2_to_the_32_stand_alone<P: Provider + Copy>(p: P) -> O
         let high = region.map(&at((1 << 32) + k), RW, 0).expect("a high page");
         // SAFETY: mapped just now.
         unsafe { fill(high, 0x77) };
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(low) }.expect("the low page can go");
         // SAFETY: mapped above.
         assert!(unsafe { is_all(high, 0x77) }, "page 2^32 + {k}");
         assert_eq!(region.query(low.addr()), None);
         assert!(region.query(high.addr()).is_some(), "page 2^32 + {k}");
     }
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(lent.range) }.expect("everything can go");
     Outcome::Passed
 }
@@ -367,7 +368,7 @@ pub(super) fn unmapping_across_two_regions_frees_both<P: Provider + Copy>(p: P) 
     // SAFETY: a reservation that is adopted already.
     let twice = unsafe { region.adopt(part(6, 2)) }.map_err(|e| e.kind());
     assert_eq!(twice, Err(ErrorKind::Taken));
-    // SAFETY: nobody uses what is the region's.
+    // SAFETY: no other code uses what is the region's.
     unsafe { region.unmap(part(4, 12)) }.expect("both parts can go");
     // SAFETY: committed above, and not the region's.
     let intact = unsafe { is_all(foreign, NEIGHBOUR) };
@@ -375,7 +376,7 @@ pub(super) fn unmapping_across_two_regions_frees_both<P: Provider + Copy>(p: P) 
     let gaps: Vec<_> = region.gaps(AddressRange::ALL).collect();
     assert_eq!(gaps, [part(4, 4).addresses(), part(12, 4).addresses()]);
     // Regions that touch are one.
-    // SAFETY: this case's pages, used by nobody.
+    // SAFETY: this case's pages, used by no other code.
     unsafe { p.decommit(foreign) }.expect("it can be decommitted");
     // SAFETY: reserved, and the region's from now on.
     unsafe { region.adopt(foreign) }.expect("it can be adopted");
@@ -384,7 +385,7 @@ pub(super) fn unmapping_across_two_regions_frees_both<P: Provider + Copy>(p: P) 
         Some(part(4, 12).addresses())
     );
     drop(region);
-    // SAFETY: reserved above; nobody uses it.
+    // SAFETY: reserved above; no other code uses it.
     unsafe { p.release(whole) }.expect("it goes");
     Outcome::Passed
 }
@@ -402,7 +403,7 @@ pub(super) fn alignments_waste_nothing<P: Provider + Copy>(p: P) -> Outcome {
         assert!((whole.addr() + lent.bytes(1)).is_multiple_of(lent.bytes(align)));
         assert_eq!(whole.len_bytes(), lent.bytes(2 * align + 2));
         for range in [range, whole] {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.release(range) }.expect("a reservation can go");
         }
         assert_eq!(region.statistics().used, 0, "all of it came back");
@@ -423,7 +424,7 @@ pub(super) fn what_is_freed_becomes_one_range_again<P: Provider + Copy>(p: P) ->
     singles.retain(|page| {
         odd = !odd;
         if odd {
-            // SAFETY: nobody uses it.
+            // SAFETY: no other code uses it.
             unsafe { region.unmap(*page) }.expect("a page can go");
         }
         !odd
@@ -431,7 +432,7 @@ pub(super) fn what_is_freed_becomes_one_range_again<P: Provider + Copy>(p: P) ->
     let pair = region.map(&pages(2), RW, 0).map_err(|e| e.kind());
     assert_eq!(pair, Err(ErrorKind::Exhausted), "no two free pages touch");
     for page in singles.drain(PAGES / 4..) {
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(page) }.expect("a page can go");
     }
     let pairs: Vec<_> = (0..PAGES / 4)
@@ -442,7 +443,7 @@ pub(super) fn what_is_freed_becomes_one_range_again<P: Provider + Copy>(p: P) ->
         assert_eq!(clash, None, "{a:?} overlaps it");
     }
     for range in pairs.into_iter().chain(singles) {
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap(range) }.expect("everything can go");
     }
     let after = region.statistics();
@@ -469,7 +470,7 @@ pub(super) fn free_addresses_go_back<P: Provider + Copy>(p: P) -> Outcome {
     assert_eq!(full, Err(ErrorKind::Exhausted), "nothing is left");
     // SAFETY: mapped above.
     assert!(unsafe { is_all(kept, 0x42) });
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(kept) }.expect("it can go");
     // What was given back is no longer this case's.
     let page = p.page_size();
@@ -509,9 +510,9 @@ pub(super) fn a_pass_through_serves_before_and_after<P: Provider + Copy>(p: P) -
     unsafe { region.protect(early, Access::Read) }.expect("early pages can be protected");
     // SAFETY: readable still.
     assert!(unsafe { is_all(early, 0x21) });
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.release(early) }.expect("early pages go where they came from");
-    // SAFETY: nobody uses it.
+    // SAFETY: no other code uses it.
     unsafe { region.unmap(late) }.expect("late pages can go");
     drop(region);
     // SAFETY: reserved above.
@@ -573,14 +574,14 @@ pub(super) fn dual_mappings_lie_in_it<P: Provider + Copy>(p: P) -> Outcome {
         let same = unsafe { is_all(mapping.rx(), 0x90) };
         assert!(same, "both views show the same");
         let views = [mapping.rw(), mapping.rx()];
-        // SAFETY: nobody uses it.
+        // SAFETY: no other code uses it.
         unsafe { region.unmap_dual(mapping, leave) }.expect("it can be unmapped");
         for view in views {
             let state = region.query(view.addr()).map(|r| r.state);
             let expected = (leave == Leave::Reserved).then_some(PageState::Reserved);
             assert_eq!(state, expected);
             if leave == Leave::Reserved {
-                // SAFETY: reserved, and used by nobody.
+                // SAFETY: reserved, and used by no other code.
                 unsafe { region.release(view) }.expect("a reservation can go");
             }
         }

@@ -133,8 +133,8 @@ pub struct Setup {
     pub order: Order,
     /// Pages; of which four belong to somebody else.
     pub pages: usize,
-    /// The bound of the metadata in bytes. A change that finds no memory within it must have changed
-    /// nothing, as after any other failure.
+    /// The bound of the metadata in bytes. A change that finds no memory within it must have
+    /// changed nothing, as after any other failure.
     pub metadata: usize,
     /// Steps from one comparison of everything to the next, apart from those after errors.
     pub stride: usize,
@@ -227,9 +227,10 @@ fn random_spot(random: &mut SplitMix64, first: usize) -> Spot {
     }
 }
 
-/// Makes the calls on an allocator of pages and metadata from `provider`, beside an array that knows
-/// every page: results and places exact, states, tags, contents and gaps as they must be, neighbours
-/// untouched, and nothing changed by an error but what is said to be lost by it. `what` names the run.
+/// Makes the calls on an allocator of pages and metadata from `provider`, beside an array that
+/// knows every page: results and places exact, states, tags, contents and gaps as they must be,
+/// neighbours untouched, and nothing changed by an error but what is said to be lost by it. `what`
+/// names the run.
 ///
 /// # Panics
 ///
@@ -380,8 +381,8 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         }
     }
 
-    /// Says whether a call succeeded where `expected` says that it does. Where it did not, nothing has
-    /// changed around `range`.
+    /// Says whether a call succeeded where `expected` says that it does. Where it did not, nothing
+    /// has changed around `range`.
     fn succeeded<T: Debug + Copy>(
         &mut self,
         got: Result<T, Error>,
@@ -530,7 +531,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         let committed = |page: &Page| matches!(page, Page::Ours(ours) if matches!(ours.state, PageState::Committed(_)));
         let replaces = pages.iter().any(committed);
         let part = self.array.part(range.clone());
-        // SAFETY: nobody uses pages of the region.
+        // SAFETY: no other code uses pages of the region.
         let got = unsafe { self.region.map_over(part, Commit::READ_WRITE, tag) };
         let is_free = |region: &RegionAllocator<_, _>| {
             region.gaps(part.addresses()).next() == Some(part.addresses())
@@ -550,7 +551,8 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         }
     }
 
-    /// Calls the allocator as a provider, for pages that are in a state from which it can be called.
+    /// Calls the allocator as a provider, for pages that are in a state from which it can be
+    /// called.
     fn change(
         &mut self,
         range: Range<usize>,
@@ -575,7 +577,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         let reserved = from(PageState::Reserved);
         let got = match becomes {
             PageState::Committed(_) if reserved => {
-                // SAFETY: nobody uses pages of the region.
+                // SAFETY: no other code uses pages of the region.
                 unsafe { self.region.commit(part, Commit::READ_WRITE) }.map(drop)
             }
             PageState::Committed(access) => {
@@ -604,7 +606,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         if self.is_foreign(&range) {
             return Ok(());
         }
-        // SAFETY: nobody uses pages of the region.
+        // SAFETY: no other code uses pages of the region.
         let got = unsafe { self.region.unmap(self.array.part(range.clone())) };
         let pieces = self.array.runs(range.clone(), |page| !page.is_foreign());
         let pieces: Vec<_> = pieces.collect();
@@ -655,7 +657,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
         let (part, len) = (self.array.part(range.clone()), self.array.bytes(new_pages));
         let how = Commit::READ_WRITE;
         let got = if moves {
-            // SAFETY: nobody uses pages of the region.
+            // SAFETY: no other code uses pages of the region.
             unsafe { self.region.remap(part, len, how) }
         } else {
             // SAFETY: as above.

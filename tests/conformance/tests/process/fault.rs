@@ -43,7 +43,7 @@ impl Shared {
         let got = unsafe { libc::mmap(ptr::null_mut(), size_of::<Note>(), access, flags, -1, 0) };
         assert_ne!(got, libc::MAP_FAILED, "a page can be had");
         let note = NonNull::new(got).expect("never mapped at null").cast();
-        // SAFETY: writable, of that size, aligned to a page, and nobody else's.
+        // SAFETY: writable, of that size, aligned to a page, and no other code's.
         unsafe { note.write(Note::default()) };
         Self(note)
     }
@@ -116,8 +116,8 @@ fn handle(signal: i32) {
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler as usize;
     action.sa_flags = libc::SA_SIGINFO;
-    // SAFETY: the action is initialised, and its function has the signature that SA_SIGINFO asks for
-    // and makes async-signal-safe calls only.
+    // SAFETY: the action is initialised, and its function has the signature that SA_SIGINFO asks
+    // for and makes async-signal-safe calls only.
     let set = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     assert_eq!(set, 0, "the handler can be set");
 }

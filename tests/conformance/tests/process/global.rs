@@ -37,7 +37,7 @@ impl Block {
         // SAFETY: it is not empty.
         let start = NonNull::new(unsafe { HEAP.alloc(layout) }).expect("memory");
         assert!(start.addr().get().is_multiple_of(layout.align()));
-        // SAFETY: so many bytes, and nobody else's.
+        // SAFETY: so many bytes, and no other code's.
         unsafe { start.write_bytes(byte, size) };
         Self {
             start,
@@ -54,7 +54,7 @@ impl Block {
         self.start = NonNull::new(start).expect("memory");
         self.layout = Layout::from_size_align(size, self.layout.align()).expect("a layout");
         self.check(kept);
-        // SAFETY: so many bytes, and nobody else's.
+        // SAFETY: so many bytes, and no other code's.
         unsafe { self.start.write_bytes(self.byte, size) };
     }
 
@@ -117,7 +117,8 @@ pub(super) fn threads_that_end_leave_the_process_heap_to_others<P>(_: P) -> Outc
         HEAP.heap().expect("it is open").statistics()
     };
     let (before, after) = (rounds(), rounds());
-    // Metadata is had in steps, of which this may be the next. A kibibyte that each thread left would be more.
+    // Metadata is had in steps, of which this may be the next. A kibibyte that each thread left
+    // would be more.
     let metadata = before.metadata + (128 << 10);
     assert!(after.metadata <= metadata, "{before:?} {after:?}");
     // Where the suite itself lives here, it may have a little more.

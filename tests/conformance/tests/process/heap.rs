@@ -36,7 +36,7 @@ impl Block {
     fn new(start: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
         let addr = start.addr().get();
         assert!(addr.is_multiple_of(layout.align()), "{start:?} {layout:?}");
-        // SAFETY: a live block of so many bytes, which nobody else has.
+        // SAFETY: a live block of so many bytes, which no other code has.
         unsafe { start.write_bytes(pattern, layout.size()) };
         Self {
             start,
@@ -117,8 +117,8 @@ fn work<P: PageProvider + Copy>(
                 own.push(Block::new(start, layout.expect("a layout"), pattern));
             }
             50..52 => {
-                // Half of what is there, for as much of others: many at once, since the lock of the exchange
-                // is not what is tested.
+                // Half of what is there, for as much of others: many at once, since the lock of the
+                // exchange is not what is tested.
                 let mut others = exchange.lock().unwrap_or_else(PoisonError::into_inner);
                 let kept = own.len() / 2;
                 let given = own.split_off(kept);

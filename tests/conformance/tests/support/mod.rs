@@ -116,7 +116,7 @@ unsafe impl PageProvider for Faulted {
                 self.ruin(request, true);
             }
             (Fault::GuardsAreAccessible, Ok(range)) => {
-                // SAFETY: reserved just now, and known to nobody else.
+                // SAFETY: reserved just now, and no other code has its address yet.
                 unsafe { self.inner.commit(*range, Commit::READ_WRITE) }?;
             }
             _ => {}
@@ -244,7 +244,7 @@ unsafe impl DualSteps for Faulted {
     ) -> Result<DualMapping, DualStepError> {
         // SAFETY: the path is a C string. Without O_CLOEXEC, which is the fault.
         let open = || unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY) };
-        // SAFETY: opened just now, and nobody else's.
+        // SAFETY: opened just now, and no other code's.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         let _open = self.has(Fault::DescriptorsSurviveExec).then(|| own(open()));
         if self.has(Fault::DescriptorsLeak) {

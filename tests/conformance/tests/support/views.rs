@@ -41,7 +41,7 @@ impl Faulted {
     fn two_strangers(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         let view = |access| {
             let range = self.inner.reserve(&Request::bytes(request.len))?;
-            // SAFETY: reserved just now, and known to nobody else.
+            // SAFETY: reserved just now, and no other code has its address yet.
             unsafe {
                 self.inner.commit(
                     range,
@@ -100,7 +100,7 @@ fn map(
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"hostmem".as_ptr(), libc::MFD_CLOEXEC) };
     assert!(fd >= 0, "a memory file can be had");
-    // SAFETY: opened just now, and nobody else's.
+    // SAFETY: opened just now, and no other code's.
     let file = unsafe { File::from_raw_fd(fd) };
     file.set_len(request.len as u64)
         .expect("a memory file can grow");
@@ -123,6 +123,7 @@ fn map(
             assert_eq!(hidden, 0, "a mapping can be kept out of children");
         }
     }
-    // SAFETY: two new mappings of one file, known to nobody else. What they allow is the fault.
+    // SAFETY: two new mappings of one file, and no other code has their addresses yet. What they
+    // allow is the fault.
     Ok(unsafe { DualMapping::from_parts(rw, rx, DualStep::Memfd, page, request.fork) })
 }

@@ -78,7 +78,7 @@ fn install() {
 
 extern "C" fn trapped(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     let stepping = STEPPING.get();
-    // SAFETY: with SA_SIGINFO the kernel passes a ucontext_t that nobody else uses now.
+    // SAFETY: with SA_SIGINFO the kernel passes a ucontext_t that no other code uses now.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let registers = &mut context.uc_mcontext.gregs;
     let Some(flags) = usize::try_from(libc::REG_EFL)
