@@ -217,6 +217,23 @@ impl Pool {
         has_room
     }
 
+    /// Returns the first bin with a hint from the nth on. Most are empty, so that they are looked
+    /// through eight at a time.
+    fn next_hinted(&mut self, n: usize) -> Option<usize> {
+        let (counts, _) = self.bins()?;
+        let (eights, _) = counts.as_chunks::<8>();
+        let first = eights.get(n / 8)?[n % 8..]
+            .iter()
+            .position(|&count| count != 0);
+        first.map(|at| n + at).or_else(|| {
+            let behind = n / 8 + 1;
+            let some = |eight: &[u8; 8]| u64::from_ne_bytes(*eight) != 0;
+            let eight = behind + eights[behind..].iter().position(some)?;
+            let at = eights[eight].iter().position(|&count| count != 0)?;
+            Some(8 * eight + at)
+        })
+    }
+
     /// Adds a block; [`Pool::make_room`] came before.
     pub(super) fn add(&mut self, held: &mut Held<'_>) {
         let slot = self.taken().first_zero().expect("room was made");
@@ -360,7 +377,9 @@ impl Pool {
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
         self.settle_active(None);
-        for n in 0..self.bins.map_or(0, |_| BINS) {
+        let mut from = 0;
+        while let Some(n) = self.next_hinted(from) {
+            from = n + 1;
             while let Some(hint) = self.pop_hint(n + 1) {
                 let Some(at) = self.slots()[hint.slot as usize] else {
                     continue;
@@ -401,5 +420,46 @@ impl Pool {
             from = slot + 1;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::{boxed::Box, vec::Vec};
+
+    #[test]
+    fn bins_with_hints_are_found_in_order() {
+        let hint = Hint {
+            slot: 0,
+            granule: 0,
+        };
+        let mut pool = Pool::new(0);
+        assert_eq!(pool.next_hinted(0), None, "no bins");
+        pool.bins = Some(Bins {
+            counts: NonNull::from(Box::leak(Box::new([0; BINS]))),
+            hints: NonNull::from(Box::leak(Box::new([[hint; DEPTH]; BINS]))),
+        });
+        let all = [0, 1, 7, 8, 15, 31, 64, 120, 126, 127];
+        for first in 0..all.len() {
+            for &n in &all[first..] {
+                assert!(pool.push_hint(n + 1, hint), "there is room");
+            }
+            let mut from = 0;
+            let found = core::iter::from_fn(|| {
+                let n = pool.next_hinted(from)?;
+                from = n + 1;
+                Some(n)
+            });
+            assert_eq!(found.collect::<Vec<_>>(), all[first..]);
+            assert_eq!(pool.next_hinted(BINS), None, "behind the last one");
+            for &n in &all[first..] {
+                assert!(pool.pop_hint(n + 1).is_some(), "the hint is there");
+                assert!(pool.pop_hint(n + 1).is_none(), "and no other");
+            }
+            assert_eq!(pool.next_hinted(0), None, "all are empty again");
+        }
+        assert!(!pool.push_hint(BINS + 1, hint), "no bin is that long");
     }
 }
