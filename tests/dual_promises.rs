@@ -13,7 +13,7 @@ use hostmem::{
     probe::Setting,
     provider::{
         Capabilities, DualError, DualMapProvider, DualMapping, DualRequest, DualStep, ErrorKind,
-        Fork, PageProvider, PageWish,
+        Fork, PageProvider, PageWish, Request, Target,
     },
 };
 use hostmem_test_support::{
@@ -163,6 +163,37 @@ fn expect_sealed_file() {
     assert_eq!(mapping.step(), DualStep::Memfd);
     expect_sealed(&mapping);
     unmap_dual(&OS, mapping);
+}
+
+#[test]
+fn both_views_go_and_nothing_beside_them() {
+    isolated("both_views_go_and_nothing_beside_them", || {
+        for (rw, rx) in [(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)] {
+            let whole = OS.reserve(&Request::bytes(3 * LEN)).expect("addresses");
+            let part = |n: usize| {
+                let part = whole.part(n * LEN, LEN, OS.page_size());
+                part.expect("whole pages of the reservation")
+            };
+            let request = DualRequest {
+                rw: Target::Into(part(rw)),
+                rx: Target::Into(part(rx)),
+                ..DualRequest::bytes(LEN)
+            };
+            // SAFETY: both are parts of what was reserved just now, and nobody uses them.
+            let mapping = unsafe { OS.map_dual(&request) }.expect("a strategy works");
+            use_all(&mapping);
+            unmap_dual(&OS, mapping);
+            let mapped = |n: usize| {
+                let at = maps::find(part(n).addr()).expect("there is /proc");
+                at.is_some()
+            };
+            let beside = 3 - rw - rx;
+            assert!(!mapped(rw) && !mapped(rx), "views at {rw} and {rx}");
+            assert!(mapped(beside), "what is beside views at {rw} and {rx}");
+            // SAFETY: reserved above, and nobody uses it.
+            unsafe { OS.release(part(beside)) }.expect("a whole mapping");
+        }
+    });
 }
 
 #[test]

@@ -337,6 +337,21 @@ unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
     }
 }
 
+/// Returns both views as one range, where one begins at the end of the other: a kernel that chooses
+/// their places puts them so.
+fn side_by_side(mapping: &DualMapping) -> Option<PageRange> {
+    let (rw, rx) = (mapping.rw(), mapping.rx());
+    let first = if rw.end() == rx.addr() {
+        rw
+    } else if rx.end() == rw.addr() {
+        rx
+    } else {
+        return None;
+    };
+    let len = rw.len_bytes().checked_add(rx.len_bytes())?;
+    PageRange::new(first.start(), len, page_size())
+}
+
 // SAFETY: as for DualSteps; core's loop adds nothing but the order.
 unsafe impl DualMapProvider for LinuxProvider {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
@@ -349,6 +364,14 @@ unsafe impl DualMapProvider for LinuxProvider {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
+        if leave == Leave::Hole
+            && let Some(both) = side_by_side(&mapping)
+        {
+            // One call takes both, or neither: the kernel cuts no mapping for it, so that it fails
+            // before it changes anything.
+            // SAFETY: the caller's promise.
+            return unsafe { unmap(both) }.map_err(|error| (mapping, error));
+        }
         // SAFETY: the caller's promise.
         if let Err(error) = unsafe { leave_view(mapping.rw(), leave) } {
             return Err((mapping, error));

@@ -123,23 +123,46 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ) -> Result<Span, JitError> {
         // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
         // alive.
-        let mut held = unsafe { Block::held(at) };
-        if held.guarded.purged != 0
-            && let Err(error) = self.refill(&mut held, &span)
-        {
-            shard.pools[held.block.pool].free(&mut held, span);
-            return Err(JitError::Map(error.into()));
+        let held = unsafe { Block::held(at) };
+        if held.guarded.purged != 0 || held.guarded.kept {
+            self.make_ready(shard, at, &span)?;
         }
-        if held.guarded.kept {
-            self.no_longer_kept(&mut held);
-        }
+        // SAFETY: as above; the Held above is gone.
+        let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
         Ok(Span::new(describe(&held, &span), self.id(), held.at))
     }
 
-    /// Asks the host for memory for the pages of a span that were given back to it.
+    /// Makes sure that a span which was just taken has memory, of a block that was purged or kept
+    /// empty.
+    ///
+    /// # Errors
+    ///
+    /// As of [`JitAllocator::grant`].
     #[cold]
+    fn make_ready(
+        &self,
+        shard: &mut Shard,
+        at: NonNull<Block>,
+        span: &Range<usize>,
+    ) -> Result<(), JitError> {
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
+        // used meanwhile.
+        let mut held = unsafe { Block::held(at) };
+        if held.guarded.purged != 0
+            && let Err(error) = self.refill(&mut held, span)
+        {
+            shard.pools[held.block.pool].free(&mut held, span.clone());
+            return Err(JitError::Map(error.into()));
+        }
+        if held.guarded.kept {
+            self.no_longer_kept(&mut held);
+        }
+        Ok(())
+    }
+
+    /// Asks the host for memory for the pages of a span that were given back to it.
     fn refill(&self, held: &mut Held<'_>, span: &Range<usize>) -> Result<(), Error> {
         let Some(page) = held.views().map(Views::page_size) else {
             return Ok(());

@@ -44,6 +44,7 @@ struct Table {
 }
 
 impl Table {
+    #[inline]
     fn len(&self) -> usize {
         // A reader may see a length that belongs to another moment, but never past the slices.
         self.len.load(Ordering::Relaxed).min(self.starts.len())
@@ -137,6 +138,7 @@ impl Index {
         }
     }
 
+    #[inline]
     fn slot(&self, version: u64) -> &AtomicPtr<Table> {
         &self.tables[usize::from(version & 1 == 1)]
     }
@@ -168,6 +170,7 @@ impl Index {
     }
 
     /// Returns the block whose granules held `addr` at some moment of the call, without a lock.
+    #[inline]
     pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
         self.at_one_moment(|table| {
             let block = table.find(addr)?;
@@ -186,6 +189,7 @@ impl Index {
     }
 
     /// Reads the table until it stood still meanwhile.
+    #[inline]
     fn at_one_moment<T>(&self, read: impl Fn(&Table) -> Option<T>) -> Option<T> {
         loop {
             let version = self.version.load(Ordering::Acquire);

@@ -48,15 +48,21 @@ pub(super) struct Hint {
 /// Where spans of one length were released, the last one on top.
 type Bin = [Hint; DEPTH];
 
+/// The bins of a pool.
+#[derive(Clone, Copy)]
+struct Bins {
+    /// How many hints each bin has: apart from these, so that an empty bin is not touched.
+    counts: NonNull<[u8; BINS]>,
+    hints: NonNull<[Bin; BINS]>,
+}
+
 /// Blocks of one granularity, and which of them have room.
 pub(super) struct Pool {
     slots: NonNull<[Option<NonNull<Block>>]>,
     /// A bit a slot: whether it has a block.
     taken: NonNull<[u64]>,
     tree: NonNull<[u8]>,
-    /// How many hints each bin has: apart from these, so that an empty bin is not touched.
-    counts: NonNull<[u8]>,
-    bins: NonNull<[Bin]>,
+    bins: Option<Bins>,
     /// The largest class in the tree.
     largest: u8,
     /// The block with the active run.
@@ -73,8 +79,7 @@ impl Pool {
             slots: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             taken: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             tree: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
-            counts: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
-            bins: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
+            bins: None,
             largest: class::NONE,
             active: None,
             next_len,
@@ -94,16 +99,17 @@ impl Pool {
         BitSlice::from_slice_mut(unsafe { self.taken.as_mut() })
     }
 
+    /// Returns how many hints each bin has, and the bins, if there are any.
     #[inline]
-    fn counts(&mut self) -> &mut [u8] {
-        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
-        unsafe { self.counts.as_mut() }
-    }
-
-    #[inline]
-    fn bins(&mut self) -> &mut [Bin] {
-        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
-        unsafe { self.bins.as_mut() }
+    fn bins(&mut self) -> Option<(&mut [u8; BINS], &mut [Bin; BINS])> {
+        let Bins {
+            mut counts,
+            mut hints,
+        } = self.bins?;
+        // SAFETY: they live in the arena and belong to this pool alone; self is borrowed.
+        let counts = unsafe { counts.as_mut() };
+        // SAFETY: as above.
+        Some((counts, unsafe { hints.as_mut() }))
     }
 
     #[inline]
@@ -167,14 +173,19 @@ impl Pool {
     /// Makes bins, if there are none and there is memory. They come behind what every allocation
     /// touches, since most of them are never used. Without them spans are joined at once.
     pub(super) fn make_bins<P: PageProvider + Copy, R: RawMutex>(&mut self, arena: &Arena<P, R>) {
-        if !self.counts.is_empty() {
+        if self.bins.is_some() {
             return;
         }
-        let Ok(counts) = tables::zeroed(arena, BINS) else {
+        let Ok(counts) = tables::zeroed::<u8, _, _>(arena, BINS) else {
             return;
         };
-        match tables::zeroed(arena, BINS) {
-            Ok(bins) => (self.counts, self.bins) = (counts, bins),
+        match tables::zeroed::<Bin, _, _>(arena, BINS) {
+            Ok(hints) => {
+                self.bins = Some(Bins {
+                    counts: counts.cast(),
+                    hints: hints.cast(),
+                });
+            }
             // SAFETY: allocated just now, and used by no other code.
             Err(_) => unsafe { tables::free(arena, counts) },
         }
@@ -183,26 +194,45 @@ impl Pool {
     /// Takes the last hint of the bin for spans of `len` granules.
     #[inline]
     fn pop_hint(&mut self, len: usize) -> Option<Hint> {
-        let count = self.counts().get_mut(len - 1)?;
+        let (counts, hints) = self.bins()?;
+        let count = counts.get_mut(len - 1)?;
         *count = count.checked_sub(1)?;
-        let last = usize::from(*count);
-        self.bins().get(len - 1)?.get(last).copied()
+        hints[len - 1].get(usize::from(*count)).copied()
     }
 
     /// Adds a hint to the bin for spans of `len` granules; says whether there was room.
     #[inline]
     fn push_hint(&mut self, len: usize, hint: Hint) -> bool {
-        let Some(&count) = self.counts().get(len - 1) else {
+        let Some((counts, hints)) = self.bins() else {
             return false;
         };
-        let place = usize::from(count);
+        let Some(count) = counts.get_mut(len - 1) else {
+            return false;
+        };
+        let place = usize::from(*count);
         let has_room = place < DEPTH && (place < 2 || place * len < BIN_GRANULES);
-        let Some(slot) = self.bins().get_mut(len - 1).filter(|_| has_room) else {
-            return false;
-        };
-        slot[place] = hint;
-        self.counts()[len - 1] = count + 1;
-        true
+        if has_room {
+            hints[len - 1][place] = hint;
+            *count += 1;
+        }
+        has_room
+    }
+
+    /// Returns the first bin with a hint from the nth on. Most are empty, so that they are looked
+    /// through eight at a time.
+    fn next_hinted(&mut self, n: usize) -> Option<usize> {
+        let (counts, _) = self.bins()?;
+        let (eights, _) = counts.as_chunks::<8>();
+        let first = eights.get(n / 8)?[n % 8..]
+            .iter()
+            .position(|&count| count != 0);
+        first.map(|at| n + at).or_else(|| {
+            let behind = n / 8 + 1;
+            let some = |eight: &[u8; 8]| u64::from_ne_bytes(*eight) != 0;
+            let eight = behind + eights[behind..].iter().position(some)?;
+            let at = eights[eight].iter().position(|&count| count != 0)?;
+            Some(8 * eight + at)
+        })
     }
 
     /// Adds a block; [`Pool::make_room`] came before.
@@ -331,8 +361,14 @@ impl Pool {
             && self.push_hint(len, Hint { slot, granule })
         {
             held.free_apart(span);
-            return;
+        } else {
+            self.free_joined(held, span);
         }
+    }
+
+    /// Frees a live span of one of the blocks, and joins it with the free runs beside it.
+    #[inline(never)]
+    fn free_joined(&mut self, held: &mut Held<'_>, span: Range<usize>) {
         if held.free_tail(span, 0) {
             self.update(held);
         }
@@ -342,7 +378,9 @@ impl Pool {
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
         self.settle_active(None);
-        for n in 0..self.counts.len() {
+        let mut from = 0;
+        while let Some(n) = self.next_hinted(from) {
+            from = n + 1;
             while let Some(hint) = self.pop_hint(n + 1) {
                 let Some(at) = self.slots()[hint.slot as usize] else {
                     continue;
@@ -357,7 +395,9 @@ impl Pool {
 
     /// Forgets what was released and what run was active, as a new pool does not know any.
     pub(super) fn forget_hints(&mut self) {
-        self.counts().fill(0);
+        if let Some((counts, _)) = self.bins() {
+            counts.fill(0);
+        }
         self.active = None;
     }
 
@@ -381,5 +421,46 @@ impl Pool {
             from = slot + 1;
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::{boxed::Box, vec::Vec};
+
+    #[test]
+    fn bins_with_hints_are_found_in_order() {
+        let hint = Hint {
+            slot: 0,
+            granule: 0,
+        };
+        let mut pool = Pool::new(0);
+        assert_eq!(pool.next_hinted(0), None, "no bins");
+        pool.bins = Some(Bins {
+            counts: NonNull::from(Box::leak(Box::new([0; BINS]))),
+            hints: NonNull::from(Box::leak(Box::new([[hint; DEPTH]; BINS]))),
+        });
+        let all = [0, 1, 7, 8, 15, 31, 64, 120, 126, 127];
+        for first in 0..all.len() {
+            for &n in &all[first..] {
+                assert!(pool.push_hint(n + 1, hint), "there is room");
+            }
+            let mut from = 0;
+            let found = core::iter::from_fn(|| {
+                let n = pool.next_hinted(from)?;
+                from = n + 1;
+                Some(n)
+            });
+            assert_eq!(found.collect::<Vec<_>>(), all[first..]);
+            assert_eq!(pool.next_hinted(BINS), None, "behind the last one");
+            for &n in &all[first..] {
+                assert!(pool.pop_hint(n + 1).is_some(), "the hint is there");
+                assert!(pool.pop_hint(n + 1).is_none(), "and no other");
+            }
+            assert_eq!(pool.next_hinted(0), None, "all are empty again");
+        }
+        assert!(!pool.push_hint(BINS + 1, hint), "no bin is that long");
     }
 }

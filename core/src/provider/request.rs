@@ -189,10 +189,10 @@ impl<'a> Request<'a> {
     /// misaligned; [`ErrorKind::OutsideRange`] for an exact place that does not lie within the range
     /// asked for.
     pub fn plan(&self, page: PageSize) -> Result<Plan, Error> {
-        let plan = Plan::new(self.len, self.guards, &self.placement, page);
-        match self.min_len {
-            None => plan?.placed(),
-            Some(min_len) => plan?.at_least(min_len)?.placed(),
+        let plan = Plan::new(self, page);
+        match self.placement.place {
+            Place::Exact(base) => plan?.placed(base),
+            _ => plan,
         }
     }
 }
@@ -212,12 +212,9 @@ pub struct Plan {
 
 impl Plan {
     /// Validates all but the place; see [`Request::plan`].
-    fn new(
-        len: usize,
-        guards: Guards,
-        placement: &Placement,
-        page: PageSize,
-    ) -> Result<Self, Error> {
+    fn new(request: &Request<'_>, page: PageSize) -> Result<Self, Error> {
+        let Request { len, guards, .. } = *request;
+        let placement = &request.placement;
         let invalid = Error::of(ErrorKind::InvalidArgument);
         if len == 0 || !placement.align.is_power_of_two() {
             return Err(invalid);
@@ -232,11 +229,19 @@ impl Plan {
         if total > isize::MAX.unsigned_abs() || placement.align > isize::MAX.unsigned_abs() {
             return Err(invalid);
         }
+        let min_total = match request.min_len {
+            None => total,
+            Some(0) => return Err(invalid),
+            Some(min_len) => {
+                let min_body = page.round_up(min_len).filter(|&min_body| min_body <= body);
+                total - body + min_body.ok_or(invalid)?
+            }
+        };
         Ok(Self {
             before,
             body,
             total,
-            min_total: total,
+            min_total,
             page,
             align: placement.align.max(page.bytes()),
             within: placement.within,
@@ -244,20 +249,8 @@ impl Plan {
         })
     }
 
-    /// Settles for fewer usable bytes.
-    fn at_least(self, min_len: usize) -> Result<Self, Error> {
-        let min_body = self.page.round_up(min_len);
-        let min_body = min_body.filter(|&min_body| min_len != 0 && min_body <= self.body);
-        let min_body = min_body.ok_or(ErrorKind::InvalidArgument)?;
-        let min_total = self.total - self.body + min_body;
-        Ok(Self { min_total, ..self })
-    }
-
     /// Validates an exact place, and cuts what is wanted down to what fits there.
-    fn placed(self) -> Result<Self, Error> {
-        let Place::Exact(base) = self.place else {
-            return Ok(self);
-        };
+    fn placed(self, base: usize) -> Result<Self, Error> {
         if base == 0 || !self.aligned(base) || base.checked_add(self.total).is_none() {
             return Err(ErrorKind::InvalidArgument.into());
         }

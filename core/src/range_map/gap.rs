@@ -48,19 +48,22 @@ impl Wanted {
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Finds the lowest start. The writer is held.
     pub(crate) fn find_lowest(&self, wanted: &Wanted) -> Option<u64> {
-        self.find_lowest_way(wanted).map(|(start, _)| start)
+        self.find_lowest_way(wanted, &mut Path::unknown())
     }
 
-    /// Finds the lowest start, and the way to the page before it, which holds until the next change.
+    /// Finds the lowest start, and the way to the page before it, which holds until the next change;
+    /// an empty tree has none.
     #[inline]
-    pub(crate) fn find_lowest_way(&self, wanted: &Wanted) -> Option<(u64, Path)> {
+    pub(crate) fn find_lowest_way(&self, wanted: &Wanted, way: &mut Path) -> Option<u64> {
         let Some(root) = self.root() else {
-            let start = wanted.lowest(self.low, self.high)?;
-            return Some((start, Path::new(0)));
+            return wanted.lowest(self.low, self.high);
         };
-        let mut path = Path::new(root.1);
-        let start = self.lowest_in(root, (self.low, self.high), wanted, &mut path)?;
-        Some((start, path))
+        way.height = root.1;
+        let found = self.lowest_in(root, (self.low, self.high), wanted, way);
+        if found.is_none() {
+            way.forget();
+        }
+        found
     }
 
     fn lowest_in(

@@ -53,13 +53,25 @@ pub(crate) struct Path {
 }
 
 impl Path {
+    /// Returns a way that leads nowhere.
     #[inline]
-    pub(super) const fn new(height: usize) -> Self {
+    pub(crate) const fn unknown() -> Self {
         Self {
             node: [NONE; LEVELS],
             at: [0; LEVELS],
-            height,
+            height: 0,
         }
+    }
+
+    /// Returns the way, if it is known.
+    #[inline]
+    pub(crate) fn known(&self) -> Option<&Self> {
+        (self.node[0] != NONE).then_some(self)
+    }
+
+    /// Makes the way unknown.
+    pub(super) const fn forget(&mut self) {
+        self.node[0] = NONE;
     }
 
     #[inline]
@@ -272,8 +284,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Returns the way to the leaf that answers for `page`.
     #[inline]
     pub(super) fn descend(&self, root: (u32, usize), page: u64) -> Path {
+        let mut path = Path::unknown();
+        self.descend_by(root, page, &mut path);
+        path
+    }
+
+    /// As [`Tree::descend`], by a path that was made before.
+    #[inline]
+    fn descend_by(&self, root: (u32, usize), page: u64, path: &mut Path) {
         let (mut id, height) = root;
-        let mut path = Path::new(height);
+        path.height = height;
         for level in (1..=height).rev() {
             let node = self.node(id);
             let at = node.child_for(page);
@@ -282,17 +302,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         }
         path.step(0, id, 0);
         prefetch(self.node(id));
-        path
     }
 
-    /// Returns the range that holds `start`, if it is to be found on the way to the page before that, and
-    /// the way, which holds until the next change. The writer is held.
+    /// Returns the range that holds `start`, if it is to be found on the way to the page before that;
+    /// `way` becomes that way, which holds until the next change. The writer is held.
     #[inline]
-    pub(crate) fn look(&self, start: u64) -> Option<(Entry, Path)> {
-        let path = self.descend(self.root()?, start.checked_sub(1)?.max(self.low));
-        let leaf = self.node(path.node[0]);
+    pub(crate) fn look(&self, start: u64, way: &mut Path) -> Option<Entry> {
+        self.descend_by(self.root()?, start.checked_sub(1)?.max(self.low), way);
+        let leaf = self.node(way.node[0]);
         let below = leaf.entry(leaf.rank(start).checked_sub(1)?);
-        (below.end() > start).then_some((below, path))
+        (below.end() > start).then_some(below)
     }
 
     /// Returns where the node behind the one at `level` begins.

@@ -144,9 +144,6 @@ impl RegionStatistics {
     }
 }
 
-/// Free pages, and the way to the page before them where it is known.
-pub(super) type Found = (Pages, Option<Path>);
-
 /// What the lock guards.
 pub(super) struct State {
     pub(super) writer: Writer,
@@ -414,8 +411,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
 /// What the calls have in common. The lock is held where a state is asked for.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
-    /// Chooses free pages for a request.
-    pub(super) fn choose(&self, held: &Held<'_, M, R>, plan: &Plan) -> Result<Found, Error> {
+    /// Chooses free pages for a request. `way`, which is not known before, becomes the way to the
+    /// page before them if that is known.
+    pub(super) fn choose(
+        &self,
+        held: &Held<'_, M, R>,
+        plan: &Plan,
+        way: &mut Path,
+    ) -> Result<Pages, Error> {
         let tree = &held.parts.tree;
         let len = self.page_of(plan.total());
         if let Place::Exact(base) | Place::Hint(base) = plan.place() {
@@ -424,7 +427,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if exact || usable {
                 let start = self.page_of(base);
                 match self.free(held.parts, start, len) {
-                    Ok(()) => return Ok(((start, start + len), None)),
+                    Ok(()) => return Ok((start, start + len)),
                     Err(error) if exact => return Err(error),
                     Err(_) => {}
                 }
@@ -442,15 +445,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         };
         let start = match (plan.place(), self.order) {
             (Place::Near(addr), _) => tree.find_nearest(&wanted, self.page_of(addr)),
-            (_, Order::Lowest) => {
-                let (start, path) = tree.find_lowest_way(&wanted).ok_or(ErrorKind::Exhausted)?;
-                return Ok(((start, start + len), Some(path)));
-            }
+            (_, Order::Lowest) => tree.find_lowest_way(&wanted, way),
             (_, Order::Highest) => tree.find_highest(&wanted),
             (_, Order::Recent) => tree.find_nearest(&wanted, held.recent),
         };
         start
-            .map(|start| ((start, start + len), None))
+            .map(|start| (start, start + len))
             .ok_or(ErrorKind::Exhausted.into())
     }
 
@@ -460,9 +460,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         &self,
         held: &Held<'_, M, R>,
         plan: &Plan,
-    ) -> Result<Found, Error> {
+        way: &mut Path,
+    ) -> Result<Pages, Error> {
         let tree = &held.parts.tree;
-        let error = match self.choose(held, plan) {
+        let error = match self.choose(held, plan, way) {
             Err(error) if plan.min_total() < plan.total() => error,
             result => return result,
         };
@@ -482,10 +483,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let start = plan.start_at_or_above(gap.start()).ok_or(error)?;
         let room = gap.last().checked_sub(start).map_or(0, |n| n + 1);
         if room >= plan.min_total() {
-            return self.choose(held, &plan.of_total(room.min(plan.total())));
+            return self.choose(held, &plan.of_total(room.min(plan.total())), way);
         }
         // A shorter gap may be aligned better than the longest one.
-        plan.halving(|plan| self.choose(held, plan))
+        plan.halving(|plan| self.choose(held, plan, way))
     }
 
     /// Says why pages are not all free, if so.
@@ -617,16 +618,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R> RegionAllocator<P, M, R>
         (low < high).then_some((low, high))
     }
 
+    /// Returns the address of a page of the address space.
+    fn address_of(&self, page: u64) -> usize {
+        let addr = page << self.page.bytes().trailing_zeros();
+        usize::try_from(addr).unwrap_or(usize::MAX)
+    }
+
     fn addresses(&self, (start, end): Pages) -> AddressRange {
-        let last = self.bytes(end - 1) | (self.page.bytes() - 1);
-        AddressRange::new(self.bytes(start), last).expect("ranges are not empty")
+        let last = self.address_of(end - 1) | (self.page.bytes() - 1);
+        AddressRange::new(self.address_of(start), last).expect("ranges are not empty")
     }
 
     /// Describes pages that were adopted.
     pub(super) fn range(&self, (start, end): Pages) -> PageRange {
-        let first = with_exposed_provenance_mut(self.bytes(start));
+        let first = with_exposed_provenance_mut(self.address_of(start));
         let first = NonNull::new(first).expect("page 0 is never adopted");
-        let range = PageRange::new(first, self.bytes(end - start), self.page);
+        // Not all of the address space, so that the length is one too.
+        let range = PageRange::new(first, self.address_of(end - start), self.page);
         range.expect("whole pages below the end of the address space")
     }
 }

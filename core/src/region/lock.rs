@@ -29,12 +29,14 @@ pub struct SignalHook {
 struct Deferred(Option<(SignalHook, usize)>);
 
 impl Deferred {
+    #[inline]
     fn new(hook: Option<SignalHook>) -> Self {
         Self(hook.map(|hook| (hook, (hook.enter)())))
     }
 }
 
 impl Drop for Deferred {
+    #[inline]
     fn drop(&mut self) {
         if let Some((hook, token)) = self.0 {
             (hook.leave)(token);

@@ -90,7 +90,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         loop {
             let mut held = self.lock();
             let parts = held.parts;
-            let (whole, path) = self.choose(&held, &plan)?;
+            let mut way = Path::unknown();
+            let whole = self.choose(&held, &plan, &mut way)?;
             parts.tree.prepare(&mut held.writer, &parts.arena, 2)?;
             let start = whole.0 + self.page_of(plan.before());
             let body = (start, start + self.page_of(plan.body()));
@@ -105,7 +106,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let record = Some(Record::Ours(state, mark));
             match &placed {
                 Ok(()) if body == whole => {
-                    self.record_at(&mut held, body, record, path.as_ref())?;
+                    self.record_at(&mut held, body, record, way.known())?;
                 }
                 Ok(()) => {
                     let guards = Mark {
@@ -113,7 +114,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                         ..mark
                     };
                     let guards = Record::Ours(PageState::Reserved, guards);
-                    self.record_at(&mut held, whole, Some(guards), path.as_ref())?;
+                    self.record_at(&mut held, whole, Some(guards), way.known())?;
                     self.record(&mut held, body, record)?;
                 }
                 Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, body),
@@ -224,7 +225,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     pub unsafe fn unmap(&self, range: PageRange) -> Result<(), Error> {
         let pages = self.pages(range)?;
         let mut held = self.lock();
-        if let Some((entry, path)) = held.parts.tree.look(pages.0)
+        let mut way = Path::unknown();
+        if let Some(entry) = held.parts.tree.look(pages.0, &mut way)
             && entry.end() >= pages.1
             && let Record::Ours(state, mark) = Record::from_bits(entry.bits)
             && state != PageState::Dual
@@ -233,7 +235,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let plain = state == PageState::Reserved && !mark.notes.contains(Notes::APART);
             let committed = (!plain).then_some(pages);
             // SAFETY: the caller's promise; the path was just looked up.
-            let freed = unsafe { self.free_piece(&mut held, pages, committed, Some(&path)) };
+            let freed = unsafe { self.free_piece(&mut held, pages, committed, way.known()) };
             if let Some(result) = freed {
                 return result;
             }
@@ -631,8 +633,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let plan = request.plan(self.page)?;
         loop {
             let mut held = self.lock();
-            let chosen = self.choose_longest(&held, &plan);
-            let (pages, path) = chosen.map_err(|error| match error.kind() {
+            let mut way = Path::unknown();
+            let chosen = self.choose_longest(&held, &plan, &mut way);
+            let pages = chosen.map_err(|error| match error.kind() {
                 // Not the allocator's: for a provider it is in use.
                 ErrorKind::OutsideRange => ErrorKind::Taken.into(),
                 _ => error,
@@ -642,7 +645,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             }
             let notes = self.describe_as(pages, request);
             let reserved = Record::Ours(PageState::Reserved, Mark { tag, notes });
-            let done = self.record_at(&mut held, pages, Some(reserved), path.as_ref());
+            let done = self.record_at(&mut held, pages, Some(reserved), way.known());
             if self.finish(&held, Undo::Free, pages) {
                 return done.map(|()| self.range(pages));
             }

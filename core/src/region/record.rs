@@ -95,6 +95,7 @@ mod bits {
 }
 
 impl Value for Record {
+    #[inline]
     fn to_bits(self) -> u32 {
         let (state, mark) = match self {
             Self::Foreign => (bits::FOREIGN, Mark::of(0)),
@@ -116,10 +117,12 @@ impl Value for Record {
         u32::from_le_bytes([state, mark.notes.bits(), low, high])
     }
 
+    #[inline]
     fn joins(self) -> bool {
         !matches!(self, Self::Ours(_, mark) if mark.notes.contains(Notes::APART))
     }
 
+    #[inline]
     fn from_bits(value: u32) -> Self {
         let [state, notes, low, high] = value.to_le_bytes();
         let access = match state {

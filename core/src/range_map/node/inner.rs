@@ -8,7 +8,7 @@
 //! All slots of children, used or not, hold nodes.
 
 use super::{NEVER, Node, high_half, larger, low_half, pair};
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU64, Ordering};
 
 /// A child of an inner node.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +73,19 @@ impl<const W: usize> Node<W> {
     /// Finds the first child from the nth on with a gap of `len` pages or more.
     #[inline]
     pub(in crate::range_map) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
-        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
-        let mut from = gaps.iter().enumerate().skip(n);
-        let found = from.find(|(_, gap)| gap.load(Ordering::Relaxed) >= len);
-        found.map(|(n, _)| n)
+        let gaps = self.words[Self::GAPS..Self::GAPS + self.count()].get(n..)?;
+        // Four at a time, so that counting and the end of the loop cost less than comparing.
+        let (fours, rest) = gaps.as_chunks::<4>();
+        let find = |gaps: &[AtomicU64]| {
+            let mut gaps = gaps.iter();
+            gaps.position(|gap| gap.load(Ordering::Relaxed) >= len)
+        };
+        for (four, at) in fours.iter().zip((n..).step_by(4)) {
+            if let Some(found) = find(four) {
+                return Some(at + found);
+            }
+        }
+        find(rest).map(|found| n + 4 * fours.len() + found)
     }
 
     /// Changes the largest gap below a child. No reader sees it.

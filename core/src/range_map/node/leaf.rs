@@ -62,12 +62,11 @@ impl<const W: usize> Node<W> {
         } else {
             let (groups, _) = words.as_chunks::<PAIRS>();
             let whole: usize = groups.iter().map(|group| reached(&group[PAIRS - 1])).sum();
-            let before = (whole * PAIRS).min(Self::LEAF / 2 - PAIRS);
-            before
-                + words[before..before + PAIRS]
-                    .iter()
-                    .map(reached)
-                    .sum::<usize>()
+            // The last pair of the next group is known to be more.
+            let rest = PAIRS - 1;
+            let before = (whole * PAIRS).min(Self::LEAF / 2 - rest);
+            let words = &words[before..before + rest];
+            before + words.iter().map(reached).sum::<usize>()
         };
         let half = words
             .get(pairs)

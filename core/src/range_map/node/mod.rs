@@ -142,12 +142,11 @@ impl<const W: usize> Node<W> {
         // groups are fetched at once.
         let (groups, _) = words.as_chunks::<GROUP>();
         let whole: usize = groups.iter().map(|group| reached(&group[GROUP - 1])).sum();
-        let before = (whole * GROUP).min(slots - GROUP);
-        before
-            + words[before..before + GROUP]
-                .iter()
-                .map(reached)
-                .sum::<usize>()
+        // The last word of the next group is known to be more, so one fewer is left to compare.
+        let rest = GROUP - 1;
+        let before = (whole * GROUP).min(slots - rest);
+        let words = &words[before..before + rest];
+        before + words.iter().map(reached).sum::<usize>()
     }
 }
 
