@@ -26,7 +26,7 @@
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
 //! | `hard` | canaries, patterns and guards |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
-//! | `large` | blocks without a class |
+//! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `fork` | what happens around a fork |
 //!
 //! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
@@ -50,8 +50,11 @@ mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
 #[cfg(not(all(test, loom)))]
 mod global;
+mod grow;
 mod hard;
+mod huge;
 mod index;
+mod kept;
 mod large;
 mod local;
 mod map;

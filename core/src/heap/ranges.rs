@@ -1,6 +1,6 @@
 //! Which addresses a heap holds.
 
-use super::{Heap, class::GRANULE, large::unreleased, segment::SegmentRef, space::Space};
+use super::{Heap, class::GRANULE, kept::unreleased, segment::SegmentRef, space::Space};
 use crate::{
     page::{AddressRange, PageRange},
     provider::PageProvider,

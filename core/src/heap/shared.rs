@@ -170,6 +170,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(new) = kept else {
             return Ok(block);
         };
+        if !self.is_hard() && new.size() > layout.size() && class::of(new).is_none() {
+            // SAFETY: the caller's promise; the block is live, as was just seen.
+            return unsafe { self.grow_by(block, layout, new, free) };
+        }
         // SAFETY: the caller's promise.
         unsafe { move_by(block, layout, new, alloc, free) }
     }
@@ -249,7 +253,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
-                self.decommit_longest(&mut self.space.lock());
+                let mut space = self.space.lock();
+                self.drop_headroom(&mut space);
+                self.decommit_longest(&mut space);
                 true
             }
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
@@ -260,7 +266,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let before = self.space.lock().gauges.reserved;
                 self.trim();
                 let mut space = self.space.lock();
-                space.gauges.reserved < before || self.release_some(&mut space)
+                space.gauges.reserved < before
+                    || self.drop_headroom(&mut space)
+                    || self.release_some(&mut space)
             }
             _ => false,
         }

@@ -180,6 +180,30 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
     }
 
+    /// Takes `count` granules with memory where as many as `room` are free behind them; `None` where there are none,
+    /// or none is to be left.
+    pub(super) fn take_with_room(
+        &self,
+        space: &mut Space,
+        count: usize,
+        room: usize,
+    ) -> Result<Option<(NonNull<u8>, bool)>, HeapError> {
+        let mut place = space.first_with_room();
+        while room != 0
+            && let Some(segment) = space.segments.nth(place)
+        {
+            place += 1;
+            let Some(run) = segment.find(count + room) else {
+                continue;
+            };
+            let part = run.start..run.start + count;
+            if let Some(zero) = self.take_part(space, segment, part.clone(), 0)? {
+                return Ok(Some((self.part_start(segment, &part)?, zero)));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn part_start(
         &self,
         segment: SegmentRef,
@@ -264,9 +288,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.map.set(start, part.len() * GRANULE, None);
     }
 
-    /// Takes the granules at `addr` as well, if they are free.
+    /// Takes the granules at `addr` as well, if they are free and of the same segment as those before them.
     pub(super) fn take_behind(&self, space: &mut Space, addr: usize, count: usize) -> bool {
-        let Some(segment) = space.find(addr) else {
+        // The next segment may begin there.
+        let Some(segment) = space.find(addr - 1) else {
             return false;
         };
         let first = segment.number(addr);
@@ -443,7 +468,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
             let align = if large_pages { LARGE_PAGE } else { 1 };
             count = count.next_multiple_of(align);
-            match self.reserve(space, count * GRANULE, align * GRANULE, 0) {
+            let len = count * GRANULE;
+            match self.reserve(space, (len, len), align * GRANULE, 0) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = whole(count / 2).max(least);
                 }
@@ -473,16 +499,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
     }
 
-    /// Reserves addresses that the page map covers, with as many inaccessible bytes on both sides.
+    /// Reserves addresses that the page map covers, as many as are wanted or where those cannot be had at least
+    /// the second number, with as many inaccessible bytes on both sides.
     pub(super) fn reserve(
         &self,
         space: &mut Space,
-        len: usize,
+        (wanted, least): (usize, usize),
         align: usize,
         guard: usize,
     ) -> Result<PageRange, HeapError> {
-        let request = Request::bytes(len).align(align).guards(guard, guard);
-        let request = request.name(NAME);
+        let request = Request::bytes(wanted).align(align).guards(guard, guard);
+        let mut request = request.name(NAME);
+        if least < wanted {
+            request = request.at_least(least);
+        }
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if !self.map.addresses().contains_range(range.addresses()) {
             // An error wastes addresses and no more.

@@ -5,7 +5,7 @@ use super::{
     bin::Bin,
     class::{self, CLASSES, GRANULE},
     hard::Hard,
-    large::unreleased,
+    kept::unreleased,
     space::Space,
 };
 use crate::{
