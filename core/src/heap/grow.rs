@@ -106,7 +106,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Gives a huge block memory in its headroom; says whether there was some.
-    fn extend_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
+    pub(super) fn extend_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
         let old = slab.block_bytes();
         let part = self
             .whole(slab)
@@ -123,7 +123,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         space.gauges.committed += part.len_bytes();
         slab.resize(size, slab.len_bytes());
-        self.enter_huge(slab);
         true
     }
 
@@ -133,6 +132,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
         slab.resize(size, kept);
+        let (start, value) = (slab.addr(), slab.exposed());
+        self.huge.change(&mut space.huge, start, kept, value);
         space.gauges.reserved -= len - kept;
     }
 

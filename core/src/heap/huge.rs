@@ -8,7 +8,7 @@
 //! Guards are there at the highest level of hardening, headroom is behind blocks that grew.
 
 use super::{
-    Heap,
+    Heap, NAME,
     class::{GRANULE, HUGE},
     error::HeapError,
     large::{Big, CHUNK, Growth},
@@ -16,8 +16,9 @@ use super::{
     space::Space,
 };
 use crate::{
+    intervals::Interval,
     page::PageRange,
-    provider::{Error, ErrorKind, PageProvider, PageWish, Purged, reserve_ahead},
+    provider::{Error, ErrorKind, PageProvider, PageWish, Purged, Request, reserve_ahead},
     sync::RawMutex,
 };
 use core::{
@@ -61,6 +62,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if let Some(told) = self.alloc_unreleased(space, layout) {
             return Ok(told);
         }
+        if let Some(block) = self.alloc_resized(space, layout) {
+            return Ok((block, false));
+        }
         let block = self.alloc_fresh(space, layout, Growth::Fixed)?;
         Ok((block, true))
     }
@@ -92,14 +96,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             None => slab::make(&self.arena, HUGE, CHUNK, true)?,
         };
         space.spare_huge = Some(slab);
-        space.huge.make_room(&self.arena)?;
+        let room = space.huge.make_room(&self.huge, &self.arena);
+        room.map_err(HeapError::Metadata)?;
         let guard = self.guard();
         let wanted = match growth {
-            Growth::Fixed => least,
+            Growth::Fixed => self.kept_ahead(space, least),
             Growth::Growing => self.with_headroom(least),
         };
         let align = layout.align().max(GRANULE);
-        let mut whole = self.reserve(space, (wanted, least), align, guard)?;
+        let request = Request::bytes(wanted).align(align).guards(guard, guard);
+        let mut request = request.name(NAME);
+        if least < wanted {
+            request = request.at_least(least);
+        }
+        let mut whole = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         let len = (whole.len_bytes() - 2 * guard) / GRANULE * GRANULE;
         let kept = len + 2 * guard;
         if let Some(rest) = whole.part(kept, whole.len_bytes() - kept, self.page) {
@@ -145,12 +155,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Makes a live block at a place that has memory.
-    pub(super) fn open_huge(
-        &self,
-        space: &mut Space,
-        place: &Place,
-        asked: usize,
-    ) -> NonNull<u8> {
+    pub(super) fn open_huge(&self, space: &mut Space, place: &Place, asked: usize) -> NonNull<u8> {
         let slab = place.slab;
         space.spare_huge = slab.next.get();
         let start = place.whole.start().as_ptr().wrapping_add(self.guard());
@@ -160,8 +165,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.set_holes(0);
         slab.open(start, place.len, false, 0);
         slab.resize(place.size, place.len);
-        space.huge.insert(slab.addr(), slab);
-        self.enter_huge(slab);
+        let range = Interval {
+            start: place.whole.addr(),
+            len: place.whole.len_bytes(),
+            value: slab.exposed(),
+        };
+        self.huge.insert(&mut space.huge, range);
         self.make_live(space, slab, asked);
         start
     }
@@ -181,16 +190,36 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.set_asked(slab.addr(), pages.unwrap_or(asked));
     }
 
-    /// Lets the addresses of a huge block be found.
-    pub(super) fn enter_huge(&self, slab: Handle) {
-        if self.guard() != 0
-            && let Some(whole) = self.whole(slab)
-        {
-            self.map
-                .set(whole.addr(), whole.len_bytes(), Some(self.nothing));
-        }
-        let len = slab.block_bytes().next_multiple_of(GRANULE);
-        self.map.set(slab.addr(), len, Some(slab));
+    /// Returns the huge block whose reservation is around an address, any address at all.
+    pub(super) fn huge_at(&self, addr: usize) -> Option<Handle> {
+        let found = self.huge.find(addr)?;
+        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the heap is there.
+        unsafe { Handle::from_exposed(found.value) }
+    }
+
+    /// Returns the first huge block whose reservation ends above an address, and that.
+    pub(super) fn next_huge(&self, addr: usize) -> Option<(Interval, Handle)> {
+        let found = self.huge.next(addr)?;
+        // SAFETY: as in `huge_at`.
+        let slab = unsafe { Handle::from_exposed(found.value) }?;
+        Some((found, slab))
+    }
+
+    /// Yields all huge blocks. The lock of the granules is held, and none comes or goes meanwhile.
+    pub(super) fn all_huge(&self) -> impl Iterator<Item = Handle> {
+        let step = |from: Option<usize>| {
+            let (range, slab) = self.next_huge(from?)?;
+            Some((slab, range.start.checked_add(range.len)))
+        };
+        let first = step(Some(0));
+        core::iter::successors(first, move |(_, from)| step(*from)).map(|(slab, _)| slab)
+    }
+
+    /// Lets `len` bytes of addresses be found as a huge block's reservation, which were more or fewer before.
+    fn enter_huge(&self, space: &mut Space, whole: PageRange, slab: Handle) {
+        let (start, len) = (whole.addr(), whole.len_bytes());
+        self.huge
+            .change(&mut space.huge, start, len, slab.exposed());
     }
 
     /// Releases a range after an error of a call on `part` of it.
@@ -228,25 +257,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if self.release_huge(space, slab).is_err() {
             slab.only().state().store(FREED, Relaxed);
             self.purge_huge(space, slab);
-            slab.next.set(space.unreleased);
-            space.unreleased = Some(slab);
+            space.kept.push_unreleased(slab);
         }
     }
 
     pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
-        // Before the addresses can be somebody else's.
-        self.map.set(range.addr(), range.len_bytes(), None);
+        // Before the addresses can be somebody else's; it keeps its place, so that this can be undone.
+        self.huge.change(&mut space.huge, range.addr(), 0, 0);
         if let Err(error) = self.give_back(range) {
-            self.enter_huge(slab);
+            self.enter_huge(space, range, slab);
             return Err(error);
         }
+        self.huge.remove(&mut space.huge, range.addr());
         space.gauges.reserved -= range.len_bytes();
         if slab.holes() == 0 {
             space.gauges.committed -= slab.block_bytes();
         }
         slab.set_holes(0);
-        space.huge.remove(slab.addr());
         slab.next.set(space.spare_huge);
         space.spare_huge = Some(slab);
         Ok(())
@@ -283,10 +311,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         };
         // Before the addresses can be somebody else's.
         slab.resize(old_size.min(len), len);
-        self.map.set(rest.addr(), rest.len_bytes(), None);
+        let start = whole.addr();
+        self.huge
+            .change(&mut space.huge, start, len, slab.exposed());
         if self.give_back(rest).is_err() {
             slab.resize(old_size, old_len);
-            self.enter_huge(slab);
+            self.enter_huge(space, whole, slab);
             return false;
         }
         space.gauges.reserved -= rest.len_bytes();
@@ -297,11 +327,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives the addresses that huge blocks could grow into back; says whether there were any.
     pub(super) fn drop_headroom(&self, space: &mut Space) -> bool {
         let mut some = false;
-        for place in 0..space.huge.len() {
-            if let Some(slab) = space.huge.nth(place) {
-                let len = slab.block_bytes().next_multiple_of(GRANULE);
-                some |= len < slab.len_bytes() && self.cut_huge(space, slab, len);
-            }
+        for slab in self.all_huge() {
+            let len = slab.block_bytes().next_multiple_of(GRANULE);
+            some |= len < slab.len_bytes() && self.cut_huge(space, slab, len);
         }
         some
     }
@@ -325,9 +353,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 from = part.end;
             }
         }
-        let rest = |slab: &&(usize, Handle)| slab.1.holes() != RELEASED;
-        for (_, slab) in space.huge.all().iter().filter(rest) {
-            let range = self.whole(*slab);
+        for slab in self.all_huge().filter(|slab| slab.holes() != RELEASED) {
+            let range = self.whole(slab);
             if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
                 slab.set_holes(RELEASED);
             }

@@ -86,6 +86,7 @@ pub use upkeep::Level;
 use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU32, AtomicU64},
+    intervals::Intervals,
     page::PageSize,
     provider::{PageProvider, Resource},
     sync::{Lock, RawMutex, Spin},
@@ -128,6 +129,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     config: HeapConfig,
     page: PageSize,
     map: Map,
+    /// Where huge blocks lie, which the page map does not tell; changed by whoever holds the lock of the granules.
+    huge: Intervals,
     /// What the page map says of granules that are in no slab.
     nothing: Handle,
     bins: NonNull<[Lock<Bin, R>]>,
@@ -188,6 +191,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let map = Map::new(&provider, &metadata, &arena)?;
         Ok(Self {
             map,
+            huge: Intervals::new(),
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),
@@ -216,7 +220,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
-        self.map.root().owns(addr)
+        self.map.root().owns(addr) || self.huge.find(addr).is_some()
     }
 
     /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
@@ -226,11 +230,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
-        let slab = self.map.slab(addr)?;
+        let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         let len = slab.usable(start, size);
         let info = BlockInfo { addr: start, len };
         (addr.wrapping_sub(start) < len.max(1)).then_some(info)
+    }
+
+    /// Returns the slab that has the addresses around one, any address at all.
+    #[inline]
+    fn slab_at(&self, addr: usize) -> Option<Handle> {
+        self.map.slab(addr).or_else(|| self.huge_at(addr))
     }
 
     fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {

@@ -102,7 +102,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return unsafe { self.free_hard(block) };
         }
         let addr = block.addr().get();
-        if let Some(slab) = self.map.slab(addr)
+        if let Some(slab) = self.slab_at(addr)
             && let Some(entry) = slab.live(addr)
             && slab.class() < CLASSES
         {
@@ -183,7 +183,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let slab = self.map.slab(addr)?;
+        let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         (start == addr).then(|| slab.usable(start, size))
     }
@@ -196,7 +196,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
-        match self.map.slab(addr) {
+        match self.slab_at(addr) {
             Some(slab) if slab.live(addr).is_some() && slab.class() >= CLASSES => {
                 self.free_big(slab);
                 Ok(())
@@ -207,14 +207,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Finds the live block that starts at `addr`, or says why there is none.
     pub(super) fn live_at(&self, addr: usize) -> Result<(Handle, Entry), HeapError> {
-        let slab = self.map.slab(addr);
+        let slab = self.slab_at(addr);
         let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
         found.ok_or_else(|| self.refusal(addr))
     }
 
     /// Says why no live block starts at `addr`.
     pub(super) fn refusal(&self, addr: usize) -> HeapError {
-        match self.map.slab(addr) {
+        match self.slab_at(addr) {
             None => HeapError::NotOwned,
             Some(slab) if slab.around(addr).is_some() => HeapError::Interior,
             Some(_) => HeapError::NotLive,

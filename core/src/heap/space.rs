@@ -5,25 +5,21 @@ use super::{
     class::GRANULE,
     error::HeapError,
     index::Index,
+    kept::Kept,
     map::Leaves,
     segment::{GRANULES, GRANULES_LARGE, LARGE_PAGE, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
+    intervals::Spares,
     page::PageRange,
     provider::{Error, ErrorKind, PageProvider, PageWish, Request, reserve_ahead},
     sync::RawMutex,
 };
 use core::{ops::Range, ptr::NonNull};
 
-/// Huge blocks that were freed and are kept for the next, at most.
-const KEPT: usize = 8;
-
 /// New segments that may be lost to others one after the other, before a call gives up.
 const TRIES: usize = 8;
-
-/// Bytes of one that is kept at most, so that all of them are bounded, too.
-pub(super) const KEPT_BYTES: usize = 32 << 20;
 
 /// What the lock of the granules guards, beside the page map and the bitmaps.
 pub(super) struct Space {
@@ -36,13 +32,11 @@ pub(super) struct Space {
     /// Descriptors of large and of huge blocks that are not in use.
     pub(super) spare_large: Option<Handle>,
     pub(super) spare_huge: Option<Handle>,
-    /// Huge blocks, live or kept.
-    pub(super) huge: Index<Handle>,
+    /// For changes of where huge blocks lie, live or kept.
+    pub(super) huge: Spares,
     pub(super) leaves: Leaves,
-    /// Huge blocks that were freed, and whether that was before the last tick.
-    pub(super) kept: [Option<(Handle, bool)>; KEPT],
-    /// Huge blocks that were freed and could not be released, linked by `next`: the next pass tries again.
-    pub(super) unreleased: Option<Handle>,
+    /// Huge blocks that were freed.
+    pub(super) kept: Kept,
     pub(super) gauges: Gauges,
 }
 
@@ -73,10 +67,9 @@ impl Space {
             step,
             spare_large: None,
             spare_huge: None,
-            huge: Index::new(),
+            huge: Spares::new(),
             leaves: Leaves::new(),
-            kept: [None; KEPT],
-            unreleased: None,
+            kept: Kept::new(),
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
@@ -468,8 +461,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
             let align = if large_pages { LARGE_PAGE } else { 1 };
             count = count.next_multiple_of(align);
-            let len = count * GRANULE;
-            match self.reserve(space, (len, len), align * GRANULE, 0) {
+            match self.reserve(space, count * GRANULE, align * GRANULE) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = whole(count / 2).max(least);
                 }
@@ -499,20 +491,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
     }
 
-    /// Reserves addresses that the page map covers, as many as are wanted or where those cannot be had at least
-    /// the second number, with as many inaccessible bytes on both sides.
-    pub(super) fn reserve(
-        &self,
-        space: &mut Space,
-        (wanted, least): (usize, usize),
-        align: usize,
-        guard: usize,
-    ) -> Result<PageRange, HeapError> {
-        let request = Request::bytes(wanted).align(align).guards(guard, guard);
-        let mut request = request.name(NAME);
-        if least < wanted {
-            request = request.at_least(least);
-        }
+    /// Reserves addresses that the page map covers.
+    fn reserve(&self, space: &mut Space, len: usize, align: usize) -> Result<PageRange, HeapError> {
+        let request = Request::bytes(len).align(align).name(NAME);
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if !self.map.addresses().contains_range(range.addresses()) {
             // An error wastes addresses and no more.
