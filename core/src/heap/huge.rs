@@ -31,8 +31,8 @@ use core::{
 /// a few times only until it has all that a host gives.
 const AHEAD: usize = 8;
 
-/// Bytes of addresses that it gets beyond its size at most.
-const AHEAD_MOST: usize = 64 << 30;
+/// Bytes of addresses that it gets beyond its size at most: 64 GiB, or 256 MiB where addresses have 32 bits.
+const AHEAD_MOST: usize = 1 << (20 + usize::BITS / 4);
 
 /// A block that grows is committed by an eighth more than it needs, so that a call of the provider comes once
 /// in many steps; what is not written takes no memory.

@@ -7,7 +7,7 @@ use super::{
     index::Index,
     kept::Kept,
     map::Leaves,
-    segment::{GRANULES, GRANULES_LARGE, LARGE_PAGE, Segment, SegmentLink, SegmentRef},
+    segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
@@ -457,26 +457,41 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // Where addresses are short, no rest is left that has no room for such a block.
         let whole = |count: usize| count - count % least;
         let mut count = if ahead < wanted { whole(ahead) } else { wanted };
-        let (range, large_pages) = loop {
-            let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
-            let align = if large_pages { LARGE_PAGE } else { 1 };
+        let (range, large) = loop {
+            let large = self.large_granules(count);
+            let align = large.max(1);
             count = count.next_multiple_of(align);
             match self.reserve(space, count * GRANULE, align * GRANULE) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = whole(count / 2).max(least);
                 }
-                result => break (result?, large_pages),
+                result => break (result?, large),
             }
         };
         // What is short now will be short again: the next one is no larger than what was got twice.
         space.step = (count * 2).min(GRANULES);
         space.spare.set(segment.next.get());
-        segment.open(range, large_pages);
+        segment.open(range, large);
         space.insert(segment);
         space.gauges.reserved += range.len_bytes();
         self.map
             .set(range.addr(), range.len_bytes(), Some(self.nothing));
         Ok(segment)
+    }
+
+    /// Returns how many granules the large pages have that a segment of `count` granules is to get its memory by; zero
+    /// where it is to get others.
+    fn large_granules(&self, count: usize) -> usize {
+        if !self.config.has_large_pages() || count < GRANULES_LARGE {
+            return 0;
+        }
+        // Asked for now only, as it costs some system calls.
+        let large = self.provider.large_page().bytes() / GRANULE;
+        if large * LARGE_LEAST <= count {
+            large
+        } else {
+            0
+        }
     }
 
     /// Returns the bytes that are inaccessible on either side of a large or huge block.
