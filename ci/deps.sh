@@ -14,18 +14,20 @@ done
 cargo tree --quiet -p hostmem-core --edges normal --prefix none | { ! grep -q '^rustix'; }
 
 step "layers: lower modules of the core never name higher ones"
-# page → provider → {arena, fork} → {heap, range_map → {counted, region}, jit, sim}; arch and sync beside page.
+# page → provider → {arena, fork} → {intervals → heap, range_map → {counted, region}, jit, sim}; arch and sync beside
+# page.
 forbid() { # files, modules that their code must not name
     if grep -rnE "crate::($2)\b|^    ($2)::" $1 | grep -vE ':[0-9]+: *//'; then
         printf 'the layer law is broken above\n' >&2
         exit 1
     fi
 }
-above="counted|heap|range_map|region|jit|sim"
+above="counted|heap|intervals|range_map|region|jit|sim"
 forbid "core/src/page.rs core/src/arch core/src/sync.rs" "provider|arena|fork|probe|$above"
 forbid "core/src/provider" "arena|fork|probe|$above"
 forbid "core/src/arena.rs core/src/fork.rs core/src/probe.rs" "$above"
-forbid "core/src/counted" "heap|region|jit|sim"
+forbid "core/src/counted" "heap|intervals|region|jit|sim"
+forbid "core/src/intervals.rs core/src/intervals" "counted|heap|range_map|region|jit|sim|probe"
 forbid "core/src/range_map" "counted|heap|region|jit|sim|probe"
 forbid "core/src/region" "counted|heap|jit|sim"
 forbid "core/src/heap" "counted|range_map|region|jit|sim|probe"

@@ -20,6 +20,7 @@ weaken() { # file, what is there, what is there instead
     case $1 in
         heap/slot) models=heap::slot ;;
         heap/*) models=heap::models ;;
+        intervals) models=intervals::models ;;
         range_map/*) models=range_map::models ;;
         sync/*) models=sync::tests ;;
     esac
@@ -35,7 +36,7 @@ weaken() { # file, what is there, what is there instead
         printf 'no model fails\n' >&2
         exit 1
     fi
-    grep -oE '(heap|jit|range_map|sync)[a-z_:]*model_[a-z_]*' "$copy/log" | sort -u
+    grep -oE '(heap|intervals|jit|range_map|sync)[a-z_:]*model_[a-z_]*' "$copy/log" | sort -u
 }
 relax() { # file, what is there with an order in the end that becomes a weaker one
     weaken "$1" "$2Ordering::[A-Za-z]*)" "$2Ordering::Relaxed)"
@@ -58,6 +59,11 @@ weaken range_map/tree 'fence(Ordering::Acquire);' ''
 relax range_map/node/inner 'slot.store(word, '
 relax range_map/node/inner 'self.words\[Self::CHILDREN + n \/ 2\].load('
 weaken range_map/in_place 'self.move_version();' ''
+relax intervals 'self.root.store(new, '
+relax intervals 'slot.store(new.as_ptr(), '
+weaken intervals 'version.wrapping_add(1), Ordering::Release' 'version.wrapping_add(1), Ordering::Relaxed'
+weaken intervals 'fence(Ordering::Release);' ''
+weaken intervals 'fence(Ordering::Acquire);' ''
 weaken heap/map 'slot.store(leaf.as_ptr(), Release)' 'slot.store(leaf.as_ptr(), Relaxed)'
 weaken heap/map 'LEAF_SHIFT)?.load(Acquire)' 'LEAF_SHIFT)?.load(Relaxed)'
 weaken heap/map 'self.entry(addr)?.load(Acquire)' 'self.entry(addr)?.load(Relaxed)'

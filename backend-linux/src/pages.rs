@@ -29,6 +29,9 @@ use rustix::{
 /// The kind of mapping that every reservation is.
 const PLAIN: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
 
+/// Tells how long transparent large pages are (admin-guide/mm/transhuge.rst; since Linux 4.20).
+const LARGE_PAGE: &CStr = c"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+
 /// Returns the address of a range for a system call.
 pub(crate) fn pointer(range: PageRange) -> *mut c_void {
     range.start().as_ptr().cast()
@@ -638,5 +641,10 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn left(&self, of: Resource) -> Option<usize> {
         self.resource_left(of)
+    }
+
+    fn large_page(&self) -> PageSize {
+        let size = crate::probe::read_number(None, LARGE_PAGE).and_then(PageSize::new);
+        size.unwrap_or_else(|| page_size().of_table())
     }
 }

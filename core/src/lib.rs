@@ -35,6 +35,7 @@ mod atomic;
 pub mod counted;
 pub mod fork;
 pub mod heap;
+mod intervals;
 pub mod jit;
 pub mod page;
 pub mod probe;

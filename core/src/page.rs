@@ -32,6 +32,17 @@ impl PageSize {
         }
     }
 
+    /// Returns how many bytes a page of 8-byte entries maps that has one for each page: the size of the
+    /// next larger pages of most CPUs.
+    #[must_use]
+    pub const fn of_table(self) -> Self {
+        let page = self.bytes();
+        match page.checked_mul(page / size_of::<u64>()) {
+            Some(bytes) if bytes > page => Self::or_panic(bytes),
+            _ => self,
+        }
+    }
+
     /// Returns the size in bytes.
     #[must_use]
     pub const fn bytes(self) -> usize {

@@ -375,6 +375,10 @@ where
         Some(left.map_or(own, |left| left.min(own)))
     }
 
+    fn large_page(&self) -> PageSize {
+        self.inner.large_page()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

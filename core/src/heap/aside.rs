@@ -155,7 +155,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut next = self.aside.swap(null_mut(), Acquire).addr();
         while next != 0 {
             let addr = next;
-            let found = self.map.slab(addr);
+            let found = self.slab_at(addr);
             let Some((slab, entry)) = found.and_then(|s| Some((s, s.aside(addr)?))) else {
                 // Somebody wrote into a block after it was freed.
                 return;

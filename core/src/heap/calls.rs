@@ -18,6 +18,8 @@ pub struct ProviderCalls {
     pub commit: usize,
     /// To give memory back, of addresses that stay accessible.
     pub purge: usize,
+    /// To move memory to other addresses.
+    pub moves: usize,
     /// To give memory and access back: at the highest level of hardening, and where memory is exhausted.
     pub decommit: usize,
     /// To give addresses back, and their memory.
@@ -29,6 +31,7 @@ pub(super) struct Calls {
     reserve: AtomicUsize,
     commit: AtomicUsize,
     purge: AtomicUsize,
+    moves: AtomicUsize,
     decommit: AtomicUsize,
     release: AtomicUsize,
 }
@@ -39,6 +42,7 @@ impl Calls {
             reserve: AtomicUsize::new(0),
             commit: AtomicUsize::new(0),
             purge: AtomicUsize::new(0),
+            moves: AtomicUsize::new(0),
             decommit: AtomicUsize::new(0),
             release: AtomicUsize::new(0),
         }
@@ -49,6 +53,7 @@ impl Calls {
             reserve: self.reserve.load(Relaxed),
             commit: self.commit.load(Relaxed),
             purge: self.purge.load(Relaxed),
+            moves: self.moves.load(Relaxed),
             decommit: self.decommit.load(Relaxed),
             release: self.release.load(Relaxed),
         }
@@ -85,6 +90,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.calls.purge.fetch_add(1, Relaxed);
         // SAFETY: the caller's promise, which is the same.
         unsafe { self.provider.purge(range) }
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`PageProvider::move_pages`].
+    pub(super) unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
+        self.calls.moves.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise, which is the same.
+        unsafe { self.provider.move_pages(from, to) }
     }
 
     /// # Safety

@@ -112,7 +112,7 @@ impl HeapConfig {
     }
 
     /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default yes. Free memory
-    /// then goes back by whole ones, 2 MiB each, but for [`Level::Deep`](super::Level::Deep) and
+    /// then goes back by whole ones, as long as the host [says](crate::provider::PageProvider::large_page), but for [`Level::Deep`](super::Level::Deep) and
     /// [`Heap::trim_to`](super::Heap::trim_to).
     #[must_use]
     pub const fn large_pages(mut self, wanted: bool) -> Self {

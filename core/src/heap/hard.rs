@@ -136,7 +136,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn alloc_hard(&self, shard: usize, layout: Layout) -> Result<Big, HeapError> {
         let Some(class) = class_for(layout) else {
             let (block, zero) = self.alloc_big_or_reclaim(layout)?;
-            if let Some(slab) = self.map.slab(block.addr().get()) {
+            if let Some(slab) = self.slab_at(block.addr().get()) {
                 self.seal(slab, block, layout.size());
             }
             return Ok((block, zero));
@@ -158,7 +158,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Big, HeapError> {
         let addr = entry.block.addr().get();
         let zero = entry.state().load(Relaxed) == ZERO;
-        let slab = self.map.slab(addr).ok_or(HeapError::NotOwned)?;
+        let slab = self.slab_at(addr).ok_or(HeapError::NotOwned)?;
         let expected = if zero { 0 } else { PATTERN };
         // SAFETY: a block of the class that is free and this call's: all of it was filled when it was freed, or
         // the host gave it zeroed.

@@ -26,7 +26,7 @@
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
 //! | `hard` | canaries, patterns and guards |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
-//! | `large` | blocks without a class |
+//! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `fork` | what happens around a fork |
 //!
 //! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
@@ -50,8 +50,11 @@ mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
 #[cfg(not(all(test, loom)))]
 mod global;
+mod grow;
 mod hard;
+mod huge;
 mod index;
+mod kept;
 mod large;
 mod local;
 mod map;
@@ -83,6 +86,7 @@ pub use upkeep::Level;
 use crate::{
     arena::Arena,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64},
+    intervals::Intervals,
     page::PageSize,
     provider::{PageProvider, Resource},
     sync::{Lock, RawMutex, Spin},
@@ -127,6 +131,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     config: HeapConfig,
     page: PageSize,
     map: Map,
+    /// Where huge blocks lie, which the page map does not tell; changed by whoever holds the lock of the granules.
+    huge: Intervals,
     /// What the page map says of granules that are in no slab.
     nothing: Handle,
     bins: NonNull<[Lock<Bin, R>]>,
@@ -192,6 +198,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let map = Map::new(&provider, &metadata, &arena)?;
         Ok(Self {
             map,
+            huge: Intervals::new(),
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),
@@ -223,7 +230,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
-        self.map.owns(addr)
+        self.map.owns(addr) || self.huge.find(addr).is_some()
     }
 
     /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
@@ -233,11 +240,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
-        let slab = self.map.slab(addr)?;
+        let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         let len = slab.usable(start, size);
         let info = BlockInfo { addr: start, len };
         (addr.wrapping_sub(start) < len.max(1)).then_some(info)
+    }
+
+    /// Returns the slab that has the addresses around one, any address at all.
+    #[inline]
+    fn slab_at(&self, addr: usize) -> Option<Handle> {
+        self.map.slab(addr).or_else(|| self.huge_at(addr))
     }
 
     fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {

@@ -1,11 +1,18 @@
 //! Which addresses a heap holds.
 
-use super::{Heap, class::GRANULE, large::unreleased, segment::SegmentRef, space::Space};
+use super::{
+    Heap,
+    class::GRANULE,
+    segment::SegmentRef,
+    slab::{FREED, ZERO},
+    space::Space,
+};
 use crate::{
     page::{AddressRange, PageRange},
     provider::PageProvider,
     sync::RawMutex,
 };
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Addresses that a heap holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,24 +67,12 @@ fn part_of(segment: SegmentRef, from: usize) -> Option<HeapRange> {
 }
 
 impl Space {
-    /// Returns the first range for blocks that ends at `from` or above, without what lies below.
-    fn next_range(&self, from: usize, guard: usize) -> Option<HeapRange> {
+    /// Returns the first part of a segment that ends at `from` or above, without what lies below.
+    fn next_segment(&self, from: usize) -> Option<HeapRange> {
         let segments = &self.segments.all()[self.segments.around(from)..];
-        let segment = segments
+        segments
             .iter()
-            .find_map(|(_, segment)| part_of(*segment, from));
-        let huge = &self.huge.all()[self.huge.around(from)..];
-        let huge = huge.iter().find_map(|(addr, slab)| {
-            let is_kept = self.kept.iter().flatten().any(|(kept, _)| kept == slab)
-                || unreleased(self).any(|kept| kept == *slab);
-            let kind = if is_kept {
-                RangeKind::Kept
-            } else {
-                RangeKind::Huge
-            };
-            HeapRange::new(addr - guard, addr + slab.len_bytes() + guard, kind)?.from(from)
-        });
-        lower(segment, huge)
+            .find_map(|(_, segment)| part_of(*segment, from))
     }
 }
 
@@ -94,7 +89,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// used meanwhile, by the caller too. What the heap holds from the first step to the last is yielded, as
     /// one range or as several; what it gets or gives back meanwhile may be or not.
     pub fn ranges(&self) -> impl Iterator<Item = HeapRange> {
-        steps(|from| self.space.lock().next_range(from, self.guard()))
+        steps(|from| self.next_range(&self.space.lock(), from))
     }
 
     /// Yields the ranges of addresses that the heap holds for metadata, as [`Heap::ranges`] does. They are where
@@ -107,9 +102,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// would be mapped over memory of the heap. Takes a lock.
     pub fn overlaps(&self, addresses: AddressRange) -> bool {
         let space = self.space.lock();
-        let blocks = space.next_range(addresses.start(), self.guard());
+        let blocks = self.next_range(&space, addresses.start());
         let first = lower(blocks, self.next_metadata(&space, addresses.start()));
         first.is_some_and(|first| first.addresses.start() <= addresses.last())
+    }
+
+    /// Returns the first range for blocks that ends at `from` or above, without what lies below.
+    fn next_range(&self, space: &Space, from: usize) -> Option<HeapRange> {
+        let huge = self.next_huge(from).and_then(|(range, slab)| {
+            let kind = match slab.only().state().load(Relaxed) {
+                FREED | ZERO => RangeKind::Kept,
+                _ => RangeKind::Huge,
+            };
+            HeapRange::new(range.start, range.start + range.len, kind)?.from(from)
+        });
+        lower(space.next_segment(from), huge)
     }
 
     fn next_metadata(&self, space: &Space, from: usize) -> Option<HeapRange> {

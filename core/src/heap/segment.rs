@@ -22,25 +22,25 @@ use crate::{
 use core::{
     ops::{Deref, Range},
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
 };
 
 /// Granules that a segment has at most: 64 MiB.
 pub(super) const GRANULES: usize = 1024;
 
-/// Segments of so many granules, which a heap makes that holds as much already, get their memory by large pages: a
-/// program that touches it everywhere misses fewer translations of addresses.
+/// Segments of so many granules, which a heap makes that holds as much already, get their memory by large pages if
+/// they have [`LARGE_LEAST`] of them: a program that touches it everywhere misses fewer translations of addresses.
 pub(super) const GRANULES_LARGE: usize = 512;
 
-/// Granules of a large page, as most hosts have them: 2 MiB.
-pub(super) const LARGE_PAGE: usize = 32;
+/// Large pages of a segment at least: a single one would bring as much memory at its first touch as all others have.
+pub(super) const LARGE_LEAST: usize = 2;
 
 /// A segment, guarded by the lock of the granules.
 pub(super) struct Segment {
     start: AtomicPtr<u8>,
     granules: AtomicUsize,
-    /// Whether memory comes by large pages.
-    large_pages: AtomicBool,
+    /// Granules of the large pages that memory comes by; zero for none.
+    large: AtomicUsize,
     /// How many are free.
     free_count: AtomicUsize,
     /// No run of free granules is longer.
@@ -53,19 +53,6 @@ pub(super) struct Segment {
     aged: Bits,
     lost: Bits,
     pub(super) next: SegmentLink,
-}
-
-/// Sets all bits of a large page if any is set.
-fn spread(word: u64) -> u64 {
-    const ALL: u64 = (1 << LARGE_PAGE) - 1;
-    let half = |shift: usize| {
-        if word >> shift & ALL == 0 {
-            0
-        } else {
-            ALL << shift
-        }
-    };
-    half(0) | half(LARGE_PAGE)
 }
 
 /// A segment's place in the arena, where it stays as long as the heap.
@@ -118,7 +105,7 @@ impl Segment {
         Self {
             start: AtomicPtr::new(null_mut()),
             granules: AtomicUsize::new(0),
-            large_pages: AtomicBool::new(false),
+            large: AtomicUsize::new(0),
             free_count: AtomicUsize::new(0),
             longest: AtomicUsize::new(0),
             free: Bits::new(),
@@ -133,9 +120,9 @@ impl Segment {
     }
 
     /// Takes addresses, whole granules of which are all free and none committed; if they are to get memory by
-    /// large pages, whole ones of those, too.
-    pub(super) fn open(&self, range: PageRange, large_pages: bool) {
-        self.large_pages.store(large_pages, Relaxed);
+    /// large pages of so many granules, not zero, whole ones of those, too.
+    pub(super) fn open(&self, range: PageRange, large: usize) {
+        self.large.store(large, Relaxed);
         let granules = range.len_bytes() / GRANULE;
         self.start.store(range.start().as_ptr(), Relaxed);
         self.granules.store(granules, Relaxed);
@@ -228,21 +215,23 @@ impl Segment {
 
     /// Returns the large pages around `hole`, if memory comes by those, and none of it has any yet.
     pub(super) fn whole(&self, hole: &Range<usize>) -> Option<Range<usize>> {
-        let start = hole.start / LARGE_PAGE * LARGE_PAGE;
-        let whole = start..hole.end.next_multiple_of(LARGE_PAGE);
-        let fresh = self.large_pages.load(Relaxed)
-            && self.committed.none(whole.clone())
-            && self.lost.none(whole.clone());
+        let large = self.large.load(Relaxed);
+        if large == 0 {
+            return None;
+        }
+        let start = hole.start / large * large;
+        let whole = start..hole.end.next_multiple_of(large);
+        let fresh = self.committed.none(whole.clone()) && self.lost.none(whole.clone());
         fresh.then_some(whole)
     }
 
     /// Yields the parts of free granules that are worth giving back now that `part` of them is free: where memory came
     /// by large pages, whole ones around it that are free and have memory.
     pub(super) fn worth_around(&self, part: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let large_pages = self.large_pages.load(Relaxed);
-        let (start, end, step) = if large_pages {
-            let start = part.start / LARGE_PAGE * LARGE_PAGE;
-            (start, part.end.next_multiple_of(LARGE_PAGE), LARGE_PAGE)
+        let large = self.large.load(Relaxed);
+        let (start, end, step) = if large != 0 {
+            let start = part.start / large * large;
+            (start, part.end.next_multiple_of(large), large)
         } else {
             (part.start, part.end, part.len().max(1))
         };
@@ -255,11 +244,12 @@ impl Segment {
     /// Returns the part of free granules that is worth giving back by and by: where memory came by large pages,
     /// whole ones.
     pub(super) fn worth(&self, run: &Range<usize>) -> Range<usize> {
-        if !self.large_pages.load(Relaxed) {
+        let large = self.large.load(Relaxed);
+        if large == 0 {
             return run.clone();
         }
-        let start = run.start.next_multiple_of(LARGE_PAGE).min(run.end);
-        start..(run.end / LARGE_PAGE * LARGE_PAGE).max(start)
+        let start = run.start.next_multiple_of(large).min(run.end);
+        start..(run.end / large * large).max(start)
     }
 
     pub(super) fn commit(&self, part: Range<usize>) {
@@ -368,13 +358,17 @@ impl Segment {
 
     /// Returns how many granules have memory that was never in use, nor came by a large page with some that was.
     pub(super) fn unused(&self) -> usize {
-        let large_pages = self.large_pages.load(Relaxed);
-        Bits::count_by(|word| {
-            let purged = self.purged.word(word);
-            let used = self.used.word(word) & !purged;
-            let touched = if large_pages { spread(used) } else { used };
-            self.committed.word(word) & !touched & !purged
-        })
+        let in_use = |word| self.used.word(word) & !self.purged.word(word);
+        let large = self.large.load(Relaxed);
+        if large == 0 {
+            let unused = |word| self.committed.word(word) & !in_use(word);
+            return Bits::count_by(|word| unused(word) & !self.purged.word(word));
+        }
+        let pages = (0..self.granules()).step_by(large).map(|n| n..n + large);
+        pages
+            .filter(|page| Bits::run_by(page.start, in_use).is_none_or(|run| run.start >= page.end))
+            .map(|page| self.with_memory(&page))
+            .sum()
     }
 
     pub(super) fn decommit(&self, part: &Range<usize>) {

@@ -102,7 +102,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return unsafe { self.free_hard(block) };
         }
         let addr = block.addr().get();
-        if let Some(slab) = self.map.slab(addr)
+        if let Some(slab) = self.slab_at(addr)
             && let Some(entry) = slab.live(addr)
             && slab.class() < CLASSES
         {
@@ -170,6 +170,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(new) = kept else {
             return Ok(block);
         };
+        if !self.is_hard() && new.size() > layout.size() && class::of(new).is_none() {
+            // SAFETY: the caller's promise; the block is live, as was just seen.
+            return unsafe { self.grow_by(block, layout, new, free) };
+        }
         // SAFETY: the caller's promise.
         unsafe { move_by(block, layout, new, alloc, free) }
     }
@@ -179,7 +183,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let slab = self.map.slab(addr)?;
+        let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         (start == addr).then(|| slab.usable(start, size))
     }
@@ -192,7 +196,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
-        match self.map.slab(addr) {
+        match self.slab_at(addr) {
             Some(slab) if slab.live(addr).is_some() && slab.class() >= CLASSES => {
                 self.free_big(slab);
                 Ok(())
@@ -203,14 +207,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Finds the live block that starts at `addr`, or says why there is none.
     pub(super) fn live_at(&self, addr: usize) -> Result<(Handle, Entry), HeapError> {
-        let slab = self.map.slab(addr);
+        let slab = self.slab_at(addr);
         let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
         found.ok_or_else(|| self.refusal(addr))
     }
 
     /// Says why no live block starts at `addr`.
     pub(super) fn refusal(&self, addr: usize) -> HeapError {
-        match self.map.slab(addr) {
+        match self.slab_at(addr) {
             None => HeapError::NotOwned,
             Some(slab) if slab.around(addr).is_some() => HeapError::Interior,
             Some(_) => HeapError::NotLive,
@@ -249,7 +253,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
-                self.decommit_longest(&mut self.space.lock());
+                let mut space = self.space.lock();
+                self.drop_headroom(&mut space);
+                self.decommit_longest(&mut space);
                 true
             }
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
@@ -260,7 +266,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let before = self.space.lock().gauges.reserved;
                 self.trim();
                 let mut space = self.space.lock();
-                space.gauges.reserved < before || self.release_some(&mut space)
+                space.gauges.reserved < before
+                    || self.drop_headroom(&mut space)
+                    || self.release_some(&mut space)
             }
             _ => false,
         }

@@ -5,25 +5,21 @@ use super::{
     class::GRANULE,
     error::HeapError,
     index::Index,
+    kept::Kept,
     map::Leaves,
-    segment::{GRANULES, GRANULES_LARGE, LARGE_PAGE, Segment, SegmentLink, SegmentRef},
+    segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
 use crate::{
+    intervals::Spares,
     page::PageRange,
     provider::{Error, ErrorKind, PageProvider, PageWish, Request, reserve_ahead},
     sync::RawMutex,
 };
 use core::{ops::Range, ptr::NonNull};
 
-/// Huge blocks that were freed and are kept for the next, at most.
-const KEPT: usize = 8;
-
 /// New segments that may be lost to others one after the other, before a call gives up.
 const TRIES: usize = 8;
-
-/// Bytes of one that is kept at most, so that all of them are bounded, too.
-pub(super) const KEPT_BYTES: usize = 32 << 20;
 
 /// What the lock of the granules guards, beside the page map and the bitmaps.
 pub(super) struct Space {
@@ -36,13 +32,11 @@ pub(super) struct Space {
     /// Descriptors of large and of huge blocks that are not in use.
     pub(super) spare_large: Option<Handle>,
     pub(super) spare_huge: Option<Handle>,
-    /// Huge blocks, live or kept.
-    pub(super) huge: Index<Handle>,
+    /// For changes of where huge blocks lie, live or kept.
+    pub(super) huge: Spares,
     pub(super) leaves: Leaves,
-    /// Huge blocks that were freed, and whether that was before the last tick.
-    pub(super) kept: [Option<(Handle, bool)>; KEPT],
-    /// Huge blocks that were freed and could not be released, linked by `next`: the next pass tries again.
-    pub(super) unreleased: Option<Handle>,
+    /// Huge blocks that were freed.
+    pub(super) kept: Kept,
     pub(super) gauges: Gauges,
 }
 
@@ -73,10 +67,9 @@ impl Space {
             step,
             spare_large: None,
             spare_huge: None,
-            huge: Index::new(),
+            huge: Spares::new(),
             leaves: Leaves::new(),
-            kept: [None; KEPT],
-            unreleased: None,
+            kept: Kept::new(),
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
@@ -180,6 +173,30 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
     }
 
+    /// Takes `count` granules with memory where as many as `room` are free behind them; `None` where there are none,
+    /// or none is to be left.
+    pub(super) fn take_with_room(
+        &self,
+        space: &mut Space,
+        count: usize,
+        room: usize,
+    ) -> Result<Option<(NonNull<u8>, bool)>, HeapError> {
+        let mut place = space.first_with_room();
+        while room != 0
+            && let Some(segment) = space.segments.nth(place)
+        {
+            place += 1;
+            let Some(run) = segment.find(count + room) else {
+                continue;
+            };
+            let part = run.start..run.start + count;
+            if let Some(zero) = self.take_part(space, segment, part.clone(), 0)? {
+                return Ok(Some((self.part_start(segment, &part)?, zero)));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) fn part_start(
         &self,
         segment: SegmentRef,
@@ -264,9 +281,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.map.set(start, part.len() * GRANULE, None);
     }
 
-    /// Takes the granules at `addr` as well, if they are free.
+    /// Takes the granules at `addr` as well, if they are free and of the same segment as those before them.
     pub(super) fn take_behind(&self, space: &mut Space, addr: usize, count: usize) -> bool {
-        let Some(segment) = space.find(addr) else {
+        // The next segment may begin there.
+        let Some(segment) = space.find(addr - 1) else {
             return false;
         };
         let first = segment.number(addr);
@@ -439,26 +457,41 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // Where addresses are short, no rest is left that has no room for such a block.
         let whole = |count: usize| count - count % least;
         let mut count = if ahead < wanted { whole(ahead) } else { wanted };
-        let (range, large_pages) = loop {
-            let large_pages = self.config.has_large_pages() && count >= GRANULES_LARGE;
-            let align = if large_pages { LARGE_PAGE } else { 1 };
+        let (range, large) = loop {
+            let large = self.large_granules(count);
+            let align = large.max(1);
             count = count.next_multiple_of(align);
-            match self.reserve(space, count * GRANULE, align * GRANULE, 0) {
+            match self.reserve(space, count * GRANULE, align * GRANULE) {
                 Err(HeapError::Memory(e)) if e.kind() == ErrorKind::Exhausted && count > least => {
                     count = whole(count / 2).max(least);
                 }
-                result => break (result?, large_pages),
+                result => break (result?, large),
             }
         };
         // What is short now will be short again: the next one is no larger than what was got twice.
         space.step = (count * 2).min(GRANULES);
         space.spare.set(segment.next.get());
-        segment.open(range, large_pages);
+        segment.open(range, large);
         space.insert(segment);
         space.gauges.reserved += range.len_bytes();
         self.map
             .set(range.addr(), range.len_bytes(), Some(self.nothing));
         Ok(segment)
+    }
+
+    /// Returns how many granules the large pages have that a segment of `count` granules is to get its memory by; zero
+    /// where it is to get others.
+    fn large_granules(&self, count: usize) -> usize {
+        if !self.config.has_large_pages() || count < GRANULES_LARGE {
+            return 0;
+        }
+        // Asked for now only, as it costs some system calls.
+        let large = self.provider.large_page().bytes() / GRANULE;
+        if large * LARGE_LEAST <= count {
+            large
+        } else {
+            0
+        }
     }
 
     /// Returns the bytes that are inaccessible on either side of a large or huge block.
@@ -473,16 +506,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
     }
 
-    /// Reserves addresses that the page map covers, with as many inaccessible bytes on both sides.
-    pub(super) fn reserve(
-        &self,
-        space: &mut Space,
-        len: usize,
-        align: usize,
-        guard: usize,
-    ) -> Result<PageRange, HeapError> {
-        let request = Request::bytes(len).align(align).guards(guard, guard);
-        let request = request.name(NAME);
+    /// Reserves addresses that the page map covers.
+    fn reserve(&self, space: &mut Space, len: usize, align: usize) -> Result<PageRange, HeapError> {
+        let request = Request::bytes(len).align(align).name(NAME);
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if !self.map.addresses().contains_range(range.addresses()) {
             // An error wastes addresses and no more.

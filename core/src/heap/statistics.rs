@@ -5,7 +5,6 @@ use super::{
     bin::Bin,
     class::{self, CLASSES, GRANULE},
     hard::Hard,
-    large::unreleased,
     space::Space,
 };
 use crate::{
@@ -153,6 +152,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 fn refused_bytes(space: &Space) -> usize {
     let segments = space.segments.all().iter();
     let granules: usize = segments.map(|(_, segment)| segment.refused_count()).sum();
-    let huge = unreleased(space).filter(|slab| slab.holes() == 0);
+    let huge = space.kept.unreleased().filter(|slab| slab.holes() == 0);
     granules * GRANULE + huge.map(|slab| slab.block_bytes()).sum::<usize>()
 }

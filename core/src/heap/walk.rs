@@ -38,7 +38,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 _ => start,
             };
             for addr in (first..last).step_by(step) {
-                if let Some(slab) = self.map.slab(addr) {
+                if let Some(slab) = self.slab_at(addr) {
                     self.walk_slab(slab, addr, &mut visit)?;
                 }
             }
@@ -56,7 +56,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut index = 0;
         while let Some(found) = slab.live_from(index)
             && slab.addr() == start
-            && self.map.slab(start) == Some(slab)
+            && self.slab_at(start) == Some(slab)
         {
             let size = slab.block_bytes();
             let addr = start.wrapping_add(found.wrapping_mul(size));

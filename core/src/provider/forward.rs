@@ -73,6 +73,10 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         (**self).left(of)
     }
 
+    fn large_page(&self) -> PageSize {
+        (**self).large_page()
+    }
+
     fn addresses(&self) -> AddressRange {
         (**self).addresses()
     }

@@ -136,6 +136,10 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
         }
     }
 
+    fn large_page(&self) -> PageSize {
+        self.inner.large_page()
+    }
+
     fn addresses(&self) -> AddressRange {
         // Where they have nothing in common, no request is met, and any range will do.
         self.inner

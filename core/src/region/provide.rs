@@ -88,6 +88,10 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
         self.inner.left(of)
     }
 
+    fn large_page(&self) -> PageSize {
+        self.inner.large_page()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

@@ -232,6 +232,10 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         self.inner.left(of)
     }
 
+    fn large_page(&self) -> PageSize {
+        self.inner.large_page()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

@@ -89,6 +89,23 @@ fn use_large_pages<P: PageProvider + Copy>(region: &mut Region<P>, half: usize, 
     region.release(half..all).expect("and released");
 }
 
+pub(super) fn the_size_of_transparent_pages_is_told<P: PageProvider + Copy>(p: P) -> Outcome {
+    let (page, large) = (p.page_size(), p.large_page());
+    assert!(page <= large && page.is_aligned(large.bytes()), "{large:?}");
+    let request = Request::bytes(large.bytes()).align(large.bytes());
+    let reserved = or_skip!(Region::reserve(p, &request), "no room for a large page");
+    let mut region = reserved.expect("a host with room grants it");
+    let all = region.len();
+    region
+        .commit(0..all, commit(PageWish::Transparent))
+        .expect("advice never fails");
+    region.fill(0..1, 3);
+    region.fill(all - 1..all, 4);
+    region.expect_pattern(0..1, 3);
+    region.expect_pattern(all - 1..all, 4);
+    Outcome::Passed
+}
+
 pub(super) fn odd_page_sizes_are_refused<P: PageProvider + Copy>(p: P) -> Outcome {
     let mut region = Region::pages(p, 4);
     for bytes in [0, 3, usize::MAX, 1 << (usize::BITS - 2)] {

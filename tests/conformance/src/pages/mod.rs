@@ -48,6 +48,7 @@ pub fn cases<P: PageProvider + Copy>() -> impl Iterator<Item = Case<P>> {
         large::large_pages_work_or_are_refused,
         large::odd_page_sizes_are_refused,
         large::transparent_pages_are_pages,
+        large::the_size_of_transparent_pages_is_told,
     )
 }
 

@@ -1,0 +1,373 @@
+//! Huge blocks: a reservation of the provider each.
+//!
+//! ```text
+//!   guard │ size: committed, and the block's │ headroom: addresses only │ guard
+//!         └────────────── len ───────────────────────────────────────┘
+//! ```
+//!
+//! Guards are there at the highest level of hardening, headroom is behind blocks that grew.
+
+use super::{
+    Heap, NAME,
+    class::{GRANULE, HUGE},
+    error::HeapError,
+    large::{Big, CHUNK, Growth},
+    slab::{self, FREED, Handle, LIVE, ZERO},
+    space::Space,
+};
+use crate::{
+    intervals::Interval,
+    page::PageRange,
+    provider::{Error, ErrorKind, PageProvider, PageWish, Purged, Request, reserve_ahead},
+    sync::RawMutex,
+};
+use core::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::atomic::Ordering::{Relaxed, Release},
+};
+
+/// A block that grows gets so many times its size of addresses where they are not limited, so that it moves
+/// a few times only until it has all that a host gives.
+const AHEAD: usize = 8;
+
+/// Bytes of addresses that it gets beyond its size at most: 64 GiB, or 256 MiB where addresses have 32 bits.
+const AHEAD_MOST: usize = 1 << (20 + usize::BITS / 4);
+
+/// A block that grows is committed by an eighth more than it needs, so that a call of the provider comes once
+/// in many steps; what is not written takes no memory.
+const COMMITTED_AHEAD: usize = 8;
+
+/// The holes of a huge block whose memory went back, or away.
+pub(super) const PURGED: u64 = 1;
+
+/// The holes of one whose addresses went back, when the heap is dropped.
+const RELEASED: u64 = 2;
+
+/// Addresses for a huge block, guards included, and the descriptor that is to have them.
+pub(super) struct Place {
+    pub(super) slab: Handle,
+    pub(super) whole: PageRange,
+    /// Bytes between the guards.
+    pub(super) len: usize,
+    /// Bytes that the block gets memory for.
+    pub(super) size: usize,
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
+    pub(super) fn alloc_huge(&self, space: &mut Space, layout: Layout) -> Result<Big, HeapError> {
+        if let Some(block) = self.alloc_kept(space, layout) {
+            return Ok((block, false));
+        }
+        if let Some(told) = self.alloc_unreleased(space, layout) {
+            return Ok(told);
+        }
+        if let Some(block) = self.alloc_resized(space, layout) {
+            return Ok((block, false));
+        }
+        let block = self.alloc_fresh(space, layout, Growth::Fixed)?;
+        Ok((block, true))
+    }
+
+    /// Allocates a huge block at addresses of its own; it reads zero.
+    pub(super) fn alloc_fresh(
+        &self,
+        space: &mut Space,
+        layout: Layout,
+        growth: Growth,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let place = self.reserve_huge(space, layout, growth)?;
+        self.commit_huge(&place, 0)?;
+        Ok(self.open_huge(space, &place, layout.size()))
+    }
+
+    /// Reserves addresses for a huge block.
+    pub(super) fn reserve_huge(
+        &self,
+        space: &mut Space,
+        layout: Layout,
+        growth: Growth,
+    ) -> Result<Place, HeapError> {
+        let invalid = HeapError::InvalidSize;
+        let mut size = self.page.round_up(layout.size().max(1)).ok_or(invalid)?;
+        let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
+        let slab = match space.spare_huge {
+            Some(slab) => slab,
+            None => slab::make(&self.arena, HUGE, CHUNK, true)?,
+        };
+        space.spare_huge = Some(slab);
+        let room = space.huge.make_room(&self.huge, &self.arena);
+        room.map_err(HeapError::Metadata)?;
+        let guard = self.guard();
+        let wanted = match growth {
+            Growth::Fixed => self.kept_ahead(space, least),
+            Growth::Growing => self.with_headroom(least),
+        };
+        let align = layout.align().max(GRANULE);
+        let request = Request::bytes(wanted).align(align).guards(guard, guard);
+        let mut request = request.name(NAME);
+        if least < wanted {
+            request = request.at_least(least);
+        }
+        let mut whole = self.reserve_pages(&request).map_err(HeapError::Memory)?;
+        let len = (whole.len_bytes() - 2 * guard) / GRANULE * GRANULE;
+        let kept = len + 2 * guard;
+        if let Some(rest) = whole.part(kept, whole.len_bytes() - kept, self.page) {
+            // Less than a granule. An error wastes its addresses, and no more.
+            let _ = self.give_back(rest);
+            whole = whole.part(0, kept, self.page).ok_or(invalid)?;
+        }
+        if growth == Growth::Growing {
+            size = committed_ahead(size, len);
+        }
+        Ok(Place {
+            slab,
+            whole,
+            len,
+            size,
+        })
+    }
+
+    /// Returns the bytes of addresses for a block that grows and needs `least` now.
+    fn with_headroom(&self, least: usize) -> usize {
+        let more = least.saturating_mul(AHEAD - 1).min(AHEAD_MOST);
+        let ahead = reserve_ahead(&self.provider, least, least.saturating_add(more));
+        // Where addresses are limited, still so many that the copies of a block that grows are together
+        // no longer than a few times its last length.
+        let half = (least / 2).min(AHEAD_MOST).next_multiple_of(GRANULE);
+        (ahead / GRANULE * GRANULE).max(least.saturating_add(half))
+    }
+
+    /// Gives the block of a place memory from byte `from` on. If that fails, the place goes back.
+    pub(super) fn commit_huge(&self, place: &Place, from: usize) -> Result<(), HeapError> {
+        let before = self.guard() + from;
+        let len = place.size.saturating_sub(from);
+        let part = place.whole.part(before, len, self.page);
+        let Some(part) = part else {
+            return Ok(());
+        };
+        // SAFETY: reserved by `reserve_huge`, and not committed yet.
+        if let Err(error) = unsafe { self.commit_pages(part, PageWish::Base) } {
+            self.give_back_unless_lost(place.whole, part, error.kind());
+            return Err(HeapError::Memory(error));
+        }
+        Ok(())
+    }
+
+    /// Makes a live block at a place that has memory.
+    pub(super) fn open_huge(&self, space: &mut Space, place: &Place, asked: usize) -> NonNull<u8> {
+        let slab = place.slab;
+        space.spare_huge = slab.next.get();
+        let start = place.whole.start().as_ptr().wrapping_add(self.guard());
+        let start = NonNull::new(start).unwrap_or(place.whole.start());
+        space.gauges.reserved += place.whole.len_bytes();
+        space.gauges.committed += place.size;
+        slab.set_holes(0);
+        slab.open(start, place.len, false, 0);
+        slab.resize(place.size, place.len);
+        let range = Interval {
+            start: place.whole.addr(),
+            len: place.whole.len_bytes(),
+            value: slab.exposed(),
+        };
+        self.huge.insert(&mut space.huge, range);
+        self.make_live(space, slab, asked);
+        start
+    }
+
+    /// Makes a huge block live that is there.
+    pub(super) fn make_live(&self, space: &mut Space, slab: Handle, asked: usize) {
+        space.gauges.huge += slab.block_bytes();
+        space.gauges.huge_blocks += 1;
+        self.set_usable(slab, asked);
+        slab.only().state().store(LIVE, Release);
+    }
+
+    /// Notes how many bytes of a huge block may be used: what was asked for in whole pages, not what it has memory
+    /// for ahead of its growth.
+    pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
+        let pages = self.page.round_up(asked.max(1));
+        slab.set_asked(slab.addr(), pages.unwrap_or(asked));
+    }
+
+    /// Returns the huge block whose reservation is around an address, any address at all.
+    pub(super) fn huge_at(&self, addr: usize) -> Option<Handle> {
+        let found = self.huge.find(addr)?;
+        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the heap is there.
+        unsafe { Handle::from_exposed(found.value) }
+    }
+
+    /// Returns the first huge block whose reservation ends above an address, and that.
+    pub(super) fn next_huge(&self, addr: usize) -> Option<(Interval, Handle)> {
+        let found = self.huge.next(addr)?;
+        // SAFETY: as in `huge_at`.
+        let slab = unsafe { Handle::from_exposed(found.value) }?;
+        Some((found, slab))
+    }
+
+    /// Yields all huge blocks. The lock of the granules is held, and none comes or goes meanwhile.
+    pub(super) fn all_huge(&self) -> impl Iterator<Item = Handle> {
+        let step = |from: Option<usize>| {
+            let (range, slab) = self.next_huge(from?)?;
+            Some((slab, range.start.checked_add(range.len)))
+        };
+        let first = step(Some(0));
+        core::iter::successors(first, move |(_, from)| step(*from)).map(|(slab, _)| slab)
+    }
+
+    /// Lets `len` bytes of addresses be found as a huge block's reservation, which were more or fewer before.
+    fn enter_huge(&self, space: &mut Space, whole: PageRange, slab: Handle) {
+        let (start, len) = (whole.addr(), whole.len_bytes());
+        self.huge
+            .change(&mut space.huge, start, len, slab.exposed());
+    }
+
+    /// Releases a range after an error of a call on `part` of it.
+    pub(super) fn give_back_unless_lost(
+        &self,
+        range: PageRange,
+        part: PageRange,
+        error: ErrorKind,
+    ) {
+        if error != ErrorKind::RangeLost {
+            // An error wastes addresses and no more, here and below.
+            let _ = self.give_back(range);
+            return;
+        }
+        let before = part.addr() - range.addr();
+        let behind = before + part.len_bytes();
+        for (from, len) in [(0, before), (behind, range.len_bytes() - behind)] {
+            if let Some(rest) = range.part(from, len, self.page) {
+                let _ = self.give_back(rest);
+            }
+        }
+    }
+
+    /// Frees a huge block whose state says that it is free.
+    pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
+        space.gauges.huge -= slab.block_bytes();
+        space.gauges.huge_blocks -= 1;
+        if !self.keep(space, slab) {
+            self.drop_huge(space, slab);
+        }
+    }
+
+    /// Releases a huge block that is free. If it cannot be, its memory goes back, and a later pass tries again.
+    pub(super) fn drop_huge(&self, space: &mut Space, slab: Handle) {
+        if self.release_huge(space, slab).is_err() {
+            slab.only().state().store(FREED, Relaxed);
+            self.purge_huge(space, slab);
+            space.kept.push_unreleased(slab);
+        }
+    }
+
+    pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
+        let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
+        // Before the addresses can be somebody else's; it keeps its place, so that this can be undone.
+        self.huge.change(&mut space.huge, range.addr(), 0, 0);
+        if let Err(error) = self.give_back(range) {
+            self.enter_huge(space, range, slab);
+            return Err(error);
+        }
+        self.huge.remove(&mut space.huge, range.addr());
+        space.gauges.reserved -= range.len_bytes();
+        if slab.holes() == 0 {
+            space.gauges.committed -= slab.block_bytes();
+        }
+        slab.set_holes(0);
+        slab.next.set(space.spare_huge);
+        space.spare_huge = Some(slab);
+        Ok(())
+    }
+
+    /// Gives the memory of a huge block back that could not be released, if it still has some.
+    pub(super) fn purge_huge(&self, space: &mut Space, slab: Handle) {
+        let Some(range) = PageRange::new(slab.start(), slab.block_bytes(), self.page) else {
+            return;
+        };
+        if slab.holes() != 0 {
+            return;
+        }
+        // SAFETY: committed as a whole when the block was made; it is free.
+        match unsafe { self.purge_pages(range) } {
+            Ok(Purged::Zero) => slab.only().state().store(ZERO, Relaxed),
+            Ok(Purged::ZeroOrOld) => {}
+            // The next pass tries again.
+            Ok(Purged::Kept) | Err(_) => return,
+        }
+        slab.set_holes(PURGED);
+        space.gauges.committed -= slab.block_bytes();
+    }
+
+    /// Gives back the addresses behind a huge block from byte `len` of it on, and the memory that they
+    /// have; says whether they went.
+    pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
+        let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
+        let Some(whole) = self.whole(slab).filter(|_| self.guard() == 0) else {
+            return false;
+        };
+        let Some(rest) = whole.part(len, old_len.saturating_sub(len), self.page) else {
+            return false;
+        };
+        // Before the addresses can be somebody else's.
+        slab.resize(old_size.min(len), len);
+        let start = whole.addr();
+        self.huge
+            .change(&mut space.huge, start, len, slab.exposed());
+        if self.give_back(rest).is_err() {
+            slab.resize(old_size, old_len);
+            self.enter_huge(space, whole, slab);
+            return false;
+        }
+        space.gauges.reserved -= rest.len_bytes();
+        space.gauges.committed -= old_size - slab.block_bytes();
+        true
+    }
+
+    /// Gives the addresses that huge blocks could grow into back; says whether there were any.
+    pub(super) fn drop_headroom(&self, space: &mut Space) -> bool {
+        let mut some = false;
+        for slab in self.all_huge() {
+            let len = slab.block_bytes().next_multiple_of(GRANULE);
+            some |= len < slab.len_bytes() && self.cut_huge(space, slab, len);
+        }
+        some
+    }
+
+    /// Releases all that the heap has for blocks, in use or not, for good; says whether to try again, since some could
+    /// not be released, and some was.
+    pub(super) fn release_all(&self, space: &mut Space) -> bool {
+        let (mut some, mut all) = (false, true);
+        let mut note = |released: bool| {
+            some |= released;
+            all &= released;
+            released
+        };
+        for (_, segment) in space.segments.all() {
+            let mut from = 0;
+            while let Some(part) = segment.kept(from) {
+                let range = segment.range(&part, self.page);
+                if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+                    segment.forget(part.clone());
+                }
+                from = part.end;
+            }
+        }
+        for slab in self.all_huge().filter(|slab| slab.holes() != RELEASED) {
+            let range = self.whole(slab);
+            if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+                slab.set_holes(RELEASED);
+            }
+        }
+        some && !all
+    }
+}
+
+/// Returns how many bytes a block that grows and needs `size` is given memory for, of `len`.
+pub(super) const fn committed_ahead(size: usize, len: usize) -> usize {
+    let ahead = size.saturating_add(size / COMMITTED_AHEAD);
+    match ahead.checked_next_multiple_of(GRANULE) {
+        Some(ahead) if ahead < len => ahead,
+        _ => len,
+    }
+}

@@ -1,0 +1,374 @@
+//! Huge blocks that were freed and are kept: for the next ones, or until they can be released.
+//!
+//! ```text
+//!   size          1 MiB      1.25     1.5      1.75     2        2.5   …
+//!   since the     ┌────────┬────────┬────────┬────────┬────────┬────
+//!   last tick     │ ● ● ●  │ ●      │        │ ● ●    │        │       taken first
+//!   before        │ ●      │        │ ●      │        │ ●      │       released by the next tick
+//!                 └────────┴────────┴────────┴────────┴────────┴────
+//! ```
+//!
+//! They hold no more than half of what huge blocks in use do, or a little where those are few. A block
+//! serves for one that is a little shorter; else it gets memory in its headroom, or gives some back to it:
+//! fresh pages are what huge blocks cost, and a block brings those that it has.
+
+use super::{
+    Heap,
+    class::GRANULE,
+    huge::PURGED,
+    large::Big,
+    slab::{Handle, ZERO},
+    space::Space,
+};
+use crate::{page::PageRange, provider::PageProvider, sync::RawMutex};
+use core::{alloc::Layout, array, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+
+/// Bytes that are kept at most where no more are in use.
+const LEAST: usize = 64 << 20;
+
+/// Which part of what huge blocks in use have is kept at most: half.
+const PART: usize = 2;
+
+/// A block serves as it is for one that takes three quarters of it.
+const SLACK: usize = 4;
+
+/// A block serves for one that is so many times as long, or as short, if it can be given memory, or give some back.
+const RESIZED: usize = 2;
+
+/// Bins for each doubling of sizes.
+const STEPS: usize = 4;
+
+/// Bins: sizes from 1 MiB, the last one for all that are longer than some terabytes.
+const BINS: usize = 24 * STEPS;
+
+/// The size of the first bin, as a power of two.
+const FIRST: u32 = 20;
+
+/// Blocks of a bin that are looked at for one that suits.
+const LOOKED_AT: usize = 8;
+
+/// Bins that may have a block that suits: for a size, and up to [`RESIZED`] away from it.
+const NEAR: usize = STEPS + 1;
+
+/// Returns the bin for blocks of a size.
+const fn bin(size: usize) -> usize {
+    if size >> FIRST == 0 {
+        return 0;
+    }
+    let power = size.ilog2();
+    // Two bits behind the highest one.
+    let step = (size >> (power - STEPS.ilog2())) & (STEPS - 1);
+    let bin = (power - FIRST) as usize * STEPS + step;
+    if bin < BINS { bin } else { BINS - 1 }
+}
+
+/// The first of the blocks of each bin, which are linked by `next`.
+type Bins = [Option<Handle>; BINS];
+
+/// Huge blocks that were freed.
+pub(super) struct Kept {
+    /// Since the last tick, and before.
+    bins: [Bins; 2],
+    bytes: usize,
+    /// The bin to take from when there are too many.
+    hand: usize,
+    /// Those that could not be released, linked by `next`: the next pass tries again.
+    unreleased: Option<Handle>,
+}
+
+/// How a block that is kept serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// As it is.
+    Whole,
+    /// With more memory.
+    Longer,
+    /// With less.
+    Shorter,
+}
+
+impl Kept {
+    pub(super) const fn new() -> Self {
+        Self {
+            bins: [[None; BINS]; 2],
+            bytes: 0,
+            hand: 0,
+            unreleased: None,
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    fn push(&mut self, slab: Handle) {
+        let first = &mut self.bins[0][bin(slab.block_bytes())];
+        slab.next.set(*first);
+        *first = Some(slab);
+        self.bytes += slab.block_bytes();
+    }
+
+    /// Takes the first block of a bin that suits, of those that are looked at.
+    fn take_from(&mut self, bin: usize, suits: impl Fn(Handle) -> bool) -> Option<Handle> {
+        for bins in &mut self.bins {
+            let mut before = None;
+            let mut next = bins[bin];
+            for _ in 0..LOOKED_AT {
+                let Some(slab) = next else {
+                    break;
+                };
+                next = slab.next.get();
+                if suits(slab) {
+                    unlink(&mut bins[bin], before, next);
+                    self.bytes -= slab.block_bytes();
+                    return Some(slab);
+                }
+                before = Some(slab);
+            }
+        }
+        None
+    }
+
+    /// Takes a block that serves for `size` bytes with no more than that done to it.
+    fn take(&mut self, size: usize, align: usize, how: Fit) -> Option<Handle> {
+        let own = bin(size);
+        let suits = |slab: Handle| {
+            let (bytes, len) = (slab.block_bytes(), slab.len_bytes());
+            let fits = match how {
+                Fit::Whole => bytes >= size && bytes - bytes / SLACK <= size,
+                Fit::Longer => bytes < size && len >= size && bytes >= size / RESIZED,
+                Fit::Shorter => bytes >= size && bytes / RESIZED <= size,
+            };
+            fits && slab.addr().is_multiple_of(align)
+        };
+        let near = array::from_fn::<usize, NEAR, _>(|n| {
+            match how {
+                Fit::Longer => own.checked_sub(n),
+                _ => Some(own + n).filter(|bin| *bin < BINS),
+            }
+            .unwrap_or(own)
+        });
+        near.into_iter().find_map(|bin| self.take_from(bin, suits))
+    }
+
+    /// Takes any block: one from before the last tick, if there is one.
+    fn take_any(&mut self) -> Option<Handle> {
+        for old in [1, 0] {
+            for _ in 0..BINS {
+                self.hand = (self.hand + 1) % BINS;
+                if let Some(slab) = self.bins[old][self.hand] {
+                    self.bins[old][self.hand] = slab.next.get();
+                    self.bytes -= slab.block_bytes();
+                    return Some(slab);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes the least block that has `wanted` bytes, or the longest.
+    fn take_for(&mut self, wanted: usize) -> Option<Handle> {
+        let from = bin(wanted);
+        let found = (from..BINS).find_map(|bin| {
+            let enough = |slab: Handle| slab.block_bytes() >= wanted;
+            self.take_from(bin, enough)
+        });
+        found.or_else(|| {
+            (0..BINS)
+                .rev()
+                .find_map(|bin| self.take_from(bin, |_| true))
+        })
+    }
+
+    /// Takes all blocks from before the last tick out, linked by `next`, and lets the others be from before it.
+    fn age(&mut self, bin: usize) -> Option<Handle> {
+        let new = self.bins[0][bin].take();
+        let old = core::mem::replace(&mut self.bins[1][bin], new);
+        let blocks = core::iter::successors(old, |slab| slab.next.get());
+        self.bytes -= blocks.map(|slab| slab.block_bytes()).sum::<usize>();
+        old
+    }
+
+    /// Yields the huge blocks that could not be released.
+    pub(super) fn unreleased(&self) -> impl Iterator<Item = Handle> + use<> {
+        core::iter::successors(self.unreleased, |slab| slab.next.get())
+    }
+
+    /// Takes note of one that could not be released.
+    pub(super) fn push_unreleased(&mut self, slab: Handle) {
+        slab.next.set(self.unreleased);
+        self.unreleased = Some(slab);
+    }
+
+    /// Takes the first huge block that could not be released, and suits.
+    fn take_unreleased(&mut self, size: usize, align: usize) -> Option<Handle> {
+        let suits = |slab: &Handle| {
+            let bytes = slab.block_bytes();
+            bytes >= size && bytes - bytes / SLACK <= size && slab.addr().is_multiple_of(align)
+        };
+        let found = self.unreleased().find(suits)?;
+        let before = self
+            .unreleased()
+            .find(|slab| slab.next.get() == Some(found));
+        unlink(&mut self.unreleased, before, found.next.get());
+        Some(found)
+    }
+}
+
+/// Takes the block between two others out of a list.
+fn unlink(first: &mut Option<Handle>, before: Option<Handle>, next: Option<Handle>) {
+    match before {
+        Some(before) => before.next.set(next),
+        None => *first = next,
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
+    /// Allocates a huge block that was kept and serves as it is.
+    pub(super) fn alloc_kept(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
+        let size = self.page.round_up(layout.size().max(1))?;
+        let slab = space.kept.take(size, layout.align(), Fit::Whole)?;
+        self.make_live(space, slab, layout.size());
+        Some(slab.start())
+    }
+
+    /// Allocates a huge block that was kept, if it serves when it is given memory, or gives some back.
+    pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
+        let size = self.page.round_up(layout.size().max(1))?;
+        for how in [Fit::Longer, Fit::Shorter] {
+            let Some(slab) = space.kept.take(size, layout.align(), how) else {
+                continue;
+            };
+            let done = match how {
+                Fit::Longer => self.extend_huge(space, slab, size),
+                _ => self.shorten_huge(space, slab, size),
+            };
+            if done {
+                self.make_live(space, slab, layout.size());
+                return Some(slab.start());
+            }
+            space.kept.push(slab);
+        }
+        None
+    }
+
+    /// Takes the memory of a huge block from byte `size` on back; says whether it went.
+    fn shorten_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
+        let old = slab.block_bytes();
+        let whole = PageRange::new(slab.start(), old, self.page);
+        let rest = whole.and_then(|whole| whole.part(size, old - size, self.page));
+        let Some(rest) = rest else {
+            return true;
+        };
+        // Before the memory goes.
+        slab.resize(size, slab.len_bytes());
+        // SAFETY: committed as part of the block, which is free.
+        if unsafe { self.decommit_pages(rest) }.is_err() {
+            slab.resize(old, slab.len_bytes());
+            return false;
+        }
+        space.gauges.committed -= rest.len_bytes();
+        true
+    }
+
+    /// Returns how many bytes of addresses a huge block is given that needs `least`: more where blocks come and
+    /// go, so that it can serve for longer ones.
+    pub(super) fn kept_ahead(&self, space: &Space, least: usize) -> usize {
+        if space.kept.is_empty() {
+            return least;
+        }
+        let wanted = least
+            .saturating_mul(RESIZED)
+            .min(least.saturating_add(LEAST));
+        crate::provider::reserve_ahead(&self.provider, least, wanted) / GRANULE * GRANULE
+    }
+
+    /// Allocates a huge block that could not be released, and suits.
+    pub(super) fn alloc_unreleased(&self, space: &mut Space, layout: Layout) -> Option<Big> {
+        let size = self.page.round_up(layout.size().max(1))?;
+        let slab = space.kept.take_unreleased(size, layout.align())?;
+        let zero = slab.only().state().load(Relaxed) == ZERO;
+        if slab.holes() == PURGED {
+            space.gauges.committed += slab.block_bytes();
+            slab.set_holes(0);
+        }
+        self.make_live(space, slab, layout.size());
+        Some((slab.start(), zero))
+    }
+
+    /// Keeps a huge block that was freed for the next; says whether it did.
+    pub(super) fn keep(&self, space: &mut Space, slab: Handle) -> bool {
+        let bytes = slab.block_bytes();
+        let most = LEAST.max(space.gauges.huge / PART);
+        if bytes > most || self.config.returns() == super::Return::Eager || self.is_hard() {
+            return false;
+        }
+        while space.kept.bytes > most - bytes
+            && let Some(other) = space.kept.take_any()
+        {
+            self.drop_huge(space, other);
+        }
+        let ahead = bytes.saturating_mul(RESIZED).next_multiple_of(GRANULE);
+        if ahead < slab.len_bytes() {
+            // Of what a block had to grow into. If the addresses cannot go, they are kept as well.
+            self.cut_huge(space, slab, ahead);
+        }
+        space.kept.push(slab);
+        true
+    }
+
+    /// Releases huge blocks that could not be before, until one still cannot be.
+    pub(super) fn release_unreleased(&self, space: &mut Space) {
+        while let Some(slab) = space.kept.unreleased {
+            let rest = slab.next.get();
+            if self.release_huge(space, slab).is_err() {
+                break;
+            }
+            space.kept.unreleased = rest;
+        }
+        for slab in space.kept.unreleased() {
+            self.purge_huge(space, slab);
+        }
+    }
+
+    /// Releases huge blocks that are kept: all, or those that were before the last tick.
+    pub(super) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
+        for bin in 0..BINS {
+            for _ in 0..if only_aged { 1 } else { 2 } {
+                let mut next = space.kept.age(bin);
+                while let Some(slab) = next {
+                    next = slab.next.get();
+                    self.drop_huge(space, slab);
+                }
+            }
+        }
+    }
+
+    /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest; returns how
+    /// many it had, none where none is kept.
+    pub(super) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
+        let Some(slab) = space.kept.take_for(wanted) else {
+            return 0;
+        };
+        let bytes = slab.block_bytes();
+        self.drop_huge(space, slab);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_rise_with_sizes() {
+        let mut last = 0;
+        for size in (1_usize..1 << 12).map(|n| n << 18) {
+            let now = bin(size);
+            assert!(now == last || now == last + 1, "{size}");
+            last = now;
+        }
+        assert_eq!((bin(1 << 20), bin(5 << 18), bin(2 << 20)), (0, 1, 4));
+        assert_eq!(bin(usize::MAX), BINS - 1);
+    }
+}

@@ -1,0 +1,543 @@
+//! Ranges of addresses that share none, each with a number: found without a lock, in a logarithmic number of
+//! steps, however long they are.
+//!
+//! ```text
+//!   root ──► top   first  │   0   │ 7000  │ 9f00  │     one slot for each piece
+//!                  piece  │   │   │   │   │   │   │
+//!                         └───┼───┴───┼───┴───┼───┘
+//!                             ▼       ▼       ▼
+//!   piece                 1000 2000 …         a000 b000 …      up to PIECE ranges, rising
+//! ```
+//!
+//! A change copies the piece that it is in, and where pieces come or go the top, and then publishes the copy
+//! by one store. So what readers reach, and what a forked child finds, is whole after every step; and a
+//! change costs a piece, and once in many a top, which for a hundred thousand ranges is forty kilobytes.
+//!
+//! Copies that were replaced serve again. Each change begins by moving a version on, before it writes to any of
+//! them: a reader that finds the version as it was has read none that was written meanwhile. One that
+//! interrupts a change, in a signal handler on the same thread, sees a version that stands still, and what was
+//! published before: it never waits.
+
+use crate::{
+    arena::Arena,
+    atomic::{self, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    provider::{Error, ErrorKind, PageProvider},
+    sync::RawMutex,
+};
+use core::{
+    alloc::Layout,
+    ptr::{NonNull, null_mut},
+};
+
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+/// Ranges in a piece: a copy of as many costs little beside a call of a provider, and few tops are made.
+const PIECE: usize = if cfg!(all(test, loom)) { 2 } else { 32 };
+
+/// Slots of the first top.
+const FIRST: usize = if cfg!(all(test, loom)) { 2 } else { 8 };
+
+/// Pieces that a change takes at most.
+const SPARE: usize = 2;
+
+/// A range of addresses, and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interval {
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+    pub(crate) value: usize,
+}
+
+impl Interval {
+    const fn contains(&self, addr: usize) -> bool {
+        addr.wrapping_sub(self.start) < self.len
+    }
+}
+
+/// Some ranges, by address. What is published of it changes no more, until it was replaced and serves again.
+struct Piece {
+    len: AtomicUsize,
+    starts: [AtomicUsize; PIECE],
+    lens: [AtomicUsize; PIECE],
+    values: [AtomicUsize; PIECE],
+    /// The next one that is not in use.
+    next: AtomicPtr<Piece>,
+}
+
+impl Piece {
+    fn new() -> Self {
+        let zeros = || core::array::from_fn(|_| AtomicUsize::new(0));
+        Self {
+            len: AtomicUsize::new(0),
+            starts: zeros(),
+            lens: zeros(),
+            values: zeros(),
+            next: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    fn len(&self) -> usize {
+        // A late reader may see any length that the piece ever had.
+        self.len.load(Ordering::Relaxed).min(PIECE)
+    }
+
+    fn get(&self, n: usize) -> Interval {
+        Interval {
+            start: self.starts[n].load(Ordering::Relaxed),
+            len: self.lens[n].load(Ordering::Relaxed),
+            value: self.values[n].load(Ordering::Relaxed),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Interval> {
+        (0..self.len()).map(|n| self.get(n))
+    }
+
+    /// Returns how many ranges start at `addr` or below.
+    fn up_to(&self, addr: usize) -> usize {
+        self.starts[..self.len()].partition_point(|start| start.load(Ordering::Relaxed) <= addr)
+    }
+
+    fn fill(&self, with: impl Iterator<Item = Interval>) {
+        let mut len = 0;
+        for interval in with.take(PIECE) {
+            self.starts[len].store(interval.start, Ordering::Relaxed);
+            self.lens[len].store(interval.len, Ordering::Relaxed);
+            self.values[len].store(interval.value, Ordering::Relaxed);
+            len += 1;
+        }
+        self.len.store(len, Ordering::Relaxed);
+    }
+}
+
+/// The pieces, by address. The first slot is for all addresses below the second one's.
+struct Top {
+    len: AtomicUsize,
+    /// The next one that is not in use.
+    next: AtomicPtr<Top>,
+    firsts: NonNull<[AtomicUsize]>,
+    pieces: NonNull<[AtomicPtr<Piece>]>,
+}
+
+impl Top {
+    fn new(firsts: NonNull<[AtomicUsize]>, pieces: NonNull<[AtomicPtr<Piece>]>) -> Self {
+        Self {
+            len: AtomicUsize::new(0),
+            next: AtomicPtr::new(null_mut()),
+            firsts,
+            pieces,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.firsts.len()
+    }
+
+    fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed).min(self.room())
+    }
+
+    fn firsts(&self) -> &[AtomicUsize] {
+        // SAFETY: initialised when the top was made, changed by atomics only, and there as long as the arena, which
+        // outlives the index.
+        unsafe { self.firsts.as_ref() }
+    }
+
+    fn slot(&self, n: usize) -> Option<&AtomicPtr<Piece>> {
+        // SAFETY: as in `firsts`.
+        unsafe { self.pieces.as_ref() }.get(n)
+    }
+
+    fn piece(&self, n: usize) -> Option<&Piece> {
+        let piece = NonNull::new(self.slot(n)?.load(Ordering::Acquire))?;
+        // SAFETY: slots hold pieces, which are published whole with Release, changed by their atomics only, and
+        // there as long as the arena, which outlives the index.
+        Some(unsafe { piece.as_ref() })
+    }
+
+    /// Returns the slot for an address.
+    fn around(&self, addr: usize) -> usize {
+        let firsts = &self.firsts()[..self.len()];
+        let behind = firsts.partition_point(|first| first.load(Ordering::Relaxed) <= addr);
+        behind.saturating_sub(1)
+    }
+
+    /// Fills a top that is not in use.
+    fn fill(&self, with: impl Iterator<Item = NonNull<Piece>>) {
+        let mut len = 0;
+        for piece in with.take(self.room()) {
+            // SAFETY: a piece that is in use or just filled, as in `piece`.
+            let lowest = unsafe { piece.as_ref() }.get(0).start;
+            let first = if len == 0 { 0 } else { lowest };
+            self.firsts()[len].store(first, Ordering::Relaxed);
+            if let Some(slot) = self.slot(len) {
+                slot.store(piece.as_ptr(), Ordering::Relaxed);
+            }
+            len += 1;
+        }
+        self.len.store(len, Ordering::Relaxed);
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = NonNull<Piece>> {
+        let slots = (0..self.len()).filter_map(|n| self.slot(n));
+        slots.filter_map(|slot| NonNull::new(slot.load(Ordering::Relaxed)))
+    }
+}
+
+/// Copies that are not in use, for the one who may change the index.
+pub(crate) struct Spares {
+    piece: Option<NonNull<Piece>>,
+    pieces: usize,
+    /// One at least, and no more than two, have room for the next change.
+    top: Option<NonNull<Top>>,
+}
+
+// SAFETY: what it points to is made of atomics, in memory that stays as long as the arena.
+unsafe impl Send for Spares {}
+
+impl Spares {
+    pub(crate) const fn new() -> Self {
+        Self {
+            piece: None,
+            pieces: 0,
+            top: None,
+        }
+    }
+
+    fn push(&mut self, piece: NonNull<Piece>) {
+        let next = self.piece.map_or(null_mut(), NonNull::as_ptr);
+        // SAFETY: a piece, which is there as long as the arena, and changed by its atomics only.
+        unsafe { piece.as_ref() }
+            .next
+            .store(next, Ordering::Relaxed);
+        self.piece = Some(piece);
+        self.pieces += 1;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Piece>> {
+        let piece = self.piece?;
+        // SAFETY: as in `push`.
+        let next = unsafe { piece.as_ref() }.next.load(Ordering::Relaxed);
+        self.piece = NonNull::new(next);
+        self.pieces -= 1;
+        Some(piece)
+    }
+
+    /// Takes a piece, and fills it.
+    fn piece(&mut self, with: impl Iterator<Item = Interval>) -> Option<NonNull<Piece>> {
+        let piece = self.pop()?;
+        // SAFETY: as in `push`.
+        unsafe { piece.as_ref() }.fill(with);
+        Some(piece)
+    }
+
+    fn push_top(&mut self, top: NonNull<Top>) {
+        let next = self.top.map_or(null_mut(), NonNull::as_ptr);
+        // SAFETY: a top, which is there as long as the arena, and changed by its atomics only.
+        unsafe { top.as_ref() }.next.store(next, Ordering::Relaxed);
+        self.top = Some(top);
+    }
+
+    /// Says whether the first top has room for so many slots. Those that have too little are forgotten: a late
+    /// reader may be in them, and doubling bounds the waste.
+    fn has_top(&mut self, slots: usize) -> bool {
+        while let Some(top) = self.top {
+            // SAFETY: as in `push_top`.
+            let top = unsafe { top.as_ref() };
+            if top.room() >= slots {
+                return true;
+            }
+            self.top = NonNull::new(top.next.load(Ordering::Relaxed));
+        }
+        false
+    }
+
+    /// Takes a top with room for so many slots, and fills it.
+    fn top(
+        &mut self,
+        slots: usize,
+        with: impl Iterator<Item = NonNull<Piece>>,
+    ) -> Option<NonNull<Top>> {
+        let top = if self.has_top(slots) {
+            self.top?
+        } else {
+            return None;
+        };
+        // SAFETY: as in `push_top`.
+        let filled = unsafe { top.as_ref() };
+        self.top = NonNull::new(filled.next.load(Ordering::Relaxed));
+        filled.fill(with);
+        Some(top)
+    }
+
+    /// Sees to it that a range can be added. Then one can also be changed or taken out afterwards, each time that it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata; nothing changes then.
+    pub(crate) fn make_room<M: PageProvider + Copy, R: RawMutex>(
+        &mut self,
+        index: &Intervals,
+        arena: &Arena<M, R>,
+    ) -> Result<(), Error> {
+        while self.pieces < SPARE {
+            self.push(arena.alloc_value(Piece::new())?);
+        }
+        let slots = index.top().map_or(0, Top::len) + 1;
+        if !self.has_top(slots) {
+            let room = (2 * slots).max(FIRST);
+            let (firsts, pieces) = (zeroed(arena, room)?, zeroed(arena, room)?);
+            self.push_top(arena.alloc_value(Top::new(firsts, pieces))?);
+        }
+        Ok(())
+    }
+}
+
+/// Allocates atomics, each zero.
+fn zeroed<A: Default, M: PageProvider + Copy, R: RawMutex>(
+    arena: &Arena<M, R>,
+    count: usize,
+) -> Result<NonNull<[A]>, Error> {
+    let layout = Layout::array::<A>(count).map_err(|_| ErrorKind::InvalidArgument)?;
+    let first = arena.alloc(layout)?;
+    // SAFETY: fresh memory of this layout.
+    unsafe { first.write_bytes(0, layout.size()) };
+    let first = first.cast::<A>();
+    // SAFETY: zeroed just now, and known to nobody else.
+    unsafe { atomic::init_zeroed(first, count) };
+    Ok(NonNull::slice_from_raw_parts(first, count))
+}
+
+/// The ranges. Whoever has its [`Spares`] may change it.
+pub(crate) struct Intervals {
+    version: AtomicU64,
+    root: AtomicPtr<Top>,
+}
+
+impl Intervals {
+    pub(crate) fn new() -> Self {
+        Self {
+            version: AtomicU64::new(0),
+            root: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    #[inline]
+    fn top(&self) -> Option<&Top> {
+        let top = NonNull::new(self.root.load(Ordering::Acquire));
+        // SAFETY: tops are published whole with Release, changed by their atomics only, and there as long as the
+        // arena, which outlives the index.
+        top.map(|top| unsafe { top.as_ref() })
+    }
+
+    /// Finds the range around an address, any address at all, without a lock.
+    #[inline]
+    pub(crate) fn find(&self, addr: usize) -> Option<Interval> {
+        // Most programs have none.
+        if self.root.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        self.search(addr)
+    }
+
+    #[inline(never)]
+    fn search(&self, addr: usize) -> Option<Interval> {
+        self.at_one_moment(|top| {
+            let piece = top.piece(top.around(addr))?;
+            let n = piece.up_to(addr).checked_sub(1)?;
+            Some(piece.get(n)).filter(|found| found.contains(addr))
+        })
+    }
+
+    /// Finds the first range that ends above an address, without a lock.
+    pub(crate) fn next(&self, addr: usize) -> Option<Interval> {
+        self.at_one_moment(|top| {
+            let slot = top.around(addr);
+            let piece = top.piece(slot)?;
+            let n = piece.up_to(addr);
+            let around = n.checked_sub(1).map(|n| piece.get(n));
+            around.filter(|found| found.contains(addr)).or_else(|| {
+                let next = |piece: &Piece, n| (n < piece.len()).then(|| piece.get(n));
+                next(piece, n)
+                    .or_else(|| next(top.piece(slot + 1).filter(|_| slot + 1 < top.len())?, 0))
+            })
+        })
+    }
+
+    /// Reads the index until it stood still meanwhile.
+    fn at_one_moment<T>(&self, read: impl Fn(&Top) -> Option<T>) -> Option<T> {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let found = self.top().and_then(&read);
+            fence(Ordering::Acquire);
+            if self.version.load(Ordering::Relaxed) == version {
+                return found;
+            }
+        }
+    }
+
+    /// Begins a change: from here on copies that were replaced before may be written.
+    fn begin(&self) {
+        let version = self.version.load(Ordering::Relaxed);
+        // Who sees it sees also what the last change published, and so reaches none of them.
+        self.version
+            .store(version.wrapping_add(1), Ordering::Release);
+        // Who reads one of them, written from here on, sees that the version moved on.
+        fence(Ordering::Release);
+    }
+
+    /// Publishes a top, or none, instead of the current one.
+    fn publish(&self, spares: &mut Spares, top: Option<NonNull<Top>>) {
+        let old = self.root.load(Ordering::Relaxed);
+        let new = top.map_or(null_mut(), NonNull::as_ptr);
+        self.root.store(new, Ordering::Release);
+        // It has room for what may be taken out next.
+        if let Some(old) = NonNull::new(old) {
+            spares.push_top(old);
+        }
+    }
+
+    /// Adds a range that shares no address with another, and is not empty; [`Spares::make_room`] came before.
+    pub(crate) fn insert(&self, spares: &mut Spares, new: Interval) {
+        self.begin();
+        let added = self.try_insert(spares, new);
+        debug_assert!(added.is_some(), "room was made");
+    }
+
+    fn try_insert(&self, spares: &mut Spares, new: Interval) -> Option<()> {
+        let Some(top) = self.top() else {
+            let piece = spares.piece([new].into_iter())?;
+            let top = spares.top(1, [piece].into_iter())?;
+            self.publish(spares, Some(top));
+            return Some(());
+        };
+        let slot = top.around(new.start);
+        let old = top.piece(slot)?;
+        let place = old.up_to(new.start);
+        let all = || {
+            let behind = (place..old.len()).map(|n| old.get(n));
+            old.all().take(place).chain([new]).chain(behind)
+        };
+        if old.len() < PIECE {
+            let piece = spares.piece(all())?;
+            self.replace(spares, top, slot, piece);
+            return Some(());
+        }
+        let half = PIECE.div_ceil(2);
+        let halves = [
+            spares.piece(all().take(half))?,
+            spares.piece(all().skip(half))?,
+        ];
+        let before = top.pieces().take(slot);
+        let behind = top.pieces().skip(slot + 1);
+        let new = spares.top(top.len() + 1, before.chain(halves).chain(behind))?;
+        self.publish(spares, Some(new));
+        spares.push(NonNull::from(old));
+        Some(())
+    }
+
+    /// Publishes a piece instead of the one in a slot.
+    fn replace(&self, spares: &mut Spares, top: &Top, slot: usize, new: NonNull<Piece>) {
+        let Some(slot) = top.slot(slot) else {
+            return;
+        };
+        let old = slot.load(Ordering::Relaxed);
+        slot.store(new.as_ptr(), Ordering::Release);
+        if let Some(old) = NonNull::new(old) {
+            spares.push(old);
+        }
+    }
+
+    /// Changes the length and the number of the range that starts at an address.
+    pub(crate) fn change(&self, spares: &mut Spares, start: usize, len: usize, value: usize) {
+        self.begin();
+        let changed = self.try_change(spares, start, len, value);
+        debug_assert!(changed.is_some(), "it is there, and so is a copy");
+    }
+
+    fn try_change(
+        &self,
+        spares: &mut Spares,
+        start: usize,
+        len: usize,
+        value: usize,
+    ) -> Option<()> {
+        let top = self.top()?;
+        let slot = top.around(start);
+        let new = Interval { start, len, value };
+        let old = top.piece(slot)?.all();
+        let piece = spares.piece(old.map(|old| if old.start == start { new } else { old }))?;
+        self.replace(spares, top, slot, piece);
+        Some(())
+    }
+
+    /// Takes out the range that starts at an address, if there is one.
+    pub(crate) fn remove(&self, spares: &mut Spares, start: usize) {
+        self.begin();
+        self.try_remove(spares, start);
+    }
+
+    fn try_remove(&self, spares: &mut Spares, start: usize) -> Option<()> {
+        let top = self.top()?;
+        let slot = top.around(start);
+        let old = top.piece(slot)?;
+        old.all().find(|there| there.start == start)?;
+        let rest = || old.all().filter(|there| there.start != start);
+        let left = old.len() - 1;
+        // Pieces that are half full together become one.
+        let other = if slot + 1 < top.len() {
+            slot + 1
+        } else {
+            slot.wrapping_sub(1)
+        };
+        let other = top
+            .piece(other)
+            .filter(|_| other < top.len())
+            .map(|piece| (other, piece));
+        match other {
+            Some((other, piece)) if left + piece.len() <= PIECE / 2 => {
+                let both = [slot.min(other), slot.max(other)];
+                let new = if other > slot {
+                    spares.piece(rest().chain(piece.all()))?
+                } else {
+                    spares.piece(piece.all().chain(rest()))?
+                };
+                self.join(spares, top, both, Some(new));
+                spares.push(NonNull::from(old));
+                spares.push(NonNull::from(piece));
+            }
+            Some(_) if left == 0 => {
+                self.join(spares, top, [slot, slot], None);
+                spares.push(NonNull::from(old));
+            }
+            None if left == 0 => {
+                self.publish(spares, None);
+                spares.push(NonNull::from(old));
+            }
+            _ => {
+                let new = spares.piece(rest())?;
+                self.replace(spares, top, slot, new);
+            }
+        }
+        Some(())
+    }
+
+    /// Publishes a top that has one piece, or none, instead of some neighbours.
+    fn join(
+        &self,
+        spares: &mut Spares,
+        top: &Top,
+        [first, last]: [usize; 2],
+        new: Option<NonNull<Piece>>,
+    ) {
+        let before = top.pieces().take(first);
+        let behind = top.pieces().skip(last + 1);
+        if let Some(made) = spares.top(top.len() - 1, before.chain(new).chain(behind)) {
+            self.publish(spares, Some(made));
+        }
+    }
+}
