@@ -47,13 +47,6 @@ impl Bits {
         }
     }
 
-    /// Sets the bits that are ones in `words`.
-    pub(super) fn fill_by(&self, words: impl Fn(usize) -> u64) {
-        for n in 0..WORDS {
-            self.0[n].store(self.word(n) | words(n), Relaxed);
-        }
-    }
-
     pub(super) fn all(&self, range: Range<usize>) -> bool {
         parts(range).all(|(n, mask)| self.word(n) & mask == mask)
     }

@@ -148,7 +148,7 @@ impl Segment {
 
     /// Says whether memory comes by large pages.
     pub(super) fn has_large_pages(&self) -> bool {
-        self.large_pages.load(Relaxed)
+        self.large.load(Relaxed) != 0
     }
 
     pub(super) fn free_count(&self) -> usize {
@@ -343,12 +343,18 @@ impl Segment {
 
     /// Notes that memory comes by base pages from now on.
     pub(super) fn use_base_pages(&self) {
-        // Granules were touched with others of the same large page.
-        self.used.fill_by(|word| {
-            let touched = self.used.word(word) & !self.purged.word(word);
-            spread(touched) & self.committed.word(word) & !self.purged.word(word)
-        });
-        self.large_pages.store(false, Relaxed);
+        let large = self.large.load(Relaxed);
+        if large == 0 {
+            return;
+        }
+        let in_use = |word| self.used.word(word) & !self.purged.word(word);
+        for page in (0..self.granules()).step_by(large).map(|n| n..n + large) {
+            // Granules were touched with others of the same large page.
+            if Bits::run_by(page.start, in_use).is_some_and(|run| run.start < page.end) {
+                self.used.set(page);
+            }
+        }
+        self.large.store(0, Relaxed);
     }
 
     /// Returns how many free granules the host would not take memory back of.
