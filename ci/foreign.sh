@@ -107,6 +107,9 @@ END
     }
 }
 
+# Small objects of Python come from its own allocator otherwise.
+export PYTHONMALLOC=malloc
+
 program_python() {
     python3 - <<'END'
 import bz2, collections, concurrent.futures, hashlib, json, re, subprocess, sys, threading, zlib
@@ -170,7 +173,8 @@ program_redis() {
     ask dbsize
     ask llen mylist
     ask get counter:__rand_int__
-    ask debug digest
+    ask eval "local sum = '' for n = 1, $count do
+        sum = redis.sha1hex(sum .. redis.call('get', 'k' .. n)) end return sum" 0
     ask shutdown nosave
     wait $server
 }

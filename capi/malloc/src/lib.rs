@@ -35,7 +35,11 @@ use core::{
     ptr::{NonNull, null_mut},
 };
 use heap::{HEAP, quietly};
-use hostmem::{OsProvider, heap::HeapError, provider::PageProvider};
+use hostmem::{
+    OsProvider,
+    heap::{HeapError, Level},
+    provider::PageProvider,
+};
 
 fn set_errno(number: c_int) {
     // SAFETY: the C library's own place for the number, which each thread has.
@@ -299,14 +303,14 @@ pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     block.and_then(|block| HEAP.usable_size(block)).unwrap_or(0)
 }
 
-/// Gives memory back that is free, what the calling thread has cached too. Returns 1 if there was
-/// some, else 0. Nothing of `_keep` is kept.
+/// Gives memory back that is free, to the page, and what the calling thread has cached too. Returns
+/// 1 if there was some, else 0. Nothing of `_keep` is kept.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_trim(_keep: usize) -> c_int {
     HEAP.flush();
     let given = quietly(|heap| {
         let before = heap.statistics().committed;
-        heap.trim();
+        heap.collect(Level::Deep);
         before > heap.statistics().committed
     });
     c_int::from(given.unwrap_or(false))
