@@ -534,7 +534,8 @@ mod global {
     fn blocks_come_and_go_without_checks() {
         let heap = GlobalHeap::<Unchecked>::new();
         for size in (0..5000).chain([40_000, 400_000, 4 << 20]) {
-            let block = heap.alloc_bytes(size).expect("memory");
+            let block = heap.alloc_bytes_or_else(size, |error| panic!("{size}: {error}"));
+            let block = NonNull::new(block).expect("a block");
             // SAFETY: a live block of this size.
             unsafe { fill(block, size, 3) };
             // SAFETY: live; the old address is used no more.
@@ -544,6 +545,17 @@ mod global {
             // SAFETY: live, and used no more.
             unsafe { heap.free(block) }.expect("a live block");
         }
+        let mut errors = Vec::new();
+        for size in [usize::MAX, usize::MAX / 2, 1 << 55] {
+            let other = NonNull::dangling().as_ptr();
+            let got = heap.alloc_bytes_or_else(size, |error| {
+                errors.push(error);
+                other
+            });
+            assert_eq!(got, other);
+        }
+        assert_eq!(errors[..2], [HeapError::InvalidSize; 2]);
+        assert!(matches!(errors[2..], [HeapError::Memory(_)]), "{errors:?}");
     }
 
     static HANDLED: AtomicU64 = AtomicU64::new(0);

@@ -78,7 +78,8 @@ fn answer(call: &str, result: Result<NonNull<u8>, HeapError>) -> *mut c_void {
 
 #[inline]
 fn allocate(size: usize) -> *mut c_void {
-    answer("malloc", HEAP.alloc_bytes(size))
+    let failed = |error| no_memory("malloc", null_mut(), error).cast();
+    HEAP.alloc_bytes_or_else(size, failed).cast()
 }
 
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {

@@ -215,6 +215,39 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::alloc_by(layout)
     }
 
+    /// As [`GlobalHeap::alloc_bytes`], but returns what `failed` makes of an error: a null pointer,
+    /// for instance. The quickest of these calls, since its result is but a pointer.
+    ///
+    /// ```
+    /// use core::ptr::null_mut;
+    /// use hostmem_core::heap::{GlobalHeap, StaticHeap};
+    ///
+    /// fn malloc<C: StaticHeap>(heap: &GlobalHeap<C>, size: usize) -> *mut u8 {
+    ///     heap.alloc_bytes_or_else(size, |_error| null_mut())
+    /// }
+    /// ```
+    #[inline]
+    pub fn alloc_bytes_or_else(
+        &self,
+        size: usize,
+        failed: impl FnOnce(HeapError) -> *mut u8,
+    ) -> *mut u8 {
+        if let Ok(layout) = sized(size)
+            && let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_quick(layout)
+        {
+            return block.as_ptr();
+        }
+        Self::alloc_by_or_else(size, failed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_by_or_else(size: usize, failed: impl FnOnce(HeapError) -> *mut u8) -> *mut u8 {
+        let result = sized(size).and_then(Self::alloc_by);
+        result.map_or_else(failed, NonNull::as_ptr)
+    }
+
     /// Allocates a block of `size` bytes that read zero, aligned to 16.
     ///
     /// # Errors
