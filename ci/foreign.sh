@@ -141,13 +141,12 @@ END
 
 # Python's own tests; what it prints of time and order is left out.
 program_python_tests() {
-    local tests=(test_json test_dict test_list test_zlib) log
+    local tests=(test_json test_dict test_list test_zlib) code=0
     [ -z "${FOREIGN_LONG:-}" ] || tests+=(test_threading test_subprocess test_io)
-    log=$(python3 -m test "${tests[@]}" 2>&1) || {
-        printf '%s\n' "$log" | tail -60
-        return 1
-    }
-    printf '%s\n' "$log" | grep -E '^(Result|Tests result|All [0-9]+ tests OK|[0-9]+ tests? )'
+    python3 -m test "${tests[@]}" >tests.log 2>&1 || code=$?
+    grep -E '^(Result: |All [0-9]+ tests OK|[0-9]+ tests? |    test_|FAIL: |ERROR: )' tests.log
+    [ $code = 0 ] || tail -n 60 tests.log >&2
+    return $code
 }
 
 program_redis() {
