@@ -18,8 +18,8 @@ program_shell() {
 program_perl() {
     perl -e '
         my (%h, @l);
-        for my $n (1 .. 200000) { $h{"key$n"} = "value" x ($n % 30); push @l, $n * 7919 % 10007; }
-        delete $h{"key$_"} for grep { $_ % 3 } 1 .. 200000;
+        for my $n (1 .. 60000) { $h{"key$n"} = "value" x ($n % 30); push @l, $n * 7919 % 10007; }
+        delete $h{"key$_"} for grep { $_ % 3 } 1 .. 60000;
         my $s = join ",", sort { $a <=> $b } @l;
         (my $t = $s) =~ s/(\d+),\1/$1/g;
         print scalar(keys %h), " ", length($s), " ", length($t), "\n";
