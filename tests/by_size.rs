@@ -267,7 +267,7 @@ unsafe fn is_zero(block: NonNull<u8>, len: usize) -> bool {
 fn check<H: Calls>(heap: &H, seed: u64, is_exact: bool, is_alone: bool) {
     let steps = match (at_length(), emulated()) {
         (true, _) => 100_000,
-        (false, false) => 3000,
+        (false, false) => 1500,
         (false, true) => 300,
     };
     println!("seed {seed}");
