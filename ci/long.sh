@@ -2,8 +2,8 @@
 # The scenarios at full length, about half an hour: a hundred thousand spans in every configuration here
 # and on a simulated host, eight threads with a million operations each, a million holes, a million
 # calls of a region for each page size, without and with faults, millions of calls of heaps by up to eight
-# threads, millions of changes of range maps, the models with their counter-checks, five minutes of each fuzz target, and all targets. CI runs the same
-# in short.
+# threads, millions of changes of range maps, the models with their counter-checks, foreign programs on
+# the malloc override, five minutes of each fuzz target, and all targets. CI runs the same in short.
 source "$(dirname "$0")/lib.sh"
 
 export HOSTMEM_LONG=1
@@ -14,5 +14,6 @@ cargo test --release -p hostmem-conformance --test os --all-features -- \
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
 # Accounts memory strictly, on the whole host, for a moment.
 cargo test --release -p hostmem --all-features --test dual_promises
+ci/foreign.sh long
 ci/fuzz.sh 300
 ci/targets.sh all

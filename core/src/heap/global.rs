@@ -85,7 +85,7 @@ extern "C" fn end(block: *mut u8, error: &HeapError) {
 pub type HeapOf<C> =
     Heap<<C as StaticHeap>::Pages, <C as StaticHeap>::Metadata, <C as StaticHeap>::Lock>;
 
-type LocalOf<C> = LocalHeap<
+pub(super) type LocalOf<C> = LocalHeap<
     'static,
     <C as StaticHeap>::Pages,
     <C as StaticHeap>::Metadata,
@@ -130,7 +130,7 @@ impl<C: StaticHeap> State<C> {
         unsafe { heap.assume_init_ref() }
     }
 
-    fn get(&'static self) -> Option<&'static HeapOf<C>> {
+    pub(super) fn get(&'static self) -> Option<&'static HeapOf<C>> {
         self.is_open.load(Acquire).then(|| {
             // SAFETY: as was seen just now.
             unsafe { self.get_unchecked() }
@@ -179,7 +179,7 @@ pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
 /// A call of a thread that has a cache. While this lives, the thread's slot says so, or its cache where slots are not
 /// quick.
-struct Turn<C: StaticHeap> {
+pub(super) struct Turn<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
 }
@@ -187,7 +187,7 @@ struct Turn<C: StaticHeap> {
 impl<C: StaticHeap> Turn<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
-    fn begin(slot: *mut ()) -> Option<Self> {
+    pub(super) fn begin(slot: *mut ()) -> Option<Self> {
         if !is_cache(slot) {
             return None;
         }
@@ -210,7 +210,7 @@ impl<C: StaticHeap> Turn<C> {
 
     /// Returns the thread's handle.
     #[inline]
-    fn local(&self) -> ManuallyDrop<LocalOf<C>> {
+    pub(super) fn local(&self) -> ManuallyDrop<LocalOf<C>> {
         // SAFETY: a thread with a cache has opened the heap.
         let heap = unsafe { C::state().get_unchecked() };
         // SAFETY: the cache is this thread's, as nobody else's slot has it, and it says that it is busy, so that a
@@ -342,7 +342,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     }
 
     /// Does `with_handle` or `without` in a call, or `interrupted` in a handler that interrupted one.
-    fn call<T>(
+    pub(super) fn call<T>(
         with_handle: impl FnOnce(&LocalOf<C>) -> Result<T, HeapError>,
         without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,

@@ -19,6 +19,7 @@
 //! | `class` | sizes |
 //! | `aside` | those for signal handlers, which wait for nobody |
 //! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
+//! | `by_size` | calls that need no layout |
 //! | `allocator` | heaps for collections |
 //! | `cache` | magazines |
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
@@ -41,6 +42,7 @@ mod allocator;
 mod aside;
 mod bin;
 mod bits;
+mod by_size;
 mod cache;
 mod calls;
 mod class;

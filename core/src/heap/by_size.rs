@@ -1,0 +1,395 @@
+//! Calls that need no layout: for C's `malloc`, and other interfaces that free a block by its
+//! address alone.
+//!
+//! A block that is asked for by size is aligned to 16 bytes, which is enough for every type of C.
+//! The heap keeps no layouts: [`LocalHeap::free`] finds a block by its address, and
+//! [`LocalHeap::realloc_bytes`] takes the usable size of a block for its old size.
+
+use super::{BlockInfo, Heap, HeapError, LocalHeap, class::STEP};
+#[cfg(not(all(test, loom)))]
+use super::{
+    GlobalHeap,
+    global::{StaticHeap, Turn},
+    slot::ThreadSlot,
+};
+use crate::{provider::PageProvider, sync::RawMutex};
+use core::{alloc::Layout, ptr::NonNull};
+
+/// Returns the layout of a block that is asked for by size.
+#[inline]
+fn sized(size: usize) -> Result<Layout, HeapError> {
+    Layout::from_size_align(size, STEP).map_err(|_| HeapError::InvalidSize)
+}
+
+/// Returns the layout of a block that is asked for by size and alignment.
+#[inline]
+fn aligned(size: usize, align: usize) -> Result<Layout, HeapError> {
+    Layout::from_size_align(size, align)
+        .and_then(|layout| layout.align_to(STEP))
+        .map_err(|_| HeapError::InvalidSize)
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
+    /// Allocates a block of `size` bytes, aligned to 16; its contents are undefined. A block of
+    /// size zero has an address of its own. [`Heap::free`] frees it.
+    ///
+    /// # Errors
+    ///
+    /// See [`LocalHeap::alloc_bytes`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hostmem_core::{heap::{Heap, HeapError}, provider::PageProvider};
+    ///
+    /// fn example<P: PageProvider + Copy>(heap: &Heap<P>) -> Result<(), HeapError> {
+    ///     let block = heap.alloc_bytes(100)?;
+    ///     assert!(heap.usable_size(block) >= Some(100));
+    ///     // SAFETY: allocated above; the old address is not used again.
+    ///     let block = unsafe { heap.realloc_bytes(block, 5000)? };
+    ///     // SAFETY: live, and not used again.
+    ///     unsafe { heap.free(block) }
+    /// }
+    /// ```
+    pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc(sized(size)?)
+    }
+
+    /// Allocates a block of `size` bytes that read zero, aligned to 16.
+    ///
+    /// # Errors
+    ///
+    /// See [`LocalHeap::alloc_bytes`].
+    pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc_zeroed(sized(size)?)
+    }
+
+    /// Allocates a block of `size` bytes at a multiple of `align`, and of 16; its contents are
+    /// undefined.
+    ///
+    /// # Errors
+    ///
+    /// See [`LocalHeap::alloc_aligned`].
+    pub fn alloc_aligned(&self, size: usize, align: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc(aligned(size, align)?)
+    }
+
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit. See [`LocalHeap::realloc_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// See [`LocalHeap::realloc_bytes`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`LocalHeap::realloc_bytes`].
+    pub unsafe fn realloc_bytes(
+        &self,
+        block: NonNull<u8>,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let layout = self.usable_layout(block)?;
+        // SAFETY: the caller gives the block up; all bytes of the layout are its own.
+        unsafe { self.realloc(block, layout, new_size) }
+    }
+
+    /// Returns the layout of all that may be used of a live block.
+    fn usable_layout(&self, block: NonNull<u8>) -> Result<Layout, HeapError> {
+        let size = self.usable_size(block);
+        sized(size.ok_or_else(|| self.refusal(block.addr().get()))?)
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
+    /// Allocates a block of `size` bytes, aligned to 16; its contents are undefined. A block of
+    /// size zero has an address of its own. [`LocalHeap::free`] frees it.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::InvalidSize`] for more bytes than half of the address space, and otherwise
+    /// those of [`LocalHeap::alloc`].
+    #[inline]
+    pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc(sized(size)?)
+    }
+
+    /// Allocates a block of `size` bytes that read zero, aligned to 16.
+    ///
+    /// # Errors
+    ///
+    /// See [`LocalHeap::alloc_bytes`].
+    #[inline]
+    pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc_zeroed(sized(size)?)
+    }
+
+    /// Allocates a block of `size` bytes at a multiple of `align`, and of 16; its contents are
+    /// undefined.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::InvalidSize`] where `align` is no power of two, or where the size, rounded up
+    /// to the alignment, is more than half of the address space; otherwise those of
+    /// [`LocalHeap::alloc`].
+    #[inline]
+    pub fn alloc_aligned(&self, size: usize, align: usize) -> Result<NonNull<u8>, HeapError> {
+        self.alloc(aligned(size, align)?)
+    }
+
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit. The block may be from any call that allocates, of any handle of the heap.
+    ///
+    /// A block that moves is aligned to 16, and no more: as in C, a larger alignment is lost.
+    /// A new size of zero leaves a live block of that size.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LocalHeap::alloc_bytes`] and [`LocalHeap::free`]; the block stays as it is then.
+    ///
+    /// # Safety
+    ///
+    /// If `block` is the start of a live block of this heap, no one uses it during the call, nor
+    /// afterwards where another one is returned.
+    pub unsafe fn realloc_bytes(
+        &self,
+        block: NonNull<u8>,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        let layout = self.heap().usable_layout(block)?;
+        // SAFETY: the caller gives the block up; all bytes of the layout are its own.
+        unsafe { self.realloc(block, layout, new_size) }
+    }
+
+    /// Says whether `addr`, any address at all, lies in the heap's memory. See [`Heap::owns`].
+    #[inline]
+    #[must_use]
+    pub fn owns(&self, addr: usize) -> bool {
+        self.heap().owns(addr)
+    }
+
+    /// Finds the live block around `addr`, any address at all. See [`Heap::block_of`].
+    #[inline]
+    #[must_use]
+    pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
+        self.heap().block_of(addr)
+    }
+}
+
+/// The calls that a C library's `malloc` consists of. A thread that is in one of them is marked as
+/// it is in those of [`GlobalAlloc`](core::alloc::GlobalAlloc), so they may be made from signal
+/// handlers as well. [`StaticHeap::refused`] is not told of errors: they are returned.
+///
+/// ```
+/// use hostmem_core::heap::{GlobalHeap, HeapError, StaticHeap};
+///
+/// fn example<C: StaticHeap>(heap: &GlobalHeap<C>) -> Result<(), HeapError> {
+///     let block = heap.alloc_bytes(100)?;
+///     assert!(heap.owns(block.addr().get()));
+///     // SAFETY: allocated above; the old address is not used again.
+///     let block = unsafe { heap.realloc_bytes(block, 5000)? };
+///     // SAFETY: live, and not used again.
+///     unsafe { heap.free(block)? };
+///     heap.flush();
+///     Ok(())
+/// }
+/// ```
+#[cfg(not(all(test, loom)))]
+impl<C: StaticHeap> GlobalHeap<C> {
+    /// Allocates a block of `size` bytes, aligned to 16; its contents are undefined. A block of
+    /// size zero has an address of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::InvalidSize`] for more bytes than half of the address space;
+    /// [`HeapError::Busy`] in a signal handler that interrupted a call of this heap, where only a
+    /// lock would help; otherwise those of [`StaticHeap::open`] and [`LocalHeap::alloc`].
+    #[inline]
+    pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        let layout = sized(size)?;
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_quick(layout)
+        {
+            return Ok(block);
+        }
+        Self::alloc_by(layout)
+    }
+
+    /// As [`GlobalHeap::alloc_bytes`], but returns what `failed` makes of an error: a null pointer,
+    /// for instance. The quickest of these calls, since its result is but a pointer.
+    ///
+    /// ```
+    /// use core::ptr::null_mut;
+    /// use hostmem_core::heap::{GlobalHeap, StaticHeap};
+    ///
+    /// fn malloc<C: StaticHeap>(heap: &GlobalHeap<C>, size: usize) -> *mut u8 {
+    ///     heap.alloc_bytes_or_else(size, |_error| null_mut())
+    /// }
+    /// ```
+    #[inline]
+    pub fn alloc_bytes_or_else(
+        &self,
+        size: usize,
+        failed: impl FnOnce(HeapError) -> *mut u8,
+    ) -> *mut u8 {
+        if let Ok(layout) = sized(size)
+            && let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_quick(layout)
+        {
+            return block.as_ptr();
+        }
+        Self::alloc_by_or_else(size, failed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_by_or_else(size: usize, failed: impl FnOnce(HeapError) -> *mut u8) -> *mut u8 {
+        let result = sized(size).and_then(Self::alloc_by);
+        result.map_or_else(failed, NonNull::as_ptr)
+    }
+
+    /// Allocates a block of `size` bytes that read zero, aligned to 16.
+    ///
+    /// # Errors
+    ///
+    /// See [`GlobalHeap::alloc_bytes`].
+    pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
+        let layout = sized(size)?;
+        Self::call(
+            |local| local.alloc_zeroed(layout),
+            |heap| heap.alloc_zeroed(layout),
+            |heap| heap.try_alloc_zeroed(layout),
+        )
+    }
+
+    /// Allocates a block of `size` bytes at a multiple of `align`, and of 16; its contents are
+    /// undefined.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::InvalidSize`] where `align` is no power of two; otherwise those of
+    /// [`GlobalHeap::alloc_bytes`].
+    pub fn alloc_aligned(&self, size: usize, align: usize) -> Result<NonNull<u8>, HeapError> {
+        Self::alloc_by(aligned(size, align)?)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        Self::call(
+            |local| local.alloc(layout),
+            |heap| heap.alloc(layout),
+            |heap| heap.try_alloc(layout),
+        )
+    }
+
+    /// Frees a block. It may be from any call that allocates, of any thread.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::NotOwned`], [`HeapError::NotLive`] or [`HeapError::Interior`] where `block` is
+    /// not the start of a live block, and [`HeapError::Overflow`] for one that is corrupt. Where
+    /// [`StaticHeap::CHECKED`] is false, a block that is free may not be noticed.
+    ///
+    /// # Safety
+    ///
+    /// If it is the start of a live block of this heap, no one uses that any more. Where
+    /// [`StaticHeap::CHECKED`] is false, it is the start of a live block of this heap.
+    #[inline]
+    pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            let local = turn.local();
+            let freed = if C::CHECKED {
+                // SAFETY: the caller gives the block up, if it is one.
+                unsafe { local.free_quick::<true>(block) }
+            } else {
+                // SAFETY: the caller gives the block up, and it is live.
+                unsafe { local.free_quick::<false>(block) }
+            };
+            if freed {
+                return Ok(());
+            }
+        }
+        // SAFETY: the caller gives the block up, if it is one.
+        unsafe { Self::free_by(block) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`GlobalHeap::free`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_by(block: NonNull<u8>) -> Result<(), HeapError> {
+        Self::call(
+            // SAFETY: the caller gives the block up, if it is one.
+            |local| unsafe { local.free(block) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.free(block) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.try_free(block) },
+        )
+    }
+
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit. See [`LocalHeap::realloc_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`GlobalHeap::alloc_bytes`] and [`GlobalHeap::free`]; the block stays as it is
+    /// then.
+    ///
+    /// # Safety
+    ///
+    /// If `block` is the start of a live block of this heap, no one uses it during the call, nor
+    /// afterwards where another one is returned.
+    pub unsafe fn realloc_bytes(
+        &self,
+        block: NonNull<u8>,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        Self::call(
+            // SAFETY: the caller gives the block up, if it is one.
+            |local| unsafe { local.realloc_bytes(block, new_size) },
+            // SAFETY: as above.
+            |heap| unsafe { heap.realloc_bytes(block, new_size) },
+            |heap| {
+                let layout = heap.usable_layout(block)?;
+                // SAFETY: as above; all bytes of the layout are the caller's own.
+                unsafe { heap.try_realloc(block, layout, new_size) }
+            },
+        )
+    }
+
+    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where
+    /// none does. Takes no lock, and does not open the heap.
+    #[inline]
+    #[must_use]
+    pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
+        C::state().get()?.usable_size(block)
+    }
+
+    /// Says whether `addr`, any address at all, lies in the heap's memory. See [`Heap::owns`].
+    /// Takes no lock, and does not open the heap.
+    #[inline]
+    #[must_use]
+    pub fn owns(&self, addr: usize) -> bool {
+        C::state().get().is_some_and(|heap| heap.owns(addr))
+    }
+
+    /// Finds the live block around `addr`, any address at all. See [`Heap::block_of`]. Takes no
+    /// lock, and does not open the heap.
+    #[inline]
+    #[must_use]
+    pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
+        C::state().get()?.block_of(addr)
+    }
+
+    /// Gives the free blocks that the calling thread has cached back to the heap, for other threads
+    /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
+    /// interrupted a call of this heap.
+    pub fn flush(&self) {
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            turn.local().flush();
+        }
+    }
+}
