@@ -255,6 +255,11 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// See [`GlobalHeap::alloc_bytes`].
     pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
+            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        {
+            return Ok(block);
+        }
         Self::call(
             |local| local.alloc_zeroed(layout),
             |heap| heap.alloc_zeroed(layout),

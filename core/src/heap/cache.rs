@@ -293,8 +293,8 @@ impl Cache {
     }
 
     /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
-    /// free before it goes back.
-    pub(super) fn grant(&self, now_ms: Option<u64>, period_ms: u64) {
+    /// free before it goes back. A thread that is to look `soon` may ask for little.
+    pub(super) fn grant(&self, now_ms: Option<u64>, period_ms: u64, soon: bool) {
         let mut left = self.budget.load(Relaxed);
         if left.cast_signed() < -(HURRY / 2).cast_signed() {
             left = left.wrapping_add(HURRY);
@@ -308,6 +308,9 @@ impl Cache {
                 grant = (grant * 2).min(BUDGET_MOST);
             }
             self.grant.store(grant, Relaxed);
+        }
+        if soon {
+            grant = BUDGET_LEAST;
         }
         // So that the next look comes after as much, whatever this thread asked for at once.
         let granted = self.granted.load(Relaxed).wrapping_sub(left);

@@ -1,11 +1,11 @@
 //! Size classes.
 //!
 //! ```text
-//!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 256 KiB | larger
-//!      16 bytes apart |            four a doubling             | by the granule
+//!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 64 KiB | 72, 80, 88 … 256 KiB | larger
+//!      16 bytes apart |            four a doubling            |   eight a doubling   | by the granule
 //! ```
 //!
-//! So no block above a kilobyte is longer by a quarter than what was asked for.
+//! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64 KiB by an eighth.
 //!
 //! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
 //! which divides the size of its class.
@@ -29,8 +29,11 @@ pub(super) const CACHED_MAX: usize = 4 * GRANULE;
 
 const FINE: usize = FINE_MAX / STEP;
 
+/// The first class of those that are eight to a doubling.
+const DENSE: usize = FINE + 4 * (GRANULE / FINE_MAX).ilog2() as usize;
+
 /// How many classes there are.
-pub(super) const CLASSES: usize = FINE + 4 * (CACHED_MAX / FINE_MAX).ilog2() as usize;
+pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as usize;
 
 /// What slabs that are of no class have instead: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 123;
@@ -43,9 +46,12 @@ const SIZES: [usize; CLASSES] = {
     while class < CLASSES {
         sizes[class] = if class < FINE {
             (class + 1) * STEP
-        } else {
+        } else if class < DENSE {
             let base = FINE_MAX << ((class - FINE) / 4);
             base + base / 4 * ((class - FINE) % 4 + 1)
+        } else {
+            let base = GRANULE << ((class - DENSE) / 8);
+            base + base / 8 * ((class - DENSE) % 8 + 1)
         };
         class += 1;
     }
@@ -209,7 +215,7 @@ pub(super) const fn granules(class: usize) -> usize {
         0..=4096 => 1,
         4097..=8192 => 2,
         8193..=TABLE_MAX => 4,
-        // As many as nothing is left over of: up to seven, since sizes are four to a doubling.
+        // As many as nothing is left over of: fifteen at most, since sizes are eight to a doubling at most.
         size => {
             let zeros = size.trailing_zeros();
             let most = GRANULE.trailing_zeros();

@@ -465,7 +465,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// [`Heap::upkeep`]; and bring back what is cached, if there was a tick or a trim since this was called last.
     pub(super) fn upkeep(&self) {
         let now_ms = self.heap.upkeep();
-        self.cache.grant(now_ms, self.heap.config.period_ms());
+        let period_ms = self.heap.config.period_ms();
+        self.cache.grant(now_ms, period_ms, self.heap.is_sweeping());
         self.follow();
     }
 

@@ -150,6 +150,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     /// Whether the last one was [`Level::Deep`].
     trim_deep: AtomicBool,
     sweep: Lock<Sweep, R>,
+    is_sweeping: AtomicBool,
     /// Bytes that were ever asked for by calls without a handle.
     requested: AtomicU64,
     /// Blocks that were freed by calls that could not wait.
@@ -213,6 +214,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             trims: AtomicU32::new(0),
             trim_deep: AtomicBool::new(false),
             sweep: Lock::new(Sweep::new()),
+            is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
             hard: config.hard_seed(nothing.exposed()).map(Hard::new),
             provider,

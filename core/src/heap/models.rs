@@ -24,7 +24,7 @@ const PAGE: PageSize = PageSize::KIB_4;
 const FIRST: usize = 1 << 20;
 
 /// The class of blocks of one granule, which have slabs for themselves.
-const SINGLE: usize = CLASSES - 9;
+const SINGLE: usize = CLASSES - 17;
 
 /// A slab of four granules has eight such blocks.
 const HALF: usize = GRANULE / 2;

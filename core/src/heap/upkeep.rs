@@ -20,18 +20,23 @@ pub enum Level {
     Deep,
 }
 
-/// Slabs that one call looks at, to give back pages of theirs.
-const SWEPT: usize = 64;
+/// Slabs that one call looks at, to give back pages of theirs: a millisecond's work or two.
+const SWEPT: usize = 128;
+
+/// Milliseconds between two calls that do.
+const PAUSE_MS: u64 = 5;
 
 /// How far the giving back of pages inside slabs has got.
 pub(super) struct Sweep {
     /// Slabs below this address are still to be looked at.
     end: usize,
+    /// When it may go on.
+    next_ms: u64,
 }
 
 impl Sweep {
     pub(super) const fn new() -> Self {
-        Self { end: 0 }
+        Self { end: 0, next_ms: 0 }
     }
 
     fn begin(&mut self) {
@@ -60,7 +65,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if let Some(now_ms) = now_ms {
             self.tick(now_ms);
         }
-        self.sweep();
+        self.sweep(now_ms);
         now_ms
     }
 
@@ -91,7 +96,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.drop_kept(&mut space, true);
         drop(space);
         self.sweep.lock().begin();
-        self.sweep();
+        self.is_sweeping.store(true, Relaxed);
     }
 
     /// Gives back all memory that is free now, and addresses of segments that are free. What threads have
@@ -183,27 +188,46 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Goes on with giving back pages of slabs that hold only free blocks, and have not been needed between two ticks.
-    fn sweep(&self) {
+    /// Says whether pages of slabs are being given back, for which calls should come here again soon.
+    pub(super) fn is_sweeping(&self) -> bool {
+        self.is_sweeping.load(Relaxed)
+    }
+
+    /// Goes on with giving back pages of slabs that hold only free blocks, and have not been needed between two ticks:
+    /// some slabs at a time, and not again at once.
+    fn sweep(&self, now_ms: Option<u64>) {
+        if !self.is_sweeping() {
+            return;
+        }
         let Some(mut sweep) = self.sweep.try_lock() else {
             return;
         };
-        let now = self.ticks.load(Relaxed);
-        for _ in 0..SWEPT {
-            if sweep.end == 0 {
+        if let Some(now_ms) = now_ms {
+            if now_ms < sweep.next_ms && sweep.next_ms - now_ms <= PAUSE_MS {
                 return;
             }
+            sweep.next_ms = now_ms + PAUSE_MS;
+        }
+        if !self.sweep_some(&mut sweep) {
+            self.is_sweeping.store(false, Relaxed);
+        }
+    }
+
+    /// Looks at some slabs; says whether there are more.
+    fn sweep_some(&self, sweep: &mut Sweep) -> bool {
+        let now = self.ticks.load(Relaxed);
+        for _ in 0..SWEPT {
             let Some((segment, addr)) = self.slab_below(sweep.end) else {
-                sweep.end = 0;
-                return;
+                return false;
             };
             sweep.end = addr;
             if segment.has_large_pages() && !self.thin_out(segment, now) {
                 sweep.end = segment.addr();
             } else if self.collect_slab(addr, Some(now)).is_err() {
-                sweep.end = 0;
+                return false;
             }
         }
+        true
     }
 
     /// Has a segment get its memory by base pages from now on, if half of it is free and has not been needed between two
