@@ -99,6 +99,7 @@ use core::{
     ffi::CStr,
     fmt,
     ptr::{NonNull, null_mut},
+    sync::atomic::AtomicUsize,
 };
 use hard::Hard;
 use map::Map;
@@ -131,6 +132,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     map: Map,
     /// Where huge blocks lie, which the page map does not tell; changed by whoever holds the lock of the granules.
     huge: Intervals,
+    /// Bytes of huge blocks that are live.
+    huge_bytes: AtomicUsize,
     /// What the page map says of granules that are in no slab.
     nothing: Handle,
     bins: NonNull<[Lock<Bin, R>]>,
@@ -192,6 +195,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(Self {
             map,
             huge: Intervals::new(),
+            huge_bytes: AtomicUsize::new(0),
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),
