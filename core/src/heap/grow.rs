@@ -88,7 +88,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return false;
         }
         let mut space = self.space.lock();
-        let done = if need > old {
+        if need > old {
             let more = committed_ahead(need, len);
             self.extend_huge(&mut space, slab, more) || self.extend_huge(&mut space, slab, need)
         } else {
@@ -100,9 +100,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 self.purge_behind(slab, need);
             }
             true
-        };
-        space.gauges.huge = space.gauges.huge + slab.block_bytes() - old;
-        done
+        }
     }
 
     /// Gives a huge block memory in its headroom; says whether there was some.
@@ -236,7 +234,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // call.
         match unsafe { self.move_pages(from, to) } {
             Ok(()) => {
-                space.gauges.huge -= size;
+                self.count_huge(0_usize.wrapping_sub(self.counted(old)));
                 space.gauges.huge_blocks -= 1;
                 // They are counted with the new block.
                 space.gauges.committed -= size;

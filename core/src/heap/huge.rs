@@ -177,17 +177,40 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Makes a huge block live that is there.
     pub(super) fn make_live(&self, space: &mut Space, slab: Handle, asked: usize) {
-        space.gauges.huge += slab.block_bytes();
+        slab.set_asked(slab.addr(), self.in_pages(asked));
+        self.count_huge(self.counted(slab));
         space.gauges.huge_blocks += 1;
-        self.set_usable(slab, asked);
         slab.only().state().store(LIVE, Release);
     }
 
-    /// Notes how many bytes of a huge block may be used: what was asked for in whole pages, not what it has memory
+    /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not what it has memory
     /// for ahead of its growth.
+    fn in_pages(&self, asked: usize) -> usize {
+        self.page.round_up(asked.max(1)).unwrap_or(asked)
+    }
+
+    /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
-        let pages = self.page.round_up(asked.max(1));
-        slab.set_asked(slab.addr(), pages.unwrap_or(asked));
+        let before = self.counted(slab);
+        slab.set_asked(slab.addr(), self.in_pages(asked));
+        self.count_huge(self.counted(slab).wrapping_sub(before));
+    }
+
+    /// Returns the bytes that statistics count of a live huge block.
+    pub(super) fn counted(&self, slab: Handle) -> usize {
+        let size = slab.block_bytes();
+        if self.is_hard() {
+            // What was asked for is not in whole pages.
+            return size;
+        }
+        slab.usable(slab.addr(), size)
+    }
+
+    /// Counts bytes of live huge blocks, less ones as numbers that wrap around.
+    pub(super) fn count_huge(&self, more: usize) {
+        if more != 0 {
+            self.huge_bytes.fetch_add(more, Relaxed);
+        }
     }
 
     /// Returns the huge block whose reservation is around an address, any address at all.
@@ -245,7 +268,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Frees a huge block whose state says that it is free.
     pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
-        space.gauges.huge -= slab.block_bytes();
+        self.count_huge(0_usize.wrapping_sub(self.counted(slab)));
         space.gauges.huge_blocks -= 1;
         if !self.keep(space, slab) {
             self.drop_huge(space, slab);

@@ -299,7 +299,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Keeps a huge block that was freed for the next; says whether it did.
     pub(super) fn keep(&self, space: &mut Space, slab: Handle) -> bool {
         let bytes = slab.block_bytes();
-        let most = LEAST.max(space.gauges.huge / PART);
+        let most = LEAST.max(self.huge_bytes.load(Relaxed) / PART);
         if bytes > most || self.config.returns() == super::Return::Eager || self.is_hard() {
             return false;
         }

@@ -101,6 +101,7 @@ use core::{
     ffi::CStr,
     fmt,
     ptr::{NonNull, null_mut},
+    sync::atomic::AtomicUsize,
 };
 use hard::Hard;
 use local::Caches;
@@ -135,6 +136,8 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     map: Map,
     /// Where huge blocks lie, which the page map does not tell; changed by whoever holds the lock of the granules.
     huge: Intervals,
+    /// Bytes of huge blocks that are live.
+    huge_bytes: AtomicUsize,
     /// What the page map says of granules that are in no slab.
     nothing: Handle,
     bins: NonNull<[Lock<Bin, R>]>,
@@ -202,6 +205,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(Self {
             map,
             huge: Intervals::new(),
+            huge_bytes: AtomicUsize::new(0),
             nothing,
             bins,
             space: Lock::new(Space::new(config.segment_granules())),

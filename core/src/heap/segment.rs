@@ -213,14 +213,16 @@ impl Segment {
         self.committed.gap(part.clone())
     }
 
+    /// Returns the large pages around `part`, if memory comes by those.
+    fn large_around(&self, part: &Range<usize>) -> Option<Range<usize>> {
+        let large = self.large.load(Relaxed);
+        let first = part.start.checked_div(large)?;
+        Some(first * large..part.end.next_multiple_of(large))
+    }
+
     /// Returns the large pages around `hole`, if memory comes by those, and none of it has any yet.
     pub(super) fn whole(&self, hole: &Range<usize>) -> Option<Range<usize>> {
-        let large = self.large.load(Relaxed);
-        if large == 0 {
-            return None;
-        }
-        let start = hole.start / large * large;
-        let whole = start..hole.end.next_multiple_of(large);
+        let whole = self.large_around(hole)?;
         let fresh = self.committed.none(whole.clone()) && self.lost.none(whole.clone());
         fresh.then_some(whole)
     }
@@ -228,14 +230,11 @@ impl Segment {
     /// Yields the parts of free granules that are worth giving back now that `part` of them is free: where memory came
     /// by large pages, whole ones around it that are free and have memory.
     pub(super) fn worth_around(&self, part: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let large = self.large.load(Relaxed);
-        let (start, end, step) = if large != 0 {
-            let start = part.start / large * large;
-            (start, part.end.next_multiple_of(large), large)
-        } else {
-            (part.start, part.end, part.len().max(1))
+        let (parts, step) = match self.large_around(part) {
+            Some(whole) => (whole, self.large.load(Relaxed)),
+            None => (part.clone(), part.len().max(1)),
         };
-        let parts = (start..end).step_by(step).map(move |n| n..n + step);
+        let parts = parts.step_by(step).map(move |n| n..n + step);
         parts.filter(|part| {
             self.are_free(part) && self.committed.all(part.clone()) && self.with_memory(part) != 0
         })

@@ -53,7 +53,6 @@ pub(super) struct Gauges {
     pub(super) reserved: usize,
     pub(super) committed: usize,
     pub(super) large: usize,
-    pub(super) huge: usize,
     pub(super) large_blocks: usize,
     pub(super) huge_blocks: usize,
 }
@@ -74,7 +73,6 @@ impl Space {
                 reserved: 0,
                 committed: 0,
                 large: 0,
-                huge: 0,
                 large_blocks: 0,
                 huge_blocks: 0,
             },

@@ -97,10 +97,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.metadata = self.arena.committed_bytes();
         let space = self.space.lock();
         let gauges = space.gauges;
-        all.used += gauges.large + gauges.huge;
+        all.huge = self.huge_bytes.load(Relaxed);
+        all.used += gauges.large + all.huge;
         all.large = gauges.large;
         all.large_blocks = gauges.large_blocks;
-        all.huge = gauges.huge;
         all.huge_blocks = gauges.huge_blocks;
         all.reserved = gauges.reserved;
         all.committed = gauges.committed.saturating_sub(holes);
