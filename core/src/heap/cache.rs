@@ -140,18 +140,31 @@ impl Magazine {
         self.top.store(unsafe { bottom.add(left) }, Relaxed);
     }
 
-    /// Turns all blocks around.
-    pub(super) fn reverse(&self) {
+    /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after
+    /// [`Magazine::filled`] only.
+    pub(super) fn put_at(&self, place: u32, entry: Entry) {
+        debug_assert!(place < self.capacity(), "there is room");
+        // SAFETY: below the end, there is room for an entry.
+        let slot = unsafe { self.bottom.load(Relaxed).add(place as usize) };
+        // SAFETY: as above; nothing else uses it.
+        unsafe { slot.write(entry) };
+    }
+
+    /// Says that an empty magazine has the blocks that were put at places from `from` up to `to`.
+    pub(super) fn filled(&self, from: u32, to: u32) {
         let bottom = self.bottom.load(Relaxed);
-        let len = self.len() as usize;
-        for n in 0..len / 2 {
-            // SAFETY: below the length.
-            let a = unsafe { bottom.add(n) };
-            // SAFETY: as above.
-            let b = unsafe { bottom.add(len - 1 - n) };
-            // SAFETY: both are initialised and only this thread's.
-            unsafe { a.swap(b) };
+        let count = (to - from) as usize;
+        if count == 0 {
+            return;
         }
+        if from != 0 {
+            // SAFETY: `to` is not above the capacity.
+            let first = unsafe { bottom.add(from as usize) };
+            // SAFETY: as many entries were written there, and there is room at the bottom.
+            unsafe { bottom.copy_from(first, count) };
+        }
+        // SAFETY: not above the capacity.
+        self.top.store(unsafe { bottom.add(count) }, Release);
     }
 
     /// Returns the slots, and their layout, if there are any.

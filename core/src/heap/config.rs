@@ -222,7 +222,7 @@ impl HeapConfig {
 const MAGAZINE_LEAST: u32 = 2;
 
 /// Blocks that a magazine may hold at most: locks cost little beside so many.
-pub(super) const MAGAZINE_MOST: u32 = 256;
+pub(super) const MAGAZINE_MOST: u32 = 1024;
 
 impl Default for HeapConfig {
     fn default() -> Self {

@@ -551,13 +551,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
         let shard = self.cache.shard.load(Relaxed) as usize;
-        let mut last = None;
+        // From above downwards, as the lowest comes first and is to be the first that is popped.
+        let (mut found, mut place) = (None, most - 1);
         let mut take = |entry| {
-            if last.is_none() {
-                last = Some(entry);
+            if found.is_none() {
+                found = Some(entry);
             } else {
-                let pushed = magazine.push(entry);
-                debug_assert!(pushed, "no more was asked for than there is room");
+                place -= 1;
+                magazine.put_at(place, entry);
             }
         };
         let result = self.heap.refill(shard, class, most as usize, &mut take);
@@ -568,8 +569,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             }
             self.heap.refill(shard, class, most as usize, &mut take)?;
         }
-        magazine.reverse();
-        last.ok_or(HeapError::Config)
+        magazine.filled(place, most - 1);
+        found.ok_or(HeapError::Config)
     }
 
     /// Doubles the room in a magazine, up to what the configuration allows, if there is metadata.
