@@ -1,5 +1,6 @@
-//! Blocks that grow step by step: how often they move, and that their contents stay, on hosts with and without
-//! pages that move, where addresses and mappings are few, and while calls of the host fail.
+//! Blocks that grow step by step: how often they move, and that their contents stay, on hosts with
+//! and without pages that move, where addresses and mappings are few, and while calls of the host
+//! fail.
 #![cfg(all(
     target_os = "linux",
     feature = "linux",
@@ -65,7 +66,8 @@ impl<'a, P: PageProvider + Copy> Growing<'a, P> {
         new
     }
 
-    /// Yields the places that are written and looked at: all of the first bytes, and some of each page.
+    /// Yields the places that are written and looked at: all of the first bytes, and some of each
+    /// page.
     fn places(from: usize, to: usize) -> impl Iterator<Item = usize> {
         const DENSE: usize = 64 << 10;
         const STEP: usize = 509;
@@ -318,8 +320,8 @@ fn blocks_shrink_where_they_lie() {
     assert!(block.moves <= 10, "{} moves", block.moves);
 }
 
-/// A block tells how many bytes it has, without those that it has memory for ahead, so that whoever knows no layout
-/// copies little more than what was asked for.
+/// A block tells how many bytes it has, without those that it has memory for ahead, so that whoever
+/// knows no layout copies little more than what was asked for.
 #[test]
 fn what_was_asked_for_is_known() {
     let heap = heap(OS, HeapConfig::new());

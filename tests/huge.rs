@@ -1,4 +1,5 @@
-//! Huge blocks: what they cost at any length, who knows their addresses, and what is kept of those that were freed.
+//! Huge blocks: what they cost at any length, who knows their addresses, and what is kept of those
+//! that were freed.
 #![cfg(all(
     target_os = "linux",
     feature = "linux",
@@ -146,7 +147,8 @@ fn the_longest_blocks_cost_no_more_than_others() {
     });
 }
 
-/// A host that gives addresses far apart, which nobody touches: as many as are asked for, and of any length.
+/// A host that gives addresses far apart, which nobody touches: as many as are asked for, and of
+/// any length.
 struct Far(Mutex<(usize, BTreeMap<usize, usize>)>);
 
 const PAGE: PageSize = PageSize::KIB_4;

@@ -1,5 +1,5 @@
-//! Ranges of addresses that share none, each with a number: found without a lock, in a logarithmic number of
-//! steps, however long they are.
+//! Ranges of addresses that share none, each with a number: found without a lock, in a logarithmic
+//! number of steps, however long they are.
 //!
 //! ```text
 //!   root ──► top   first  │   0   │ 7000  │ 9f00  │     one slot for each piece
@@ -9,14 +9,15 @@
 //!   piece                 1000 2000 …         a000 b000 …      up to PIECE ranges, rising
 //! ```
 //!
-//! A change copies the piece that it is in, and where pieces come or go the top, and then publishes the copy
-//! by one store. So what readers reach, and what a forked child finds, is whole after every step; and a
-//! change costs a piece, and once in many a top, which for a hundred thousand ranges is forty kilobytes.
+//! A change copies the piece that it is in, and where pieces come or go the top, and then publishes
+//! the copy by one store. So what readers reach, and what a forked child finds, is whole after
+//! every step; and a change costs a piece, and once in many a top, which for a hundred thousand
+//! ranges is forty kilobytes.
 //!
-//! Copies that were replaced serve again. Each change begins by moving a version on, before it writes to any of
-//! them: a reader that finds the version as it was has read none that was written meanwhile. One that
-//! interrupts a change, in a signal handler on the same thread, sees a version that stands still, and what was
-//! published before: it never waits.
+//! Copies that were replaced serve again. Each change begins by moving a version on, before it
+//! writes to any of them: a reader that finds the version as it was has read none that was written
+//! meanwhile. One that interrupts a change, in a signal handler on the same thread, sees a version
+//! that stands still, and what was published before: it never waits.
 
 use crate::{
     arena::Arena,
@@ -34,7 +35,8 @@ mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-/// Ranges in a piece: a copy of as many costs little beside a call of a provider, and few tops are made.
+/// Ranges in a piece: a copy of as many costs little beside a call of a provider, and few tops are
+/// made.
 const PIECE: usize = if cfg!(all(test, loom)) { 2 } else { 32 };
 
 /// Slots of the first top.
@@ -57,7 +59,8 @@ impl Interval {
     }
 }
 
-/// Some ranges, by address. What is published of it changes no more, until it was replaced and serves again.
+/// Some ranges, by address. What is published of it changes no more, until it was replaced and
+/// serves again.
 struct Piece {
     len: AtomicUsize,
     starts: [AtomicUsize; PIECE],
@@ -141,8 +144,8 @@ impl Top {
     }
 
     fn firsts(&self) -> &[AtomicUsize] {
-        // SAFETY: initialised when the top was made, changed by atomics only, and there as long as the arena, which
-        // outlives the index.
+        // SAFETY: initialised when the top was made, changed by atomics only, and there as long as
+        // the arena, which outlives the index.
         unsafe { self.firsts.as_ref() }
     }
 
@@ -153,8 +156,8 @@ impl Top {
 
     fn piece(&self, n: usize) -> Option<&Piece> {
         let piece = NonNull::new(self.slot(n)?.load(Ordering::Acquire))?;
-        // SAFETY: slots hold pieces, which are published whole with Release, changed by their atomics only, and
-        // there as long as the arena, which outlives the index.
+        // SAFETY: slots hold pieces, which are published whole with Release, changed by their
+        // atomics only, and there as long as the arena, which outlives the index.
         Some(unsafe { piece.as_ref() })
     }
 
@@ -241,8 +244,8 @@ impl Spares {
         self.top = Some(top);
     }
 
-    /// Says whether the first top has room for so many slots. Those that have too little are forgotten: a late
-    /// reader may be in them, and doubling bounds the waste.
+    /// Says whether the first top has room for so many slots. Those that have too little are
+    /// forgotten: a late reader may be in them, and doubling bounds the waste.
     fn has_top(&mut self, slots: usize) -> bool {
         while let Some(top) = self.top {
             // SAFETY: as in `push_top`.
@@ -273,8 +276,8 @@ impl Spares {
         Some(top)
     }
 
-    /// Sees to it that a range can be added. Then one can also be changed or taken out afterwards, each time that it
-    /// was.
+    /// Sees to it that a range can be added. Then one can also be changed or taken out afterwards,
+    /// each time that it was.
     ///
     /// # Errors
     ///
@@ -329,8 +332,8 @@ impl Intervals {
     #[inline]
     fn top(&self) -> Option<&Top> {
         let top = NonNull::new(self.root.load(Ordering::Acquire));
-        // SAFETY: tops are published whole with Release, changed by their atomics only, and there as long as the
-        // arena, which outlives the index.
+        // SAFETY: tops are published whole with Release, changed by their atomics only, and there
+        // as long as the arena, which outlives the index.
         top.map(|top| unsafe { top.as_ref() })
     }
 
@@ -401,7 +404,8 @@ impl Intervals {
         }
     }
 
-    /// Adds a range that shares no address with another, and is not empty; [`Spares::make_room`] came before.
+    /// Adds a range that shares no address with another, and is not empty; [`Spares::make_room`]
+    /// came before.
     pub(crate) fn insert(&self, spares: &mut Spares, new: Interval) {
         self.begin();
         let added = self.try_insert(spares, new);

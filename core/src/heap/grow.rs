@@ -6,8 +6,8 @@
 //!                   host can move them, else as many bytes as were asked for
 //! ```
 //!
-//! Headroom grows with the block, and so does what is committed at once, so that the calls and copies of a
-//! block that grows step by step are few beside the steps, however small those are.
+//! Headroom grows with the block, and so does what is committed at once, so that the calls and
+//! copies of a block that grows step by step are few beside the steps, however small those are.
 
 use super::{
     Heap,
@@ -124,8 +124,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Forgets addresses behind a huge block that are somebody else's now, as a whole: which ones those are is not
-    /// known.
+    /// Forgets addresses behind a huge block that are somebody else's now, as a whole: which ones
+    /// those are is not known.
     fn lose_headroom(&self, space: &mut Space, slab: Handle) {
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
@@ -143,12 +143,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             whole.part(from, len, self.page)
         });
         if let Some(rest) = rest {
-            // SAFETY: committed as part of the block, whose user has given it up. An error leaves it as it is.
+            // SAFETY: committed as part of the block, whose user has given it up. An error leaves
+            // it as it is.
             let _ = unsafe { self.purge_pages(rest) };
         }
     }
 
-    /// Moves a block to one without a class that is longer; then `free` frees it, unless its pages went along.
+    /// Moves a block to one without a class that is longer; then `free` frees it, unless its pages
+    /// went along.
     ///
     /// # Errors
     ///
@@ -178,7 +180,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.requested.fetch_add(new.size() as u64, Relaxed);
         match grown {
             Grown::Moved(target) => Ok(target),
-            // SAFETY: the caller's promise; the target is a live block of the layout that only this call knows.
+            // SAFETY: the caller's promise; the target is a live block of the layout that only this
+            // call knows.
             Grown::Empty(target) => unsafe { move_by(block, layout, new, |_| Ok(target), free) },
         }
     }
@@ -197,7 +200,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             block.map(Grown::Empty)
         };
         match grown {
-            // There may be room for the block and no more, or for no mapping that has two kinds of pages.
+            // There may be room for the block and no more, or for no mapping that has two kinds of
+            // pages.
             Err(HeapError::Memory(error)) if error.kind() == ErrorKind::Exhausted => {
                 let (block, _) = self.alloc_huge(&mut space, new)?;
                 Ok(Grown::Empty(block))
@@ -206,7 +210,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Moves the pages of a huge block to addresses that leave room behind it, or makes an empty block there.
+    /// Moves the pages of a huge block to addresses that leave room behind it, or makes an empty
+    /// block there.
     fn move_huge(&self, space: &mut Space, old: Handle, new: Layout) -> Result<Grown, HeapError> {
         let place = self.reserve_huge(space, new, Growth::Growing)?;
         let size = old.block_bytes();
@@ -230,8 +235,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let _ = self.give_back(place.whole);
             return Err(HeapError::NotLive);
         }
-        // SAFETY: the block's pages, all committed, and as many that were reserved just now; its user waits for this
-        // call.
+        // SAFETY: the block's pages, all committed, and as many that were reserved just now; its
+        // user waits for this call.
         match unsafe { self.move_pages(from, to) } {
             Ok(()) => {
                 self.count_huge(0_usize.wrapping_sub(self.counted(old)));

@@ -27,15 +27,16 @@ use core::{
     sync::atomic::Ordering::{Relaxed, Release},
 };
 
-/// A block that grows gets so many times its size of addresses where they are not limited, so that it moves
-/// a few times only until it has all that a host gives.
+/// A block that grows gets so many times its size of addresses where they are not limited, so that
+/// it moves a few times only until it has all that a host gives.
 const AHEAD: usize = 8;
 
-/// Bytes of addresses that it gets beyond its size at most: 64 GiB, or 256 MiB where addresses have 32 bits.
+/// Bytes of addresses that it gets beyond its size at most: 64 GiB, or 256 MiB where addresses have
+/// 32 bits.
 const AHEAD_MOST: usize = 1 << (20 + usize::BITS / 4);
 
-/// A block that grows is committed by an eighth more than it needs, so that a call of the provider comes once
-/// in many steps; what is not written takes no memory.
+/// A block that grows is committed by an eighth more than it needs, so that a call of the provider
+/// comes once in many steps; what is not written takes no memory.
 const COMMITTED_AHEAD: usize = 8;
 
 /// The holes of a huge block whose memory went back, or away.
@@ -132,8 +133,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn with_headroom(&self, least: usize) -> usize {
         let more = least.saturating_mul(AHEAD - 1).min(AHEAD_MOST);
         let ahead = reserve_ahead(&self.provider, least, least.saturating_add(more));
-        // Where addresses are limited, still so many that the copies of a block that grows are together
-        // no longer than a few times its last length.
+        // Where addresses are limited, still so many that the copies of a block that grows are
+        // together no longer than a few times its last length.
         let half = (least / 2).min(AHEAD_MOST).next_multiple_of(GRANULE);
         (ahead / GRANULE * GRANULE).max(least.saturating_add(half))
     }
@@ -183,8 +184,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.only().state().store(LIVE, Release);
     }
 
-    /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not what it has memory
-    /// for ahead of its growth.
+    /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not
+    /// what it has memory for ahead of its growth.
     fn in_pages(&self, asked: usize) -> usize {
         self.page.round_up(asked.max(1)).unwrap_or(asked)
     }
@@ -216,7 +217,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Returns the huge block whose reservation is around an address, any address at all.
     pub(super) fn huge_at(&self, addr: usize) -> Option<Handle> {
         let found = self.huge.find(addr)?;
-        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the heap is there.
+        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the
+        // heap is there.
         unsafe { Handle::from_exposed(found.value) }
     }
 
@@ -238,7 +240,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         core::iter::successors(first, move |(_, from)| step(*from)).map(|(slab, _)| slab)
     }
 
-    /// Lets `len` bytes of addresses be found as a huge block's reservation, which were more or fewer before.
+    /// Lets `len` bytes of addresses be found as a huge block's reservation, which were more or
+    /// fewer before.
     fn enter_huge(&self, space: &mut Space, whole: PageRange, slab: Handle) {
         let (start, len) = (whole.addr(), whole.len_bytes());
         self.huge
@@ -275,7 +278,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases a huge block that is free. If it cannot be, its memory goes back, and a later pass tries again.
+    /// Releases a huge block that is free. If it cannot be, its memory goes back, and a later pass
+    /// tries again.
     pub(super) fn drop_huge(&self, space: &mut Space, slab: Handle) {
         if self.release_huge(space, slab).is_err() {
             slab.only().state().store(FREED, Relaxed);
@@ -286,7 +290,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
-        // Before the addresses can be somebody else's; it keeps its place, so that this can be undone.
+        // Before the addresses can be somebody else's; it keeps its place, so that this can be
+        // undone.
         self.huge.change(&mut space.huge, range.addr(), 0, 0);
         if let Err(error) = self.give_back(range) {
             self.enter_huge(space, range, slab);
@@ -322,8 +327,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.committed -= slab.block_bytes();
     }
 
-    /// Gives back the addresses behind a huge block from byte `len` of it on, and the memory that they
-    /// have; says whether they went.
+    /// Gives back the addresses behind a huge block from byte `len` of it on, and the memory that
+    /// they have; says whether they went.
     pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
         let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
         let Some(whole) = self.whole(slab).filter(|_| self.guard() == 0) else {
@@ -357,8 +362,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         some
     }
 
-    /// Releases all that the heap has for blocks, in use or not, for good; says whether to try again, since some could
-    /// not be released, and some was.
+    /// Releases all that the heap has for blocks, in use or not, for good; says whether to try
+    /// again, since some could not be released, and some was.
     pub(super) fn release_all(&self, space: &mut Space) -> bool {
         let (mut some, mut all) = (false, true);
         let mut note = |released: bool| {

@@ -8,9 +8,9 @@
 //!                 └────────┴────────┴────────┴────────┴────────┴────
 //! ```
 //!
-//! They hold no more than half of what huge blocks in use do, or a little where those are few. A block
-//! serves for one that is a little shorter; else it gets memory in its headroom, or gives some back to it:
-//! fresh pages are what huge blocks cost, and a block brings those that it has.
+//! They hold no more than half of what huge blocks in use do, or a little where those are few. A
+//! block serves for one that is a little shorter; else it gets memory in its headroom, or gives
+//! some back to it: fresh pages are what huge blocks cost, and a block brings those that it has.
 
 use super::{
     Heap,
@@ -32,7 +32,8 @@ const PART: usize = 2;
 /// A block serves as it is for one that takes three quarters of it.
 const SLACK: usize = 4;
 
-/// A block serves for one that is so many times as long, or as short, if it can be given memory, or give some back.
+/// A block serves for one that is so many times as long, or as short, if it can be given memory, or
+/// give some back.
 const RESIZED: usize = 2;
 
 /// Bins for each doubling of sizes.
@@ -180,7 +181,8 @@ impl Kept {
         })
     }
 
-    /// Takes all blocks from before the last tick out, linked by `next`, and lets the others be from before it.
+    /// Takes all blocks from before the last tick out, linked by `next`, and lets the others be
+    /// from before it.
     fn age(&mut self, bin: usize) -> Option<Handle> {
         let new = self.bins[0][bin].take();
         let old = core::mem::replace(&mut self.bins[1][bin], new);
@@ -232,7 +234,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some(slab.start())
     }
 
-    /// Allocates a huge block that was kept, if it serves when it is given memory, or gives some back.
+    /// Allocates a huge block that was kept, if it serves when it is given memory, or gives some
+    /// back.
     pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
         let size = self.page.round_up(layout.size().max(1))?;
         for how in [Fit::Longer, Fit::Shorter] {
@@ -271,8 +274,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Returns how many bytes of addresses a huge block is given that needs `least`: more where blocks come and
-    /// go, so that it can serve for longer ones.
+    /// Returns how many bytes of addresses a huge block is given that needs `least`: more where
+    /// blocks come and go, so that it can serve for longer ones.
     pub(super) fn kept_ahead(&self, space: &Space, least: usize) -> usize {
         if space.kept.is_empty() {
             return least;
@@ -344,8 +347,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest; returns how
-    /// many it had, none where none is kept.
+    /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest;
+    /// returns how many it had, none where none is kept.
     pub(super) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
         let Some(slab) = space.kept.take_for(wanted) else {
             return 0;

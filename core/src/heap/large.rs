@@ -39,7 +39,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Allocates granules of a segment; for a block that grows, lowest where as many are free behind it.
+    /// Allocates granules of a segment; for a block that grows, lowest where as many are free
+    /// behind it.
     pub(super) fn alloc_large(
         &self,
         space: &mut Space,

@@ -57,7 +57,8 @@ impl Model {
 
 fn model(check: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    // One switch in the middle of the reader is what it takes to use a copy again under it.
+    builder.preemption_bound = Some(1);
     builder.max_branches = 20_000;
     builder.check(check);
 }

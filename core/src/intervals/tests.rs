@@ -12,7 +12,8 @@ use std::{
     vec::Vec,
 };
 
-/// Makes room as an arena would, of memory that is never freed; returns how many slots of tops it took.
+/// Makes room as an arena would, of memory that is never freed; returns how many slots of tops it
+/// took.
 fn make_room(spares: &mut Spares, index: &Intervals) -> usize {
     while spares.pieces < SPARE {
         spares.push(NonNull::from(Box::leak(Box::new(Piece::new()))));
