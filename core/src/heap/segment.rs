@@ -335,9 +335,16 @@ impl Segment {
         self.purged.count(part)
     }
 
-    /// Returns how many granules with memory were free at the last tick, and ever since.
-    pub(super) fn aged_count(&self) -> usize {
-        Bits::count_by(|word| self.giveable(word) & self.aged.word(word))
+    /// Returns how many granules with memory are free; if so, of those that were at the last tick, and ever since.
+    pub(super) fn idle_count(&self, only_aged: bool) -> usize {
+        Bits::count_by(|word| {
+            let all = self.giveable(word);
+            if only_aged {
+                all & self.aged.word(word)
+            } else {
+                all
+            }
+        })
     }
 
     /// Notes that memory comes by base pages from now on.

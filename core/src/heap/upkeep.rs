@@ -4,6 +4,7 @@ use super::{
     Heap, Return,
     class::{CLASSES, GRANULE},
     segment::SegmentRef,
+    space::Space,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
@@ -130,6 +131,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);
+            self.thin_out_all(&space);
             self.return_free(&mut space, false, level == Level::Deep);
         }
         if level == Level::Deep {
@@ -221,7 +223,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return false;
             };
             sweep.end = addr;
-            if segment.has_large_pages() && !self.thin_out(segment, now) {
+            if segment.has_large_pages() && !self.thin_out(&self.space.lock(), segment, Some(now)) {
                 sweep.end = segment.addr();
             } else if self.collect_slab(addr, Some(now)).is_err() {
                 return false;
@@ -230,17 +232,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Has a segment get its memory by base pages from now on, if half of it is free and has not been needed between two
-    /// ticks: then parts of large pages may go back. Says whether that is so.
-    fn thin_out(&self, segment: SegmentRef, now: u32) -> bool {
-        let space = self.space.lock();
+    /// Has a segment get its memory by base pages from now on, if half of it is free, and has not been needed between two
+    /// ticks if `tick` tells the present one: then parts of large pages may go back. Says whether that is so. The lock of
+    /// the granules is held.
+    fn thin_out(&self, _space: &Space, segment: SegmentRef, tick: Option<u32>) -> bool {
         let (start, granules) = (segment.addr(), segment.granules());
-        let mut idle = segment.aged_count() * GRANULE;
+        let mut idle = segment.idle_count(tick.is_some()) * GRANULE;
         for granule in 0..granules {
             let addr = start + granule * GRANULE;
             let slab = self.map.slab(addr).filter(|slab| slab.addr() == addr);
             if let Some(slab) = slab.filter(|slab| slab.class() < CLASSES)
-                && !slab.is_recent(now)
+                && !tick.is_some_and(|now| slab.is_recent(now))
             {
                 idle += slab.free_blocks() * slab.block_bytes();
             }
@@ -251,8 +253,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             unsafe { self.provider.avoid_large_pages(range) };
             segment.use_base_pages();
         }
-        drop(space);
         is_thin
+    }
+
+    /// Has segments that are half free get their memory by base pages from now on.
+    fn thin_out_all(&self, space: &Space) {
+        for (_, segment) in space.segments.all() {
+            if segment.has_large_pages() {
+                self.thin_out(space, *segment, None);
+            }
+        }
     }
 
     /// Finds the highest slab of a class that starts below `end`, and its segment.
