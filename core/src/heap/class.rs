@@ -156,6 +156,10 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
 }
 
 /// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "asserted to have twelve bits"
+)]
 pub(super) const fn place(class: usize) -> u16 {
     let place = (class + FIRST_KIND) * MAGAZINE;
     assert!(

@@ -743,8 +743,7 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 /// Returns the kind of slab in an entry.
 #[inline]
 const fn kind(value: u64) -> Kind {
-    // Five bits less than the place, of which seven are left.
-    ((low(value) & 0xfff) / class::MAGAZINE as u16) as Kind
+    (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
 }
 
 /// Returns what an entry has beside an address.
