@@ -84,7 +84,9 @@ cfg_select! {
         )
     ) => {
         mod global;
+        mod purger;
         pub use global::{GlobalHeap, SystemHeap, SystemSlot};
+        pub use purger::{Purger, spawn_purger};
     }
     _ => {}
 }

@@ -147,6 +147,23 @@ fn a_trim_reaches_what_other_threads_have_cached() {
     });
 }
 
+#[test]
+fn a_purger_gives_back_what_an_idle_program_freed() {
+    isolated("a_purger_gives_back_what_an_idle_program_freed", || {
+        let before = resident();
+        let blocks = fill(100 << 20, |n| 16 + n * 37 % 480);
+        drop(blocks);
+        HEAP.flush();
+        let purger = hostmem::spawn_purger(HEAP, Duration::from_millis(300)).expect("a thread");
+        let begun = Instant::now();
+        while resident() > before + (20 << 20) {
+            thread::sleep(Duration::from_millis(50));
+            assert!(begun.elapsed() < LONG, "{} resident", resident());
+        }
+        drop(purger);
+    });
+}
+
 /// What the clock of the next test says.
 static NOW: AtomicU64 = AtomicU64::new(1);
 

@@ -442,6 +442,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if self.heap.is_due(now_ms) {
             self.flush();
             self.heap.tick_now();
+            self.heap.sweep_all();
         }
     }
 

@@ -49,12 +49,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives back memory that has been free for as long as the configuration says. `now_ms` are
     /// milliseconds of any clock that only goes forwards. Costs nothing until the time has come.
     ///
-    /// Other threads bring back what they have at hand the next time that a call of theirs takes a lock. A
+    /// Other threads bring back what they have cached when they next take a lock or have asked for some kilobytes. A
     /// thread that may then do nothing for long calls [`LocalHeap::tick`](super::LocalHeap::tick), or
     /// [`LocalHeap::flush`](super::LocalHeap::flush) before.
     pub fn tick(&self, now_ms: u64) {
         if self.is_due(now_ms) {
             self.tick_now();
+            self.sweep_all();
         }
     }
 
@@ -63,8 +64,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn upkeep(&self) -> Option<u64> {
         self.take_aside();
         let now_ms = self.config.now_ms();
-        if let Some(now_ms) = now_ms {
-            self.tick(now_ms);
+        if now_ms.is_some_and(|now_ms| self.is_due(now_ms)) {
+            self.tick_now();
         }
         self.sweep(now_ms);
         now_ms
@@ -89,6 +90,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         begins
     }
 
+    /// Gives back what has been free as a whole for long enough, and begins with pages inside slabs.
     pub(super) fn tick_now(&self) {
         self.drop_free_slabs();
         let mut space = self.space.lock();
@@ -211,6 +213,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             sweep.next_ms = now_ms + PAUSE_MS;
         }
         if !self.sweep_some(&mut sweep) {
+            self.is_sweeping.store(false, Relaxed);
+        }
+    }
+
+    /// Does all that is left of giving back pages of slabs, if no other call does it.
+    pub(super) fn sweep_all(&self) {
+        if let Some(mut sweep) = self.sweep.try_lock() {
+            while self.sweep_some(&mut sweep) {}
             self.is_sweeping.store(false, Relaxed);
         }
     }
