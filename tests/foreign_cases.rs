@@ -71,19 +71,19 @@ fn moves(heap: &OsLocal<'_>, most: usize, step: usize) -> usize {
 /// A buffer that grows by a constant: each move copies all of it, so that a move at every step takes
 /// quadratic time.
 #[test]
-#[ignore = "blocks above 1 MiB move at every step: they do not grow within their reservation"]
 fn a_block_that_grows_by_small_steps_moves_seldom() {
     let heap = heap();
     let local = heap.local().expect("metadata");
-    for (most, step) in [
-        (8 * MIB, 100),
-        (8 * MIB, 4 * KIB),
-        (64 * MIB, 64 * KIB),
-        (64 * MIB, MIB),
-        (3 * MIB, 1),
+    for (most, step, limit) in [
+        (8 * MIB, 100, 60),
+        (8 * MIB, 4 * KIB, 60),
+        (64 * MIB, 64 * KIB, 60),
+        (64 * MIB, MIB, 60),
+        // Below a kilobyte classes are 16 bytes apart.
+        (3 * MIB, 1, 110),
     ] {
         let moves = moves(&local, most, step);
-        assert!(moves <= 60, "to {most} by {step}: {moves} moves");
+        assert!(moves <= limit, "to {most} by {step}: {moves} moves");
     }
 }
 
@@ -137,7 +137,6 @@ fn generation(heap: &OsHeap, exchange: &mut [Option<NonNull<u8>>], random: &mut 
 
 /// Generations of threads that do the same need no more memory each.
 #[test]
-#[ignore = "magazines that earlier threads widened are half filled for each later one"]
 fn generations_of_threads_need_the_same_memory() {
     let heap = heap();
     let mut exchange = vec![None; 4096];

@@ -174,8 +174,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             // SAFETY: the caller's promise; the block is live, as was just seen.
             return unsafe { self.grow_by(block, layout, new, free) };
         }
-        // SAFETY: the caller's promise.
-        unsafe { move_by(block, layout, new, alloc, free) }
+        let grows = !self.is_hard() && new.size() > layout.size();
+        let target = if grows { class::with_slack(new) } else { new };
+        // SAFETY: the caller's promise; a block of `target` is as long as one of `new`, or longer.
+        unsafe { move_by(block, layout, new, |_| alloc(target), free) }
     }
 
     /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
