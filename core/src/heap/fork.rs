@@ -21,6 +21,8 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     for Heap<P, M, R>
 {
     fn fork_prepare(&self) -> Result<(), Error> {
+        // In the order in which they nest: who goes through slabs holds the first one, and takes the others.
+        mem::forget(self.sweep.lock());
         mem::forget(self.caches.lock());
         for bin in self.bins() {
             mem::forget(bin.lock());
@@ -38,6 +40,8 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
         }
         // SAFETY: as above.
         unsafe { self.caches.unlock_forgotten() };
+        // SAFETY: as above.
+        unsafe { self.sweep.unlock_forgotten() };
     }
 
     unsafe fn fork_child(&self) -> Result<(), Error> {

@@ -691,6 +691,7 @@ const KEPT: u32 = 32;
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for LocalHeap<'_, P, M, R> {
     fn drop(&mut self) {
         self.flush();
+        self.cache.begin_small();
         let mut caches = self.heap.caches.lock();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {

@@ -251,6 +251,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         for granule in 0..granules {
             let addr = start + granule * GRANULE;
             let slab = self.map.slab(addr).filter(|slab| slab.addr() == addr);
+            // How many are free may change meanwhile, as the bin's lock is not held: half is no sharp bound.
             if let Some(slab) = slab.filter(|slab| slab.class() < CLASSES)
                 && !tick.is_some_and(|now| slab.is_recent(now))
             {
