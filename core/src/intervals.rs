@@ -168,6 +168,22 @@ impl Top {
         behind.saturating_sub(1)
     }
 
+    /// Finds the range around an address.
+    fn find(&self, addr: usize) -> Option<Interval> {
+        let slot = self.around(addr);
+        let piece = self.piece(slot)?;
+        let found = match piece.up_to(addr).checked_sub(1) {
+            Some(n) => piece.get(n),
+            // A slot's first address stays when the lowest range of its piece is taken out, and a range of the piece
+            // before may have come to lie across it.
+            None => {
+                let before = self.piece(slot.checked_sub(1)?)?;
+                before.get(before.len().checked_sub(1)?)
+            }
+        };
+        Some(found).filter(|found| found.contains(addr))
+    }
+
     /// Fills a top that is not in use.
     fn fill(&self, with: impl Iterator<Item = NonNull<Piece>>) {
         let mut len = 0;
@@ -349,11 +365,7 @@ impl Intervals {
 
     #[inline(never)]
     fn search(&self, addr: usize) -> Option<Interval> {
-        self.at_one_moment(|top| {
-            let piece = top.piece(top.around(addr))?;
-            let n = piece.up_to(addr).checked_sub(1)?;
-            Some(piece.get(n)).filter(|found| found.contains(addr))
-        })
+        self.at_one_moment(|top| top.find(addr))
     }
 
     /// Finds the first range that ends above an address, without a lock.
@@ -362,8 +374,7 @@ impl Intervals {
             let slot = top.around(addr);
             let piece = top.piece(slot)?;
             let n = piece.up_to(addr);
-            let around = n.checked_sub(1).map(|n| piece.get(n));
-            around.filter(|found| found.contains(addr)).or_else(|| {
+            top.find(addr).or_else(|| {
                 let next = |piece: &Piece, n| (n < piece.len()).then(|| piece.get(n));
                 next(piece, n)
                     .or_else(|| next(top.piece(slot + 1).filter(|_| slot + 1 < top.len())?, 0))

@@ -177,3 +177,34 @@ fn many_ranges_take_few_words_each() {
     assert!(pieces <= 100_000 * 2 / PIECE, "{pieces} pieces");
     assert!(slots <= 8 * pieces, "{slots} slots of tops for {pieces}");
 }
+
+/// A range takes the place of the lowest one of a piece, and begins below it.
+#[test]
+fn a_range_across_the_first_address_of_a_piece_is_found() {
+    const APART: usize = 1000;
+    let (index, mut spares) = (Intervals::new(), Spares::new());
+    let range = |n: usize| Interval {
+        start: n * APART,
+        len: 10,
+        value: n,
+    };
+    for n in 0..3 * PIECE {
+        insert(&mut spares, &index, range(n));
+    }
+    assert!(count(&index).1 > 2, "pieces");
+    for n in 1..3 * PIECE {
+        index.remove(&mut spares, n * APART);
+        let across = Interval {
+            start: n * APART - APART / 2,
+            len: APART,
+            value: 7777,
+        };
+        insert(&mut spares, &index, across);
+        for addr in [across.start, n * APART, n * APART + APART / 2 - 1] {
+            assert_eq!(index.find(addr), Some(across), "{addr}");
+            assert_eq!(index.next(addr), Some(across), "{addr}");
+        }
+        index.remove(&mut spares, across.start);
+        insert(&mut spares, &index, range(n));
+    }
+}
