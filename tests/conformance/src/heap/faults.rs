@@ -89,7 +89,7 @@ pub(super) fn any_call_may_fail<P: Provider + Copy>(p: P, config: HeapConfig) {
         told += result.unwrap_or(1);
     }
     assert!(
-        met > 10 && told > 1,
+        met > 10 && told != 0,
         "{met} calls failed, {told} times it was told"
     );
 }
