@@ -260,11 +260,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         {
             return Ok(block);
         }
-        Self::call(
-            |local| local.alloc_zeroed(layout),
-            |heap| heap.alloc_zeroed(layout),
-            |heap| heap.try_alloc_zeroed(layout),
-        )
+        Self::alloc_zeroed_by(layout)
     }
 
     /// Allocates a block of `size` bytes at a multiple of `align`, and of 16; its contents are
@@ -278,13 +274,25 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::alloc_by(aligned(size, align)?)
     }
 
+    /// Allocates a block, by the call that the state of the thread permits.
     #[cold]
     #[inline(never)]
-    fn alloc_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
+    pub(super) fn alloc_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
         Self::call(
             |local| local.alloc(layout),
             |heap| heap.alloc(layout),
             |heap| heap.try_alloc(layout),
+        )
+    }
+
+    /// Allocates a block that reads zero, by the call that the state of the thread permits.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn alloc_zeroed_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        Self::call(
+            |local| local.alloc_zeroed(layout),
+            |heap| heap.alloc_zeroed(layout),
+            |heap| heap.try_alloc_zeroed(layout),
         )
     }
 

@@ -228,7 +228,7 @@ const BUDGET: u64 = 16 << 10;
 const BUDGET_LEAST: u64 = 1 << 10;
 const BUDGET_MOST: u64 = 256 << 10;
 
-/// A thread looks so many times, about, in the time after which free memory goes back.
+/// How many times a thread looks at the clock, about, in the time after which free memory goes back.
 const LOOKS: u64 = 16;
 
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
@@ -308,10 +308,7 @@ impl Cache {
     /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
     /// free before it goes back. A thread that is to look `soon` may ask for little.
     pub(super) fn grant(&self, now_ms: Option<u64>, period_ms: u64, soon: bool) {
-        let mut left = self.budget.load(Relaxed);
-        if left.cast_signed() < -(HURRY / 2).cast_signed() {
-            left = left.wrapping_add(HURRY);
-        }
+        let requested = self.requested();
         let mut grant = self.grant.load(Relaxed);
         if let Some(now_ms) = now_ms {
             let since = now_ms.saturating_sub(self.looked.swap(now_ms, Relaxed));
@@ -326,8 +323,7 @@ impl Cache {
             grant = BUDGET_LEAST;
         }
         // So that the next look comes after as much, whatever this thread asked for at once.
-        let granted = self.granted.load(Relaxed).wrapping_sub(left);
-        self.granted.store(granted.wrapping_add(grant), Relaxed);
+        self.granted.store(requested.wrapping_add(grant), Relaxed);
         self.budget.store(grant, Relaxed);
     }
 

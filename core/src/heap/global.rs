@@ -367,21 +367,13 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[cold]
     #[inline(never)]
     fn alloc_slow(layout: Layout) -> *mut u8 {
-        Self::or_null(Self::call(
-            |local| local.alloc(layout),
-            |heap| heap.alloc(layout),
-            |heap| heap.try_alloc(layout),
-        ))
+        Self::or_null(Self::alloc_by(layout))
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_zeroed_slow(layout: Layout) -> *mut u8 {
-        Self::or_null(Self::call(
-            |local| local.alloc_zeroed(layout),
-            |heap| heap.alloc_zeroed(layout),
-            |heap| heap.try_alloc_zeroed(layout),
-        ))
+        Self::or_null(Self::alloc_zeroed_by(layout))
     }
 
     /// Frees a block whose layout does not help.
@@ -390,21 +382,11 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// Those of [`GlobalAlloc::dealloc`], but for the layout.
     #[inline(never)]
-    unsafe fn dealloc_unsized(block: NonNull<u8>) {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
-            let local = turn.local();
-            let freed = if C::CHECKED {
-                // SAFETY: the caller's promise: the block's user gives it up.
-                unsafe { local.free_quick::<true>(block) }
-            } else {
-                // SAFETY: the caller's promise: the block is live, and its user gives it up.
-                unsafe { local.free_quick::<false>(block) }
-            };
-            if freed {
-                return;
-            }
+    unsafe fn dealloc_unsized(&self, block: NonNull<u8>) {
+        // SAFETY: the caller's promise: a live block of this heap, whose user gives it up.
+        if let Err(error) = unsafe { self.free(block) } {
+            C::refused(block.as_ptr(), error);
         }
-        Self::dealloc_slow(block);
     }
 
     /// Gives back all memory that is free now, what the calling thread has cached included; see [`Heap::collect`].
@@ -424,22 +406,6 @@ impl<C: StaticHeap> GlobalHeap<C> {
             },
             |_| Err(HeapError::Busy),
         )
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn dealloc_slow(block: NonNull<u8>) {
-        let freed = Self::call(
-            // SAFETY: by the contract of `dealloc` the block is this heap's, and its user gives it up.
-            |local| unsafe { local.free(block) },
-            // SAFETY: as above.
-            |heap| unsafe { heap.free(block) },
-            // SAFETY: as above.
-            |heap| unsafe { heap.try_free(block) },
-        );
-        if let Err(error) = freed {
-            C::refused(block.as_ptr(), error);
-        }
     }
 
     fn or_null(result: Result<NonNull<u8>, HeapError>) -> *mut u8 {
@@ -482,7 +448,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             }
         }
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { Self::dealloc_unsized(block) };
+        unsafe { self.dealloc_unsized(block) };
     }
 
     #[inline]

@@ -197,7 +197,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     fn pop_quick(&self, layout: Layout) -> Option<Entry> {
         let place = class::quick_place(layout)?;
-        // SAFETY: of a class.
+        // SAFETY: `quick_place` returns what `class::place` does.
         unsafe { self.cache.magazine_at(place) }.pop()
     }
 
@@ -294,7 +294,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let Some(value) = self.cache.value_in_window(addr) else {
             return false;
         };
-        // SAFETY: of a class.
+        // SAFETY: `quick_place` returns what `class::place` does.
         let magazine = unsafe { self.cache.magazine_at(place) };
         // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
         let state = unsafe { map::live_of::<CHECKED>(value, addr, place, magazine.reciprocal) };
@@ -499,34 +499,25 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        self.cache.count(layout.size());
-        if self.heap.is_hard() {
-            return self.alloc_hard(layout).map(|(block, _)| block);
-        }
-        let Some(class) = class::of(layout) else {
-            self.upkeep();
-            let big = self.heap.alloc_big_or_reclaim(layout);
-            return big.map(|(block, _)| block);
-        };
-        let entry = match self.magazine(class).pop() {
-            Some(entry) => entry,
-            None => self.refill(class)?,
-        };
-        entry.state().store(LIVE, Release);
-        Ok(entry.block)
+        self.alloc_told(layout).map(|(block, _)| block)
     }
 
     #[cold]
     #[inline(never)]
     fn alloc_zeroed_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+        let told = self.alloc_told(layout)?;
+        Ok(cleared(told, layout))
+    }
+
+    /// Allocates a block, and says whether it reads zero.
+    fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
         self.cache.count(layout.size());
         if self.heap.is_hard() {
-            let told = self.alloc_hard(layout)?;
-            return Ok(cleared(told, layout));
+            return self.alloc_hard(layout);
         }
         let Some(class) = class::of(layout) else {
             self.upkeep();
-            return self.heap.alloc_big_zeroed(layout);
+            return self.heap.alloc_big_or_reclaim(layout);
         };
         let entry = match self.magazine(class).pop() {
             Some(entry) => entry,
@@ -534,7 +525,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         };
         let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Release);
-        Ok(cleared((entry.block, zero), layout))
+        Ok((entry.block, zero))
     }
 
     fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {

@@ -67,15 +67,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         found.ok_or(HeapError::Config)
     }
 
-    pub(super) fn alloc_big_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
-        let told = if self.is_hard() {
-            self.alloc_hard(0, layout)?
-        } else {
-            self.alloc_big_or_reclaim(layout)?
-        };
-        Ok(cleared(told, layout))
-    }
-
     pub(super) fn alloc_big_or_reclaim(&self, layout: Layout) -> Result<Big, HeapError> {
         self.alloc_big(layout).or_else(|error| {
             if self.reclaim(error) {
