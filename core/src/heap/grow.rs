@@ -130,8 +130,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
         slab.resize(size, kept);
-        let (start, value) = (slab.addr(), slab.exposed());
-        self.huge.change(&mut space.huge, start, kept, value);
+        self.enter_huge(space, slab);
         space.gauges.reserved -= len - kept;
     }
 
@@ -250,7 +249,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
             Err(error) => {
                 live.state().store(LIVE, Release);
-                self.fill_instead(space, &place, (to, size), new, error)
+                self.fill_instead(space, &place, to, new, error)
             }
         }
     }
@@ -260,7 +259,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         &self,
         space: &mut Space,
         place: &super::huge::Place,
-        (to, size): (PageRange, usize),
+        to: PageRange,
         new: Layout,
         error: Error,
     ) -> Result<Grown, HeapError> {
@@ -268,7 +267,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.give_back_unless_lost(place.whole, to, error.kind());
             return Err(HeapError::Memory(error));
         }
-        debug_assert!(size == to.len_bytes(), "as long as the block");
         // SAFETY: reserved just now, and not committed: nothing was moved there.
         if let Err(error) = unsafe { self.commit_pages(to, PageWish::Base) } {
             self.give_back_unless_lost(place.whole, to, error.kind());

@@ -240,12 +240,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         core::iter::successors(first, move |(_, from)| step(*from)).map(|(slab, _)| slab)
     }
 
-    /// Lets `len` bytes of addresses be found as a huge block's reservation, which were more or
-    /// fewer before.
-    fn enter_huge(&self, space: &mut Space, whole: PageRange, slab: Handle) {
-        let (start, len) = (whole.addr(), whole.len_bytes());
-        self.huge
-            .change(&mut space.huge, start, len, slab.exposed());
+    /// Enters the reservation of a huge block again, after its length has changed.
+    pub(super) fn enter_huge(&self, space: &mut Space, slab: Handle) {
+        if let Some(whole) = self.whole(slab) {
+            let (start, len) = (whole.addr(), whole.len_bytes());
+            self.huge
+                .change(&mut space.huge, start, len, slab.exposed());
+        }
     }
 
     /// Releases a range after an error of a call on `part` of it.
@@ -294,7 +295,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // undone.
         self.huge.change(&mut space.huge, range.addr(), 0, 0);
         if let Err(error) = self.give_back(range) {
-            self.enter_huge(space, range, slab);
+            self.enter_huge(space, slab);
             return Err(error);
         }
         self.huge.remove(&mut space.huge, range.addr());
@@ -339,12 +340,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         };
         // Before the addresses can be somebody else's.
         slab.resize(old_size.min(len), len);
-        let start = whole.addr();
-        self.huge
-            .change(&mut space.huge, start, len, slab.exposed());
+        self.enter_huge(space, slab);
         if self.give_back(rest).is_err() {
             slab.resize(old_size, old_len);
-            self.enter_huge(space, whole, slab);
+            self.enter_huge(space, slab);
             return false;
         }
         space.gauges.reserved -= rest.len_bytes();

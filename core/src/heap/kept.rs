@@ -20,7 +20,11 @@ use super::{
     slab::{Handle, ZERO},
     space::Space,
 };
-use crate::{page::PageRange, provider::PageProvider, sync::RawMutex};
+use crate::{
+    page::PageRange,
+    provider::{PageProvider, reserve_ahead},
+    sync::RawMutex,
+};
 use core::{alloc::Layout, array, ptr::NonNull, sync::atomic::Ordering::Relaxed};
 
 /// Bytes that are kept at most where no more are in use.
@@ -88,6 +92,19 @@ enum Fit {
     Shorter,
 }
 
+impl Fit {
+    /// Says whether a block serves for `size` bytes in this way.
+    fn suits(self, slab: Handle, size: usize, align: usize) -> bool {
+        let (bytes, len) = (slab.block_bytes(), slab.len_bytes());
+        let fits = match self {
+            Self::Whole => bytes >= size && bytes - bytes / SLACK <= size,
+            Self::Longer => bytes < size && len >= size && bytes >= size / RESIZED,
+            Self::Shorter => bytes >= size && bytes / RESIZED <= size,
+        };
+        fits && slab.addr().is_multiple_of(align)
+    }
+}
+
 impl Kept {
     pub(super) const fn new() -> Self {
         Self {
@@ -133,15 +150,7 @@ impl Kept {
     /// Takes a block that serves for `size` bytes with no more than that done to it.
     fn take(&mut self, size: usize, align: usize, how: Fit) -> Option<Handle> {
         let own = bin(size);
-        let suits = |slab: Handle| {
-            let (bytes, len) = (slab.block_bytes(), slab.len_bytes());
-            let fits = match how {
-                Fit::Whole => bytes >= size && bytes - bytes / SLACK <= size,
-                Fit::Longer => bytes < size && len >= size && bytes >= size / RESIZED,
-                Fit::Shorter => bytes >= size && bytes / RESIZED <= size,
-            };
-            fits && slab.addr().is_multiple_of(align)
-        };
+        let suits = |slab: Handle| how.suits(slab, size, align);
         let near = array::from_fn::<usize, NEAR, _>(|n| {
             match how {
                 Fit::Longer => own.checked_sub(n),
@@ -204,10 +213,7 @@ impl Kept {
 
     /// Takes the first huge block that could not be released, and suits.
     fn take_unreleased(&mut self, size: usize, align: usize) -> Option<Handle> {
-        let suits = |slab: &Handle| {
-            let bytes = slab.block_bytes();
-            bytes >= size && bytes - bytes / SLACK <= size && slab.addr().is_multiple_of(align)
-        };
+        let suits = |slab: &Handle| Fit::Whole.suits(*slab, size, align);
         let found = self.unreleased().find(suits)?;
         let before = self
             .unreleased()
@@ -283,7 +289,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let wanted = least
             .saturating_mul(RESIZED)
             .min(least.saturating_add(LEAST));
-        crate::provider::reserve_ahead(&self.provider, least, wanted) / GRANULE * GRANULE
+        reserve_ahead(&self.provider, least, wanted) / GRANULE * GRANULE
     }
 
     /// Allocates a huge block that could not be released, and suits.
