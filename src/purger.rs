@@ -4,7 +4,7 @@ extern crate std;
 
 use crate::{
     OsProvider,
-    heap::{GlobalHeap, HeapError, StaticHeap},
+    heap::{GlobalHeap, StaticHeap},
     provider::Clock,
 };
 use std::{
@@ -46,11 +46,10 @@ pub struct Purger {
 ///
 /// What the system says where it starts no thread, and where the heap cannot be opened.
 pub fn spawn_purger<C: StaticHeap>(heap: GlobalHeap<C>, period: Duration) -> io::Result<Purger> {
-    let opened = heap.heap().map_err(|error: HeapError| {
-        // Without a message: that would have to be allocated.
-        let _ = error;
-        io::Error::from(io::ErrorKind::OutOfMemory)
-    })?;
+    // Without a message, which would have to be allocated.
+    let opened = heap
+        .heap()
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let (stop, stopped) = channel();
     let thread = Builder::new().name("hostmem-purger".into()).spawn(move || {
         while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {

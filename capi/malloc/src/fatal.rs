@@ -29,7 +29,7 @@ pub(crate) fn end(call: &str, block: *mut u8, error: &HeapError) -> ! {
     };
     // What does not fit is left out.
     let _ = writeln!(line, "hostmem: {call}({block:p}): {error}");
-    // SAFETY: so many bytes were written; the call may be made at any time.
+    // SAFETY: the bytes up to that length were written; the call may be made at any time.
     unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.len) };
     // SAFETY: it ends the program.
     unsafe { libc::abort() }

@@ -65,7 +65,7 @@ pub(super) const ONE_BLOCK: u64 = 1;
 /// slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
 
-/// The first class's kind: what is before the magazines in a cache is as long as so many.
+/// The kind of the first class: the fields of a cache before its magazines are as long as two of those.
 pub(super) const FIRST_KIND: usize = 2;
 
 const KINDS: usize = 128;
@@ -207,8 +207,8 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
         .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
-/// Returns the layout for a block that grew to `layout`, and will again: a quarter longer where that takes a class and
-/// pages that nobody touches before, so that it moves less often.
+/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB on, whose unused pages
+/// take no memory, one that is a quarter longer, so that the block moves less often.
 pub(super) fn with_slack(layout: Layout) -> Layout {
     let size = layout.size();
     if size <= TABLE_MAX || size > CACHED_MAX {
