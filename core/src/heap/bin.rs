@@ -24,14 +24,14 @@ pub(super) struct Bin {
     partial: Order,
     /// Descriptors that are not in use.
     spare: Option<Handle>,
-    /// Slabs.
-    pub(super) slabs: usize,
     /// Blocks that are not in their slabs.
     pub(super) taken: usize,
-    /// Bytes of pages in slabs that nobody can have touched.
-    pub(super) fresh: usize,
-    /// Bytes of pages in slabs that gave their memory back.
-    pub(super) holes: usize,
+    /// Slabs. This and what follows are as short as they can be: there is a bin for each class and shard.
+    pub(super) slabs: u32,
+    /// Pages in slabs that nobody can have touched.
+    pub(super) fresh: u32,
+    /// Pages in slabs that gave their memory back.
+    pub(super) holes: u32,
 }
 
 impl Bin {
@@ -39,8 +39,8 @@ impl Bin {
         Self {
             partial: Order::new(),
             spare: None,
-            slabs: 0,
             taken: 0,
+            slabs: 0,
             fresh: 0,
             holes: 0,
         }
@@ -70,7 +70,7 @@ impl Bin {
         hard: Option<&Hard>,
         mut take: impl FnMut(Entry),
     ) -> usize {
-        self.fresh -= slab.fresh_bytes(page);
+        self.fresh -= slab.fresh_pages(page);
         let taken = if slab.holes() == 0 {
             take_from(slab, most, hard, take)
         } else {
@@ -82,7 +82,7 @@ impl Bin {
             self.set_holes(slab, holes, page);
             taken
         };
-        self.fresh += slab.fresh_bytes(page);
+        self.fresh += slab.fresh_pages(page);
         self.taken += taken;
         if slab.free_blocks() == 0 {
             self.partial.remove(slab);
@@ -92,8 +92,8 @@ impl Bin {
 
     /// Notes which pages of a slab have no memory.
     fn set_holes(&mut self, slab: Handle, holes: u64, page: PageSize) {
-        let bytes = |holes: u64| holes.count_ones() as usize * slab.hole_bytes(page);
-        self.holes = self.holes + bytes(holes) - bytes(slab.holes());
+        let pages = |holes: u64| holes.count_ones() * slab.hole_pages(page);
+        self.holes = self.holes + pages(holes) - pages(slab.holes());
         slab.set_holes(holes);
     }
 }
@@ -147,7 +147,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let kind = u8::try_from(class).map_err(|_| HeapError::Config)?;
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
-                let count = count.min(bin.slabs).max(1);
+                let count = count.min(bin.slabs as usize).max(1);
                 slab::make(&self.arena, kind, count, self.is_hard())?
             }
         };
@@ -166,7 +166,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         drop(space);
         bin.partial.insert(slab);
         bin.slabs += 1;
-        bin.fresh += slab.fresh_bytes(self.page);
+        bin.fresh += slab.fresh_pages(self.page);
         Ok(slab)
     }
 
@@ -216,7 +216,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn drop_slab(&self, bin: &mut Bin, slab: Handle) {
         bin.partial.remove(slab);
         bin.slabs -= 1;
-        bin.fresh -= slab.fresh_bytes(self.page);
+        bin.fresh -= slab.fresh_pages(self.page);
         let has_holes = slab.holes() != 0;
         bin.set_holes(slab, 0, self.page);
         let mut space = self.space.lock();

@@ -472,14 +472,19 @@ impl Slab {
         self.holes.store(holes, Relaxed);
     }
 
-    /// Returns the bytes that one bit of [`Slab::holes`] stands for: a page, or as many as it takes for all
-    /// of the slab to fit in 64 bits.
-    pub(super) fn hole_bytes(&self, page: PageSize) -> usize {
-        let mut bytes = page.bytes();
-        while self.len_bytes() / bytes > 64 {
-            bytes *= 2;
+    /// Returns how many pages one bit of [`Slab::holes`] stands for: one, or as many as it takes for all of the
+    /// slab to fit in 64 bits.
+    pub(super) fn hole_pages(&self, page: PageSize) -> u32 {
+        let mut pages = 1;
+        while self.len_bytes() / page.bytes() > 64 * pages as usize {
+            pages *= 2;
         }
-        bytes
+        pages
+    }
+
+    /// Returns the bytes of those.
+    pub(super) fn hole_bytes(&self, page: PageSize) -> usize {
+        page.bytes() * self.hole_pages(page) as usize
     }
 
     /// Returns which parts of [`Slab::hole_bytes`] hold only free blocks, some of which were used, a bit each. The
@@ -519,11 +524,12 @@ impl Slab {
         }
     }
 
-    /// Returns the bytes of pages that nobody can have touched: none of their blocks was ever taken. The
-    /// bin's lock is held.
-    pub(super) fn fresh_bytes(&self, page: PageSize) -> usize {
+    /// Returns how many pages nobody can have touched: none of their blocks was ever taken. The bin's lock
+    /// is held.
+    pub(super) fn fresh_pages(&self, page: PageSize) -> u32 {
         let used = page.round_up(self.fresh_from.load(Relaxed) as usize);
-        self.len_bytes().saturating_sub(used.unwrap_or(usize::MAX))
+        let bytes = self.len_bytes().saturating_sub(used.unwrap_or(usize::MAX));
+        u32::try_from(bytes / page.bytes()).unwrap_or(0)
     }
 
     /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is

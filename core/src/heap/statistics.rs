@@ -88,7 +88,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             all.cached += class.cached * class.size;
             all.used += class.used * class.size;
         }
-        let holes: usize = self.bins().iter().map(|bin| bin.lock().holes).sum();
+        let bins = self.bins().iter();
+        let holes: usize = bins.map(|bin| bin.lock().holes as usize).sum();
+        let holes = holes * self.page.bytes();
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
@@ -118,7 +120,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let (mut slabs, mut taken) = (0, 0);
             for shard in 0..self.config.shard_count() {
                 let bin = self.bin(shard, class).lock();
-                slabs += bin.slabs;
+                slabs += bin.slabs as usize;
                 taken += bin.taken;
             }
             let lens = self.all_caches().map(|cache| cache.magazines[class].len());
@@ -137,9 +139,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn resident_bytes(&self) -> usize {
         let untouched = |bin: &Lock<Bin, R>| {
             let bin = bin.lock();
-            bin.fresh + bin.holes
+            bin.fresh as usize + bin.holes as usize
         };
         let untouched: usize = self.bins().iter().map(untouched).sum();
+        let untouched = untouched * self.page.bytes();
         let space = self.space.lock();
         let segments = space.segments.all().iter();
         let unused: usize = segments.map(|(_, segment)| segment.unused()).sum();
