@@ -98,9 +98,10 @@ unsafe impl StaticHeap for SystemHeap {
         &STATE
     }
 
-    #[cfg(unix)]
-    fn opened() {
-        at_fork::register();
+    fn register() {
+        // Where that fails for want of memory, a child must not use the heap: programs that fork
+        // are warned of that already.
+        let _ = crate::register_fork_child::<Self>();
     }
 }
 
@@ -118,53 +119,3 @@ unsafe impl StaticHeap for SystemHeap {
 /// }
 /// ```
 pub type GlobalHeap = heap::GlobalHeap<SystemHeap>;
-
-#[cfg(unix)]
-mod at_fork {
-    use super::GlobalHeap;
-    use crate::fork::ForkHooks;
-    use core::{
-        ffi::c_int,
-        sync::atomic::{AtomicBool, Ordering::Relaxed},
-    };
-
-    unsafe extern "C" {
-        /// POSIX: calls these around every `fork`.
-        fn pthread_atfork(
-            prepare: Option<extern "C" fn()>,
-            parent: Option<extern "C" fn()>,
-            child: Option<extern "C" fn()>,
-        ) -> c_int;
-    }
-
-    const HEAP: GlobalHeap = GlobalHeap::new();
-
-    /// Whether the fork under way was prepared. Only the thread that forks looks, and the C library lets one
-    /// fork at a time.
-    static PREPARED: AtomicBool = AtomicBool::new(false);
-
-    extern "C" fn prepare() {
-        PREPARED.store(HEAP.fork_prepare().is_ok(), Relaxed);
-    }
-
-    extern "C" fn parent() {
-        if PREPARED.swap(false, Relaxed) {
-            // SAFETY: this thread prepared the fork just now.
-            unsafe { HEAP.fork_parent() };
-        }
-    }
-
-    extern "C" fn child() {
-        if PREPARED.swap(false, Relaxed) {
-            // SAFETY: as above, in the copy of the thread. The heap needs nothing that could fail.
-            let _ = unsafe { HEAP.fork_child() };
-        }
-    }
-
-    /// Registers the hooks. Where that fails for want of memory, a child must not use the heap; programs that
-    /// fork are warned of that already.
-    pub(super) fn register() {
-        // SAFETY: the functions stay as long as the program.
-        let _ = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    }
-}

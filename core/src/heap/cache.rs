@@ -18,6 +18,7 @@ use super::{
 use crate::atomic::{
     self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 use core::{
     alloc::Layout,
@@ -125,19 +126,25 @@ impl Magazine {
         })
     }
 
-    /// Forgets the `count` blocks that were pushed first.
+    /// Forgets the `count` blocks that were pushed first. A forked child may find the magazine
+    /// without the others, but never with one of these, or with half of one.
     pub(super) fn forget_oldest(&self, count: u32) {
         let left = (self.len() - count) as usize;
         let bottom = self.bottom.load(Relaxed);
+        // SAFETY: count is not above the length.
+        let from = unsafe { bottom.add(count as usize) };
         if left != 0 {
-            // SAFETY: count is below the length.
-            let from = unsafe { bottom.add(count as usize) };
+            // Nothing lies below the bottom, for all others than this thread.
+            self.bottom.store(from, Relaxed);
+            fence(Release);
             // SAFETY: so many initialised entries follow, and there is room for all of them; only this
             // thread uses them.
             unsafe { bottom.copy_from(from, left) };
         }
+        // Before the bottom: a top below that is taken for one of no blocks.
         // SAFETY: not above the top.
-        self.top.store(unsafe { bottom.add(left) }, Relaxed);
+        self.top.store(unsafe { bottom.add(left) }, Release);
+        self.bottom.store(bottom, Release);
     }
 
     /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after
@@ -203,18 +210,20 @@ impl Magazine {
             unsafe { to.write(entry) };
         }
         let bottom = slots.as_ptr();
+        // Whoever looks meanwhile finds no room, and so no blocks.
+        self.end.store(null_mut(), Release);
         self.bottom.store(bottom, Release);
         // SAFETY: len is not above the capacity, for which there is room.
         self.top.store(unsafe { bottom.add(len) }, Release);
         // SAFETY: as above.
         self.end
-            .store(unsafe { bottom.add(capacity as usize) }, Relaxed);
+            .store(unsafe { bottom.add(capacity as usize) }, Release);
     }
 }
 
-/// Returns how many entries fit between two addresses.
+/// Returns how many entries fit between two addresses; none if they are not in order.
 fn entries(from: *const Entry, to: *const Entry) -> u32 {
-    let bytes = to.addr().wrapping_sub(from.addr());
+    let bytes = to.addr().saturating_sub(from.addr());
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
 }
 

@@ -7,11 +7,12 @@
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
+    parts::Mark,
     slot::{BUSY, DETACHED, ThreadSlot, is_cache},
 };
 use crate::{
-    fork::ForkHooks,
-    provider::{Error, ErrorKind, PageProvider},
+    fork::ForkChild,
+    provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
 };
 use core::{
@@ -22,7 +23,7 @@ use core::{
     mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
     sync::atomic::{
-        AtomicBool, AtomicPtr,
+        AtomicBool,
         Ordering::{Acquire, Relaxed, Release, SeqCst},
         compiler_fence,
     },
@@ -58,8 +59,11 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// Returns where the heap lies.
     fn state() -> &'static State<Self>;
 
-    /// Is called once, when the heap serves: the place to register what needs memory to be registered.
-    fn opened() {}
+    /// Is called once, before the heap is opened: the place to register
+    /// [`GlobalHeap::fork_child`](ForkChild::fork_child) with what runs in forked children, as
+    /// `hostmem::register_fork_child` does. It may allocate from this heap, which is then opened
+    /// meanwhile.
+    fn register() {}
 
     /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
     /// the heap's; and of corrupt ones at [`Hardening::Full`](super::Hardening::Full), those too that were to be
@@ -97,8 +101,7 @@ pub struct State<C: StaticHeap> {
     heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
     is_open: AtomicBool,
     opening: Lock<(), C::Lock>,
-    /// The slot of the thread that forks, guarded by `opening`.
-    forking: AtomicPtr<()>,
+    is_registered: AtomicBool,
 }
 
 // SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
@@ -113,7 +116,7 @@ impl<C: StaticHeap> State<C> {
             heap: UnsafeCell::new(MaybeUninit::uninit()),
             is_open: AtomicBool::new(false),
             opening: Lock::new(()),
-            forking: AtomicPtr::new(null_mut()),
+            is_registered: AtomicBool::new(false),
         }
     }
 
@@ -137,21 +140,59 @@ impl<C: StaticHeap> State<C> {
         })
     }
 
-    /// Opens the heap if it is not; says whether this call did.
-    fn open(&'static self) -> Result<(&'static HeapOf<C>, bool), HeapError> {
+    /// Registers what is to run in forked children, before the heap's first lock is taken. The
+    /// calling thread is in no call.
+    fn register(&self) {
+        if !self.is_registered.load(Relaxed) && !self.is_registered.swap(true, Relaxed) {
+            C::register();
+        }
+    }
+
+    /// Opens the heap if it is not.
+    fn open(&'static self) -> Result<&'static HeapOf<C>, HeapError> {
         if let Some(heap) = self.get() {
-            return Ok((heap, false));
+            return Ok(heap);
         }
         let _opening = self.opening.lock();
         if let Some(heap) = self.get() {
-            return Ok((heap, false));
+            return Ok(heap);
         }
-        let heap = C::open()?;
+        let mut heap = C::open()?;
+        heap.mark = Some(Mark {
+            enter: enter::<C>,
+            leave: leave::<C>,
+        });
         // SAFETY: nobody reads before `is_open` says so, and nobody else writes: the lock is held.
         unsafe { self.heap.get().write(MaybeUninit::new(heap)) };
         self.is_open.store(true, Release);
         // SAFETY: written just now.
-        Ok((unsafe { self.get_unchecked() }, true))
+        Ok(unsafe { self.get_unchecked() })
+    }
+}
+
+/// Marks the calling thread as one that is in a call; returns what its slot said before.
+fn enter<C: StaticHeap>() -> *mut () {
+    let slot = C::Slot::get();
+    match Turn::<C>::begin(slot) {
+        // `leave` takes the mark away.
+        Some(turn) => mem::forget(turn),
+        None if slot == BUSY || is_cache(slot) => return BUSY,
+        None => mem::forget(Call::<C>::begin(slot)),
+    }
+    slot
+}
+
+/// Takes away the mark that [`enter`] made, if it did.
+fn leave<C: StaticHeap>(before: *mut ()) {
+    if before == BUSY {
+        return;
+    }
+    if is_cache(before) {
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(before) };
+        drop(Turn::<C>::of(cache));
+    } else {
+        drop(Call::<C>::ending(before));
     }
 }
 
@@ -202,10 +243,16 @@ impl<C: StaticHeap> Turn<C> {
         }
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
-        Some(Self {
+        Some(Self::of(cache))
+    }
+
+    /// Returns the call that a thread is in which has this cache, and is marked.
+    #[inline]
+    const fn of(cache: CacheRef) -> Self {
+        Self {
             cache,
             _config: PhantomData,
-        })
+        }
     }
 
     /// Returns the thread's handle.
@@ -251,6 +298,11 @@ impl<C: StaticHeap> Call<C> {
     fn begin(after: *mut ()) -> Self {
         C::Slot::set(BUSY);
         compiler_fence(SeqCst);
+        Self::ending(after)
+    }
+
+    /// Returns the call that a marked thread without a cache is in.
+    const fn ending(after: *mut ()) -> Self {
         Self {
             after,
             _config: PhantomData,
@@ -297,14 +349,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
         if slot == BUSY {
             return Err(HeapError::Busy);
         }
-        let (heap, new) = {
-            let _call = Call::<C>::begin(slot);
-            C::state().open()?
-        };
-        if new {
-            C::opened();
-        }
-        Ok(heap)
+        C::state().register();
+        let _call = Call::<C>::begin(C::Slot::get());
+        C::state().open()
     }
 
     /// What a thread does when it ends.
@@ -320,23 +367,20 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
     fn attach() -> Option<()> {
-        let new = {
+        C::state().register();
+        {
             let mut call = Call::<C>::begin(null_mut());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
             }
-            let (heap, new) = C::state().open().ok()?;
+            let heap = C::state().open().ok()?;
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
             call.after = local.cache().as_slot();
-            new
-        };
-        // From here on the thread may allocate, also in the calls below.
+        }
+        // From here on the thread may allocate, also in the call below.
         if !C::Slot::on_exit(Self::exit) {
             Self::exit();
-        }
-        if new {
-            C::opened();
         }
         Some(())
     }
@@ -352,6 +396,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
             // Without, the shared calls serve.
             let _ = Self::attach();
             slot = C::Slot::get();
+        } else if slot == DETACHED {
+            C::state().register();
         }
         if let Some(turn) = Turn::<C>::begin(slot) {
             return with_handle(&turn.local());
@@ -361,7 +407,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return interrupted(heap.ok_or(HeapError::Busy)?);
         }
         let _call = Call::<C>::begin(slot);
-        without(C::state().open()?.0)
+        without(C::state().open()?)
     }
 
     #[cold]
@@ -493,56 +539,40 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     }
 }
 
-// SAFETY: while forking nobody opens the heap, whose own hooks see to the rest.
-unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
-    /// Also makes the calling thread's slot say that it is in a call, so that nobody on this thread waits
-    /// for what it holds.
-    fn fork_prepare(&self) -> Result<(), Error> {
-        let state = C::state();
-        let slot = C::Slot::get();
-        let in_call = is_cache(slot) && Turn::<C>::begin(slot).is_none();
-        if slot == BUSY || in_call {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        C::Slot::set(BUSY);
-        mem::forget(state.opening.lock());
-        if let Some(heap) = state.get()
-            && let Err(error) = heap.fork_prepare()
-        {
-            // SAFETY: locked above.
-            unsafe { state.opening.unlock_forgotten() };
-            C::Slot::set(slot);
-            return Err(error);
-        }
-        state.forking.store(slot, Relaxed);
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        let state = C::state();
-        let slot = state.forking.load(Relaxed);
-        if let Some(heap) = state.get() {
-            // SAFETY: the caller's promise.
-            unsafe { heap.fork_parent() };
-        }
-        // SAFETY: `fork_prepare` on this thread locked it.
-        unsafe { state.opening.unlock_forgotten() };
-        C::Slot::set(slot);
-    }
-
-    /// Also takes what other threads, which the child has not, had at hand by their slots.
+// SAFETY: the heap repairs itself, and the slot says whether a call of the forking thread goes on.
+unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
+    /// Also takes what other threads, which the child has not, had cached by their slots. Where a
+    /// signal handler forked that had interrupted a call of this heap, the thread gets another
+    /// cache, and the call ends in the one that it has.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let state = C::state();
-        let slot = state.forking.load(Relaxed);
-        // SAFETY: the caller's promise; the child has a copy of the locks and of the slot.
-        unsafe { self.fork_parent() };
-        if let Some(heap) = state.get() {
-            let turn = Turn::<C>::begin(slot);
-            let own = turn.as_ref().map(|turn| turn.cache);
-            // SAFETY: the child has but this thread, and slots' caches are used by nobody else.
-            unsafe { heap.adopt_orphans(own) };
+        let slot = C::Slot::get();
+        // SAFETY: the caller's promise. If a call of this thread holds it, it goes on, and nothing
+        // else opens the heap before it has: the slot stays as it is.
+        unsafe { state.opening.abandon() };
+        let Some(heap) = state.get() else {
+            return Ok(());
+        };
+        let repair = |cache| {
+            // SAFETY: the caller's promise; the slot says that this thread is in no call.
+            unsafe { heap.repair(false)? };
+            // SAFETY: the child has but this thread, and slots' caches are used by no other.
+            unsafe { heap.adopt_orphans(cache) };
+            Ok(())
+        };
+        match Turn::<C>::begin(slot) {
+            Some(turn) => repair(Some(turn.cache)),
+            None if slot == BUSY || is_cache(slot) => {
+                // SAFETY: the caller's promise.
+                unsafe { heap.repair(true)? };
+                C::Slot::set(null_mut());
+                Ok(())
+            }
+            None => {
+                let _call = Call::<C>::begin(slot);
+                repair(None)
+            }
         }
-        Ok(())
     }
 }
 

@@ -58,7 +58,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if new > LARGE_MAX {
             return false;
         }
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         let behind = slab.addr() + old.min(new);
         if new < old {
             slab.resize(new, new);
@@ -70,7 +70,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             slab.resize(new, new);
             self.map.set(behind, new - old, Some(slab));
         }
-        space.gauges.large = space.gauges.large + new - old;
+        space.gauges.large = (space.gauges.large + new).saturating_sub(old);
         true
     }
 
@@ -87,7 +87,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if need > len {
             return false;
         }
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         if need > old {
             let more = committed_ahead(need, len);
             self.extend_huge(&mut space, slab, more) || self.extend_huge(&mut space, slab, need)
@@ -187,22 +187,29 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Finds a place for a live block that grows, and moves its pages there if the host can.
     fn place_grown(&self, slab: Handle, new: Layout) -> Result<Grown, HeapError> {
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         if new.size() <= LARGE_MAX && new.align() <= GRANULE {
             let (block, _) = self.alloc_large(&mut space, new.size(), Growth::Growing)?;
             return Ok(Grown::Empty(block));
         }
+        let grown = self.place_huge(&mut space, slab, new)?;
+        let (Grown::Moved(block) | Grown::Empty(block)) = grown;
+        self.carry_over(space, block)?;
+        Ok(grown)
+    }
+
+    fn place_huge(&self, space: &mut Space, slab: Handle, new: Layout) -> Result<Grown, HeapError> {
         let grown = if slab.is(HUGE) {
-            self.move_huge(&mut space, slab, new)
+            self.move_huge(space, slab, new)
         } else {
-            let block = self.alloc_fresh(&mut space, new, Growth::Growing);
+            let block = self.alloc_fresh(space, new, Growth::Growing);
             block.map(Grown::Empty)
         };
         match grown {
             // There may be room for the block and no more, or for no mapping that has two kinds of
             // pages.
             Err(HeapError::Memory(error)) if error.kind() == ErrorKind::Exhausted => {
-                let (block, _) = self.alloc_huge(&mut space, new)?;
+                let (block, _) = self.alloc_huge(space, new)?;
                 Ok(Grown::Empty(block))
             }
             grown => grown,
@@ -239,7 +246,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match unsafe { self.move_pages(from, to) } {
             Ok(()) => {
                 self.count_huge(0_usize.wrapping_sub(self.counted(old)));
-                space.gauges.huge_blocks -= 1;
+                space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
                 // They are counted with the new block.
                 space.gauges.committed -= size;
                 old.resize(0, old.len_bytes());

@@ -12,6 +12,7 @@ use super::{
     class::{GRANULE, HUGE},
     error::HeapError,
     large::{Big, CHUNK, Growth},
+    parts::Held,
     slab::{self, FREED, Handle, LIVE, ZERO},
     space::Space,
 };
@@ -94,10 +95,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         let slab = match space.spare_huge {
             Some(slab) => slab,
-            None => slab::make(&self.arena, HUGE, CHUNK, true)?,
+            None => slab::make(self.arena(), HUGE, CHUNK, true)?,
         };
         space.spare_huge = Some(slab);
-        let room = space.huge.make_room(&self.huge, &self.arena);
+        let room = space.spares.make_room(&space.huge, self.arena());
         room.map_err(HeapError::Metadata)?;
         let guard = self.guard();
         let wanted = match growth {
@@ -171,7 +172,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             len: place.whole.len_bytes(),
             value: slab.exposed(),
         };
-        self.huge.insert(&mut space.huge, range);
+        space.huge.insert(&mut space.spares, range);
         self.make_live(space, slab, asked);
         start
     }
@@ -216,18 +217,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Returns the huge block whose reservation is around an address, any address at all.
     pub(super) fn huge_at(&self, addr: usize) -> Option<Handle> {
-        let found = self.huge.find(addr)?;
-        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the
-        // heap is there.
-        unsafe { Handle::from_exposed(found.value) }
+        self.huge_of(self.parts().huge.find(addr)?)
     }
 
     /// Returns the first huge block whose reservation ends above an address, and that.
     pub(super) fn next_huge(&self, addr: usize) -> Option<(Interval, Handle)> {
-        let found = self.huge.next(addr)?;
-        // SAFETY: as in `huge_at`.
-        let slab = unsafe { Handle::from_exposed(found.value) }?;
-        Some((found, slab))
+        let found = self.parts().huge.next(addr)?;
+        Some((found, self.huge_of(found)?))
     }
 
     /// Yields all huge blocks. The lock of the granules is held, and none comes or goes meanwhile.
@@ -244,8 +240,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn enter_huge(&self, space: &mut Space, slab: Handle) {
         if let Some(whole) = self.whole(slab) {
             let (start, len) = (whole.addr(), whole.len_bytes());
-            self.huge
-                .change(&mut space.huge, start, len, slab.exposed());
+            let number = slab.exposed();
+            space.huge.change(&mut space.spares, start, len, number);
         }
     }
 
@@ -270,10 +266,49 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Ends a call that made a huge block. Where a fork has replaced what the call began with, it is
+    /// entered in what took its place, too.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata.
+    pub(super) fn carry_over(
+        &self,
+        space: Held<'_, Space, R>,
+        block: NonNull<u8>,
+    ) -> Result<(), HeapError> {
+        let (before, era) = (space.huge, space.era);
+        drop(space);
+        if !self.is_replaced(era) {
+            return Ok(());
+        }
+        let addr = block.addr().get();
+        let Some(range) = before.find(addr) else {
+            return Ok(());
+        };
+        let mut space = self.lock_space();
+        let index = space.huge;
+        if index.find(addr).is_some() {
+            return Ok(());
+        }
+        let room = space.spares.make_room(&index, self.arena());
+        room.map_err(HeapError::Metadata)?;
+        index.insert(&mut space.spares, range);
+        space.count_huge(range.len, self.huge_of(range));
+        self.carry_over(space, block)
+    }
+
+    /// Returns the huge block of an entry of the index.
+    pub(super) fn huge_of(&self, entry: Interval) -> Option<Handle> {
+        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the
+        // heap is there.
+        unsafe { Handle::from_exposed(entry.value) }
+    }
+
     /// Frees a huge block whose state says that it is free.
     pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
         self.count_huge(0_usize.wrapping_sub(self.counted(slab)));
-        space.gauges.huge_blocks -= 1;
+        space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
         if !self.keep(space, slab) {
             self.drop_huge(space, slab);
         }
@@ -289,16 +324,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Releases addresses that an index of huge blocks told of until now. A forked child may have
+    /// a copy that still does.
+    fn give_back_claimed(&self, space: &Space, range: PageRange) -> Result<(), Error> {
+        if self.is_replaced(space.era) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.give_back(range)
+    }
+
     pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
         // Before the addresses can be somebody else's; it keeps its place, so that this can be
         // undone.
-        self.huge.change(&mut space.huge, range.addr(), 0, 0);
-        if let Err(error) = self.give_back(range) {
+        space.huge.change(&mut space.spares, range.addr(), 0, 0);
+        if let Err(error) = self.give_back_claimed(space, range) {
             self.enter_huge(space, slab);
             return Err(error);
         }
-        self.huge.remove(&mut space.huge, range.addr());
+        space.huge.remove(&mut space.spares, range.addr());
         space.gauges.reserved -= range.len_bytes();
         if slab.holes() == 0 {
             space.gauges.committed -= slab.block_bytes();
@@ -341,7 +385,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // Before the addresses can be somebody else's.
         slab.resize(old_size.min(len), len);
         self.enter_huge(space, slab);
-        if self.give_back(rest).is_err() {
+        if self.give_back_claimed(space, rest).is_err() {
             slab.resize(old_size, old_len);
             self.enter_huge(space, slab);
             return false;

@@ -61,9 +61,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
-        self.try_make_local(by_slot).or_else(|error| {
+        let attempt = || self.again_if_replaced(|| self.try_make_local(by_slot));
+        attempt().or_else(|error| {
             if self.reclaim(error) {
-                self.try_make_local(by_slot)
+                attempt()
             } else {
                 Err(error)
             }
@@ -71,7 +72,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
-        let mut caches = self.caches.lock();
+        let mut caches = self.lock_caches();
         let cache = match caches.unused {
             Some(cache) => {
                 let next = NonNull::new(cache.next_unused.load(Relaxed));
@@ -80,7 +81,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 cache
             }
             None => {
-                let made = self.arena.alloc_value(Cache::new(self.map.root().raw()));
+                let made = self.arena().alloc_value(Cache::new(self.map.root().raw()));
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let cache = unsafe { CacheRef::new(made) };
@@ -89,8 +90,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
                 cache.shard.store(caches.made % shards, Relaxed);
                 caches.made = caches.made.wrapping_add(1);
-                cache.next.store(self.first_cache.load(Relaxed), Relaxed);
-                self.first_cache.store(cache.as_ptr(), Release);
+                self.note_cache(cache);
                 cache
             }
         };
@@ -105,6 +105,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache,
             _not_sync: PhantomData,
         })
+    }
+
+    /// Adds a cache to all that were ever made.
+    fn note_cache(&self, cache: CacheRef) {
+        let mut first = self.first_cache.load(Relaxed);
+        loop {
+            cache.next.store(first, Relaxed);
+            let new = cache.as_ptr();
+            // It can fail where a handler forked, in the child.
+            match self
+                .first_cache
+                .compare_exchange(first, new, Release, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => first = now,
+            }
+        }
     }
 
     /// Yields all caches that were ever made.
@@ -577,11 +594,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let layout = Magazine::layout(capacity);
         let bytes = (capacity - old) as usize * class::size(class);
         // The arena is used under one of the heap's locks, so that a fork finds it at rest.
-        let mut caches = self.heap.caches.lock();
+        let mut caches = self.heap.lock_caches();
         if bytes > ROOM - caches.room.min(ROOM) {
             return;
         }
-        let Some(slots) = layout.and_then(|layout| self.heap.arena.alloc(layout).ok()) else {
+        let Some(slots) = layout.and_then(|layout| self.heap.arena().alloc(layout).ok()) else {
             return;
         };
         caches.room += bytes;
@@ -589,7 +606,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         magazine.grow(slots.cast(), capacity);
         if let Some((slots, layout)) = old {
             // SAFETY: allocated here with this layout; the magazine has other slots now.
-            unsafe { self.heap.arena.free(slots, layout) };
+            unsafe { self.heap.free_metadata(slots, layout) };
         }
     }
 
@@ -671,6 +688,23 @@ impl Caches {
             room: 0,
         }
     }
+
+    /// Counts caches that there are; those that no thread has serve again if they are to.
+    pub(super) fn of(all: impl Iterator<Item = CacheRef>, serve: bool) -> Self {
+        let mut caches = Self::new();
+        for cache in all {
+            caches.made = caches.made.wrapping_add(1);
+            let rooms = cache.magazines.iter().enumerate();
+            let rooms = rooms.map(|(n, magazine)| magazine.capacity() as usize * class::size(n));
+            caches.room += rooms.sum::<usize>();
+            if serve && !cache.in_use.load(Relaxed) {
+                let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
+                cache.next_unused.store(next, Relaxed);
+                caches.unused = Some(cache);
+            }
+        }
+        caches
+    }
 }
 
 // SAFETY: caches are made of atomics, and stay as long as the heap.
@@ -683,7 +717,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
     fn drop(&mut self) {
         self.flush();
         self.cache.begin_small();
-        let mut caches = self.heap.caches.lock();
+        let mut caches = self.heap.lock_caches();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
             let magazine = self.magazine(class);
@@ -691,9 +725,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
             if capacity > KEPT
                 && let Some((slots, layout)) = magazine.shut()
             {
-                caches.room -= capacity as usize * class::size(class);
+                let room = capacity as usize * class::size(class);
+                caches.room = caches.room.saturating_sub(room);
                 // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
-                unsafe { self.heap.arena.free(slots, layout) };
+                unsafe { self.heap.free_metadata(slots, layout) };
             }
         }
         self.cache.in_use.store(false, Relaxed);

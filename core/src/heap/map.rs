@@ -49,10 +49,10 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        self, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize,
+        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
-    page::{Access, AddressRange, PageRange},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, Request, reserve_ahead},
     sync::RawMutex,
 };
@@ -191,6 +191,20 @@ impl Leaves {
         }
     }
 
+    /// Adds one that is a reservation, unless it is there.
+    fn note<M: PageProvider + Copy, R: RawMutex>(
+        &mut self,
+        arena: &Arena<M, R>,
+        leaf: PageRange,
+    ) -> Result<(), HeapError> {
+        let place = self.own.below(leaf.addr());
+        if self.own.nth(place) != Some(leaf) {
+            self.own.make_room(arena)?;
+            self.own.insert(leaf.addr(), leaf);
+        }
+        Ok(())
+    }
+
     /// Returns the leaves that are a reservation each, by address.
     pub(super) const fn own(&self) -> &Index<PageRange> {
         &self.own
@@ -215,6 +229,8 @@ struct Window {
     start: AtomicUsize,
     /// How many entries there are.
     len: AtomicUsize,
+    /// Whether pages of it must be made writable.
+    is_protected: AtomicBool,
 }
 
 /// Where a window is, for readers who know by other means that it is there.
@@ -233,6 +249,7 @@ impl Window {
             entries: AtomicPtr::new(null_mut()),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
+            is_protected: AtomicBool::new(false),
         }
     }
 
@@ -449,7 +466,7 @@ impl Map {
                         .entries
                         .load(Relaxed)
                         .with_addr(ptr::from_ref(entry).addr());
-                    slot.store(leaf, Release);
+                    publish(slot, leaf);
                 }
                 continue;
             }
@@ -471,9 +488,49 @@ impl Map {
                 unsafe { atomic::init_zeroed(leaf, entries) };
                 leaf
             };
-            slot.store(leaf.as_ptr(), Release);
+            publish(slot, leaf.as_ptr());
         }
         Ok(())
+    }
+
+    /// Finds again what [`Map::cover`] keeps record of, from the leaves themselves: for a forked
+    /// child. `blocks` are the addresses that leaves were made for.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata.
+    pub(super) fn find_leaves<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        page: PageSize,
+        arena: &Arena<M, R>,
+        blocks: impl Iterator<Item = AddressRange>,
+    ) -> Result<Leaves, HeapError> {
+        let mut leaves = Leaves::new();
+        if let Some(window) = self.window() {
+            leaves.is_window_made = true;
+            let bytes = window.len * size_of::<Entry>();
+            let range = PageRange::new(window.entries.cast(), bytes, page);
+            if let Some(range) = range.filter(|_| bytes > SMALL) {
+                leaves.note(arena, range)?;
+                let is_protected = self.window.is_protected.load(Relaxed);
+                leaves.window.range = Some(range).filter(|_| is_protected);
+            }
+        }
+        for range in blocks {
+            let number = |addr: usize| ((addr >> GRANULE_BITS) - self.raw.first) >> LEAF_BITS;
+            for n in number(range.start())..=number(range.last()) {
+                let entries = LEAF.min(self.raw.granules - n * LEAF);
+                let bytes = entries * size_of::<Entry>();
+                let is_own = bytes > SMALL && self.window.entry(self.leaf_start(n)).is_none();
+                let leaf = self.root().slot(n).filter(|_| is_own);
+                let leaf = leaf.and_then(|slot| NonNull::new(slot.load(Acquire)));
+                let leaf = leaf.and_then(|leaf| PageRange::new(leaf.cast(), bytes, page));
+                if let Some(leaf) = leaf {
+                    leaves.note(arena, leaf)?;
+                }
+            }
+        }
+        Ok(leaves)
     }
 
     /// Returns the address that the first entry of leaf `n` is of.
@@ -529,6 +586,7 @@ impl Map {
             };
             leaves.own.insert(range.addr(), range);
             leaves.window.range = Some(range).filter(|_| is_protected);
+            self.window.is_protected.store(is_protected, Relaxed);
             let entries = range.start().cast::<Entry>();
             // SAFETY: committed just now, zeroed; in models it is writable.
             unsafe { atomic::init_zeroed(entries, bytes(count) / size_of::<Entry>()) };
@@ -579,6 +637,11 @@ impl Map {
             let _ = unsafe { provider.release(range) };
         }
     }
+}
+
+/// Enters a leaf, unless a call has entered one that interrupted this one, and forked.
+fn publish(slot: &Slot, leaf: *mut Entry) {
+    let _ = slot.compare_exchange(null_mut(), leaf, Release, Relaxed);
 }
 
 /// Returns the first granule of a map of fewer, around where `pages` gives addresses now, and how many they are.

@@ -246,7 +246,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 self.drop_headroom(&mut space);
                 self.decommit_longest(&mut space);
                 true
@@ -254,11 +254,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
             HeapError::Metadata(error)
                 if is_short(error)
-                    && self.arena.reserved_bytes() + GRANULE <= self.arena.max_bytes() =>
+                    && self.arena().reserved_bytes() + GRANULE <= self.arena().max_bytes() =>
             {
-                let before = self.space.lock().gauges.reserved;
+                let before = self.lock_space().gauges.reserved;
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 space.gauges.reserved < before
                     || self.drop_headroom(&mut space)
                     || self.release_some(&mut space)

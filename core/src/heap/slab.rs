@@ -30,7 +30,7 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
@@ -71,6 +71,8 @@ pub(super) struct Slab {
     asked: Option<NonNull<AtomicUsize>>,
     class: u8,
     shard: AtomicU8,
+    /// Whether a forked child has left it behind: a call that the fork interrupted may be in it.
+    is_abandoned: AtomicBool,
     /// Changes when granules are taken; odd while they are.
     version: AtomicU32,
     guarded: Guarded,
@@ -128,6 +130,8 @@ pub(super) struct Handle(NonNull<Slab>);
 
 // SAFETY: a shared reference to a Slab, which is Sync.
 unsafe impl Send for Handle {}
+// SAFETY: as for Send.
+unsafe impl Sync for Handle {}
 
 impl Handle {
     /// Returns the address of the descriptor, by which [`Handle::from_exposed`] finds it again.
@@ -227,6 +231,7 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
             asked: with_asked.then_some(asked),
             class,
             shard: AtomicU8::new(0),
+            is_abandoned: AtomicBool::new(false),
             version: AtomicU32::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
@@ -284,6 +289,15 @@ impl Slab {
 
     pub(super) fn shard(&self) -> usize {
         usize::from(self.shard.load(Relaxed))
+    }
+
+    /// Says whether it never hands out blocks again, nor takes any back.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Relaxed)
+    }
+
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.store(true, Relaxed);
     }
 
     /// Returns where the granules begin; dangling where there are none.
@@ -598,22 +612,55 @@ impl Slab {
         None
     }
 
+    /// Counts the free blocks again, for a forked child, and returns how many there are.
+    pub(super) fn recount(&self) -> usize {
+        if self.is_abandoned() {
+            return self.count_bits();
+        }
+        let free = self.count_bits();
+        self.free
+            .store(u32::try_from(free).unwrap_or(u32::MAX), Relaxed);
+        self.first.store(0, Relaxed);
+        let is_taken = |n: &usize| self.bits()[n / 64].load(Relaxed) >> (n % 64) & 1 == 0;
+        let behind = (0..self.blocks())
+            .rev()
+            .find(is_taken)
+            .map_or(0, |last| last + 1);
+        let behind = u32::try_from(behind * self.block_bytes()).unwrap_or(u32::MAX);
+        let used = self.fresh_from.load(Relaxed).max(behind);
+        self.fresh_from.store(used, Relaxed);
+        free
+    }
+
+    fn count_bits(&self) -> usize {
+        let ones = self
+            .bits()
+            .iter()
+            .map(|word| word.load(Relaxed).count_ones());
+        ones.sum::<u32>() as usize
+    }
+
+    /// Returns the number of a block, by its state and so without a division; more than there are
+    /// if it is no block of this slab.
+    fn number_of(&self, entry: &Entry) -> usize {
+        let first = self.states().as_ptr().addr();
+        entry.state.addr().get().wrapping_sub(first) / size_of::<AtomicU8>()
+    }
+
+    /// Returns the entries behind the first ones, which are of this slab.
+    pub(super) fn skip<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
+        let is_other = |entry: &Entry| self.number_of(entry) >= self.blocks();
+        let count = entries.iter().position(is_other);
+        &entries[count.unwrap_or(entries.len())..]
+    }
+
     /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
     pub(super) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
         let (states, bits) = (self.states(), self.bits());
         let (mut least, mut free) = (self.first.load(Relaxed), self.free.load(Relaxed));
-        // The state says which block it is without a division.
-        let number = |entry: &Entry| {
-            let offset = entry
-                .state
-                .addr()
-                .get()
-                .wrapping_sub(states.as_ptr().addr());
-            offset / size_of::<AtomicU8>()
-        };
         let mut rest = entries;
         while let Some((entry, behind)) = rest.split_first()
-            && let index = number(entry)
+            && let index = self.number_of(entry)
             && index < self.blocks()
         {
             rest = behind;

@@ -93,12 +93,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives back what has been free as a whole for long enough, and begins with pages inside slabs.
     pub(super) fn tick_now(&self) {
         self.drop_free_slabs();
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         self.return_free(&mut space, true, false);
         self.release_unreleased(&mut space);
         self.drop_kept(&mut space, true);
         drop(space);
-        self.sweep.lock().begin();
+        self.lock_sweep().begin();
         self.is_sweeping.store(true, Relaxed);
     }
 
@@ -129,7 +129,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.take_aside();
         self.drop_free_slabs();
         {
-            let mut space = self.space.lock();
+            let mut space = self.lock_space();
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);
@@ -156,14 +156,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let excess = || self.resident_bytes().saturating_sub(resident_bytes);
         loop {
             let left = excess();
-            if left == 0 || self.drop_one_kept(&mut self.space.lock(), left) == 0 {
+            if left == 0 || self.drop_one_kept(&mut self.lock_space(), left) == 0 {
                 break;
             }
         }
         if excess() != 0 {
             self.drop_free_slabs();
             let left = excess();
-            self.return_some(&mut self.space.lock(), left);
+            self.return_some(&mut self.lock_space(), left);
         }
         let mut left = excess();
         if left != 0 {
@@ -203,7 +203,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if !self.is_sweeping() {
             return;
         }
-        let Some(mut sweep) = self.sweep.try_lock() else {
+        let Some(mut sweep) = self.try_lock_sweep() else {
             return;
         };
         if let Some(now_ms) = now_ms {
@@ -219,7 +219,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Does all that is left of giving back pages of slabs, if no other call does it.
     pub(super) fn sweep_all(&self) {
-        if let Some(mut sweep) = self.sweep.try_lock() {
+        if let Some(mut sweep) = self.try_lock_sweep() {
             while self.sweep_some(&mut sweep) {}
             self.is_sweeping.store(false, Relaxed);
         }
@@ -233,7 +233,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return false;
             };
             sweep.end = addr;
-            if segment.has_large_pages() && !self.thin_out(&self.space.lock(), segment, Some(now)) {
+            if segment.has_large_pages() && !self.thin_out(&self.lock_space(), segment, Some(now)) {
                 sweep.end = segment.addr();
             } else if self.collect_slab(addr, Some(now)).is_err() {
                 return false;
@@ -282,7 +282,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         loop {
             // One segment after the other by address, as bins' locks come before that of the granules.
             let (segment, start, granules) = {
-                let space = self.space.lock();
+                let space = self.lock_space();
                 let place = space.segments.below(end).checked_sub(1)?;
                 let segment = space.segments.nth(place)?;
                 (segment, segment.addr(), segment.granules())

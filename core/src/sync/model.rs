@@ -90,6 +90,15 @@ impl<T, R: RawMutex> Lock<T, R> {
     pub unsafe fn unlock_forgotten(&self) {
         futex::release::<R::Futex>(&self.word);
     }
+
+    /// Leaves a lock behind: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// This is the only thread of a forked child, which has taken the lock out of use.
+    pub(crate) unsafe fn abandon(&self) {
+        futex::release::<R::Futex>(&self.word);
+    }
 }
 
 impl<T, R: RawMutex> Drop for Guard<'_, T, R> {
