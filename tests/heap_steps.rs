@@ -180,7 +180,7 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
         }
         prepare();
     };
-    let forks = if at_length() { 2000 } else { 150 };
+    let forks = if at_length() { 1000 } else { 50 };
     for (by, then) in [
         (By::ThisThread, Then::Ends),
         (By::ThisThread, Then::Resumes),

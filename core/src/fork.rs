@@ -2,8 +2,8 @@
 //!
 //! | what forks | trait | in the parent | in the child |
 //! |---|---|---|---|
-//! | providers with state, regions, range maps | [`ForkChild`] | nothing | repairs |
-//! | code, retire queues, heaps | [`ForkHooks`] | locks, copies | takes the copy, unlocks |
+//! | providers with state, regions, range maps, heaps | [`ForkChild`] | nothing | repairs |
+//! | code, retire queues | [`ForkHooks`] | locks, copies | takes the copy, unlocks |
 //!
 //! The hooks are for children that have memory of their own: those of `fork`, and of `clone`
 //! without
