@@ -202,6 +202,12 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         self.state.is_locked()
     }
 
+    /// Takes the lock for good.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn hold(&self) {
+        core::mem::forget(self.state.lock());
+    }
+
     /// Leaves an arena behind whose lock a forked child found held. Nothing is allocated or freed
     /// any more, but by the one who holds the lock.
     ///

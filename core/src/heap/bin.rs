@@ -235,7 +235,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         entries: &'a [Entry],
     ) -> &'a [Entry] {
         if slab.is_abandoned() {
-            let rest = slab.skip(entries);
+            let rest = slab.lose(entries);
             bin.taken = bin.taken.saturating_sub(entries.len() - rest.len());
             return rest;
         }

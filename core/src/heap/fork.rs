@@ -23,6 +23,9 @@
 //! had locked, of which nothing is in use any more. Before it gives addresses back it looks whether
 //! the child still knows them.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use super::{
     Heap, LocalHeap,
     bin::Bin,
@@ -302,12 +305,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 if class >= CLASSES || !old.bins()[shard * CLASSES + class].is_locked() {
                     continue;
                 }
-                if resumes {
+                let is_new = resumes && !slab.is_abandoned();
+                if is_new {
                     slab.abandon();
                 }
-                let mut bin = self.lock_bin(shard, class);
-                let free = bin.adopt(slab, self.page);
-                if slab.is_abandoned() {
+                let free = self.lock_bin(shard, class).adopt(slab, self.page);
+                if is_new {
                     self.note_abandoned(free * class::size(class));
                 }
             }

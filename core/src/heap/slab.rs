@@ -13,6 +13,7 @@
 //!   in use            0      LIVE            a magazine
 //!   put aside         0      ASIDE           its slab
 //!   given up          0      CORRUPT         nowhere
+//!   left behind       0      LOST            nowhere
 //! ```
 //!
 //! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
@@ -54,6 +55,8 @@ pub(super) const LIVE: u8 = 2;
 pub(super) const ASIDE: u8 = 3;
 /// Given up.
 pub(super) const CORRUPT: u8 = 4;
+/// Free, in a slab that a forked child has left behind: it does not serve again.
+const LOST: u8 = 5;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -615,7 +618,10 @@ impl Slab {
     /// Counts the free blocks again, for a forked child, and returns how many there are.
     pub(super) fn recount(&self) -> usize {
         if self.is_abandoned() {
-            return self.count_bits();
+            // It goes on to count what it has free for whoever it was left to.
+            let states = self.states()[..self.blocks()].iter();
+            let lost = states.filter(|state| state.load(Relaxed) == LOST).count();
+            return (self.count_bits() + lost).min(self.blocks());
         }
         let free = self.count_bits();
         self.free
@@ -647,11 +653,15 @@ impl Slab {
         entry.state.addr().get().wrapping_sub(first) / size_of::<AtomicU8>()
     }
 
-    /// Returns the entries behind the first ones, which are of this slab.
-    pub(super) fn skip<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
+    /// Takes blocks out of use as long as they are this slab's; returns the others.
+    pub(super) fn lose<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
         let is_other = |entry: &Entry| self.number_of(entry) >= self.blocks();
         let count = entries.iter().position(is_other);
-        &entries[count.unwrap_or(entries.len())..]
+        let (own, rest) = entries.split_at(count.unwrap_or(entries.len()));
+        for entry in own {
+            entry.state().store(LOST, Relaxed);
+        }
+        rest
     }
 
     /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.

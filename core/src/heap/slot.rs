@@ -75,9 +75,6 @@ unsafe impl ThreadSlot for NoSlot {
 /// A key of nobody.
 const NOBODY: usize = 0;
 
-/// The value of an entry that a thread is making its own.
-const CLAIMED: *mut () = without_provenance_mut(3);
-
 /// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
 /// pointer, say, or the address of its stack. Takes no lock.
 ///
@@ -150,17 +147,9 @@ impl<const N: usize> SlotTable<N> {
         (0..N).map(move |n| (first + n) % N)
     }
 
-    /// Finds the entry that the thread has, not one that it had.
-    fn find(&self, thread: usize) -> Option<(usize, *mut ())> {
-        Self::places(thread).find_map(|n| {
-            if self.keys[n].load(Acquire) != thread {
-                return None;
-            }
-            let value = self.values[n].load(Acquire);
-            // Another thread may have made it its own since the key was read.
-            let own = self.keys[n].load(Relaxed) == thread;
-            (own && !value.is_null() && value != CLAIMED).then_some((n, value))
-        })
+    /// Finds the entry of a thread. Only the thread itself makes and gives up entries by its number.
+    fn find(&self, thread: usize) -> Option<usize> {
+        Self::places(thread).find(|&n| self.keys[n].load(Relaxed) == thread)
     }
 
     /// Returns what the calling thread, whose number `thread` is, set last; null if nothing.
@@ -169,7 +158,12 @@ impl<const N: usize> SlotTable<N> {
         if thread == NOBODY {
             return DETACHED;
         }
-        self.find(thread).map_or(null_mut(), |(_, value)| value)
+        let Some(n) = self.find(thread) else {
+            return null_mut();
+        };
+        let value = self.values[n].load(Relaxed);
+        // A handler interrupted `set` between its two stores.
+        if value.is_null() { BUSY } else { value }
     }
 
     /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give up its
@@ -178,23 +172,35 @@ impl<const N: usize> SlotTable<N> {
         if thread == NOBODY {
             return;
         }
-        let gives_up = value.is_null() || value == DETACHED;
-        let value = if gives_up { null_mut() } else { value };
-        if let Some((n, _)) = self.find(thread) {
-            self.values[n].store(value, Release);
-            return;
-        }
-        if gives_up {
-            return;
-        }
-        for n in Self::places(thread) {
-            let claimed = self.values[n].compare_exchange(null_mut(), CLAIMED, Acquire, Relaxed);
-            if claimed.is_ok() {
-                self.keys[n].store(thread, Release);
-                self.values[n].store(value, Release);
-                return;
+        if value.is_null() || value == DETACHED {
+            if let Some(n) = self.find(thread) {
+                self.values[n].store(null_mut(), Relaxed);
+                // Release, so that who takes the entry finds it without a value.
+                self.keys[n].store(NOBODY, Release);
             }
+            return;
         }
+        let n = self.find(thread).or_else(|| self.take(thread));
+        if let Some(n) = n {
+            self.values[n].store(value, Relaxed);
+        }
+    }
+
+    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value a
+    /// signal handler on this thread is told that the thread is in a call, so that it takes none.
+    fn take(&self, thread: usize) -> Option<usize> {
+        let taken = Self::places(thread).find(|&n| {
+            let key = &self.keys[n];
+            key.compare_exchange(NOBODY, thread, Acquire, Relaxed)
+                .is_ok()
+        })?;
+        // One that interrupted the search has taken another, and is not to be found again.
+        let all = Self::places(thread);
+        for other in all.filter(|&n| n != taken && self.keys[n].load(Relaxed) == thread) {
+            self.values[other].store(null_mut(), Relaxed);
+            self.keys[other].store(NOBODY, Release);
+        }
+        Some(taken)
     }
 }
 
@@ -233,6 +239,28 @@ mod tests {
                 assert_eq!(table.get(n), null_mut());
             }
         }
+    }
+
+    /// A handler interrupts `set` between its two stores: there is no value yet, and no second entry.
+    #[cfg(not(loom))]
+    #[test]
+    fn a_thread_that_is_taking_an_entry_is_in_a_call() {
+        let table = SlotTable::<8>::new();
+        let n = table.take(5).expect("there is room");
+        assert_eq!(table.get(5), BUSY);
+        // What a handler sets that interrupted the search before, goes.
+        table.keys[(n + 1) % 8].store(5, Relaxed);
+        table.values[(n + 1) % 8].store(value(1), Relaxed);
+        table.keys[n].store(NOBODY, Relaxed);
+        let n = table.take(5).expect("there is room");
+        table.values[n].store(value(2), Relaxed);
+        assert_eq!(table.get(5), value(2));
+        let own = table.keys.iter().filter(|key| key.load(Relaxed) == 5);
+        assert_eq!(own.count(), 1);
+        table.set(5, null_mut());
+        assert_eq!(table.get(5), null_mut());
+        let free = |key: &&AtomicUsize| key.load(Relaxed) == NOBODY;
+        assert_eq!(table.keys.iter().filter(free).count(), 8);
     }
 
     /// Three threads in turn for two entries: each sees what it set, or that there was no room, and never what
