@@ -12,6 +12,7 @@ mod common;
 
 use common::{
     at_length, emulated, exit, raw_clone,
+    signals::handle,
     threads::{Stop, await_more},
     wait,
 };
@@ -196,12 +197,7 @@ fn every_child_of_a_busy_program_works() {
         REGION.store(Box::into_raw(Box::new(region)), Release);
         // SAFETY: stored just now, and never freed.
         let region: &'static Region = unsafe { &*REGION.load(Acquire) };
-        // SAFETY: all zero is a valid value of this type.
-        let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-        action.sa_sigaction = fork_in_handler as *const () as usize;
-        action.sa_flags = libc::SA_RESTART;
-        // SAFETY: a valid action.
-        unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, null_mut()) };
+        handle(libc::SIGUSR1, fork_in_handler);
         let kept = HEAP.alloc_bytes(5000).expect("memory");
         // SAFETY: live, and this thread's.
         unsafe { kept.write(0x5a) };
