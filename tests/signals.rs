@@ -69,7 +69,9 @@ fn use_heap(n: usize) {
         let longer = note(unsafe { HEAP.realloc_bytes(block, 2 * size) });
         let block = longer.unwrap_or(block);
         // SAFETY: live, and as long.
-        if unsafe { block.add(size - 1).read() } != 0xa5 {
+        let last = unsafe { block.add(size - 1) };
+        // SAFETY: as above, and written before.
+        if unsafe { last.read() } != 0xa5 {
             std::process::abort();
         }
         free(block);
@@ -80,10 +82,10 @@ extern "C" fn handler(_signal: c_int) {
     let n = HANDLED.fetch_add(1, Relaxed) + 1;
     use_heap(usize::try_from(n).unwrap_or(0));
     // What takes a lock is refused, or does its work.
-    if n % 16 == 0 {
+    if n.is_multiple_of(16) {
         let _ = HEAP.collect(Level::Free);
     }
-    if n % FORKS == 0 {
+    if n.is_multiple_of(FORKS) {
         // SAFETY: the child uses the heap, and ends without unwinding.
         let child = unsafe { libc::fork() };
         if child == 0 {
