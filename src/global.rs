@@ -93,6 +93,7 @@ unsafe impl StaticHeap for SystemHeap {
         Heap::new(os, os, config)
     }
 
+    #[inline]
     fn state() -> &'static State<Self> {
         static STATE: State<SystemHeap> = State::new();
         &STATE

@@ -13,7 +13,7 @@ use super::{
     slot::ThreadSlot,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
-use core::{alloc::Layout, ptr::NonNull};
+use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
 
 /// Returns the layout of a block that is asked for by size.
 #[inline]
@@ -212,6 +212,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         {
             return Ok(block);
         }
+        cold_path();
         Self::alloc_by(layout)
     }
 
@@ -238,6 +239,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_by_or_else(size, failed)
     }
 
@@ -260,6 +262,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         {
             return Ok(block);
         }
+        cold_path();
         Self::alloc_zeroed_by(layout)
     }
 
@@ -318,6 +321,31 @@ impl<C: StaticHeap> GlobalHeap<C> {
             } else {
                 // SAFETY: the caller gives the block up, and it is live.
                 unsafe { local.free_quick::<false>(block) }
+            };
+            if freed {
+                return Ok(());
+            }
+        }
+        cold_path();
+        // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is.
+        unsafe { Self::free_other(block) }
+    }
+
+    /// Frees a block that [`LocalHeap::free_quick`] does not.
+    ///
+    /// # Safety
+    ///
+    /// As for [`GlobalHeap::free`].
+    #[inline(never)]
+    pub(super) unsafe fn free_other(block: NonNull<u8>) -> Result<(), HeapError> {
+        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+            let local = turn.local();
+            let freed = if C::CHECKED {
+                // SAFETY: the caller gives the block up, if it is one.
+                unsafe { local.free_cached::<true>(block) }
+            } else {
+                // SAFETY: the caller gives the block up, and it is live.
+                unsafe { local.free_cached::<false>(block) }
             };
             if freed {
                 return Ok(());

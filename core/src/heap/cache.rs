@@ -43,10 +43,18 @@ pub(super) struct Magazine {
 impl Magazine {
     fn new(class: usize) -> Self {
         Self {
+            reciprocal: class::reciprocal(class),
+            ..Self::none()
+        }
+    }
+
+    /// Makes one of no class.
+    fn none() -> Self {
+        Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
             end: AtomicPtr::new(null_mut()),
-            reciprocal: class::reciprocal(class),
+            reciprocal: 0,
         }
     }
 
@@ -79,10 +87,13 @@ impl Magazine {
             return None;
         }
         // SAFETY: above the bottom, so that an entry of the same slots lies below.
-        let top = unsafe { top.sub(1) };
-        self.top.store(top, Relaxed);
+        let last = unsafe { top.sub(1) };
         // SAFETY: entries below the top are initialised, and only this thread changes them.
-        Some(unsafe { top.read() })
+        let entry = unsafe { last.read() };
+        // Loaded once more, so that a processor does it by one instruction.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_sub(1), Relaxed);
+        Some(entry)
     }
 
     /// Adds a block; says whether there was room.
@@ -107,9 +118,9 @@ impl Magazine {
         before();
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
-        // Release, since a forked child looks at the entries below the top.
-        // SAFETY: as above.
-        self.top.store(unsafe { top.add(1) }, Release);
+        // Release, since a forked child looks at the entries below the top. Loaded once more, as in `pop`.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_add(1), Release);
         true
     }
 
@@ -246,6 +257,8 @@ pub(super) struct Cache {
     budget: AtomicU64,
     /// The page map of the heap, for what does not lie in the window.
     pub(super) root: RawRoot,
+    /// At [`class::NO_PLACE`], for ever without blocks.
+    none: Magazine,
     pub(super) magazines: [Magazine; CLASSES],
     /// Bytes that the thread was ever allowed to ask for.
     granted: AtomicU64,
@@ -279,6 +292,7 @@ impl Cache {
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
             budget: AtomicU64::new(BUDGET),
+            none: Magazine::none(),
             root,
             magazines: array::from_fn(Magazine::new),
             granted: AtomicU64::new(BUDGET),
@@ -397,8 +411,12 @@ const _: () = {
         "places are counted in magazines"
     );
     assert!(
-        mem::offset_of!(Cache, magazines) == class::place(0) as usize,
+        mem::offset_of!(Cache, magazines) == class::place(0) as usize * class::PLACE,
         "the first one's"
+    );
+    assert!(
+        mem::offset_of!(Cache, none) == class::NO_PLACE * class::PLACE,
+        "no class's"
     );
 };
 
@@ -429,6 +447,7 @@ impl CacheRef {
     }
 
     /// Returns the value of a thread's slot.
+    #[inline]
     pub(super) const fn as_slot(self) -> *mut () {
         self.0.as_ptr().cast()
     }
@@ -439,16 +458,19 @@ impl CacheRef {
 }
 
 impl CacheRef {
-    /// Returns the magazine at a [place](class::place).
+    /// Returns the magazine at a [place](class::place), of whose number `more` is taken away.
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// The difference is what [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(not(loom))]
     #[inline]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
-        // SAFETY: the caller's promise: magazines lie there, as was asserted above.
-        let magazine = unsafe { self.0.byte_add(place as usize) }.cast();
+    pub(super) unsafe fn magazine_at(&self, place: usize, more: usize) -> &Magazine {
+        // In two steps, so that a processor scales the first number, and has the second one beside it.
+        // SAFETY: magazines lie at places, as was asserted above, and `more` is less than a magazine: in the cache.
+        let behind = unsafe { self.0.byte_add(place * class::PLACE) };
+        // SAFETY: the caller's promise: a magazine.
+        let magazine = unsafe { behind.byte_sub(more * class::PLACE) }.cast();
         // SAFETY: as above, initialised and there, as whoever made this promised.
         unsafe { magazine.as_ref() }
     }
@@ -457,10 +479,14 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// The difference is what [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(loom)]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
-        &self.magazines[place as usize / class::MAGAZINE - class::FIRST_KIND]
+    pub(super) unsafe fn magazine_at(&self, place: usize, more: usize) -> &Magazine {
+        let kind = (place - more) / class::PLACES_APART;
+        match kind.checked_sub(class::FIRST_KIND) {
+            Some(class) => &self.magazines[class],
+            None => &self.none,
+        }
     }
 }
 

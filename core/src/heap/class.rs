@@ -10,7 +10,7 @@
 //! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
 //! which divides the size of its class.
 
-use core::alloc::Layout;
+use core::{alloc::Layout, hint::cold_path};
 
 /// Bytes of a granule: the unit of slabs and of the page map.
 pub(super) const GRANULE: usize = 64 << 10;
@@ -36,9 +36,9 @@ const DENSE: usize = FINE + 4 * (GRANULE / FINE_MAX).ilog2() as usize;
 pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as usize;
 
 /// What slabs that are of no class have instead: one large block, one huge block, or free granules.
-pub(super) const LARGE: u8 = 123;
-pub(super) const HUGE: u8 = 124;
-pub(super) const NOTHING: u8 = 125;
+pub(super) const LARGE: u8 = 122;
+pub(super) const HUGE: u8 = 123;
+pub(super) const NOTHING: u8 = 124;
 
 const SIZES: [usize; CLASSES] = {
     let mut sizes = [0; CLASSES];
@@ -65,8 +65,9 @@ pub(super) const ONE_BLOCK: u64 = 1;
 /// slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
 
-/// The kind of the first class: the fields of a cache before its magazines are as long as two of those.
-pub(super) const FIRST_KIND: usize = 2;
+/// The kind of the first class: the fields of a cache before its magazines are as long as three of those. The kind
+/// before it is of no class, and what a size of zero would have: see [`quick_place`].
+pub(super) const FIRST_KIND: usize = 3;
 
 const KINDS: usize = 128;
 
@@ -155,13 +156,13 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
     }
 }
 
-/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
+/// Tells where in a cache the magazine of a class is: so many times [`PLACE`] bytes from its start.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "asserted to have twelve bits"
 )]
 pub(super) const fn place(class: usize) -> u16 {
-    let place = (class + FIRST_KIND) * MAGAZINE;
+    let place = (class + FIRST_KIND) * PLACES_APART;
     assert!(
         place < 1 << 12,
         "an entry of the page map has twelve bits for it"
@@ -171,6 +172,16 @@ pub(super) const fn place(class: usize) -> u16 {
 
 /// Bytes of a magazine.
 pub(super) const MAGAZINE: usize = 32;
+
+/// What a [`place`] is multiplied by to be bytes: two, so that the places of classes that are [`STEP`] apart are as far
+/// from each other as the sizes are, and a processor scales them where it adds them.
+pub(super) const PLACE: usize = MAGAZINE / PLACES_APART;
+
+/// How far places of neighbours are apart.
+pub(super) const PLACES_APART: usize = STEP;
+
+/// What the place of a class that is [`STEP`] apart from others is more than its size.
+const BEFORE: usize = place(0) as usize - STEP;
 
 /// The [`place`] for a size by how many [`STEP`]s it takes.
 const PLACES: [u16; TABLE_MAX / STEP + 1] = {
@@ -183,14 +194,68 @@ const PLACES: [u16; TABLE_MAX / STEP + 1] = {
     table
 };
 
-/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout.
+/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or [`NO_PLACE`] for a
+/// size of zero.
 #[inline]
-pub(super) const fn quick_place(layout: Layout) -> Option<u16> {
-    if layout.size() <= TABLE_MAX && layout.align() <= STEP {
-        Some(PLACES[layout.size().div_ceil(STEP)])
-    } else {
+pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
+    let size = layout.size();
+    if layout.align() > STEP {
         None
+    } else if size <= FINE_MAX {
+        // The size, rounded up, and what comes before.
+        Some((size + (STEP - 1) + BEFORE) & !(STEP - 1))
+    } else {
+        cold_path();
+        if size > TABLE_MAX {
+            return None;
+        }
+        Some(PLACES[size.div_ceil(STEP)] as usize)
     }
+}
+
+/// The place before the first class's: of no class, and always empty.
+pub(super) const NO_PLACE: usize = place(0) as usize - STEP;
+
+/// Says whether slabs of a class have one granule, cut into several blocks, so that [`quick_index`] tells their numbers.
+pub(super) const fn is_quick(class: usize) -> bool {
+    class < CLASSES && granules(class) == 1 && blocks(class) > 1
+}
+
+/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as large for other
+/// offsets, in slabs of one granule.
+const START_BOUND: u64 = 1 << 31;
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASSES {
+        if is_quick(class) {
+            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n * size, and r times that
+            // is n * 2^64 + n * e. One at which another one would start has the largest n.
+            let beyond = reciprocal(class).wrapping_mul(SIZES[class] as u64);
+            assert!(
+                beyond * (blocks(class) as u64 + 1) < START_BOUND,
+                "products of starts"
+            );
+            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than 2^64 - n * e, since
+            // 2^64 + e - r is no less than (size - 1) * r.
+            assert!(
+                reciprocal(class) > beyond * (blocks(class) as u64 + 1) + START_BOUND,
+                "products of other offsets"
+            );
+        }
+        class += 1;
+    }
+};
+
+/// As [`index`], of a class that [`is_quick`]: compares with a constant.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a product"
+)]
+pub(super) const fn quick_index(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u128 * reciprocal as u128;
+    ((product >> 64) as usize, (product as u64) < START_BOUND)
 }
 
 /// Returns the class for `layout`; `None` where it is too large, or its alignment is, for all.
@@ -292,6 +357,10 @@ mod tests {
                     expected,
                     "{offset} of {size}"
                 );
+                if is_quick(class) {
+                    let quick = quick_index(offset, reciprocal(class));
+                    assert_eq!(quick, expected, "{offset} of {size}");
+                }
             }
         }
     }

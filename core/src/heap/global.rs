@@ -18,6 +18,7 @@ use core::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
@@ -376,15 +377,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::or_null(Self::alloc_zeroed_by(layout))
     }
 
-    /// Frees a block whose layout does not help.
+    /// Frees a block that a quick call does not.
     ///
     /// # Safety
     ///
-    /// Those of [`GlobalAlloc::dealloc`], but for the layout.
+    /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
-    unsafe fn dealloc_unsized(&self, block: NonNull<u8>) {
-        // SAFETY: the caller's promise: a live block of this heap, whose user gives it up.
-        if let Err(error) = unsafe { self.free(block) } {
+    unsafe fn dealloc_other(&self, block: NonNull<u8>) {
+        // SAFETY: by the contract a live block of this heap, whose user gives it up.
+        if let Err(error) = unsafe { Self::free_other(block) } {
             C::refused(block.as_ptr(), error);
         }
     }
@@ -427,28 +428,30 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_slow(layout)
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
         if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
             let local = turn.local();
             let freed = if C::CHECKED {
                 // SAFETY: by the contract the block's user gives it up.
-                unsafe { local.free_quick_sized::<true>(block, layout) }
+                unsafe { local.free_quick::<true>(block) }
             } else {
                 // SAFETY: by the contract the block is live, and its user gives it up.
-                unsafe { local.free_quick_sized::<false>(block, layout) }
+                unsafe { local.free_quick::<false>(block) }
             };
             if freed {
                 return;
             }
         }
+        cold_path();
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { self.dealloc_unsized(block) };
+        unsafe { self.dealloc_other(block) };
     }
 
     #[inline]
@@ -458,6 +461,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_zeroed_slow(layout)
     }
 

@@ -19,6 +19,7 @@ use core::{
     alloc::Layout,
     cell::Cell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut},
@@ -170,7 +171,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_slow(layout)
+            }
         }
     }
 
@@ -197,8 +201,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     fn pop_quick(&self, layout: Layout) -> Option<Entry> {
         let place = class::quick_place(layout)?;
-        // SAFETY: `quick_place` returns what `class::place` does.
-        unsafe { self.cache.magazine_at(place) }.pop()
+        // SAFETY: `quick_place` returns what `class::place` does, or `NO_PLACE`.
+        unsafe { self.cache.magazine_at(place, 0) }.pop()
     }
 
     /// Counts what was asked for, and looks at the clock if it is time to.
@@ -218,7 +222,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_zeroed_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_zeroed_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_zeroed_slow(layout)
+            }
         }
     }
 
@@ -239,8 +246,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if unsafe { self.free_quick::<true>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<true>(block) }
     }
 
     /// As [`LocalHeap::free`], but does not look whether the block is live: hardening level 0.
@@ -258,53 +266,67 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if unsafe { self.free_quick::<false>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<false>(block) }
     }
 
-    /// Frees a block if there is room for it at hand; says whether it did.
+    /// Frees a block if there is room for it in a magazine, its slab has one granule, and that lies in the window of
+    /// the page map, as it nearly always does; says whether it did.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
+    /// Those of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
     #[inline]
     pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
-        let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
-            return false;
-        };
-        self.magazine(class).push_live(Entry { block, state })
-    }
-
-    /// As [`LocalHeap::free_quick`], of a block whose layout is known, and only if it has a class whose slabs have one
-    /// granule, in the window of the page map: which magazine it goes to need not wait for what the map says.
-    ///
-    /// # Safety
-    ///
-    /// Those of [`LocalHeap::free_quick`]. A wrong layout is noticed.
-    #[inline]
-    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
-        &self,
-        block: NonNull<u8>,
-        layout: Layout,
-    ) -> bool {
         let addr = block.addr().get();
-        let Some(place) = class::quick_place(layout) else {
-            return false;
-        };
         let Some(value) = self.cache.value_in_window(addr) else {
             return false;
         };
-        // SAFETY: `quick_place` returns what `class::place` does.
-        let magazine = unsafe { self.cache.magazine_at(place) };
-        // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
-        let state = unsafe { map::live_of::<CHECKED>(value, addr, place, magazine.reciprocal) };
+        let Some(place) = map::quick_place(value) else {
+            return false;
+        };
+        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did, and so much
+        // more.
+        let magazine = unsafe { self.cache.magazine_at(place, map::QUICK) };
+        // SAFETY: a value of the heap's map, which is borrowed, with a place, and the class's own reciprocal.
+        let state = unsafe { map::live_quick::<CHECKED>(value, addr, magazine.reciprocal) };
         match state {
             Some(state) => magazine.push_live(Entry { block, state }),
             None => false,
         }
     }
 
-    /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
+    /// As [`LocalHeap::free_quick`], wherever the block lies.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`LocalHeap::free_quick`].
+    #[inline]
+    pub(super) unsafe fn free_cached<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
+        let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
+            return false;
+        };
+        self.magazine(class).push_live(Entry { block, state })
+    }
+
+    /// Frees a block that [`LocalHeap::free_quick`] does not.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`LocalHeap::free_quick`].
+    #[inline(never)]
+    unsafe fn free_other<const CHECKED: bool>(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise, which is the same.
+        if unsafe { self.free_cached::<CHECKED>(block) } {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise is no less.
+        unsafe { self.free_slow(block) }
+    }
+
+    /// Frees a block whose layout is known. It costs what [`LocalHeap::free`] does, and in debug builds notices the
+    /// layout of another block.
     ///
     /// # Errors
     ///
@@ -320,10 +342,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                 .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
-        // SAFETY: the caller's promise.
-        if unsafe { self.free_quick_sized::<true>(block, layout) } {
-            return Ok(());
-        }
         // SAFETY: the caller's promise.
         unsafe { self.free(block) }
     }

@@ -75,6 +75,9 @@ const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
 /// Bits of an entry that are not the descriptor's address.
 const ADDRESS_SHIFT: u32 = 16;
 
+/// Set where quick calls may free: in slabs of one granule.
+pub(super) const QUICK: usize = 1;
+
 /// Where the granule's number in its slab is.
 const INSIDE_SHIFT: u32 = 12;
 
@@ -555,8 +558,14 @@ impl Map {
         for (granule, addr) in (0_u64..).zip((start..start + len).step_by(GRANULE)) {
             let value = slab.map_or(0, |slab| {
                 let inside = if slab.class() < CLASSES { granule } else { 0 };
+                let quick = if class::is_quick(slab.class()) {
+                    QUICK as u64
+                } else {
+                    0
+                };
                 ((slab.exposed() + STATES) as u64) << ADDRESS_SHIFT
                     | inside << INSIDE_SHIFT
+                    | quick
                     | u64::from(class::place(slab.class()))
             });
             if let Some(entry) = self.entry(addr) {
@@ -700,23 +709,30 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value, if it
-/// is of a class whose slabs have one granule, by what its offset is [divided](class::index) by. Unless `CHECKED`, one
-/// is known to start there.
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, and [`QUICK`]
+/// more, if the slab has one granule, cut into several blocks.
+#[inline]
+pub(super) const fn quick_place(value: u64) -> Option<usize> {
+    if value & QUICK as u64 == 0 {
+        return None;
+    }
+    Some(low(value) as usize)
+}
+
+/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
+/// one is known to start there.
 ///
 /// # Safety
 ///
-/// As [`live`] asks; and the reciprocal is that of the class whose [`place`](class::place) is given.
+/// As [`live`] asks; [`quick_place`] returns a place for the value, and the reciprocal is that of its class.
 #[inline]
-pub(super) unsafe fn live_of<const CHECKED: bool>(
+pub(super) unsafe fn live_quick<const CHECKED: bool>(
     value: u64,
     addr: usize,
-    place: u16,
     reciprocal: u64,
 ) -> Option<NonNull<AtomicU8>> {
-    let (index, is_start) = class::index(addr % GRANULE, reciprocal);
-    // The first granule of a slab of the class.
-    if low(value) != place || !is_start {
+    let (index, is_start) = class::quick_index(addr % GRANULE, reciprocal);
+    if !is_start {
         return None;
     }
     // SAFETY: as in `live`: the value is of a slab of the class.
@@ -743,7 +759,7 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 /// Returns the kind of slab in an entry.
 #[inline]
 const fn kind(value: u64) -> Kind {
-    (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
+    (value >> class::PLACES_APART.ilog2() & 0x7f) as Kind
 }
 
 /// Returns what an entry has beside an address.
