@@ -12,8 +12,9 @@
 use super::{
     class::{self, CLASSES},
     config::MAGAZINE_MOST,
+    large::Big,
     map::{self, RawRoot, RawWindow},
-    slab::{Entry, FREED},
+    slab::{Entry, FREED, LIVE, ZERO},
 };
 use crate::atomic::{
     self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
@@ -49,6 +50,18 @@ impl Magazine {
     }
 
     /// Makes one of no class.
+    #[cfg(not(all(test, loom)))]
+    const fn none() -> Self {
+        Self {
+            top: AtomicPtr::new(null_mut()),
+            bottom: AtomicPtr::new(null_mut()),
+            end: AtomicPtr::new(null_mut()),
+            reciprocal: 0,
+        }
+    }
+
+    /// Makes one of no class, which no constant can be with loom's atomics.
+    #[cfg(all(test, loom))]
     fn none() -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
@@ -292,8 +305,8 @@ impl Cache {
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
             budget: AtomicU64::new(BUDGET),
-            none: Magazine::none(),
             root,
+            none: Magazine::none(),
             magazines: array::from_fn(Magazine::new),
             granted: AtomicU64::new(BUDGET),
             grant: AtomicU64::new(BUDGET),
@@ -302,6 +315,32 @@ impl Cache {
             next: AtomicPtr::new(null_mut()),
             next_unused: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
+            shard: AtomicU32::new(0),
+            by_slot: AtomicBool::new(false),
+            is_busy: AtomicBool::new(false),
+            ticks: AtomicU32::new(0),
+            trims: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes one that no thread ever has: zero all over, without blocks and without a window.
+    #[cfg(not(all(test, loom)))]
+    pub(super) const fn absent() -> Self {
+        Self {
+            window: AtomicPtr::new(null_mut()),
+            window_start: AtomicUsize::new(0),
+            window_len: AtomicUsize::new(0),
+            budget: AtomicU64::new(0),
+            root: RawRoot::NONE,
+            none: Magazine::none(),
+            magazines: [const { Magazine::none() }; CLASSES],
+            granted: AtomicU64::new(0),
+            grant: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            batches: [const { AtomicU8::new(0) }; CLASSES],
+            next: AtomicPtr::new(null_mut()),
+            next_unused: AtomicPtr::new(null_mut()),
+            in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
@@ -411,11 +450,11 @@ const _: () = {
         "places are counted in magazines"
     );
     assert!(
-        mem::offset_of!(Cache, magazines) == class::place(0) as usize * class::PLACE,
+        mem::offset_of!(Cache, magazines) == class::place(0) as usize,
         "the first one's"
     );
     assert!(
-        mem::offset_of!(Cache, none) == class::NO_PLACE * class::PLACE,
+        mem::offset_of!(Cache, none) == class::NO_PLACE,
         "no class's"
     );
 };
@@ -458,19 +497,67 @@ impl CacheRef {
 }
 
 impl CacheRef {
-    /// Returns the magazine at a [place](class::place), of whose number `more` is taken away.
+    /// Takes a cached block of the class of a small layout.
+    #[inline]
+    pub(super) fn pop_quick(self, layout: Layout) -> Option<Entry> {
+        let place = class::quick_place(layout)?;
+        // SAFETY: `quick_place` returns what `class::place` does, or `NO_PLACE`.
+        unsafe { self.magazine_at(place) }.pop()
+    }
+
+    /// Takes a cached block of the class of a small layout for its user.
+    #[inline]
+    pub(super) fn alloc_quick(self, layout: Layout) -> Option<NonNull<u8>> {
+        let entry = self.pop_quick(layout)?;
+        entry.state().store(LIVE, Release);
+        Some(entry.block)
+    }
+
+    /// As [`CacheRef::alloc_quick`], and says whether the block reads zero.
+    #[inline]
+    pub(super) fn alloc_quick_told(self, layout: Layout) -> Option<Big> {
+        let entry = self.pop_quick(layout)?;
+        let zero = entry.state().load(Relaxed) == ZERO;
+        entry.state().store(LIVE, Release);
+        Some((entry.block, zero))
+    }
+
+    /// Frees a block if there is room for it in a magazine, its slab has one granule, and that lies in the window of
+    /// the page map, as it nearly always does; says whether it did.
     ///
     /// # Safety
     ///
-    /// The difference is what [`class::place`] returned, or [`class::NO_PLACE`].
+    /// The heap is there. If `block` is the start of a live block of the heap, as it is unless `CHECKED`, its user gives
+    /// that up.
+    #[inline]
+    pub(super) unsafe fn free_quick<const CHECKED: bool>(self, block: NonNull<u8>) -> bool {
+        let addr = block.addr().get();
+        let Some(value) = self.value_in_window(addr) else {
+            return false;
+        };
+        let Some(place) = map::quick_place(value) else {
+            return false;
+        };
+        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did.
+        let magazine = unsafe { self.magazine_at(place) };
+        // SAFETY: a value of the heap's map, which is there, with a place, and the class's own reciprocal.
+        let state = unsafe { map::live_quick::<CHECKED>(value, addr, magazine.reciprocal) };
+        match state {
+            Some(state) => magazine.push_live(Entry { block, state }),
+            None => false,
+        }
+    }
+
+    /// Returns the magazine at a [place](class::place).
+    ///
+    /// # Safety
+    ///
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(not(loom))]
     #[inline]
-    pub(super) unsafe fn magazine_at(&self, place: usize, more: usize) -> &Magazine {
-        // In two steps, so that a processor scales the first number, and has the second one beside it.
-        // SAFETY: magazines lie at places, as was asserted above, and `more` is less than a magazine: in the cache.
-        let behind = unsafe { self.0.byte_add(place * class::PLACE) };
-        // SAFETY: the caller's promise: a magazine.
-        let magazine = unsafe { behind.byte_sub(more * class::PLACE) }.cast();
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
+        // SAFETY: the caller's promise: magazines lie there, as was asserted above.
+        let magazine = unsafe { self.0.byte_add(place) }.cast();
         // SAFETY: as above, initialised and there, as whoever made this promised.
         unsafe { magazine.as_ref() }
     }
@@ -479,11 +566,10 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// The difference is what [`class::place`] returned, or [`class::NO_PLACE`].
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(loom)]
-    pub(super) unsafe fn magazine_at(&self, place: usize, more: usize) -> &Magazine {
-        let kind = (place - more) / class::PLACES_APART;
-        match kind.checked_sub(class::FIRST_KIND) {
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
+        match (place / class::MAGAZINE).checked_sub(class::FIRST_KIND) {
             Some(class) => &self.magazines[class],
             None => &self.none,
         }

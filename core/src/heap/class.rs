@@ -156,13 +156,13 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
     }
 }
 
-/// Tells where in a cache the magazine of a class is: so many times [`PLACE`] bytes from its start.
+/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "asserted to have twelve bits"
 )]
 pub(super) const fn place(class: usize) -> u16 {
-    let place = (class + FIRST_KIND) * PLACES_APART;
+    let place = (class + FIRST_KIND) * MAGAZINE;
     assert!(
         place < 1 << 12,
         "an entry of the page map has twelve bits for it"
@@ -172,16 +172,6 @@ pub(super) const fn place(class: usize) -> u16 {
 
 /// Bytes of a magazine.
 pub(super) const MAGAZINE: usize = 32;
-
-/// What a [`place`] is multiplied by to be bytes: two, so that the places of classes that are [`STEP`] apart are as far
-/// from each other as the sizes are, and a processor scales them where it adds them.
-pub(super) const PLACE: usize = MAGAZINE / PLACES_APART;
-
-/// How far places of neighbours are apart.
-pub(super) const PLACES_APART: usize = STEP;
-
-/// What the place of a class that is [`STEP`] apart from others is more than its size.
-const BEFORE: usize = place(0) as usize - STEP;
 
 /// The [`place`] for a size by how many [`STEP`]s it takes.
 const PLACES: [u16; TABLE_MAX / STEP + 1] = {
@@ -202,8 +192,8 @@ pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
     if layout.align() > STEP {
         None
     } else if size <= FINE_MAX {
-        // The size, rounded up, and what comes before.
-        Some((size + (STEP - 1) + BEFORE) & !(STEP - 1))
+        // The kind is how many steps it takes, and those of what comes before.
+        Some(((size + (STEP - 1) + (FIRST_KIND - 1) * STEP) & !(STEP - 1)) * (MAGAZINE / STEP))
     } else {
         cold_path();
         if size > TABLE_MAX {
@@ -214,7 +204,7 @@ pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
 }
 
 /// The place before the first class's: of no class, and always empty.
-pub(super) const NO_PLACE: usize = place(0) as usize - STEP;
+pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;
 
 /// Says whether slabs of a class have one granule, cut into several blocks, so that [`quick_index`] tells their numbers.
 pub(super) const fn is_quick(class: usize) -> bool {

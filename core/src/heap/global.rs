@@ -7,7 +7,8 @@
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
-    slot::{BUSY, DETACHED, ThreadSlot, is_cache},
+    shared::cleared,
+    slot::{BUSY, DETACHED, FRESH, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
     fork::ForkHooks,
@@ -209,6 +210,66 @@ impl<C: StaticHeap> Turn<C> {
         })
     }
 
+    /// As [`Turn::begin`], of the calling thread, for quick calls: where slots are never null, the cache may be one that
+    /// has nothing, of no thread, and then the handle is not to be asked for.
+    #[inline]
+    pub(super) fn begin_quick() -> Option<Self> {
+        let slot = C::Slot::get();
+        if !C::Slot::IS_NEVER_NULL || !C::Slot::IS_QUICK {
+            return Self::begin(slot);
+        }
+        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        C::Slot::set(BUSY);
+        // As in `begin`.
+        compiler_fence(SeqCst);
+        Some(Self {
+            cache,
+            _config: PhantomData,
+        })
+    }
+
+    /// Allocates a cached block.
+    #[inline]
+    pub(super) fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let block = self.cache.alloc_quick(layout)?;
+        self.count(layout.size());
+        Some(block)
+    }
+
+    /// Allocates a cached block that reads zero.
+    #[inline]
+    pub(super) fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
+        self.count(layout.size());
+        Some(cleared(told, layout))
+    }
+
+    /// Counts what was asked for, of a cache that had a block, and so is a thread's.
+    #[inline]
+    fn count(&self, bytes: usize) {
+        if !self.cache.count(bytes) {
+            self.local().look();
+        }
+    }
+
+    /// Frees a block if it can be cached by a quick call; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalHeap::free`].
+    #[inline]
+    pub(super) unsafe fn free(&self, block: NonNull<u8>) -> bool {
+        if C::CHECKED {
+            // SAFETY: the caller gives the block up, if it is one. The heap is there if the cache is a thread's, and
+            // others look at no block.
+            unsafe { self.cache.free_quick::<true>(block) }
+        } else {
+            // SAFETY: the caller gives the block up, and it is live.
+            unsafe { self.cache.free_quick::<false>(block) }
+        }
+    }
+
     /// Returns the thread's handle.
     #[inline]
     pub(super) fn local(&self) -> ManuallyDrop<LocalOf<C>> {
@@ -321,8 +382,13 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
     fn attach() -> Option<()> {
+        let fresh = if C::Slot::IS_NEVER_NULL {
+            FRESH
+        } else {
+            null_mut()
+        };
         let new = {
-            let mut call = Call::<C>::begin(null_mut());
+            let mut call = Call::<C>::begin(fresh);
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
@@ -349,7 +415,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
     ) -> Result<T, HeapError> {
         let mut slot = C::Slot::get();
-        if slot.is_null() {
+        if is_fresh(slot) {
             // Without, the shared calls serve.
             let _ = Self::attach();
             slot = C::Slot::get();
@@ -423,8 +489,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
         {
             return block.as_ptr();
         }
@@ -436,18 +502,11 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
-            let local = turn.local();
-            let freed = if C::CHECKED {
-                // SAFETY: by the contract the block's user gives it up.
-                unsafe { local.free_quick::<true>(block) }
-            } else {
-                // SAFETY: by the contract the block is live, and its user gives it up.
-                unsafe { local.free_quick::<false>(block) }
-            };
-            if freed {
-                return;
-            }
+        if let Some(turn) = Turn::<C>::begin_quick()
+            // SAFETY: by the contract the block is live, and its user gives it up.
+            && unsafe { turn.free(block) }
+        {
+            return;
         }
         cold_path();
         // SAFETY: by the contract the block's user gives it up.
@@ -456,8 +515,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc_zeroed(layout)
         {
             return block.as_ptr();
         }

@@ -178,39 +178,34 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Allocates a block that is at hand.
+    /// Allocates a cached block.
     #[inline]
     pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        entry.state().store(LIVE, Release);
+        let block = self.cache.alloc_quick(layout)?;
         self.count(layout.size());
-        Some(entry.block)
+        Some(block)
     }
 
-    /// As [`LocalHeap::alloc_quick`], and the block reads zero.
+    /// Allocates a cached block that reads zero.
     #[inline]
-    pub(super) fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Release);
+    fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
         self.count(layout.size());
-        Some(cleared((entry.block, zero), layout))
-    }
-
-    /// Takes a cached block of the class of a small layout.
-    #[inline]
-    fn pop_quick(&self, layout: Layout) -> Option<Entry> {
-        let place = class::quick_place(layout)?;
-        // SAFETY: `quick_place` returns what `class::place` does, or `NO_PLACE`.
-        unsafe { self.cache.magazine_at(place, 0) }.pop()
+        Some(cleared(told, layout))
     }
 
     /// Counts what was asked for, and looks at the clock if it is time to.
     #[inline]
     fn count(&self, bytes: usize) {
         if !self.cache.count(bytes) {
-            Self::look(self.heap, self.cache);
+            self.look();
         }
+    }
+
+    /// Looks at the clock, and at what ticks and trims of others ask for.
+    #[inline]
+    pub(super) fn look(&self) {
+        Self::look_at(self.heap, self.cache);
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -243,7 +238,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<true>(block) } {
+        if unsafe { self.cache.free_quick::<true>(block) } {
             return Ok(());
         }
         cold_path();
@@ -263,7 +258,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<false>(block) } {
+        if unsafe { self.cache.free_quick::<false>(block) } {
             return Ok(());
         }
         cold_path();
@@ -271,37 +266,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { self.free_other::<false>(block) }
     }
 
-    /// Frees a block if there is room for it in a magazine, its slab has one granule, and that lies in the window of
-    /// the page map, as it nearly always does; says whether it did.
+    /// Frees a block as [`CacheRef::free_quick`] does, wherever it lies.
     ///
     /// # Safety
     ///
     /// Those of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
-    #[inline]
-    pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
-        let addr = block.addr().get();
-        let Some(value) = self.cache.value_in_window(addr) else {
-            return false;
-        };
-        let Some(place) = map::quick_place(value) else {
-            return false;
-        };
-        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did, and so much
-        // more.
-        let magazine = unsafe { self.cache.magazine_at(place, map::QUICK) };
-        // SAFETY: a value of the heap's map, which is borrowed, with a place, and the class's own reciprocal.
-        let state = unsafe { map::live_quick::<CHECKED>(value, addr, magazine.reciprocal) };
-        match state {
-            Some(state) => magazine.push_live(Entry { block, state }),
-            None => false,
-        }
-    }
-
-    /// As [`LocalHeap::free_quick`], wherever the block lies.
-    ///
-    /// # Safety
-    ///
-    /// Those of [`LocalHeap::free_quick`].
     #[inline]
     pub(super) unsafe fn free_cached<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
         let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
@@ -310,11 +279,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.magazine(class).push_live(Entry { block, state })
     }
 
-    /// Frees a block that [`LocalHeap::free_quick`] does not.
+    /// Frees a block that [`CacheRef::free_quick`] does not.
     ///
     /// # Safety
     ///
-    /// Those of [`LocalHeap::free_quick`].
+    /// Those of [`LocalHeap::free_cached`].
     #[inline(never)]
     unsafe fn free_other<const CHECKED: bool>(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise, which is the same.
@@ -474,7 +443,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
-    extern "C" fn look(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
+    extern "C" fn look_at(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
         // SAFETY: those of the handle that counts, which does nothing else meanwhile.
         let local = ManuallyDrop::new(unsafe { Self::from_cache(heap, cache) });
         local.upkeep();

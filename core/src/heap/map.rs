@@ -59,7 +59,7 @@ use crate::{
 use core::{
     alloc::Layout,
     ops::Range,
-    ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
+    ptr::{self, NonNull, null, null_mut, with_exposed_provenance_mut},
 };
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
@@ -76,7 +76,7 @@ const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
 const ADDRESS_SHIFT: u32 = 16;
 
 /// Set where quick calls may free: in slabs of one granule.
-pub(super) const QUICK: usize = 1;
+const QUICK: u64 = 1;
 
 /// Where the granule's number in its slab is.
 const INSIDE_SHIFT: u32 = 12;
@@ -338,8 +338,8 @@ impl Map {
             (first, granules) = few_around(pages, first, granules)?;
         }
         let slots = granules.div_ceil(LEAF);
-        let raw = |root| RawRoot {
-            root,
+        let raw = |root: NonNull<Slot>| RawRoot {
+            root: root.as_ptr(),
             first,
             granules,
         };
@@ -617,7 +617,8 @@ pub(super) struct RootRef<'map> {
 /// The root of a map, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawRoot {
-    root: NonNull<Slot>,
+    /// Null if there is none.
+    root: *const Slot,
     /// The first granule that the map tells apart, by its address.
     first: usize,
     granules: usize,
@@ -629,6 +630,13 @@ unsafe impl Send for RawRoot {}
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
+    /// The root of no map, which tells no granule apart.
+    pub(super) const NONE: Self = Self {
+        root: null(),
+        first: 0,
+        granules: 0,
+    };
+
     /// Returns the root.
     ///
     /// # Safety
@@ -658,7 +666,7 @@ impl<'map> RootRef<'map> {
         let slot = unsafe { self.raw.root.add(n) };
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
         // there as long as the map, as whoever made this said.
-        Some(unsafe { slot.as_ref() })
+        Some(unsafe { &*slot })
     }
 
     #[inline]
@@ -670,7 +678,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
         // SAFETY: as in `slot`.
-        let slot = unsafe { slot.as_ref() };
+        let slot = unsafe { &*slot };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
         let entry = unsafe { leaf.add(granule % LEAF) };
@@ -709,14 +717,13 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, and [`QUICK`]
-/// more, if the slab has one granule, cut into several blocks.
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if the slab has one granule, cut into several blocks.
 #[inline]
 pub(super) const fn quick_place(value: u64) -> Option<usize> {
-    if value & QUICK as u64 == 0 {
+    if value & QUICK == 0 {
         return None;
     }
-    Some(low(value) as usize)
+    Some(low(value) as usize - QUICK as usize)
 }
 
 /// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
@@ -759,7 +766,7 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 /// Returns the kind of slab in an entry.
 #[inline]
 const fn kind(value: u64) -> Kind {
-    (value >> class::PLACES_APART.ilog2() & 0x7f) as Kind
+    (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
 }
 
 /// Returns what an entry has beside an address.

@@ -81,7 +81,7 @@ pub use error::{BlockAddr, HeapError};
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
-pub use slot::{DETACHED, NoSlot, SlotTable, ThreadSlot};
+pub use slot::{DETACHED, FRESH, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
 pub use upkeep::Level;
 
