@@ -97,6 +97,13 @@ pub(super) const fn reciprocal(class: usize) -> u64 {
     RECIPROCALS[class + FIRST_KIND]
 }
 
+/// Returns the class of a kind of slab, if it has one.
+#[inline]
+pub(super) const fn of_kind(kind: Kind) -> Option<usize> {
+    let class = (kind as usize).wrapping_sub(FIRST_KIND);
+    if class < CLASSES { Some(class) } else { None }
+}
+
 /// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
 /// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
 #[inline]

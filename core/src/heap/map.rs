@@ -220,6 +220,18 @@ struct Window {
     len: AtomicUsize,
 }
 
+/// Where an address lies in the slab of a class.
+pub(super) struct Spot {
+    pub(super) slab: Handle,
+    pub(super) class: usize,
+    /// Where the slab begins.
+    pub(super) start: usize,
+    /// The number of the block, or how many there are for what is left over behind them.
+    pub(super) index: usize,
+    /// The state of the block, or the one more.
+    pub(super) state: NonNull<AtomicU8>,
+}
+
 /// Where a window is, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawWindow {
@@ -392,6 +404,29 @@ impl Map {
         let descriptor = states(value).saturating_sub(STATES);
         // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as for entries.
         unsafe { Handle::from_exposed(descriptor) }
+    }
+
+    /// Returns the slab of a class that has the granule around `addr`, any address at all, where it begins, and the
+    /// number of its block there.
+    #[inline]
+    pub(super) fn block(&self, addr: usize) -> Option<Spot> {
+        let value = self.entry(addr)?.load(Acquire);
+        let kind = kind(value);
+        let class = class::of_kind(kind)?;
+        let offset = offset(value, addr);
+        let (index, _) = class::index(offset, class::reciprocal(class));
+        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap is there, as for
+        // entries.
+        let slab = unsafe { Handle::from_exposed(states(value) - STATES) }?;
+        // SAFETY: as above: there is a state for each number of a block in the granules of a slab, and one more.
+        let state = unsafe { state(value, index) };
+        Some(Spot {
+            slab,
+            class,
+            start: addr.wrapping_sub(offset),
+            index,
+            state,
+        })
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -704,9 +739,7 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     value: u64,
     addr: usize,
 ) -> Option<(usize, NonNull<AtomicU8>)> {
-    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
-    let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
-    let (index, class) = class::divide(offset, kind(value));
+    let (index, class) = class::divide(offset(value, addr), kind(value));
     let class = class?;
     // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
     // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
@@ -767,6 +800,14 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 #[inline]
 const fn kind(value: u64) -> Kind {
     (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
+}
+
+/// Returns how far an address is from the start of a slab, of a granule of which an entry has this value.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "twenty bits are left")]
+const fn offset(value: u64, addr: usize) -> usize {
+    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
+    inside as usize | (addr % GRANULE)
 }
 
 /// Returns what an entry has beside an address.

@@ -100,6 +100,7 @@ use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     ffi::CStr,
     fmt,
+    hint::cold_path,
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicUsize,
 };
@@ -248,11 +249,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
-        let slab = self.slab_at(addr)?;
-        let (start, size) = slab.around(addr)?;
+        let info = self.live_around(addr)?;
+        (addr.wrapping_sub(info.addr) < info.len.max(1)).then_some(info)
+    }
+
+    /// Returns the live block around an address, and what may be used of it, which may end before the address.
+    #[inline]
+    fn live_around(&self, addr: usize) -> Option<BlockInfo> {
+        let (slab, (start, size)) = match self.map.block(addr) {
+            Some(spot) => (spot.slab, spot.slab.around_spot(&spot)?),
+            None => {
+                cold_path();
+                let slab = self.slab_at(addr)?;
+                (slab, slab.around(addr)?)
+            }
+        };
         let len = slab.usable(start, size);
-        let info = BlockInfo { addr: start, len };
-        (addr.wrapping_sub(start) < len.max(1)).then_some(info)
+        Some(BlockInfo { addr: start, len })
     }
 
     /// Returns the slab that has the addresses around one, any address at all.

@@ -25,7 +25,7 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
-    map,
+    map::{self, Spot},
 };
 use crate::{
     arena::Arena,
@@ -432,6 +432,23 @@ impl Slab {
         let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
         let block = start.wrapping_add(index.wrapping_mul(size));
         (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
+    }
+
+    /// As [`Slab::around`], for who knows from the page map that the slab is of a class, where it began, and the block's
+    /// number and state: nothing that is loaded here waits for another.
+    #[inline]
+    pub(super) fn around_spot(&self, spot: &Spot) -> Option<(usize, usize)> {
+        let version = self.version.load(Acquire);
+        // SAFETY: a state of this slab, initialised in `make`, changed by atomics only, and there as long as the
+        // descriptor.
+        let state = unsafe { spot.state.as_ref() };
+        let live = state.load(Acquire) == LIVE;
+        let stays = self.addr() == spot.start;
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
+        let size = class::size(spot.class);
+        let block = spot.start.wrapping_add(spot.index.wrapping_mul(size));
+        (live && stays && same).then_some((block, size))
     }
 
     /// Returns the number of the first live block from number `index` on.
