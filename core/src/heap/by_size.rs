@@ -315,7 +315,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         if let Some(turn) = Turn::<C>::begin_quick()
             // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
-            && unsafe { turn.free(block) }
+            && unsafe { turn.free(block, None) }
         {
             return Ok(());
         }

@@ -522,8 +522,8 @@ impl CacheRef {
         Some((entry.block, zero))
     }
 
-    /// Frees a block if there is room for it in a magazine, its slab has one granule, and that lies in the window of
-    /// the page map, as it nearly always does; says whether it did.
+    /// Frees a block if there is room for it in a magazine, and it lies in the first granule of a slab of a
+    /// [quick class](class::is_quick), in the window of the page map, as it nearly always does; says whether it did.
     ///
     /// # Safety
     ///
@@ -531,17 +531,57 @@ impl CacheRef {
     /// that up.
     #[inline]
     pub(super) unsafe fn free_quick<const CHECKED: bool>(self, block: NonNull<u8>) -> bool {
-        let addr = block.addr().get();
-        let Some(value) = self.value_in_window(addr) else {
+        let Some(value) = self.value_in_window(block.addr().get()) else {
             return false;
         };
         let Some(place) = map::quick_place(value) else {
             return false;
         };
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// As [`CacheRef::free_quick`], of a block that was allocated with this layout: a processor need not wait for the page
+    /// map to know where the magazine is.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]. A wrong layout is noticed.
+    #[inline]
+    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> bool {
+        let Some(place) = class::quick_place(layout) else {
+            return false;
+        };
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        if !map::has_place(value, place as u16) {
+            return false;
+        }
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]; the page map has the value for the block, of which [`map::quick_place`] returns
+    /// the place.
+    #[inline]
+    unsafe fn free_at<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        value: u64,
+        place: usize,
+    ) -> bool {
         // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did.
         let magazine = unsafe { self.magazine_at(place) };
+        let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
         // SAFETY: a value of the heap's map, which is there, with a place, and the class's own reciprocal.
-        let state = unsafe { map::live_quick::<CHECKED>(value, addr, magazine.reciprocal) };
+        let state = unsafe { map::live_quick::<CHECKED>(value, addr, reciprocal) };
         match state {
             Some(state) => magazine.push_live(Entry { block, state }),
             None => false,

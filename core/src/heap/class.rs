@@ -213,19 +213,24 @@ pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
 /// The place before the first class's: of no class, and always empty.
 pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;
 
-/// Says whether slabs of a class have one granule, cut into several blocks, so that [`quick_index`] tells their numbers.
+/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks, and [`quick_index`] tells
+/// their numbers in the first granule.
 pub(super) const fn is_quick(class: usize) -> bool {
-    class < CLASSES && granules(class) == 1 && blocks(class) > 1
+    class <= TABLE_LAST
 }
 
+/// The place of the last quick class.
+pub(super) const QUICK_LAST: u16 = place(TABLE_LAST);
+
 /// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as large for other
-/// offsets, in slabs of one granule.
+/// offsets, in the first granule of slabs of quick classes.
 const START_BOUND: u64 = 1 << 31;
 
 const _: () = {
     let mut class = 0;
     while class < CLASSES {
         if is_quick(class) {
+            assert!(blocks(class) > 1, "a reciprocal of its own");
             // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n * size, and r times that
             // is n * 2^64 + n * e. One at which another one would start has the largest n.
             let beyond = reciprocal(class).wrapping_mul(SIZES[class] as u64);
@@ -354,7 +359,7 @@ mod tests {
                     expected,
                     "{offset} of {size}"
                 );
-                if is_quick(class) {
+                if is_quick(class) && offset < GRANULE {
                     let quick = quick_index(offset, reciprocal(class));
                     assert_eq!(quick, expected, "{offset} of {size}");
                 }

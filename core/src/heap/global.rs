@@ -257,16 +257,22 @@ impl<C: StaticHeap> Turn<C> {
     ///
     /// # Safety
     ///
-    /// Those of [`GlobalHeap::free`].
+    /// Those of [`GlobalHeap::free`]. If there is a layout, it is the block's.
     #[inline]
-    pub(super) unsafe fn free(&self, block: NonNull<u8>) -> bool {
-        if C::CHECKED {
-            // SAFETY: the caller gives the block up, if it is one. The heap is there if the cache is a thread's, and
-            // others look at no block.
-            unsafe { self.cache.free_quick::<true>(block) }
-        } else {
-            // SAFETY: the caller gives the block up, and it is live.
-            unsafe { self.cache.free_quick::<false>(block) }
+    pub(super) unsafe fn free(&self, block: NonNull<u8>, layout: Option<Layout>) -> bool {
+        // In all cases the caller gives the block up, if it is one, as it is unless frees are checked. The heap is there
+        // if the cache is a thread's, and others have no window to look at.
+        match layout {
+            // SAFETY: as above.
+            Some(layout) if C::CHECKED => unsafe {
+                self.cache.free_quick_sized::<true>(block, layout)
+            },
+            // SAFETY: as above.
+            Some(layout) => unsafe { self.cache.free_quick_sized::<false>(block, layout) },
+            // SAFETY: as above.
+            None if C::CHECKED => unsafe { self.cache.free_quick::<true>(block) },
+            // SAFETY: as above.
+            None => unsafe { self.cache.free_quick::<false>(block) },
         }
     }
 
@@ -499,12 +505,12 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
         if let Some(turn) = Turn::<C>::begin_quick()
             // SAFETY: by the contract the block is live, and its user gives it up.
-            && unsafe { turn.free(block) }
+            && unsafe { turn.free(block, Some(layout)) }
         {
             return;
         }

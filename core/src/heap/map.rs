@@ -75,9 +75,6 @@ const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
 /// Bits of an entry that are not the descriptor's address.
 const ADDRESS_SHIFT: u32 = 16;
 
-/// Set where quick calls may free: in slabs of one granule.
-const QUICK: u64 = 1;
-
 /// Where the granule's number in its slab is.
 const INSIDE_SHIFT: u32 = 12;
 
@@ -593,14 +590,8 @@ impl Map {
         for (granule, addr) in (0_u64..).zip((start..start + len).step_by(GRANULE)) {
             let value = slab.map_or(0, |slab| {
                 let inside = if slab.class() < CLASSES { granule } else { 0 };
-                let quick = if class::is_quick(slab.class()) {
-                    QUICK as u64
-                } else {
-                    0
-                };
                 ((slab.exposed() + STATES) as u64) << ADDRESS_SHIFT
                     | inside << INSIDE_SHIFT
-                    | quick
                     | u64::from(class::place(slab.class()))
             });
             if let Some(entry) = self.entry(addr) {
@@ -750,13 +741,23 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if the slab has one granule, cut into several blocks.
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if it is the
+/// first one of a slab whose [class is quick](class::is_quick).
 #[inline]
 pub(super) const fn quick_place(value: u64) -> Option<usize> {
-    if value & QUICK == 0 {
+    let place = low(value);
+    // What is no slab has a lower one, and other granules of a slab have higher ones.
+    if place.wrapping_sub(class::place(0)) > class::QUICK_LAST - class::place(0) {
         return None;
     }
-    Some(low(value) as usize - QUICK as usize)
+    Some(place as usize)
+}
+
+/// Says whether an entry of this value has that [place](class::place), of a [quick class](class::is_quick), and is of the
+/// first granule of a slab.
+#[inline]
+pub(super) const fn has_place(value: u64, place: u16) -> bool {
+    low(value) == place
 }
 
 /// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
@@ -764,7 +765,7 @@ pub(super) const fn quick_place(value: u64) -> Option<usize> {
 ///
 /// # Safety
 ///
-/// As [`live`] asks; [`quick_place`] returns a place for the value, and the reciprocal is that of its class.
+/// As [`live`] asks; [`quick_place`] returns the place of a class for the value, and the reciprocal is that one's.
 #[inline]
 pub(super) unsafe fn live_quick<const CHECKED: bool>(
     value: u64,
