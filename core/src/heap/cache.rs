@@ -166,10 +166,11 @@ impl Magazine {
 
     /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after
     /// [`Magazine::filled`] only.
+    #[inline]
     pub(super) fn put_at(&self, place: u32, entry: Entry) {
         debug_assert!(place < self.capacity(), "there is room");
         // SAFETY: below the end, there is room for an entry.
-        let slot = unsafe { self.bottom.load(Relaxed).add(place as usize) };
+        let slot = unsafe { Self::own(&self.bottom).add(place as usize) };
         // SAFETY: as above; nothing else uses it.
         unsafe { slot.write(entry) };
     }

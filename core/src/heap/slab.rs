@@ -553,29 +553,35 @@ impl Slab {
     /// held.
     pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
         let (start, size) = (self.start(), self.block_bytes());
+        let states = self.states.cast::<AtomicU8>();
         let first = self.first.load(Relaxed) as usize;
-        let mut taken = 0;
+        debug_assert!(most != 0, "one block at least");
+        let mut missing = most;
         let mut behind = 0;
         for (word, bits) in self.bits().iter().enumerate().skip(first) {
             let mut left = bits.load(Relaxed);
-            while left != 0 && taken < most {
-                let index = word * 64 + left.trailing_zeros() as usize;
+            if left == 0 {
+                continue;
+            }
+            let mut index = 0;
+            while left != 0 && missing != 0 {
+                index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
-                taken += 1;
-                behind = (index + 1) * size;
-                // SAFETY: blocks lie within the granules: there are len / size of them.
+                missing -= 1;
+                // SAFETY: blocks lie within the granules: there are len / size of them, and a bit for each.
                 let block = unsafe { start.add(index * size) };
-                take(Entry {
-                    block,
-                    state: NonNull::from(&self.states()[index]),
-                });
+                // SAFETY: there is a state for each block.
+                let state = unsafe { states.add(index) };
+                take(Entry { block, state });
             }
             bits.store(left, Relaxed);
-            if taken == most || left != 0 {
+            behind = (index + 1) * size;
+            if missing == 0 || left != 0 {
                 self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
                 break;
             }
         }
+        let taken = most - missing;
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
         let used = self.fresh_from.load(Relaxed).max(behind);
         self.fresh_from.store(used, Relaxed);
@@ -617,32 +623,36 @@ impl Slab {
 
     /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
     pub(super) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
-        let (states, bits) = (self.states(), self.bits());
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let (bits, blocks) = (self.bits(), self.blocks());
         let (mut least, mut free) = (self.first.load(Relaxed), self.free.load(Relaxed));
         // The state says which block it is without a division.
         let number = |entry: &Entry| {
-            let offset = entry
-                .state
-                .addr()
-                .get()
-                .wrapping_sub(states.as_ptr().addr());
-            offset / size_of::<AtomicU8>()
+            entry.state.addr().get().wrapping_sub(first_state) / size_of::<AtomicU8>()
         };
         let mut rest = entries;
-        while let Some((entry, behind)) = rest.split_first()
-            && let index = number(entry)
-            && index < self.blocks()
+        while let Some(entry) = rest.first()
+            && let at = number(entry)
+            && at < blocks
         {
-            rest = behind;
-            let (word, bit) = (&bits[index / 64], 1 << (index % 64));
-            let old = word.load(Relaxed);
-            // Two threads that freed it at the same moment may both bring it, the second one when it is in use
-            // again.
-            if old & bit == 0 && states[index].load(Relaxed) != LIVE {
-                word.store(old | bit, Relaxed);
-                least = least.min(u32::try_from(index / 64).unwrap_or(0));
-                free += 1;
+            // Neighbours that come one after the other often are in one word, which so is loaded and stored once.
+            let word = at / 64;
+            let mut ones = bits[word].load(Relaxed);
+            while let Some((entry, behind)) = rest.split_first()
+                && let index = number(entry)
+                && index / 64 == word
+                && index < blocks
+            {
+                rest = behind;
+                // Two threads that freed it at the same moment may both bring it, the second one when it is in use
+                // again. The bit is set already, or the block is live, then.
+                let is_live = entry.state().load(Relaxed) == LIVE;
+                let bit = u64::from(!is_live) << (index % 64) & !ones;
+                ones |= bit;
+                free += u32::from(bit != 0);
             }
+            bits[word].store(ones, Relaxed);
+            least = least.min(u32::try_from(word).unwrap_or(0));
         }
         self.first.store(least, Relaxed);
         self.free.store(free, Relaxed);
