@@ -213,7 +213,7 @@ struct Window {
     entries: AtomicPtr<Entry>,
     /// The address that the first entry is of.
     start: AtomicUsize,
-    /// How many entries there are.
+    /// How many entries there are: none before all else is known.
     len: AtomicUsize,
 }
 
@@ -251,15 +251,16 @@ impl Window {
     /// Returns the entry of an address, if the window has one.
     #[inline]
     fn entry(&self, addr: usize) -> Option<&Entry> {
-        let entries = NonNull::new(self.entries.load(Acquire))?;
+        // First, since `make_window` stores it last.
+        let len = self.len.load(Acquire);
         let place = addr.wrapping_sub(self.start.load(Relaxed)) >> GRANULE_BITS;
-        if place >= self.len.load(Relaxed) {
+        if place >= len {
             return None;
         }
         // SAFETY: there are `len` entries.
-        let entry = unsafe { entries.add(place) };
+        let entry = unsafe { self.entries.load(Relaxed).add(place) };
         // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long as the map.
-        Some(unsafe { entry.as_ref() })
+        Some(unsafe { &*entry })
     }
 }
 
@@ -414,7 +415,7 @@ impl Map {
         let (index, _) = class::index(offset, class::reciprocal(class));
         // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap is there, as for
         // entries.
-        let slab = unsafe { Handle::from_exposed(states(value) - STATES) }?;
+        let slab = unsafe { Handle::from_exposed_unchecked(states(value) - STATES) };
         // SAFETY: as above: there is a state for each number of a block in the granules of a slab, and one more.
         let state = unsafe { state(value, index) };
         Some(Spot {
@@ -572,16 +573,17 @@ impl Map {
         let first = n.saturating_sub(count / 2).min(all - count);
         let len = (count * LEAF).min(self.raw.granules - first * LEAF);
         self.window.start.store(self.leaf_start(first), Relaxed);
-        self.window.len.store(len, Relaxed);
-        self.window.entries.store(entries.as_ptr(), Release);
+        self.window.entries.store(entries.as_ptr(), Relaxed);
+        self.window.len.store(len, Release);
     }
 
     /// Returns where the window is, if there is one.
     pub(super) fn window(&self) -> Option<RawWindow> {
+        let len = self.window.len.load(Acquire);
         Some(RawWindow {
-            entries: NonNull::new(self.window.entries.load(Acquire))?,
+            entries: NonNull::new(self.window.entries.load(Relaxed)).filter(|_| len != 0)?,
             start: self.window.start.load(Relaxed),
-            len: self.window.len.load(Relaxed),
+            len,
         })
     }
 

@@ -256,14 +256,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Returns the live block around an address, and what may be used of it, which may end before the address.
     #[inline]
     fn live_around(&self, addr: usize) -> Option<BlockInfo> {
-        let (slab, (start, size)) = match self.map.block(addr) {
-            Some(spot) => (spot.slab, spot.slab.around_spot(&spot)?),
-            None => {
-                cold_path();
-                let slab = self.slab_at(addr)?;
-                (slab, slab.around(addr)?)
-            }
-        };
+        if !self.is_hard()
+            && let Some(spot) = self.map.block(addr)
+        {
+            let (addr, len) = spot.slab.around_spot(&spot)?;
+            return Some(BlockInfo { addr, len });
+        }
+        cold_path();
+        let slab = self.slab_at(addr)?;
+        let (start, size) = slab.around(addr)?;
         let len = slab.usable(start, size);
         Some(BlockInfo { addr: start, len })
     }

@@ -135,6 +135,17 @@ impl Handle {
         self.0.expose_provenance().get()
     }
 
+    /// Returns the descriptor at that address.
+    ///
+    /// # Safety
+    ///
+    /// `addr` came from [`Handle::exposed`], and the heap is not dropped.
+    #[inline]
+    pub(super) unsafe fn from_exposed_unchecked(addr: usize) -> Self {
+        // SAFETY: the caller's promise: the address of a descriptor, which is not zero.
+        Self(unsafe { NonNull::new_unchecked(with_exposed_provenance_mut(addr)) })
+    }
+
     /// Returns the descriptor at that address; `None` for zero.
     ///
     /// # Safety
@@ -291,6 +302,7 @@ impl Slab {
         NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
     }
 
+    #[inline]
     pub(super) fn addr(&self) -> usize {
         self.start.load(Relaxed).addr()
     }
