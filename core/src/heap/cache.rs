@@ -560,7 +560,7 @@ impl CacheRef {
         let Some(value) = self.value_in_window(block.addr().get()) else {
             return false;
         };
-        if !map::has_place(value, place as u16) {
+        if !map::has_place(value, place) {
             return false;
         }
         // SAFETY: the caller's promises, and a place of the value.

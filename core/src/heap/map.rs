@@ -755,11 +755,12 @@ pub(super) const fn quick_place(value: u64) -> Option<usize> {
     Some(place as usize)
 }
 
-/// Says whether an entry of this value has that [place](class::place), of a [quick class](class::is_quick), and is of the
-/// first granule of a slab.
+/// Says whether an entry of this value has the [place](class::place) of a [quick class](class::is_quick), and so is of the
+/// first granule of a slab of that.
 #[inline]
-pub(super) const fn has_place(value: u64, place: u16) -> bool {
-    low(value) == place
+#[expect(clippy::cast_possible_truncation, reason = "places have twelve bits")]
+pub(super) const fn has_place(value: u64, place: usize) -> bool {
+    low(value) == place as u16
 }
 
 /// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
