@@ -16,8 +16,8 @@ use crate::{
 ///     /// Where threads keep what they have of the low heap.
 ///     pub struct LowSlot;
 /// }
-/// # use hostmem::heap::ThreadSlot;
-/// # assert!(LowSlot::get().is_null());
+/// # use hostmem::heap::{FRESH, ThreadSlot};
+/// # assert_eq!(LowSlot::get(), FRESH);
 /// ```
 #[macro_export]
 macro_rules! std_slot {
@@ -43,7 +43,7 @@ macro_rules! std_slot {
 
             thread_local! {
                 // Without a destructor, so that it is there as long as the thread, and costs a move to read.
-                static VALUE: Cell<*mut ()> = const { Cell::new(core::ptr::null_mut()) };
+                static VALUE: Cell<*mut ()> = const { Cell::new($crate::heap::FRESH) };
                 static EXIT: Exit = const { Exit(Cell::new(None)) };
             }
 
@@ -51,6 +51,7 @@ macro_rules! std_slot {
             // to be read or written.
             unsafe impl $crate::heap::ThreadSlot for $Name {
                 const IS_QUICK: bool = true;
+                const IS_NEVER_NULL: bool = true;
 
                 #[inline]
                 fn get() -> *mut () {
@@ -93,6 +94,7 @@ unsafe impl StaticHeap for SystemHeap {
         Heap::new(os, os, config)
     }
 
+    #[inline]
     fn state() -> &'static State<Self> {
         static STATE: State<SystemHeap> = State::new();
         &STATE

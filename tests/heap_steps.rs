@@ -13,10 +13,7 @@ use common::{
     at_length, emulated,
     steps::{Then, at_every_step},
 };
-use core::{
-    cell::Cell,
-    ptr::{NonNull, null_mut},
-};
+use core::{cell::Cell, ptr::NonNull};
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
@@ -190,7 +187,7 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
             // SAFETY: it ends this process if it hangs.
             unsafe { libc::alarm(20) };
             if by == By::Another {
-                Slot::set(null_mut());
+                Slot::set(FRESH);
             }
             // SAFETY: this is the only thread of a child, which has called nothing of the heap.
             if unsafe { HEAP.fork_child() }.is_err() {
@@ -339,8 +336,8 @@ fn children_of_ending_threads_use_the_heap() {
             return;
         }
         let prepare = || {
-            if Slot::get().addr() == 2 {
-                Slot::set(null_mut());
+            if Slot::get() == DETACHED {
+                Slot::set(FRESH);
             }
             assert!(alloc(100).is_some_and(free));
         };
@@ -349,7 +346,7 @@ fn children_of_ending_threads_use_the_heap() {
             None
         };
         fork_in(&prepare, &call, &|_| {
-            Slot::set(null_mut());
+            Slot::set(FRESH);
             true
         });
     });

@@ -12,8 +12,9 @@
 use super::{
     class::{self, CLASSES},
     config::MAGAZINE_MOST,
+    large::Big,
     map::{self, RawRoot, RawWindow},
-    slab::{Entry, FREED},
+    slab::{Entry, FREED, LIVE, ZERO},
 };
 use crate::atomic::{
     self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
@@ -44,10 +45,30 @@ pub(super) struct Magazine {
 impl Magazine {
     fn new(class: usize) -> Self {
         Self {
+            reciprocal: class::reciprocal(class),
+            ..Self::none()
+        }
+    }
+
+    /// Makes one of no class.
+    #[cfg(not(all(test, loom)))]
+    const fn none() -> Self {
+        Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
             end: AtomicPtr::new(null_mut()),
-            reciprocal: class::reciprocal(class),
+            reciprocal: 0,
+        }
+    }
+
+    /// Makes one of no class, which no constant can be with loom's atomics.
+    #[cfg(all(test, loom))]
+    fn none() -> Self {
+        Self {
+            top: AtomicPtr::new(null_mut()),
+            bottom: AtomicPtr::new(null_mut()),
+            end: AtomicPtr::new(null_mut()),
+            reciprocal: 0,
         }
     }
 
@@ -80,10 +101,13 @@ impl Magazine {
             return None;
         }
         // SAFETY: above the bottom, so that an entry of the same slots lies below.
-        let top = unsafe { top.sub(1) };
-        self.top.store(top, Relaxed);
+        let last = unsafe { top.sub(1) };
         // SAFETY: entries below the top are initialised, and only this thread changes them.
-        Some(unsafe { top.read() })
+        let entry = unsafe { last.read() };
+        // Loaded once more, so that a processor does it by one instruction.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_sub(1), Relaxed);
+        Some(entry)
     }
 
     /// Adds a block; says whether there was room.
@@ -108,9 +132,9 @@ impl Magazine {
         before();
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
-        // Release, since a forked child looks at the entries below the top.
-        // SAFETY: as above.
-        self.top.store(unsafe { top.add(1) }, Release);
+        // Release, since a forked child looks at the entries below the top. Loaded once more, as in `pop`.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_add(1), Release);
         true
     }
 
@@ -149,10 +173,11 @@ impl Magazine {
 
     /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after
     /// [`Magazine::filled`] only.
+    #[inline]
     pub(super) fn put_at(&self, place: u32, entry: Entry) {
         debug_assert!(place < self.capacity(), "there is room");
         // SAFETY: below the end, there is room for an entry.
-        let slot = unsafe { self.bottom.load(Relaxed).add(place as usize) };
+        let slot = unsafe { Self::own(&self.bottom).add(place as usize) };
         // SAFETY: as above; nothing else uses it.
         unsafe { slot.write(entry) };
     }
@@ -255,6 +280,8 @@ pub(super) struct Cache {
     budget: AtomicU64,
     /// The page map of the heap, for what does not lie in the window.
     pub(super) root: RawRoot,
+    /// At [`class::NO_PLACE`], for ever without blocks.
+    none: Magazine,
     pub(super) magazines: [Magazine; CLASSES],
     /// Bytes that the thread was ever allowed to ask for.
     granted: AtomicU64,
@@ -289,6 +316,7 @@ impl Cache {
             window_len: AtomicUsize::new(0),
             budget: AtomicU64::new(BUDGET),
             root,
+            none: Magazine::none(),
             magazines: array::from_fn(Magazine::new),
             granted: AtomicU64::new(BUDGET),
             grant: AtomicU64::new(BUDGET),
@@ -297,6 +325,32 @@ impl Cache {
             next: AtomicPtr::new(null_mut()),
             next_unused: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
+            shard: AtomicU32::new(0),
+            by_slot: AtomicBool::new(false),
+            is_busy: AtomicBool::new(false),
+            ticks: AtomicU32::new(0),
+            trims: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes one that no thread ever has: zero all over, without blocks and without a window.
+    #[cfg(not(all(test, loom)))]
+    pub(super) const fn absent() -> Self {
+        Self {
+            window: AtomicPtr::new(null_mut()),
+            window_start: AtomicUsize::new(0),
+            window_len: AtomicUsize::new(0),
+            budget: AtomicU64::new(0),
+            root: RawRoot::NONE,
+            none: Magazine::none(),
+            magazines: [const { Magazine::none() }; CLASSES],
+            granted: AtomicU64::new(0),
+            grant: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            batches: [const { AtomicU8::new(0) }; CLASSES],
+            next: AtomicPtr::new(null_mut()),
+            next_unused: AtomicPtr::new(null_mut()),
+            in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
@@ -409,6 +463,10 @@ const _: () = {
         mem::offset_of!(Cache, magazines) == class::place(0) as usize,
         "the first one's"
     );
+    assert!(
+        mem::offset_of!(Cache, none) == class::NO_PLACE,
+        "no class's"
+    );
 };
 
 /// A cache's place in the arena, where it stays as long as the heap.
@@ -438,6 +496,7 @@ impl CacheRef {
     }
 
     /// Returns the value of a thread's slot.
+    #[inline]
     pub(super) const fn as_slot(self) -> *mut () {
         self.0.as_ptr().cast()
     }
@@ -448,16 +507,107 @@ impl CacheRef {
 }
 
 impl CacheRef {
+    /// Takes a cached block of the class of a small layout.
+    #[inline]
+    pub(super) fn pop_quick(self, layout: Layout) -> Option<Entry> {
+        let place = class::quick_place(layout)?;
+        // SAFETY: `quick_place` returns what `class::place` does, or `NO_PLACE`.
+        unsafe { self.magazine_at(place) }.pop()
+    }
+
+    /// Takes a cached block of the class of a small layout for its user.
+    #[inline]
+    pub(super) fn alloc_quick(self, layout: Layout) -> Option<NonNull<u8>> {
+        let entry = self.pop_quick(layout)?;
+        entry.state().store(LIVE, Release);
+        Some(entry.block)
+    }
+
+    /// As [`CacheRef::alloc_quick`], and says whether the block reads zero.
+    #[inline]
+    pub(super) fn alloc_quick_told(self, layout: Layout) -> Option<Big> {
+        let entry = self.pop_quick(layout)?;
+        let zero = entry.state().load(Relaxed) == ZERO;
+        entry.state().store(LIVE, Release);
+        Some((entry.block, zero))
+    }
+
+    /// Frees a block if there is room for it in a magazine, and it lies in the first granule of a slab of a
+    /// [quick class](class::is_quick), in the window of the page map, as it nearly always does; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// The heap is there. If `block` is the start of a live block of the heap, as it is unless `CHECKED`, its user gives
+    /// that up.
+    #[inline]
+    pub(super) unsafe fn free_quick<const CHECKED: bool>(self, block: NonNull<u8>) -> bool {
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        let Some(place) = map::quick_place(value) else {
+            return false;
+        };
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// As [`CacheRef::free_quick`], of a block that was allocated with this layout: a processor need not wait for the page
+    /// map to know where the magazine is.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]. A wrong layout is noticed.
+    #[inline]
+    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> bool {
+        let Some(place) = class::quick_place(layout) else {
+            return false;
+        };
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        if !map::has_place(value, place) {
+            return false;
+        }
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]; the page map has the value for the block, of which [`map::quick_place`] returns
+    /// the place.
+    #[inline]
+    unsafe fn free_at<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        value: u64,
+        place: usize,
+    ) -> bool {
+        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did.
+        let magazine = unsafe { self.magazine_at(place) };
+        let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
+        // SAFETY: a value of the heap's map, which is there, with a place, and the class's own reciprocal.
+        let state = unsafe { map::live_quick::<CHECKED>(value, addr, reciprocal) };
+        match state {
+            Some(state) => magazine.push_live(Entry { block, state }),
+            None => false,
+        }
+    }
+
     /// Returns the magazine at a [place](class::place).
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(not(loom))]
     #[inline]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
         // SAFETY: the caller's promise: magazines lie there, as was asserted above.
-        let magazine = unsafe { self.0.byte_add(place as usize) }.cast();
+        let magazine = unsafe { self.0.byte_add(place) }.cast();
         // SAFETY: as above, initialised and there, as whoever made this promised.
         unsafe { magazine.as_ref() }
     }
@@ -466,10 +616,13 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(loom)]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
-        &self.magazines[place as usize / class::MAGAZINE - class::FIRST_KIND]
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
+        match (place / class::MAGAZINE).checked_sub(class::FIRST_KIND) {
+            Some(class) => &self.magazines[class],
+            None => &self.none,
+        }
     }
 }
 

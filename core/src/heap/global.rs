@@ -8,7 +8,8 @@ use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
     parts::Mark,
-    slot::{BUSY, DETACHED, ThreadSlot, is_cache},
+    shared::cleared,
+    slot::{BUSY, DETACHED, FRESH, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
     fork::ForkChild,
@@ -19,6 +20,7 @@ use core::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
@@ -170,6 +172,15 @@ impl<C: StaticHeap> State<C> {
     }
 }
 
+/// Returns what the slot of a thread says that has not called yet.
+const fn fresh<C: StaticHeap>() -> *mut () {
+    if C::Slot::IS_NEVER_NULL {
+        FRESH
+    } else {
+        null_mut()
+    }
+}
+
 /// Marks the calling thread as one that is in a call; returns what its slot said before.
 fn enter<C: StaticHeap>() -> *mut () {
     let slot = C::Slot::get();
@@ -252,6 +263,72 @@ impl<C: StaticHeap> Turn<C> {
         Self {
             cache,
             _config: PhantomData,
+        }
+    }
+
+    /// As [`Turn::begin`], of the calling thread, for quick calls: where slots are never null, the cache may be one that
+    /// has nothing, of no thread, and then the handle is not to be asked for.
+    #[inline]
+    pub(super) fn begin_quick() -> Option<Self> {
+        let slot = C::Slot::get();
+        if !C::Slot::IS_NEVER_NULL || !C::Slot::IS_QUICK {
+            return Self::begin(slot);
+        }
+        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        C::Slot::set(BUSY);
+        // As in `begin`.
+        compiler_fence(SeqCst);
+        Some(Self {
+            cache,
+            _config: PhantomData,
+        })
+    }
+
+    /// Allocates a cached block.
+    #[inline]
+    pub(super) fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let block = self.cache.alloc_quick(layout)?;
+        self.count(layout.size());
+        Some(block)
+    }
+
+    /// Allocates a cached block that reads zero.
+    #[inline]
+    pub(super) fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
+        self.count(layout.size());
+        Some(cleared(told, layout))
+    }
+
+    /// Counts what was asked for, of a cache that had a block, and so is a thread's.
+    #[inline]
+    fn count(&self, bytes: usize) {
+        if !self.cache.count(bytes) {
+            self.local().look();
+        }
+    }
+
+    /// Frees a block if it can be cached by a quick call; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalHeap::free`]. If there is a layout, it is the block's.
+    #[inline]
+    pub(super) unsafe fn free(&self, block: NonNull<u8>, layout: Option<Layout>) -> bool {
+        // In all cases the caller gives the block up, if it is one, as it is unless frees are checked. The heap is there
+        // if the cache is a thread's, and others have no window to look at.
+        match layout {
+            // SAFETY: as above.
+            Some(layout) if C::CHECKED => unsafe {
+                self.cache.free_quick_sized::<true>(block, layout)
+            },
+            // SAFETY: as above.
+            Some(layout) => unsafe { self.cache.free_quick_sized::<false>(block, layout) },
+            // SAFETY: as above.
+            None if C::CHECKED => unsafe { self.cache.free_quick::<true>(block) },
+            // SAFETY: as above.
+            None => unsafe { self.cache.free_quick::<false>(block) },
         }
     }
 
@@ -369,7 +446,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     fn attach() -> Option<()> {
         C::state().register();
         {
-            let mut call = Call::<C>::begin(null_mut());
+            let mut call = Call::<C>::begin(fresh::<C>());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
@@ -392,7 +469,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
     ) -> Result<T, HeapError> {
         let mut slot = C::Slot::get();
-        if slot.is_null() {
+        if is_fresh(slot) {
             // Without, the shared calls serve.
             let _ = Self::attach();
             slot = C::Slot::get();
@@ -422,15 +499,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::or_null(Self::alloc_zeroed_by(layout))
     }
 
-    /// Frees a block whose layout does not help.
+    /// Frees a block that a quick call does not.
     ///
     /// # Safety
     ///
-    /// Those of [`GlobalAlloc::dealloc`], but for the layout.
+    /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
-    unsafe fn dealloc_unsized(&self, block: NonNull<u8>) {
-        // SAFETY: the caller's promise: a live block of this heap, whose user gives it up.
-        if let Err(error) = unsafe { self.free(block) } {
+    unsafe fn dealloc_other(&self, block: NonNull<u8>) {
+        // SAFETY: by the contract a live block of this heap, whose user gives it up.
+        if let Err(error) = unsafe { Self::free_other(block) } {
             C::refused(block.as_ptr(), error);
         }
     }
@@ -468,11 +545,12 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_slow(layout)
     }
 
@@ -480,30 +558,25 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
-            let local = turn.local();
-            let freed = if C::CHECKED {
-                // SAFETY: by the contract the block's user gives it up.
-                unsafe { local.free_quick_sized::<true>(block, layout) }
-            } else {
-                // SAFETY: by the contract the block is live, and its user gives it up.
-                unsafe { local.free_quick_sized::<false>(block, layout) }
-            };
-            if freed {
-                return;
-            }
+        if let Some(turn) = Turn::<C>::begin_quick()
+            // SAFETY: by the contract the block is live, and its user gives it up.
+            && unsafe { turn.free(block, Some(layout)) }
+        {
+            return;
         }
+        cold_path();
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { self.dealloc_unsized(block) };
+        unsafe { self.dealloc_other(block) };
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc_zeroed(layout)
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_zeroed_slow(layout)
     }
 
@@ -565,7 +638,7 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
             None if slot == BUSY || is_cache(slot) => {
                 // SAFETY: the caller's promise.
                 unsafe { heap.repair(true)? };
-                C::Slot::set(null_mut());
+                C::Slot::set(fresh::<C>());
                 Ok(())
             }
             None => {

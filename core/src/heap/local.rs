@@ -19,6 +19,7 @@ use core::{
     alloc::Layout,
     cell::Cell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut},
@@ -187,43 +188,41 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_slow(layout)
+            }
         }
     }
 
-    /// Allocates a block that is at hand.
+    /// Allocates a cached block.
     #[inline]
     pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        entry.state().store(LIVE, Release);
+        let block = self.cache.alloc_quick(layout)?;
         self.count(layout.size());
-        Some(entry.block)
+        Some(block)
     }
 
-    /// As [`LocalHeap::alloc_quick`], and the block reads zero.
+    /// Allocates a cached block that reads zero.
     #[inline]
-    pub(super) fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Release);
+    fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
         self.count(layout.size());
-        Some(cleared((entry.block, zero), layout))
-    }
-
-    /// Takes a cached block of the class of a small layout.
-    #[inline]
-    fn pop_quick(&self, layout: Layout) -> Option<Entry> {
-        let place = class::quick_place(layout)?;
-        // SAFETY: `quick_place` returns what `class::place` does.
-        unsafe { self.cache.magazine_at(place) }.pop()
+        Some(cleared(told, layout))
     }
 
     /// Counts what was asked for, and looks at the clock if it is time to.
     #[inline]
     fn count(&self, bytes: usize) {
         if !self.cache.count(bytes) {
-            Self::look(self.heap, self.cache);
+            self.look();
         }
+    }
+
+    /// Looks at the clock, and at what ticks and trims of others ask for.
+    #[inline]
+    pub(super) fn look(&self) {
+        Self::look_at(self.heap, self.cache);
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -235,7 +234,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_zeroed_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_zeroed_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_zeroed_slow(layout)
+            }
         }
     }
 
@@ -253,11 +255,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<true>(block) } {
+        if unsafe { self.cache.free_quick::<true>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<true>(block) }
     }
 
     /// As [`LocalHeap::free`], but does not look whether the block is live: hardening level 0.
@@ -272,53 +275,40 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<false>(block) } {
+        if unsafe { self.cache.free_quick::<false>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<false>(block) }
     }
 
-    /// Frees a block if there is room for it at hand; says whether it did.
+    /// Frees a block as [`CacheRef::free_quick`] does, wherever it lies.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
+    /// Those of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
     #[inline]
-    pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
+    pub(super) unsafe fn free_cached<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
         let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
             return false;
         };
         self.magazine(class).push_live(Entry { block, state })
     }
 
-    /// As [`LocalHeap::free_quick`], of a block whose layout is known, and only if it has a class whose slabs have one
-    /// granule, in the window of the page map: which magazine it goes to need not wait for what the map says.
+    /// Frees a block that [`CacheRef::free_quick`] does not.
     ///
     /// # Safety
     ///
-    /// Those of [`LocalHeap::free_quick`]. A wrong layout is noticed.
-    #[inline]
-    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
-        &self,
-        block: NonNull<u8>,
-        layout: Layout,
-    ) -> bool {
-        let addr = block.addr().get();
-        let Some(place) = class::quick_place(layout) else {
-            return false;
-        };
-        let Some(value) = self.cache.value_in_window(addr) else {
-            return false;
-        };
-        // SAFETY: `quick_place` returns what `class::place` does.
-        let magazine = unsafe { self.cache.magazine_at(place) };
-        // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
-        let state = unsafe { map::live_of::<CHECKED>(value, addr, place, magazine.reciprocal) };
-        match state {
-            Some(state) => magazine.push_live(Entry { block, state }),
-            None => false,
+    /// Those of [`LocalHeap::free_cached`].
+    #[inline(never)]
+    unsafe fn free_other<const CHECKED: bool>(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise, which is the same.
+        if unsafe { self.free_cached::<CHECKED>(block) } {
+            return Ok(());
         }
+        // SAFETY: the caller's promise is no less.
+        unsafe { self.free_slow(block) }
     }
 
     /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
@@ -338,11 +328,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             "the layout of another block"
         );
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick_sized::<true>(block, layout) } {
+        if unsafe { self.cache.free_quick_sized::<true>(block, layout) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free(block) }
+        unsafe { self.free_other::<true>(block) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -473,7 +464,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
-    extern "C" fn look(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
+    extern "C" fn look_at(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
         // SAFETY: those of the handle that counts, which does nothing else meanwhile.
         let local = ManuallyDrop::new(unsafe { Self::from_cache(heap, cache) });
         local.upkeep();

@@ -59,7 +59,7 @@ use crate::{
 use core::{
     alloc::Layout,
     ops::Range,
-    ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
+    ptr::{self, NonNull, null, null_mut, with_exposed_provenance_mut},
 };
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
@@ -227,10 +227,22 @@ struct Window {
     entries: AtomicPtr<Entry>,
     /// The address that the first entry is of.
     start: AtomicUsize,
-    /// How many entries there are.
+    /// How many entries there are: none before all else is known.
     len: AtomicUsize,
     /// Whether pages of it must be made writable.
     is_protected: AtomicBool,
+}
+
+/// Where an address lies in the slab of a class.
+pub(super) struct Spot {
+    pub(super) slab: Handle,
+    pub(super) class: usize,
+    /// Where the slab begins.
+    pub(super) start: usize,
+    /// The number of the block, or how many there are for what is left over behind them.
+    pub(super) index: usize,
+    /// The state of the block, or the one more.
+    pub(super) state: NonNull<AtomicU8>,
 }
 
 /// Where a window is, for readers who know by other means that it is there.
@@ -256,15 +268,16 @@ impl Window {
     /// Returns the entry of an address, if the window has one.
     #[inline]
     fn entry(&self, addr: usize) -> Option<&Entry> {
-        let entries = NonNull::new(self.entries.load(Acquire))?;
+        // First, since `make_window` stores it last.
+        let len = self.len.load(Acquire);
         let place = addr.wrapping_sub(self.start.load(Relaxed)) >> GRANULE_BITS;
-        if place >= self.len.load(Relaxed) {
+        if place >= len {
             return None;
         }
         // SAFETY: there are `len` entries.
-        let entry = unsafe { entries.add(place) };
+        let entry = unsafe { self.entries.load(Relaxed).add(place) };
         // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long as the map.
-        Some(unsafe { entry.as_ref() })
+        Some(unsafe { &*entry })
     }
 }
 
@@ -352,8 +365,8 @@ impl Map {
             (first, granules) = few_around(pages, first, granules)?;
         }
         let slots = granules.div_ceil(LEAF);
-        let raw = |root| RawRoot {
-            root,
+        let raw = |root: NonNull<Slot>| RawRoot {
+            root: root.as_ptr(),
             first,
             granules,
         };
@@ -406,6 +419,29 @@ impl Map {
         let descriptor = states(value).saturating_sub(STATES);
         // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as for entries.
         unsafe { Handle::from_exposed(descriptor) }
+    }
+
+    /// Returns the slab of a class that has the granule around `addr`, any address at all, where it begins, and the
+    /// number of its block there.
+    #[inline]
+    pub(super) fn block(&self, addr: usize) -> Option<Spot> {
+        let value = self.entry(addr)?.load(Acquire);
+        let kind = kind(value);
+        let class = class::of_kind(kind)?;
+        let offset = offset(value, addr);
+        let (index, _) = class::index(offset, class::reciprocal(class));
+        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap is there, as for
+        // entries.
+        let slab = unsafe { Handle::from_exposed_unchecked(states(value) - STATES) };
+        // SAFETY: as above: there is a state for each number of a block in the granules of a slab, and one more.
+        let state = unsafe { state(value, index) };
+        Some(Spot {
+            slab,
+            class,
+            start: addr.wrapping_sub(offset),
+            index,
+            state,
+        })
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -595,16 +631,17 @@ impl Map {
         let first = n.saturating_sub(count / 2).min(all - count);
         let len = (count * LEAF).min(self.raw.granules - first * LEAF);
         self.window.start.store(self.leaf_start(first), Relaxed);
-        self.window.len.store(len, Relaxed);
-        self.window.entries.store(entries.as_ptr(), Release);
+        self.window.entries.store(entries.as_ptr(), Relaxed);
+        self.window.len.store(len, Release);
     }
 
     /// Returns where the window is, if there is one.
     pub(super) fn window(&self) -> Option<RawWindow> {
+        let len = self.window.len.load(Acquire);
         Some(RawWindow {
-            entries: NonNull::new(self.window.entries.load(Acquire))?,
+            entries: NonNull::new(self.window.entries.load(Relaxed)).filter(|_| len != 0)?,
             start: self.window.start.load(Relaxed),
-            len: self.window.len.load(Relaxed),
+            len,
         })
     }
 
@@ -671,7 +708,8 @@ pub(super) struct RootRef<'map> {
 /// The root of a map, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawRoot {
-    root: NonNull<Slot>,
+    /// Null if there is none.
+    root: *const Slot,
     /// The first granule that the map tells apart, by its address.
     first: usize,
     granules: usize,
@@ -683,6 +721,13 @@ unsafe impl Send for RawRoot {}
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
+    /// The root of no map, which tells no granule apart.
+    pub(super) const NONE: Self = Self {
+        root: null(),
+        first: 0,
+        granules: 0,
+    };
+
     /// Returns the root.
     ///
     /// # Safety
@@ -712,7 +757,7 @@ impl<'map> RootRef<'map> {
         let slot = unsafe { self.raw.root.add(n) };
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
         // there as long as the map, as whoever made this said.
-        Some(unsafe { slot.as_ref() })
+        Some(unsafe { &*slot })
     }
 
     #[inline]
@@ -724,7 +769,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
         // SAFETY: as in `slot`.
-        let slot = unsafe { slot.as_ref() };
+        let slot = unsafe { &*slot };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
         let entry = unsafe { leaf.add(granule % LEAF) };
@@ -750,9 +795,7 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     value: u64,
     addr: usize,
 ) -> Option<(usize, NonNull<AtomicU8>)> {
-    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
-    let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
-    let (index, class) = class::divide(offset, kind(value));
+    let (index, class) = class::divide(offset(value, addr), kind(value));
     let class = class?;
     // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
     // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
@@ -763,23 +806,40 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value, if it
-/// is of a class whose slabs have one granule, by what its offset is [divided](class::index) by. Unless `CHECKED`, one
-/// is known to start there.
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if it is the
+/// first one of a slab whose [class is quick](class::is_quick).
+#[inline]
+pub(super) const fn quick_place(value: u64) -> Option<usize> {
+    let place = low(value);
+    // What is no slab has a lower one, and other granules of a slab have higher ones.
+    if place.wrapping_sub(class::place(0)) > class::QUICK_LAST - class::place(0) {
+        return None;
+    }
+    Some(place as usize)
+}
+
+/// Says whether an entry of this value has the [place](class::place) of a [quick class](class::is_quick), and so is of the
+/// first granule of a slab of that.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "places have twelve bits")]
+pub(super) const fn has_place(value: u64, place: usize) -> bool {
+    low(value) == place as u16
+}
+
+/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
+/// one is known to start there.
 ///
 /// # Safety
 ///
-/// As [`live`] asks; and the reciprocal is that of the class whose [`place`](class::place) is given.
+/// As [`live`] asks; [`quick_place`] returns the place of a class for the value, and the reciprocal is that one's.
 #[inline]
-pub(super) unsafe fn live_of<const CHECKED: bool>(
+pub(super) unsafe fn live_quick<const CHECKED: bool>(
     value: u64,
     addr: usize,
-    place: u16,
     reciprocal: u64,
 ) -> Option<NonNull<AtomicU8>> {
-    let (index, is_start) = class::index(addr % GRANULE, reciprocal);
-    // The first granule of a slab of the class.
-    if low(value) != place || !is_start {
+    let (index, is_start) = class::quick_index(addr % GRANULE, reciprocal);
+    if !is_start {
         return None;
     }
     // SAFETY: as in `live`: the value is of a slab of the class.
@@ -807,6 +867,14 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 #[inline]
 const fn kind(value: u64) -> Kind {
     (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
+}
+
+/// Returns how far an address is from the start of a slab, of a granule of which an entry has this value.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "twenty bits are left")]
+const fn offset(value: u64, addr: usize) -> usize {
+    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
+    inside as usize | (addr % GRANULE)
 }
 
 /// Returns what an entry has beside an address.

@@ -82,7 +82,7 @@ pub use error::{BlockAddr, HeapError};
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
-pub use slot::{DETACHED, NoSlot, SlotTable, ThreadSlot};
+pub use slot::{DETACHED, FRESH, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
 pub use upkeep::Level;
 
@@ -103,6 +103,7 @@ use core::{
     alloc::Layout,
     ffi::CStr,
     fmt,
+    hint::cold_path,
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicUsize,
 };
@@ -251,11 +252,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
+        let info = self.live_around(addr)?;
+        (addr.wrapping_sub(info.addr) < info.len.max(1)).then_some(info)
+    }
+
+    /// Returns the live block around an address, and what may be used of it, which may end before the address.
+    #[inline]
+    fn live_around(&self, addr: usize) -> Option<BlockInfo> {
+        if !self.is_hard()
+            && let Some(spot) = self.map.block(addr)
+        {
+            let (addr, len) = spot.slab.around_spot(&spot)?;
+            return Some(BlockInfo { addr, len });
+        }
+        cold_path();
         let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         let len = slab.usable(start, size);
-        let info = BlockInfo { addr: start, len };
-        (addr.wrapping_sub(start) < len.max(1)).then_some(info)
+        Some(BlockInfo { addr: start, len })
     }
 
     /// Returns the slab that has the addresses around one, any address at all.

@@ -176,9 +176,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let slab = self.slab_at(addr)?;
-        let (start, size) = slab.around(addr)?;
-        (start == addr).then(|| slab.usable(start, size))
+        let info = self.live_around(addr)?;
+        (info.addr == addr).then_some(info.len)
     }
 
     /// Frees a block without a class, or says why there is none.

@@ -26,7 +26,7 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
-    map,
+    map::{self, Spot},
 };
 use crate::{
     arena::Arena,
@@ -140,6 +140,17 @@ impl Handle {
     /// Returns the address of the descriptor, by which [`Handle::from_exposed`] finds it again.
     pub(super) fn exposed(self) -> usize {
         self.0.expose_provenance().get()
+    }
+
+    /// Returns the descriptor at that address.
+    ///
+    /// # Safety
+    ///
+    /// `addr` came from [`Handle::exposed`], and the heap is not dropped.
+    #[inline]
+    pub(super) unsafe fn from_exposed_unchecked(addr: usize) -> Self {
+        // SAFETY: the caller's promise: the address of a descriptor, which is not zero.
+        Self(unsafe { NonNull::new_unchecked(with_exposed_provenance_mut(addr)) })
     }
 
     /// Returns the descriptor at that address; `None` for zero.
@@ -279,6 +290,13 @@ impl Entry {
         // in the heap.
         unsafe { self.state.as_ref() }
     }
+
+    /// Returns the number of the block in the slab whose states begin at an address, without a
+    /// division; more than that has if it is no block of the slab.
+    #[inline]
+    fn number_from(&self, first_state: usize) -> usize {
+        self.state.addr().get().wrapping_sub(first_state) / size_of::<AtomicU8>()
+    }
 }
 
 impl Slab {
@@ -308,6 +326,7 @@ impl Slab {
         NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
     }
 
+    #[inline]
     pub(super) fn addr(&self) -> usize {
         self.start.load(Relaxed).addr()
     }
@@ -451,6 +470,23 @@ impl Slab {
         (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
+    /// As [`Slab::around`], for who knows from the page map that the slab is of a class, where it began, and the block's
+    /// number and state: nothing that is loaded here waits for another.
+    #[inline]
+    pub(super) fn around_spot(&self, spot: &Spot) -> Option<(usize, usize)> {
+        let version = self.version.load(Acquire);
+        // SAFETY: a state of this slab, initialised in `make`, changed by atomics only, and there as long as the
+        // descriptor.
+        let state = unsafe { spot.state.as_ref() };
+        let live = state.load(Acquire) == LIVE;
+        let stays = self.addr() == spot.start;
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
+        let size = class::size(spot.class);
+        let block = spot.start.wrapping_add(spot.index.wrapping_mul(size));
+        (live && stays && same).then_some((block, size))
+    }
+
     /// Returns the number of the first live block from number `index` on.
     pub(super) fn live_from(&self, index: usize) -> Option<usize> {
         let states = self.states().get(index..self.blocks())?;
@@ -553,29 +589,35 @@ impl Slab {
     /// held.
     pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
         let (start, size) = (self.start(), self.block_bytes());
+        let states = self.states.cast::<AtomicU8>();
         let first = self.first.load(Relaxed) as usize;
-        let mut taken = 0;
+        debug_assert!(most != 0, "one block at least");
+        let mut missing = most;
         let mut behind = 0;
         for (word, bits) in self.bits().iter().enumerate().skip(first) {
             let mut left = bits.load(Relaxed);
-            while left != 0 && taken < most {
-                let index = word * 64 + left.trailing_zeros() as usize;
+            if left == 0 {
+                continue;
+            }
+            let mut index = 0;
+            while left != 0 && missing != 0 {
+                index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
-                taken += 1;
-                behind = (index + 1) * size;
-                // SAFETY: blocks lie within the granules: there are len / size of them.
+                missing -= 1;
+                // SAFETY: blocks lie within the granules: there are len / size of them, and a bit for each.
                 let block = unsafe { start.add(index * size) };
-                take(Entry {
-                    block,
-                    state: NonNull::from(&self.states()[index]),
-                });
+                // SAFETY: there is a state for each block.
+                let state = unsafe { states.add(index) };
+                take(Entry { block, state });
             }
             bits.store(left, Relaxed);
-            if taken == most || left != 0 {
+            behind = (index + 1) * size;
+            if missing == 0 || left != 0 {
                 self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
                 break;
             }
         }
+        let taken = most - missing;
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
         let used = self.fresh_from.load(Relaxed).max(behind);
         self.fresh_from.store(used, Relaxed);
@@ -646,16 +688,10 @@ impl Slab {
         ones.sum::<u32>() as usize
     }
 
-    /// Returns the number of a block, by its state and so without a division; more than there are
-    /// if it is no block of this slab.
-    fn number_of(&self, entry: &Entry) -> usize {
-        let first = self.states().as_ptr().addr();
-        entry.state.addr().get().wrapping_sub(first) / size_of::<AtomicU8>()
-    }
-
     /// Takes blocks out of use as long as they are this slab's; returns the others.
     pub(super) fn lose<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
-        let is_other = |entry: &Entry| self.number_of(entry) >= self.blocks();
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let is_other = |entry: &Entry| entry.number_from(first_state) >= self.blocks();
         let count = entries.iter().position(is_other);
         let (own, rest) = entries.split_at(count.unwrap_or(entries.len()));
         for entry in own {
@@ -666,23 +702,33 @@ impl Slab {
 
     /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
     pub(super) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
-        let (states, bits) = (self.states(), self.bits());
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let (bits, blocks) = (self.bits(), self.blocks());
         let (mut least, mut free) = (self.first.load(Relaxed), self.free.load(Relaxed));
+        let number = |entry: &Entry| entry.number_from(first_state);
         let mut rest = entries;
-        while let Some((entry, behind)) = rest.split_first()
-            && let index = self.number_of(entry)
-            && index < self.blocks()
+        while let Some(entry) = rest.first()
+            && let at = number(entry)
+            && at < blocks
         {
-            rest = behind;
-            let (word, bit) = (&bits[index / 64], 1 << (index % 64));
-            let old = word.load(Relaxed);
-            // Two threads that freed it at the same moment may both bring it, the second one when it is in use
-            // again.
-            if old & bit == 0 && states[index].load(Relaxed) != LIVE {
-                word.store(old | bit, Relaxed);
-                least = least.min(u32::try_from(index / 64).unwrap_or(0));
-                free += 1;
+            // Neighbours that come one after the other often are in one word, which so is loaded and stored once.
+            let word = at / 64;
+            let mut ones = bits[word].load(Relaxed);
+            while let Some((entry, behind)) = rest.split_first()
+                && let index = number(entry)
+                && index / 64 == word
+                && index < blocks
+            {
+                rest = behind;
+                // Two threads that freed it at the same moment may both bring it, the second one when it is in use
+                // again. The bit is set already, or the block is live, then.
+                let is_live = entry.state().load(Relaxed) == LIVE;
+                let bit = u64::from(!is_live) << (index % 64) & !ones;
+                ones |= bit;
+                free += u32::from(bit != 0);
             }
+            bits[word].store(ones, Relaxed);
+            least = least.min(u32::try_from(word).unwrap_or(0));
         }
         self.first.store(least, Relaxed);
         self.free.store(free, Relaxed);

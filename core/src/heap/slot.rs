@@ -2,17 +2,23 @@
 //!
 //! ```text
 //!   value of a slot     the thread
-//!   null                has not called yet
+//!   null, FRESH         has not called yet
 //!   BUSY                is in a call: whoever sees this is a signal handler that interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
 //!   else                has this cache, which says whether the thread is in a call unless slots are quick
 //! ```
+//!
+//! All but null point to caches, of which those of the first three never have a block nor a window of the page map: so quick
+//! calls that never see null go on with what there is, and find nothing.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use core::ptr::{null_mut, without_provenance_mut};
+use core::ptr::null_mut;
+
+#[cfg(not(all(test, loom)))]
+use super::cache::Cache;
 
 /// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
 /// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
@@ -27,7 +33,11 @@ pub unsafe trait ThreadSlot: 'static {
     /// does.
     const IS_QUICK: bool = false;
 
-    /// Returns what the calling thread set last; null if nothing. [`DETACHED`] where there is no slot
+    /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
+    /// not look at what there is, if slots [are quick](ThreadSlot::IS_QUICK).
+    const IS_NEVER_NULL: bool = false;
+
+    /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where there is no slot
     /// for this thread.
     fn get() -> *mut ();
 
@@ -42,16 +52,43 @@ pub unsafe trait ThreadSlot: 'static {
     fn on_exit(exit: fn()) -> bool;
 }
 
+/// The first value of a slot that is never null.
+pub const FRESH: *mut () = absent(0);
+
 /// The value of a slot whose thread is in a call.
-pub(super) const BUSY: *mut () = without_provenance_mut(1);
+pub(super) const BUSY: *mut () = absent(1);
 
-/// The value of a slot whose thread has nothing at hand, and never will: its calls take a lock each.
-pub const DETACHED: *mut () = without_provenance_mut(2);
+/// The value of a slot whose thread has nothing cached, and never will: its calls take a lock each.
+pub const DETACHED: *mut () = absent(2);
 
-/// Says whether a value of a slot is a cache.
+/// Caches of no thread, which are never changed.
+#[cfg(not(all(test, loom)))]
+static ABSENT: [Cache; 3] = [const { Cache::absent() }; 3];
+
+#[cfg(not(all(test, loom)))]
+const fn absent(n: usize) -> *mut () {
+    // All that is in it is atomic, so that it may be looked at as caches are.
+    (&raw const ABSENT[n]).cast_mut().cast()
+}
+
+/// Returns an address for each, since the models have no such caches.
+#[cfg(all(test, loom))]
+const fn absent(n: usize) -> *mut () {
+    core::ptr::without_provenance_mut(n + 1)
+}
+
+/// Says whether the thread has not called yet.
+#[cfg(not(all(test, loom)))]
+pub(super) fn is_fresh(value: *mut ()) -> bool {
+    value.is_null() || value == FRESH
+}
+
+/// Says whether a value of a slot is a thread's cache.
+#[cfg(not(all(test, loom)))]
 #[inline]
 pub(super) fn is_cache(value: *mut ()) -> bool {
-    value.addr() > DETACHED.addr()
+    let place = value.addr().wrapping_sub(FRESH.addr());
+    !value.is_null() && place >= size_of_val(&ABSENT)
 }
 
 /// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not call a
@@ -214,6 +251,7 @@ impl<const N: usize> Default for SlotTable<N> {
 mod tests {
     extern crate std;
     use super::*;
+    use core::ptr::without_provenance_mut;
 
     fn value(n: usize) -> *mut () {
         without_provenance_mut(n << 6)
