@@ -37,13 +37,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Makes a block that no class serves, and that is live, longer or shorter where it lies; says
     /// whether that was possible.
     pub(super) fn resize_big(&self, slab: Handle, size: usize) -> bool {
+        if self.stays_big(slab, size) {
+            return true;
+        }
+        if !slab.is(HUGE) {
+            return self.resize_large(slab, size);
+        }
+        let stays = self.resize_huge(slab, size);
+        if stays {
+            self.set_usable(slab, size);
+        }
+        stays
+    }
+
+    /// As [`Heap::resize_big`], if nothing has to be done for it.
+    #[inline]
+    pub(super) fn stays_big(&self, slab: Handle, size: usize) -> bool {
         let old = slab.block_bytes();
-        let stays = size <= old && size > old - old / SLACK
-            || if slab.is(HUGE) {
-                self.resize_huge(slab, size)
-            } else {
-                self.resize_large(slab, size)
-            };
+        let stays = size <= old && size > old - old / SLACK;
         if stays && slab.is(HUGE) {
             self.set_usable(slab, size);
         }

@@ -196,8 +196,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             value: slab.exposed(),
         };
         space.huge.insert(&mut space.spares, range);
+        self.enter_first(space, slab);
         self.make_live(space, slab, asked);
         start
+    }
+
+    /// Enters where a huge block starts in the page map, if that costs little.
+    fn enter_first(&self, space: &mut Space, slab: Handle) {
+        let (leaves, addr) = (&mut space.leaves, slab.addr());
+        self.map
+            .set_first(&self.metadata, leaves, self.arena(), addr, slab);
     }
 
     /// Makes a huge block live that is there.
@@ -267,8 +275,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
+        let bytes = self.in_pages(asked);
+        if slab.usable_by(0, 0) == bytes {
+            return;
+        }
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.addr(), bytes);
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 
@@ -416,9 +428,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
         // Before the addresses can be somebody else's; it keeps its place, so that this can be
         // undone.
+        self.map.unset_first(slab.addr());
         space.huge.change(&mut space.spares, range.addr(), 0, 0);
         if let Err(error) = self.give_back_claimed(space, range) {
             self.enter_huge(space, slab);
+            self.enter_first(space, slab);
             return Err(error);
         }
         space.huge.remove(&mut space.spares, range.addr());

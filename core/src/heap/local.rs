@@ -412,17 +412,27 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Some(target.block)
     }
 
+    /// Does what [`LocalHeap::realloc_quick`] does not.
+    ///
     /// # Safety
     ///
     /// As of [`LocalHeap::realloc`].
-    #[cold]
     #[inline(never)]
-    unsafe fn realloc_slow(
+    pub(super) unsafe fn realloc_slow(
         &self,
         block: NonNull<u8>,
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
+        let addr = block.addr().get();
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        let slab = unsafe { map::slab(self.value(addr)) };
+        if let Some(slab) = slab.filter(|slab| slab.class() >= CLASSES && !self.heap.is_hard())
+            && slab.live(addr).is_some()
+            && self.heap.stays_big(slab, new_size)
+        {
+            return Ok(block);
+        }
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
