@@ -25,7 +25,7 @@ use crate::{
     provider::{PageProvider, reserve_ahead},
     sync::RawMutex,
 };
-use core::{alloc::Layout, array, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
 
 /// Bytes that are kept at most where no more are in use.
 const LEAST: usize = 64 << 20;
@@ -151,14 +151,19 @@ impl Kept {
     fn take(&mut self, size: usize, align: usize, how: Fit) -> Option<Handle> {
         let own = bin(size);
         let suits = |slab: Handle| how.suits(slab, size, align);
-        let near = array::from_fn::<usize, NEAR, _>(|n| {
-            match how {
-                Fit::Longer => own.checked_sub(n),
-                _ => Some(own + n).filter(|bin| *bin < BINS),
+        // Where nothing is kept there is nothing to look at.
+        if self.is_empty() {
+            return None;
+        }
+        match how {
+            Fit::Longer => {
+                let least = (own + 1).saturating_sub(NEAR);
+                (least..=own)
+                    .rev()
+                    .find_map(|bin| self.take_from(bin, suits))
             }
-            .unwrap_or(own)
-        });
-        near.into_iter().find_map(|bin| self.take_from(bin, suits))
+            _ => (own..BINS.min(own + NEAR)).find_map(|bin| self.take_from(bin, suits)),
+        }
     }
 
     /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for half
