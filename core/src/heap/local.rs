@@ -8,7 +8,7 @@ use super::{
     large::Big,
     map,
     shared::cleared,
-    slab::{Entry, FREED, LIVE, ZERO},
+    slab::{Entry, FREED, Handle, LIVE, ZERO},
 };
 use crate::{
     atomic::AtomicU8,
@@ -166,6 +166,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     fn live<const CHECKED: bool>(&self, addr: usize) -> Option<(usize, NonNull<AtomicU8>)> {
         // SAFETY: a value of the heap's map, and the heap is borrowed.
         unsafe { map::live::<CHECKED>(self.value(addr), addr) }
+    }
+
+    /// Returns the descriptor of the live block that starts at `addr`, any address at all, if it has no class and the page
+    /// map tells of it.
+    #[inline]
+    fn live_big(&self, addr: usize) -> Option<Handle> {
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        let slab = unsafe { map::slab(self.value(addr)) }?;
+        slab.is_live_big(addr).then_some(slab)
     }
 
     pub(super) const fn cache(&self) -> CacheRef {
@@ -424,11 +433,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        let addr = block.addr().get();
-        // SAFETY: a value of the heap's map, and the heap is borrowed.
-        let slab = unsafe { map::slab(self.value(addr)) };
-        if let Some(slab) = slab.filter(|slab| slab.class() >= CLASSES && !self.heap.is_hard())
-            && slab.live(addr).is_some()
+        if !self.heap.is_hard()
+            && let Some(slab) = self.live_big(block.addr().get())
             && self.heap.stays_big(slab, new_size)
         {
             return Ok(block);
@@ -637,6 +643,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
             self.count_big(0);
+            if let Some(slab) = self.live_big(addr) {
+                self.heap.free_big(slab);
+                return Ok(());
+            }
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
