@@ -17,7 +17,10 @@ use core::{cell::Cell, ptr::NonNull};
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
-    heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, Level, State, StaticHeap, ThreadSlot},
+    heap::{
+        DETACHED, FRESH, GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, Level, State, StaticHeap,
+        ThreadSlot,
+    },
 };
 use hostmem_test_support::isolate::isolated;
 

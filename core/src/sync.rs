@@ -67,6 +67,19 @@ impl<T, R: RawMutex> Lock<T, R> {
         unsafe { self.0.force_unlock() }
     }
 
+    /// Opens a lock that a call holds which never goes on, after `note` has noted in what it guards
+    /// that it may be half changed.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread took the lock, in a call that never goes on.
+    pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
+        // SAFETY: the caller's promise: this thread holds the lock, and nothing borrows the value.
+        note(unsafe { &mut *self.0.data_ptr() });
+        // SAFETY: as above.
+        unsafe { self.0.force_unlock() };
+    }
+
     /// Leaves a lock behind that a forked child found held, and has put another one in the place
     /// of: opens it, so that an interrupted call which waits for it goes on, and sees that. One
     /// that holds it opens it no second time.

@@ -33,6 +33,8 @@ pub(super) struct Bin {
     pub(super) fresh: u32,
     /// Pages in slabs that gave their memory back.
     pub(super) holes: u32,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Bin {
@@ -44,6 +46,7 @@ impl Bin {
             slabs: 0,
             fresh: 0,
             holes: 0,
+            is_torn: false,
         }
     }
 

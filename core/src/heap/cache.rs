@@ -26,6 +26,7 @@ use core::{
     array, mem,
     ops::Deref,
     ptr::{NonNull, null_mut},
+    sync::atomic::{Ordering::SeqCst, compiler_fence},
 };
 
 /// Blocks that a magazine has room for at first.
@@ -271,6 +272,9 @@ const HURRY: u64 = 1 << 62;
 /// The magazines of a thread. Caches are never freed before the heap is dropped.
 #[repr(C, align(64))]
 pub(super) struct Cache {
+    /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
+    /// Only that thread looks, and its signal handlers.
+    pub(super) mark: AtomicUsize,
     /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
     /// wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
@@ -300,9 +304,13 @@ pub(super) struct Cache {
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
-    /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
-    /// signal handlers.
-    pub(super) is_busy: AtomicBool,
+    /// Whether that call may be changing what magazines have room for.
+    pub(super) is_slow: AtomicBool,
+    /// The locks of a static heap that its thread holds, and those that it may hold or wait for; and
+    /// which bin's.
+    held: AtomicU32,
+    awaited: AtomicU32,
+    pub(super) bin: AtomicU32,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -311,6 +319,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(root: RawRoot) -> Self {
         Self {
+            mark: AtomicUsize::new(0),
             window: AtomicPtr::new(null_mut()),
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
@@ -327,7 +336,10 @@ impl Cache {
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_busy: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            held: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            bin: AtomicU32::new(0),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -340,6 +352,8 @@ impl Cache {
             window: AtomicPtr::new(null_mut()),
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
+            // In a call for good.
+            mark: AtomicUsize::new(usize::MAX),
             budget: AtomicU64::new(0),
             root: RawRoot::NONE,
             none: Magazine::none(),
@@ -353,7 +367,10 @@ impl Cache {
             in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_busy: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
+            held: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            bin: AtomicU32::new(0),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -425,6 +442,48 @@ impl Cache {
         }
     }
 
+    /// Says whether a handler on its thread may wait for locks: the thread holds none.
+    pub(super) fn takes_locks(&self) -> bool {
+        self.awaited.load(Relaxed) == 0
+    }
+
+    /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
+    pub(super) fn set_awaited(&self, lock: u32, is: bool) {
+        Self::set_bits(&self.awaited, lock, is);
+        // What a handler on this thread sees is in order.
+        compiler_fence(SeqCst);
+    }
+
+    /// Notes that its thread has taken a lock, or is about to give it back.
+    pub(super) fn set_held(&self, lock: u32, is: bool) {
+        Self::set_bits(&self.held, lock, is);
+        compiler_fence(SeqCst);
+    }
+
+    fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
+        let others = bits.load(Relaxed) & !lock;
+        bits.store(others | if is { lock } else { 0 }, Relaxed);
+    }
+
+    /// Returns the locks that its thread holds.
+    pub(super) fn held(&self) -> u32 {
+        self.held.load(Relaxed)
+    }
+
+    /// Forgets all locks.
+    pub(super) fn forget_locks(&self) {
+        self.held.store(0, Relaxed);
+        self.awaited.store(0, Relaxed);
+    }
+
+    /// Notes that its thread is in a call that may change what magazines have room for; returns what
+    /// notes that it is not any more.
+    pub(super) fn slow(&self) -> Slow<'_> {
+        let before = self.is_slow.load(Relaxed);
+        self.is_slow.store(true, Relaxed);
+        Slow(self, before)
+    }
+
     /// Says whether the thread finds entries of the page map without its root.
     pub(super) fn has_window(&self) -> bool {
         self.window_len.load(Relaxed) != 0
@@ -450,6 +509,15 @@ impl Cache {
         let entry = unsafe { self.window.load(Relaxed).add(place) };
         // SAFETY: as above: entries are atomics, and there as long as the heap, which has this cache.
         Some(unsafe { &*entry }.load(Acquire))
+    }
+}
+
+/// Its thread is in a slow call while this lives.
+pub(super) struct Slow<'a>(&'a Cache, bool);
+
+impl Drop for Slow<'_> {
+    fn drop(&mut self) {
+        self.0.is_slow.store(self.1, Relaxed);
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     slot::{BUSY, DETACHED, FRESH, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
+    arch::stack_pointer,
     fork::ForkChild,
     provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
@@ -86,6 +87,10 @@ extern "C" fn end(block: *mut u8, error: &HeapError) {
         _ => panic!("{block:p} cannot be freed: {error}"),
     }
 }
+
+/// Bytes that the kernel puts on the stack for a signal handler at least, which so begins as much
+/// deeper than the call that it interrupts: the registers alone take as many.
+const SIGNAL_FRAME: usize = 1000;
 
 /// The heap of a [`StaticHeap`].
 pub type HeapOf<C> =
@@ -181,16 +186,19 @@ const fn fresh<C: StaticHeap>() -> *mut () {
     }
 }
 
-/// Marks the calling thread as one that is in a call; returns what its slot said before.
-fn enter<C: StaticHeap>() -> *mut () {
+/// Marks the calling thread as one that is in a call; returns its cache, and what its slot said
+/// before, or [`BUSY`] if it was marked.
+fn enter<C: StaticHeap>() -> (Option<CacheRef>, *mut ()) {
     let slot = C::Slot::get();
+    // SAFETY: slots hold what `attach` put there.
+    let cache = is_cache(slot).then(|| unsafe { CacheRef::from_slot(slot) });
     match Turn::<C>::begin(slot) {
         // `leave` takes the mark away.
         Some(turn) => mem::forget(turn),
-        None if slot == BUSY || is_cache(slot) => return BUSY,
+        None if slot == BUSY || is_cache(slot) => return (cache, BUSY),
         None => mem::forget(Call::<C>::begin(slot)),
     }
-    slot
+    (cache, slot)
 }
 
 /// Takes away the mark that [`enter`] made, if it did.
@@ -229,8 +237,7 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
-/// A call of a thread that has a cache. While this lives, the thread's slot says so, or its cache where slots are not
-/// quick.
+/// A call of a thread that has a cache, which says so while this lives.
 pub(super) struct Turn<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
@@ -240,18 +247,16 @@ impl<C: StaticHeap> Turn<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
     pub(super) fn begin(slot: *mut ()) -> Option<Self> {
-        if !is_cache(slot) {
+        if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
-        // SAFETY: slots hold what `attach` put there.
+        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
+        // are in a call for good.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        if C::Slot::IS_QUICK {
-            C::Slot::set(BUSY);
-        } else if cache.is_busy.load(Relaxed) {
+        if cache.mark.load(Relaxed) != 0 {
             return None;
-        } else {
-            cache.is_busy.store(true, Relaxed);
         }
+        cache.mark.store(stack_pointer(), Relaxed);
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))
@@ -266,23 +271,10 @@ impl<C: StaticHeap> Turn<C> {
         }
     }
 
-    /// As [`Turn::begin`], of the calling thread, for quick calls: where slots are never null, the cache may be one that
-    /// has nothing, of no thread, and then the handle is not to be asked for.
+    /// Begins a call of the calling thread.
     #[inline]
     pub(super) fn begin_quick() -> Option<Self> {
-        let slot = C::Slot::get();
-        if !C::Slot::IS_NEVER_NULL || !C::Slot::IS_QUICK {
-            return Self::begin(slot);
-        }
-        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has.
-        let cache = unsafe { CacheRef::from_slot(slot) };
-        C::Slot::set(BUSY);
-        // As in `begin`.
-        compiler_fence(SeqCst);
-        Some(Self {
-            cache,
-            _config: PhantomData,
-        })
+        Self::begin(C::Slot::get())
     }
 
     /// Allocates a cached block.
@@ -345,7 +337,7 @@ impl<C: StaticHeap> Turn<C> {
     /// Ends this call within one of a thread that loses its cache, and returns the handle.
     fn into_local(self, _call: &Call<C>) -> LocalOf<C> {
         let local = self.local();
-        self.cache.is_busy.store(false, Relaxed);
+        self.cache.mark.store(0, Relaxed);
         mem::forget(self);
         ManuallyDrop::into_inner(local)
     }
@@ -355,11 +347,7 @@ impl<C: StaticHeap> Drop for Turn<C> {
     #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
-        if C::Slot::IS_QUICK {
-            C::Slot::set(self.cache.as_slot());
-        } else {
-            self.cache.is_busy.store(false, Relaxed);
-        }
+        self.cache.mark.store(0, Relaxed);
     }
 }
 
@@ -433,7 +421,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// What a thread does when it ends.
     fn exit() {
-        let slot = C::Slot::get();
+        let mut slot = C::Slot::get();
+        if is_cache(slot) && Self::forget_left(slot) {
+            slot = C::Slot::get();
+        }
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
         };
@@ -462,7 +453,36 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Some(())
     }
 
-    /// Does `with_handle` or `without` in a call, or `interrupted` in a handler that interrupted one.
+    /// Forgets a call of this thread that a signal handler interrupted and left for good, by
+    /// `siglongjmp`: the stack ended where frames of a handler that returns cannot be. Says whether
+    /// there was one.
+    fn forget_left(slot: *mut ()) -> bool {
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        let mark = cache.mark.load(Relaxed);
+        let is_left = mark != 0
+            && stack_pointer().saturating_add(SIGNAL_FRAME) > mark
+            && !C::Slot::is_on_signal_stack();
+        if !is_left {
+            return false;
+        }
+        // SAFETY: a thread with a cache has opened the heap.
+        let heap = unsafe { C::state().get_unchecked() };
+        // SAFETY: the calling thread's cache, as its slot says, and the call never goes on.
+        unsafe { heap.leave_locks(cache) };
+        if cache.is_slow.load(Relaxed) {
+            // What magazines hold may be half changed: it is lost, with the cache.
+            C::Slot::set(fresh::<C>());
+        } else {
+            cache.mark.store(0, Relaxed);
+        }
+        true
+    }
+
+    /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds no
+    /// lock; else `interrupted`.
+    // Where its caller's stack ends is looked at, too.
+    #[inline(always)]
     pub(super) fn call<T>(
         with_handle: impl FnOnce(&LocalOf<C>) -> Result<T, HeapError>,
         without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
@@ -476,12 +496,23 @@ impl<C: StaticHeap> GlobalHeap<C> {
         } else if slot == DETACHED {
             C::state().register();
         }
+        if is_cache(slot) && Self::forget_left(slot) {
+            slot = C::Slot::get();
+            if is_fresh(slot) {
+                let _ = Self::attach();
+                slot = C::Slot::get();
+            }
+        }
         if let Some(turn) = Turn::<C>::begin(slot) {
             return with_handle(&turn.local());
         }
         if slot == BUSY || is_cache(slot) {
-            let heap = C::state().get();
-            return interrupted(heap.ok_or(HeapError::Busy)?);
+            let heap = C::state().get().ok_or(HeapError::Busy)?;
+            // SAFETY: slots hold what `attach` put there.
+            if slot != BUSY && unsafe { CacheRef::from_slot(slot) }.takes_locks() {
+                return without(heap);
+            }
+            return interrupted(heap);
         }
         let _call = Call::<C>::begin(slot);
         without(C::state().open()?)

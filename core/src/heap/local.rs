@@ -99,7 +99,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
-        cache.is_busy.store(false, Relaxed);
+        cache.mark.store(0, Relaxed);
+        cache.is_slow.store(false, Relaxed);
+        cache.forget_locks();
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
@@ -440,6 +442,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
+        let _slow = self.cache.slow();
         for (class, magazine) in self.cache.magazines.iter().enumerate() {
             self.flush_oldest(class, magazine.len());
         }
@@ -473,6 +476,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see
     /// [`Heap::upkeep`]; and bring back what is cached, if there was a tick or a trim since this was called last.
     pub(super) fn upkeep(&self) {
+        let _slow = self.cache.slow();
         let now_ms = self.heap.upkeep();
         let period_ms = self.heap.config.period_ms();
         self.cache.grant(now_ms, period_ms, self.heap.is_sweeping());
@@ -546,6 +550,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
+        let _slow = self.cache.slow();
         let magazine = self.magazine(class);
         self.upkeep();
         self.widen(class);
@@ -609,6 +614,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        let _slow = self.cache.slow();
         self.upkeep();
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
@@ -669,6 +675,8 @@ pub(super) struct Caches {
     unused: Option<CacheRef>,
     /// Bytes of blocks that magazines have room for.
     room: usize,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Caches {
@@ -677,6 +685,7 @@ impl Caches {
             made: 0,
             unused: None,
             room: 0,
+            is_torn: false,
         }
     }
 

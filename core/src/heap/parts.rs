@@ -8,19 +8,24 @@
 use super::{
     Heap,
     bin::Bin,
+    cache::CacheRef,
     class::CLASSES,
     local::Caches,
     space::{IndexRef, Space},
     upkeep::Sweep,
 };
 use crate::{
+    arena::Arena,
     provider::PageProvider,
     sync::{Guard, Lock, RawMutex},
 };
 use core::{
     ops::{Deref, DerefMut},
     ptr::NonNull,
-    sync::atomic::{Ordering::SeqCst, compiler_fence},
+    sync::atomic::{
+        Ordering::{Relaxed, SeqCst},
+        compiler_fence,
+    },
 };
 
 /// What the locks guard. They nest in this order: the one of the sweep or of the caches, a bin's,
@@ -58,35 +63,80 @@ impl<R: RawMutex> Parts<R> {
 /// handlers look for the mark.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
-    /// Marks the thread, and returns what [`Mark::leave`] is to restore.
-    pub(super) enter: fn() -> *mut (),
+    /// Marks the thread, and returns its cache, if it has one, and what [`Mark::leave`] is to
+    /// restore.
+    pub(super) enter: fn() -> (Option<CacheRef>, *mut ()),
     pub(super) leave: fn(*mut ()),
 }
 
 /// A mark that is taken away when this is dropped.
-struct Marked(Option<(Mark, *mut ())>);
+struct Marked {
+    mark: Option<(Mark, *mut ())>,
+    /// The thread's, which knows that it may hold a lock of this kind.
+    cache: Option<CacheRef>,
+    kind: Kind,
+}
 
 impl Marked {
-    fn new(mark: Option<Mark>) -> Self {
-        Self(mark.map(|mark| (mark, (mark.enter)())))
+    const fn none(kind: Kind) -> Self {
+        Self {
+            mark: None,
+            cache: None,
+            kind,
+        }
+    }
+
+    fn new(mark: Option<Mark>, kind: Kind) -> Self {
+        let Some(mark) = mark else {
+            return Self::none(kind);
+        };
+        let (cache, before) = (mark.enter)();
+        if let Some(cache) = cache {
+            cache.set_awaited(kind as u32, true);
+        }
+        Self {
+            mark: Some((mark, before)),
+            cache,
+            kind,
+        }
     }
 }
 
 impl Drop for Marked {
     fn drop(&mut self) {
-        if let Some((mark, before)) = self.0 {
+        if let Some(cache) = self.cache {
+            cache.set_awaited(self.kind as u32, false);
+        }
+        if let Some((mark, before)) = self.mark {
             (mark.leave)(before);
         }
     }
+}
+
+/// One of the locks: a bit, so that a thread can note which ones it holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sweep = 1,
+    Caches = 2,
+    Bin = 4,
+    Space = 8,
 }
 
 /// A lock that is held, by a thread that is marked.
 pub(super) struct Held<'a, T, R: RawMutex> {
     // In this order: the lock is given back first.
     guard: Guard<'a, T, R>,
-    _marked: Marked,
+    marked: Marked,
     /// What the lock is one of.
     pub(super) parts: &'a Parts<R>,
+}
+
+impl<T, R: RawMutex> Drop for Held<'_, T, R> {
+    fn drop(&mut self) {
+        if let Some(cache) = self.marked.cache {
+            cache.set_held(self.marked.kind as u32, false);
+        }
+    }
 }
 
 impl<T, R: RawMutex> Deref for Held<'_, T, R> {
@@ -103,6 +153,22 @@ impl<T, R: RawMutex> DerefMut for Held<'_, T, R> {
     }
 }
 
+impl<'a, T, R: RawMutex> Held<'a, T, R> {
+    fn new(guard: Guard<'a, T, R>, marked: Marked, parts: &'a Parts<R>) -> Self {
+        if let Some(cache) = marked.cache {
+            cache.set_held(marked.kind as u32, true);
+        }
+        Self {
+            guard,
+            marked,
+            parts,
+        }
+    }
+}
+
+/// How often one looks whether the arena's lock is open, at least for some milliseconds.
+const LOOKS: u32 = 1 << 20;
+
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
     pub(super) fn parts(&self) -> &Parts<R> {
@@ -110,36 +176,57 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Takes a lock that is in use.
-    fn held<'a, T>(&'a self, lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>) -> Held<'a, T, R> {
-        let marked = Marked::new(self.mark);
+    fn held<'a, T>(
+        &'a self,
+        kind: Kind,
+        lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>,
+    ) -> Held<'a, T, R> {
+        let marked = Marked::new(self.mark, kind);
         loop {
             let parts = self.parts();
             let guard = lock(parts).lock();
             // A handler may have forked while this waited.
             if self.parts.is_current(parts) {
-                return Held {
-                    guard,
-                    _marked: marked,
-                    parts,
-                };
+                return Held::new(guard, marked, parts);
             }
         }
     }
 
     pub(super) fn lock_space(&self) -> Held<'_, Space, R> {
-        self.held(|parts| &parts.space)
+        let mut space = self.held(Kind::Space, |parts| &parts.space);
+        if space.is_torn {
+            self.mend_space(&mut space);
+        }
+        space
     }
 
     pub(super) fn lock_bin(&self, shard: usize, class: usize) -> Held<'_, Bin, R> {
-        self.held(|parts| parts.bin(shard, class))
+        let mut bin = self.held(Kind::Bin, |parts| parts.bin(shard, class));
+        self.note_bin(&mut bin, shard, class);
+        bin
+    }
+
+    /// Notes which bin's lock a thread holds, and mends what it guards.
+    fn note_bin(&self, bin: &mut Held<'_, Bin, R>, shard: usize, class: usize) {
+        if let Some(cache) = bin.marked.cache {
+            let number = u32::try_from(shard * CLASSES + class).unwrap_or(u32::MAX);
+            cache.bin.store(number, Relaxed);
+        }
+        if bin.is_torn {
+            self.mend_bin(bin, shard, class);
+        }
     }
 
     pub(super) fn lock_caches(&self) -> Held<'_, Caches, R> {
-        self.held(|parts| &parts.caches)
+        let mut caches = self.held(Kind::Caches, |parts| &parts.caches);
+        if caches.is_torn {
+            *caches = Caches::of(self.all_caches(), true);
+        }
+        caches
     }
 
     pub(super) fn lock_sweep(&self) -> Held<'_, Sweep, R> {
-        self.held(|parts| &parts.sweep)
+        self.held(Kind::Sweep, |parts| &parts.sweep)
     }
 
     /// Takes a lock if it is open. For signal handlers, whose thread is marked already.
@@ -150,23 +237,77 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Option<Held<'a, T, R>> {
         let parts = self.parts();
         let guard = lock(parts).try_lock()?;
-        self.parts.is_current(parts).then_some(Held {
-            guard,
-            _marked: marked,
-            parts,
-        })
+        let held = Held::new(guard, marked, parts);
+        self.parts.is_current(parts).then_some(held)
     }
 
     pub(super) fn try_lock_space(&self) -> Option<Held<'_, Space, R>> {
-        self.try_held(Marked(None), |parts| &parts.space)
+        let space = self.try_held(Marked::none(Kind::Space), |parts| &parts.space);
+        // Whoever may wait mends it.
+        space.filter(|space| !space.is_torn)
     }
 
     pub(super) fn try_lock_bin(&self, shard: usize, class: usize) -> Option<Held<'_, Bin, R>> {
-        self.try_held(Marked(None), |parts| parts.bin(shard, class))
+        let bin = self.try_held(Marked::none(Kind::Bin), |parts| parts.bin(shard, class));
+        bin.filter(|bin| !bin.is_torn)
     }
 
     pub(super) fn try_lock_sweep(&self) -> Option<Held<'_, Sweep, R>> {
-        self.try_held(Marked::new(self.mark), |parts| &parts.sweep)
+        let marked = Marked::new(self.mark, Kind::Sweep);
+        self.try_held(marked, |parts| &parts.sweep)
+    }
+
+    /// Opens the locks that a thread holds by a call that never goes on; what they guard is mended
+    /// by the next one who takes them.
+    ///
+    /// # Safety
+    ///
+    /// The cache is the calling thread's, whose last call of the heap never goes on.
+    pub(super) unsafe fn leave_locks(&self, cache: CacheRef) {
+        let (parts, held) = (self.parts(), cache.held());
+        let holds = |kind: Kind| held & kind as u32 != 0;
+        if holds(Kind::Space) {
+            // SAFETY: the caller's promise: noted while it is held, by that call.
+            unsafe { parts.space.leave(|space| space.is_torn = true) };
+        }
+        let bin = cache.bin.load(Relaxed) as usize;
+        if let Some(bin) = parts.bins().get(bin).filter(|_| holds(Kind::Bin)) {
+            // SAFETY: as above.
+            unsafe { bin.leave(|bin| bin.is_torn = true) };
+        }
+        if holds(Kind::Caches) {
+            // SAFETY: as above.
+            unsafe { parts.caches.leave(|caches| caches.is_torn = true) };
+        }
+        if holds(Kind::Sweep) {
+            // SAFETY: as above.
+            unsafe { parts.sweep.leave(|sweep| *sweep = Sweep::new()) };
+        }
+        cache.forget_locks();
+        if held != 0 {
+            self.leave_arena();
+        }
+    }
+
+    /// Puts another arena in the place of one whose lock stays held, as by a call that never goes
+    /// on: others hold it for microseconds.
+    fn leave_arena(&self) {
+        let arena = self.arena();
+        for _ in 0..LOOKS {
+            if !arena.is_locked() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        let Ok(new) = Arena::new(self.metadata, self.config.metadata_bytes()) else {
+            return;
+        };
+        // SAFETY: this waited for all others that might do the same: they hold one of the locks that
+        // the caller has just opened. Drop disposes with the same provider.
+        if unsafe { self.arena.renew(&self.metadata, || new) }.is_ok() {
+            // SAFETY: it was taken out of use just now; whoever holds it nonetheless ends in it.
+            unsafe { arena.abandon() };
+        }
     }
 
     /// Takes the lock of the granules within one of a bin; `None` where a fork has replaced that.

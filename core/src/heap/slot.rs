@@ -29,12 +29,8 @@ use super::cache::Cache;
 /// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
 /// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
-    /// Whether `set` costs no more than a store: then the slot itself says while the thread is in a call. Else its cache
-    /// does.
-    const IS_QUICK: bool = false;
-
     /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
-    /// not look at what there is, if slots [are quick](ThreadSlot::IS_QUICK).
+    /// not look at what there is.
     const IS_NEVER_NULL: bool = false;
 
     /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where there is no slot
@@ -43,6 +39,13 @@ pub unsafe trait ThreadSlot: 'static {
 
     /// Sets the calling thread's value, if there is a slot for it.
     fn set(value: *mut ());
+
+    /// Says whether the calling code runs on an alternate signal stack. If not, a call that began
+    /// deeper in the stack has been left for good, by a `siglongjmp` out of a handler that
+    /// interrupted it. Where nothing is known, true: then no call is taken for one that was left.
+    fn is_on_signal_stack() -> bool {
+        true
+    }
 
     /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called once a
     /// thread, after [`ThreadSlot::set`]; it may allocate.

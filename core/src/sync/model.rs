@@ -91,6 +91,17 @@ impl<T, R: RawMutex> Lock<T, R> {
         futex::release::<R::Futex>(&self.word);
     }
 
+    /// Opens a lock that a call holds which never goes on: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread took the lock, in a call that never goes on.
+    pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
+        // SAFETY: the caller's promise.
+        note(unsafe { &mut *self.value.get() });
+        futex::release::<R::Futex>(&self.word);
+    }
+
     /// Leaves a lock behind: see the other `Lock`.
     ///
     /// # Safety
