@@ -16,10 +16,13 @@ use super::{
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
 };
-use crate::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
+use crate::{
+    arch::stack_pointer,
+    atomic::{
+        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
 };
 use core::{
     alloc::Layout,
@@ -210,10 +213,15 @@ impl Magazine {
     pub(super) fn shut(&self) -> Option<(NonNull<u8>, Layout)> {
         debug_assert!(self.len() == 0, "no block is lost");
         let memory = self.memory();
+        self.forget();
+        memory
+    }
+
+    /// Forgets the slots, and what is in them.
+    fn forget(&self) {
         for pointer in [&self.bottom, &self.top, &self.end] {
             pointer.store(null_mut(), Relaxed);
         }
-        memory
     }
 
     /// Returns the layout of so many slots.
@@ -304,12 +312,12 @@ pub(super) struct Cache {
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
-    /// Whether that call may be changing what magazines have room for.
-    pub(super) is_slow: AtomicBool,
-    /// The locks of a static heap that its thread holds, and those that it may hold or wait for; and
-    /// which bin's.
-    held: AtomicU32,
+    /// The class and one of the magazine whose slots that call is changing; zero if it is none's.
+    pub(super) changing: AtomicU32,
+    /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
     awaited: AtomicU32,
+    /// Where its stack ended when it went for the last of those.
+    awaited_at: AtomicUsize,
     pub(super) bin: AtomicU32,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
@@ -336,9 +344,9 @@ impl Cache {
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_slow: AtomicBool::new(false),
-            held: AtomicU32::new(0),
+            changing: AtomicU32::new(0),
             awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
@@ -367,9 +375,9 @@ impl Cache {
             in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_slow: AtomicBool::new(false),
-            held: AtomicU32::new(0),
+            changing: AtomicU32::new(0),
             awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
@@ -449,15 +457,17 @@ impl Cache {
 
     /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
     pub(super) fn set_awaited(&self, lock: u32, is: bool) {
+        if is {
+            self.awaited_at.store(stack_pointer(), Relaxed);
+        }
         Self::set_bits(&self.awaited, lock, is);
         // What a handler on this thread sees is in order.
         compiler_fence(SeqCst);
     }
 
-    /// Notes that its thread has taken a lock, or is about to give it back.
-    pub(super) fn set_held(&self, lock: u32, is: bool) {
-        Self::set_bits(&self.held, lock, is);
-        compiler_fence(SeqCst);
+    /// Says whether its thread may hold a lock, or wait for it.
+    pub(super) fn awaits(&self, lock: u32) -> bool {
+        self.awaited.load(Relaxed) & lock != 0
     }
 
     fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
@@ -465,23 +475,39 @@ impl Cache {
         bits.store(others | if is { lock } else { 0 }, Relaxed);
     }
 
-    /// Returns the locks that its thread holds.
-    pub(super) fn held(&self) -> u32 {
-        self.held.load(Relaxed)
+    /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
+    /// it is in none.
+    pub(super) fn depth(&self) -> usize {
+        let mark = self.mark.load(Relaxed);
+        if self.takes_locks() {
+            mark
+        } else {
+            mark.min(self.awaited_at.load(Relaxed))
+        }
     }
 
     /// Forgets all locks.
     pub(super) fn forget_locks(&self) {
-        self.held.store(0, Relaxed);
         self.awaited.store(0, Relaxed);
     }
 
-    /// Notes that its thread is in a call that may change what magazines have room for; returns what
-    /// notes that it is not any more.
-    pub(super) fn slow(&self) -> Slow<'_> {
-        let before = self.is_slow.load(Relaxed);
-        self.is_slow.store(true, Relaxed);
-        Slow(self, before)
+    /// Notes that its thread changes the slots of a magazine; returns what notes that it does not any more.
+    pub(super) fn changing(&self, class: usize) -> Changing<'_> {
+        let number = u32::try_from(class + 1).unwrap_or(u32::MAX);
+        self.changing.store(number, Relaxed);
+        compiler_fence(SeqCst);
+        Changing(self)
+    }
+
+    /// Gives up the magazine whose slots a call was changing that never goes on, with all that is in it, and says that the
+    /// thread is in no call.
+    pub(super) fn forget_call(&self) {
+        let class = self.changing.swap(0, Relaxed) as usize;
+        if let Some(magazine) = class.checked_sub(1).and_then(|n| self.magazines.get(n)) {
+            magazine.forget();
+        }
+        compiler_fence(SeqCst);
+        self.mark.store(0, Relaxed);
     }
 
     /// Says whether the thread finds entries of the page map without its root.
@@ -512,12 +538,13 @@ impl Cache {
     }
 }
 
-/// Its thread is in a slow call while this lives.
-pub(super) struct Slow<'a>(&'a Cache, bool);
+/// Its thread changes the slots of a magazine while this lives.
+pub(super) struct Changing<'a>(&'a Cache);
 
-impl Drop for Slow<'_> {
+impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.0.is_slow.store(self.1, Relaxed);
+        compiler_fence(SeqCst);
+        self.0.changing.store(0, Relaxed);
     }
 }
 

@@ -421,9 +421,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// What a thread does when it ends.
     fn exit() {
-        let mut slot = C::Slot::get();
-        if is_cache(slot) && Self::forget_left(slot) {
-            slot = C::Slot::get();
+        let slot = C::Slot::get();
+        if is_cache(slot) {
+            Self::forget_left(slot);
         }
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
@@ -454,29 +454,22 @@ impl<C: StaticHeap> GlobalHeap<C> {
     }
 
     /// Forgets a call of this thread that a signal handler interrupted and left for good, by
-    /// `siglongjmp`: the stack ended where frames of a handler that returns cannot be. Says whether
-    /// there was one.
-    fn forget_left(slot: *mut ()) -> bool {
+    /// `siglongjmp`: the stack ended where frames of a handler that returns cannot be.
+    fn forget_left(slot: *mut ()) {
         // SAFETY: slots hold what `attach` put there.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        let mark = cache.mark.load(Relaxed);
-        let is_left = mark != 0
-            && stack_pointer().saturating_add(SIGNAL_FRAME) > mark
+        let depth = cache.depth();
+        let is_left = depth != 0
+            && stack_pointer().saturating_add(SIGNAL_FRAME) > depth
             && !C::Slot::is_on_signal_stack();
         if !is_left {
-            return false;
+            return;
         }
         // SAFETY: a thread with a cache has opened the heap.
         let heap = unsafe { C::state().get_unchecked() };
         // SAFETY: the calling thread's cache, as its slot says, and the call never goes on.
         unsafe { heap.leave_locks(cache) };
-        if cache.is_slow.load(Relaxed) {
-            // What magazines hold may be half changed: it is lost, with the cache.
-            C::Slot::set(fresh::<C>());
-        } else {
-            cache.mark.store(0, Relaxed);
-        }
-        true
+        cache.forget_call();
     }
 
     /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds no
@@ -496,12 +489,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         } else if slot == DETACHED {
             C::state().register();
         }
-        if is_cache(slot) && Self::forget_left(slot) {
-            slot = C::Slot::get();
-            if is_fresh(slot) {
-                let _ = Self::attach();
-                slot = C::Slot::get();
-            }
+        if is_cache(slot) {
+            Self::forget_left(slot);
         }
         if let Some(turn) = Turn::<C>::begin(slot) {
             return with_handle(&turn.local());

@@ -100,7 +100,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
         cache.mark.store(0, Relaxed);
-        cache.is_slow.store(false, Relaxed);
+        cache.changing.store(0, Relaxed);
         cache.forget_locks();
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
@@ -442,7 +442,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
-        let _slow = self.cache.slow();
         for (class, magazine) in self.cache.magazines.iter().enumerate() {
             self.flush_oldest(class, magazine.len());
         }
@@ -476,7 +475,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see
     /// [`Heap::upkeep`]; and bring back what is cached, if there was a tick or a trim since this was called last.
     pub(super) fn upkeep(&self) {
-        let _slow = self.cache.slow();
         let now_ms = self.heap.upkeep();
         let period_ms = self.heap.config.period_ms();
         self.cache.grant(now_ms, period_ms, self.heap.is_sweeping());
@@ -550,7 +548,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
-        let _slow = self.cache.slow();
         let magazine = self.magazine(class);
         self.upkeep();
         self.widen(class);
@@ -598,6 +595,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return;
         };
         caches.room += bytes;
+        let _changing = self.cache.changing(class);
         let old = magazine.memory();
         magazine.grow(slots.cast(), capacity);
         if let Some((slots, layout)) = old {
@@ -614,7 +612,6 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        let _slow = self.cache.slow();
         self.upkeep();
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
@@ -649,7 +646,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                 place.write(entry);
             }
             // First, so that a forked child finds no block in two places.
+            let changing = self.cache.changing(class);
             magazine.forget_oldest(now);
+            drop(changing);
             // SAFETY: the first `now` were written above, as many as there are and no more than there is room for.
             let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
             self.heap.flush(class, some);
@@ -720,6 +719,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         let mut caches = self.heap.lock_caches();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
+            let _changing = self.cache.changing(class);
             let magazine = self.magazine(class);
             let capacity = magazine.capacity();
             if capacity > KEPT

@@ -92,7 +92,10 @@ impl Marked {
         };
         let (cache, before) = (mark.enter)();
         if let Some(cache) = cache {
-            cache.set_awaited(kind as u32, true);
+            if let Kind::Bin(number) = kind {
+                cache.bin.store(number, Relaxed);
+            }
+            cache.set_awaited(kind.bit(), true);
         }
         Self {
             mark: Some((mark, before)),
@@ -105,7 +108,7 @@ impl Marked {
 impl Drop for Marked {
     fn drop(&mut self) {
         if let Some(cache) = self.cache {
-            cache.set_awaited(self.kind as u32, false);
+            cache.set_awaited(self.kind.bit(), false);
         }
         if let Some((mark, before)) = self.mark {
             (mark.leave)(before);
@@ -113,13 +116,26 @@ impl Drop for Marked {
     }
 }
 
-/// One of the locks: a bit, so that a thread can note which ones it holds.
+/// One of the locks.
 #[derive(Clone, Copy)]
 enum Kind {
-    Sweep = 1,
-    Caches = 2,
-    Bin = 4,
-    Space = 8,
+    Sweep,
+    Caches,
+    /// Of a bin, by its number.
+    Bin(u32),
+    Space,
+}
+
+impl Kind {
+    /// Returns its bit, by which a thread notes that it may hold it.
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Sweep => 1,
+            Self::Caches => 2,
+            Self::Bin(_) => 4,
+            Self::Space => 8,
+        }
+    }
 }
 
 /// A lock that is held, by a thread that is marked.
@@ -127,14 +143,16 @@ pub(super) struct Held<'a, T, R: RawMutex> {
     // In this order: the lock is given back first.
     guard: Guard<'a, T, R>,
     marked: Marked,
+    lock: &'a Lock<T, R>,
     /// What the lock is one of.
     pub(super) parts: &'a Parts<R>,
 }
 
 impl<T, R: RawMutex> Drop for Held<'_, T, R> {
     fn drop(&mut self) {
-        if let Some(cache) = self.marked.cache {
-            cache.set_held(self.marked.kind as u32, false);
+        if self.marked.cache.is_some() {
+            self.lock.owner().store(0, Relaxed);
+            compiler_fence(SeqCst);
         }
     }
 }
@@ -154,13 +172,20 @@ impl<T, R: RawMutex> DerefMut for Held<'_, T, R> {
 }
 
 impl<'a, T, R: RawMutex> Held<'a, T, R> {
-    fn new(guard: Guard<'a, T, R>, marked: Marked, parts: &'a Parts<R>) -> Self {
+    fn new(
+        lock: &'a Lock<T, R>,
+        guard: Guard<'a, T, R>,
+        marked: Marked,
+        parts: &'a Parts<R>,
+    ) -> Self {
         if let Some(cache) = marked.cache {
-            cache.set_held(marked.kind as u32, true);
+            lock.owner().store(cache.as_ptr().addr(), Relaxed);
+            compiler_fence(SeqCst);
         }
         Self {
             guard,
             marked,
+            lock,
             parts,
         }
     }
@@ -168,6 +193,25 @@ impl<'a, T, R: RawMutex> Held<'a, T, R> {
 
 /// How often one looks whether the arena's lock is open, at least for some milliseconds.
 const LOOKS: u32 = 1 << 20;
+
+/// How often one looks whose a lock is whose holder has not noted that, or not any more: as long as
+/// another thread may be kept from running between two instructions.
+const LONG_LOOKS: u32 = 1 << 24;
+
+/// Says whether the thread of a cache holds a lock that it may hold, in a call that never goes on.
+fn holds<T, R: RawMutex>(lock: &Lock<T, R>, cache: CacheRef) -> bool {
+    for _ in 0..LONG_LOOKS {
+        if !lock.is_locked() {
+            return false;
+        }
+        match lock.owner().load(Relaxed) {
+            0 => core::hint::spin_loop(),
+            owner => return owner == cache.as_ptr().addr(),
+        }
+    }
+    // Nobody else has it: between its two steps that call took it, or was about to give it back.
+    true
+}
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
@@ -184,10 +228,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let marked = Marked::new(self.mark, kind);
         loop {
             let parts = self.parts();
-            let guard = lock(parts).lock();
+            let lock = lock(parts);
+            let guard = lock.lock();
             // A handler may have forked while this waited.
             if self.parts.is_current(parts) {
-                return Held::new(guard, marked, parts);
+                return Held::new(lock, guard, marked, parts);
             }
         }
     }
@@ -201,20 +246,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     pub(super) fn lock_bin(&self, shard: usize, class: usize) -> Held<'_, Bin, R> {
-        let mut bin = self.held(Kind::Bin, |parts| parts.bin(shard, class));
-        self.note_bin(&mut bin, shard, class);
-        bin
-    }
-
-    /// Notes which bin's lock a thread holds, and mends what it guards.
-    fn note_bin(&self, bin: &mut Held<'_, Bin, R>, shard: usize, class: usize) {
-        if let Some(cache) = bin.marked.cache {
-            let number = u32::try_from(shard * CLASSES + class).unwrap_or(u32::MAX);
-            cache.bin.store(number, Relaxed);
-        }
+        let number = u32::try_from(shard * CLASSES + class).unwrap_or(u32::MAX);
+        let mut bin = self.held(Kind::Bin(number), |parts| parts.bin(shard, class));
         if bin.is_torn {
-            self.mend_bin(bin, shard, class);
+            self.mend_bin(&mut bin, shard, class);
         }
+        bin
     }
 
     pub(super) fn lock_caches(&self) -> Held<'_, Caches, R> {
@@ -236,8 +273,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>,
     ) -> Option<Held<'a, T, R>> {
         let parts = self.parts();
-        let guard = lock(parts).try_lock()?;
-        let held = Held::new(guard, marked, parts);
+        let lock = lock(parts);
+        let held = Held::new(lock, lock.try_lock()?, marked, parts);
         self.parts.is_current(parts).then_some(held)
     }
 
@@ -248,7 +285,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     pub(super) fn try_lock_bin(&self, shard: usize, class: usize) -> Option<Held<'_, Bin, R>> {
-        let bin = self.try_held(Marked::none(Kind::Bin), |parts| parts.bin(shard, class));
+        let bin = self.try_held(Marked::none(Kind::Bin(0)), |parts| parts.bin(shard, class));
         bin.filter(|bin| !bin.is_torn)
     }
 
@@ -264,29 +301,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// The cache is the calling thread's, whose last call of the heap never goes on.
     pub(super) unsafe fn leave_locks(&self, cache: CacheRef) {
-        let (parts, held) = (self.parts(), cache.held());
-        let holds = |kind: Kind| held & kind as u32 != 0;
-        if holds(Kind::Space) {
-            // SAFETY: the caller's promise: noted while it is held, by that call.
+        if cache.takes_locks() {
+            return;
+        }
+        let parts = self.parts();
+        let bin = parts.bins().get(cache.bin.load(Relaxed) as usize);
+        if cache.awaits(Kind::Space.bit()) && holds(&parts.space, cache) {
+            // SAFETY: the caller's promise: held by that call, as was just seen.
             unsafe { parts.space.leave(|space| space.is_torn = true) };
         }
-        let bin = cache.bin.load(Relaxed) as usize;
-        if let Some(bin) = parts.bins().get(bin).filter(|_| holds(Kind::Bin)) {
+        if let Some(bin) = bin
+            && cache.awaits(Kind::Bin(0).bit())
+            && holds(bin, cache)
+        {
             // SAFETY: as above.
             unsafe { bin.leave(|bin| bin.is_torn = true) };
         }
-        if holds(Kind::Caches) {
+        if cache.awaits(Kind::Caches.bit()) && holds(&parts.caches, cache) {
             // SAFETY: as above.
             unsafe { parts.caches.leave(|caches| caches.is_torn = true) };
         }
-        if holds(Kind::Sweep) {
+        if cache.awaits(Kind::Sweep.bit()) && holds(&parts.sweep, cache) {
             // SAFETY: as above.
             unsafe { parts.sweep.leave(|sweep| *sweep = Sweep::new()) };
         }
+        self.leave_arena();
         cache.forget_locks();
-        if held != 0 {
-            self.leave_arena();
-        }
     }
 
     /// Puts another arena in the place of one whose lock stays held, as by a call that never goes
