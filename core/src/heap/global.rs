@@ -232,7 +232,7 @@ impl<C: StaticHeap> Turn<C> {
     /// As [`Turn::begin`], of the calling thread.
     #[inline]
     pub(super) fn begin_own() -> Option<Self> {
-        // A thread's cache is in no call, since the slot, which says so while it is, has it.
+        // Where the slot says that the thread is in a call, the cache is no heap's.
         Self::begin_quick().filter(|turn| turn.cache.is_some())
     }
 
