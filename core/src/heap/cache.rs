@@ -384,6 +384,13 @@ impl Cache {
         }
     }
 
+    /// Says whether this is one that a heap made, for a thread.
+    #[cfg(not(all(test, loom)))]
+    #[inline]
+    pub(super) const fn is_some(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the thread that
     /// has the cache does.
     #[inline]

@@ -277,6 +277,13 @@ impl<C: StaticHeap> Turn<C> {
         Self::begin(C::Slot::get())
     }
 
+    /// As [`Turn::begin`], of the calling thread.
+    #[inline]
+    pub(super) fn begin_own() -> Option<Self> {
+        // Where the slot says that the thread is in a call, the cache is no heap's.
+        Self::begin_quick().filter(|turn| turn.cache.is_some())
+    }
+
     /// Allocates a cached block.
     #[inline]
     pub(super) fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
@@ -603,7 +610,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        if let Some(turn) = Turn::<C>::begin_own() {
             let local = turn.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
