@@ -30,7 +30,7 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
@@ -54,6 +54,9 @@ pub(super) const LIVE: u8 = 2;
 pub(super) const ASIDE: u8 = 3;
 /// Given up.
 pub(super) const CORRUPT: u8 = 4;
+
+/// More blocks than any slab has.
+const NEVER: u16 = u16::MAX;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -87,7 +90,9 @@ pub(super) struct Guarded {
     holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
-    first: AtomicU32,
+    first: AtomicU16,
+    /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was taken since.
+    looked_at: AtomicU16,
     /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
     fresh_from: AtomicU32,
     /// The tick at which a block was taken last.
@@ -232,7 +237,8 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
                 free: AtomicU32::new(0),
-                first: AtomicU32::new(0),
+                first: AtomicU16::new(0),
+                looked_at: AtomicU16::new(NEVER),
                 fresh_from: AtomicU32::new(0),
                 taken_at: AtomicU32::new(0),
                 child: Link::none(),
@@ -345,6 +351,7 @@ impl Slab {
         let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
         self.free.store(blocks, Relaxed);
         self.first.store(0, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
         let used = if zero { 0 } else { len };
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         self.fresh_from.store(used, Relaxed);
@@ -466,6 +473,18 @@ impl Slab {
 
     pub(super) fn set_taken_at(&self, tick: u32) {
         self.taken_at.store(tick, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
+    }
+
+    /// Says whether no block was taken or brought back since [`Slab::set_looked_at`]. The bin's lock is held.
+    pub(super) fn is_looked_at(&self) -> bool {
+        u32::from(self.looked_at.load(Relaxed)) == self.free.load(Relaxed)
+    }
+
+    /// Notes that there is no idle page left that the host takes.
+    pub(super) fn set_looked_at(&self) {
+        let free = u16::try_from(self.free.load(Relaxed)).unwrap_or(NEVER);
+        self.looked_at.store(free, Relaxed);
     }
 
     pub(super) fn set_holes(&self, holes: u64) {
@@ -555,7 +574,7 @@ impl Slab {
             }
             bits.store(left, Relaxed);
             if taken == most || left != 0 {
-                self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
+                self.first.store(u16::try_from(word).unwrap_or(0), Relaxed);
                 break;
             }
         }
@@ -623,7 +642,7 @@ impl Slab {
             // again.
             if old & bit == 0 && states[index].load(Relaxed) != LIVE {
                 word.store(old | bit, Relaxed);
-                least = least.min(u32::try_from(index / 64).unwrap_or(0));
+                least = least.min(u16::try_from(index / 64).unwrap_or(0));
                 free += 1;
             }
         }
