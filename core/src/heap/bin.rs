@@ -303,7 +303,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
-        let is_recent = tick.is_some_and(|now| slab.is_recent(now));
+        let is_recent = tick.is_some_and(|now| slab.is_recent(now) || slab.is_looked_at());
         let stays = slab.blocks() == 1 || self.is_hard() || slab.is_abandoned();
         if !same || is_recent || stays {
             return Ok(0);
@@ -322,6 +322,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             given += part.len_bytes();
             bin.set_holes(slab, slab.holes() | bits, self.page);
         }
+        slab.set_looked_at();
         Ok(given)
     }
 

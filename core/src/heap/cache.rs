@@ -274,6 +274,9 @@ const BUDGET_MOST: u64 = 256 << 10;
 /// How many times a thread looks at the clock, about, in the time after which free memory goes back.
 const LOOKS: u64 = 16;
 
+/// How many times as often it looks while pages of slabs are being given back.
+const SOON: u64 = 4;
+
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
 const HURRY: u64 = 1 << 62;
 
@@ -409,13 +412,13 @@ impl Cache {
             let since = now_ms.saturating_sub(self.looked.swap(now_ms, Relaxed));
             if since > period_ms / LOOKS {
                 grant = (grant / 2).max(BUDGET_LEAST);
-            } else if since < period_ms / LOOKS / 2 {
+            } else if since < period_ms / LOOKS / 2 && !soon {
                 grant = (grant * 2).min(BUDGET_MOST);
             }
             self.grant.store(grant, Relaxed);
         }
         if soon {
-            grant = BUDGET_LEAST;
+            grant = (grant / SOON).max(BUDGET_LEAST);
         }
         // So that the next look comes after as much, whatever this thread asked for at once.
         self.granted.store(requested.wrapping_add(grant), Relaxed);
