@@ -281,7 +281,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline(never)]
     pub(super) fn alloc_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
         Self::call(
-            |local| local.alloc(layout),
+            |local| local.alloc_slow(layout),
             |heap| heap.alloc(layout),
             |heap| heap.try_alloc(layout),
         )
@@ -342,6 +342,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
             if freed {
                 return Ok(());
             }
+            // SAFETY: the caller gives the block up, if it is one.
+            return unsafe { local.free_slow(block) };
         }
         // SAFETY: the caller gives the block up, if it is one.
         unsafe { Self::free_by(block) }

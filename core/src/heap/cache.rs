@@ -271,6 +271,9 @@ const BUDGET: u64 = 16 << 10;
 const BUDGET_LEAST: u64 = 1 << 10;
 const BUDGET_MOST: u64 = 256 << 10;
 
+/// What a call for a block without a class takes of it: of the greatest, a sixteenth.
+const BIG: usize = 16 << 10;
+
 /// How many times a thread looks at the clock, about, in the time after which free memory goes back.
 const LOOKS: u64 = 16;
 
@@ -401,6 +404,16 @@ impl Cache {
         let left = self.budget.load(Relaxed).wrapping_sub(bytes as u64);
         self.budget.store(left, Relaxed);
         left.cast_signed() >= 0
+    }
+
+    /// Counts a call for a block without a class, which asks for `bytes`, or frees one and asks for none; says whether the
+    /// thread need not look at the clock yet. Only the thread that has the cache does.
+    pub(super) fn count_big(&self, bytes: usize) -> bool {
+        // Such calls are few and long: by their bytes each would use a budget up.
+        let granted = self.granted.load(Relaxed).wrapping_add(bytes as u64);
+        self.granted
+            .store(granted.wrapping_sub(BIG as u64), Relaxed);
+        self.count(BIG)
     }
 
     /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays

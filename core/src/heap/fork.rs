@@ -265,7 +265,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let is_free = matches!(slab.only().state().load(Relaxed), FREED | ZERO);
             if is_free && !resumes {
                 // Its memory may have gone, as that of a block that was moved.
-                slab.resize(0, slab.len_bytes());
+                self.set_huge(space, slab, 0, slab.len_bytes(), 0);
                 space.kept.push_unreleased(slab);
             }
             if is_free {

@@ -610,7 +610,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        if let Some(turn) = Turn::<C>::begin_own() {
+        let moved = if let Some(turn) = Turn::<C>::begin_own() {
             let local = turn.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
@@ -622,15 +622,18 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             if let Some(block) = moved {
                 return block.as_ptr();
             }
-        }
-        let moved = Self::call(
-            // SAFETY: by the contract the block has this layout, and its user gives it up.
-            |local| unsafe { local.realloc(at, layout, new_size) },
             // SAFETY: as above.
-            |heap| unsafe { heap.realloc(at, layout, new_size) },
-            // SAFETY: as above.
-            |heap| unsafe { heap.try_realloc(at, layout, new_size) },
-        );
+            unsafe { local.realloc_slow(at, layout, new_size) }
+        } else {
+            Self::call(
+                // SAFETY: as above.
+                |local| unsafe { local.realloc(at, layout, new_size) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.realloc(at, layout, new_size) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.try_realloc(at, layout, new_size) },
+            )
+        };
         if let Err(error @ (HeapError::NotOwned | HeapError::NotLive | HeapError::Interior)) = moved
         {
             C::refused(block, error);

@@ -1,11 +1,14 @@
 //! Huge blocks: a reservation of the provider each.
 //!
 //! ```text
-//!   guard │ size: committed, and the block's │ headroom: addresses only │ guard
-//!         └────────────── len ───────────────────────────────────────┘
+//!   guard │ size: committed, and the block's │ committed │ addresses only │ guard
+//!         │                                  └───────── headroom ─────────┤
+//!         └────────────── len ────────────────────────────────────────────┘
 //! ```
 //!
-//! Guards are there at the highest level of hardening, headroom is behind blocks that grew.
+//! Guards are there at the highest level of hardening, headroom is behind blocks that grew. Some of
+//! it is committed where a kept block serves for one that grows: until that needs it, or a tick
+//! takes it.
 
 use super::{
     Heap, NAME,
@@ -41,10 +44,30 @@ const AHEAD_MOST: usize = 1 << (20 + usize::BITS / 4);
 const COMMITTED_AHEAD: usize = 8;
 
 /// The holes of a huge block whose memory went back, or away.
-pub(super) const PURGED: u64 = 1;
+const PURGED: u64 = 1;
 
 /// The holes of one whose addresses went back, when the heap is dropped.
 const RELEASED: u64 = 2;
+
+/// Bits of the holes of a huge block that are not where its memory ends: less than a page.
+const FLAGS: u64 = PURGED | RELEASED;
+
+/// Returns where the memory of a huge block ends, by its start: with that in its headroom. The lock
+/// of the granules is held.
+pub(super) fn backed(slab: Handle) -> usize {
+    let backed = usize::try_from(slab.holes() & !FLAGS).unwrap_or(0);
+    backed.max(slab.block_bytes())
+}
+
+/// Returns how many bytes of its headroom have memory. The lock of the granules is held.
+pub(super) fn ahead(slab: Handle) -> usize {
+    backed(slab) - slab.block_bytes()
+}
+
+/// Says whether the memory of a huge block went back, or away. The lock of the granules is held.
+pub(super) fn is_hole(slab: Handle) -> bool {
+    slab.holes() & FLAGS != 0
+}
 
 /// Addresses for a huge block, guards included, and the descriptor that is to have them.
 pub(super) struct Place {
@@ -173,8 +196,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             value: slab.exposed(),
         };
         space.huge.insert(&mut space.spares, range);
+        self.enter_first(space, slab);
         self.make_live(space, slab, asked);
         start
+    }
+
+    /// Enters where a huge block starts in the page map, if that costs little.
+    fn enter_first(&self, space: &mut Space, slab: Handle) {
+        let (leaves, addr) = (&mut space.leaves, slab.addr());
+        self.map
+            .set_first(&self.metadata, leaves, self.arena(), addr, slab);
     }
 
     /// Makes a huge block live that is there.
@@ -185,16 +216,71 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.only().state().store(LIVE, Release);
     }
 
+    /// Changes how long a huge block is that has memory, and where that ends.
+    pub(super) fn set_huge(
+        &self,
+        space: &mut Space,
+        slab: Handle,
+        size: usize,
+        len: usize,
+        backed: usize,
+    ) {
+        let before = ahead(slab);
+        let backed = if backed > size { backed as u64 } else { 0 };
+        // What a child of a fork finds between the two is no more than there is.
+        slab.set_holes(backed);
+        slab.resize(size, len);
+        space.gauges.ahead = space.gauges.ahead.saturating_sub(before) + ahead(slab);
+    }
+
+    /// Takes the memory in the headroom of a huge block; says whether it went, if there was some.
+    pub(super) fn drop_ahead(&self, space: &mut Space, slab: Handle) -> bool {
+        let (size, len, end) = (slab.block_bytes(), slab.len_bytes(), backed(slab));
+        let whole = self.whole(slab).filter(|_| end > size);
+        let Some(rest) = whole.and_then(|whole| whole.part(size, end - size, self.page)) else {
+            return true;
+        };
+        // Before the memory goes.
+        self.set_huge(space, slab, size, len, size);
+        // SAFETY: committed behind what is the block's.
+        if unsafe { self.decommit_pages(rest) }.is_err() {
+            self.set_huge(space, slab, size, len, end);
+            return false;
+        }
+        space.gauges.committed -= rest.len_bytes();
+        true
+    }
+
+    /// Takes the memory in the headroom of all huge blocks, or of those that have needed none of it
+    /// between two ticks; returns how many bytes went.
+    pub(super) fn drop_all_ahead(&self, space: &mut Space, only_aged: bool) -> usize {
+        let before = space.gauges.ahead;
+        if before == 0 {
+            return 0;
+        }
+        let now = self.ticks.load(Relaxed);
+        for slab in self.all_huge() {
+            if ahead(slab) != 0 && !(only_aged && slab.is_recent(now)) {
+                self.drop_ahead(space, slab);
+            }
+        }
+        before - space.gauges.ahead
+    }
+
     /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not
     /// what it has memory for ahead of its growth.
-    fn in_pages(&self, asked: usize) -> usize {
+    pub(super) fn in_pages(&self, asked: usize) -> usize {
         self.page.round_up(asked.max(1)).unwrap_or(asked)
     }
 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
+        let bytes = self.in_pages(asked);
+        if slab.usable_by(0, 0) == bytes {
+            return;
+        }
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.addr(), bytes);
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 
@@ -307,9 +393,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Frees a huge block whose state says that it is free.
     pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
-        self.count_huge(0_usize.wrapping_sub(self.counted(slab)));
+        let used = self.counted(slab);
+        self.count_huge(0_usize.wrapping_sub(used));
         space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
-        if !self.keep(space, slab) {
+        if ahead(slab) != 0 {
+            let end = backed(slab);
+            self.set_huge(space, slab, end, slab.len_bytes(), end);
+        }
+        if !self.keep(space, slab, used) {
             self.drop_huge(space, slab);
         }
     }
@@ -337,14 +428,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
         // Before the addresses can be somebody else's; it keeps its place, so that this can be
         // undone.
+        self.map.unset_first(slab.addr());
         space.huge.change(&mut space.spares, range.addr(), 0, 0);
         if let Err(error) = self.give_back_claimed(space, range) {
             self.enter_huge(space, slab);
+            self.enter_first(space, slab);
             return Err(error);
         }
         space.huge.remove(&mut space.spares, range.addr());
         space.gauges.reserved -= range.len_bytes();
-        if slab.holes() == 0 {
+        if !is_hole(slab) {
             space.gauges.committed -= slab.block_bytes();
         }
         slab.set_holes(0);
@@ -358,7 +451,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(range) = PageRange::new(slab.start(), slab.block_bytes(), self.page) else {
             return;
         };
-        if slab.holes() != 0 {
+        if is_hole(slab) {
             return;
         }
         // SAFETY: committed as a whole when the block was made; it is free.
@@ -376,6 +469,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// they have; says whether they went.
     pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
         let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
+        let (old_end, end) = (backed(slab), backed(slab).min(len));
         let Some(whole) = self.whole(slab).filter(|_| self.guard() == 0) else {
             return false;
         };
@@ -383,15 +477,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return false;
         };
         // Before the addresses can be somebody else's.
-        slab.resize(old_size.min(len), len);
+        self.set_huge(space, slab, old_size.min(len), len, end);
         self.enter_huge(space, slab);
         if self.give_back_claimed(space, rest).is_err() {
-            slab.resize(old_size, old_len);
+            self.set_huge(space, slab, old_size, old_len, old_end);
             self.enter_huge(space, slab);
             return false;
         }
         space.gauges.reserved -= rest.len_bytes();
-        space.gauges.committed -= old_size - slab.block_bytes();
+        space.gauges.committed -= old_end - end;
         true
     }
 

@@ -414,17 +414,27 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Some(target.block)
     }
 
+    /// Does what [`LocalHeap::realloc_quick`] does not.
+    ///
     /// # Safety
     ///
     /// As of [`LocalHeap::realloc`].
-    #[cold]
     #[inline(never)]
-    unsafe fn realloc_slow(
+    pub(super) unsafe fn realloc_slow(
         &self,
         block: NonNull<u8>,
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
+        let addr = block.addr().get();
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        let slab = unsafe { map::slab(self.value(addr)) };
+        if let Some(slab) = slab.filter(|slab| slab.class() >= CLASSES && !self.heap.is_hard())
+            && slab.live(addr).is_some()
+            && self.heap.stays_big(slab, new_size)
+        {
+            return Ok(block);
+        }
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
@@ -508,7 +518,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+    pub(super) fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.alloc_told(layout).map(|(block, _)| block)
     }
 
@@ -521,14 +531,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.cache.count(layout.size());
         if self.heap.is_hard() {
+            self.cache.count(layout.size());
             return self.alloc_hard(layout);
         }
         let Some(class) = class::of(layout) else {
-            self.upkeep();
+            self.count_big(layout.size());
             return self.heap.alloc_big_or_reclaim(layout);
         };
+        self.cache.count(layout.size());
         let entry = match self.magazine(class).pop() {
             Some(entry) => entry,
             None => self.refill(class)?,
@@ -536,6 +547,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let zero = entry.state().load(Relaxed) == ZERO;
         entry.state().store(LIVE, Release);
         Ok((entry.block, zero))
+    }
+
+    /// Counts a call for a block without a class, and looks at the clock if it is time to.
+    fn count_big(&self, bytes: usize) {
+        if self.cache.count_big(bytes) {
+            self.heap.take_aside();
+        } else {
+            self.upkeep();
+        }
     }
 
     fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
@@ -611,17 +631,19 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// As of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        self.upkeep();
+    pub(super) unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         if self.heap.is_hard() {
+            self.upkeep();
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_hard(block) };
         }
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
+            self.count_big(0);
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
+        self.upkeep();
         let entry = Entry { block, state };
         entry.state().store(FREED, Relaxed);
         let magazine = self.magazine(class);

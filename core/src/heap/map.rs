@@ -35,6 +35,9 @@
 //!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘
 //! ```
 //!
+//! A huge block has an entry for its first granule, where that can be written without much ado: so it is found as
+//! quickly as others by where it starts. What lies behind that only the index of huge blocks tells.
+//!
 //! Root and window are committed readable as a whole, and made writable where leaves are entered, or entries
 //! are set: one range of their pages each, which grows. So a process that locks its memory holds no more of it than
 //! it uses, since untouched private pages that can only be read are all the same page of zeros.
@@ -108,6 +111,10 @@ const FEW: usize = if cfg!(all(test, loom)) {
 /// Leaves that the window has at most: 64 GiB of blocks, by 8 MiB of addresses.
 const WINDOW: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
 
+/// Bytes of the window that become writable at once for the first granule of a huge block, at most: those of 512 MiB of
+/// addresses.
+const NEAR: usize = 64 << 10;
+
 pub(super) type Entry = AtomicU64;
 type Slot = AtomicPtr<Entry>;
 
@@ -137,6 +144,15 @@ impl Growing {
             range: None,
             writable: 0..0,
         }
+    }
+
+    /// Says whether few bytes lie between these and those that can be written.
+    fn is_near(&self, bytes: &Range<usize>) -> bool {
+        let writable = &self.writable;
+        self.range.is_none()
+            || writable.is_empty()
+            || bytes.end.saturating_add(NEAR) > writable.start
+                && bytes.start < writable.end.saturating_add(NEAR)
     }
 
     /// Makes the pages writable that have these bytes, and all between them and those that are.
@@ -415,10 +431,8 @@ impl Map {
     #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // Zero, if that is what there is.
-        let descriptor = states(value).saturating_sub(STATES);
-        // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as for entries.
-        unsafe { Handle::from_exposed(descriptor) }
+        // SAFETY: a value of this map; the heap is there, as for entries.
+        unsafe { slab(value) }
     }
 
     /// Returns the slab of a class that has the granule around `addr`, any address at all, where it begins, and the
@@ -645,6 +659,40 @@ impl Map {
         })
     }
 
+    /// Says whose the granule at `addr` is, of a block that is found without it as well: if there is an entry for
+    /// it, and that can be written, or lies near those that can.
+    pub(super) fn set_first<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        provider: &M,
+        leaves: &mut Leaves,
+        arena: &Arena<M, R>,
+        addr: usize,
+        slab: Handle,
+    ) {
+        if self.addresses().contains(addr) {
+            let granule = (addr >> GRANULE_BITS) - self.raw.first;
+            self.make_window(provider, leaves, arena, granule >> LEAF_BITS);
+        }
+        if self.window.entry(addr).is_some() {
+            let before = (addr - self.window.start.load(Relaxed)) >> GRANULE_BITS;
+            let bytes = before * size_of::<Entry>()..(before + 1) * size_of::<Entry>();
+            let near = leaves.window.is_near(&bytes);
+            if !near || leaves.window.make_writable(provider, bytes).is_err() {
+                return;
+            }
+        }
+        self.set(addr, GRANULE, Some(slab));
+    }
+
+    /// Takes back what [`Map::set_first`] did, if it did.
+    pub(super) fn unset_first(&self, addr: usize) {
+        if let Some(entry) = self.entry(addr)
+            && entry.load(Relaxed) != 0
+        {
+            entry.store(0, Release);
+        }
+    }
+
     /// Says whose the granules in `len` bytes at `start` are. Leaves are there.
     pub(super) fn set(&self, start: usize, len: usize, slab: Option<Handle>) {
         for (granule, addr) in (0_u64..).zip((start..start + len).step_by(GRANULE)) {
@@ -788,6 +836,19 @@ impl<'map> RootRef<'map> {
     pub(super) fn value(self, addr: usize) -> u64 {
         self.entry(addr).map_or(0, |entry| entry.load(Acquire))
     }
+}
+
+/// Returns whose a granule is of which an entry has this value.
+///
+/// # Safety
+///
+/// As [`live`] asks.
+#[inline]
+pub(super) unsafe fn slab(value: u64) -> Option<Handle> {
+    // Zero, if that is what there is.
+    let descriptor = states(value).saturating_sub(STATES);
+    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as the caller says.
+    unsafe { Handle::from_exposed(descriptor) }
 }
 
 /// Returns the class and the state of the live block that starts at `addr`, of whose granule an entry has this

@@ -4,6 +4,7 @@ use super::{
     Heap, NAME,
     class::GRANULE,
     error::HeapError,
+    huge::{ahead, backed, is_hole},
     index::Index,
     kept::Kept,
     map::Leaves,
@@ -95,6 +96,8 @@ const ADDRESSES: usize = 4;
 pub(super) struct Gauges {
     pub(super) reserved: usize,
     pub(super) committed: usize,
+    /// Of what is committed: behind huge blocks that are live, for them to grow into.
+    pub(super) ahead: usize,
     pub(super) large: usize,
     pub(super) large_blocks: usize,
     pub(super) huge_blocks: usize,
@@ -118,6 +121,7 @@ impl Space {
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
+                ahead: 0,
                 large: 0,
                 large_blocks: 0,
                 huge_blocks: 0,
@@ -129,8 +133,9 @@ impl Space {
     pub(super) fn count_huge(&mut self, reserved: usize, slab: Option<Handle>) {
         self.gauges.reserved += reserved;
         if let Some(slab) = slab {
-            if slab.holes() == 0 {
-                self.gauges.committed += slab.block_bytes();
+            if !is_hole(slab) {
+                self.gauges.committed += backed(slab);
+                self.gauges.ahead += ahead(slab);
             }
             if !matches!(slab.only().state().load(Relaxed), FREED | ZERO) {
                 self.gauges.huge_blocks += 1;

@@ -5,6 +5,7 @@ use super::{
     bin::Bin,
     class::{self, CLASSES, GRANULE},
     hard::Hard,
+    huge::is_hole,
     parts::Held,
     space::Space,
 };
@@ -159,6 +160,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 fn refused_bytes(space: &Space) -> usize {
     let segments = space.segments.all().iter();
     let granules: usize = segments.map(|(_, segment)| segment.refused_count()).sum();
-    let huge = space.kept.unreleased().filter(|slab| slab.holes() == 0);
+    let huge = space.kept.unreleased().filter(|slab| !is_hole(*slab));
     granules * GRANULE + huge.map(|slab| slab.block_bytes()).sum::<usize>()
 }
