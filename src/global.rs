@@ -63,6 +63,10 @@ macro_rules! std_slot {
                     VALUE.with(|slot| slot.set(value));
                 }
 
+                fn place() -> *mut *mut () {
+                    VALUE.with(Cell::as_ptr)
+                }
+
                 fn on_exit(exit: fn()) -> bool {
                     EXIT.try_with(|end| end.0.set(Some(exit))).is_ok()
                 }

@@ -303,6 +303,9 @@ pub(super) struct Cache {
     /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
     /// signal handlers.
     pub(super) is_busy: AtomicBool,
+    /// Where the slot of its thread keeps its value; null if the slot does not tell. See
+    /// [`ThreadSlot::place`](super::ThreadSlot::place).
+    pub(super) place: AtomicPtr<*mut ()>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -328,6 +331,7 @@ impl Cache {
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -354,6 +358,7 @@ impl Cache {
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }

@@ -100,6 +100,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
         cache.is_busy.store(false, Relaxed);
+        cache.place.store(null_mut(), Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
