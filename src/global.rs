@@ -66,6 +66,10 @@ macro_rules! std_slot {
                     $crate::is_on_signal_stack()
                 }
 
+                fn place() -> *mut *mut () {
+                    VALUE.with(Cell::as_ptr)
+                }
+
                 fn on_exit(exit: fn()) -> bool {
                     EXIT.try_with(|end| end.0.set(Some(exit))).is_ok()
                 }

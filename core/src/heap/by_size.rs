@@ -330,7 +330,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[inline(never)]
     pub(super) unsafe fn free_other(block: NonNull<u8>) -> Result<(), HeapError> {
-        if let Some(turn) = Turn::<C>::begin_own() {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let freed = if C::CHECKED {
                 // SAFETY: the caller gives the block up, if it is one.
@@ -423,7 +423,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
     /// interrupted a call of this heap.
     pub fn flush(&self) {
-        if let Some(turn) = Turn::<C>::begin_own() {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             turn.local().flush();
         }
     }

@@ -325,6 +325,9 @@ pub(super) struct Cache {
     /// Where its stack ended when it went for the last of those.
     awaited_at: AtomicUsize,
     pub(super) bin: AtomicU32,
+    /// Where the slot of its thread keeps its value; null if the slot does not tell. See
+    /// [`ThreadSlot::place`](super::ThreadSlot::place).
+    pub(super) place: AtomicPtr<*mut ()>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -354,6 +357,7 @@ impl Cache {
             awaited: AtomicU32::new(0),
             awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -385,16 +389,10 @@ impl Cache {
             awaited: AtomicU32::new(0),
             awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
-    }
-
-    /// Says whether this is one that a heap made, for a thread.
-    #[cfg(not(all(test, loom)))]
-    #[inline]
-    pub(super) const fn is_some(&self) -> bool {
-        self.root.is_some()
     }
 
     /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the thread that

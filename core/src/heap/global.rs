@@ -9,7 +9,7 @@ use super::{
     cache::CacheRef,
     parts::Mark,
     shared::cleared,
-    slot::{BUSY, DETACHED, FRESH, ThreadSlot, is_cache, is_fresh},
+    slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
     arch::stack_pointer,
@@ -107,12 +107,15 @@ pub(super) type LocalOf<C> = LocalHeap<
 pub struct State<C: StaticHeap> {
     heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
     is_open: AtomicBool,
+    /// Whether the heap was closed, and `is_open` stays false.
+    is_closed: AtomicBool,
     opening: Lock<(), C::Lock>,
     is_registered: AtomicBool,
 }
 
 // SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
-// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait.
+// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait. It is dropped once, by
+// a call whose caller promises that no other one is under way, after `is_open` says that it is not there.
 unsafe impl<C: StaticHeap> Sync for State<C> {}
 
 impl<C: StaticHeap> State<C> {
@@ -122,6 +125,7 @@ impl<C: StaticHeap> State<C> {
         Self {
             heap: UnsafeCell::new(MaybeUninit::uninit()),
             is_open: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             opening: Lock::new(()),
             is_registered: AtomicBool::new(false),
         }
@@ -131,7 +135,8 @@ impl<C: StaticHeap> State<C> {
     ///
     /// # Safety
     ///
-    /// It was opened, as [`State::get`] or the cache of a thread tells.
+    /// It was opened, as [`State::get`] or the cache of a thread tells, and was not closed since: then no
+    /// slot has a cache.
     #[inline]
     unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
         // SAFETY: it is never changed after it was initialised, which is the caller's promise.
@@ -150,9 +155,16 @@ impl<C: StaticHeap> State<C> {
     /// Registers what is to run in forked children, before the heap's first lock is taken. The
     /// calling thread is in no call.
     fn register(&self) {
+        if self.is_closed() {
+            return;
+        }
         if !self.is_registered.load(Relaxed) && !self.is_registered.swap(true, Relaxed) {
             C::register();
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
     }
 
     /// Opens the heap if it is not.
@@ -163,6 +175,9 @@ impl<C: StaticHeap> State<C> {
         let _opening = self.opening.lock();
         if let Some(heap) = self.get() {
             return Ok(heap);
+        }
+        if self.is_closed() {
+            return Err(HeapError::Closed);
         }
         let mut heap = C::open()?;
         heap.mark = Some(Mark {
@@ -225,6 +240,7 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
             .field("is_open", &self.is_open)
+            .field("is_closed", &self.is_closed)
             .finish_non_exhaustive()
     }
 }
@@ -275,13 +291,6 @@ impl<C: StaticHeap> Turn<C> {
     #[inline]
     pub(super) fn begin_quick() -> Option<Self> {
         Self::begin(C::Slot::get())
-    }
-
-    /// As [`Turn::begin`], of the calling thread.
-    #[inline]
-    pub(super) fn begin_own() -> Option<Self> {
-        // Where the slot says that the thread is in a call, the cache is no heap's.
-        Self::begin_quick().filter(|turn| turn.cache.is_some())
     }
 
     /// Allocates a cached block.
@@ -415,6 +424,88 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::exit();
     }
 
+    /// Closes the heap for good: all of its memory goes back, that of blocks, of metadata and of the page map. Where it
+    /// was not open, it never will be.
+    ///
+    /// Later calls find it closed before they look for anything in it, also those of threads that had
+    /// cached blocks, and their ends: an allocation fails with [`HeapError::Closed`], or returns null;
+    /// [`GlobalAlloc::dealloc`] does nothing, and [`GlobalHeap::free`] returns the error. A later `close` has
+    /// nothing to do. Forked children have nothing to repair.
+    ///
+    /// A library that is to be unloaded closes its heap at last:
+    ///
+    /// ```
+    /// use hostmem_core::heap::{GlobalHeap, HeapError, StaticHeap};
+    ///
+    /// /// # Safety
+    /// ///
+    /// /// Those of `close`: nothing that the library allocated is used any more.
+    /// unsafe fn unload<C: StaticHeap>(heap: &GlobalHeap<C>) -> Result<(), HeapError> {
+    ///     // SAFETY: the caller's promise, which is the same.
+    ///     unsafe { heap.close()? };
+    ///     assert_eq!(heap.alloc_bytes(1), Err(HeapError::Closed));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Busy`], and nothing changes, where the calling thread is in a call of this heap, as a signal
+    /// handler or [`StaticHeap::open`] may be; and where another thread has blocks cached, and its slot
+    /// does not tell its [place](ThreadSlot::place): it must [detach](GlobalHeap::detach) before.
+    ///
+    /// # Safety
+    ///
+    /// - No other thread is in a call of this heap or at its end from the start of this call to its return; what
+    ///   they did before happened before this call, and what they do later happens after it.
+    /// - No block of this heap is used any more, nor is the heap that [`GlobalHeap::heap`] returned, by a thread that
+    ///   returns its memory for instance.
+    pub unsafe fn close(&self) -> Result<(), HeapError> {
+        let state = C::state();
+        if state.is_closed() {
+            return Ok(());
+        }
+        let slot = C::Slot::get();
+        if Turn::<C>::begin(slot).is_none() && (slot == BUSY || is_cache(slot)) {
+            return Err(HeapError::Busy);
+        }
+        let heap = state.get();
+        if let Some(heap) = heap {
+            let own = |cache: CacheRef| cache.as_slot() == slot;
+            if Self::with_slot(heap).any(|c| !own(c) && c.place.load(Relaxed).is_null()) {
+                return Err(HeapError::Busy);
+            }
+        }
+        // What a signal handler on this thread sees is in order; others see it later, by the caller's promise.
+        state.is_closed.store(true, Release);
+        state.is_open.store(false, Release);
+        C::Slot::set(DETACHED);
+        let Some(heap) = heap else {
+            return Ok(());
+        };
+        for cache in Self::with_slot(heap) {
+            let place = cache.place.load(Relaxed);
+            if !place.is_null() && place != NOWHERE {
+                // SAFETY: the slot's of a thread that has neither ended nor detached, or it would not have the
+                // cache, so that it may be written; that thread waits, by the caller's promise.
+                unsafe { place.write(DETACHED) };
+            }
+        }
+        compiler_fence(SeqCst);
+        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both say that it is
+        // not there, none is under way, and those that `heap` returned are used no more.
+        let heap = unsafe { &mut *state.heap.get() };
+        // SAFETY: initialised, as it was open, and dropped once, as it never is again.
+        unsafe { heap.assume_init_drop() };
+        Ok(())
+    }
+
+    /// Yields the caches that threads have by their slots.
+    fn with_slot(heap: &HeapOf<C>) -> impl Iterator<Item = CacheRef> {
+        let has_slot = |c: &CacheRef| c.in_use.load(Relaxed) && c.by_slot.load(Relaxed);
+        heap.all_caches().filter(has_slot)
+    }
+
     #[cold]
     fn opened() -> Result<&'static HeapOf<C>, HeapError> {
         let slot = C::Slot::get();
@@ -428,6 +519,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// What a thread does when it ends.
     fn exit() {
+        if C::state().is_closed() {
+            return;
+        }
         let slot = C::Slot::get();
         if is_cache(slot) {
             Self::forget_left(slot);
@@ -451,6 +545,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             }
             let heap = C::state().open().ok()?;
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
+            local.cache().place.store(C::Slot::place(), Relaxed);
             call.after = local.cache().as_slot();
         }
         // From here on the thread may allocate, also in the call below.
@@ -488,6 +583,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
         without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
     ) -> Result<T, HeapError> {
+        if C::state().is_closed() {
+            return Err(HeapError::Closed);
+        }
         let mut slot = C::Slot::get();
         if is_fresh(slot) {
             // Without, the shared calls serve.
@@ -534,8 +632,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline(never)]
     unsafe fn dealloc_other(&self, block: NonNull<u8>) {
         // SAFETY: by the contract a live block of this heap, whose user gives it up.
-        if let Err(error) = unsafe { Self::free_other(block) } {
-            C::refused(block.as_ptr(), error);
+        match unsafe { Self::free_other(block) } {
+            // It went with the heap.
+            Ok(()) | Err(HeapError::Closed) => {}
+            Err(error) => C::refused(block.as_ptr(), error),
         }
     }
 
@@ -610,7 +710,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        let moved = if let Some(turn) = Turn::<C>::begin_own() {
+        let moved = if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
@@ -649,6 +749,9 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
     /// cache, and the call ends in the one that it has.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let state = C::state();
+        if state.is_closed() {
+            return Ok(());
+        }
         let slot = C::Slot::get();
         // SAFETY: the caller's promise. If a call of this thread holds it, it goes on, and nothing
         // else opens the heap before it has: the slot stays as it is.
@@ -668,6 +771,11 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
             None if slot == BUSY || is_cache(slot) => {
                 // SAFETY: the caller's promise.
                 unsafe { heap.repair(true)? };
+                let own = C::Slot::place();
+                for cache in Self::with_slot(heap).filter(|c| c.place.load(Relaxed) != own) {
+                    // Its thread is not in this process, and neither is the slot.
+                    cache.place.store(NOWHERE, Relaxed);
+                }
                 C::Slot::set(fresh::<C>());
                 Ok(())
             }

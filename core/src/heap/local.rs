@@ -102,6 +102,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.mark.store(0, Relaxed);
         cache.changing.store(0, Relaxed);
         cache.forget_locks();
+        cache.place.store(null_mut(), Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,

@@ -769,12 +769,6 @@ unsafe impl Send for RawRoot {}
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
-    /// Says whether this is a map's.
-    #[inline]
-    pub(super) const fn is_some(&self) -> bool {
-        !self.root.is_null()
-    }
-
     /// The root of no map, which tells no granule apart.
     pub(super) const NONE: Self = Self {
         root: null(),

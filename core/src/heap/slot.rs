@@ -27,7 +27,9 @@ use super::cache::Cache;
 /// # Safety
 ///
 /// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
-/// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
+/// set. A place that [`ThreadSlot::place`] returns may be written, by a thread that waits for the one whose
+/// it is, until that one has called `exit` or [`GlobalHeap::detach`](super::GlobalHeap::detach); `get` returns
+/// what was written. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
     /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
     /// not look at what there is.
@@ -53,6 +55,14 @@ pub unsafe trait ThreadSlot: 'static {
     /// A runtime that knows when its threads end returns true here, and has them call
     /// [`GlobalHeap::detach`](super::GlobalHeap::detach).
     fn on_exit(exit: fn()) -> bool;
+
+    /// Returns where the calling thread's value lies, or null where no other thread may write it.
+    ///
+    /// [`GlobalHeap::close`](super::GlobalHeap::close) writes [`DETACHED`] there for threads that go
+    /// on living. It asks that a thread whose slot returns null has detached before.
+    fn place() -> *mut *mut () {
+        null_mut()
+    }
 }
 
 /// The first value of a slot that is never null.
@@ -63,6 +73,10 @@ pub(super) const BUSY: *mut () = absent(1);
 
 /// The value of a slot whose thread has nothing cached, and never will: its calls take a lock each.
 pub const DETACHED: *mut () = absent(2);
+
+/// The place of a slot whose thread a forked child has not.
+#[cfg(not(all(test, loom)))]
+pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
 
 /// Caches of no thread, which are never changed.
 #[cfg(not(all(test, loom)))]
@@ -142,6 +156,9 @@ const NOBODY: usize = 0;
 ///     }
 ///     fn on_exit(_: fn()) -> bool {
 ///         true // This runtime's threads detach themselves.
+///     }
+///     fn place() -> *mut *mut () {
+///         TABLE.place(number())
 ///     }
 /// }
 /// # assert!(Slot::get().is_null());
@@ -226,6 +243,15 @@ impl<const N: usize> SlotTable<N> {
         }
     }
 
+    /// Returns where the value of the calling thread lies, whose number `thread` is; null where it has set none.
+    /// For [`ThreadSlot::place`].
+    #[cfg(not(all(test, loom)))]
+    #[must_use]
+    pub fn place(&self, thread: usize) -> *mut *mut () {
+        let entry = (thread != NOBODY).then(|| self.find(thread)).flatten();
+        entry.map_or(null_mut(), |n| self.values[n].as_ptr())
+    }
+
     /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value a
     /// signal handler on this thread is told that the thread is in a call, so that it takes none.
     fn take(&self, thread: usize) -> Option<usize> {
@@ -272,6 +298,7 @@ mod tests {
                 table.set(n, value(n));
                 let expected = if n == 9 { null_mut() } else { value(n) };
                 assert_eq!(table.get(n), expected, "the ninth has no room");
+                assert_eq!(table.place(n).is_null(), n == 9);
             }
             for n in 1..=8 {
                 table.set(n, BUSY);
