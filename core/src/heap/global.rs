@@ -1,8 +1,8 @@
 //! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling thread has at
 //! hand by a slot.
 //!
-//! While a thread is in a call its slot says so. A signal handler that interrupts the call sees it, and
-//! goes another way: one that never waits for a lock.
+//! While a thread is in a call its cache says so, or its slot if it has none. A signal handler that
+//! interrupts the call sees it, and goes another way.
 
 use super::{
     Heap, HeapError, Level, LocalHeap,
@@ -249,8 +249,9 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// type are the same heap.
 ///
 /// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
-/// interrupted a call of the same heap never waits for a lock, and fails where only a lock would
+/// interrupted a call of the same heap which holds a lock waits for none, and fails where only a lock would
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
+/// A handler may leave the call that it interrupted by `siglongjmp`, and it may fork.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
 /// A call of a thread that has a cache, which says so while this lives.

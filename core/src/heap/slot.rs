@@ -3,13 +3,14 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null, FRESH         has not called yet
-//!   BUSY                is in a call: whoever sees this is a signal handler that interrupted it
+//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that
+//!                       interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
-//!   else                has this cache, which says whether the thread is in a call unless slots are quick
+//!   else                has this cache, which says whether the thread is in a call
 //! ```
 //!
-//! All but null point to caches, of which those of the first three never have a block nor a window of the page map: so quick
-//! calls that never see null go on with what there is, and find nothing.
+//! All but null point to caches, of which those of the first three say so for good: so quick calls
+//! that never see null look at no more than that.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
