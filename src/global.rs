@@ -50,7 +50,6 @@ macro_rules! std_slot {
             // SAFETY: each thread has a value of its own, which is there before the thread runs and needs nothing
             // to be read or written.
             unsafe impl $crate::heap::ThreadSlot for $Name {
-                const IS_QUICK: bool = true;
                 const IS_NEVER_NULL: bool = true;
 
                 #[inline]
@@ -61,6 +60,14 @@ macro_rules! std_slot {
                 #[inline]
                 fn set(value: *mut ()) {
                     VALUE.with(|slot| slot.set(value));
+                }
+
+                fn is_on_signal_stack() -> bool {
+                    $crate::is_on_signal_stack()
+                }
+
+                fn place() -> *mut *mut () {
+                    VALUE.with(Cell::as_ptr)
                 }
 
                 fn on_exit(exit: fn()) -> bool {

@@ -244,7 +244,6 @@ extern "C" fn leave(_signal: c_int) {
 /// POSIX leaves this undefined, but interpreters do it to end what takes long.
 #[test]
 #[cfg(target_arch = "x86_64")]
-#[ignore = "a call that a handler left for good still marks the thread, so that all others fail"]
 fn calls_that_a_handler_left_for_good_are_forgotten() {
     use hostmem_test_support::isolate::{is_isolated, isolated_command, run};
     const NAME: &str = "calls_that_a_handler_left_for_good_are_forgotten";

@@ -255,7 +255,7 @@ impl<T> Renewable<T> {
     ///
     /// # Safety
     ///
-    /// This is the only thread; the value is made of what the current one is made of;
+    /// No other thread does this meanwhile; the value is made of what the current one is made of;
     /// [`Renewable::dispose`] gets the same provider.
     pub(crate) unsafe fn renew<P: PageProvider>(
         &self,

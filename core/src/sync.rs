@@ -17,7 +17,7 @@ pub use futex::{Futex, FutexLock, sleep_while};
 pub use lock_api::RawMutex;
 pub use once::Once;
 
-use core::fmt;
+use core::{fmt, sync::atomic::AtomicUsize};
 use lock_api::{GuardSend, Mutex, MutexGuard};
 use spin::mutex::SpinMutex;
 
@@ -65,6 +65,26 @@ impl<T, R: RawMutex> Lock<T, R> {
         // SAFETY: force_unlock asks that the current context holds the lock without a guard. This
         // thread took it and forgot the guard, by the caller's promise.
         unsafe { self.0.force_unlock() }
+    }
+
+    /// Returns where the holder may note a number of its own; it is zero again when the lock is
+    /// given back. For one that asks itself later whether it has the lock.
+    pub(crate) fn owner(&self) -> &AtomicUsize {
+        // SAFETY: `raw` is used to look at the note, and not at the lock.
+        unsafe { self.0.raw() }.owner()
+    }
+
+    /// Opens a lock that a call holds which never goes on, after `note` has noted in what it guards
+    /// that it may be half changed.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread took the lock, in a call that never goes on.
+    pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
+        // SAFETY: the caller's promise: this thread holds the lock, and nothing borrows the value.
+        note(unsafe { &mut *self.0.data_ptr() });
+        // SAFETY: as above.
+        unsafe { self.0.force_unlock() };
     }
 
     /// Leaves a lock behind that a forked child found held, and has put another one in the place

@@ -36,6 +36,10 @@ unsafe impl ThreadSlot for Slot {
         storage::set(value);
     }
 
+    fn is_on_signal_stack() -> bool {
+        hostmem::is_on_signal_stack()
+    }
+
     fn on_exit(_: fn()) -> bool {
         // The key calls `detach`, which does the same.
         key().is_some_and(|key| arm(key, FIRST_ROUND))

@@ -33,6 +33,8 @@ pub(super) struct Bin {
     pub(super) fresh: u32,
     /// Pages in slabs that gave their memory back.
     pub(super) holes: u32,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Bin {
@@ -44,6 +46,7 @@ impl Bin {
             slabs: 0,
             fresh: 0,
             holes: 0,
+            is_torn: false,
         }
     }
 
@@ -300,7 +303,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
-        let is_recent = tick.is_some_and(|now| slab.is_recent(now));
+        let is_recent = tick.is_some_and(|now| slab.is_recent(now) || slab.is_looked_at());
         let stays = slab.blocks() == 1 || self.is_hard() || slab.is_abandoned();
         if !same || is_recent || stays {
             return Ok(0);
@@ -319,6 +322,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             given += part.len_bytes();
             bin.set_holes(slab, slab.holes() | bits, self.page);
         }
+        slab.set_looked_at();
         Ok(given)
     }
 

@@ -10,7 +10,6 @@ use super::{BlockInfo, Heap, HeapError, LocalHeap, class::STEP};
 use super::{
     GlobalHeap,
     global::{StaticHeap, Turn},
-    slot::ThreadSlot,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
@@ -331,7 +330,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[inline(never)]
     pub(super) unsafe fn free_other(block: NonNull<u8>) -> Result<(), HeapError> {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let freed = if C::CHECKED {
                 // SAFETY: the caller gives the block up, if it is one.
@@ -424,7 +423,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
     /// interrupted a call of this heap.
     pub fn flush(&self) {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             turn.local().flush();
         }
     }

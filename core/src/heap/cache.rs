@@ -16,16 +16,20 @@ use super::{
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
 };
-use crate::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
+use crate::{
+    arch::stack_pointer,
+    atomic::{
+        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
 };
 use core::{
     alloc::Layout,
     array, mem,
     ops::Deref,
     ptr::{NonNull, null_mut},
+    sync::atomic::{Ordering::SeqCst, compiler_fence},
 };
 
 /// Blocks that a magazine has room for at first.
@@ -209,10 +213,15 @@ impl Magazine {
     pub(super) fn shut(&self) -> Option<(NonNull<u8>, Layout)> {
         debug_assert!(self.len() == 0, "no block is lost");
         let memory = self.memory();
+        self.forget();
+        memory
+    }
+
+    /// Forgets the slots, and what is in them.
+    fn forget(&self) {
         for pointer in [&self.bottom, &self.top, &self.end] {
             pointer.store(null_mut(), Relaxed);
         }
-        memory
     }
 
     /// Returns the layout of so many slots.
@@ -268,12 +277,18 @@ const BIG: usize = 16 << 10;
 /// How many times a thread looks at the clock, about, in the time after which free memory goes back.
 const LOOKS: u64 = 16;
 
+/// How many times as often it looks while pages of slabs are being given back.
+const SOON: u64 = 4;
+
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
 const HURRY: u64 = 1 << 62;
 
 /// The magazines of a thread. Caches are never freed before the heap is dropped.
 #[repr(C, align(64))]
 pub(super) struct Cache {
+    /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
+    /// Only that thread looks, and its signal handlers.
+    pub(super) mark: AtomicUsize,
     /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
     /// wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
@@ -303,9 +318,16 @@ pub(super) struct Cache {
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
-    /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
-    /// signal handlers.
-    pub(super) is_busy: AtomicBool,
+    /// The class and one of the magazine whose slots that call is changing; zero if it is none's.
+    pub(super) changing: AtomicU32,
+    /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
+    awaited: AtomicU32,
+    /// Where its stack ended when it went for the last of those.
+    awaited_at: AtomicUsize,
+    pub(super) bin: AtomicU32,
+    /// Where the slot of its thread keeps its value; null if the slot does not tell. See
+    /// [`ThreadSlot::place`](super::ThreadSlot::place).
+    pub(super) place: AtomicPtr<*mut ()>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -314,6 +336,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(root: RawRoot) -> Self {
         Self {
+            mark: AtomicUsize::new(0),
             window: AtomicPtr::new(null_mut()),
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
@@ -330,7 +353,11 @@ impl Cache {
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_busy: AtomicBool::new(false),
+            changing: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
+            bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -343,6 +370,8 @@ impl Cache {
             window: AtomicPtr::new(null_mut()),
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
+            // In a call for good.
+            mark: AtomicUsize::new(usize::MAX),
             budget: AtomicU64::new(0),
             root: RawRoot::NONE,
             none: Magazine::none(),
@@ -356,7 +385,11 @@ impl Cache {
             in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_busy: AtomicBool::new(false),
+            changing: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
+            bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -390,13 +423,13 @@ impl Cache {
             let since = now_ms.saturating_sub(self.looked.swap(now_ms, Relaxed));
             if since > period_ms / LOOKS {
                 grant = (grant / 2).max(BUDGET_LEAST);
-            } else if since < period_ms / LOOKS / 2 {
+            } else if since < period_ms / LOOKS / 2 && !soon {
                 grant = (grant * 2).min(BUDGET_MOST);
             }
             self.grant.store(grant, Relaxed);
         }
         if soon {
-            grant = BUDGET_LEAST;
+            grant = (grant / SOON).max(BUDGET_LEAST);
         }
         // So that the next look comes after as much, whatever this thread asked for at once.
         self.granted.store(requested.wrapping_add(grant), Relaxed);
@@ -438,6 +471,66 @@ impl Cache {
         }
     }
 
+    /// Says whether a handler on its thread may wait for locks: the thread holds none.
+    pub(super) fn takes_locks(&self) -> bool {
+        self.awaited.load(Relaxed) == 0
+    }
+
+    /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
+    pub(super) fn set_awaited(&self, lock: u32, is: bool) {
+        if is {
+            self.awaited_at.store(stack_pointer(), Relaxed);
+        }
+        Self::set_bits(&self.awaited, lock, is);
+        // What a handler on this thread sees is in order.
+        compiler_fence(SeqCst);
+    }
+
+    /// Says whether its thread may hold a lock, or wait for it.
+    pub(super) fn awaits(&self, lock: u32) -> bool {
+        self.awaited.load(Relaxed) & lock != 0
+    }
+
+    fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
+        let others = bits.load(Relaxed) & !lock;
+        bits.store(others | if is { lock } else { 0 }, Relaxed);
+    }
+
+    /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
+    /// it is in none.
+    pub(super) fn depth(&self) -> usize {
+        let mark = self.mark.load(Relaxed);
+        if self.takes_locks() {
+            mark
+        } else {
+            mark.min(self.awaited_at.load(Relaxed))
+        }
+    }
+
+    /// Forgets all locks.
+    pub(super) fn forget_locks(&self) {
+        self.awaited.store(0, Relaxed);
+    }
+
+    /// Notes that its thread changes the slots of a magazine; returns what notes that it does not any more.
+    pub(super) fn changing(&self, class: usize) -> Changing<'_> {
+        let number = u32::try_from(class + 1).unwrap_or(u32::MAX);
+        self.changing.store(number, Relaxed);
+        compiler_fence(SeqCst);
+        Changing(self)
+    }
+
+    /// Gives up the magazine whose slots a call was changing that never goes on, with all that is in it, and says that the
+    /// thread is in no call.
+    pub(super) fn forget_call(&self) {
+        let class = self.changing.swap(0, Relaxed) as usize;
+        if let Some(magazine) = class.checked_sub(1).and_then(|n| self.magazines.get(n)) {
+            magazine.forget();
+        }
+        compiler_fence(SeqCst);
+        self.mark.store(0, Relaxed);
+    }
+
     /// Says whether the thread finds entries of the page map without its root.
     pub(super) fn has_window(&self) -> bool {
         self.window_len.load(Relaxed) != 0
@@ -463,6 +556,16 @@ impl Cache {
         let entry = unsafe { self.window.load(Relaxed).add(place) };
         // SAFETY: as above: entries are atomics, and there as long as the heap, which has this cache.
         Some(unsafe { &*entry }.load(Acquire))
+    }
+}
+
+/// Its thread changes the slots of a magazine while this lives.
+pub(super) struct Changing<'a>(&'a Cache);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        compiler_fence(SeqCst);
+        self.0.changing.store(0, Relaxed);
     }
 }
 

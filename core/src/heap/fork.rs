@@ -33,7 +33,7 @@ use super::{
     cache::CacheRef,
     class::{self, CLASSES, GRANULE, LARGE},
     local::Caches,
-    parts::Parts,
+    parts::{Held, Parts},
     segment::{Segment, SegmentRef},
     slab::{FREED, Handle, ZERO},
     space::{IndexRef, Space},
@@ -312,6 +312,27 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let free = self.lock_bin(shard, class).adopt(slab, self.page);
                 if is_new {
                     self.note_abandoned(free * class::size(class));
+                }
+            }
+        }
+    }
+
+    /// Makes granules anew that a call never goes on with.
+    pub(super) fn mend_space(&self, space: &mut Held<'_, Space, R>) {
+        let (parts, huge, era) = (space.parts, space.huge, space.era);
+        let new = self.new_space(parts, era, false);
+        // Without metadata for that, what was free is lost.
+        **space = new.unwrap_or_else(|_| Space::new(self.config.segment_granules(), huge, era));
+    }
+
+    /// Makes a bin anew that a call never goes on with. Its lock is held.
+    pub(super) fn mend_bin(&self, bin: &mut Held<'_, Bin, R>, shard: usize, class: usize) {
+        **bin = Bin::new();
+        let space = self.lock_space();
+        for (_, segment) in space.segments.all() {
+            for (_, slab) in self.slabs_of(*segment) {
+                if slab.class() == class && slab.shard() == shard {
+                    bin.adopt(slab, self.page);
                 }
             }
         }

@@ -1,17 +1,18 @@
 //! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling thread has at
 //! hand by a slot.
 //!
-//! While a thread is in a call its slot says so. A signal handler that interrupts the call sees it, and
-//! goes another way: one that never waits for a lock.
+//! While a thread is in a call its cache says so, or its slot if it has none. A signal handler that
+//! interrupts the call sees it, and goes another way.
 
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
     parts::Mark,
     shared::cleared,
-    slot::{BUSY, DETACHED, FRESH, ThreadSlot, is_cache, is_fresh},
+    slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
+    arch::stack_pointer,
     fork::ForkChild,
     provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
@@ -87,6 +88,10 @@ extern "C" fn end(block: *mut u8, error: &HeapError) {
     }
 }
 
+/// Bytes that the kernel puts on the stack for a signal handler at least, which so begins as much
+/// deeper than the call that it interrupts: the registers alone take as many.
+const SIGNAL_FRAME: usize = 1000;
+
 /// The heap of a [`StaticHeap`].
 pub type HeapOf<C> =
     Heap<<C as StaticHeap>::Pages, <C as StaticHeap>::Metadata, <C as StaticHeap>::Lock>;
@@ -102,12 +107,15 @@ pub(super) type LocalOf<C> = LocalHeap<
 pub struct State<C: StaticHeap> {
     heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
     is_open: AtomicBool,
+    /// Whether the heap was closed, and `is_open` stays false.
+    is_closed: AtomicBool,
     opening: Lock<(), C::Lock>,
     is_registered: AtomicBool,
 }
 
 // SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
-// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait.
+// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait. It is dropped once, by
+// a call whose caller promises that no other one is under way, after `is_open` says that it is not there.
 unsafe impl<C: StaticHeap> Sync for State<C> {}
 
 impl<C: StaticHeap> State<C> {
@@ -117,6 +125,7 @@ impl<C: StaticHeap> State<C> {
         Self {
             heap: UnsafeCell::new(MaybeUninit::uninit()),
             is_open: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             opening: Lock::new(()),
             is_registered: AtomicBool::new(false),
         }
@@ -126,7 +135,8 @@ impl<C: StaticHeap> State<C> {
     ///
     /// # Safety
     ///
-    /// It was opened, as [`State::get`] or the cache of a thread tells.
+    /// It was opened, as [`State::get`] or the cache of a thread tells, and was not closed since: then no
+    /// slot has a cache.
     #[inline]
     unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
         // SAFETY: it is never changed after it was initialised, which is the caller's promise.
@@ -145,9 +155,16 @@ impl<C: StaticHeap> State<C> {
     /// Registers what is to run in forked children, before the heap's first lock is taken. The
     /// calling thread is in no call.
     fn register(&self) {
+        if self.is_closed() {
+            return;
+        }
         if !self.is_registered.load(Relaxed) && !self.is_registered.swap(true, Relaxed) {
             C::register();
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
     }
 
     /// Opens the heap if it is not.
@@ -158,6 +175,9 @@ impl<C: StaticHeap> State<C> {
         let _opening = self.opening.lock();
         if let Some(heap) = self.get() {
             return Ok(heap);
+        }
+        if self.is_closed() {
+            return Err(HeapError::Closed);
         }
         let mut heap = C::open()?;
         heap.mark = Some(Mark {
@@ -181,16 +201,19 @@ const fn fresh<C: StaticHeap>() -> *mut () {
     }
 }
 
-/// Marks the calling thread as one that is in a call; returns what its slot said before.
-fn enter<C: StaticHeap>() -> *mut () {
+/// Marks the calling thread as one that is in a call; returns its cache, and what its slot said
+/// before, or [`BUSY`] if it was marked.
+fn enter<C: StaticHeap>() -> (Option<CacheRef>, *mut ()) {
     let slot = C::Slot::get();
+    // SAFETY: slots hold what `attach` put there.
+    let cache = is_cache(slot).then(|| unsafe { CacheRef::from_slot(slot) });
     match Turn::<C>::begin(slot) {
         // `leave` takes the mark away.
         Some(turn) => mem::forget(turn),
-        None if slot == BUSY || is_cache(slot) => return BUSY,
+        None if slot == BUSY || is_cache(slot) => return (cache, BUSY),
         None => mem::forget(Call::<C>::begin(slot)),
     }
-    slot
+    (cache, slot)
 }
 
 /// Takes away the mark that [`enter`] made, if it did.
@@ -217,6 +240,7 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
             .field("is_open", &self.is_open)
+            .field("is_closed", &self.is_closed)
             .finish_non_exhaustive()
     }
 }
@@ -225,12 +249,12 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// type are the same heap.
 ///
 /// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
-/// interrupted a call of the same heap never waits for a lock, and fails where only a lock would
+/// interrupted a call of the same heap which holds a lock waits for none, and fails where only a lock would
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
+/// A handler may leave the call that it interrupted by `siglongjmp`, and it may fork.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
-/// A call of a thread that has a cache. While this lives, the thread's slot says so, or its cache where slots are not
-/// quick.
+/// A call of a thread that has a cache, which says so while this lives.
 pub(super) struct Turn<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
@@ -240,18 +264,16 @@ impl<C: StaticHeap> Turn<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
     pub(super) fn begin(slot: *mut ()) -> Option<Self> {
-        if !is_cache(slot) {
+        if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
-        // SAFETY: slots hold what `attach` put there.
+        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
+        // are in a call for good.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        if C::Slot::IS_QUICK {
-            C::Slot::set(BUSY);
-        } else if cache.is_busy.load(Relaxed) {
+        if cache.mark.load(Relaxed) != 0 {
             return None;
-        } else {
-            cache.is_busy.store(true, Relaxed);
         }
+        cache.mark.store(stack_pointer(), Relaxed);
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))
@@ -266,23 +288,10 @@ impl<C: StaticHeap> Turn<C> {
         }
     }
 
-    /// As [`Turn::begin`], of the calling thread, for quick calls: where slots are never null, the cache may be one that
-    /// has nothing, of no thread, and then the handle is not to be asked for.
+    /// Begins a call of the calling thread.
     #[inline]
     pub(super) fn begin_quick() -> Option<Self> {
-        let slot = C::Slot::get();
-        if !C::Slot::IS_NEVER_NULL || !C::Slot::IS_QUICK {
-            return Self::begin(slot);
-        }
-        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has.
-        let cache = unsafe { CacheRef::from_slot(slot) };
-        C::Slot::set(BUSY);
-        // As in `begin`.
-        compiler_fence(SeqCst);
-        Some(Self {
-            cache,
-            _config: PhantomData,
-        })
+        Self::begin(C::Slot::get())
     }
 
     /// Allocates a cached block.
@@ -345,7 +354,7 @@ impl<C: StaticHeap> Turn<C> {
     /// Ends this call within one of a thread that loses its cache, and returns the handle.
     fn into_local(self, _call: &Call<C>) -> LocalOf<C> {
         let local = self.local();
-        self.cache.is_busy.store(false, Relaxed);
+        self.cache.mark.store(0, Relaxed);
         mem::forget(self);
         ManuallyDrop::into_inner(local)
     }
@@ -355,11 +364,7 @@ impl<C: StaticHeap> Drop for Turn<C> {
     #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
-        if C::Slot::IS_QUICK {
-            C::Slot::set(self.cache.as_slot());
-        } else {
-            self.cache.is_busy.store(false, Relaxed);
-        }
+        self.cache.mark.store(0, Relaxed);
     }
 }
 
@@ -420,6 +425,88 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::exit();
     }
 
+    /// Closes the heap for good: all of its memory goes back, that of blocks, of metadata and of the page map. Where it
+    /// was not open, it never will be.
+    ///
+    /// Later calls find it closed before they look for anything in it, also those of threads that had
+    /// cached blocks, and their ends: an allocation fails with [`HeapError::Closed`], or returns null;
+    /// [`GlobalAlloc::dealloc`] does nothing, and [`GlobalHeap::free`] returns the error. A later `close` has
+    /// nothing to do. Forked children have nothing to repair.
+    ///
+    /// A library that is to be unloaded closes its heap at last:
+    ///
+    /// ```
+    /// use hostmem_core::heap::{GlobalHeap, HeapError, StaticHeap};
+    ///
+    /// /// # Safety
+    /// ///
+    /// /// Those of `close`: nothing that the library allocated is used any more.
+    /// unsafe fn unload<C: StaticHeap>(heap: &GlobalHeap<C>) -> Result<(), HeapError> {
+    ///     // SAFETY: the caller's promise, which is the same.
+    ///     unsafe { heap.close()? };
+    ///     assert_eq!(heap.alloc_bytes(1), Err(HeapError::Closed));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Busy`], and nothing changes, where the calling thread is in a call of this heap, as a signal
+    /// handler or [`StaticHeap::open`] may be; and where another thread has blocks cached, and its slot
+    /// does not tell its [place](ThreadSlot::place): it must [detach](GlobalHeap::detach) before.
+    ///
+    /// # Safety
+    ///
+    /// - No other thread is in a call of this heap or at its end from the start of this call to its return; what
+    ///   they did before happened before this call, and what they do later happens after it.
+    /// - No block of this heap is used any more, nor is the heap that [`GlobalHeap::heap`] returned, by a thread that
+    ///   returns its memory for instance.
+    pub unsafe fn close(&self) -> Result<(), HeapError> {
+        let state = C::state();
+        if state.is_closed() {
+            return Ok(());
+        }
+        let slot = C::Slot::get();
+        if Turn::<C>::begin(slot).is_none() && (slot == BUSY || is_cache(slot)) {
+            return Err(HeapError::Busy);
+        }
+        let heap = state.get();
+        if let Some(heap) = heap {
+            let own = |cache: CacheRef| cache.as_slot() == slot;
+            if Self::with_slot(heap).any(|c| !own(c) && c.place.load(Relaxed).is_null()) {
+                return Err(HeapError::Busy);
+            }
+        }
+        // What a signal handler on this thread sees is in order; others see it later, by the caller's promise.
+        state.is_closed.store(true, Release);
+        state.is_open.store(false, Release);
+        C::Slot::set(DETACHED);
+        let Some(heap) = heap else {
+            return Ok(());
+        };
+        for cache in Self::with_slot(heap) {
+            let place = cache.place.load(Relaxed);
+            if !place.is_null() && place != NOWHERE {
+                // SAFETY: the slot's of a thread that has neither ended nor detached, or it would not have the
+                // cache, so that it may be written; that thread waits, by the caller's promise.
+                unsafe { place.write(DETACHED) };
+            }
+        }
+        compiler_fence(SeqCst);
+        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both say that it is
+        // not there, none is under way, and those that `heap` returned are used no more.
+        let heap = unsafe { &mut *state.heap.get() };
+        // SAFETY: initialised, as it was open, and dropped once, as it never is again.
+        unsafe { heap.assume_init_drop() };
+        Ok(())
+    }
+
+    /// Yields the caches that threads have by their slots.
+    fn with_slot(heap: &HeapOf<C>) -> impl Iterator<Item = CacheRef> {
+        let has_slot = |c: &CacheRef| c.in_use.load(Relaxed) && c.by_slot.load(Relaxed);
+        heap.all_caches().filter(has_slot)
+    }
+
     #[cold]
     fn opened() -> Result<&'static HeapOf<C>, HeapError> {
         let slot = C::Slot::get();
@@ -433,7 +520,13 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// What a thread does when it ends.
     fn exit() {
+        if C::state().is_closed() {
+            return;
+        }
         let slot = C::Slot::get();
+        if is_cache(slot) {
+            Self::forget_left(slot);
+        }
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
         };
@@ -453,6 +546,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             }
             let heap = C::state().open().ok()?;
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
+            local.cache().place.store(C::Slot::place(), Relaxed);
             call.after = local.cache().as_slot();
         }
         // From here on the thread may allocate, also in the call below.
@@ -462,12 +556,37 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Some(())
     }
 
-    /// Does `with_handle` or `without` in a call, or `interrupted` in a handler that interrupted one.
+    /// Forgets a call of this thread that a signal handler interrupted and left for good, by
+    /// `siglongjmp`: the stack ended where frames of a handler that returns cannot be.
+    fn forget_left(slot: *mut ()) {
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        let depth = cache.depth();
+        let is_left = depth != 0
+            && stack_pointer().saturating_add(SIGNAL_FRAME) > depth
+            && !C::Slot::is_on_signal_stack();
+        if !is_left {
+            return;
+        }
+        // SAFETY: a thread with a cache has opened the heap.
+        let heap = unsafe { C::state().get_unchecked() };
+        // SAFETY: the calling thread's cache, as its slot says, and the call never goes on.
+        unsafe { heap.leave_locks(cache) };
+        cache.forget_call();
+    }
+
+    /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds no
+    /// lock; else `interrupted`.
+    // Where its caller's stack ends is looked at, too.
+    #[inline(always)]
     pub(super) fn call<T>(
         with_handle: impl FnOnce(&LocalOf<C>) -> Result<T, HeapError>,
         without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
     ) -> Result<T, HeapError> {
+        if C::state().is_closed() {
+            return Err(HeapError::Closed);
+        }
         let mut slot = C::Slot::get();
         if is_fresh(slot) {
             // Without, the shared calls serve.
@@ -476,12 +595,19 @@ impl<C: StaticHeap> GlobalHeap<C> {
         } else if slot == DETACHED {
             C::state().register();
         }
+        if is_cache(slot) {
+            Self::forget_left(slot);
+        }
         if let Some(turn) = Turn::<C>::begin(slot) {
             return with_handle(&turn.local());
         }
         if slot == BUSY || is_cache(slot) {
-            let heap = C::state().get();
-            return interrupted(heap.ok_or(HeapError::Busy)?);
+            let heap = C::state().get().ok_or(HeapError::Busy)?;
+            // SAFETY: slots hold what `attach` put there.
+            if slot != BUSY && unsafe { CacheRef::from_slot(slot) }.takes_locks() {
+                return without(heap);
+            }
+            return interrupted(heap);
         }
         let _call = Call::<C>::begin(slot);
         without(C::state().open()?)
@@ -507,8 +633,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline(never)]
     unsafe fn dealloc_other(&self, block: NonNull<u8>) {
         // SAFETY: by the contract a live block of this heap, whose user gives it up.
-        if let Err(error) = unsafe { Self::free_other(block) } {
-            C::refused(block.as_ptr(), error);
+        match unsafe { Self::free_other(block) } {
+            // It went with the heap.
+            Ok(()) | Err(HeapError::Closed) => {}
+            Err(error) => C::refused(block.as_ptr(), error),
         }
     }
 
@@ -583,7 +711,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        let moved = if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        let moved = if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
@@ -622,6 +750,9 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
     /// cache, and the call ends in the one that it has.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let state = C::state();
+        if state.is_closed() {
+            return Ok(());
+        }
         let slot = C::Slot::get();
         // SAFETY: the caller's promise. If a call of this thread holds it, it goes on, and nothing
         // else opens the heap before it has: the slot stays as it is.
@@ -641,6 +772,11 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
             None if slot == BUSY || is_cache(slot) => {
                 // SAFETY: the caller's promise.
                 unsafe { heap.repair(true)? };
+                let own = C::Slot::place();
+                for cache in Self::with_slot(heap).filter(|c| c.place.load(Relaxed) != own) {
+                    // Its thread is not in this process, and neither is the slot.
+                    cache.place.store(NOWHERE, Relaxed);
+                }
                 C::Slot::set(fresh::<C>());
                 Ok(())
             }

@@ -99,7 +99,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
-        cache.is_busy.store(false, Relaxed);
+        cache.mark.store(0, Relaxed);
+        cache.changing.store(0, Relaxed);
+        cache.forget_locks();
+        cache.place.store(null_mut(), Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
@@ -619,6 +622,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return;
         };
         caches.room += bytes;
+        let _changing = self.cache.changing(class);
         let old = magazine.memory();
         magazine.grow(slots.cast(), capacity);
         if let Some((slots, layout)) = old {
@@ -675,7 +679,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                 place.write(entry);
             }
             // First, so that a forked child finds no block in two places.
+            let changing = self.cache.changing(class);
             magazine.forget_oldest(now);
+            drop(changing);
             // SAFETY: the first `now` were written above, as many as there are and no more than there is room for.
             let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
             self.heap.flush(class, some);
@@ -701,6 +707,8 @@ pub(super) struct Caches {
     unused: Option<CacheRef>,
     /// Bytes of blocks that magazines have room for.
     room: usize,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Caches {
@@ -709,6 +717,7 @@ impl Caches {
             made: 0,
             unused: None,
             room: 0,
+            is_torn: false,
         }
     }
 
@@ -743,6 +752,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         let mut caches = self.heap.lock_caches();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
+            let _changing = self.cache.changing(class);
             let magazine = self.magazine(class);
             let capacity = magazine.capacity();
             if capacity > KEPT

@@ -932,7 +932,13 @@ const fn kind(value: u64) -> Kind {
 
 /// Returns how far an address is from the start of a slab, of a granule of which an entry has this value.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "twenty bits are left")]
+#[cfg_attr(
+    not(target_pointer_width = "64"),
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "it has twenty bits at most"
+    )
+)]
 const fn offset(value: u64, addr: usize) -> usize {
     let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
     inside as usize | (addr % GRANULE)

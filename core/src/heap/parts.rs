@@ -8,19 +8,24 @@
 use super::{
     Heap,
     bin::Bin,
+    cache::CacheRef,
     class::CLASSES,
     local::Caches,
     space::{IndexRef, Space},
     upkeep::Sweep,
 };
 use crate::{
+    arena::Arena,
     provider::PageProvider,
     sync::{Guard, Lock, RawMutex},
 };
 use core::{
     ops::{Deref, DerefMut},
     ptr::NonNull,
-    sync::atomic::{Ordering::SeqCst, compiler_fence},
+    sync::atomic::{
+        Ordering::{Relaxed, SeqCst},
+        compiler_fence,
+    },
 };
 
 /// What the locks guard. They nest in this order: the one of the sweep or of the caches, a bin's,
@@ -58,24 +63,77 @@ impl<R: RawMutex> Parts<R> {
 /// handlers look for the mark.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
-    /// Marks the thread, and returns what [`Mark::leave`] is to restore.
-    pub(super) enter: fn() -> *mut (),
+    /// Marks the thread, and returns its cache, if it has one, and what [`Mark::leave`] is to
+    /// restore.
+    pub(super) enter: fn() -> (Option<CacheRef>, *mut ()),
     pub(super) leave: fn(*mut ()),
 }
 
 /// A mark that is taken away when this is dropped.
-struct Marked(Option<(Mark, *mut ())>);
+struct Marked {
+    mark: Option<(Mark, *mut ())>,
+    /// The thread's, which knows that it may hold a lock of this kind.
+    cache: Option<CacheRef>,
+    kind: Kind,
+}
 
 impl Marked {
-    fn new(mark: Option<Mark>) -> Self {
-        Self(mark.map(|mark| (mark, (mark.enter)())))
+    const fn none(kind: Kind) -> Self {
+        Self {
+            mark: None,
+            cache: None,
+            kind,
+        }
+    }
+
+    fn new(mark: Option<Mark>, kind: Kind) -> Self {
+        let Some(mark) = mark else {
+            return Self::none(kind);
+        };
+        let (cache, before) = (mark.enter)();
+        if let Some(cache) = cache {
+            if let Kind::Bin(number) = kind {
+                cache.bin.store(number, Relaxed);
+            }
+            cache.set_awaited(kind.bit(), true);
+        }
+        Self {
+            mark: Some((mark, before)),
+            cache,
+            kind,
+        }
     }
 }
 
 impl Drop for Marked {
     fn drop(&mut self) {
-        if let Some((mark, before)) = self.0 {
+        if let Some(cache) = self.cache {
+            cache.set_awaited(self.kind.bit(), false);
+        }
+        if let Some((mark, before)) = self.mark {
             (mark.leave)(before);
+        }
+    }
+}
+
+/// One of the locks.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sweep,
+    Caches,
+    /// Of a bin, by its number.
+    Bin(u32),
+    Space,
+}
+
+impl Kind {
+    /// Returns its bit, by which a thread notes that it may hold it.
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Sweep => 1,
+            Self::Caches => 2,
+            Self::Bin(_) => 4,
+            Self::Space => 8,
         }
     }
 }
@@ -84,9 +142,19 @@ impl Drop for Marked {
 pub(super) struct Held<'a, T, R: RawMutex> {
     // In this order: the lock is given back first.
     guard: Guard<'a, T, R>,
-    _marked: Marked,
+    marked: Marked,
+    lock: &'a Lock<T, R>,
     /// What the lock is one of.
     pub(super) parts: &'a Parts<R>,
+}
+
+impl<T, R: RawMutex> Drop for Held<'_, T, R> {
+    fn drop(&mut self) {
+        if self.marked.cache.is_some() {
+            self.lock.owner().store(0, Relaxed);
+            compiler_fence(SeqCst);
+        }
+    }
 }
 
 impl<T, R: RawMutex> Deref for Held<'_, T, R> {
@@ -103,6 +171,48 @@ impl<T, R: RawMutex> DerefMut for Held<'_, T, R> {
     }
 }
 
+impl<'a, T, R: RawMutex> Held<'a, T, R> {
+    fn new(
+        lock: &'a Lock<T, R>,
+        guard: Guard<'a, T, R>,
+        marked: Marked,
+        parts: &'a Parts<R>,
+    ) -> Self {
+        if let Some(cache) = marked.cache {
+            lock.owner().store(cache.as_ptr().addr(), Relaxed);
+            compiler_fence(SeqCst);
+        }
+        Self {
+            guard,
+            marked,
+            lock,
+            parts,
+        }
+    }
+}
+
+/// How often one looks whether the arena's lock is open, at least for some milliseconds.
+const LOOKS: u32 = 1 << 20;
+
+/// How often one looks whose a lock is whose holder has not noted that, or not any more: as long as
+/// another thread may be kept from running between two instructions.
+const LONG_LOOKS: u32 = 1 << 24;
+
+/// Says whether the thread of a cache holds a lock that it may hold, in a call that never goes on.
+fn holds<T, R: RawMutex>(lock: &Lock<T, R>, cache: CacheRef) -> bool {
+    for _ in 0..LONG_LOOKS {
+        if !lock.is_locked() {
+            return false;
+        }
+        match lock.owner().load(Relaxed) {
+            0 => core::hint::spin_loop(),
+            owner => return owner == cache.as_ptr().addr(),
+        }
+    }
+    // Nobody else has it: between its two steps that call took it, or was about to give it back.
+    true
+}
+
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
     pub(super) fn parts(&self) -> &Parts<R> {
@@ -110,36 +220,50 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Takes a lock that is in use.
-    fn held<'a, T>(&'a self, lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>) -> Held<'a, T, R> {
-        let marked = Marked::new(self.mark);
+    fn held<'a, T>(
+        &'a self,
+        kind: Kind,
+        lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>,
+    ) -> Held<'a, T, R> {
+        let marked = Marked::new(self.mark, kind);
         loop {
             let parts = self.parts();
-            let guard = lock(parts).lock();
+            let lock = lock(parts);
+            let guard = lock.lock();
             // A handler may have forked while this waited.
             if self.parts.is_current(parts) {
-                return Held {
-                    guard,
-                    _marked: marked,
-                    parts,
-                };
+                return Held::new(lock, guard, marked, parts);
             }
         }
     }
 
     pub(super) fn lock_space(&self) -> Held<'_, Space, R> {
-        self.held(|parts| &parts.space)
+        let mut space = self.held(Kind::Space, |parts| &parts.space);
+        if space.is_torn {
+            self.mend_space(&mut space);
+        }
+        space
     }
 
     pub(super) fn lock_bin(&self, shard: usize, class: usize) -> Held<'_, Bin, R> {
-        self.held(|parts| parts.bin(shard, class))
+        let number = u32::try_from(shard * CLASSES + class).unwrap_or(u32::MAX);
+        let mut bin = self.held(Kind::Bin(number), |parts| parts.bin(shard, class));
+        if bin.is_torn {
+            self.mend_bin(&mut bin, shard, class);
+        }
+        bin
     }
 
     pub(super) fn lock_caches(&self) -> Held<'_, Caches, R> {
-        self.held(|parts| &parts.caches)
+        let mut caches = self.held(Kind::Caches, |parts| &parts.caches);
+        if caches.is_torn {
+            *caches = Caches::of(self.all_caches(), true);
+        }
+        caches
     }
 
     pub(super) fn lock_sweep(&self) -> Held<'_, Sweep, R> {
-        self.held(|parts| &parts.sweep)
+        self.held(Kind::Sweep, |parts| &parts.sweep)
     }
 
     /// Takes a lock if it is open. For signal handlers, whose thread is marked already.
@@ -149,24 +273,81 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>,
     ) -> Option<Held<'a, T, R>> {
         let parts = self.parts();
-        let guard = lock(parts).try_lock()?;
-        self.parts.is_current(parts).then_some(Held {
-            guard,
-            _marked: marked,
-            parts,
-        })
+        let lock = lock(parts);
+        let held = Held::new(lock, lock.try_lock()?, marked, parts);
+        self.parts.is_current(parts).then_some(held)
     }
 
     pub(super) fn try_lock_space(&self) -> Option<Held<'_, Space, R>> {
-        self.try_held(Marked(None), |parts| &parts.space)
+        let space = self.try_held(Marked::none(Kind::Space), |parts| &parts.space);
+        // Whoever may wait mends it.
+        space.filter(|space| !space.is_torn)
     }
 
     pub(super) fn try_lock_bin(&self, shard: usize, class: usize) -> Option<Held<'_, Bin, R>> {
-        self.try_held(Marked(None), |parts| parts.bin(shard, class))
+        let bin = self.try_held(Marked::none(Kind::Bin(0)), |parts| parts.bin(shard, class));
+        bin.filter(|bin| !bin.is_torn)
     }
 
     pub(super) fn try_lock_sweep(&self) -> Option<Held<'_, Sweep, R>> {
-        self.try_held(Marked::new(self.mark), |parts| &parts.sweep)
+        let marked = Marked::new(self.mark, Kind::Sweep);
+        self.try_held(marked, |parts| &parts.sweep)
+    }
+
+    /// Opens the locks that a thread holds by a call that never goes on; what they guard is mended
+    /// by the next one who takes them.
+    ///
+    /// # Safety
+    ///
+    /// The cache is the calling thread's, whose last call of the heap never goes on.
+    pub(super) unsafe fn leave_locks(&self, cache: CacheRef) {
+        if cache.takes_locks() {
+            return;
+        }
+        let parts = self.parts();
+        let bin = parts.bins().get(cache.bin.load(Relaxed) as usize);
+        if cache.awaits(Kind::Space.bit()) && holds(&parts.space, cache) {
+            // SAFETY: the caller's promise: held by that call, as was just seen.
+            unsafe { parts.space.leave(|space| space.is_torn = true) };
+        }
+        if let Some(bin) = bin
+            && cache.awaits(Kind::Bin(0).bit())
+            && holds(bin, cache)
+        {
+            // SAFETY: as above.
+            unsafe { bin.leave(|bin| bin.is_torn = true) };
+        }
+        if cache.awaits(Kind::Caches.bit()) && holds(&parts.caches, cache) {
+            // SAFETY: as above.
+            unsafe { parts.caches.leave(|caches| caches.is_torn = true) };
+        }
+        if cache.awaits(Kind::Sweep.bit()) && holds(&parts.sweep, cache) {
+            // SAFETY: as above.
+            unsafe { parts.sweep.leave(|sweep| *sweep = Sweep::new()) };
+        }
+        self.leave_arena();
+        cache.forget_locks();
+    }
+
+    /// Puts another arena in the place of one whose lock stays held, as by a call that never goes
+    /// on: others hold it for microseconds.
+    fn leave_arena(&self) {
+        let arena = self.arena();
+        for _ in 0..LOOKS {
+            if !arena.is_locked() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        let Ok(new) = Arena::new(self.metadata, self.config.metadata_bytes()) else {
+            return;
+        };
+        // SAFETY: this waited for all others that might do the same: they hold one of the locks that
+        // the caller has just opened. Drop disposes with the same provider.
+        if unsafe { self.arena.renew(&self.metadata, || new) }.is_ok() {
+            // SAFETY: it was taken out of use just now; whoever holds it nonetheless ends in it.
+            unsafe { arena.abandon() };
+        }
     }
 
     /// Takes the lock of the granules within one of a bin; `None` where a fork has replaced that.

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
@@ -57,6 +57,9 @@ pub(super) const ASIDE: u8 = 3;
 pub(super) const CORRUPT: u8 = 4;
 /// Free, in a slab that a forked child has left behind: it does not serve again.
 const LOST: u8 = 5;
+
+/// More blocks than any slab has.
+const NEVER: u16 = u16::MAX;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -92,7 +95,9 @@ pub(super) struct Guarded {
     holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
-    first: AtomicU32,
+    first: AtomicU16,
+    /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was taken since.
+    looked_at: AtomicU16,
     /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
     fresh_from: AtomicU32,
     /// The tick at which a block was taken last.
@@ -251,7 +256,8 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
                 free: AtomicU32::new(0),
-                first: AtomicU32::new(0),
+                first: AtomicU16::new(0),
+                looked_at: AtomicU16::new(NEVER),
                 fresh_from: AtomicU32::new(0),
                 taken_at: AtomicU32::new(0),
                 child: Link::none(),
@@ -381,6 +387,7 @@ impl Slab {
         let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
         self.free.store(blocks, Relaxed);
         self.first.store(0, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
         let used = if zero { 0 } else { len };
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         self.fresh_from.store(used, Relaxed);
@@ -527,6 +534,18 @@ impl Slab {
 
     pub(super) fn set_taken_at(&self, tick: u32) {
         self.taken_at.store(tick, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
+    }
+
+    /// Says whether no block was taken or brought back since [`Slab::set_looked_at`]. The bin's lock is held.
+    pub(super) fn is_looked_at(&self) -> bool {
+        u32::from(self.looked_at.load(Relaxed)) == self.free.load(Relaxed)
+    }
+
+    /// Notes that there is no idle page left that the host takes.
+    pub(super) fn set_looked_at(&self) {
+        let free = u16::try_from(self.free.load(Relaxed)).unwrap_or(NEVER);
+        self.looked_at.store(free, Relaxed);
     }
 
     pub(super) fn set_holes(&self, holes: u64) {
@@ -621,7 +640,7 @@ impl Slab {
             bits.store(left, Relaxed);
             behind = (index + 1) * size;
             if missing == 0 || left != 0 {
-                self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
+                self.first.store(u16::try_from(word).unwrap_or(0), Relaxed);
                 break;
             }
         }
@@ -736,7 +755,7 @@ impl Slab {
                 free += u32::from(bit != 0);
             }
             bits[word].store(ones, Relaxed);
-            least = least.min(u32::try_from(word).unwrap_or(0));
+            least = least.min(u16::try_from(word).unwrap_or(0));
         }
         self.first.store(least, Relaxed);
         self.free.store(free, Relaxed);

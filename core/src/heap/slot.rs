@@ -3,13 +3,14 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null, FRESH         has not called yet
-//!   BUSY                is in a call: whoever sees this is a signal handler that interrupted it
+//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that
+//!                       interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
-//!   else                has this cache, which says whether the thread is in a call unless slots are quick
+//!   else                has this cache, which says whether the thread is in a call
 //! ```
 //!
-//! All but null point to caches, of which those of the first three never have a block nor a window of the page map: so quick
-//! calls that never see null go on with what there is, and find nothing.
+//! All but null point to caches, of which those of the first three say so for good: so quick calls
+//! that never see null look at no more than that.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
@@ -27,14 +28,12 @@ use super::cache::Cache;
 /// # Safety
 ///
 /// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
-/// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
+/// set. A place that [`ThreadSlot::place`] returns may be written, by a thread that waits for the one whose
+/// it is, until that one has called `exit` or [`GlobalHeap::detach`](super::GlobalHeap::detach); `get` returns
+/// what was written. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
-    /// Whether `set` costs no more than a store: then the slot itself says while the thread is in a call. Else its cache
-    /// does.
-    const IS_QUICK: bool = false;
-
     /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
-    /// not look at what there is, if slots [are quick](ThreadSlot::IS_QUICK).
+    /// not look at what there is.
     const IS_NEVER_NULL: bool = false;
 
     /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where there is no slot
@@ -44,12 +43,27 @@ pub unsafe trait ThreadSlot: 'static {
     /// Sets the calling thread's value, if there is a slot for it.
     fn set(value: *mut ());
 
+    /// Says whether the calling code runs on an alternate signal stack. If not, a call that began
+    /// deeper in the stack has been left for good, by a `siglongjmp` out of a handler that
+    /// interrupted it. Where nothing is known, true: then no call is taken for one that was left.
+    fn is_on_signal_stack() -> bool {
+        true
+    }
+
     /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called once a
     /// thread, after [`ThreadSlot::set`]; it may allocate.
     ///
     /// A runtime that knows when its threads end returns true here, and has them call
     /// [`GlobalHeap::detach`](super::GlobalHeap::detach).
     fn on_exit(exit: fn()) -> bool;
+
+    /// Returns where the calling thread's value lies, or null where no other thread may write it.
+    ///
+    /// [`GlobalHeap::close`](super::GlobalHeap::close) writes [`DETACHED`] there for threads that go
+    /// on living. It asks that a thread whose slot returns null has detached before.
+    fn place() -> *mut *mut () {
+        null_mut()
+    }
 }
 
 /// The first value of a slot that is never null.
@@ -60,6 +74,10 @@ pub(super) const BUSY: *mut () = absent(1);
 
 /// The value of a slot whose thread has nothing cached, and never will: its calls take a lock each.
 pub const DETACHED: *mut () = absent(2);
+
+/// The place of a slot whose thread a forked child has not.
+#[cfg(not(all(test, loom)))]
+pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
 
 /// Caches of no thread, which are never changed.
 #[cfg(not(all(test, loom)))]
@@ -139,6 +157,9 @@ const NOBODY: usize = 0;
 ///     }
 ///     fn on_exit(_: fn()) -> bool {
 ///         true // This runtime's threads detach themselves.
+///     }
+///     fn place() -> *mut *mut () {
+///         TABLE.place(number())
 ///     }
 /// }
 /// # assert!(Slot::get().is_null());
@@ -223,6 +244,15 @@ impl<const N: usize> SlotTable<N> {
         }
     }
 
+    /// Returns where the value of the calling thread lies, whose number `thread` is; null where it has set none.
+    /// For [`ThreadSlot::place`].
+    #[cfg(not(all(test, loom)))]
+    #[must_use]
+    pub fn place(&self, thread: usize) -> *mut *mut () {
+        let entry = (thread != NOBODY).then(|| self.find(thread)).flatten();
+        entry.map_or(null_mut(), |n| self.values[n].as_ptr())
+    }
+
     /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value a
     /// signal handler on this thread is told that the thread is in a call, so that it takes none.
     fn take(&self, thread: usize) -> Option<usize> {
@@ -269,6 +299,7 @@ mod tests {
                 table.set(n, value(n));
                 let expected = if n == 9 { null_mut() } else { value(n) };
                 assert_eq!(table.get(n), expected, "the ninth has no room");
+                assert_eq!(table.place(n).is_null(), n == 9);
             }
             for n in 1..=8 {
                 table.set(n, BUSY);

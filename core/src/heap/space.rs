@@ -43,6 +43,8 @@ pub(super) struct Space {
     pub(super) spares: Spares,
     /// As of what this is a part of.
     pub(super) era: u32,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
     pub(super) leaves: Leaves,
     /// Huge blocks that were freed.
     pub(super) kept: Kept,
@@ -113,6 +115,7 @@ impl Space {
             huge,
             spares: Spares::new(),
             era,
+            is_torn: false,
             leaves: Leaves::new(),
             kept: Kept::new(),
             gauges: Gauges {

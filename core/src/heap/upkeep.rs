@@ -33,15 +33,34 @@ pub(super) struct Sweep {
     end: usize,
     /// When it may go on.
     next_ms: u64,
+    /// Whether there was a tick since it began, so that it begins again when all were looked at.
+    again: bool,
 }
 
 impl Sweep {
     pub(super) const fn new() -> Self {
-        Self { end: 0, next_ms: 0 }
+        Self {
+            end: 0,
+            next_ms: 0,
+            again: false,
+        }
     }
 
+    /// Begins with the highest slab, or goes on with those that were not looked at yet: ticks that come often keep none
+    /// from being reached.
     fn begin(&mut self) {
-        self.end = usize::MAX;
+        if self.end == 0 {
+            self.end = usize::MAX;
+        } else {
+            self.again = true;
+        }
+    }
+
+    /// Notes that all slabs were looked at; says whether to begin again.
+    fn end(&mut self) -> bool {
+        let again = core::mem::take(&mut self.again);
+        self.end = if again { usize::MAX } else { 0 };
+        again
     }
 }
 
@@ -212,7 +231,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
             sweep.next_ms = now_ms + PAUSE_MS;
         }
-        if !self.sweep_some(&mut sweep) {
+        if !self.sweep_some(&mut sweep) && !sweep.end() {
             self.is_sweeping.store(false, Relaxed);
         }
     }
@@ -220,7 +239,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Does all that is left of giving back pages of slabs, if no other call does it.
     pub(super) fn sweep_all(&self) {
         if let Some(mut sweep) = self.try_lock_sweep() {
+            sweep.end = usize::MAX;
             while self.sweep_some(&mut sweep) {}
+            sweep.again = false;
+            sweep.end();
             self.is_sweeping.store(false, Relaxed);
         }
     }

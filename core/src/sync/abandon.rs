@@ -1,7 +1,7 @@
 //! Locks that a forked child can leave behind while a frame of its own may hold them.
 
 use super::RawMutex;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// A raw lock that a forked child may open although it does not know who held it: a thread that it
 /// does not have, or a call of its own that a signal handler interrupted, and that goes on when the
@@ -10,9 +10,15 @@ pub struct Abandonable<R> {
     raw: R,
     /// Only the thread that is alone in a forked child sets it.
     is_abandoned: AtomicBool,
+    /// A number of the holder, if it has noted one.
+    owner: AtomicUsize,
 }
 
 impl<R: RawMutex> Abandonable<R> {
+    pub(super) fn owner(&self) -> &AtomicUsize {
+        &self.owner
+    }
+
     /// Opens the lock if it is held.
     ///
     /// # Safety
@@ -35,6 +41,7 @@ unsafe impl<R: RawMutex> RawMutex for Abandonable<R> {
     const INIT: Self = Self {
         raw: R::INIT,
         is_abandoned: AtomicBool::new(false),
+        owner: AtomicUsize::new(0),
     };
 
     type GuardMarker = R::GuardMarker;
