@@ -16,13 +16,10 @@ use super::{
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
 };
-use crate::{
-    arch::stack_pointer,
-    atomic::{
-        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
-        fence,
-    },
+use crate::atomic::{
+    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 use core::{
     alloc::Layout,
@@ -322,7 +319,7 @@ pub(super) struct Cache {
     pub(super) changing: AtomicU32,
     /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
     awaited: AtomicU32,
-    /// Where its stack ended when it went for the last of those.
+    /// Where its stack ends at most while it holds the last of those.
     awaited_at: AtomicUsize,
     pub(super) bin: AtomicU32,
     /// Where the slot of its thread keeps its value; null if the slot does not tell. See
@@ -476,24 +473,31 @@ impl Cache {
         self.awaited.load(Relaxed) == 0
     }
 
-    /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
-    pub(super) fn set_awaited(&self, lock: u32, is: bool) {
-        if is {
-            self.awaited_at.store(stack_pointer(), Relaxed);
-        }
-        Self::set_bits(&self.awaited, lock, is);
-        // What a handler on this thread sees is in order.
+    /// Notes that its thread goes for a lock, for which a bit stands, and that the stack ends at `depth` or deeper until it
+    /// has given it back. Returns what [`Cache::forget_lock`] is to restore.
+    pub(super) fn await_lock(&self, lock: u32, depth: usize) -> usize {
+        let before = self.awaited_at.load(Relaxed);
+        self.awaited_at.store(depth, Relaxed);
+        // What a handler on this thread sees is in order, here and below.
         compiler_fence(SeqCst);
+        self.awaited
+            .store(self.awaited.load(Relaxed) | lock, Relaxed);
+        compiler_fence(SeqCst);
+        before
+    }
+
+    /// Notes that its thread has given a lock back.
+    pub(super) fn forget_lock(&self, lock: u32, before: usize) {
+        compiler_fence(SeqCst);
+        self.awaited_at.store(before, Relaxed);
+        compiler_fence(SeqCst);
+        self.awaited
+            .store(self.awaited.load(Relaxed) & !lock, Relaxed);
     }
 
     /// Says whether its thread may hold a lock, or wait for it.
     pub(super) fn awaits(&self, lock: u32) -> bool {
         self.awaited.load(Relaxed) & lock != 0
-    }
-
-    fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
-        let others = bits.load(Relaxed) & !lock;
-        bits.store(others | if is { lock } else { 0 }, Relaxed);
     }
 
     /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
