@@ -52,18 +52,6 @@ impl Magazine {
     }
 
     /// Makes one of no class.
-    #[cfg(not(all(test, loom)))]
-    const fn none() -> Self {
-        Self {
-            top: AtomicPtr::new(null_mut()),
-            bottom: AtomicPtr::new(null_mut()),
-            end: AtomicPtr::new(null_mut()),
-            reciprocal: 0,
-        }
-    }
-
-    /// Makes one of no class, which no constant can be with loom's atomics.
-    #[cfg(all(test, loom))]
     fn none() -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
@@ -360,38 +348,6 @@ impl Cache {
         }
     }
 
-    /// Makes one that no thread ever has: zero all over, without blocks and without a window.
-    #[cfg(not(all(test, loom)))]
-    pub(super) const fn absent() -> Self {
-        Self {
-            window: AtomicPtr::new(null_mut()),
-            window_start: AtomicUsize::new(0),
-            window_len: AtomicUsize::new(0),
-            // In a call for good.
-            mark: AtomicUsize::new(usize::MAX),
-            budget: AtomicU64::new(0),
-            root: RawRoot::NONE,
-            none: Magazine::none(),
-            magazines: [const { Magazine::none() }; CLASSES],
-            granted: AtomicU64::new(0),
-            grant: AtomicU64::new(0),
-            looked: AtomicU64::new(0),
-            batches: [const { AtomicU8::new(0) }; CLASSES],
-            next: AtomicPtr::new(null_mut()),
-            next_unused: AtomicPtr::new(null_mut()),
-            in_use: AtomicBool::new(false),
-            shard: AtomicU32::new(0),
-            by_slot: AtomicBool::new(false),
-            changing: AtomicU32::new(0),
-            awaited: AtomicU32::new(0),
-            awaited_at: AtomicUsize::new(0),
-            bin: AtomicU32::new(0),
-            place: AtomicPtr::new(null_mut()),
-            ticks: AtomicU32::new(0),
-            trims: AtomicU32::new(0),
-        }
-    }
-
     /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the thread that
     /// has the cache does.
     #[inline]
@@ -584,6 +540,10 @@ const _: () = {
         "the first one's"
     );
     assert!(
+        mem::offset_of!(Cache, mark) == 0,
+        "what a slot points to begins with a mark"
+    );
+    assert!(
         mem::offset_of!(Cache, none) == class::NO_PLACE,
         "no class's"
     );
@@ -602,6 +562,18 @@ impl CacheRef {
     /// It stays as long as every copy of this.
     pub(super) const unsafe fn new(cache: NonNull<Cache>) -> Self {
         Self(cache)
+    }
+
+    /// Returns the mark of what a slot points to: a cache's, or one of no thread's.
+    ///
+    /// # Safety
+    ///
+    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark lies there for ever.
+    #[cfg(not(all(test, loom)))]
+    #[inline]
+    pub(super) const unsafe fn mark<'a>(value: *mut ()) -> &'a AtomicUsize {
+        // SAFETY: the caller's promise: a cache begins with its mark, as is asserted above.
+        unsafe { &*value.cast() }
     }
 
     /// Takes back what [`CacheRef::as_slot`] gave.
