@@ -197,6 +197,15 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Says whether a host with names of mappings takes this one: see [`Request::name`].
+#[must_use]
+pub fn is_mapping_name(name: &CStr) -> bool {
+    /// Bytes of a name, the zero at its end included, that Linux takes (`PR_SET_VMA(2const)`).
+    const MOST: usize = 80;
+    let known = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\\`$[]".contains(byte);
+    name.count_bytes() < MOST && name.to_bytes().iter().all(known)
+}
+
 /// A validated request in whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -424,6 +433,9 @@ pub enum PageWish {
     Base,
     /// The host's pages, and advice that larger ones would be welcome.
     Transparent,
+    /// The host's pages, and advice that larger ones are not welcome, even where the host gives them
+    /// unasked.
+    Never,
     /// Pages of `bytes`, a size that the probe lists. Start and length must be multiples of it.
     Large {
         /// The page size in bytes.
