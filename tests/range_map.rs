@@ -306,3 +306,46 @@ fn a_signal_handler_asks_while_the_map_is_changed() {
     });
     assert_eq!(WRONG.load(Relaxed), 0, "of {}", ANSWERS.load(Relaxed));
 }
+
+/// A tracker asks before the host changes something, and notes it afterwards.
+#[test]
+fn what_was_prepared_is_noted_with_little_memory() {
+    for (bounds, whole) in [
+        (AddressRange::LOW_4G, pages(0x10_0000, 0x8_0000)),
+        (
+            from_to(0, 1 << 47),
+            AddressRange::from_len(1 << 40, 1 << 40).expect("there"),
+        ),
+    ] {
+        for kib in [16, 64, 256] {
+            let new = RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, kib << 10);
+            let map: RangeMap<u32, _> = new.expect("made");
+            map.insert_new(whole, 1).expect("one range");
+            let (mut at, mut holes) = (whole.start(), 0);
+            // As long as there is memory for eight more.
+            while map.prepare(8).is_ok() {
+                for _ in 0..8 {
+                    let hole = pages(at, 1);
+                    assert_eq!(map.remove(hole), Ok(1), "{kib} KiB, {holes} holes");
+                    at += 2 * PAGE;
+                    holes += 1;
+                }
+                assert!(at < whole.last(), "there is not so much memory");
+            }
+            assert!(kib < 256 || holes > 100, "{kib} KiB, {holes} holes");
+            let before = map.statistics();
+            assert_eq!(
+                map.prepare(8).map_err(|e| e.kind()),
+                Err(ErrorKind::Exhausted)
+            );
+            assert_eq!(map.statistics().ranges, before.ranges);
+            assert_eq!(map.query(at), map.query(at + PAGE), "nothing changed");
+        }
+    }
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    assert_eq!(map.prepare(0), Ok(()));
+    for absurd in [usize::MAX, usize::MAX / 2, 1 << 40] {
+        let kind = map.prepare(absurd).map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Exhausted));
+    }
+}

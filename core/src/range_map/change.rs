@@ -39,6 +39,20 @@ pub(super) enum Present {
     Refuse,
 }
 
+/// Returns how many levels so many changes add at most.
+#[inline]
+fn levels_of<const W: usize>(changes: usize) -> usize {
+    // Nodes beside the root, each of which has its share of children at least when it is split.
+    let (most, share) = (Node::<W>::INNER, Node::<W>::INNER.div_ceil(4).max(2));
+    let mut nodes = changes.saturating_mul(LEAVES);
+    let mut levels = 1;
+    while nodes > most {
+        nodes = nodes.div_ceil(share);
+        levels += 1;
+    }
+    levels
+}
+
 /// A place in a leaf.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -99,17 +113,40 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
     /// of memory.
+    #[inline]
     pub(crate) fn prepare(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
         changes: usize,
     ) -> Result<(), Error> {
-        let height = self.root().map_or(0, |(_, height)| height);
-        if height + changes > LEVELS {
+        let Some(more) = changes.checked_sub(1) else {
+            return Ok(());
+        };
+        let height = self.root().map_or(0, |(_, height)| height) + levels_of::<W>(changes);
+        // The last one needs what one change takes, those before leave behind what they add.
+        let left = more.checked_mul(self.growth(height));
+        let nodes = left.and_then(|nodes| nodes.checked_add(Self::need(height)));
+        if height + 2 > LEVELS {
             return Err(ErrorKind::Exhausted.into());
         }
-        self.ensure(writer, source, changes * Self::need(height + changes))
+        self.ensure(writer, source, nodes.ok_or(ErrorKind::Exhausted)?)
+    }
+
+    /// Returns how many nodes more than before there are at most after a change of a tree that may
+    /// become so high.
+    #[inline]
+    fn growth(&self, height: usize) -> usize {
+        // Three leaves become four of usual ones, and twice as many if these have to be wide.
+        let may_be_wide = self.high - self.low > Node::<W>::NARROW_PAGES;
+        let leaves = if may_be_wide { LEAVES - 3 } else { 1 };
+        // A few children more than a node holds make one more, unless nodes are tiny.
+        let inners = if Node::<W>::INNER > 2 * LEAVES {
+            1
+        } else {
+            INNERS
+        };
+        leaves + height * inners
     }
 
     /// Makes sure that an update of these pages cannot fail for want of memory, nor one change instead.

@@ -361,6 +361,39 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Ok(to_usize(had))
     }
 
+    /// Makes sure that the next `changes` changes cannot fail for want of memory: so many calls of
+    /// [`RangeMap::insert`], [`RangeMap::insert_new`] and [`RangeMap::remove`], whoever makes them.
+    /// A tracker asks before it lets the host change something that is then to be noted.
+    ///
+    /// Each takes some 4 KiB of the map's memory, or twice as much in bounds of 2^31 pages and more,
+    /// most of which stays for later changes. It says nothing of a child that is forked
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What the metadata's provider says, or [`ErrorKind::Exhausted`], where there is not so much
+    /// memory. The map is as it was then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn unmap<M: hostmem_core::provider::PageProvider + Copy>(
+    /// #     map: &hostmem_core::range_map::RangeMap<u8, M>,
+    /// #     range: hostmem_core::page::AddressRange,
+    /// #     munmap: impl FnOnce() -> bool,
+    /// # ) -> Result<(), hostmem_core::provider::Error> {
+    /// map.prepare(1)?;
+    /// if munmap() {
+    ///     map.remove(range).expect("prepared");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepare(&self, changes: usize) -> Result<(), Error> {
+        let Held { parts, mut writer } = self.lock();
+        parts.tree.prepare(&mut writer, &parts.arena, changes)
+    }
+
     /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;
     /// returns how many pages had a value. Readers see each range change by itself.
     ///
@@ -407,13 +440,6 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             self.transfer(held.parts, pages)?;
         }
         Ok(done)
-    }
-
-    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for
-    /// want of memory, as long as no others are made.
-    pub(crate) fn prepare(&self, changes: usize) -> Result<(), Error> {
-        let Held { parts, mut writer } = self.lock();
-        parts.tree.prepare(&mut writer, &parts.arena, changes)
     }
 
     /// Copies a change that was made in parts which are not current any more: this is a forked

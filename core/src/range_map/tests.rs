@@ -267,6 +267,74 @@ struct Layout {
     slots: u64,
 }
 
+/// What is prepared succeeds when there is nothing left.
+fn prepared<const W: usize>(layout: Layout, seed: u64) {
+    let slab = Slab::<W>::new(60_000);
+    slab.sparing.set(true);
+    let Layout { base, step, slots } = layout;
+    let (low, high) = (base, base + slots * step);
+    // SAFETY: the slab is what all changes are given, and is dropped last.
+    let tree: Tree<u32, W> = unsafe { Tree::new(&slab, low, high) };
+    let mut writer = Writer::new();
+    let mut random = Random(seed);
+    let any = |random: &mut Random, longest: u64| {
+        let slot = random.below(slots);
+        let count = 1 + random.below(longest.min(slots - slot));
+        let value = u32::try_from(random.below(3)).ok().filter(|n| *n < 2);
+        (
+            ((base + slot * step), (base + (slot + count) * step)),
+            value,
+        )
+    };
+    for round in 0..scaled(60) {
+        // From an empty tree, a full one, and one that is a single range.
+        let pages = (low, high);
+        slab.exhausted.set(false);
+        let filled = [None, Some(7)][round % 2];
+        let set = |writer: &mut _, (pages, value): (Pages, Option<u32>)| {
+            tree.set_at(writer, &slab, pages, value, None)
+        };
+        set(&mut writer, (pages, filled)).expect("nodes");
+        for _ in 0..random.below(3000) {
+            let change = any(&mut random, 3);
+            set(&mut writer, change).expect("nodes");
+        }
+        let changes = 1 + random.below(400);
+        let number = usize::try_from(changes).expect("few");
+        tree.prepare(&mut writer, &slab, number).expect("nodes");
+        slab.exhausted.set(true);
+        let (in_order, longest) = (random.below(3), 1 + random.below(5));
+        for n in 0..changes {
+            let mut change = any(&mut random, longest);
+            if in_order == 0 {
+                // Every second page of a long range.
+                let start = base + 2 * n % slots * step;
+                change = ((start, start + step), Some(2));
+            } else if random.below(64) == 0 {
+                change.0.1 = high;
+            }
+            set(&mut writer, change).unwrap_or_else(|error| {
+                panic!("change {n} of {changes} in round {round}: {error}")
+            });
+        }
+        tree.check(&writer);
+    }
+}
+
+#[test]
+fn what_was_prepared_cannot_fail() {
+    for (step, slots) in [(1, 4000), (2, 3000), (1 << 33, 2000)] {
+        let layout = Layout {
+            base: 16,
+            step,
+            slots,
+        };
+        prepared::<48>(layout, 0x1234_5678 + step);
+        prepared::<24>(layout, 0x1234_5679 + step);
+        prepared::<96>(layout, 0x1234_567a + step);
+    }
+}
+
 /// Returns how many operations to do of so many: more in a long run, few under an emulator.
 fn scaled(operations: usize) -> usize {
     if std::env::var_os("HOSTMEM_LONG").is_some() {

@@ -97,6 +97,8 @@ impl<const W: usize> Node<W> {
     pub(super) const LEAF: usize = (W - 2) / 3 * 2;
     /// Ranges in a wide leaf.
     pub(super) const WIDE: usize = (W - 2) * 2 / 5;
+    /// Ranges that lie within so many pages never make a leaf wide.
+    pub(super) const NARROW_PAGES: u64 = (u32::MAX >> 1) as u64;
     /// Children of an inner node.
     pub(super) const INNER: usize = (W - 1) * 2 / 5;
 
