@@ -221,7 +221,7 @@ fn names_wishes_views_and_guards_are_counted_as_the_host_has_them() {
         for _ in 0..4 {
             let view = DualRequest::bytes(4 * page());
             // SAFETY: both views are wherever the region places them.
-            let mapping = unsafe { (&region).map_dual(&view) };
+            let mapping = unsafe { region.map_dual(&view) };
             views.push(mapping.expect("a dual mapping"));
         }
         agree(&region, space, "views");
@@ -230,7 +230,7 @@ fn names_wishes_views_and_guards_are_counted_as_the_host_has_them() {
             .zip([Leave::Hole, Leave::Reserved].repeat(2))
         {
             // SAFETY: no other code uses it.
-            unsafe { (&region).unmap_dual(view, leave) }.expect("it goes");
+            unsafe { region.unmap_dual(view, leave) }.expect("it goes");
             agree(&region, space, "a view less");
         }
         // SAFETY: no other code uses them.
@@ -348,7 +348,7 @@ fn states_that_are_not_the_callers_to_give_are_refused() {
     let reserved = region.map_with(&one, 1, PageState::Reserved, |_| Ok(()));
     let reserved = reserved.expect("the caller vouches for it");
     // SAFETY: refused.
-    let committed = unsafe { (&region).commit(reserved, RW) }.map_err(|e| e.kind());
+    let committed = unsafe { region.commit(reserved, RW) }.map_err(|e| e.kind());
     assert_eq!(committed, Err(ErrorKind::InvalidArgument));
     for range in [lie, reserved] {
         // SAFETY: no other code uses it.
@@ -425,16 +425,16 @@ fn sizes_of_pages_are_wished_when_committed_and_later() {
         // As a provider the region passes on what others wish.
         let reserved = PageProvider::reserve(&&region, &eight).expect("addresses");
         // SAFETY: reserved just now.
-        unsafe { (&region).commit(reserved, never) }.expect("memory");
+        unsafe { region.commit(reserved, never) }.expect("memory");
         assert!(smaps_of(reserved.addr()).has_flag("nh"));
         // SAFETY: committed just now.
-        unsafe { (&region).wish_large_pages(reserved) };
+        unsafe { region.wish_large_pages(reserved) };
         assert!(smaps_of(reserved.addr()).has_flag("hg"));
         agree(&region, space, "a provider's");
         // SAFETY: no other code uses it.
-        unsafe { (&region).decommit(reserved) }.expect("committed");
+        unsafe { region.decommit(reserved) }.expect("committed");
         // SAFETY: reserved.
-        unsafe { (&region).commit(reserved, RW) }.expect("memory");
+        unsafe { region.commit(reserved, RW) }.expect("memory");
         assert!(!smaps_of(reserved.addr()).has_flag("hg"));
         agree(&region, space, "plain again");
         // Over what was wished otherwise.
@@ -443,4 +443,238 @@ fn sizes_of_pages_are_wished_when_committed_and_later() {
         assert!(!smaps_of(mapped.addr()).has_flag("nh"));
         agree(&region, space, "replaced");
     });
+}
+
+#[test]
+fn files_replace_whatever_lies_there_at_once() {
+    if skip_emulated("shows a map of its own") {
+        return;
+    }
+    isolated("files_replace_whatever_lies_there_at_once", || {
+        let (region, space) = lent(256);
+        let file = program();
+        let four = Request::bytes(4 * page());
+        let mut magic = [0; 4];
+        file.read_exact_at(&mut magic, 0).expect("readable");
+        for (from, len) in [(0, 4), (1, 2), (3, 6), (2, 13), (0, 40)] {
+            // Memory, addresses, a file, shared memory, memory, and nothing.
+            region.map(&four, RW, 1).expect("memory");
+            region.reserve(&four).expect("addresses");
+            map_file(&region, &file, &four);
+            map_shared(&region, &four);
+            region.map(&four, RW, 2).expect("memory");
+            agree(&region, space, "before");
+            let range = space.part(from * page(), len * page(), OS.page_size());
+            let range = range.expect("a part");
+            let place = |range| map_fixed(range, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
+            // SAFETY: no other code uses it.
+            let done = unsafe { region.map_over_with(range, 33, READ, place) };
+            done.expect("a file can be mapped over it");
+            let found = region.query(range.addr()).expect("mapped");
+            let is = (found.addresses, found.state, found.tag);
+            assert_eq!(is, (range.addresses(), READ, 33));
+            // SAFETY: mapped.
+            assert_eq!(unsafe { range.start().cast::<[u8; 4]>().read() }, magic);
+            agree(&region, space, "over it");
+            // SAFETY: refused.
+            let longer = unsafe { region.resize(range, 100 * page(), RW) };
+            assert_eq!(
+                longer.map_err(|e| e.kind()),
+                Err(ErrorKind::InvalidArgument)
+            );
+            // SAFETY: no other code uses them.
+            unsafe { region.unmap(space) }.expect("all can go");
+            assert_eq!(agree(&region, space, "nothing"), 1);
+        }
+    });
+}
+
+#[test]
+fn what_replaces_nothing_leaves_what_was_there() {
+    isolated("what_replaces_nothing_leaves_what_was_there", || {
+        let (region, space) = lent(64);
+        let four = Request::bytes(4 * page());
+        let mapped = region.map(&four, RW, 1).expect("memory");
+        // SAFETY: mapped just now.
+        unsafe { mapped.start().write(0x5a) };
+        let both = PageRange::new(mapped.start(), 8 * page(), OS.page_size()).expect("pages");
+        let before = region.statistics();
+        // No such descriptor.
+        let place = |range| map_fixed(range, libc::MAP_PRIVATE, 9999, 0);
+        // SAFETY: no other code uses it.
+        let done = unsafe { region.map_over_with(both, 2, READ, place) };
+        let error = done.expect_err("no such file");
+        assert_eq!(
+            (error.errno(), error.errno_like()),
+            (Some(libc::EBADF), libc::EBADF)
+        );
+        assert_eq!(region.statistics(), before);
+        let found = region.query(mapped.addr()).expect("mapped");
+        assert_eq!((found.addresses, found.tag), (mapped.addresses(), 1));
+        // SAFETY: mapped.
+        assert_eq!(unsafe { mapped.start().read() }, 0x5a);
+        // A call that takes away what was there, and fails.
+        let place = |range: PageRange| {
+            // SAFETY: given to this call.
+            unsafe { OS.release(range) }?;
+            Err(Error::os(ErrorKind::Exhausted, libc::ENOMEM))
+        };
+        // SAFETY: no other code uses it.
+        let done = unsafe { region.map_over_with(both, 2, READ, place) };
+        let error = done.expect_err("it failed");
+        assert_eq!(
+            (error.kind(), error.errno()),
+            (ErrorKind::RangeLost, Some(libc::ENOMEM))
+        );
+        assert_eq!(error.errno_like(), libc::ENOMEM);
+        assert_eq!(
+            (region.query(mapped.addr()), region.statistics().used),
+            (None, 0)
+        );
+        agree(&region, space, "free, and reserved");
+        let again = region.map(&four, RW, 3).expect("memory");
+        assert_eq!(again, mapped, "the region has it still");
+        // SAFETY: mapped just now.
+        assert_eq!(unsafe { again.start().read() }, 0);
+        // What is not to be replaced is not asked for.
+        let never = |_: PageRange| panic!("it is refused before");
+        let beyond = PageRange::new(again.start(), 65 * page(), OS.page_size()).expect("pages");
+        // SAFETY: refused.
+        let refused = unsafe { region.map_over_with(beyond, 2, READ, never) };
+        assert_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::OutsideRange));
+        // SAFETY: refused.
+        let refused = unsafe { region.map_over_with(again, 2, PageState::Dual, never) };
+        assert_eq!(
+            refused.map_err(|e| e.kind()),
+            Err(ErrorKind::InvalidArgument)
+        );
+        // SAFETY: both views are wherever the region places them.
+        let dual = unsafe { region.map_dual(&DualRequest::bytes(page())) };
+        let dual = dual.expect("a dual mapping");
+        // SAFETY: refused.
+        let refused = unsafe { region.map_over_with(dual.rx(), 2, READ, never) };
+        assert_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::Taken));
+        // SAFETY: no other code uses it.
+        unsafe { region.unmap_dual(dual, Leave::Hole) }.expect("it goes");
+    });
+}
+
+#[test]
+fn what_moves_keeps_contents_sharing_and_tag() {
+    if skip_emulated("shows a map of its own") {
+        return;
+    }
+    isolated("what_moves_keeps_contents_sharing_and_tag", || {
+        let (region, space) = lent(256);
+        // SAFETY: a new descriptor.
+        let fd = unsafe { libc::memfd_create(c"shared".as_ptr(), 0) };
+        assert!(fd >= 0);
+        let len = libc::off_t::try_from(4 * page()).expect("short");
+        // SAFETY: made just now.
+        assert_eq!(unsafe { libc::ftruncate(fd, len) }, 0);
+        let four = Request::bytes(4 * page());
+        let state = PageState::Committed(Access::ReadWrite);
+        let place = |range: PageRange| {
+            let (at, len) = (range.start().as_ptr().cast(), range.len_bytes());
+            let (access, flags) = (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_FIXED | libc::MAP_SHARED,
+            );
+            // SAFETY: the pages are the region's, and given to this call.
+            let got = unsafe { libc::mmap(at, len, access, flags, fd, 0) };
+            assert_eq!(got, at);
+            Ok(())
+        };
+        let views = [1, 2].map(|tag| region.map_with(&four, tag, state, place).expect("a view"));
+        agree(&region, space, "two views");
+        // SAFETY: mapped just now.
+        unsafe { views[0].start().write(0x5a) };
+        let to = region.reserve(&four).expect("addresses");
+        // SAFETY: the one is mapped, the other reserved.
+        match unsafe { region.move_pages(views[0], to) } {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                skip("this kernel does not move shared mappings");
+                return;
+            }
+            moved => moved.expect("a mapping moves"),
+        }
+        let found = region.query(to.addr()).expect("mapped");
+        assert_eq!((found.state, found.tag), (state, 1));
+        agree(&region, space, "moved");
+        // SAFETY: mapped.
+        unsafe { to.start().write(0x5b) };
+        // SAFETY: mapped.
+        assert_eq!(
+            unsafe { views[1].start().read() },
+            0x5b,
+            "they share it still"
+        );
+        let found = region.query(views[0].addr()).expect("reserved");
+        assert_eq!(found.state, PageState::Reserved);
+        // It is the caller's still.
+        // SAFETY: refused.
+        let longer = unsafe { region.resize(to, 8 * page(), RW) };
+        assert_eq!(
+            longer.map_err(|e| e.kind()),
+            Err(ErrorKind::InvalidArgument)
+        );
+        // SAFETY: no other code uses them.
+        unsafe { region.unmap(space) }.expect("all can go");
+        assert_eq!(agree(&region, space, "nothing"), 1);
+    });
+}
+
+#[test]
+fn mistakes_have_the_numbers_that_linux_gives() {
+    let (region, space) = lent(16);
+    let one = Request::bytes(page());
+    let mapped = region.map(&one.place(Place::Exact(space.addr())), RW, 1);
+    let mapped = mapped.expect("memory");
+    let behind = region.map(&one.place(Place::Exact(mapped.end())), RW, 2);
+    let behind = behind.expect("memory");
+    let of = |error: Result<PageRange, Error>| error.expect_err("a mistake").errno_like();
+    let exact = |addr| Request::bytes(page()).place(Place::Exact(addr));
+    let map = |request: &Request<'_>| of(region.map(request, RW, 1));
+    // mmap(2), each as Linux answers it.
+    assert_eq!(map(&Request::bytes(0)), libc::EINVAL);
+    assert_eq!(map(&Request::bytes(usize::MAX)), libc::ENOMEM);
+    assert_eq!(map(&Request::bytes(usize::MAX / 2)), libc::ENOMEM);
+    assert_eq!(map(&Request::bytes(1 << 46)), libc::ENOMEM);
+    assert_eq!(map(&exact(mapped.addr())), libc::EEXIST);
+    assert_eq!(map(&exact(mapped.addr() + 1)), libc::EINVAL);
+    assert_eq!(map(&exact(space.end())), libc::ENOMEM);
+    // mremap(2).
+    // SAFETY: refused, as are the others.
+    let resize = |range, len| of(unsafe { region.resize(range, len, RW) });
+    assert_eq!(resize(mapped, 0), libc::EINVAL);
+    assert_eq!(resize(mapped, usize::MAX), libc::EINVAL);
+    assert_eq!(resize(mapped, 2 * page()), libc::ENOMEM);
+    let both = PageRange::new(mapped.start(), 2 * page(), OS.page_size()).expect("pages");
+    assert_eq!(resize(both, 3 * page()), libc::EFAULT);
+    let free = space
+        .part(8 * page(), page(), OS.page_size())
+        .expect("free");
+    assert_eq!(resize(free, 2 * page()), libc::EFAULT);
+    // SAFETY: refused.
+    let moved = of(unsafe { region.remap(behind, 1 << 46, RW) });
+    assert_eq!(moved, libc::ENOMEM);
+    // mprotect(2).
+    // SAFETY: refused.
+    let protect = unsafe { region.protect(free, Access::Read) };
+    assert_eq!(protect.map_err(Error::errno_like), Err(libc::ENOMEM));
+    let numbers = [
+        (Error::of(ErrorKind::Denied), libc::EACCES),
+        (Error::os(ErrorKind::Denied, libc::EPERM), libc::EPERM),
+        (Error::os(ErrorKind::Denied, libc::EACCES), libc::EACCES),
+        (Error::of(ErrorKind::Unsupported), libc::EINVAL),
+        (Error::of(ErrorKind::RangeLost), libc::ENOMEM),
+        (Error::of(ErrorKind::Other), libc::EINVAL),
+        (Error::os(ErrorKind::Other, libc::ENODEV), libc::ENODEV),
+        // Another number elsewhere.
+        (Error::os(ErrorKind::Other, libc::EAGAIN), libc::EINVAL),
+        (Error::os(ErrorKind::Exhausted, 35), libc::ENOMEM),
+    ];
+    for (error, number) in numbers {
+        assert_eq!(error.errno_like(), number, "{error:?}");
+    }
 }

@@ -33,6 +33,7 @@ pub use dual::{
     DualView, Fork, Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
 pub use end::last_address;
+pub(crate) use error::linux;
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
@@ -209,7 +210,8 @@ pub unsafe trait PageProvider: Send + Sync {
     /// reserved, and `to` committed with the access, the ceiling and the contents that `from` had.
     ///
     /// Meant for ranges that are a reservation of their own: what was moved may be a mapping of its
-    /// own from then on, which does not join its neighbours.
+    /// own from then on, which does not join its neighbours. It also serves for what the caller
+    /// mapped itself over pages reserved here, private or shared, where the host moves that.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! What can be asked of a provider, and the one place where requests are validated.
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, linux};
 use crate::page::{Access, AddressRange, Ceiling, PageRange, PageSize, align_up};
 use core::ffi::CStr;
 
@@ -228,14 +228,18 @@ impl Plan {
         if len == 0 || !placement.align.is_power_of_two() {
             return Err(invalid);
         }
-        let round = |n| page.round_up(n).ok_or(invalid);
+        let overflow = invalid.with_like(linux::ENOMEM);
+        let round = |n| page.round_up(n).ok_or(overflow);
         let (before, body, after) = (round(guards.before)?, round(len)?, round(guards.after)?);
         let total = before
             .checked_add(body)
             .and_then(|n| n.checked_add(after))
-            .ok_or(invalid)?;
+            .ok_or(overflow)?;
         // Larger than any address space, and the sums below would overflow.
-        if total > isize::MAX.unsigned_abs() || placement.align > isize::MAX.unsigned_abs() {
+        if total > isize::MAX.unsigned_abs() {
+            return Err(overflow);
+        }
+        if placement.align > isize::MAX.unsigned_abs() {
             return Err(invalid);
         }
         let min_total = match request.min_len {

@@ -138,7 +138,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline]
     fn growth(&self, height: usize) -> usize {
         // Three leaves become four of usual ones, and twice as many if these have to be wide.
-        let may_be_wide = self.high - self.low > Node::<W>::NARROW_PAGES;
+        let far = self.high - self.low > Node::<W>::NARROW_PAGES;
+        let may_be_wide = far || size_of::<T>() > size_of::<u32>();
         let leaves = if may_be_wide { LEAVES - 3 } else { 1 };
         // A few children more than a node holds make one more, unless nodes are tiny.
         let inners = if Node::<W>::INNER > 2 * LEAVES {
@@ -156,15 +157,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
         source: &impl Source<W>,
         (start, end): Pages,
     ) -> Result<(), Error> {
-        // Ranges are split at both ends, and grow by joining. Where one gets so long that its leaf
-        // must be wide, that leaf may become two; there are only so many such ranges.
+        let ranges = self.count_in((start, end));
         let height = self.root().map_or(0, |(_, height)| height);
         if height + 4 > LEVELS {
             return Err(ErrorKind::Exhausted.into());
         }
-        let long = usize::try_from((end - start) >> 32).unwrap_or(usize::MAX);
-        let long = long.min(writer.used()) + 2;
-        self.ensure(writer, source, 3 * Self::need(height + 1) + 2 * long)
+        self.ensure(writer, source, self.need_for(ranges + 2))
     }
 
     /// Takes the values of pages away; returns how many had one.
@@ -178,35 +176,21 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.set(writer, source, pages, None, Present::Replace, None)
     }
 
-    /// Changes the values of pages, range by range; returns how many had one.
+    /// Changes the values of pages in one change; returns how many had one.
     pub(crate) fn update(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
-        (start, end): Pages,
+        pages: Pages,
         mut change: impl FnMut(T) -> T,
     ) -> Result<u64, Error> {
-        self.prepare_update(writer, source, (start, end))?;
-        let (mut page, mut pages) = (start, 0);
-        while page < end
-            && let Some(entry) = self.next_from(page).filter(|e| e.start < end)
-        {
-            let part = (entry.start.max(page), entry.end().min(end));
-            let old = T::from_bits(entry.bits);
-            let new = change(old);
-            if new != old {
-                self.insert(writer, source, part, new)?;
-            }
-            pages += part.1 - part.0;
-            page = part.1;
-        }
-        Ok(pages)
+        self.rewrite(writer, source, pages, false, |_, old| old.map(&mut change))
     }
 }
 
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives the pages from `start` up to `end` a value, or none. Returns how many of them had one.
-    fn set(
+    pub(super) fn set(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
@@ -257,7 +241,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if let Some(value) = value {
             self.ensure(writer, source, 1)?;
             let id = self.take(writer);
-            let entry = Entry::new(start, end, value.to_bits());
+            let entry = Entry::new(start, end, value.to_bits64());
             self.node(id).write_leaf(&[entry]);
             self.publish_root(Some((id, 0)));
             writer.ranges += 1;
@@ -269,14 +253,14 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Thinks out a change of leaves without dead ranges; the path is the one to the page before it.
     #[inline]
-    fn plan(
+    pub(super) fn plan(
         &self,
         (root, mut path): ((u32, usize), Path),
         (start, end): Pages,
         value: Option<T>,
         present: Present,
     ) -> Result<Plan, Error> {
-        let bits = value.map_or(0, T::to_bits);
+        let bits = value.map_or(0, T::to_bits64);
         let joins = |e: &Entry| value.is_some_and(T::joins) && e.bits == bits;
         let mut fresh = Entry::new(start, end, bits);
         let mut fresh_end = end;
@@ -366,7 +350,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         root: (u32, usize),
         right: &mut Place,
         end: u64,
-        bits: u32,
+        bits: u64,
         fresh_end: &mut u64,
     ) {
         let leaf = self.node(right.path.node[0]);

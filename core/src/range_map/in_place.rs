@@ -66,7 +66,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
             (Some((n, entry)), None) => Ok(self.kill(writer, path, n, entry).then_some(entry.len)),
             (Some((n, entry)), Some(value)) => {
-                let becomes = Entry::new(start, end, value.to_bits());
+                let becomes = Entry::new(start, end, value.to_bits64());
                 let whole = entry.start == start;
                 let done = whole && self.replace(path, n, becomes, value.joins());
                 Ok(done.then_some(entry.len))
@@ -79,7 +79,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                     _ if next < end => Ok(None),
                     None => Ok(Some(0)),
                     Some(value) => {
-                        let entry = Entry::new(start, end, value.to_bits());
+                        let entry = Entry::new(start, end, value.to_bits64());
                         let joins = value.joins();
                         let filled = self.fill(writer, source, path, at, (entry, joins), next)?;
                         Ok(filled.then_some(0))
@@ -132,6 +132,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives the nth range another value, unless it becomes one with a neighbour.
     fn replace(&self, path: &Path, n: usize, becomes: Entry, joins: bool) -> bool {
         let leaf = self.node(path.node[0]);
+        if !leaf.can_hold(becomes) {
+            return false;
+        }
         if joins {
             // What lies in other leaves may join.
             let in_front = leaf

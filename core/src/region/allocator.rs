@@ -25,7 +25,7 @@ use crate::{
     fork::Renewable,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{Capabilities, Error, ErrorKind, PageProvider, Place, Plan},
-    range_map::{Pages, Path, Value, Wanted, Writer},
+    range_map::{Pages, Path, Wanted, Writer},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -314,7 +314,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// allocator's. Takes no lock, and may be called from a signal handler.
     pub fn query(&self, addr: usize) -> Option<RegionRange> {
         let entry = self.parts.current().tree.query(self.page_of(addr))?;
-        self.described(entry.start, entry.end(), Record::from_bits(entry.bits))
+        self.described(entry.start, entry.end(), entry.value::<Record>())
     }
 
     /// Yields what was given out in `window`, whole and in order. Each step looks anew, without a
@@ -327,7 +327,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 let tree = &self.parts.current().tree;
                 let entry = tree.next_from(from).filter(|e| e.start <= last)?;
                 from = entry.end();
-                let record = Record::from_bits(entry.bits);
+                let record = entry.value::<Record>();
                 if let Some(range) = self.described(entry.start, entry.end(), record) {
                     return Some(range);
                 }
@@ -578,7 +578,7 @@ impl<M: PageProvider + Copy, R> Parts<M, R> {
             let next = self.tree.next_from(at).filter(|e| e.start < end);
             let (piece, record) = match next {
                 Some(entry) if entry.start <= at => {
-                    let record = Record::from_bits(entry.bits);
+                    let record = entry.value::<Record>();
                     ((at, entry.end().min(end)), Some(record))
                 }
                 Some(entry) => ((at, entry.start), None),

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     page::{Access, PageRange, PageSize},
-    provider::{Commit, Dump, Error, ErrorKind, PageProvider, PageWish, Purged, Request},
-    range_map::{Pages, Path, Value},
+    provider::{Commit, Dump, Error, ErrorKind, PageProvider, PageWish, Place, Purged, Request},
+    range_map::{Pages, Path},
     sync::RawMutex,
 };
 use core::{cell::Cell, ffi::CStr};
@@ -208,6 +208,76 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.record(held, pages, Some(Record::Ours(state, mark)))
     }
 
+    /// Maps what `place` maps over exactly this range, in place of what the allocator has there, free
+    /// or not: a file over memory, or over several mappings. What was there stays until `place` takes it
+    /// away, by a mapping over it (`MAP_FIXED`), so that there is no moment when another thread could
+    /// get the addresses. State and mapping are as with [`RegionAllocator::map_with`].
+    ///
+    /// `place` runs under the allocator's lock, and must not call it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as of
+    /// [`RegionAllocator::map_with`] and [`RegionAllocator::map_over`], [`ErrorKind::Taken`] where a
+    /// view of a dual mapping lies in the range; want of memory. `place` was not called then.
+    ///
+    /// What `place` returns, which then has changed nothing. Where its call took away all that was
+    /// there before it failed, which hosts do, this says [`ErrorKind::RangeLost`]: the addresses are
+    /// the allocator's still, and free. Where `place` says that itself, others have them.
+    ///
+    /// # Safety
+    ///
+    /// No other code uses the memory that is replaced.
+    pub unsafe fn map_over_with(
+        &self,
+        range: PageRange,
+        tag: u16,
+        state: PageState,
+        place: impl FnOnce(PageRange) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        can_be_placed(state)?;
+        let pages = self.pages(range)?;
+        let mut place = Some(place);
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            if parts
+                .entries(pages)
+                .any(|(_, r)| r == Some(Record::Foreign))
+            {
+                return Err(ErrorKind::OutsideRange.into());
+            }
+            parts.committed_in(pages)?;
+            parts.tree.prepare(&mut held.writer, &parts.arena, 1)?;
+            if !self.begin(&held, Undo::Leave, pages) {
+                continue;
+            }
+            // Undo::Leave: what was placed is left to this call, which asks once.
+            let place = place.take().ok_or(ErrorKind::Other)?;
+            let mut done = place(range);
+            match done {
+                Ok(()) => {
+                    let mark = Mark::placed(tag, parts.colour_beside(pages));
+                    self.record(&mut held, pages, Some(Record::Ours(state, mark)))?;
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, pages),
+                Err(error) => {
+                    // Whatever refuses this for another reason than that something is there has
+                    // refused the other call before it took anything away.
+                    let whole = Request::bytes(range.len_bytes());
+                    let whole = whole.place(Place::Exact(range.addr()));
+                    if self.inner.reserve(&whole).is_ok() {
+                        self.record(&mut held, pages, None)?;
+                        done = Err(error.with_kind(ErrorKind::RangeLost));
+                    }
+                }
+            }
+            if self.finish(&held, Undo::Leave, pages) {
+                return done;
+            }
+        }
+    }
+
     /// Takes pages away, whatever parts of however many mappings they are: their memory is gone,
     /// and their addresses are free for the allocator again, never for others. What is free
     /// already, and what is not the allocator's, is left alone.
@@ -231,7 +301,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut way = Path::unknown();
         if let Some(entry) = held.parts.tree.look(pages.0, &mut way)
             && entry.end() >= pages.1
-            && let Record::Ours(state, mark) = Record::from_bits(entry.bits)
+            && let Record::Ours(state, mark) = entry.value::<Record>()
             && state != PageState::Dual
         {
             // A name or the like goes with what is mapped over it.
@@ -791,7 +861,7 @@ impl<M: PageProvider + Copy, R> Parts<M, R> {
     pub(super) fn colour_beside(&self, (start, end): Pages) -> Colour {
         let of = |page: Option<u64>| {
             let entry = page.and_then(|page| self.tree.query(page));
-            match entry.map(|entry| Record::from_bits(entry.bits)) {
+            match entry.map(|entry| entry.value::<Record>()) {
                 Some(Record::Ours(_, mark)) => mark.colour,
                 _ => Colour::NONE,
             }

@@ -385,10 +385,11 @@ mod tests {
     #[test]
     fn names_have_numbers_as_long_as_there_are_some() {
         let names = Names::new();
-        let mut text = [b'a', 0, 0];
+        let mut text = [b'a', 0, 0, 0];
         let mut numbers = std::vec::Vec::new();
         for n in 0..80 {
-            text[1] = b'!' + n;
+            text[1] = b'0' + n / 10;
+            text[2] = b'0' + n % 10;
             let name = CStr::from_bytes_until_nul(&text).expect("a zero at its end");
             let number = names.number(name);
             assert_eq!(names.number(name), number);
@@ -396,6 +397,7 @@ mod tests {
             assert!(number == Name::OTHER || !numbers.contains(&number));
             numbers.push(number);
         }
+        assert_eq!(names.number(c"no $name"), Name::NONE);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     page::{Access, PageRange},
-    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request, linux},
     range_map::Pages,
     sync::RawMutex,
 };
@@ -46,7 +46,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if mark.notes.contains(Notes::NO_DUMP) {
                 tail = tail.exclude_from_dump();
             }
-            self.map(&tail, how, mark.tag)?;
+            // mremap(2) has one number for all that is in the way.
+            self.map(&tail, how, mark.tag)
+                .map_err(|error| match is_want_of_room(error) {
+                    true => error.with_like(linux::ENOMEM),
+                    false => error,
+                })?;
         }
         Ok(self.range(new))
     }
@@ -192,7 +197,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let new_len = rounded.ok_or(invalid)?;
         range.addr().checked_add(new_len).ok_or(invalid)?;
         let pages = self.pages(range)?;
-        let (access, mark) = self.committed_alike(pages).ok_or(invalid)?;
+        let not_one = invalid.with_like(linux::EFAULT);
+        let (access, mark) = self.committed_alike(pages).ok_or(not_one)?;
         // What lies behind the end of what a caller mapped is known to the caller.
         if new_len > range.len_bytes() && mark.notes.contains(Notes::PLACED) {
             return Err(invalid);

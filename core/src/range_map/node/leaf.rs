@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
-//!   wide leaf    header │      │ starts │ lengths │ values, two a word
+//!   wide leaf    header │      │ starts │ lengths │ values
 //! ```
 //!
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
 
-use super::{Entry, GROUP, NEVER, Node, high_half, is_below, larger, low_half, pair};
+use super::{
+    super::change::Pages, Entry, GROUP, NEVER, Node, high_half, is_below, larger, low_half, pair,
+};
 use crate::atomic::{AtomicU64, Ordering};
-use core::ops::ControlFlow;
+use core::{mem::MaybeUninit, ops::ControlFlow};
 
 /// The offset of no range in a leaf that is not wide. Offsets have 31 bits, so that pairs of them
 /// are compared as words.
@@ -139,6 +141,100 @@ impl<const W: usize> Node<W> {
         (below, next)
     }
 
+    /// Returns the last range that starts at or below `page` and is not dead, for a reader, as
+    /// [`Node::around`].
+    pub(in crate::range_map) fn last_from(&self, page: u64) -> Option<Entry> {
+        let wide = self.get(0) & WIDE_BIT != 0;
+        let rank = self.rank_as(wide, page);
+        let mut before = (0..rank).rev().map(|n| self.entry_as(wide, n));
+        before.find(|e| e.len != 0)
+    }
+
+    /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a buffer, as
+    /// many as fit; returns how many, and whether these are all. For a reader, as [`Node::around`].
+    pub(in crate::range_map) fn read_from(
+        &self,
+        (page, last): Pages,
+        buffer: &mut [MaybeUninit<Entry>],
+    ) -> (usize, bool) {
+        let header = self.get(0);
+        let wide = header & WIDE_BIT != 0;
+        let slots = if wide { Self::WIDE } else { Self::LEAF };
+        let all = slots.min(low_half(header) as usize);
+        let first = self.rank_as(wide, page).saturating_sub(1);
+        let until = match all.checked_sub(1) {
+            Some(n) if self.entry_as(wide, n).start <= last => all,
+            // Ranks are those of all slots.
+            _ => self.rank_as(wide, last.min(NEVER - 1)).min(all),
+        };
+        let wanted = until.saturating_sub(first);
+        let count = wanted.min(buffer.len());
+        let is_all = wanted == count;
+        let Some(buffer) = buffer.get_mut(..count) else {
+            return (0, false);
+        };
+        if wide {
+            for (slot, n) in buffer.iter_mut().zip(first..) {
+                slot.write(self.entry_as(true, n));
+            }
+        } else {
+            self.read_narrow(first, buffer);
+        }
+        // The first one may end before the page, and there may be dead ones. A late reader's header
+        // may say anything: what it leads to is discarded.
+        let dead = header / ONE_DEAD != 0;
+        let skipped = usize::from(
+            page != 0
+                && buffer.first().is_some_and(|first| {
+                    // SAFETY: all of the buffer was written above.
+                    unsafe { first.assume_init_ref() }.end() <= page
+                }),
+        );
+        if !dead && skipped == 0 {
+            return (count, is_all);
+        }
+        let mut kept = 0;
+        for n in skipped..count {
+            // SAFETY: as above.
+            let entry = *unsafe { buffer[n].assume_init_ref() };
+            buffer[kept].write(entry);
+            kept += usize::from(entry.len != 0);
+        }
+        (kept, is_all)
+    }
+
+    /// Writes the ranges of a leaf that is not wide from the nth on to a buffer, dead ones too.
+    #[inline]
+    fn read_narrow(&self, n: usize, buffer: &mut [MaybeUninit<Entry>]) {
+        let odd = (n % 2).min(buffer.len());
+        let (first, rest) = buffer.split_at_mut(odd);
+        if let [first] = first {
+            first.write(self.entry_as(false, n));
+        }
+        let n = n + odd;
+        // Offsets come in pairs.
+        let base = self.get(1);
+        let (slots, last) = rest.as_chunks_mut::<2>();
+        let offsets = &self.words[Self::OFFSETS..Self::TAILS];
+        let tails = self.words[Self::TAILS..Self::TAILS + Self::LEAF]
+            .as_chunks::<2>()
+            .0;
+        let words = offsets[n / 2..].iter().zip(&tails[n / 2..]);
+        for ([a, b], (word, [low, high])) in slots.iter_mut().zip(words) {
+            let word = word.load(Ordering::Relaxed);
+            let entry = |offset: u32, tail: u64| Entry {
+                start: base.wrapping_add(offset.into()),
+                len: high_half(tail).into(),
+                bits: low_half(tail).into(),
+            };
+            a.write(entry(low_half(word), low.load(Ordering::Relaxed)));
+            b.write(entry(high_half(word), high.load(Ordering::Relaxed)));
+        }
+        if let [last] = last {
+            last.write(self.entry_as(false, n + 2 * slots.len()));
+        }
+    }
+
     #[inline]
     fn offset(&self, n: usize) -> u32 {
         let word = self.get(Self::OFFSETS + n / 2);
@@ -168,22 +264,17 @@ impl<const W: usize> Node<W> {
     #[inline]
     fn entry_as(&self, wide: bool, n: usize) -> Entry {
         if wide {
-            let values = self.get(Self::VALUES + n / 2);
             return Entry {
                 start: self.get(Self::STARTS + n),
                 len: self.get(Self::LENGTHS + n),
-                bits: if n.is_multiple_of(2) {
-                    low_half(values)
-                } else {
-                    high_half(values)
-                },
+                bits: self.get(Self::VALUES + n),
             };
         }
         let tail = self.get(Self::TAILS + n);
         Entry {
             start: self.get(1).wrapping_add(self.offset(n).into()),
             len: high_half(tail).into(),
-            bits: low_half(tail),
+            bits: low_half(tail).into(),
         }
     }
 
@@ -222,7 +313,8 @@ impl<const W: usize> Node<W> {
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
     #[inline]
     fn packs(base: u64, entry: Entry) -> bool {
-        entry.start >= base && entry.start - base < NO_OFFSET.into() && entry.len <= u32::MAX.into()
+        let near = entry.start >= base && entry.start - base < NO_OFFSET.into();
+        near && (entry.len | entry.bits) <= u32::MAX.into()
     }
 
     /// Says whether ranges can be written to one leaf.
@@ -235,7 +327,7 @@ impl<const W: usize> Node<W> {
     }
 
     fn tail(entry: Entry) -> u64 {
-        pair(entry.bits, u32::try_from(entry.len).unwrap_or(u32::MAX))
+        pair(low_half(entry.bits), low_half(entry.len))
     }
 
     /// Writes a leaf of ranges that fit.
@@ -268,7 +360,7 @@ impl<const W: usize> Node<W> {
         for entry in entries {
             self.set(Self::STARTS + count, entry.start);
             self.set(Self::LENGTHS + count, entry.len);
-            self.set_half(Self::VALUES + count / 2, count, entry.bits);
+            self.set(Self::VALUES + count, entry.bits);
             count += 1;
         }
         for n in count..Self::WIDE {
@@ -515,7 +607,7 @@ impl<const W: usize> Node<W> {
     #[inline]
     pub(in crate::range_map) fn set_bits(&self, n: usize, entry: Entry) {
         if self.is_wide() {
-            self.set_half(Self::VALUES + n / 2, n, entry.bits);
+            self.set(Self::VALUES + n, entry.bits);
         } else {
             self.set(Self::TAILS + n, Self::tail(entry));
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
-//!   wide leaf    header │      │ starts │ lengths │ values, two a word
+//!   wide leaf    header │      │ starts │ lengths │ values
 //!   inner node   header │ lowest starts │ children, two a word ┃ largest gaps
 //!                       └── what a query reads ────────────────┛
 //! ```
@@ -14,6 +14,7 @@
 mod inner;
 mod leaf;
 
+use super::Value;
 use crate::atomic::{AtomicU64, Ordering};
 pub(super) use inner::Child;
 
@@ -22,7 +23,7 @@ pub(super) use inner::Child;
 /// second.
 pub(super) const WORDS: usize = 96;
 
-/// A start that no page reaches: pages have at least two bytes.
+/// A start that no page reaches: pages have two bytes, or lie below it.
 const NEVER: u64 = 1 << 63;
 
 /// How many starts are compared one and all, rather than by halves.
@@ -33,11 +34,11 @@ const GROUP: usize = 8;
 pub(crate) struct Entry {
     pub(crate) start: u64,
     pub(crate) len: u64,
-    pub(crate) bits: u32,
+    pub(crate) bits: u64,
 }
 
 impl Entry {
-    pub(super) const fn new(start: u64, end: u64, bits: u32) -> Self {
+    pub(super) const fn new(start: u64, end: u64, bits: u64) -> Self {
         Self {
             start,
             len: end - start,
@@ -45,10 +46,16 @@ impl Entry {
         }
     }
 
+    /// Returns what the bits stand for.
+    #[inline]
+    pub(crate) fn value<T: Value>(self) -> T {
+        T::from_bits64(self.bits)
+    }
+
     /// Returns the page behind the last one.
     #[inline]
     pub(crate) const fn end(self) -> u64 {
-        self.start + self.len
+        self.start.wrapping_add(self.len)
     }
 }
 
@@ -96,7 +103,7 @@ impl<const W: usize> Node<W> {
     /// Ranges in a leaf; even.
     pub(super) const LEAF: usize = (W - 2) / 3 * 2;
     /// Ranges in a wide leaf.
-    pub(super) const WIDE: usize = (W - 2) * 2 / 5;
+    pub(super) const WIDE: usize = (W - 2) / 3;
     /// Ranges that lie within so many pages never make a leaf wide.
     pub(super) const NARROW_PAGES: u64 = (u32::MAX >> 1) as u64;
     /// Children of an inner node.
@@ -149,6 +156,31 @@ impl<const W: usize> Node<W> {
         let before = (whole * GROUP).min(slots - rest);
         let words = &words[before..before + rest];
         before + words.iter().map(reached).sum::<usize>()
+    }
+}
+
+/// Nodes that hold anything for a while.
+impl<const W: usize> Node<W> {
+    /// Items of three words.
+    pub(super) const ITEMS: usize = (W - 1) / 3;
+
+    pub(super) fn item(&self, n: usize) -> [u64; 3] {
+        core::array::from_fn(|word| self.get(3 * n + word))
+    }
+
+    pub(super) fn set_item(&self, n: usize, item: [u64; 3]) {
+        for (word, value) in item.into_iter().enumerate() {
+            self.set(3 * n + word, value);
+        }
+    }
+
+    /// Returns the node with the next items.
+    pub(super) fn link(&self) -> u32 {
+        low_half(self.get(W - 1))
+    }
+
+    pub(super) fn set_link(&self, id: u32) {
+        self.set(W - 1, id.into());
     }
 }
 
