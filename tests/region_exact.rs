@@ -604,11 +604,8 @@ fn what_moves_keeps_contents_sharing_and_tag() {
         // SAFETY: mapped.
         unsafe { to.start().write(0x5b) };
         // SAFETY: mapped.
-        assert_eq!(
-            unsafe { views[1].start().read() },
-            0x5b,
-            "they share it still"
-        );
+        let seen = unsafe { views[1].start().read() };
+        assert_eq!(seen, 0x5b, "they share it still");
         let found = region.query(views[0].addr()).expect("reserved");
         assert_eq!(found.state, PageState::Reserved);
         // It is the caller's still.
