@@ -65,7 +65,7 @@ impl HeapConfig {
             shards: 4,
             magazine: 64 << 10,
             segment: 4 << 20,
-            memory_return: Return::After(1000),
+            memory_return: Return::After(250),
             large_pages: true,
             clock: None,
             hardening: Hardening::Checked,
@@ -104,7 +104,7 @@ impl HeapConfig {
         self
     }
 
-    /// Sets when free memory goes back; default after a second.
+    /// Sets when free memory goes back; default after a quarter of a second.
     #[must_use]
     pub const fn memory_return(mut self, when: Return) -> Self {
         self.memory_return = when;
@@ -125,7 +125,8 @@ impl HeapConfig {
         self.large_pages && matches!(self.hardening, Hardening::Checked)
     }
 
-    /// Sets a clock that calls which take a lock look at, so that memory goes back without
+    /// Sets a clock that calls which take a lock look at, of those for blocks without a class one in
+    /// sixteen at least, so that memory goes back without
     /// [`Heap::tick`](super::Heap::tick): milliseconds that only go forwards, as of
     /// [`Clock`](crate::provider::Clock). It must not allocate from the heap. Default none.
     #[must_use]

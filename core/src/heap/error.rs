@@ -28,6 +28,8 @@ pub enum HeapError {
     WriteAfterFree(BlockAddr),
     /// A call that must not wait would have had to, or the thread is in a call of the heap already.
     Busy,
+    /// The heap in a static was [closed](super::GlobalHeap::close), which is final.
+    Closed,
     /// The provider has fewer addresses left than a heap needs to begin with: those of its window, or what a
     /// limit leaves.
     TooSmall {
@@ -86,6 +88,7 @@ impl fmt::Display for HeapError {
             Self::Overflow(addr) => write!(f, "{addr} was written beyond its end"),
             Self::WriteAfterFree(addr) => write!(f, "{addr} was written while it was free"),
             Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
+            Self::Closed => f.write_str("the heap is closed"),
             Self::TooSmall { needed } => {
                 write!(
                     f,

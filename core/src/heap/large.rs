@@ -31,12 +31,15 @@ pub(super) enum Growth {
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Allocates a block that no class serves.
     pub(super) fn alloc_big(&self, layout: Layout) -> Result<Big, HeapError> {
-        let mut space = self.space.lock();
-        if layout.size() <= LARGE_MAX && layout.align() <= GRANULE {
-            self.alloc_large(&mut space, layout.size(), Growth::Fixed)
-        } else {
-            self.alloc_huge(&mut space, layout)
-        }
+        self.again_if_replaced(|| {
+            let mut space = self.lock_space();
+            if layout.size() <= LARGE_MAX && layout.align() <= GRANULE {
+                return self.alloc_large(&mut space, layout.size(), Growth::Fixed);
+            }
+            let (block, zero) = self.alloc_huge(&mut space, layout)?;
+            self.carry_over(space, block)?;
+            Ok((block, zero))
+        })
     }
 
     /// Allocates granules of a segment; for a block that grows, lowest where as many are free
@@ -49,7 +52,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Big, HeapError> {
         let slab = match space.spare_large {
             Some(slab) => slab,
-            None => slab::make(&self.arena, LARGE, CHUNK, self.is_hard())?,
+            None => slab::make(self.arena(), LARGE, CHUNK, self.is_hard())?,
         };
         space.spare_large = Some(slab);
         let count = size.div_ceil(GRANULE).max(1);
@@ -106,7 +109,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Frees a block without a class, whose state says that it is live.
     pub(super) fn free_big(&self, slab: Handle) {
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         // Somebody else may have freed it since it was looked at.
         if slab.only().state().swap(FREED, Relaxed) != LIVE {
             return;
@@ -115,8 +118,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.free_huge(&mut space, slab);
             return;
         }
-        space.gauges.large -= slab.len_bytes();
-        space.gauges.large_blocks -= 1;
+        space.gauges.large = space.gauges.large.saturating_sub(slab.len_bytes());
+        space.gauges.large_blocks = space.gauges.large_blocks.saturating_sub(1);
         let (addr, len) = (slab.addr(), slab.len_bytes());
         self.give_granules(&mut space, addr, len);
         if self.is_hard() {

@@ -176,9 +176,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let slab = self.slab_at(addr)?;
-        let (start, size) = slab.around(addr)?;
-        (start == addr).then(|| slab.usable(start, size))
+        let info = self.live_around(addr)?;
+        (info.addr == addr).then_some(info.len)
     }
 
     /// Frees a block without a class, or says why there is none.
@@ -246,7 +245,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 self.drop_headroom(&mut space);
                 self.decommit_longest(&mut space);
                 true
@@ -254,11 +253,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
             HeapError::Metadata(error)
                 if is_short(error)
-                    && self.arena.reserved_bytes() + GRANULE <= self.arena.max_bytes() =>
+                    && self.arena().reserved_bytes() + GRANULE <= self.arena().max_bytes() =>
             {
-                let before = self.space.lock().gauges.reserved;
+                let before = self.lock_space().gauges.reserved;
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 space.gauges.reserved < before
                     || self.drop_headroom(&mut space)
                     || self.release_some(&mut space)
