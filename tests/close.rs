@@ -396,13 +396,18 @@ fn a_child_of_a_call_leaves_slots_of_the_parent_alone() {
 #[cfg(target_env = "gnu")]
 mod plugin {
     use super::*;
-    use common::{at_length, emulated, plugins};
+    use common::{at_length, copies_of, emulated};
     use core::{
         ffi::{CStr, c_void},
         mem::transmute,
         ptr::null_mut,
     };
-    use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, thread::Scope};
+    use std::{
+        ffi::CString,
+        os::unix::ffi::OsStrExt,
+        path::{Path, PathBuf},
+        thread::Scope,
+    };
 
     /// What `examples/plugin.rs` exports.
     #[derive(Clone, Copy)]
@@ -552,6 +557,18 @@ mod plugin {
         let resident = text.split(' ').nth(1).and_then(|n| n.parse().ok());
         let resident: usize = resident.expect("a number of pages");
         [mapped, resident << 12, mappings.len()]
+    }
+
+    /// Builds the plugin example and returns where two copies of it lie, which are two libraries for a
+    /// loader.
+    fn plugins() -> [PathBuf; 2] {
+        // With what the tests were built with, which is there then.
+        let features = match cfg!(feature = "sim") {
+            true => "--features=std,sim",
+            false => "--features=std",
+        };
+        let copies = ["plugin-for-tests-1.so", "plugin-for-tests-2.so"];
+        copies_of(&["plugin", features], "libplugin.so", copies)
     }
 
     #[test]

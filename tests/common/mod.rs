@@ -142,20 +142,12 @@ pub(crate) fn expression() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
-/// Builds the plugin example and returns where two copies of it lie, which are two libraries for a
-/// loader.
-pub(crate) fn plugins() -> [PathBuf; 2] {
-    // With what the tests were built with, which is there then.
-    let features = match cfg!(feature = "sim") {
-        true => "--features=std,sim",
-        false => "--features=std",
-    };
-    let copies = ["plugin-for-tests-1.so", "plugin-for-tests-2.so"];
-    copies_of(&["plugin", features], "libplugin.so", copies)
-}
-
 /// Builds an example, of which cargo makes `file`, and returns where copies of it lie.
-fn copies_of<const N: usize>(example: &[&str], file: &str, names: [&str; N]) -> [PathBuf; N] {
+pub(crate) fn copies_of<const N: usize>(
+    example: &[&str],
+    file: &str,
+    names: [&str; N],
+) -> [PathBuf; N] {
     let test = std::env::current_exe().expect("a test has a path");
     let copies = names.map(|name| test.with_file_name(name));
     // A test that isolated itself was started by one that has built it.

@@ -12,7 +12,8 @@ use super::{
     slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
-    arch::stack_pointer,
+    arch::{stack_pointer, store_stack_pointer},
+    atomic::own_usize,
     fork::ForkChild,
     provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
@@ -267,13 +268,16 @@ impl<C: StaticHeap> Turn<C> {
         if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
-        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
-        // are in a call for good.
-        let cache = unsafe { CacheRef::from_slot(slot) };
-        if cache.mark.load(Relaxed) != 0 {
+        // SAFETY: slots hold what `attach` put there, or where a mark lies that is no cache's.
+        let mark = unsafe { CacheRef::mark(slot) };
+        // SAFETY: only the thread that has the cache changes it, which this is, and nothing changes
+        // those that are no cache's.
+        if unsafe { own_usize(mark) } != 0 {
             return None;
         }
-        cache.mark.store(stack_pointer(), Relaxed);
+        store_stack_pointer(mark);
+        // SAFETY: what `attach` put there: the marks that are no cache's are not zero.
+        let cache = unsafe { CacheRef::from_slot(slot) };
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))
