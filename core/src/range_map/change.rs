@@ -17,7 +17,7 @@
 use super::{
     Value,
     list::List,
-    node::{Entry, Node},
+    node::{Entry, Node, saturated},
     pool::{Source, Writer},
     rebuild::{INNERS, LEAVES},
     tree::{LEVELS, Path, Tree},
@@ -43,7 +43,8 @@ pub(super) enum Present {
 #[inline]
 fn levels_of<const W: usize>(changes: usize) -> usize {
     // Nodes beside the root, each of which has its share of children at least when it is split.
-    let (most, share) = (Node::<W>::INNER, Node::<W>::INNER.div_ceil(4).max(2));
+    let most = Node::<W>::WIDE_INNER;
+    let share = most.div_ceil(4).max(2);
     let mut nodes = changes.saturating_mul(LEAVES);
     let mut levels = 1;
     while nodes > most {
@@ -141,11 +142,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let far = self.high - self.low > Node::<W>::NARROW_PAGES;
         let may_be_wide = far || size_of::<T>() > size_of::<u32>();
         let leaves = if may_be_wide { LEAVES - 3 } else { 1 };
-        // A few children more than a node holds make one more, unless nodes are tiny.
-        let inners = if Node::<W>::INNER > 2 * LEAVES {
-            1
-        } else {
-            INNERS
+        // A few children more than a node holds make one more, or two where they are too far from
+        // each other for one, unless nodes are tiny.
+        let inners = match far {
+            _ if Node::<W>::WIDE_INNER <= 2 * LEAVES => INNERS,
+            true => 2,
+            false => 1,
         };
         leaves + height * inners
     }
@@ -441,7 +443,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Notes the largest gap of the node below `level` of a path, and what follows above.
     #[inline]
-    pub(super) fn update_gap(&self, path: &Path, level: usize, mut gap: u64) {
+    pub(super) fn update_gap(&self, path: &Path, level: usize, gap: u64) {
+        let mut gap = saturated(gap);
         for level in level..=path.height {
             let (node, at) = (self.node(path.node[level]), path.at(level));
             let was = node.gap(at);

@@ -19,7 +19,7 @@ use super::{
     Value,
     change::{Pages, Present},
     list::List,
-    node::{Entry, Node, WORDS},
+    node::{Entry, Node, WORDS, saturated},
     pool::{Source, Writer},
     tree::{Path, Tree},
 };
@@ -216,7 +216,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         writer.pages += entry.len;
         if path.height > 0 {
             let was = self.node(path.node[1]).gap(path.at(1));
-            if next - low == was {
+            if saturated(next - low) == was {
                 // The first range is the one that it was.
                 let low = self.low_in(path, new);
                 let gap = new.leaf_gap(low, self.next_low(path, 0), was);

@@ -15,7 +15,7 @@ use super::{
     Value,
     change::Plan,
     list::List,
-    node::{Child, Entry, Node},
+    node::{Child, Entry, Node, saturated},
     pool::{Source, Writer},
     tree::{LEVELS, Path, Tree},
 };
@@ -285,7 +285,7 @@ impl<'a, T: Value, const W: usize> Rebuild<'a, T, W> {
             } else {
                 some.first().map_or(self.tree.low, |e| e.start)
             };
-            let gap = node.leaf_gap(low, next, u64::MAX);
+            let gap = saturated(node.leaf_gap(low, next, u64::MAX));
             made.extend([Child { low, id, gap }]);
         }
     }
@@ -308,7 +308,6 @@ impl<'a, T: Value, const W: usize> Rebuild<'a, T, W> {
     /// Makes the inner nodes of a level above the nodes that were made.
     fn inners(&mut self, level: usize, below: &List<Child, LEAVES>) -> List<Child, LEAVES> {
         let tree = self.tree;
-        let capacity = Node::<W>::INNER;
         let (first, last) = (self.a.node[level], self.b.node[level]);
         let mut children: List<Child, CHILDREN> = List::new();
         let from = self.a.at(level);
@@ -327,7 +326,8 @@ impl<'a, T: Value, const W: usize> Rebuild<'a, T, W> {
             return made;
         }
         let at_end = to == tree.node(last).count();
-        if grows && count > capacity && at_end {
+        let capacity = Node::<W>::room_for(children.as_slice());
+        if grows && (capacity + 1..=2 * capacity).contains(&count) && at_end {
             let (low, high) = children.as_slice().split_at(capacity);
             self.inner(low, &mut made);
             self.inner(high, &mut made);
@@ -343,6 +343,7 @@ impl<'a, T: Value, const W: usize> Rebuild<'a, T, W> {
             }
         }
         let children = children.as_slice();
+        let capacity = Node::<W>::room_for(children);
         let parts = nodes_for(children.len(), capacity, inputs, grows);
         for n in 0..parts {
             self.inner(&children[part(n, parts, children.len())], &mut made);

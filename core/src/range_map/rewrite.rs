@@ -206,7 +206,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         // Each leaf is half full at least, and may have to become two.
         let all = ranges.saturating_add(2 * Node::<W>::LEAF);
         let leaves = (all / (Node::<W>::LEAF / 2) + 2).saturating_mul(2);
-        let inners = leaves / (Node::<W>::INNER / 3).max(1) * 2 + 2 * LEVELS;
+        let inners = leaves / (Node::<W>::WIDE_INNER / 3).max(1) * 2 + 2 * LEVELS;
         // What the caller says and what is written of it, the children of one level and of the next.
         let lists = ranges.saturating_add(leaves) / Node::<W>::ITEMS * 2 + 8;
         let work = leaves.saturating_add(inners).saturating_add(lists);
@@ -461,7 +461,12 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             .flatten()
             .chain(below.iter(tree))
             .chain(behind.into_iter().flatten());
-        let capacity = Node::<W>::INNER;
+        let is_far = tree.high - tree.low > Node::<W>::NARROW_PAGES;
+        let capacity = if is_far {
+            Node::<W>::WIDE_INNER
+        } else {
+            Node::<W>::INNER
+        };
         let parts = total.div_ceil(capacity - capacity / 16);
         let mut made = Scratch::new();
         for n in 0..parts {

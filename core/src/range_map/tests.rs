@@ -5,7 +5,7 @@ use super::{
     Value,
     change::Pages,
     gap::Wanted,
-    node::{Entry, Node},
+    node::{Entry, Node, saturated},
     pool::{Source, Writer},
     tree::Tree,
 };
@@ -277,7 +277,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 low == self.low || node.start(0) == low,
                 "exact lowest starts"
             );
-            return node.leaf_gap(low, high, u64::MAX);
+            return saturated(node.leaf_gap(low, high, u64::MAX));
         }
         let children: Vec<_> = node.children().collect();
         assert_eq!(children[0].low, low);

@@ -148,13 +148,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let mut next = self.high;
         for _ in 0..height {
             let node = self.node(id);
-            let at = node.child_for(page);
+            // An acquiring load, so that a number from another life of the node comes with the
+            // version that began it.
+            let (at, child) = node.way_to(page);
             if NEXT {
                 next = next.min(node.low(at + 1));
             }
-            // An acquiring load, so that a number from another life of the node comes with the
-            // version that began it.
-            id = node.child(at);
+            id = child;
             if self.version.load(Ordering::Relaxed) != version {
                 return Err(Moved);
             }
@@ -300,8 +300,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let mut parent = None;
         for _ in 0..height {
             let node = self.node(id);
-            let at = node.child_for(page);
-            id = node.child(at);
+            let (at, child) = node.way_to(page);
+            id = child;
             // As in leaf_for.
             if self.version.load(Ordering::Relaxed) != version {
                 return Err(Moved);
@@ -417,9 +417,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         path.height = height;
         for level in (1..=height).rev() {
             let node = self.node(id);
-            let at = node.child_for(page);
+            let (at, child) = node.way_to(page);
             path.step(level, id, at);
-            id = node.child(at);
+            id = child;
         }
         path.step(0, id, 0);
         prefetch(self.node(id));

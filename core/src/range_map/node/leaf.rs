@@ -9,16 +9,12 @@
 //! another one comes by one store. The first one is never dead.
 
 use super::{
-    super::change::Pages, Entry, GROUP, NEVER, Node, high_half, is_below, larger, low_half, pair,
+    super::change::Pages, Entry, GROUP, NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger,
+    low_half, pair,
 };
 use crate::atomic::{AtomicU64, Ordering};
 use core::{mem::MaybeUninit, ops::ControlFlow};
 
-/// The offset of no range in a leaf that is not wide. Offsets have 31 bits, so that pairs of them
-/// are compared as words.
-const NO_OFFSET: u32 = u32::MAX >> 1;
-/// The bit of the header that makes a leaf wide.
-const WIDE_BIT: u64 = 1 << 32;
 /// What one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
 
@@ -51,31 +47,6 @@ fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
 }
 
 impl<const W: usize> Node<W> {
-    /// Returns how many offsets are at most `key`, which is below [`NO_OFFSET`].
-    #[inline]
-    fn rank_offsets(&self, key: u32) -> usize {
-        const PAIRS: usize = GROUP / 2;
-        let words = &self.words[Self::OFFSETS..Self::TAILS];
-        // A pair is below this if its larger half is at most the key.
-        let end = u64::from(key + 1) << 32;
-        let reached = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed), end);
-        let pairs = if Self::LEAF < 2 * GROUP {
-            words.iter().map(reached).sum()
-        } else {
-            let (groups, _) = words.as_chunks::<PAIRS>();
-            let whole: usize = groups.iter().map(|group| reached(&group[PAIRS - 1])).sum();
-            // The last pair of the next group is known to be more.
-            let rest = PAIRS - 1;
-            let before = (whole * PAIRS).min(Self::LEAF / 2 - rest);
-            let words = &words[before..before + rest];
-            before + words.iter().map(reached).sum::<usize>()
-        };
-        let half = words
-            .get(pairs)
-            .map_or(NO_OFFSET, |word| low_half(word.load(Ordering::Relaxed)));
-        2 * pairs + usize::from(half <= key)
-    }
-
     /// Returns how many ranges, or children, there are.
     #[inline]
     pub(in crate::range_map) fn count(&self) -> usize {
@@ -110,14 +81,7 @@ impl<const W: usize> Node<W> {
         if wide {
             return self.rank_words(Self::STARTS, Self::WIDE, page);
         }
-        let Some(offset) = page.checked_sub(self.get(1)) else {
-            return 0;
-        };
-        self.rank_offsets(
-            u32::try_from(offset)
-                .unwrap_or(NO_OFFSET)
-                .min(NO_OFFSET - 1),
-        )
+        self.rank_narrow(page)
     }
 
     /// Returns the range with the highest start at or below `page`, dead or not, and the next one behind
@@ -232,16 +196,6 @@ impl<const W: usize> Node<W> {
         }
         if let [last] = last {
             last.write(self.entry_as(false, n + 2 * slots.len()));
-        }
-    }
-
-    #[inline]
-    fn offset(&self, n: usize) -> u32 {
-        let word = self.get(Self::OFFSETS + n / 2);
-        if n.is_multiple_of(2) {
-            low_half(word)
-        } else {
-            high_half(word)
         }
     }
 
@@ -647,17 +601,5 @@ impl<const W: usize> Node<W> {
     #[inline]
     pub(in crate::range_map) fn set_dead(&self, dead: usize) {
         self.set(0, self.get(0) + ONE_DEAD * dead as u64);
-    }
-
-    /// Changes the lower half of a word for even numbers, the upper one for odd ones.
-    #[inline]
-    fn set_half(&self, at: usize, n: usize, half: u32) {
-        let word = self.get(at);
-        let word = if n.is_multiple_of(2) {
-            pair(half, high_half(word))
-        } else {
-            pair(low_half(word), half)
-        };
-        self.set(at, word);
     }
 }
