@@ -3,7 +3,7 @@
 //! Numbers lie two a word, in words that others may write meanwhile: the answer is then any number up
 //! to sixteen.
 
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::AtomicU64;
 
 #[cfg(all(
     target_arch = "aarch64",
@@ -47,20 +47,9 @@ pub(crate) fn rank_pairs(words: &[AtomicU64; PAIRS], key: u32) -> usize {
     by::rank_pairs(words, key)
 }
 
-/// As [`rank_pairs`], one number after the other.
-#[cfg_attr(
-    not(any(test, miri)),
-    allow(dead_code, reason = "not where there are vector registers")
-)]
-#[inline]
-fn rank_each(words: &[AtomicU64; PAIRS], key: u32) -> usize {
-    let reached = |word: &AtomicU64| {
-        let word = word.load(Ordering::Relaxed);
-        let (low, high) = (word & u64::from(u32::MAX), word >> 32);
-        usize::from(low <= key.into()) + usize::from(high <= key.into())
-    };
-    words.iter().map(reached).sum()
-}
+#[cfg(all(test, not(loom)))]
+#[path = "scalar.rs"]
+mod one_by_one;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -81,7 +70,7 @@ mod tests {
                 for n in 0..RANKED {
                     let at = u32::try_from(number(n)).expect("31 bits");
                     for key in [at.saturating_sub(1), at, (at + 1).min(MOST), 0, MOST - 1] {
-                        let one_by_one = rank_each(&words, key);
+                        let one_by_one = one_by_one::rank_pairs(&words, key);
                         assert_eq!(rank_pairs(&words, key), one_by_one, "{used} {n} {key}");
                     }
                 }

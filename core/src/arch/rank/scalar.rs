@@ -1,9 +1,14 @@
-//! One by one, where there are no vector registers that are known here.
+//! One number after the other, where there are no vector registers that are known here.
 
-use super::{PAIRS, rank_each};
-use crate::atomic::AtomicU64;
+use super::PAIRS;
+use crate::atomic::{AtomicU64, Ordering};
 
 #[inline]
 pub(super) fn rank_pairs(words: &[AtomicU64; PAIRS], key: u32) -> usize {
-    rank_each(words, key)
+    let reached = |word: &AtomicU64| {
+        let word = word.load(Ordering::Relaxed);
+        let (low, high) = (word & u64::from(u32::MAX), word >> 32);
+        usize::from(low <= key.into()) + usize::from(high <= key.into())
+    };
+    words.iter().map(reached).sum()
 }

@@ -200,19 +200,20 @@ impl<const W: usize> Node<W> {
     #[inline]
     fn rank_offsets(&self, key: u32) -> usize {
         let words = &self.words[Self::OFFSETS..Self::OFFSETS + Self::PAIRS];
-        let is_reached =
-            |word: &AtomicU64| usize::from(low_half(word.load(Ordering::Relaxed)) <= key);
         if Self::PAIRS < 2 * arch::PAIRS || !Self::PAIRS.is_multiple_of(2) {
             let reached = |word: &AtomicU64| {
-                let high = high_half(word.load(Ordering::Relaxed));
-                is_reached(word) + usize::from(high <= key)
+                let word = word.load(Ordering::Relaxed);
+                usize::from(low_half(word) <= key) + usize::from(high_half(word) <= key)
             };
             return words.iter().map(reached).sum();
         }
         // The first of each sixteen, and then the sixteen; no branch depends on a page, so none is
         // predicted wrongly, and the lines of all are fetched at once.
-        let firsts = words.iter().step_by(arch::PAIRS).skip(1);
-        let steps: usize = firsts.map(is_reached).sum();
+        let (mut steps, mut at) = (0, arch::PAIRS);
+        while at < Self::PAIRS {
+            steps += usize::from(low_half(words[at].load(Ordering::Relaxed)) <= key);
+            at += arch::PAIRS;
+        }
         let before = (steps * arch::PAIRS).min(Self::PAIRS - arch::PAIRS);
         let sixteen = words[before..].first_chunk().expect("so many are left");
         2 * before + rank_pairs(sixteen, key)
