@@ -12,7 +12,7 @@ use super::{
     hard,
     large::Big,
     shared::{cleared, move_by},
-    slab::{ASIDE, Entry, FREED, LIVE, ZERO},
+    slab::{ASIDE, CLAIMED, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
@@ -90,8 +90,27 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.try_free_as(block, None) }
+    }
+
+    /// As [`Heap::try_free`], of a block whose layout may be known.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Heap::try_free`].
+    pub(super) unsafe fn try_free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
+        if self.is_hard() {
+            self.check_layout(slab, addr, layout)?;
+        }
+        // Of calls that free it at the same moment, one goes on.
+        entry.take_live(CLAIMED)?;
         if self.is_hard() {
             self.check_seal(slab, entry, true)?;
         }
@@ -132,7 +151,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let usable = self.usable_size(block);
         let usable = usable.ok_or_else(|| self.refusal(addr))?;
-        if new_size <= usable && new_size > usable / 2 {
+        if self.is_hard() {
+            let (slab, entry) = self.live_at(addr)?;
+            self.check_layout(slab, addr, Some(layout))?;
+            self.check_seal(slab, entry, false)?;
+        }
+        if new_size <= usable && new_size > usable / 2 && !self.is_hard() {
             return Ok(block);
         }
         let alloc = |new| self.try_alloc(new);
@@ -172,8 +196,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                     self.flush(slab.class(), &[entry]);
                 }
             } else {
-                entry.state().store(LIVE, Release);
-                self.free_big(slab);
+                self.free_claimed(slab);
             }
         }
     }

@@ -1,6 +1,9 @@
 //! What a heap can be told.
 
-use super::class::{CLASSES, GRANULE, size};
+use super::{
+    class::{CLASSES, GRANULE, size},
+    error::{HeapError, end},
+};
 
 /// Bytes of a bin and its lock, at most.
 pub(super) const BIN: usize = 64;
@@ -54,6 +57,12 @@ pub struct HeapConfig {
     clock: Option<fn() -> Option<u64>>,
     hardening: Hardening,
     seed: Option<u64>,
+    on_invalid_free: fn(*mut u8, HeapError),
+}
+
+/// Ends the program.
+fn end_program(block: *mut u8, error: HeapError) {
+    end(block, &error);
 }
 
 impl HeapConfig {
@@ -70,6 +79,7 @@ impl HeapConfig {
             clock: None,
             hardening: Hardening::Checked,
             seed: None,
+            on_invalid_free: end_program,
         }
     }
 
@@ -147,6 +157,21 @@ impl HeapConfig {
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
+    }
+
+    /// Sets what is told of faults where an interface has no error for them: the collections of `allocator-api2`, which
+    /// free a block that is no live one of this heap, resize it or free it by another layout, and corrupt blocks.
+    /// It must not unwind. By default, it ends the program.
+    #[must_use]
+    pub const fn on_invalid_free(mut self, tell: fn(*mut u8, HeapError)) -> Self {
+        self.on_invalid_free = tell;
+        self
+    }
+
+    /// Tells of a fault.
+    #[cfg(feature = "allocator-api2")]
+    pub(super) fn tell(&self, block: *mut u8, error: HeapError) {
+        (self.on_invalid_free)(block, error);
     }
 
     /// Returns how many bytes of addresses a heap needs to begin with, so that it serves blocks of up to 1 MiB:

@@ -7,6 +7,7 @@
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
+    error::end,
     slot::{BUSY, DETACHED, ThreadSlot, is_cache},
 };
 use crate::{
@@ -68,16 +69,6 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
     fn refused(block: *mut u8, error: HeapError) {
         end(block, &error);
-    }
-}
-
-/// Panics, and cannot unwind, so that the program ends.
-#[cold]
-#[expect(clippy::panic, reason = "the only way to end from here")]
-extern "C" fn end(block: *mut u8, error: &HeapError) {
-    match error {
-        HeapError::WriteAfterFree(_) => panic!("{error}"),
-        _ => panic!("{block:p} cannot be freed: {error}"),
     }
 }
 
@@ -376,15 +367,27 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::or_null(Self::alloc_zeroed_by(layout))
     }
 
-    /// Frees a block whose layout does not help.
+    /// Frees a block whose layout does not help, unless it is hardened.
     ///
     /// # Safety
     ///
-    /// Those of [`GlobalAlloc::dealloc`], but for the layout.
+    /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
-    unsafe fn dealloc_unsized(&self, block: NonNull<u8>) {
-        // SAFETY: the caller's promise: a live block of this heap, whose user gives it up.
-        if let Err(error) = unsafe { self.free(block) } {
+    unsafe fn dealloc_slow(&self, block: NonNull<u8>, layout: Layout) {
+        let freed = if C::state().get().is_some_and(Heap::is_hard) {
+            Self::call(
+                // SAFETY: the caller's promise: a live block of this layout, whose user gives it up.
+                |local| unsafe { local.free_sized(block, layout) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.free_sized(block, layout) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.try_free_as(block, Some(layout)) },
+            )
+        } else {
+            // SAFETY: as above.
+            unsafe { self.free(block) }
+        };
+        if let Err(error) = freed {
             C::refused(block.as_ptr(), error);
         }
     }
@@ -448,7 +451,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             }
         }
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { self.dealloc_unsized(block) };
+        unsafe { self.dealloc_slow(block, layout) };
     }
 
     #[inline]
@@ -485,7 +488,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             // SAFETY: as above.
             |heap| unsafe { heap.try_realloc(at, layout, new_size) },
         );
-        if let Err(error @ (HeapError::NotOwned | HeapError::NotLive | HeapError::Interior)) = moved
+        if let Err(error) = moved
+            && error.is_invalid_free()
         {
             C::refused(block, error);
         }

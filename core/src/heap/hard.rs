@@ -18,7 +18,7 @@ use super::{
     class::{self, CLASSES},
     error::{BlockAddr, HeapError},
     large::Big,
-    slab::{CORRUPT, Entry, FREED, Handle, LIVE, ZERO},
+    slab::{CLAIMED, CORRUPT, Entry, FREED, Handle, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
@@ -27,7 +27,7 @@ use core::{
     slice,
     sync::atomic::{
         AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
+        Ordering::{Relaxed, Release},
     },
 };
 
@@ -177,25 +177,51 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     #[cold]
-    pub(super) unsafe fn free_hard(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_hard(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
+        self.check_layout(slab, addr, layout)?;
         if slab.class() >= CLASSES {
+            if !self.claim_big(slab, addr) {
+                return Err(HeapError::NotLive);
+            }
             self.check_seal(slab, entry, true)?;
-            self.free_big(slab);
+            self.free_claimed(slab);
             return Ok(());
         }
         // One of two that free it at the same moment.
-        let states = entry.state();
-        if states
-            .compare_exchange(LIVE, FREED, Acquire, Relaxed)
-            .is_err()
-        {
+        entry.take_live(CLAIMED)?;
+        if self.slab_at(addr) != Some(slab) {
+            // It was freed since it was looked up, and its descriptor is that of other blocks now.
+            entry.state().store(LIVE, Release);
             return Err(HeapError::NotLive);
         }
         self.check_seal(slab, entry, true)?;
+        entry.state().store(FREED, Relaxed);
         self.release_hard(slab, entry);
         Ok(())
+    }
+
+    /// Compares a layout with what was asked for.
+    pub(super) fn check_layout(
+        &self,
+        slab: Handle,
+        addr: usize,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        let Some(layout) = layout else {
+            return Ok(());
+        };
+        // The alignment is not kept, but the address tells of some that they were not asked for.
+        let asked = slab.usable(addr, slab.block_bytes());
+        if asked == layout.size() && addr.is_multiple_of(layout.align()) {
+            return Ok(());
+        }
+        Err(HeapError::WrongLayout(BlockAddr::new(addr)))
     }
 
     /// Brings a block of a slab back whose state is that of a free one.
@@ -210,8 +236,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         &self,
         slab: Handle,
         entry: Entry,
+        old: Layout,
         new: Layout,
     ) -> Result<Option<Layout>, HeapError> {
+        self.check_layout(slab, entry.block.addr().get(), Some(old))?;
         self.check_seal(slab, entry, false)?;
         let (size, asked) = (slab.block_bytes(), new.size());
         let is_half = asked > size / 2;

@@ -5,7 +5,7 @@ use super::{
     Heap,
     class::{GRANULE, HUGE, LARGE},
     error::HeapError,
-    slab::{self, FREED, Handle, LIVE},
+    slab::{self, CLAIMED, FREED, Handle, LIVE},
     space::Space,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
@@ -104,25 +104,54 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok((self.open(slab, start, len), zero))
     }
 
-    /// Frees a block without a class, whose state says that it is live.
-    pub(super) fn free_big(&self, slab: Handle) {
+    /// Frees the block without a class that starts at `addr`, whose state said that it is live.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::NotLive`] where another call has freed it since.
+    pub(super) fn free_big(&self, slab: Handle, addr: usize) -> Result<(), HeapError> {
         let mut space = self.space.lock();
-        // Somebody else may have freed it since it was looked at.
-        if slab.only().state().swap(FREED, Relaxed) != LIVE {
-            return;
+        if !self.take_live(&space, slab, addr, FREED) {
+            return Err(HeapError::NotLive);
         }
+        self.drop_big(&mut space, slab);
+        Ok(())
+    }
+
+    /// Takes the live block without a class that starts at `addr` away from its user, so that no other call frees
+    /// it, nor is its descriptor used again; says whether it was still live.
+    pub(super) fn claim_big(&self, slab: Handle, addr: usize) -> bool {
+        self.take_live(&self.space.lock(), slab, addr, CLAIMED)
+    }
+
+    /// Changes the state of a live block; says whether it was live. The lock keeps its descriptor from becoming that of
+    /// another block meanwhile, which may have happened before.
+    fn take_live(&self, _space: &Space, slab: Handle, addr: usize, to: u8) -> bool {
+        let same = slab.addr() == addr && self.slab_at(addr) == Some(slab);
+        same && slab.only().take_live(to).is_ok()
+    }
+
+    /// Frees a block without a class that the calling thread has for itself.
+    pub(super) fn free_claimed(&self, slab: Handle) {
+        let mut space = self.space.lock();
+        slab.only().state().store(FREED, Relaxed);
+        self.drop_big(&mut space, slab);
+    }
+
+    /// Takes the granules or the reservation of a block that is free.
+    fn drop_big(&self, space: &mut Space, slab: Handle) {
         if slab.is(HUGE) {
-            self.free_huge(&mut space, slab);
+            self.free_huge(space, slab);
             return;
         }
         space.gauges.large -= slab.len_bytes();
         space.gauges.large_blocks -= 1;
         let (addr, len) = (slab.addr(), slab.len_bytes());
-        self.give_granules(&mut space, addr, len);
+        self.give_granules(space, addr, len);
         if self.is_hard() {
             let guard = self.guard();
-            self.give_granules(&mut space, addr - guard, guard);
-            self.give_granules(&mut space, addr + len, guard);
+            self.give_granules(space, addr - guard, guard);
+            self.give_granules(space, addr + len, guard);
         }
         slab.next.set(space.spare_large);
         space.spare_large = Some(slab);

@@ -316,16 +316,33 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         debug_assert!(
-            self.usable_size(block)
-                .is_none_or(|size| size >= layout.size()),
+            self.heap.is_hard()
+                || self
+                    .usable_size(block)
+                    .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
         // SAFETY: the caller's promise.
         if unsafe { self.free_quick_sized::<true>(block, layout) } {
             return Ok(());
         }
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_sized_hard(block, layout) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.free(block) }
+    }
+
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_sized_hard(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
+        self.upkeep();
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.free_hard(block, Some(layout)) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -604,7 +621,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.upkeep();
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.heap.free_hard(block) };
+            return unsafe { self.heap.free_hard(block, None) };
         }
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
@@ -612,7 +629,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
         let entry = Entry { block, state };
-        entry.state().store(FREED, Relaxed);
+        entry.take_live(FREED)?;
         let magazine = self.magazine(class);
         self.widen(class);
         if !magazine.push(entry) {

@@ -90,14 +90,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.upkeep();
         if self.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block) };
+            return unsafe { self.free_hard(block, None) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
             && let Some(entry) = slab.live(addr)
             && slab.class() < CLASSES
         {
-            entry.state().store(FREED, Relaxed);
+            entry.take_live(FREED)?;
             self.flush(slab.class(), &[entry]);
             return Ok(());
         }
@@ -114,7 +114,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Safety
     ///
     /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
-    pub unsafe fn free_sized(&self, block: NonNull<u8>, _layout: Layout) -> Result<(), HeapError> {
+    pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
+        if self.is_hard() {
+            self.upkeep();
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_hard(block, Some(layout)) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.free(block) }
     }
@@ -191,8 +196,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
         match self.slab_at(addr) {
             Some(slab) if slab.live(addr).is_some() && slab.class() >= CLASSES => {
-                self.free_big(slab);
-                Ok(())
+                self.free_big(slab, addr)
             }
             _ => Err(self.refusal(addr)),
         }
@@ -227,7 +231,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
-            return self.resize_hard(slab, entry, new);
+            return self.resize_hard(slab, entry, layout, new);
         }
         let stays = if slab.class() < CLASSES {
             // A class that is a little too large is not worth a copy.

@@ -13,6 +13,7 @@
 //!   in use            0      LIVE            a magazine
 //!   put aside         0      ASIDE           its slab
 //!   given up          0      CORRUPT         nowhere
+//!   being freed       0      CLAIMED         its slab, or nowhere
 //! ```
 //!
 //! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
@@ -54,6 +55,8 @@ pub(super) const LIVE: u8 = 2;
 pub(super) const ASIDE: u8 = 3;
 /// Given up.
 pub(super) const CORRUPT: u8 = 4;
+/// Being freed by a call that has it for itself, and looks whether it is corrupt.
+pub(super) const CLAIMED: u8 = 5;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -270,6 +273,16 @@ impl Entry {
         // SAFETY: entries are made of a slab's states, which stay as long as the heap, and entries live
         // in the heap.
         unsafe { self.state.as_ref() }
+    }
+
+    /// Changes the state of a live block.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::NotLive`] where another call has freed it since it was looked at.
+    pub(super) fn take_live(&self, to: u8) -> Result<(), HeapError> {
+        let taken = self.state().compare_exchange(LIVE, to, Acquire, Relaxed);
+        taken.map(|_| ()).map_err(|_| HeapError::NotLive)
     }
 }
 
