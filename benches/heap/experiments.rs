@@ -10,7 +10,7 @@ use crate::{
     rows::{GENERAL, ROWS},
     segments::{Full, Short},
     sizes::Mix,
-    subject::{FULL, Global, Hardened, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
+    subject::{CANARIES, Canaries, FULL, Global, Hardened, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
     threads::{Larson, ThreadChurn},
     timed::Timed,
 };
@@ -77,6 +77,7 @@ const CASES: [Case; 25] = [
 /// Ours in other guises, whose rows' names begin so.
 const LOCAL: &str = <Local as Source>::NAME;
 const UNCHECKED_NAME: &str = <hostmem::heap::GlobalHeap<Unchecked> as Global>::NAME;
+const CANARIES_NAME: &str = <hostmem::heap::GlobalHeap<Canaries> as Global>::NAME;
 const FULL_NAME: &str = <hostmem::heap::GlobalHeap<Hardened> as Global>::NAME;
 
 /// Steps for each live block before anything is measured, so that memory is as used as it gets.
@@ -142,7 +143,7 @@ impl Case {
         let peers: Vec<_> = peers
             .filter(|peer| table.wants(&[&self.row(peer)]))
             .collect();
-        let guises = [LOCAL, UNCHECKED_NAME, FULL_NAME].into_iter();
+        let guises = [LOCAL, UNCHECKED_NAME, CANARIES_NAME, FULL_NAME].into_iter();
         let guises: Vec<_> = guises
             .filter(|guise| self.has(guise) && table.wants(&[&self.guise(guise)]))
             .collect();
@@ -206,6 +207,7 @@ impl User for Race<'_> {
             };
             lineup.add(&local);
             lineup.visit(&UNCHECKED);
+            lineup.visit(&CANARIES);
             lineup.visit(&FULL);
             visit_all(&mut lineup);
             let lanes = lineup.crews.iter_mut();

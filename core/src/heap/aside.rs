@@ -191,7 +191,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);
                 if self.is_hard() {
-                    self.release_hard(slab, entry);
+                    let free = |class, entry| self.flush(class, &[entry]);
+                    self.release_hard(slab, entry, free);
                 } else {
                     self.flush(slab.class(), &[entry]);
                 }

@@ -4,7 +4,7 @@ use super::{
     Heap,
     class::{self, GRANULE},
     error::HeapError,
-    hard::{self, Hard},
+    hard::Hard,
     order::Order,
     slab::{self, Entry, Handle},
 };
@@ -102,6 +102,7 @@ impl Bin {
 fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMut(Entry)) -> usize {
     match hard {
         None => slab.take(most, take),
+        Some(hard) if !hard.is_full() => slab.take(most, take),
         Some(hard) => slab
             .take_any(hard.random())
             .map(&mut take)
@@ -156,8 +157,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut space = self.space.lock();
         let (start, zero) = self.take_granules(&mut space, granules, 0)?;
         if self.is_hard() && !zero {
-            // SAFETY: committed granules that were taken just now.
-            unsafe { hard::fill(start, granules * GRANULE) };
+            self.fill_slab(start, class);
         }
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
@@ -257,7 +257,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
         let is_recent = tick.is_some_and(|now| slab.is_recent(now));
-        if !same || is_recent || slab.blocks() == 1 || self.is_hard() {
+        if !same || is_recent || slab.blocks() == 1 || self.is_full() {
             return Ok(0);
         }
         let mut given = 0;

@@ -41,7 +41,7 @@ pub(super) struct Magazine {
 }
 
 impl Magazine {
-    fn new(class: usize) -> Self {
+    pub(super) fn new(class: usize) -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
@@ -83,6 +83,25 @@ impl Magazine {
         self.top.store(top, Relaxed);
         // SAFETY: entries below the top are initialised, and only this thread changes them.
         Some(unsafe { top.read() })
+    }
+
+    /// Returns one of the blocks, by a random number.
+    #[inline]
+    pub(super) fn pop_any(&self, random: u16) -> Option<Entry> {
+        let last = self.pop()?;
+        let (top, bottom) = (Self::own(&self.top), Self::own(&self.bottom));
+        let count = entries(bottom, top) + 1;
+        let nth = (count as usize * usize::from(random)) >> u16::BITS;
+        if nth == count as usize - 1 {
+            return Some(last);
+        }
+        // SAFETY: below the number of those that are left.
+        let slot = unsafe { bottom.add(nth) };
+        // SAFETY: as above, initialised; only this thread changes entries.
+        let any = unsafe { slot.read() };
+        // SAFETY: as above.
+        unsafe { slot.write(last) };
+        Some(any)
     }
 
     /// Adds a block; says whether there was room.
@@ -213,6 +232,7 @@ impl Magazine {
 }
 
 /// Returns how many entries fit between two addresses.
+#[inline]
 fn entries(from: *const Entry, to: *const Entry) -> u32 {
     let bytes = to.addr().wrapping_sub(from.addr());
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
@@ -267,6 +287,10 @@ pub(super) struct Cache {
     /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
     /// signal handlers.
     pub(super) is_busy: AtomicBool,
+    /// Random numbers that were drawn and are to be used.
+    pub(super) random: AtomicU64,
+    /// The magazines of a hardened heap, one a class, whose quick calls find those above without room.
+    pub(super) hardened: AtomicPtr<Magazine>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -291,6 +315,8 @@ impl Cache {
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             is_busy: AtomicBool::new(false),
+            random: AtomicU64::new(0),
+            hardened: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -303,6 +329,12 @@ impl Cache {
         let left = self.budget.load(Relaxed).wrapping_sub(bytes as u64);
         self.budget.store(left, Relaxed);
         left.cast_signed() >= 0
+    }
+
+    /// Says whether the thread has used up what it may ask for before it looks at the clock.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.budget.load(Relaxed).cast_signed() < 0
     }
 
     /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
@@ -346,6 +378,31 @@ impl Cache {
                 .compare_exchange(left, left.wrapping_sub(HURRY), Relaxed, Relaxed);
         }
         self.window_len.store(0, Relaxed);
+    }
+
+    /// Returns the magazine of a class that calls use which are not quick.
+    #[inline]
+    pub(super) fn stack(&self, class: usize) -> &Magazine {
+        debug_assert!(class < CLASSES, "a class");
+        match NonNull::new(self.hardened.load(Relaxed)) {
+            Some(first) => {
+                // SAFETY: `set_hardened` stored as many magazines as there are classes.
+                let magazine = unsafe { first.add(class) };
+                // SAFETY: as above, initialised, changed by atomics only, and there as long as the cache.
+                unsafe { magazine.as_ref() }
+            }
+            None => &self.magazines[class],
+        }
+    }
+
+    /// Gives a new cache the magazines of a hardened heap.
+    ///
+    /// # Safety
+    ///
+    /// One a class, which stay as long as the cache.
+    pub(super) unsafe fn set_hardened(&self, magazines: NonNull<[Magazine]>) {
+        debug_assert!(magazines.len() == CLASSES, "one a class");
+        self.hardened.store(magazines.as_ptr().cast(), Relaxed);
     }
 
     /// Returns how many blocks a magazine gets that is empty, `most` at most and at least one.

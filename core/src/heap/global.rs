@@ -49,6 +49,10 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// [`LocalHeap::free_unchecked`] is.
     const CHECKED: bool = true;
 
+    /// Whether [`GlobalAlloc`]'s calls expect a heap that is opened at a level above
+    /// [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then. It may be opened at any level.
+    const HARDENED: bool = false;
+
     /// Makes the heap, at the first call. An error fails that call, and the next one tries again.
     ///
     /// # Errors
@@ -355,6 +359,31 @@ impl<C: StaticHeap> GlobalHeap<C> {
         without(C::state().open()?.0)
     }
 
+    /// Allocates a block of a hardened heap, if one is cached.
+    #[inline]
+    fn alloc_sealed(layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
+        Turn::<C>::begin(C::Slot::get())?
+            .local()
+            .alloc_sealed(layout)
+    }
+
+    /// Frees a block if the heap is hardened, or tells why it cannot be; says whether it did either.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalAlloc::dealloc`].
+    #[inline]
+    unsafe fn free_sealed(block: NonNull<u8>, layout: Layout) -> bool {
+        let freed = Turn::<C>::begin(C::Slot::get()).and_then(|turn| {
+            // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
+            unsafe { turn.local().free_sealed(block, layout) }
+        });
+        if let Some(Err(error)) = freed {
+            C::refused(block.as_ptr(), error);
+        }
+        freed.is_some()
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow(layout: Layout) -> *mut u8 {
@@ -425,6 +454,11 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if C::HARDENED
+            && let Some(block) = Self::alloc_sealed(layout)
+        {
+            return Self::or_null(block);
+        }
         if let Some(turn) = Turn::<C>::begin(C::Slot::get())
             && let Some(block) = turn.local().alloc_quick(layout)
         {
@@ -437,6 +471,10 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
+        // SAFETY: by the contract the block's user gives it up.
+        if C::HARDENED && unsafe { Self::free_sealed(block, layout) } {
+            return;
+        }
         if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
             let local = turn.local();
             let freed = if C::CHECKED {

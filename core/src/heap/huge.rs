@@ -49,6 +49,8 @@ const RELEASED: u64 = 2;
 pub(super) struct Place {
     pub(super) slab: Handle,
     pub(super) whole: PageRange,
+    /// Bytes of each of the guards.
+    pub(super) guard: usize,
     /// Bytes between the guards.
     pub(super) len: usize,
     /// Bytes that the block gets memory for.
@@ -99,7 +101,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.spare_huge = Some(slab);
         let room = space.huge.make_room(&self.huge, &self.arena);
         room.map_err(HeapError::Metadata)?;
-        let guard = self.guard();
+        let guard = self.guard_now(space);
         let wanted = match growth {
             Growth::Fixed => self.kept_ahead(space, least),
             Growth::Growing => self.with_headroom(least),
@@ -124,6 +126,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(Place {
             slab,
             whole,
+            guard,
             len,
             size,
         })
@@ -141,7 +144,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives the block of a place memory from byte `from` on. If that fails, the place goes back.
     pub(super) fn commit_huge(&self, place: &Place, from: usize) -> Result<(), HeapError> {
-        let before = self.guard() + from;
+        let before = place.guard + from;
         let len = place.size.saturating_sub(from);
         let part = place.whole.part(before, len, self.page);
         let Some(part) = part else {
@@ -159,12 +162,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn open_huge(&self, space: &mut Space, place: &Place, asked: usize) -> NonNull<u8> {
         let slab = place.slab;
         space.spare_huge = slab.next.get();
-        let start = place.whole.start().as_ptr().wrapping_add(self.guard());
+        let start = place.whole.start().as_ptr().wrapping_add(place.guard);
         let start = NonNull::new(start).unwrap_or(place.whole.start());
         space.gauges.reserved += place.whole.len_bytes();
         space.gauges.committed += place.size;
         slab.set_holes(0);
-        slab.open(start, place.len, false, 0);
+        let guards = place.guard / GRANULE;
+        slab.open(start, place.len, false, u8::try_from(guards).unwrap_or(0));
+        space.gauges.mappings += 2 * guards;
         slab.resize(place.size, place.len);
         let range = Interval {
             start: place.whole.addr(),
@@ -181,6 +186,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.set_asked(slab.addr(), self.in_pages(asked));
         self.count_huge(self.counted(slab));
         space.gauges.huge_blocks += 1;
+        self.count_guards(space, usize::from(self.guard_of(slab) != 0), true);
         slab.only().state().store(LIVE, Release);
     }
 
@@ -274,8 +280,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
         self.count_huge(0_usize.wrapping_sub(self.counted(slab)));
         space.gauges.huge_blocks -= 1;
+        self.count_guards(space, usize::from(self.guard_of(slab) != 0), false);
         if !self.keep(space, slab) {
-            self.drop_huge(space, slab);
+            self.wait_big(space, slab);
         }
     }
 
@@ -299,6 +306,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return Err(error);
         }
         self.huge.remove(&mut space.huge, range.addr());
+        space.gauges.mappings -= 2 * slab.shard();
         space.gauges.reserved -= range.len_bytes();
         if slab.holes() == 0 {
             space.gauges.committed -= slab.block_bytes();
@@ -332,7 +340,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// they have; says whether they went.
     pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
         let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
-        let Some(whole) = self.whole(slab).filter(|_| self.guard() == 0) else {
+        let Some(whole) = self.whole(slab).filter(|_| self.guard_of(slab) == 0) else {
             return false;
         };
         let Some(rest) = whole.part(len, old_len.saturating_sub(len), self.page) else {

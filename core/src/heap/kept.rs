@@ -309,7 +309,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn keep(&self, space: &mut Space, slab: Handle) -> bool {
         let bytes = slab.block_bytes();
         let most = LEAST.max(self.huge_bytes.load(Relaxed) / PART);
-        if bytes > most || self.config.returns() == super::Return::Eager || self.is_hard() {
+        if bytes > most || self.config.returns() == super::Return::Eager || self.is_full() {
             return false;
         }
         while space.kept.bytes > most - bytes

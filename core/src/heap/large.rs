@@ -8,7 +8,10 @@ use super::{
     slab::{self, CLAIMED, FREED, Handle, LIVE},
     space::Space,
 };
-use crate::{provider::PageProvider, sync::RawMutex};
+use crate::{
+    provider::{ErrorKind, PageProvider},
+    sync::RawMutex,
+};
 use core::{
     alloc::Layout,
     ptr::NonNull,
@@ -57,21 +60,40 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             Growth::Fixed => 0,
             Growth::Growing => count.min(LARGE_MAX / GRANULE - count),
         };
-        let guards = self.guard() / GRANULE;
+        let mut guards = self.guard_now(space) / GRANULE;
         let (start, zero) = match self.take_with_room(space, count, room)? {
             Some(taken) => taken,
-            None => self.take_granules(space, count, guards)?,
+            None => self.take_guarded(space, count, &mut guards)?,
         };
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
         let len = count * GRANULE;
-        Ok((self.open(slab, start, len), zero))
+        self.count_guards(space, guards, true);
+        Ok((self.open(slab, start, len, guards), zero))
     }
 
-    /// Makes a live block of a descriptor.
-    fn open(&self, slab: Handle, start: NonNull<u8>, len: usize) -> NonNull<u8> {
-        slab.open(start, len, false, 0);
+    /// Takes granules between guards, or without where the host cannot have more of those.
+    fn take_guarded(
+        &self,
+        space: &mut Space,
+        count: usize,
+        guards: &mut usize,
+    ) -> Result<Big, HeapError> {
+        match self.take_granules(space, count, *guards) {
+            Err(HeapError::Memory(error))
+                if *guards != 0 && error.kind() == ErrorKind::Exhausted =>
+            {
+                *guards = 0;
+                self.take_granules(space, count, 0)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Makes a live block of a descriptor, which has so many granules of guards on either side.
+    fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, guards: usize) -> NonNull<u8> {
+        slab.open(start, len, false, u8::try_from(guards).unwrap_or(0));
         slab.resize(len, len);
         slab.only().state().store(LIVE, Release);
         self.map.set(slab.addr(), len, Some(slab));
@@ -101,7 +123,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
         let len = count * GRANULE;
-        Ok((self.open(slab, start, len), zero))
+        Ok((self.open(slab, start, len, 0), zero))
     }
 
     /// Frees the block without a class that starts at `addr`, whose state said that it is live.
@@ -146,15 +168,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         space.gauges.large -= slab.len_bytes();
         space.gauges.large_blocks -= 1;
-        let (addr, len) = (slab.addr(), slab.len_bytes());
-        self.give_granules(space, addr, len);
-        if self.is_hard() {
-            let guard = self.guard();
-            self.give_granules(space, addr - guard, guard);
-            self.give_granules(space, addr + len, guard);
-        }
-        slab.next.set(space.spare_large);
-        space.spare_large = Some(slab);
+        self.count_guards(space, usize::from(self.guard_of(slab) != 0), false);
+        self.wait_big(space, slab);
     }
 }
 

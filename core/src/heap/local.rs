@@ -5,10 +5,11 @@ use super::{
     cache::{Cache, CacheRef, FIRST, Magazine},
     class::{self, CLASSES, STEP},
     error::HeapError,
+    hard::{self, Hard},
     large::Big,
     map,
     shared::cleared,
-    slab::{Entry, FREED, LIVE, ZERO},
+    slab::{Entry, FREED, Handle, LIVE, ZERO},
 };
 use crate::{
     atomic::AtomicU8,
@@ -80,12 +81,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 cache
             }
             None => {
+                let hardened = self.make_stacks()?;
                 let made = self.arena.alloc_value(Cache::new(self.map.root().raw()));
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let cache = unsafe { CacheRef::new(made) };
                 // It stays in its shard: threads that go on with what others did, one after the other, then share
                 // slabs, and the lines of their states, with few.
+                if let Some(magazines) = hardened {
+                    // SAFETY: made just now, one a class, in the arena.
+                    unsafe { cache.set_hardened(magazines) };
+                }
                 let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
                 cache.shard.store(caches.made % shards, Relaxed);
                 caches.made = caches.made.wrapping_add(1);
@@ -105,6 +111,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache,
             _not_sync: PhantomData,
         })
+    }
+
+    /// Makes the magazines of a hardened heap for another cache.
+    fn make_stacks(&self) -> Result<Option<NonNull<[Magazine]>>, HeapError> {
+        if !self.is_hard() {
+            return Ok(None);
+        }
+        let mut class = 0..CLASSES;
+        let made = self
+            .arena
+            .alloc_slice(CLASSES, || Magazine::new(class.next().unwrap_or(0)));
+        made.map(Some).map_err(HeapError::Metadata)
     }
 
     /// Yields all caches that were ever made.
@@ -337,12 +355,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
-    #[cold]
     #[inline(never)]
     unsafe fn free_sized_hard(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
-        self.upkeep();
         // SAFETY: the caller's promise.
-        unsafe { self.heap.free_hard(block, Some(layout)) }
+        unsafe { self.free_hard(block, Some(layout)) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -449,8 +465,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
-        for (class, magazine) in self.cache.magazines.iter().enumerate() {
-            self.flush_oldest(class, magazine.len());
+        for class in 0..CLASSES {
+            self.flush_oldest(class, self.stack(class).len());
         }
     }
 
@@ -513,6 +529,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         &self.cache.magazines[class]
     }
 
+    /// As [`Cache::stack`].
+    #[inline]
+    fn stack(&self, class: usize) -> &Magazine {
+        self.cache.stack(class)
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
@@ -528,15 +550,18 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.cache.count(layout.size());
-        if self.heap.is_hard() {
-            return self.alloc_hard(layout);
+        let goes_on = self.cache.count(layout.size());
+        if let Some(hard) = &self.heap.hard {
+            if !goes_on {
+                self.upkeep();
+            }
+            return self.alloc_hard(hard, layout);
         }
         let Some(class) = class::of(layout) else {
             self.upkeep();
             return self.heap.alloc_big_or_reclaim(layout);
         };
-        let entry = match self.magazine(class).pop() {
+        let entry = match self.stack(class).pop() {
             Some(entry) => entry,
             None => self.refill(class)?,
         };
@@ -545,17 +570,108 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Ok((entry.block, zero))
     }
 
-    fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.upkeep();
-        let shard = self.cache.shard.load(Relaxed) as usize;
-        self.heap.alloc_hard(shard, layout)
+    /// Returns the slab around an address, if the page map has one.
+    #[inline]
+    fn slab_around(&self, addr: usize) -> Option<Handle> {
+        self.heap.slab_of_value(self.value(addr))
+    }
+
+    /// Allocates a block of a hardened heap, if one is cached.
+    #[inline]
+    pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
+        let hard = self.heap.hard.as_ref()?;
+        let class = hard::class_for(layout)?;
+        let entry = hard.pop(&self.cache, class)?;
+        self.count(layout.size());
+        if !hard.is_full()
+            && let Some(slab) = self.slab_around(entry.block.addr().get())
+        {
+            return Some(self.heap.hand_out_light(hard, slab, entry, layout.size()));
+        }
+        let told = self.heap.hand_out(entry, class, layout);
+        Some(told.map(|(block, _)| block))
+    }
+
+    /// Frees a block if the heap is hardened, or says why it cannot be.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free_sized`].
+    #[inline]
+    pub(super) unsafe fn free_sealed(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Option<Result<(), HeapError>> {
+        let hard = self.heap.hard.as_ref()?;
+        if !hard.is_full()
+            && let Some(slab) = self.slab_around(block.addr().get())
+            && let Some(entry) = self.heap.take_light(hard, slab, block, layout)
+        {
+            self.keep(slab.class(), entry);
+            return Some(Ok(()));
+        }
+        // SAFETY: the caller's promise.
+        Some(unsafe { self.free_hard(block, Some(layout)) })
+    }
+
+    /// Allocates a block of a hardened heap, and says whether it reads zero.
+    fn alloc_hard(&self, hard: &Hard, layout: Layout) -> Result<Big, HeapError> {
+        let Some(class) = hard::class_for(layout) else {
+            self.upkeep();
+            return self.heap.alloc_big_sealed(layout);
+        };
+        let entry = match hard.pop(&self.cache, class) {
+            Some(entry) => entry,
+            None => self.refill(class)?,
+        };
+        self.heap.hand_out(entry, class, layout)
+    }
+
+    /// Frees a block of a hardened heap, or says why not.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    unsafe fn free_hard(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.cache.is_due() {
+            self.upkeep();
+        }
+        let slab = self.slab_around(block.addr().get());
+        let keep = |class, entry| self.keep(class, entry);
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.free_hard(block, slab, layout, keep) }
+    }
+
+    /// Puts a block that is free into its magazine, or half of that into their slabs.
+    #[inline]
+    fn keep(&self, class: usize, entry: Entry) {
+        if !self.stack(class).push(entry) {
+            self.keep_slow(class, entry);
+        }
+    }
+
+    #[cold]
+    fn keep_slow(&self, class: usize, entry: Entry) {
+        let magazine = self.stack(class);
+        self.widen(class);
+        if !magazine.push(entry) {
+            self.flush_oldest(class, magazine.len().div_ceil(2));
+            if !magazine.push(entry) {
+                self.heap.flush(class, &[entry]);
+            }
+        }
     }
 
     /// Fills the empty magazine of a class by half, and returns one block more.
     #[cold]
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         self.upkeep();
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
@@ -584,7 +700,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Doubles the room in a magazine, up to what the configuration allows, if there is metadata.
     fn widen(&self, class: usize) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let old = magazine.capacity();
         let limit = self.heap.config.limit(class);
         if old >= limit {
@@ -618,11 +734,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[cold]
     #[inline(never)]
     unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        self.upkeep();
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.heap.free_hard(block, None) };
+            return unsafe { self.free_hard(block, None) };
         }
+        self.upkeep();
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
             // SAFETY: the caller's promise.
@@ -630,20 +746,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         };
         let entry = Entry { block, state };
         entry.take_live(FREED)?;
-        let magazine = self.magazine(class);
-        self.widen(class);
-        if !magazine.push(entry) {
-            self.flush_oldest(class, magazine.len().div_ceil(2));
-            if !magazine.push(entry) {
-                self.heap.flush(class, &[entry]);
-            }
-        }
+        self.keep(class, entry);
         Ok(())
     }
 
     /// Brings back the `count` blocks of a class that are at hand for longest.
     fn flush_oldest(&self, class: usize, count: u32) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let mut left = count;
         while left != 0 {
             let mut some = [const { MaybeUninit::uninit() }; FLUSHED as usize];
@@ -703,7 +812,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         let mut caches = self.heap.caches.lock();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
-            let magazine = self.magazine(class);
+            let magazine = self.stack(class);
             let capacity = magazine.capacity();
             if capacity > KEPT
                 && let Some((slots, layout)) = magazine.shut()

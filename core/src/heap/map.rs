@@ -385,10 +385,8 @@ impl Map {
     #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // Zero, if that is what there is.
-        let descriptor = states(value).saturating_sub(STATES);
-        // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as for entries.
-        unsafe { Handle::from_exposed(descriptor) }
+        // SAFETY: a value of this map, and the heap is there, as for entries.
+        unsafe { slab_of(value) }
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -674,6 +672,19 @@ impl<'map> RootRef<'map> {
     pub(super) fn value(self, addr: usize) -> u64 {
         self.entry(addr).map_or(0, |entry| entry.load(Acquire))
     }
+}
+
+/// Returns the slab that an entry of this value tells of.
+///
+/// # Safety
+///
+/// The map of a heap has or had this value, and the heap is there as long as the result.
+#[inline]
+pub(super) unsafe fn slab_of(value: u64) -> Option<Handle> {
+    // Zero, if that is what there is.
+    let descriptor = states(value).saturating_sub(STATES);
+    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, by the caller's promise.
+    unsafe { Handle::from_exposed(descriptor) }
 }
 
 /// Returns the class and the state of the live block that starts at `addr`, of whose granule an entry has this

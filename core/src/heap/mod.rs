@@ -25,7 +25,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard` | canaries, patterns and guards |
+//! | `hard`, `quarantine` | canaries, patterns and guards; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `fork` | what happens around a fork |
@@ -61,6 +61,7 @@ mod large;
 mod local;
 mod map;
 mod order;
+mod quarantine;
 mod ranges;
 mod segment;
 mod shared;
@@ -160,7 +161,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     aside: AtomicPtr<u8>,
     caches: Lock<Caches, R>,
     calls: Calls,
-    /// At the highest level of hardening.
+    /// Above the first level of hardening.
     hard: Option<Hard>,
     arena: Arena<M, R>,
 }
@@ -202,6 +203,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1, false)?;
         let map = Map::new(&provider, &metadata, &arena)?;
+        let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
             huge: Intervals::new(),
@@ -220,7 +222,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             sweep: Lock::new(Sweep::new()),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
-            hard: config.hard_seed(nothing.exposed()).map(Hard::new),
+            hard,
             provider,
             metadata,
             config,

@@ -90,7 +90,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.upkeep();
         if self.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block, None) };
+            return unsafe { self.free_hard_by(block, None) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
@@ -118,7 +118,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if self.is_hard() {
             self.upkeep();
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block, Some(layout)) };
+            return unsafe { self.free_hard_by(block, Some(layout)) };
         }
         // SAFETY: the caller's promise.
         unsafe { self.free(block) }

@@ -287,6 +287,7 @@ impl Entry {
 }
 
 impl Slab {
+    #[inline]
     pub(super) const fn class(&self) -> usize {
         self.class as usize
     }
@@ -295,25 +296,30 @@ impl Slab {
         self.class == kind
     }
 
+    #[inline]
     pub(super) fn shard(&self) -> usize {
         usize::from(self.shard.load(Relaxed))
     }
 
     /// Returns where the granules begin; dangling where there are none.
+    #[inline]
     pub(super) fn start(&self) -> NonNull<u8> {
         NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
     }
 
+    #[inline]
     pub(super) fn addr(&self) -> usize {
         self.start.load(Relaxed).addr()
     }
 
     /// Returns the bytes of the granules.
+    #[inline]
     pub(super) fn len_bytes(&self) -> usize {
         self.len.load(Relaxed)
     }
 
     /// Returns the bytes of a block.
+    #[inline]
     pub(super) fn block_bytes(&self) -> usize {
         self.size.load(Relaxed)
     }
@@ -323,6 +329,7 @@ impl Slab {
         self.free.load(Relaxed) as usize
     }
 
+    #[inline]
     pub(super) fn blocks(&self) -> usize {
         self.states.len() - 1
     }
@@ -372,13 +379,21 @@ impl Slab {
 
     /// Returns the number of the block around `addr`, which lies in the granules, and whether it starts
     /// there; the number of blocks for what is left over behind them.
+    #[inline]
     fn index(&self, addr: usize) -> (usize, bool) {
         class::index(addr.wrapping_sub(self.addr()), self.reciprocal)
     }
 
     /// Returns the live block that starts at `addr`.
+    #[inline]
     pub(super) fn live(&self, addr: usize) -> Option<Entry> {
         self.block(addr, LIVE)
+    }
+
+    /// Returns the block that starts at `addr` and is free.
+    #[inline]
+    pub(super) fn freed(&self, addr: usize) -> Option<Entry> {
+        self.block(addr, FREED)
     }
 
     /// Returns the block that starts at `addr` and was put aside.
@@ -387,6 +402,7 @@ impl Slab {
     }
 
     /// Returns the block in a state that starts at `addr`.
+    #[inline]
     fn block(&self, addr: usize, in_state: u8) -> Option<Entry> {
         let (index, is_start) = self.index(addr);
         let state = self.states().get(index)?;
@@ -401,6 +417,7 @@ impl Slab {
         })
     }
 
+    #[inline]
     fn asked(&self, index: usize) -> Option<&AtomicUsize> {
         let first = self.asked.filter(|_| index < self.blocks())?;
         // SAFETY: `make` made as many numbers as there are blocks.
@@ -409,7 +426,30 @@ impl Slab {
         Some(unsafe { number.as_ref() })
     }
 
+    /// Returns the number of a block of this slab.
+    #[inline]
+    fn number(&self, entry: Entry) -> usize {
+        // Where its state is says so without a division.
+        let first = self.states.cast::<AtomicU8>().addr().get();
+        (entry.state.addr().get() - first) / size_of::<AtomicU8>()
+    }
+
+    /// Notes what was asked for a block of this slab.
+    #[inline]
+    pub(super) fn set_asked_of(&self, entry: Entry, bytes: usize) {
+        if let Some(number) = self.asked(self.number(entry)) {
+            number.store(bytes, Relaxed);
+        }
+    }
+
+    /// Returns what was asked for a block of this slab, if that is kept.
+    #[inline]
+    pub(super) fn asked_of(&self, entry: Entry) -> Option<usize> {
+        Some(self.asked(self.number(entry))?.load(Relaxed))
+    }
+
     /// Notes what was asked for the block around `addr`.
+    #[inline]
     pub(super) fn set_asked(&self, addr: usize, bytes: usize) {
         if let Some(number) = self.asked(self.index(addr).0) {
             number.store(bytes, Relaxed);
@@ -417,6 +457,7 @@ impl Slab {
     }
 
     /// Returns how many bytes of the block of a number, of which there are `size`, may be used.
+    #[inline]
     pub(super) fn usable_by(&self, index: usize, size: usize) -> usize {
         let asked = self.asked(index).map(|number| number.load(Relaxed));
         asked.unwrap_or(size)

@@ -7,6 +7,7 @@ use super::{
     index::Index,
     kept::Kept,
     map::Leaves,
+    quarantine::Waiting,
     segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
     slab::Handle,
 };
@@ -37,12 +38,17 @@ pub(super) struct Space {
     pub(super) leaves: Leaves,
     /// Huge blocks that were freed.
     pub(super) kept: Kept,
+    /// Large and huge blocks that were freed, and wait.
+    pub(super) waiting: Waiting,
     pub(super) gauges: Gauges,
 }
 
 /// Runs of free granules that lose their access where memory is short, beside those that segments end with: each
 /// splits a mapping.
 const GAPS: usize = 16;
+
+/// Mappings that a run of granules costs at most that loses its access or gets some.
+const SPLIT: usize = 2;
 
 /// Granules whose addresses are given back at once for want of metadata, at most: as much as it grows by.
 const ADDRESSES: usize = 4;
@@ -55,6 +61,10 @@ pub(super) struct Gauges {
     pub(super) large: usize,
     pub(super) large_blocks: usize,
     pub(super) huge_blocks: usize,
+    /// Mappings that guards and granules without access cost, about.
+    pub(super) mappings: usize,
+    /// Live blocks without guards that were to have some.
+    pub(super) unguarded: usize,
 }
 
 impl Space {
@@ -69,12 +79,15 @@ impl Space {
             huge: Spares::new(),
             leaves: Leaves::new(),
             kept: Kept::new(),
+            waiting: Waiting::new(),
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
                 large: 0,
                 large_blocks: 0,
                 huge_blocks: 0,
+                mappings: 0,
+                unguarded: 0,
             },
         }
     }
@@ -100,11 +113,19 @@ impl Space {
         segment.take(part)
     }
 
+    /// Changes which granules of a segment can be written, and counts what that makes of mappings.
+    fn split(&mut self, segment: SegmentRef, part: &Range<usize>, change: impl FnOnce(SegmentRef)) {
+        let before = segment.borders(part);
+        change(segment);
+        let mappings = self.gauges.mappings + segment.borders(part);
+        self.gauges.mappings = mappings.saturating_sub(before);
+    }
+
     /// Forgets free granules of a segment.
     fn lose(&mut self, segment: SegmentRef, part: &Range<usize>) {
         self.gauges.committed -= segment.with_memory(part) * GRANULE;
         self.gauges.reserved -= part.len() * GRANULE;
-        segment.lose(part);
+        self.split(segment, part, |segment| segment.lose(part));
     }
 
     fn remove(&mut self, segment: SegmentRef) {
@@ -259,7 +280,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // SAFETY: reserved as part of the segment, not committed, and free.
         match unsafe { self.commit_pages(range, pages) } {
             Ok(()) => {
-                segment.commit(part);
+                space.split(segment, &part, |segment| segment.commit(part.clone()));
                 space.gauges.committed += range.len_bytes();
                 Ok(())
             }
@@ -298,7 +319,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.map.set(addr, len, Some(self.nothing));
         segment.give(part.clone());
         space.room_from = space.room_from.min(segment.addr());
-        let eager = self.config.returns() == super::Return::Eager || self.is_hard();
+        let eager = self.config.returns() == super::Return::Eager || self.is_full();
         if eager {
             self.return_around(space, segment, &part);
         }
@@ -319,7 +340,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
         let before = space.gauges.committed;
-        if self.is_hard() {
+        if self.is_full() && self.may_split(space, 1) {
             self.decommit_part(space, segment, part)?;
         } else {
             // SAFETY: free and committed granules of the segment, whose contents nobody needs.
@@ -361,7 +382,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match unsafe { self.decommit_pages(range) } {
             Ok(()) => {
                 space.gauges.committed -= segment.with_memory(part) * GRANULE;
-                segment.decommit(part);
+                space.split(segment, part, |segment| segment.decommit(part));
             }
             Err(error) if error.kind() == ErrorKind::RangeLost => {
                 self.lose(space, segment, part);
@@ -492,14 +513,64 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Says whether the heap may have so many more granules or blocks that split a mapping.
+    fn may_split(&self, space: &Space, count: usize) -> bool {
+        let most = self.hard.as_ref().map_or(0, |hard| hard.mappings);
+        space.gauges.mappings.saturating_add(SPLIT * count) <= most
+    }
+
+    /// Returns the bytes that are to be inaccessible on either side of a large or huge block that is made now.
+    pub(super) fn guard_now(&self, space: &Space) -> usize {
+        // The two guards, and the block.
+        if self.is_full() && self.may_split(space, 3) {
+            GRANULE
+        } else {
+            0
+        }
+    }
+
     /// Returns the bytes that are inaccessible on either side of a large or huge block.
-    pub(super) const fn guard(&self) -> usize {
-        if self.is_hard() { GRANULE } else { 0 }
+    pub(super) fn guard_of(&self, slab: Handle) -> usize {
+        slab.shard() * GRANULE
+    }
+
+    /// Counts a block that was made live or was freed, if it has no guards and is to have some.
+    pub(super) fn count_guards(&self, space: &mut Space, guards: usize, is_new: bool) {
+        if guards != 0 || !self.is_full() {
+            return;
+        }
+        if is_new {
+            space.gauges.unguarded += 1;
+        } else {
+            space.gauges.unguarded -= 1;
+        }
+    }
+
+    /// Takes the memory of a large block that is free, and its access if the heap may split mappings, and keeps its
+    /// granules; says whether it could.
+    pub(super) fn hold_granules(&self, space: &mut Space, slab: Handle) -> bool {
+        let (addr, len) = (slab.addr(), slab.len_bytes());
+        self.give_granules(space, addr, len);
+        let segment = space.holding(addr);
+        let first = segment.number(addr);
+        let part = first..first + len / GRANULE;
+        if !segment.are_free(&part) {
+            // They were lost as their memory went.
+            return false;
+        }
+        if segment.are_empty(&part) {
+            segment.reserve(part);
+        } else {
+            // Whether it reads zero is not asked before it is free again.
+            space.take(segment, part);
+        }
+        self.map.set(addr, len, Some(slab));
+        true
     }
 
     /// Describes what was reserved for a huge block.
     pub(super) fn whole(&self, slab: Handle) -> Option<PageRange> {
-        let guard = self.guard();
+        let guard = self.guard_of(slab);
         let start = NonNull::new(slab.start().as_ptr().wrapping_sub(guard))?;
         PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
     }
