@@ -294,9 +294,14 @@ impl Hard {
         }
         // SAFETY: inside the block, which has a word behind what was asked for.
         let place = unsafe { block.add(size - WORD) };
-        let mut bytes = canary.to_ne_bytes();
-        bytes.rotate_left(rest);
-        Some((place.cast(), u64::from_ne_bytes(bytes)))
+        let bits = u32::from(rest.to_le_bytes()[0]) * u8::BITS;
+        // The bytes in memory move down by so many.
+        let word = if cfg!(target_endian = "little") {
+            canary.rotate_right(bits)
+        } else {
+            canary.rotate_left(bits)
+        };
+        Some((place.cast(), word))
     }
 }
 
