@@ -80,11 +80,8 @@ fn freed_blocks_of_all_sizes_wait() {
             // SAFETY: live, and used no more.
             unsafe { local.free(other) }.expect("a live block");
             // SAFETY: none: it was freed.
-            assert_eq!(
-                unsafe { local.free(block) },
-                Err(HeapError::NotLive),
-                "{size}"
-            );
+            let again = unsafe { local.free(block) };
+            assert_eq!(again, Err(HeapError::NotLive), "{size}");
         }
         let many = (3 * ADDRESSES / size).min(20_000);
         for _ in 0..many {
