@@ -37,7 +37,8 @@ heap() {
 
 step "heap"
 listed=$(heap --list)
-for row in churn-p1-10k-vs-malloc cross-thread-p1-vs-malloc latency-p1-10k-vs-malloc resident-freed; do
+for row in churn-p1-10k-vs-malloc cross-thread-p1-vs-malloc latency-p1-10k-vs-malloc \
+    growth-8m-vs-malloc thread-4-blocks-of-500-vs-malloc resident-freed drift; do
     said=$(heap --quick --only "$row")
     compare heap "$listed" "$(names <<<"$said")"
     grep "^row: $row " <<<"$said"

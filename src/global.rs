@@ -16,8 +16,8 @@ use crate::{
 ///     /// Where threads keep what they have of the low heap.
 ///     pub struct LowSlot;
 /// }
-/// # use hostmem::heap::ThreadSlot;
-/// # assert!(LowSlot::get().is_null());
+/// # use hostmem::heap::{FRESH, ThreadSlot};
+/// # assert_eq!(LowSlot::get(), FRESH);
 /// ```
 #[macro_export]
 macro_rules! std_slot {
@@ -43,14 +43,14 @@ macro_rules! std_slot {
 
             thread_local! {
                 // Without a destructor, so that it is there as long as the thread, and costs a move to read.
-                static VALUE: Cell<*mut ()> = const { Cell::new(core::ptr::null_mut()) };
+                static VALUE: Cell<*mut ()> = const { Cell::new($crate::heap::FRESH) };
                 static EXIT: Exit = const { Exit(Cell::new(None)) };
             }
 
             // SAFETY: each thread has a value of its own, which is there before the thread runs and needs nothing
             // to be read or written.
             unsafe impl $crate::heap::ThreadSlot for $Name {
-                const IS_QUICK: bool = true;
+                const IS_NEVER_NULL: bool = true;
 
                 #[inline]
                 fn get() -> *mut () {
@@ -60,6 +60,14 @@ macro_rules! std_slot {
                 #[inline]
                 fn set(value: *mut ()) {
                     VALUE.with(|slot| slot.set(value));
+                }
+
+                fn is_on_signal_stack() -> bool {
+                    $crate::is_on_signal_stack()
+                }
+
+                fn place() -> *mut *mut () {
+                    VALUE.with(Cell::as_ptr)
                 }
 
                 fn on_exit(exit: fn()) -> bool {
@@ -93,14 +101,16 @@ unsafe impl StaticHeap for SystemHeap {
         Heap::new(os, os, config)
     }
 
+    #[inline]
     fn state() -> &'static State<Self> {
         static STATE: State<SystemHeap> = State::new();
         &STATE
     }
 
-    #[cfg(unix)]
-    fn opened() {
-        at_fork::register();
+    fn register() {
+        // Where that fails for want of memory, a child must not use the heap: programs that fork
+        // are warned of that already.
+        let _ = crate::register_fork_child::<Self>();
     }
 }
 
@@ -118,53 +128,3 @@ unsafe impl StaticHeap for SystemHeap {
 /// }
 /// ```
 pub type GlobalHeap = heap::GlobalHeap<SystemHeap>;
-
-#[cfg(unix)]
-mod at_fork {
-    use super::GlobalHeap;
-    use crate::fork::ForkHooks;
-    use core::{
-        ffi::c_int,
-        sync::atomic::{AtomicBool, Ordering::Relaxed},
-    };
-
-    unsafe extern "C" {
-        /// POSIX: calls these around every `fork`.
-        fn pthread_atfork(
-            prepare: Option<extern "C" fn()>,
-            parent: Option<extern "C" fn()>,
-            child: Option<extern "C" fn()>,
-        ) -> c_int;
-    }
-
-    const HEAP: GlobalHeap = GlobalHeap::new();
-
-    /// Whether the fork under way was prepared. Only the thread that forks looks, and the C library lets one
-    /// fork at a time.
-    static PREPARED: AtomicBool = AtomicBool::new(false);
-
-    extern "C" fn prepare() {
-        PREPARED.store(HEAP.fork_prepare().is_ok(), Relaxed);
-    }
-
-    extern "C" fn parent() {
-        if PREPARED.swap(false, Relaxed) {
-            // SAFETY: this thread prepared the fork just now.
-            unsafe { HEAP.fork_parent() };
-        }
-    }
-
-    extern "C" fn child() {
-        if PREPARED.swap(false, Relaxed) {
-            // SAFETY: as above, in the copy of the thread. The heap needs nothing that could fail.
-            let _ = unsafe { HEAP.fork_child() };
-        }
-    }
-
-    /// Registers the hooks. Where that fails for want of memory, a child must not use the heap; programs that
-    /// fork are warned of that already.
-    pub(super) fn register() {
-        // SAFETY: the functions stay as long as the program.
-        let _ = unsafe { pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    }
-}

@@ -83,8 +83,12 @@ cfg_select! {
             all(feature = "netbsd", target_os = "netbsd"),
         )
     ) => {
+        mod at_fork;
         mod global;
         mod purger;
+        mod signal_stack;
+        pub use signal_stack::is_on_signal_stack;
+        pub use at_fork::register_fork_child;
         pub use global::{GlobalHeap, SystemHeap, SystemSlot};
         pub use purger::{Purger, spawn_purger};
     }

@@ -425,13 +425,10 @@ fn blocks_of_handles_are_freed_and_resized_by_others() {
 #[cfg(feature = "std")]
 mod global {
     use super::*;
-    use common::threads::{Patience, Stop};
-    use core::{
-        ptr::null_mut,
-        sync::atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+    use common::signals::{handle, interrupted};
+    use core::sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
     };
     use hostmem::heap::{GlobalHeap, HeapOf, State, StaticHeap};
     use hostmem_test_support::isolate::isolated;
@@ -595,49 +592,24 @@ mod global {
     fn signal_handlers_make_every_call_whatever_they_interrupt() {
         const NAME: &str = "global::signal_handlers_make_every_call_whatever_they_interrupt";
         isolated(NAME, || {
-            // SAFETY: all zero is a valid value of this type.
-            let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-            action.sa_sigaction = handler as *const () as usize;
-            action.sa_flags = libc::SA_RESTART;
-            // SAFETY: the handler calls nothing but a heap that handlers may call.
-            let set = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, null_mut()) };
-            assert_eq!(set, 0);
+            handle(libc::SIGUSR1, handler);
             let heap = GlobalHeap::<Interrupted>::new();
-            let stop = &AtomicBool::new(false);
-            // SAFETY: no argument, no effect.
-            let me = unsafe { libc::pthread_self() };
-            thread::scope(|scope| {
-                scope.spawn(move || {
-                    let mut sent = 0;
-                    while !stop.load(Relaxed) {
-                        // One at a time, so that the other thread gets on.
-                        if HANDLED.load(Relaxed) >= sent {
-                            // SAFETY: that thread waits for this one.
-                            unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
-                            sent += 1;
-                        }
-                        (0..200).for_each(|_| core::hint::spin_loop());
-                    }
-                });
-                let _stop = Stop(stop);
-                let patience = Patience::new();
-                let least = if emulated() { 5 } else { 500 };
-                let mut seed = 10;
-                while HANDLED.load(Relaxed) < least {
-                    let mut random = Random(seed);
-                    let mut model = Model {
-                        heap: &heap,
-                        live: BTreeMap::new(),
-                        is_exact: false,
-                        is_alone: false,
-                    };
-                    (0..100).for_each(|_| model.step(&mut random));
-                    while let Some(block) = model.take(&mut random) {
-                        model.free(block);
-                    }
-                    seed += 1;
-                    patience.check("a signal");
+            let least = if emulated() { 5 } else { 500 };
+            let mut seed = 10;
+            let done = || HANDLED.load(Relaxed) >= least;
+            interrupted(libc::SIGUSR1, &HANDLED, done, || {
+                let mut random = Random(seed);
+                let mut model = Model {
+                    heap: &heap,
+                    live: BTreeMap::new(),
+                    is_exact: false,
+                    is_alone: false,
+                };
+                (0..100).for_each(|_| model.step(&mut random));
+                while let Some(block) = model.take(&mut random) {
+                    model.free(block);
                 }
+                seed += 1;
             });
         });
     }

@@ -10,7 +10,8 @@ mod common;
 
 use common::{
     emulated,
-    threads::{Patience, Stop},
+    signals::{handle, interrupted},
+    threads::Stop,
     wait,
 };
 use core::{
@@ -152,7 +153,7 @@ fn generations_of_threads_need_the_same_memory() {
     assert!(last <= first + first / 4, "KiB resident: {resident:?}");
 }
 
-static FORKS: AtomicUsize = AtomicUsize::new(0);
+static FORKS: AtomicU64 = AtomicU64::new(0);
 static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 /// Allocates and frees blocks of many sizes; returns 1 if a call failed.
@@ -183,70 +184,39 @@ extern "C" fn fork_in_handler(_signal: c_int) {
     FAILED.fetch_add(usize::from(child < 0 || status != 0), Relaxed);
 }
 
-fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
-    // SAFETY: all zero is a valid value of this type.
-    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-    action.sa_sigaction = handler as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler calls what handlers may, and the heap.
-    let set = unsafe { libc::sigaction(signal, &raw const action, null_mut()) };
-    assert_eq!(set, 0);
-}
-
-/// Allocates and frees until `done`, while another thread sends signals, one at a time: the next one when
-/// `handled` has counted the last.
-fn interrupted(signal: c_int, handled: &AtomicUsize, done: impl Fn() -> bool) {
-    let stop = &AtomicBool::new(false);
-    // SAFETY: no argument, no effect.
-    let me = unsafe { libc::pthread_self() };
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut sent = 0;
-            while !stop.load(Relaxed) {
-                if handled.load(Relaxed) >= sent {
-                    // SAFETY: that thread waits for this one.
-                    unsafe { libc::pthread_kill(me, signal) };
-                    sent += 1;
-                }
-                (0..300).for_each(|_| core::hint::spin_loop());
-            }
-        });
-        let _stop = Stop(stop);
-        let patience = Patience::new();
-        let mut random = Random(1);
-        let mut own: VecDeque<NonNull<u8>> = VecDeque::with_capacity(64);
-        while !done() {
-            let size = random.below(3000);
-            own.push_back(HEAP.alloc_bytes(size).expect("the program's own call"));
-            if own.len() == 64 {
-                let block = own.pop_front().expect("a block");
-                // SAFETY: live, and used no more.
-                unsafe { HEAP.free(block) }.expect("a live block");
-            }
-            patience.check("a signal");
-        }
-        for block in own {
+/// Allocates and frees until `done`, while signals come.
+fn allocate_interrupted(signal: c_int, handled: &AtomicU64, done: impl Fn() -> bool) {
+    let mut random = Random(1);
+    let mut own: VecDeque<NonNull<u8>> = VecDeque::with_capacity(64);
+    interrupted(signal, handled, done, || {
+        let size = random.below(3000);
+        own.push_back(HEAP.alloc_bytes(size).expect("the program's own call"));
+        if own.len() == 64 {
+            let block = own.pop_front().expect("a block");
             // SAFETY: live, and used no more.
             unsafe { HEAP.free(block) }.expect("a live block");
         }
     });
+    for block in own {
+        // SAFETY: live, and used no more.
+        unsafe { HEAP.free(block) }.expect("a live block");
+    }
 }
 
 /// A shell's trap or a crash reporter forks in a handler, and its child allocates.
 #[test]
-#[ignore = "the heap refuses to prepare a fork within a call, and its child may take no lock"]
 fn a_child_that_a_handler_forked_allocates() {
     isolated("a_child_that_a_handler_forked_allocates", || {
         handle(libc::SIGUSR1, fork_in_handler);
         let most = if emulated() { 10 } else { 200 };
-        interrupted(libc::SIGUSR1, &FORKS, || FORKS.load(Relaxed) >= most);
+        allocate_interrupted(libc::SIGUSR1, &FORKS, || FORKS.load(Relaxed) >= most);
         assert_eq!(FAILED.load(Relaxed), 0, "of {FORKS:?}");
     });
 }
 
 /// How often a handler left the call that it interrupted; how often it is to.
-static LEFT: AtomicUsize = AtomicUsize::new(0);
-const LEAVES: usize = 300;
+static LEFT: AtomicU64 = AtomicU64::new(0);
+const LEAVES: u64 = 300;
 
 /// Where handlers go on.
 static CONTEXT: AtomicPtr<libc::ucontext_t> = AtomicPtr::new(null_mut());
@@ -274,7 +244,6 @@ extern "C" fn leave(_signal: c_int) {
 /// POSIX leaves this undefined, but interpreters do it to end what takes long.
 #[test]
 #[cfg(target_arch = "x86_64")]
-#[ignore = "a call that a handler left for good still marks the thread, so that all others fail"]
 fn calls_that_a_handler_left_for_good_are_forgotten() {
     use hostmem_test_support::isolate::{is_isolated, isolated_command, run};
     const NAME: &str = "calls_that_a_handler_left_for_good_are_forgotten";
@@ -297,7 +266,7 @@ fn calls_that_a_handler_left_for_good_are_forgotten() {
     unsafe { libc::makecontext(context, go_on, 0) };
     CONTEXT.store(context, Relaxed);
     handle(libc::SIGUSR1, leave);
-    interrupted(libc::SIGUSR1, &LEFT, || false);
+    allocate_interrupted(libc::SIGUSR1, &LEFT, || false);
 }
 
 /// What a stream that a program makes itself calls (`fopencookie`, glibc).
@@ -343,7 +312,6 @@ extern "C" fn allocate_in_stream(_: *mut c_void, buffer: *mut libc::c_char, len:
 /// One thread reads and allocates, another one flushes all streams, and so holds their list while it
 /// waits for the first; a fork waits for the list after the handlers of forks ran.
 #[test]
-#[ignore = "a fork holds the heap's locks while the C library waits for those of its streams"]
 fn forks_do_not_wait_for_streams_whose_users_wait_for_the_heap() {
     isolated(
         "forks_do_not_wait_for_streams_whose_users_wait_for_the_heap",
@@ -379,10 +347,12 @@ fn forks_do_not_wait_for_streams_whose_users_wait_for_the_heap() {
                     while !stop.load(Relaxed) {
                         // SAFETY: null stands for all streams.
                         unsafe { libc::fflush(null_mut()) };
+                        // A fork waits for the list, too, and comes last if it never rests.
+                        thread::sleep(core::time::Duration::from_micros(50));
                     }
                 });
                 let mut seen = 0;
-                for n in 0..if emulated() { 10 } else { 300 } {
+                for n in 0..if emulated() { 10 } else { 100 } {
                     seen = common::threads::await_more(&READ, seen);
                     // SAFETY: the child uses this heap, and ends without unwinding.
                     let child = unsafe { libc::fork() };

@@ -5,11 +5,12 @@ mod common;
 
 use common::{
     emulated,
-    threads::{Patience, Stop, await_more},
+    signals::{handle, interrupted},
+    threads::{Stop, await_more},
     wait,
 };
 use core::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ptr,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
@@ -182,40 +183,13 @@ extern "C" fn allocate(_signal: libc::c_int) {
 #[test]
 fn signal_handlers_allocate_whatever_they_interrupt() {
     isolated("signal_handlers_allocate_whatever_they_interrupt", || {
-        // SAFETY: all zero is a valid value of this type.
-        let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-        action.sa_sigaction = allocate as *const () as usize;
-        action.sa_flags = libc::SA_RESTART;
-        // SAFETY: the handler does what handlers may, given a heap that they may call.
-        let set = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()) };
-        assert_eq!(set, 0);
-        let stop = &AtomicBool::new(false);
-        // SAFETY: no argument, no effect.
-        let me = unsafe { libc::pthread_self() };
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                let mut sent = 0;
-                while !stop.load(Relaxed) {
-                    // One at a time, so that the other thread gets on.
-                    if HANDLED.load(Relaxed) >= sent {
-                        // SAFETY: that thread waits for this one.
-                        unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
-                        sent += 1;
-                    }
-                    for _ in 0..200 {
-                        core::hint::spin_loop();
-                    }
-                }
-            });
-            let _stop = Stop(stop);
-            let patience = Patience::new();
-            let rounds = if emulated() { 5 } else { 50 };
-            let mut n = 0;
-            while n < rounds || HANDLED.load(Relaxed) < rounds {
-                exercise(n);
-                n += 1;
-                patience.check("a signal");
-            }
+        handle(libc::SIGUSR1, allocate);
+        let rounds = if emulated() { 5 } else { 50 };
+        let n = Cell::new(0);
+        let done = || n.get() >= rounds && HANDLED.load(Relaxed) >= rounds;
+        interrupted(libc::SIGUSR1, &HANDLED, done, || {
+            exercise(n.get());
+            n.set(n.get() + 1);
         });
         println!("{HANDLED:?} handlers, {REFUSED:?} blocks refused");
         assert!(REFUSED.load(Relaxed) < HANDLED.load(Relaxed), "seldom");

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{
-    at_length, emulated, raw_fork_around,
+    at_length, emulated, repaired_fork,
     threads::{Stop, await_more},
     wait,
 };
@@ -17,7 +17,7 @@ use core::{
 };
 use hostmem::{
     OsLock, OsProvider,
-    fork::ForkHooks,
+    fork::ForkChild,
     heap::{Heap, HeapConfig, Level, LocalHeap},
     page::AddressRange,
     provider::{PageProvider, Within},
@@ -218,11 +218,11 @@ fn children_of_allocating_threads_use_both_heaps() {
             let locals = (high.local(), low.local());
             let (highs, lows) = (locals.0.expect("metadata"), locals.1.expect("metadata"));
             let kept = (keep(&highs), keep(&lows));
-            let heaps: [&dyn ForkHooks; 2] = [high, low];
+            let heaps: [&dyn ForkChild; 2] = [high, low];
             let mut seen = 0;
             for n in 0..forks {
                 seen = await_more(changes, seen);
-                let child = raw_fork_around(&heaps, || {
+                let child = repaired_fork(&heaps, true, || {
                     die_after_a_second();
                     match use_heap(&highs, kept.0, n) {
                         0 => match use_heap(&lows, kept.1, n) {

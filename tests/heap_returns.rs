@@ -201,6 +201,92 @@ fn a_handle_that_only_takes_quick_calls_notices_the_time() {
     assert!(held.committed < 1 << 20, "{free} before, {held:?}");
 }
 
+/// What the clock of the next two tests says.
+static DRIFT_NOW: AtomicU64 = AtomicU64::new(1);
+static SWEEP_NOW: AtomicU64 = AtomicU64::new(1);
+
+#[test]
+fn ticks_that_come_often_reach_the_lowest_slabs() {
+    let os = OsProvider::new();
+    let config = HeapConfig::new()
+        .large_pages(false)
+        .memory_return(Return::After(10))
+        .clock(|| Some(SWEEP_NOW.load(Relaxed)));
+    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let local = heap.local().expect("metadata");
+    let layout = Layout::from_size_align(1024, 8).expect("a layout");
+    // Some 1,500 slabs: more than can be looked at between two ticks.
+    let blocks: Vec<_> = (0..96 << 10).map(|_| local.alloc(layout)).collect();
+    for (n, block) in blocks.into_iter().enumerate() {
+        if n % 64 != 0 {
+            let block = block.expect("memory");
+            // SAFETY: a live block, used no more.
+            unsafe { local.free(block) }.expect("a live block");
+        }
+    }
+    local.flush();
+    let all = heap.statistics().resident;
+    assert!(all > 90 << 20, "{all} resident");
+    let little = Layout::from_size_align(64, 8).expect("a layout");
+    for _ in 0..200 {
+        SWEEP_NOW.fetch_add(3, Relaxed);
+        for _ in 0..(512 << 10) / little.size() {
+            let block = local.alloc(little).expect("memory");
+            // SAFETY: allocated just now, and used no more.
+            unsafe { local.free(block) }.expect("a live block");
+        }
+    }
+    // A page for each block that lives, and the slab that is in use.
+    let held = heap.statistics();
+    assert!(held.resident < 8 << 20, "{all} before, {held:?}");
+}
+
+#[test]
+fn a_heap_whose_sizes_change_gives_back_what_it_can() {
+    const LIVE: usize = 24 << 20;
+    const PHASE: usize = 5 * LIVE;
+    let os = OsProvider::new();
+    let config = HeapConfig::new().clock(|| Some(DRIFT_NOW.load(Relaxed)));
+    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let local = heap.local().expect("metadata");
+    let mut blocks = Vec::new();
+    let (mut live, mut state) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).expect("31 bits") % below
+    };
+    let (mut sum, mut samples) = (0, 0);
+    // Sizes that grow, shrink, and come back; each of them is asked for during two seconds.
+    for (phase, about) in [80, 1400, 200, 3600, 120, 900].into_iter().enumerate() {
+        let (mut asked, mut counted) = (0, 0);
+        while asked < PHASE {
+            let size = about / 2 + random(about);
+            while live + size > LIVE {
+                let (block, size) = blocks.swap_remove(random(blocks.len()));
+                live -= size;
+                // SAFETY: a live block, used no more.
+                unsafe { local.free(block) }.expect("a live block");
+            }
+            let layout = Layout::from_size_align(size, 8).expect("a layout");
+            blocks.push((local.alloc(layout).expect("memory"), size));
+            live += size;
+            asked += size;
+            let now = phase * 2000 + asked * 2000 / PHASE;
+            DRIFT_NOW.store(now as u64 + 1, Relaxed);
+            if phase != 0 && asked > counted {
+                counted += PHASE / 50;
+                sum += heap.statistics().resident * 100 / live;
+                samples += 1;
+            }
+        }
+    }
+    let mean = sum / samples;
+    // Pages that a live block keeps are most of it: blocks are freed at random.
+    assert!(mean <= 205, "{mean} % of what is live, on the average");
+}
+
 #[test]
 fn no_block_above_a_kilobyte_is_longer_by_a_quarter() {
     let os = OsProvider::new();

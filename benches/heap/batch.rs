@@ -6,7 +6,7 @@ use crate::{
     subject::{Source, Subject},
     trace::{Block, Live, Trace},
 };
-use hostmem_bench::clock::CpuTime;
+use hostmem_bench::{clock::CpuTime, random::Random};
 use std::time::Duration;
 
 /// Who frees a batch, and how.
@@ -16,6 +16,8 @@ pub enum Order {
     Fifo,
     /// The thread itself, the youngest block first.
     Lifo,
+    /// The thread itself, in an order drawn anew for each batch.
+    Shuffled,
     /// Another thread, the oldest block first, while the next batches are allocated.
     Elsewhere,
 }
@@ -23,20 +25,27 @@ pub enum Order {
 /// Batches that a thread may be ahead of the other that frees them.
 const AHEAD: usize = 4;
 
+/// Batches that belong together: as many as let two threads work at the same time for a while.
+const TOGETHER: usize = 16;
+
 /// Blocks by batches.
 pub struct Batches {
     order: Order,
     /// One a thread; its count is the length of a batch.
     traces: Vec<Trace>,
+    seed: u64,
 }
 
 impl Batches {
-    /// Draws what is allocated.
-    pub fn new(order: Order, mix: Mix, len: usize, seed: u64) -> Self {
-        let threads = if order == Order::Elsewhere { 2 } else { 1 };
+    /// Draws what each of the threads allocates.
+    pub fn new(order: Order, mix: Mix, len: usize, threads: usize, seed: u64) -> Self {
         let seeds = (seed..).take(threads);
         let traces = seeds.map(|seed| Trace::new(mix, len, seed)).collect();
-        Self { order, traces }
+        Self {
+            order,
+            traces,
+            seed,
+        }
     }
 }
 
@@ -77,11 +86,7 @@ impl Workload for Batches {
     }
 
     fn batch(&self) -> Option<usize> {
-        Some(match self.order {
-            // As many as let the threads work at the same time for a while.
-            Order::Elsewhere => 16 * self.traces[0].count(),
-            Order::Fifo | Order::Lifo => self.traces[0].count(),
-        })
+        Some(TOGETHER * self.traces[0].count())
     }
 
     fn serve<S: Source>(&self, source: &S, thread: usize, post: &Post) {
@@ -89,6 +94,7 @@ impl Workload for Batches {
         let len = self.traces[thread].count();
         // Only the sizes of the trace are used: no block stays in this table.
         let mut live = Live::new(&self.traces[thread]);
+        let mut random = Random::new(self.seed);
         let mut tables: Vec<_> = (0..=AHEAD).map(|_| Vec::with_capacity(len)).collect();
         post.each(|steps| {
             let mut took = Duration::ZERO;
@@ -108,9 +114,11 @@ impl Workload for Batches {
                             freed += 1;
                         }
                     }
-                    Order::Fifo | Order::Lifo => {
-                        if self.order == Order::Lifo {
-                            batch.reverse();
+                    Order::Fifo | Order::Lifo | Order::Shuffled => {
+                        match self.order {
+                            Order::Lifo => batch.reverse(),
+                            Order::Shuffled => random.shuffle(&mut batch),
+                            Order::Fifo | Order::Elsewhere => {}
                         }
                         // SAFETY: allocated just now.
                         tables.push(unsafe { free(&subject, batch, &mut took) });

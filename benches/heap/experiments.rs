@@ -2,15 +2,19 @@
 
 use crate::{
     batch::{Batches, Order},
+    child::{self, Task},
     churn::{Change, Churn},
     crew::{Crew, Workload},
-    memory,
+    growth::{Few, Growth},
     peers::{Visitor, visit_all},
     query::{Queries, Question},
     rows::{GENERAL, ROWS},
     segments::{Full, Short},
     sizes::Mix,
-    subject::{CANARIES, Canaries, FULL, Global, Hardened, Local, OURS, OurHeap, Source, UNCHECKED, Unchecked},
+    subject::{
+        CANARIES, Canaries, FULL, Global, Hardened, Local, Nothing, OURS, OurHeap, Source,
+        UNCHECKED, Unchecked,
+    },
     threads::{Larson, ThreadChurn},
     timed::Timed,
 };
@@ -29,10 +33,16 @@ use std::{
 /// What is done: a workload, but for its seed.
 #[derive(Clone, Copy)]
 enum What {
+    /// By so many threads, as batches are.
     Churn(Change, usize),
-    Batches(Order),
-    Larson,
-    ThreadChurn,
+    Batches(Order, usize),
+    Growth,
+    /// By so many chains of threads.
+    Larson(usize),
+    /// With so many threads alive.
+    ThreadChurn(usize),
+    /// So many live blocks at least.
+    Few(usize),
     Latency,
     /// So many bytes of payload.
     Payload(usize),
@@ -44,9 +54,17 @@ struct Case(&'static str, What, Mix, usize);
 const REPLACE: What = What::Churn(Change::Replace, 1);
 const RESIZE: What = What::Churn(Change::Resize, 1);
 const TWO: What = What::Churn(Change::Replace, 2);
-const ELSEWHERE: What = What::Batches(Order::Elsewhere);
+const ELSEWHERE: What = What::Batches(Order::Elsewhere, 2);
 
-const CASES: [Case; 25] = [
+const fn batches(order: Order) -> What {
+    What::Batches(order, 1)
+}
+
+const fn two_threads(order: Order) -> What {
+    What::Batches(order, 2)
+}
+
+const CASES: [Case; 36] = [
     Case("churn-p1-100", REPLACE, Mix::P1, 100),
     Case("churn-p1-10k", REPLACE, Mix::P1, 10_000),
     Case("churn-p1-1m", REPLACE, Mix::P1, 1_000_000),
@@ -60,15 +78,41 @@ const CASES: [Case; 25] = [
     Case("realloc-p1-1m", RESIZE, Mix::P1, 1_000_000),
     Case("realloc-p3-10k", RESIZE, Mix::P3, 10_000),
     Case("realloc-p3-1m", RESIZE, Mix::P3, 1_000_000),
-    Case("lifo-p1-10k", What::Batches(Order::Lifo), Mix::P1, 10_000),
-    Case("fifo-p1-10k", What::Batches(Order::Fifo), Mix::P1, 10_000),
+    Case(
+        "growth-8m",
+        What::Growth,
+        Mix::Exactly(100),
+        (8 << 20) / 100,
+    ),
+    Case("growth-64m", What::Growth, Mix::Exactly(64 << 10), 1024),
+    Case("lifo-p1-10k", batches(Order::Lifo), Mix::P1, 10_000),
+    Case("fifo-p1-10k", batches(Order::Fifo), Mix::P1, 10_000),
+    Case("fifo-p1-1k", batches(Order::Fifo), Mix::P1, 1_000),
+    Case("shuffled-p1-1k", batches(Order::Shuffled), Mix::P1, 1_000),
+    Case(
+        "two-threads-fifo-p1-1k",
+        two_threads(Order::Fifo),
+        Mix::P1,
+        1_000,
+    ),
+    Case(
+        "two-threads-shuffled-p1-1k",
+        two_threads(Order::Shuffled),
+        Mix::P1,
+        1_000,
+    ),
     Case("two-threads-p1", TWO, Mix::P1, 10_000),
     Case("two-threads-p2", TWO, Mix::P2, 10_000),
     Case("cross-thread-p1", ELSEWHERE, Mix::P1, 2_000),
     Case("cross-thread-p2", ELSEWHERE, Mix::P2, 2_000),
-    Case("larson", What::Larson, Mix::P1, 10_000),
-    Case("thread-churn", What::ThreadChurn, Mix::P1, 100),
-    Case("blocks-3m", REPLACE, Mix::Huge, 8),
+    Case("larson-1", What::Larson(1), Mix::P1, 10_000),
+    Case("larson", What::Larson(2), Mix::P1, 10_000),
+    Case("larson-8", What::Larson(8), Mix::P1, 10_000),
+    Case("thread-churn", What::ThreadChurn(1), Mix::P1, 100),
+    Case("thread-4-blocks", What::ThreadChurn(1), Mix::P1, 4),
+    Case("thread-4-blocks-of-500", What::ThreadChurn(500), Mix::P1, 4),
+    Case("blocks-3m", REPLACE, Mix::Exactly(3 << 20), 8),
+    Case("blocks-5m-to-25m", What::Few(20), Mix::Large, 30),
     Case("payload-64k", What::Payload(64 << 10), Mix::P1, 10_000),
     Case("latency-p1-10k", What::Latency, Mix::P1, 10_000),
     Case("latency-p3-10k", What::Latency, Mix::P3, 10_000),
@@ -83,7 +127,8 @@ const FULL_NAME: &str = <hostmem::heap::GlobalHeap<Hardened> as Global>::NAME;
 /// Steps for each live block before anything is measured, so that memory is as used as it gets.
 const AGE: usize = 4;
 
-/// Peers that are compared with at a time, at most: as many as there are, or, where all have 2 GB, two.
+/// Peers that are compared with at a time, at most: as many as there are, or, where all have
+/// gigabytes or hundreds of threads, two.
 const TOGETHER: usize = 16;
 const TOGETHER_LARGE: usize = 2;
 
@@ -97,7 +142,8 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error
     }
     segments(setting, table);
     queries(setting, table)?;
-    memory_held(setting, table);
+    memory_held(setting, table, Task::Held, &HELD);
+    memory_held(setting, table, Task::Drift, &[DRIFT]);
     Ok(())
 }
 
@@ -120,9 +166,13 @@ impl Case {
             What::Churn(change, threads) => {
                 user.take(&Churn::new(change, mix, count, threads, seed))
             }
-            What::Batches(order) => user.take(&Batches::new(order, mix, count, seed)),
-            What::Larson => user.take(&Larson::new(mix, count, seed)),
-            What::ThreadChurn => user.take(&ThreadChurn::new(mix, count, seed)),
+            What::Batches(order, threads) => {
+                user.take(&Batches::new(order, mix, count, threads, seed))
+            }
+            What::Growth => user.take(&Growth::new(mix, count, seed)),
+            What::Larson(chains) => user.take(&Larson::new(mix, count, chains, seed)),
+            What::ThreadChurn(alive) => user.take(&ThreadChurn::new(mix, count, alive, seed)),
+            What::Few(least) => user.take(&Few::new(mix, least, count, seed)),
             What::Latency => user.take(&Timed::latency(mix, count, seed)),
             What::Payload(bytes) => user.take(&Timed::payload(mix, count, bytes, seed)),
         }
@@ -138,6 +188,15 @@ impl Case {
         format!("{guise}-{}", self.0)
     }
 
+    /// Returns with how many peers at a time ours is compared.
+    const fn together(&self) -> usize {
+        match self {
+            Self(_, _, Mix::P2, 1_000_000..) | Self(_, What::Few(_), ..) => TOGETHER_LARGE,
+            Self(_, What::ThreadChurn(100..), ..) => TOGETHER_LARGE,
+            _ => TOGETHER,
+        }
+    }
+
     fn run(&self, setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
         let peers = self.peers().into_iter();
         let peers: Vec<_> = peers
@@ -147,12 +206,8 @@ impl Case {
         let guises: Vec<_> = guises
             .filter(|guise| self.has(guise) && table.wants(&[&self.guise(guise)]))
             .collect();
-        let most = match (self.2, self.3) {
-            (Mix::P2, 1_000_000..) => TOGETHER_LARGE,
-            _ => TOGETHER,
-        };
         let all = [peers.as_slice(), &guises].concat();
-        for group in all.chunks(most) {
+        for group in all.chunks(self.together()) {
             let race = Race {
                 case: self,
                 setting,
@@ -299,15 +354,18 @@ const HELD: [&str; 7] = [
     "metadata",
 ];
 
-fn memory_held(setting: &Setting, table: &mut Table) {
-    if !HELD.iter().any(|row| table.wants(&[row])) {
+/// The row of memory that is measured alone, since it tells of time too.
+const DRIFT: &str = "drift";
+
+fn memory_held(setting: &Setting, table: &mut Table, task: Task, rows: &[&'static str]) {
+    if !table.wants(rows) {
         return;
     }
     if !cfg!(target_os = "linux") {
         println!("note: what memory a process has is not known here");
         return;
     }
-    let measured = memory::measure_all(setting);
+    let measured = child::measure_all(setting, task);
     let of = |subject: &str, what: &str| {
         let measures = measured.get(subject)?;
         measures
@@ -320,17 +378,18 @@ fn memory_held(setting: &Setting, table: &mut Table) {
             println!("note: {what} {subject} {much:.3}");
         }
     }
-    for row in HELD {
+    for row in rows {
         if let Some(ours) = of("ours", row)
             && table.wants(&[row])
         {
-            let peer = (row != "metadata").then(|| of("jemalloc", row)).flatten();
+            let peer = (*row != "metadata").then(|| of("jemalloc", row)).flatten();
             table.enter(row, ours, peer);
         }
     }
 }
 
-/// Does `steps` steps of the workload of `row` on ours to warm up, and then as many by [`Crew::count`]. Says whether the row has such a workload.
+/// Does `steps` steps of the workload of `row` on ours to warm up, and then as many by
+/// [`Crew::count`], and the same without a heap. Says whether the row has such a workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
     let is = |case: &&Case| row.starts_with(&case.row(""));
     let Some(case) = CASES.iter().find(is) else {
@@ -340,7 +399,7 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn
     Ok(true)
 }
 
-/// Counts steps of ours.
+/// Counts steps of ours, and of the harness.
 struct Count(usize);
 
 impl User for Count {
@@ -348,6 +407,7 @@ impl User for Count {
 
     fn take<W: Workload>(self, workload: &W) -> Self::Result {
         thread::scope(|scope| Crew::new(scope, &OURS, workload).count(self.0));
+        thread::scope(|scope| Crew::new(scope, &Nothing, workload).count(self.0));
         Ok(())
     }
 }

@@ -11,16 +11,20 @@
 //! | `sizes`, `trace` | what is asked for, and the live blocks |
 //! | `subject`, `peers` | ours and the C library's heap, and those that are crates |
 //! | `crew`, `pin` | the threads that do a workload on a subject, and where they run |
-//! | `churn`, `batch`, `threads`, `timed` | what is asked of every subject alike |
+//! | `churn`, `batch`, `growth`, `threads`, `timed` | what is asked of every subject alike |
 //! | `query` | what is asked of ours alone |
 //! | `segments` | heaps of many segments, and short ones |
-//! | `memory` | how much memory a subject holds |
+//! | `child` | processes that look at one subject each |
+//! | `memory`, `drift` | how much memory a subject holds, in such a process |
 //! | `experiments` | which workloads make which rows |
 
 mod batch;
+mod child;
 mod churn;
 mod crew;
+mod drift;
 mod experiments;
+mod growth;
 mod memory;
 #[cfg(feature = "peers")]
 mod peers;
@@ -47,10 +51,11 @@ fn describe() {
     if cfg!(feature = "peers") && !flags.contains("-DNDEBUG") {
         println!("note: snmalloc was built with its assertions: run cargo in benches/heap");
     }
+    peers::describe();
 }
 
 fn main() -> ExitCode {
-    if memory::be_a_child() {
+    if child::be_a_child() {
         return ExitCode::SUCCESS;
     }
     let program = Program {

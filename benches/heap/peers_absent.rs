@@ -12,3 +12,6 @@ pub trait Visitor {
 pub fn visit_all(visitor: &mut impl Visitor) {
     visitor.visit(&Malloc);
 }
+
+/// Has nothing to say.
+pub const fn describe() {}

@@ -11,8 +11,10 @@ pub enum Mix {
     P2,
     /// Of 1024, 992 of 8 to 512 bytes, 31 up to 8 KiB, and one up to 256 KiB.
     P3,
-    /// 3 MiB each.
-    Huge,
+    /// 5 to 25 million bytes, all alike.
+    Large,
+    /// So many bytes each.
+    Exactly(usize),
 }
 
 impl Mix {
@@ -27,7 +29,8 @@ impl Mix {
                 992..1023 => random.within(&(513..=8 << 10)),
                 _ => random.within(&((8 << 10) + 1..=256 << 10)),
             },
-            Self::Huge => 3 << 20,
+            Self::Large => random.within(&(5_000_000..=25_000_000)),
+            Self::Exactly(size) => size,
         }
     }
 }

@@ -10,6 +10,7 @@ use hostmem::{
 use std::{
     alloc::{GlobalAlloc, Layout},
     ffi::c_void,
+    hint::black_box,
     ptr::{NonNull, null_mut},
 };
 
@@ -227,6 +228,45 @@ impl Subject for LocalHeap<'_, OsProvider, OsProvider, OsLock> {
     unsafe fn realloc(&self, block: NonNull<u8>, layout: Layout, size: usize) -> NonNull<u8> {
         // SAFETY: the caller's promise.
         unsafe { self.realloc(block, layout, size) }.expect("a live block, and memory")
+    }
+}
+
+/// No heap: what the harness costs by itself. All blocks of a thread are one.
+pub struct Nothing;
+
+/// Bytes of that block, of which most never have memory: more than the largest block of a workload.
+const NOWHERE: usize = 65 << 20;
+
+/// Where a thread's blocks are, all of them.
+pub struct Nowhere(Box<[u8]>);
+
+impl Source for Nothing {
+    const NAME: &'static str = "nothing";
+    type Subject<'a> = Nowhere;
+
+    fn subject(&self) -> Nowhere {
+        Nowhere(vec![0; NOWHERE].into())
+    }
+}
+
+impl Subject for Nowhere {
+    #[inline]
+    fn alloc(&self, _: Layout) -> NonNull<u8> {
+        NonNull::from(&*self.0).cast()
+    }
+
+    #[inline]
+    unsafe fn free(&self, block: NonNull<u8>, layout: Layout) {
+        // A heap would need both.
+        black_box(block);
+        black_box(layout.size());
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: NonNull<u8>, layout: Layout, size: usize) -> NonNull<u8> {
+        black_box(layout.size());
+        black_box(size);
+        black_box(block)
     }
 }
 

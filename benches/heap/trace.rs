@@ -11,6 +11,9 @@ const ALIGN: usize = 16;
 const LEAST: usize = 1 << 16;
 const MOST: usize = 1 << 22;
 
+/// Bytes of the smallest pages of any host.
+const PAGE: usize = 4096;
+
 /// How many steps ahead the harness asks for its own table.
 const AHEAD: usize = 16;
 
@@ -49,6 +52,34 @@ impl Block {
     /// Returns how many bytes were asked for.
     pub fn size(&self) -> usize {
         self.size as usize
+    }
+
+    /// Writes all of the block from the byte at `from` on.
+    ///
+    /// # Safety
+    ///
+    /// The block is live, nobody else uses it, and `from` is at most its size.
+    #[inline]
+    pub unsafe fn fill(self, from: usize) {
+        // SAFETY: `from` is at most the size of the live block, by the caller's promise.
+        let start = unsafe { self.start.add(from) };
+        // SAFETY: the rest of the block, which is live and nobody else's, by the caller's promise.
+        unsafe { start.write_bytes(1, self.size() - from) };
+    }
+
+    /// Writes a byte of each page of the block, so that all of it has memory.
+    ///
+    /// # Safety
+    ///
+    /// The block is live, and nobody else uses it.
+    pub unsafe fn touch(self) {
+        for at in (0..self.size()).step_by(PAGE) {
+            // SAFETY: below the size of the live block, by the caller's promise.
+            let byte = unsafe { self.start.add(at) };
+            // SAFETY: a byte of the block, which is live and nobody else's, by the caller's
+            // promise. Volatile, as nothing reads it.
+            unsafe { byte.write_volatile(1) };
+        }
     }
 
     /// Frees the block.

@@ -2,8 +2,8 @@
 //!
 //! | what forks | trait | in the parent | in the child |
 //! |---|---|---|---|
-//! | providers with state, regions, range maps | [`ForkChild`] | nothing | repairs |
-//! | code, retire queues, heaps | [`ForkHooks`] | locks, copies | takes the copy, unlocks |
+//! | providers with state, regions, range maps, heaps | [`ForkChild`] | nothing | repairs |
+//! | code, retire queues | [`ForkHooks`] | locks, copies | takes the copy, unlocks |
 //!
 //! The hooks are for children that have memory of their own: those of `fork`, and of `clone`
 //! without
@@ -198,6 +198,30 @@ impl<T> Renewable<T> {
         later.map_or(&self.first, |later| &*later.value)
     }
 
+    /// Returns the value that is current, by exclusive access.
+    pub(crate) fn current_mut(&mut self) -> &mut T {
+        // SAFETY: as in `current`, and self is exclusive.
+        let later = unsafe { self.later().as_mut() };
+        later.map_or(&mut self.first, |later| &mut *later.value)
+    }
+
+    /// Says whether a value is the one that no fork has replaced yet.
+    pub(crate) fn is_first(&self, value: &T) -> bool {
+        ptr::eq(&raw const self.first, value)
+    }
+
+    /// Yields all values, the current one first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
+        let mut at = self.later();
+        let later = core::iter::from_fn(move || {
+            // SAFETY: as in `current`; so are the older ones, which `renew` linked.
+            let later = unsafe { at.as_ref() }?;
+            at = later.older;
+            Some(&*later.value)
+        });
+        later.chain([&self.first])
+    }
+
     /// Says whether a value is current still, after all stores before: no fork replaced it while
     /// this thread was in it.
     #[inline]
@@ -222,7 +246,8 @@ impl<T> Renewable<T> {
         found
     }
 
-    /// Puts a value in pages of `provider` in the place of the current one.
+    /// Puts a value in pages of `provider` in the place of the current one; it is made when there
+    /// are pages for it.
     ///
     /// # Errors
     ///
@@ -230,12 +255,12 @@ impl<T> Renewable<T> {
     ///
     /// # Safety
     ///
-    /// This is the only thread; the value is made of what the current one is made of;
+    /// No other thread does this meanwhile; the value is made of what the current one is made of;
     /// [`Renewable::dispose`] gets the same provider.
     pub(crate) unsafe fn renew<P: PageProvider>(
         &self,
         provider: &P,
-        value: T,
+        value: impl FnOnce() -> T,
     ) -> Result<(), Error> {
         const { assert!(align_of::<Later<T>>() <= 256, "a page is aligned for it") };
         let pages = provider.reserve(&Request::bytes(size_of::<Later<T>>()))?;
@@ -246,7 +271,7 @@ impl<T> Renewable<T> {
             return Err(error);
         }
         let later = Later {
-            value: ManuallyDrop::new(value),
+            value: ManuallyDrop::new(value()),
             older: self.later(),
             pages,
         };

@@ -382,6 +382,22 @@ impl Intervals {
         })
     }
 
+    /// Yields all ranges, those of no length too, by address. Whoever changes the index meanwhile
+    /// takes out no other than the last one that was yielded.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Interval> {
+        let mut after = None;
+        core::iter::from_fn(move || {
+            let found = self.at_one_moment(|top| {
+                let first = after.map_or(0, |after| top.around(after));
+                let pieces = (first..top.len()).filter_map(|n| top.piece(n));
+                let mut all = pieces.flat_map(Piece::all);
+                all.find(|range| after.is_none_or(|after| range.start > after))
+            })?;
+            after = Some(found.start);
+            Some(found)
+        })
+    }
+
     /// Reads the index until it stood still meanwhile.
     fn at_one_moment<T>(&self, read: impl Fn(&Top) -> Option<T>) -> Option<T> {
         loop {

@@ -8,22 +8,24 @@
 //! | [`Spin`] | it spins: for machines without an operating system |
 //! | [`FutexLock`] | it spins shortly, then sleeps in the kernel; the backends supply the two calls |
 
+mod abandon;
 mod futex;
 mod once;
 
+pub use abandon::Abandonable;
 pub use futex::{Futex, FutexLock, sleep_while};
 pub use lock_api::RawMutex;
 pub use once::Once;
 
-use core::fmt;
+use core::{fmt, sync::atomic::AtomicUsize};
 use lock_api::{GuardSend, Mutex, MutexGuard};
 use spin::mutex::SpinMutex;
 
 /// The access of a lock's holder.
-pub type Guard<'a, T, R> = MutexGuard<'a, R, T>;
+pub type Guard<'a, T, R> = MutexGuard<'a, Abandonable<R>, T>;
 
 /// A lock around a value. `R` is how a thread waits for it.
-pub struct Lock<T, R = Spin>(Mutex<R, T>);
+pub struct Lock<T, R = Spin>(Mutex<Abandonable<R>, T>);
 
 impl<T, R: RawMutex> Lock<T, R> {
     /// Makes an open lock around `value`.
@@ -63,6 +65,41 @@ impl<T, R: RawMutex> Lock<T, R> {
         // SAFETY: force_unlock asks that the current context holds the lock without a guard. This
         // thread took it and forgot the guard, by the caller's promise.
         unsafe { self.0.force_unlock() }
+    }
+
+    /// Returns where the holder may note a number of its own; it is zero again when the lock is
+    /// given back. For one that asks itself later whether it has the lock.
+    pub(crate) fn owner(&self) -> &AtomicUsize {
+        // SAFETY: `raw` is used to look at the note, and not at the lock.
+        unsafe { self.0.raw() }.owner()
+    }
+
+    /// Opens a lock that a call holds which never goes on, after `note` has noted in what it guards
+    /// that it may be half changed.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread took the lock, in a call that never goes on.
+    pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
+        // SAFETY: the caller's promise: this thread holds the lock, and nothing borrows the value.
+        note(unsafe { &mut *self.0.data_ptr() });
+        // SAFETY: as above.
+        unsafe { self.0.force_unlock() };
+    }
+
+    /// Leaves a lock behind that a forked child found held, and has put another one in the place
+    /// of: opens it, so that an interrupted call which waits for it goes on, and sees that. One
+    /// that holds it opens it no second time.
+    ///
+    /// # Safety
+    ///
+    /// This is the only thread of a forked child, which has taken the lock out of use: whoever
+    /// takes it from now on gives it back and uses nothing that it guards.
+    pub(crate) unsafe fn abandon(&self) {
+        // SAFETY: `raw` is used to open the lock only, which the caller's promise allows.
+        let raw = unsafe { self.0.raw() };
+        // SAFETY: the caller's promise.
+        unsafe { raw.abandon() };
     }
 }
 

@@ -1,6 +1,6 @@
 //! The heap behind the calls: on the operating system's memory, with its clock.
 
-use crate::{at_fork, fatal, slot::Slot};
+use crate::{fatal, slot::Slot};
 use core::{mem::MaybeUninit, ptr::null_mut};
 use hostmem::{
     OsLock, OsProvider,
@@ -33,8 +33,9 @@ unsafe impl StaticHeap for Override {
         &STATE
     }
 
-    fn opened() {
-        at_fork::register();
+    fn register() {
+        // Where that fails for want of memory, a child must not use the heap.
+        let _ = hostmem::register_fork_child::<Self>();
     }
 
     fn refused(block: *mut u8, error: HeapError) {

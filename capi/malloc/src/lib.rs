@@ -11,7 +11,6 @@
 //! | `glibc` | other names that glibc has for them |
 //! | `heap` | the heap behind them |
 //! | `slot` | where a thread keeps its cache |
-//! | `at_fork` | what happens around a fork |
 //! | `fatal` | the end of a program that frees what is not allocated |
 //!
 //! The calls behave as the glibc manual says ("Unconstrained Allocation", "Allocating Aligned
@@ -22,7 +21,6 @@
 
 extern crate std;
 
-mod at_fork;
 mod fatal;
 #[cfg(target_env = "gnu")]
 mod glibc;

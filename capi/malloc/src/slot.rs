@@ -19,15 +19,6 @@ use core::{
 };
 use hostmem::heap::ThreadSlot;
 
-/// What a thread keeps, by its place.
-#[derive(Clone, Copy)]
-enum Word {
-    /// The heap's.
-    Cache,
-    /// Forks under way: see `at_fork`.
-    Forks,
-}
-
 /// The slot of the heap.
 #[derive(Debug)]
 pub(crate) struct Slot;
@@ -37,28 +28,22 @@ pub(crate) struct Slot;
 unsafe impl ThreadSlot for Slot {
     #[inline]
     fn get() -> *mut () {
-        storage::get::<{ Word::Cache as usize }>()
+        storage::get()
     }
 
     #[inline]
     fn set(value: *mut ()) {
-        storage::set::<{ Word::Cache as usize }>(value);
+        storage::set(value);
+    }
+
+    fn is_on_signal_stack() -> bool {
+        hostmem::is_on_signal_stack()
     }
 
     fn on_exit(_: fn()) -> bool {
         // The key calls `detach`, which does the same.
         key().is_some_and(|key| arm(key, FIRST_ROUND))
     }
-}
-
-/// Returns how many forks the calling thread has under way.
-pub(crate) fn forks() -> usize {
-    storage::get::<{ Word::Forks as usize }>().addr()
-}
-
-/// Sets how many forks the calling thread has under way.
-pub(crate) fn set_forks(count: usize) {
-    storage::set::<{ Word::Forks as usize }>(without_provenance_mut(count));
 }
 
 /// The values of the key: its destructor is called once for each. Other keys' destructors, which
@@ -108,28 +93,27 @@ mod storage {
     use core::arch::{asm, global_asm};
 
     global_asm!(
-        ".pushsection .tbss.hostmem_malloc_words,\"awT\",@nobits",
-        ".p2align 4",
-        ".globl hostmem_malloc_words",
-        ".hidden hostmem_malloc_words",
-        ".type hostmem_malloc_words,@object",
-        ".size hostmem_malloc_words,16",
-        "hostmem_malloc_words:",
-        ".zero 16",
+        ".pushsection .tbss.hostmem_malloc_word,\"awT\",@nobits",
+        ".p2align 3",
+        ".globl hostmem_malloc_word",
+        ".hidden hostmem_malloc_word",
+        ".type hostmem_malloc_word,@object",
+        ".size hostmem_malloc_word,8",
+        "hostmem_malloc_word:",
+        ".zero 8",
         ".popsection",
     );
 
     #[inline]
-    pub(super) fn get<const WORD: usize>() -> *mut () {
+    pub(super) fn get() -> *mut () {
         let value;
-        // SAFETY: the offset is that of two words of the calling thread's storage, and WORD is
-        // zero or one; it reads one of them, and changes nothing but its outputs.
+        // SAFETY: the offset is that of a word of the calling thread's storage; it reads that, and
+        // changes nothing but its outputs.
         unsafe {
             asm!(
-                "mov {value}, qword ptr [rip + hostmem_malloc_words@GOTTPOFF]",
-                "mov {value}, qword ptr fs:[{value} + 8 * {word}]",
+                "mov {value}, qword ptr [rip + hostmem_malloc_word@GOTTPOFF]",
+                "mov {value}, qword ptr fs:[{value}]",
                 value = out(reg) value,
-                word = const WORD,
                 options(nostack, preserves_flags, readonly),
             );
         }
@@ -137,15 +121,14 @@ mod storage {
     }
 
     #[inline]
-    pub(super) fn set<const WORD: usize>(value: *mut ()) {
-        // SAFETY: as above; it writes one of the words, which nothing else refers to.
+    pub(super) fn set(value: *mut ()) {
+        // SAFETY: as above; it writes the word, which nothing else refers to.
         unsafe {
             asm!(
-                "mov {offset}, qword ptr [rip + hostmem_malloc_words@GOTTPOFF]",
-                "mov qword ptr fs:[{offset} + 8 * {word}], {value}",
+                "mov {offset}, qword ptr [rip + hostmem_malloc_word@GOTTPOFF]",
+                "mov qword ptr fs:[{offset}], {value}",
                 offset = out(reg) _,
                 value = in(reg) value,
-                word = const WORD,
                 options(nostack, preserves_flags),
             );
         }
@@ -157,50 +140,46 @@ mod storage {
     use core::arch::{asm, global_asm};
 
     global_asm!(
-        ".pushsection .tbss.hostmem_malloc_words,\"awT\",%nobits",
-        ".p2align 4",
-        ".globl hostmem_malloc_words",
-        ".hidden hostmem_malloc_words",
-        ".type hostmem_malloc_words,%object",
-        ".size hostmem_malloc_words,16",
-        "hostmem_malloc_words:",
-        ".zero 16",
+        ".pushsection .tbss.hostmem_malloc_word,\"awT\",%nobits",
+        ".p2align 3",
+        ".globl hostmem_malloc_word",
+        ".hidden hostmem_malloc_word",
+        ".type hostmem_malloc_word,%object",
+        ".size hostmem_malloc_word,8",
+        "hostmem_malloc_word:",
+        ".zero 8",
         ".popsection",
     );
 
-    /// Returns the address of the calling thread's words.
+    /// Returns the address of the calling thread's word.
     #[inline]
-    fn words() -> *mut *mut () {
-        let words;
+    fn word() -> *mut *mut () {
+        let word;
         // SAFETY: it reads the thread pointer and the offset, and changes nothing but its outputs.
         unsafe {
             asm!(
-                "adrp {words}, :gottprel:hostmem_malloc_words",
-                "ldr {words}, [{words}, :gottprel_lo12:hostmem_malloc_words]",
+                "adrp {word}, :gottprel:hostmem_malloc_word",
+                "ldr {word}, [{word}, :gottprel_lo12:hostmem_malloc_word]",
                 "mrs {thread}, tpidr_el0",
-                "add {words}, {words}, {thread}",
-                words = out(reg) words,
+                "add {word}, {word}, {thread}",
+                word = out(reg) word,
                 thread = out(reg) _,
                 options(nostack, preserves_flags, readonly),
             );
         }
-        words
+        word
     }
 
     #[inline]
-    pub(super) fn get<const WORD: usize>() -> *mut () {
-        // SAFETY: there are two words, and WORD is zero or one.
-        let word = unsafe { words().add(WORD) };
+    pub(super) fn get() -> *mut () {
         // SAFETY: the calling thread's alone.
-        unsafe { word.read_volatile() }
+        unsafe { word().read_volatile() }
     }
 
     #[inline]
-    pub(super) fn set<const WORD: usize>(value: *mut ()) {
-        // SAFETY: there are two words, and WORD is zero or one.
-        let word = unsafe { words().add(WORD) };
+    pub(super) fn set(value: *mut ()) {
         // SAFETY: the calling thread's alone.
-        unsafe { word.write_volatile(value) };
+        unsafe { word().write_volatile(value) };
     }
 }
 
@@ -210,16 +189,16 @@ mod storage {
     use core::{cell::Cell, ptr::null_mut};
 
     std::thread_local! {
-        static WORDS: [Cell<*mut ()>; 2] = const { [Cell::new(null_mut()), Cell::new(null_mut())] };
+        static WORD: Cell<*mut ()> = const { Cell::new(null_mut()) };
     }
 
     #[inline]
-    pub(super) fn get<const WORD: usize>() -> *mut () {
-        WORDS.with(|words| words[WORD].get())
+    pub(super) fn get() -> *mut () {
+        WORD.with(Cell::get)
     }
 
     #[inline]
-    pub(super) fn set<const WORD: usize>(value: *mut ()) {
-        WORDS.with(|words| words[WORD].set(value));
+    pub(super) fn set(value: *mut ()) {
+        WORD.with(|word| word.set(value));
     }
 }

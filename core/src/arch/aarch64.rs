@@ -32,6 +32,18 @@ pub(super) unsafe fn thread_pointer() -> usize {
     pointer
 }
 
+#[inline(always)]
+pub(super) fn stack_pointer() -> usize {
+    if cfg!(miri) {
+        let here = 0_u8;
+        return (&raw const here).addr();
+    }
+    let pointer: usize;
+    // SAFETY: it reads a register, and changes nothing.
+    unsafe { asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
 /// Fetches a cache line that will be read.
 #[inline]
 pub(super) fn prefetch(at: *const u8) {

@@ -73,6 +73,12 @@ pub unsafe fn thread_pointer() -> usize {
     unsafe { cpu::thread_pointer() }
 }
 
+/// Returns an address in the frame of the calling function, or near it.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    cpu::stack_pointer()
+}
+
 /// Begins to fetch `value`, cache line by cache line, where the CPU can; nothing waits for it.
 #[inline]
 pub(crate) fn prefetch<T>(value: &T) {

@@ -24,3 +24,9 @@ pub(super) unsafe fn thread_pointer() -> usize {
 /// Does nothing.
 #[inline]
 pub(super) fn prefetch(_at: *const u8) {}
+
+#[inline(always)]
+pub(super) fn stack_pointer() -> usize {
+    let here = 0_u8;
+    (&raw const here).addr()
+}

@@ -33,9 +33,14 @@ mod pools;
 use crate::{
     page::{PageRange, PageSize},
     provider::{Error, ErrorKind, PageProvider, Request, Resource, reserve_ahead},
-    sync::{Lock, RawMutex, Spin},
+    sync::{Guard, Lock, RawMutex, Spin},
 };
-use core::{alloc::Layout, fmt, ptr::NonNull};
+use core::{
+    alloc::Layout,
+    fmt,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use linked_list_allocator::hole::HoleList;
 use piece::{Chain, HEADER, Piece, Step};
 use pools::Pools;
@@ -68,6 +73,7 @@ pub struct Arena<P: PageProvider + Copy, R = Spin> {
     max: usize,
     chain: Chain,
     state: Lock<State, R>,
+    is_abandoned: AtomicBool,
 }
 
 struct State {
@@ -173,6 +179,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
             max,
             chain: Chain::new(),
             state: Lock::new(State::new()),
+            is_abandoned: AtomicBool::new(false),
         })
     }
 
@@ -188,6 +195,50 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
             }
         });
         lowest
+    }
+
+    /// Says whether an object is being allocated or freed.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.state.is_locked()
+    }
+
+    /// Takes the lock for good.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn hold(&self) {
+        core::mem::forget(self.state.lock());
+    }
+
+    /// Leaves an arena behind whose lock a forked child found held. Nothing is allocated or freed
+    /// any more, but by the one who holds the lock.
+    ///
+    /// # Safety
+    ///
+    /// This is the only thread of a forked child, which has taken the arena out of use.
+    pub(crate) unsafe fn abandon(&self) {
+        self.is_abandoned.store(true, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.state.abandon() };
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] where the arena was left behind.
+    #[inline]
+    fn lock(&self) -> Result<Guard<'_, State, R>, Error> {
+        let state = self.state.lock();
+        if self.is_abandoned.load(Relaxed) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        Ok(state)
+    }
+
+    /// Says whether an address lies in one of the pieces.
+    pub(crate) fn holds(&self, addr: usize) -> bool {
+        let _state = self.state.lock();
+        let holds = |piece: &Piece| piece.range.addresses().contains(addr);
+        self.chain.find(holds).is_some()
     }
 
     /// Allocates memory of `layout`; its contents are undefined.
@@ -222,7 +273,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         }
         match self.kind(layout)? {
             Kind::Small { class } => {
-                let mut state = self.state.lock();
+                let mut state = self.lock()?;
                 let size = class::size(class);
                 let found = match state.pools.take(class) {
                     Some(object) => (object, false),
@@ -268,7 +319,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
 
     fn find_large(&self, layout: Layout) -> Result<Found, Error> {
         let (size, align) = (layout.size(), layout.align());
-        let mut state = self.state.lock();
+        let mut state = self.lock()?;
         let found = match state.holes.allocate_first_fit(layout) {
             Ok((hole, _)) => (hole, false),
             Err(()) => {
@@ -290,7 +341,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         let len = layout.size().checked_add(offset);
         let len = len.and_then(|len| self.page.round_up(len));
         let len = len.ok_or(ErrorKind::Exhausted)?;
-        let mut state = self.state.lock();
+        let mut state = self.lock()?;
         let idle = self.chain.find(|piece| {
             let fits = piece.idle && piece.range.len_bytes() >= len;
             fits && (piece.range.addr() + offset).is_multiple_of(layout.align())
@@ -436,7 +487,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         debug_assert!(unit.is_multiple_of(align), "units lie side by side");
         let size = unit.checked_mul(least).filter(|&size| size != 0);
         let size = size.ok_or(ErrorKind::InvalidArgument)?;
-        let mut state = self.state.lock();
+        let mut state = self.lock()?;
         let piece = self.piece_for(&mut state, size, align)?;
         // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
         let room = unsafe { piece.as_ref() }.room(align) / unit;
@@ -458,14 +509,18 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         };
         match kind {
             Kind::Small { class } => {
-                let mut state = self.state.lock();
+                let Ok(mut state) = self.lock() else {
+                    return;
+                };
                 state.used -= class::size(class);
                 // SAFETY: put asks for memory of the class that is the pools' from now on: it was
                 // allocated for the same layout, hence of this class, and its user gives it up.
                 unsafe { state.pools.put(memory, class) };
             }
             Kind::Large(layout) => {
-                let mut state = self.state.lock();
+                let Ok(mut state) = self.lock() else {
+                    return;
+                };
                 state.used -= layout.size();
                 // SAFETY: deallocate asks for memory of this layout that no other code uses. It may
                 // lie anywhere: a list without bounds keeps holes in the order of addresses, and
@@ -485,7 +540,9 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     unsafe fn free_own(&self, memory: NonNull<u8>, layout: Layout) {
         // SAFETY: the object lies so many bytes behind the start of its piece.
         let mut piece = unsafe { memory.sub(Self::offset_in_own(layout)) }.cast::<Piece>();
-        let mut state = self.state.lock();
+        let Ok(mut state) = self.lock() else {
+            return;
+        };
         state.used -= layout.size();
         self.chain.unlink(piece);
         // SAFETY: the header is there as long as the piece, and the lock holder's alone.

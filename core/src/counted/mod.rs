@@ -512,9 +512,12 @@ unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
         // SAFETY: the caller's promise: the only thread of a child; the map's provider is `inner`.
         unsafe { self.committed.fork_child()? };
-        if self.turn.current().is_locked() {
+        let turn = self.turn.current();
+        if turn.is_locked() {
             // SAFETY: as above; Drop disposes with the same provider.
-            unsafe { self.turn.renew(&self.inner, Lock::new(()))? };
+            unsafe { self.turn.renew(&self.inner, || Lock::new(()))? };
+            // SAFETY: as above; it was taken out of use just now.
+            unsafe { turn.abandon() };
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             class::of(layout)
         };
         let Some(least) = least else {
-            let mut space = self.space.try_lock().ok_or(HeapError::Busy)?;
+            let mut space = self.try_lock_space().ok_or(HeapError::Busy)?;
             return self.alloc_at_hand(&mut space, layout);
         };
         let fits = |class: &usize| class::size(*class).is_multiple_of(layout.align());
@@ -75,7 +75,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Takes a block that is free in a bin, if nobody has its lock.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
-        let mut bin = self.bin(shard, class).try_lock()?;
+        let mut bin = self.try_lock_bin(shard, class)?;
         bin.take_at_hand(self.page, self.hard.as_ref(), self.ticks.load(Relaxed))
     }
 

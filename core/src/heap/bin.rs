@@ -6,6 +6,7 @@ use super::{
     error::HeapError,
     hard::Hard,
     order::Order,
+    parts::Held,
     slab::{self, Entry, Handle},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub(super) struct Bin {
     pub(super) fresh: u32,
     /// Pages in slabs that gave their memory back.
     pub(super) holes: u32,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Bin {
@@ -43,7 +46,22 @@ impl Bin {
             slabs: 0,
             fresh: 0,
             holes: 0,
+            is_torn: false,
         }
+    }
+
+    /// Counts a slab in an empty bin of a forked child, and hands out its free blocks if it is not
+    /// abandoned; returns how many those are.
+    pub(super) fn adopt(&mut self, slab: Handle, page: PageSize) -> usize {
+        let free = slab.recount();
+        self.slabs += 1;
+        self.taken += slab.blocks() - free;
+        self.fresh += slab.fresh_pages(page);
+        self.holes += slab.holes().count_ones() * slab.hole_pages(page);
+        if free != 0 && !slab.is_abandoned() {
+            self.partial.insert(slab);
+        }
+        free
     }
 
     /// Takes a block of the lowest slab, if there is one.
@@ -125,7 +143,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         most: usize,
         mut take: impl FnMut(Entry),
     ) -> Result<usize, HeapError> {
-        let mut bin = self.bin(shard, class).lock();
+        self.again_if_replaced(|| self.refill_once(shard, class, most, &mut take))
+    }
+
+    fn refill_once(
+        &self,
+        shard: usize,
+        class: usize,
+        most: usize,
+        mut take: impl FnMut(Entry),
+    ) -> Result<usize, HeapError> {
+        let mut bin = self.lock_bin(shard, class);
         let mut taken = 0;
         while taken < most {
             let slab = match bin.partial.lowest() {
@@ -141,7 +169,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Makes a slab, and puts it into the order.
-    fn new_slab(&self, bin: &mut Bin, shard: usize, class: usize) -> Result<Handle, HeapError> {
+    fn new_slab(
+        &self,
+        bin: &mut Held<'_, Bin, R>,
+        shard: usize,
+        class: usize,
+    ) -> Result<Handle, HeapError> {
         let slab = match bin.spare {
             Some(slab) => slab,
             None => {
@@ -149,12 +182,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
                 let count = count.min(bin.slabs as usize).max(1);
-                slab::make(&self.arena, kind, count, self.is_hard())?
+                slab::make(self.arena(), kind, count, self.is_hard())?
             }
         };
         bin.spare = Some(slab);
         let granules = class::granules(class);
-        let mut space = self.space.lock();
+        // None where a fork has replaced the bin, so that the call begins again.
+        let mut space = self.lock_space_within(bin).ok_or(HeapError::Busy)?;
         let (start, zero) = self.take_granules(&mut space, granules, 0)?;
         if self.is_hard() && !zero {
             self.fill_slab(start, class);
@@ -180,7 +214,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 continue;
             };
             let shard = slab.shard();
-            let mut bin = self.bin(shard, class).lock();
+            let mut bin = self.lock_bin(shard, class);
             loop {
                 let rest = self.put(&mut bin, slab, entries);
                 // Where two threads freed a block at once, and one of them brought it back, its granules may
@@ -197,7 +231,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Puts blocks back into a slab as long as they are its own, which the first one is; returns the others. A
     /// slab that is all free becomes granules again, unless no other has room.
-    fn put<'a>(&self, bin: &mut Bin, slab: Handle, entries: &'a [Entry]) -> &'a [Entry] {
+    fn put<'a>(
+        &self,
+        bin: &mut Held<'_, Bin, R>,
+        slab: Handle,
+        entries: &'a [Entry],
+    ) -> &'a [Entry] {
+        if slab.is_abandoned() {
+            let rest = slab.lose(entries);
+            bin.taken = bin.taken.saturating_sub(entries.len() - rest.len());
+            return rest;
+        }
         let before = slab.free_blocks();
         let rest = slab.put(entries);
         let free = slab.free_blocks();
@@ -213,13 +257,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         rest
     }
 
-    fn drop_slab(&self, bin: &mut Bin, slab: Handle) {
+    fn drop_slab(&self, bin: &mut Held<'_, Bin, R>, slab: Handle) {
+        // None where a fork has replaced the bin: the slab stays as it is.
+        let Some(mut space) = self.lock_space_within(bin) else {
+            return;
+        };
         bin.partial.remove(slab);
         bin.slabs -= 1;
         bin.fresh -= slab.fresh_pages(self.page);
         let has_holes = slab.holes() != 0;
         bin.set_holes(slab, 0, self.page);
-        let mut space = self.space.lock();
         self.give_granules(&mut space, slab.addr(), slab.len_bytes());
         if has_holes {
             // Granules have memory as a whole, or none.
@@ -252,12 +299,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return Ok(0);
         };
         let (shard, class) = (slab.shard(), slab.class());
-        let mut bin = self.bin(shard, class).lock();
+        let mut bin = self.lock_bin(shard, class);
         // It may have become another one's before the lock was taken.
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
-        let is_recent = tick.is_some_and(|now| slab.is_recent(now));
-        if !same || is_recent || slab.blocks() == 1 || self.is_full() {
+        let is_recent = tick.is_some_and(|now| slab.is_recent(now) || slab.is_looked_at());
+        let stays = slab.blocks() == 1 || self.is_full() || slab.is_abandoned();
+        if !same || is_recent || stays {
             return Ok(0);
         }
         let mut given = 0;
@@ -274,6 +322,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             given += part.len_bytes();
             bin.set_holes(slab, slab.holes() | bits, self.page);
         }
+        slab.set_looked_at();
         Ok(given)
     }
 
@@ -281,7 +330,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn drop_free_slabs(&self) {
         for shard in 0..self.config.shard_count() {
             for class in 0..class::CLASSES {
-                let mut bin = self.bin(shard, class).lock();
+                let mut bin = self.lock_bin(shard, class);
                 // At most one is kept, while no other has room.
                 if let Some(slab) = bin.partial.lowest()
                     && slab.free_blocks() == slab.blocks()

@@ -10,10 +10,9 @@ use super::{BlockInfo, Heap, HeapError, LocalHeap, class::STEP};
 use super::{
     GlobalHeap,
     global::{StaticHeap, Turn},
-    slot::ThreadSlot,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
-use core::{alloc::Layout, ptr::NonNull};
+use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
 
 /// Returns the layout of a block that is asked for by size.
 #[inline]
@@ -207,11 +206,12 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline]
     pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
         {
             return Ok(block);
         }
+        cold_path();
         Self::alloc_by(layout)
     }
 
@@ -233,11 +233,12 @@ impl<C: StaticHeap> GlobalHeap<C> {
         failed: impl FnOnce(HeapError) -> *mut u8,
     ) -> *mut u8 {
         if let Ok(layout) = sized(size)
-            && let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_quick(layout)
+            && let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_by_or_else(size, failed)
     }
 
@@ -255,11 +256,12 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// See [`GlobalHeap::alloc_bytes`].
     pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc_zeroed(layout)
         {
             return Ok(block);
         }
+        cold_path();
         Self::alloc_zeroed_by(layout)
     }
 
@@ -279,7 +281,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline(never)]
     pub(super) fn alloc_by(layout: Layout) -> Result<NonNull<u8>, HeapError> {
         Self::call(
-            |local| local.alloc(layout),
+            |local| local.alloc_slow(layout),
             |heap| heap.alloc(layout),
             |heap| heap.try_alloc(layout),
         )
@@ -310,21 +312,45 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// [`StaticHeap::CHECKED`] is false, it is the start of a live block of this heap.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        if let Some(turn) = Turn::<C>::begin_quick()
+            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
+            && unsafe { turn.free(block, None) }
+        {
+            return Ok(());
+        }
+        cold_path();
+        // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is.
+        unsafe { Self::free_other(block, None) }
+    }
+
+    /// Frees a block that a quick call does not. A layout is compared with what was asked for if the heap is
+    /// hardened.
+    ///
+    /// # Safety
+    ///
+    /// As for [`GlobalHeap::free`].
+    #[inline(never)]
+    pub(super) unsafe fn free_other(
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let freed = if C::CHECKED {
                 // SAFETY: the caller gives the block up, if it is one.
-                unsafe { local.free_quick::<true>(block) }
+                unsafe { local.free_cached::<true>(block) }
             } else {
                 // SAFETY: the caller gives the block up, and it is live.
-                unsafe { local.free_quick::<false>(block) }
+                unsafe { local.free_cached::<false>(block) }
             };
             if freed {
                 return Ok(());
             }
+            // SAFETY: the caller gives the block up, if it is one.
+            return unsafe { local.free_slow(block, layout) };
         }
         // SAFETY: the caller gives the block up, if it is one.
-        unsafe { Self::free_by(block) }
+        unsafe { Self::free_by(block, layout) }
     }
 
     /// # Safety
@@ -332,14 +358,14 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_by(block: NonNull<u8>) -> Result<(), HeapError> {
+    unsafe fn free_by(block: NonNull<u8>, layout: Option<Layout>) -> Result<(), HeapError> {
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
-            |local| unsafe { local.free(block) },
+            |local| unsafe { local.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.free(block) },
+            |heap| unsafe { heap.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.try_free(block) },
+            |heap| unsafe { heap.try_free_as(block, layout) },
         )
     }
 
@@ -401,7 +427,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
     /// interrupted a call of this heap.
     pub fn flush(&self) {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        if let Some(turn) = Turn::<C>::begin_quick() {
             turn.local().flush();
         }
     }

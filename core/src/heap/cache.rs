@@ -12,18 +12,24 @@
 use super::{
     class::{self, CLASSES},
     config::MAGAZINE_MOST,
+    large::Big,
     map::{self, RawRoot, RawWindow},
-    slab::{Entry, FREED},
+    slab::{Entry, FREED, LIVE, ZERO},
 };
-use crate::atomic::{
-    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
+use crate::{
+    arch::stack_pointer,
+    atomic::{
+        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
 };
 use core::{
     alloc::Layout,
     array, mem,
     ops::Deref,
     ptr::{NonNull, null_mut},
+    sync::atomic::{Ordering::SeqCst, compiler_fence},
 };
 
 /// Blocks that a magazine has room for at first.
@@ -43,10 +49,30 @@ pub(super) struct Magazine {
 impl Magazine {
     pub(super) fn new(class: usize) -> Self {
         Self {
+            reciprocal: class::reciprocal(class),
+            ..Self::none()
+        }
+    }
+
+    /// Makes one of no class.
+    #[cfg(not(all(test, loom)))]
+    const fn none() -> Self {
+        Self {
             top: AtomicPtr::new(null_mut()),
             bottom: AtomicPtr::new(null_mut()),
             end: AtomicPtr::new(null_mut()),
-            reciprocal: class::reciprocal(class),
+            reciprocal: 0,
+        }
+    }
+
+    /// Makes one of no class, which no constant can be with loom's atomics.
+    #[cfg(all(test, loom))]
+    fn none() -> Self {
+        Self {
+            top: AtomicPtr::new(null_mut()),
+            bottom: AtomicPtr::new(null_mut()),
+            end: AtomicPtr::new(null_mut()),
+            reciprocal: 0,
         }
     }
 
@@ -79,10 +105,13 @@ impl Magazine {
             return None;
         }
         // SAFETY: above the bottom, so that an entry of the same slots lies below.
-        let top = unsafe { top.sub(1) };
-        self.top.store(top, Relaxed);
+        let last = unsafe { top.sub(1) };
         // SAFETY: entries below the top are initialised, and only this thread changes them.
-        Some(unsafe { top.read() })
+        let entry = unsafe { last.read() };
+        // Loaded once more, so that a processor does it by one instruction.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_sub(1), Relaxed);
+        Some(entry)
     }
 
     /// Returns one of the blocks, by a random number.
@@ -126,9 +155,9 @@ impl Magazine {
         before();
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
-        // Release, since a forked child looks at the entries below the top.
-        // SAFETY: as above.
-        self.top.store(unsafe { top.add(1) }, Release);
+        // Release, since a forked child looks at the entries below the top. Loaded once more, as in `pop`.
+        let top = self.top.load(Relaxed);
+        self.top.store(top.wrapping_add(1), Release);
         true
     }
 
@@ -144,27 +173,34 @@ impl Magazine {
         })
     }
 
-    /// Forgets the `count` blocks that were pushed first.
+    /// Forgets the `count` blocks that were pushed first. A forked child may find the magazine
+    /// without the others, but never with one of these, or with half of one.
     pub(super) fn forget_oldest(&self, count: u32) {
         let left = (self.len() - count) as usize;
         let bottom = self.bottom.load(Relaxed);
+        // SAFETY: count is not above the length.
+        let from = unsafe { bottom.add(count as usize) };
         if left != 0 {
-            // SAFETY: count is below the length.
-            let from = unsafe { bottom.add(count as usize) };
+            // Nothing lies below the bottom, for all others than this thread.
+            self.bottom.store(from, Relaxed);
+            fence(Release);
             // SAFETY: so many initialised entries follow, and there is room for all of them; only this
             // thread uses them.
             unsafe { bottom.copy_from(from, left) };
         }
+        // Before the bottom: a top below that is taken for one of no blocks.
         // SAFETY: not above the top.
-        self.top.store(unsafe { bottom.add(left) }, Relaxed);
+        self.top.store(unsafe { bottom.add(left) }, Release);
+        self.bottom.store(bottom, Release);
     }
 
     /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after
     /// [`Magazine::filled`] only.
+    #[inline]
     pub(super) fn put_at(&self, place: u32, entry: Entry) {
         debug_assert!(place < self.capacity(), "there is room");
         // SAFETY: below the end, there is room for an entry.
-        let slot = unsafe { self.bottom.load(Relaxed).add(place as usize) };
+        let slot = unsafe { Self::own(&self.bottom).add(place as usize) };
         // SAFETY: as above; nothing else uses it.
         unsafe { slot.write(entry) };
     }
@@ -196,10 +232,15 @@ impl Magazine {
     pub(super) fn shut(&self) -> Option<(NonNull<u8>, Layout)> {
         debug_assert!(self.len() == 0, "no block is lost");
         let memory = self.memory();
+        self.forget();
+        memory
+    }
+
+    /// Forgets the slots, and what is in them.
+    fn forget(&self) {
         for pointer in [&self.bottom, &self.top, &self.end] {
             pointer.store(null_mut(), Relaxed);
         }
-        memory
     }
 
     /// Returns the layout of so many slots.
@@ -222,19 +263,21 @@ impl Magazine {
             unsafe { to.write(entry) };
         }
         let bottom = slots.as_ptr();
+        // Whoever looks meanwhile finds no room, and so no blocks.
+        self.end.store(null_mut(), Release);
         self.bottom.store(bottom, Release);
         // SAFETY: len is not above the capacity, for which there is room.
         self.top.store(unsafe { bottom.add(len) }, Release);
         // SAFETY: as above.
         self.end
-            .store(unsafe { bottom.add(capacity as usize) }, Relaxed);
+            .store(unsafe { bottom.add(capacity as usize) }, Release);
     }
 }
 
-/// Returns how many entries fit between two addresses.
+/// Returns how many entries fit between two addresses; none if they are not in order.
 #[inline]
 fn entries(from: *const Entry, to: *const Entry) -> u32 {
-    let bytes = to.addr().wrapping_sub(from.addr());
+    let bytes = to.addr().saturating_sub(from.addr());
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
 }
 
@@ -248,8 +291,14 @@ const BUDGET: u64 = 16 << 10;
 const BUDGET_LEAST: u64 = 1 << 10;
 const BUDGET_MOST: u64 = 256 << 10;
 
+/// What a call for a block without a class takes of it: of the greatest, a sixteenth.
+const BIG: usize = 16 << 10;
+
 /// How many times a thread looks at the clock, about, in the time after which free memory goes back.
 const LOOKS: u64 = 16;
+
+/// How many times as often it looks while pages of slabs are being given back.
+const SOON: u64 = 4;
 
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
 const HURRY: u64 = 1 << 62;
@@ -257,6 +306,9 @@ const HURRY: u64 = 1 << 62;
 /// The magazines of a thread. Caches are never freed before the heap is dropped.
 #[repr(C, align(64))]
 pub(super) struct Cache {
+    /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
+    /// Only that thread looks, and its signal handlers.
+    pub(super) mark: AtomicUsize,
     /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
     /// wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
@@ -266,6 +318,8 @@ pub(super) struct Cache {
     budget: AtomicU64,
     /// The page map of the heap, for what does not lie in the window.
     pub(super) root: RawRoot,
+    /// At [`class::NO_PLACE`], for ever without blocks.
+    none: Magazine,
     pub(super) magazines: [Magazine; CLASSES],
     /// Bytes that the thread was ever allowed to ask for.
     granted: AtomicU64,
@@ -284,13 +338,20 @@ pub(super) struct Cache {
     /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
     /// thread that forked.
     pub(super) by_slot: AtomicBool,
-    /// Whether its thread is in a call of a static heap whose slot does not say so. Only that thread looks, and its
-    /// signal handlers.
-    pub(super) is_busy: AtomicBool,
+    /// The class and one of the magazine whose slots that call is changing; zero if it is none's.
+    pub(super) changing: AtomicU32,
+    /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
+    awaited: AtomicU32,
+    /// Where its stack ended when it went for the last of those.
+    awaited_at: AtomicUsize,
+    pub(super) bin: AtomicU32,
+    /// Where the slot of its thread keeps its value; null if the slot does not tell. See
+    /// [`ThreadSlot::place`](super::ThreadSlot::place).
+    pub(super) place: AtomicPtr<*mut ()>,
     /// Random numbers that were drawn and are to be used.
     pub(super) random: AtomicU64,
     /// The magazines of a hardened heap, one a class, whose quick calls find those above without room.
-    pub(super) hardened: AtomicPtr<Magazine>,
+    hardened: AtomicPtr<Magazine>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -299,11 +360,13 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(root: RawRoot) -> Self {
         Self {
+            mark: AtomicUsize::new(0),
             window: AtomicPtr::new(null_mut()),
             window_start: AtomicUsize::new(0),
             window_len: AtomicUsize::new(0),
             budget: AtomicU64::new(BUDGET),
             root,
+            none: Magazine::none(),
             magazines: array::from_fn(Magazine::new),
             granted: AtomicU64::new(BUDGET),
             grant: AtomicU64::new(BUDGET),
@@ -314,7 +377,45 @@ impl Cache {
             in_use: AtomicBool::new(true),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
-            is_busy: AtomicBool::new(false),
+            changing: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
+            bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
+            random: AtomicU64::new(0),
+            hardened: AtomicPtr::new(null_mut()),
+            ticks: AtomicU32::new(0),
+            trims: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes one that no thread ever has: zero all over, without blocks and without a window.
+    #[cfg(not(all(test, loom)))]
+    pub(super) const fn absent() -> Self {
+        Self {
+            window: AtomicPtr::new(null_mut()),
+            window_start: AtomicUsize::new(0),
+            window_len: AtomicUsize::new(0),
+            // In a call for good.
+            mark: AtomicUsize::new(usize::MAX),
+            budget: AtomicU64::new(0),
+            root: RawRoot::NONE,
+            none: Magazine::none(),
+            magazines: [const { Magazine::none() }; CLASSES],
+            granted: AtomicU64::new(0),
+            grant: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            batches: [const { AtomicU8::new(0) }; CLASSES],
+            next: AtomicPtr::new(null_mut()),
+            next_unused: AtomicPtr::new(null_mut()),
+            in_use: AtomicBool::new(false),
+            shard: AtomicU32::new(0),
+            by_slot: AtomicBool::new(false),
+            changing: AtomicU32::new(0),
+            awaited: AtomicU32::new(0),
+            awaited_at: AtomicUsize::new(0),
+            bin: AtomicU32::new(0),
+            place: AtomicPtr::new(null_mut()),
             random: AtomicU64::new(0),
             hardened: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
@@ -329,6 +430,16 @@ impl Cache {
         let left = self.budget.load(Relaxed).wrapping_sub(bytes as u64);
         self.budget.store(left, Relaxed);
         left.cast_signed() >= 0
+    }
+
+    /// Counts a call for a block without a class, which asks for `bytes`, or frees one and asks for none; says whether the
+    /// thread need not look at the clock yet. Only the thread that has the cache does.
+    pub(super) fn count_big(&self, bytes: usize) -> bool {
+        // Such calls are few and long: by their bytes each would use a budget up.
+        let granted = self.granted.load(Relaxed).wrapping_add(bytes as u64);
+        self.granted
+            .store(granted.wrapping_sub(BIG as u64), Relaxed);
+        self.count(BIG)
     }
 
     /// Says whether the thread has used up what it may ask for before it looks at the clock.
@@ -346,13 +457,13 @@ impl Cache {
             let since = now_ms.saturating_sub(self.looked.swap(now_ms, Relaxed));
             if since > period_ms / LOOKS {
                 grant = (grant / 2).max(BUDGET_LEAST);
-            } else if since < period_ms / LOOKS / 2 {
+            } else if since < period_ms / LOOKS / 2 && !soon {
                 grant = (grant * 2).min(BUDGET_MOST);
             }
             self.grant.store(grant, Relaxed);
         }
         if soon {
-            grant = BUDGET_LEAST;
+            grant = (grant / SOON).max(BUDGET_LEAST);
         }
         // So that the next look comes after as much, whatever this thread asked for at once.
         self.granted.store(requested.wrapping_add(grant), Relaxed);
@@ -419,6 +530,66 @@ impl Cache {
         }
     }
 
+    /// Says whether a handler on its thread may wait for locks: the thread holds none.
+    pub(super) fn takes_locks(&self) -> bool {
+        self.awaited.load(Relaxed) == 0
+    }
+
+    /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
+    pub(super) fn set_awaited(&self, lock: u32, is: bool) {
+        if is {
+            self.awaited_at.store(stack_pointer(), Relaxed);
+        }
+        Self::set_bits(&self.awaited, lock, is);
+        // What a handler on this thread sees is in order.
+        compiler_fence(SeqCst);
+    }
+
+    /// Says whether its thread may hold a lock, or wait for it.
+    pub(super) fn awaits(&self, lock: u32) -> bool {
+        self.awaited.load(Relaxed) & lock != 0
+    }
+
+    fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
+        let others = bits.load(Relaxed) & !lock;
+        bits.store(others | if is { lock } else { 0 }, Relaxed);
+    }
+
+    /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
+    /// it is in none.
+    pub(super) fn depth(&self) -> usize {
+        let mark = self.mark.load(Relaxed);
+        if self.takes_locks() {
+            mark
+        } else {
+            mark.min(self.awaited_at.load(Relaxed))
+        }
+    }
+
+    /// Forgets all locks.
+    pub(super) fn forget_locks(&self) {
+        self.awaited.store(0, Relaxed);
+    }
+
+    /// Notes that its thread changes the slots of a magazine; returns what notes that it does not any more.
+    pub(super) fn changing(&self, class: usize) -> Changing<'_> {
+        let number = u32::try_from(class + 1).unwrap_or(u32::MAX);
+        self.changing.store(number, Relaxed);
+        compiler_fence(SeqCst);
+        Changing(self)
+    }
+
+    /// Gives up the magazine whose slots a call was changing that never goes on, with all that is in it, and says that the
+    /// thread is in no call.
+    pub(super) fn forget_call(&self) {
+        let number = self.changing.swap(0, Relaxed) as usize;
+        if let Some(class) = number.checked_sub(1).filter(|class| *class < CLASSES) {
+            self.stack(class).forget();
+        }
+        compiler_fence(SeqCst);
+        self.mark.store(0, Relaxed);
+    }
+
     /// Says whether the thread finds entries of the page map without its root.
     pub(super) fn has_window(&self) -> bool {
         self.window_len.load(Relaxed) != 0
@@ -447,6 +618,16 @@ impl Cache {
     }
 }
 
+/// Its thread changes the slots of a magazine while this lives.
+pub(super) struct Changing<'a>(&'a Cache);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        compiler_fence(SeqCst);
+        self.0.changing.store(0, Relaxed);
+    }
+}
+
 #[cfg(not(loom))]
 const _: () = {
     assert!(
@@ -456,6 +637,10 @@ const _: () = {
     assert!(
         mem::offset_of!(Cache, magazines) == class::place(0) as usize,
         "the first one's"
+    );
+    assert!(
+        mem::offset_of!(Cache, none) == class::NO_PLACE,
+        "no class's"
     );
 };
 
@@ -486,6 +671,7 @@ impl CacheRef {
     }
 
     /// Returns the value of a thread's slot.
+    #[inline]
     pub(super) const fn as_slot(self) -> *mut () {
         self.0.as_ptr().cast()
     }
@@ -496,16 +682,107 @@ impl CacheRef {
 }
 
 impl CacheRef {
+    /// Takes a cached block of the class of a small layout.
+    #[inline]
+    pub(super) fn pop_quick(self, layout: Layout) -> Option<Entry> {
+        let place = class::quick_place(layout)?;
+        // SAFETY: `quick_place` returns what `class::place` does, or `NO_PLACE`.
+        unsafe { self.magazine_at(place) }.pop()
+    }
+
+    /// Takes a cached block of the class of a small layout for its user.
+    #[inline]
+    pub(super) fn alloc_quick(self, layout: Layout) -> Option<NonNull<u8>> {
+        let entry = self.pop_quick(layout)?;
+        entry.state().store(LIVE, Release);
+        Some(entry.block)
+    }
+
+    /// As [`CacheRef::alloc_quick`], and says whether the block reads zero.
+    #[inline]
+    pub(super) fn alloc_quick_told(self, layout: Layout) -> Option<Big> {
+        let entry = self.pop_quick(layout)?;
+        let zero = entry.state().load(Relaxed) == ZERO;
+        entry.state().store(LIVE, Release);
+        Some((entry.block, zero))
+    }
+
+    /// Frees a block if there is room for it in a magazine, and it lies in the first granule of a slab of a
+    /// [quick class](class::is_quick), in the window of the page map, as it nearly always does; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// The heap is there. If `block` is the start of a live block of the heap, as it is unless `CHECKED`, its user gives
+    /// that up.
+    #[inline]
+    pub(super) unsafe fn free_quick<const CHECKED: bool>(self, block: NonNull<u8>) -> bool {
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        let Some(place) = map::quick_place(value) else {
+            return false;
+        };
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// As [`CacheRef::free_quick`], of a block that was allocated with this layout: a processor need not wait for the page
+    /// map to know where the magazine is.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]. A wrong layout is noticed.
+    #[inline]
+    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> bool {
+        let Some(place) = class::quick_place(layout) else {
+            return false;
+        };
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        if !map::has_place(value, place) {
+            return false;
+        }
+        // SAFETY: the caller's promises, and a place of the value.
+        unsafe { self.free_at::<CHECKED>(block, value, place) }
+    }
+
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]; the page map has the value for the block, of which [`map::quick_place`] returns
+    /// the place.
+    #[inline]
+    unsafe fn free_at<const CHECKED: bool>(
+        self,
+        block: NonNull<u8>,
+        value: u64,
+        place: usize,
+    ) -> bool {
+        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did.
+        let magazine = unsafe { self.magazine_at(place) };
+        let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
+        // SAFETY: a value of the heap's map, which is there, with a place, and the class's own reciprocal.
+        let state = unsafe { map::live_quick::<CHECKED>(value, addr, reciprocal) };
+        match state {
+            Some(state) => magazine.push_live(Entry { block, state }),
+            None => false,
+        }
+    }
+
     /// Returns the magazine at a [place](class::place).
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(not(loom))]
     #[inline]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
         // SAFETY: the caller's promise: magazines lie there, as was asserted above.
-        let magazine = unsafe { self.0.byte_add(place as usize) }.cast();
+        let magazine = unsafe { self.0.byte_add(place) }.cast();
         // SAFETY: as above, initialised and there, as whoever made this promised.
         unsafe { magazine.as_ref() }
     }
@@ -514,10 +791,13 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// It is one that [`class::place`] returned.
+    /// It is one that [`class::place`] returned, or [`class::NO_PLACE`].
     #[cfg(loom)]
-    pub(super) unsafe fn magazine_at(&self, place: u16) -> &Magazine {
-        &self.magazines[place as usize / class::MAGAZINE - class::FIRST_KIND]
+    pub(super) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
+        match (place / class::MAGAZINE).checked_sub(class::FIRST_KIND) {
+            Some(class) => &self.magazines[class],
+            None => &self.none,
+        }
     }
 }
 

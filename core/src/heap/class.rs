@@ -10,7 +10,7 @@
 //! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
 //! which divides the size of its class.
 
-use core::alloc::Layout;
+use core::{alloc::Layout, hint::cold_path};
 
 /// Bytes of a granule: the unit of slabs and of the page map.
 pub(super) const GRANULE: usize = 64 << 10;
@@ -36,9 +36,9 @@ const DENSE: usize = FINE + 4 * (GRANULE / FINE_MAX).ilog2() as usize;
 pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as usize;
 
 /// What slabs that are of no class have instead: one large block, one huge block, or free granules.
-pub(super) const LARGE: u8 = 123;
-pub(super) const HUGE: u8 = 124;
-pub(super) const NOTHING: u8 = 125;
+pub(super) const LARGE: u8 = 122;
+pub(super) const HUGE: u8 = 123;
+pub(super) const NOTHING: u8 = 124;
 
 const SIZES: [usize; CLASSES] = {
     let mut sizes = [0; CLASSES];
@@ -65,8 +65,9 @@ pub(super) const ONE_BLOCK: u64 = 1;
 /// slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
 
-/// The kind of the first class: the fields of a cache before its magazines are as long as two of those.
-pub(super) const FIRST_KIND: usize = 2;
+/// The kind of the first class: the fields of a cache before its magazines are as long as three of those. The kind
+/// before it is of no class, and what a size of zero would have: see [`quick_place`].
+pub(super) const FIRST_KIND: usize = 3;
 
 const KINDS: usize = 128;
 
@@ -94,6 +95,13 @@ const RECIPROCALS: [u64; KINDS] = {
 #[inline]
 pub(super) const fn reciprocal(class: usize) -> u64 {
     RECIPROCALS[class + FIRST_KIND]
+}
+
+/// Returns the class of a kind of slab, if it has one.
+#[inline]
+pub(super) const fn of_kind(kind: Kind) -> Option<usize> {
+    let class = (kind as usize).wrapping_sub(FIRST_KIND);
+    if class < CLASSES { Some(class) } else { None }
 }
 
 /// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
@@ -183,14 +191,73 @@ const PLACES: [u16; TABLE_MAX / STEP + 1] = {
     table
 };
 
-/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout.
+/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or [`NO_PLACE`] for a
+/// size of zero.
 #[inline]
-pub(super) const fn quick_place(layout: Layout) -> Option<u16> {
-    if layout.size() <= TABLE_MAX && layout.align() <= STEP {
-        Some(PLACES[layout.size().div_ceil(STEP)])
-    } else {
+pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
+    let size = layout.size();
+    if layout.align() > STEP {
         None
+    } else if size <= FINE_MAX {
+        // The kind is how many steps it takes, and those of what comes before.
+        Some(((size + (STEP - 1) + (FIRST_KIND - 1) * STEP) & !(STEP - 1)) * (MAGAZINE / STEP))
+    } else {
+        cold_path();
+        if size > TABLE_MAX {
+            return None;
+        }
+        Some(PLACES[size.div_ceil(STEP)] as usize)
     }
+}
+
+/// The place before the first class's: of no class, and always empty.
+pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;
+
+/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks, and [`quick_index`] tells
+/// their numbers in the first granule.
+pub(super) const fn is_quick(class: usize) -> bool {
+    class <= TABLE_LAST
+}
+
+/// The place of the last quick class.
+pub(super) const QUICK_LAST: u16 = place(TABLE_LAST);
+
+/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as large for other
+/// offsets, in the first granule of slabs of quick classes.
+const START_BOUND: u64 = 1 << 31;
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASSES {
+        if is_quick(class) {
+            assert!(blocks(class) > 1, "a reciprocal of its own");
+            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n * size, and r times that
+            // is n * 2^64 + n * e. One at which another one would start has the largest n.
+            let beyond = reciprocal(class).wrapping_mul(SIZES[class] as u64);
+            assert!(
+                beyond * (blocks(class) as u64 + 1) < START_BOUND,
+                "products of starts"
+            );
+            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than 2^64 - n * e, since
+            // 2^64 + e - r is no less than (size - 1) * r.
+            assert!(
+                reciprocal(class) > beyond * (blocks(class) as u64 + 1) + START_BOUND,
+                "products of other offsets"
+            );
+        }
+        class += 1;
+    }
+};
+
+/// As [`index`], of a class that [`is_quick`]: compares with a constant.
+#[inline]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves of a product"
+)]
+pub(super) const fn quick_index(offset: usize, reciprocal: u64) -> (usize, bool) {
+    let product = offset as u128 * reciprocal as u128;
+    ((product >> 64) as usize, (product as u64) < START_BOUND)
 }
 
 /// Returns the class for `layout`; `None` where it is too large, or its alignment is, for all.
@@ -292,6 +359,10 @@ mod tests {
                     expected,
                     "{offset} of {size}"
                 );
+                if is_quick(class) && offset < GRANULE {
+                    let quick = quick_index(offset, reciprocal(class));
+                    assert_eq!(quick, expected, "{offset} of {size}");
+                }
             }
         }
     }

@@ -92,7 +92,7 @@ impl HeapConfig {
             shards: 4,
             magazine: 64 << 10,
             segment: 4 << 20,
-            memory_return: Return::After(1000),
+            memory_return: Return::After(250),
             large_pages: true,
             clock: None,
             hardening: Hardening::Checked,
@@ -135,7 +135,7 @@ impl HeapConfig {
         self
     }
 
-    /// Sets when free memory goes back; default after a second.
+    /// Sets when free memory goes back; default after a quarter of a second.
     #[must_use]
     pub const fn memory_return(mut self, when: Return) -> Self {
         self.memory_return = when;

@@ -31,6 +31,8 @@ pub enum HeapError {
     WrongLayout(BlockAddr),
     /// A call that must not wait would have had to, or the thread is in a call of the heap already.
     Busy,
+    /// The heap in a static was [closed](super::GlobalHeap::close), which is final.
+    Closed,
     /// The provider has fewer addresses left than a heap needs to begin with: those of its window, or what a
     /// limit leaves.
     TooSmall {
@@ -111,6 +113,7 @@ impl fmt::Display for HeapError {
             Self::WriteAfterFree(addr) => write!(f, "{addr} was written while it was free"),
             Self::WrongLayout(addr) => write!(f, "{addr} was asked for by another layout"),
             Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
+            Self::Closed => f.write_str("the heap is closed"),
             Self::TooSmall { needed } => {
                 write!(
                     f,

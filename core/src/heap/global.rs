@@ -1,29 +1,33 @@
 //! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling thread has at
 //! hand by a slot.
 //!
-//! While a thread is in a call its slot says so. A signal handler that interrupts the call sees it, and
-//! goes another way: one that never waits for a lock.
+//! While a thread is in a call its cache says so, or its slot if it has none. A signal handler that
+//! interrupts the call sees it, and goes another way.
 
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
     error::end,
-    slot::{BUSY, DETACHED, ThreadSlot, is_cache},
+    parts::Mark,
+    shared::cleared,
+    slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
-    fork::ForkHooks,
-    provider::{Error, ErrorKind, PageProvider},
+    arch::stack_pointer,
+    fork::ForkChild,
+    provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
 };
 use core::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
     sync::atomic::{
-        AtomicBool, AtomicPtr,
+        AtomicBool,
         Ordering::{Acquire, Relaxed, Release, SeqCst},
         compiler_fence,
     },
@@ -63,8 +67,11 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// Returns where the heap lies.
     fn state() -> &'static State<Self>;
 
-    /// Is called once, when the heap serves: the place to register what needs memory to be registered.
-    fn opened() {}
+    /// Is called once, before the heap is opened: the place to register
+    /// [`GlobalHeap::fork_child`](ForkChild::fork_child) with what runs in forked children, as
+    /// `hostmem::register_fork_child` does. It may allocate from this heap, which is then opened
+    /// meanwhile.
+    fn register() {}
 
     /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
     /// the heap's; and of corrupt ones at [`Hardening::Full`](super::Hardening::Full), those too that were to be
@@ -75,6 +82,10 @@ pub unsafe trait StaticHeap: Sized + 'static {
         end(block, &error);
     }
 }
+
+/// Bytes that the kernel puts on the stack for a signal handler at least, which so begins as much
+/// deeper than the call that it interrupts: the registers alone take as many.
+const SIGNAL_FRAME: usize = 1000;
 
 /// The heap of a [`StaticHeap`].
 pub type HeapOf<C> =
@@ -91,13 +102,15 @@ pub(super) type LocalOf<C> = LocalHeap<
 pub struct State<C: StaticHeap> {
     heap: UnsafeCell<MaybeUninit<HeapOf<C>>>,
     is_open: AtomicBool,
+    /// Whether the heap was closed, and `is_open` stays false.
+    is_closed: AtomicBool,
     opening: Lock<(), C::Lock>,
-    /// The slot of the thread that forks, guarded by `opening`.
-    forking: AtomicPtr<()>,
+    is_registered: AtomicBool,
 }
 
 // SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
-// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait.
+// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait. It is dropped once, by
+// a call whose caller promises that no other one is under way, after `is_open` says that it is not there.
 unsafe impl<C: StaticHeap> Sync for State<C> {}
 
 impl<C: StaticHeap> State<C> {
@@ -107,8 +120,9 @@ impl<C: StaticHeap> State<C> {
         Self {
             heap: UnsafeCell::new(MaybeUninit::uninit()),
             is_open: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             opening: Lock::new(()),
-            forking: AtomicPtr::new(null_mut()),
+            is_registered: AtomicBool::new(false),
         }
     }
 
@@ -116,7 +130,8 @@ impl<C: StaticHeap> State<C> {
     ///
     /// # Safety
     ///
-    /// It was opened, as [`State::get`] or the cache of a thread tells.
+    /// It was opened, as [`State::get`] or the cache of a thread tells, and was not closed since: then no
+    /// slot has a cache.
     #[inline]
     unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
         // SAFETY: it is never changed after it was initialised, which is the caller's promise.
@@ -132,21 +147,81 @@ impl<C: StaticHeap> State<C> {
         })
     }
 
-    /// Opens the heap if it is not; says whether this call did.
-    fn open(&'static self) -> Result<(&'static HeapOf<C>, bool), HeapError> {
+    /// Registers what is to run in forked children, before the heap's first lock is taken. The
+    /// calling thread is in no call.
+    fn register(&self) {
+        if self.is_closed() {
+            return;
+        }
+        if !self.is_registered.load(Relaxed) && !self.is_registered.swap(true, Relaxed) {
+            C::register();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Acquire)
+    }
+
+    /// Opens the heap if it is not.
+    fn open(&'static self) -> Result<&'static HeapOf<C>, HeapError> {
         if let Some(heap) = self.get() {
-            return Ok((heap, false));
+            return Ok(heap);
         }
         let _opening = self.opening.lock();
         if let Some(heap) = self.get() {
-            return Ok((heap, false));
+            return Ok(heap);
         }
-        let heap = C::open()?;
+        if self.is_closed() {
+            return Err(HeapError::Closed);
+        }
+        let mut heap = C::open()?;
+        heap.mark = Some(Mark {
+            enter: enter::<C>,
+            leave: leave::<C>,
+        });
         // SAFETY: nobody reads before `is_open` says so, and nobody else writes: the lock is held.
         unsafe { self.heap.get().write(MaybeUninit::new(heap)) };
         self.is_open.store(true, Release);
         // SAFETY: written just now.
-        Ok((unsafe { self.get_unchecked() }, true))
+        Ok(unsafe { self.get_unchecked() })
+    }
+}
+
+/// Returns what the slot of a thread says that has not called yet.
+const fn fresh<C: StaticHeap>() -> *mut () {
+    if C::Slot::IS_NEVER_NULL {
+        FRESH
+    } else {
+        null_mut()
+    }
+}
+
+/// Marks the calling thread as one that is in a call; returns its cache, and what its slot said
+/// before, or [`BUSY`] if it was marked.
+fn enter<C: StaticHeap>() -> (Option<CacheRef>, *mut ()) {
+    let slot = C::Slot::get();
+    // SAFETY: slots hold what `attach` put there.
+    let cache = is_cache(slot).then(|| unsafe { CacheRef::from_slot(slot) });
+    match Turn::<C>::begin(slot) {
+        // `leave` takes the mark away.
+        Some(turn) => mem::forget(turn),
+        None if slot == BUSY || is_cache(slot) => return (cache, BUSY),
+        None => mem::forget(Call::<C>::begin(slot)),
+    }
+    (cache, slot)
+}
+
+/// Takes away the mark that [`enter`] made, if it did.
+fn leave<C: StaticHeap>(before: *mut ()) {
+    if before == BUSY {
+        return;
+    }
+    if is_cache(before) {
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(before) };
+        drop(Turn::<C>::of(cache));
+    } else {
+        drop(Call::<C>::ending(before));
     }
 }
 
@@ -160,6 +235,7 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
             .field("is_open", &self.is_open)
+            .field("is_closed", &self.is_closed)
             .finish_non_exhaustive()
     }
 }
@@ -168,12 +244,12 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 /// type are the same heap.
 ///
 /// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
-/// interrupted a call of the same heap never waits for a lock, and fails where only a lock would
+/// interrupted a call of the same heap which holds a lock waits for none, and fails where only a lock would
 /// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
+/// A handler may leave the call that it interrupted by `siglongjmp`, and it may fork.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
-/// A call of a thread that has a cache. While this lives, the thread's slot says so, or its cache where slots are not
-/// quick.
+/// A call of a thread that has a cache, which says so while this lives.
 pub(super) struct Turn<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
@@ -183,24 +259,81 @@ impl<C: StaticHeap> Turn<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
     pub(super) fn begin(slot: *mut ()) -> Option<Self> {
-        if !is_cache(slot) {
+        if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
-        // SAFETY: slots hold what `attach` put there.
+        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
+        // are in a call for good.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        if C::Slot::IS_QUICK {
-            C::Slot::set(BUSY);
-        } else if cache.is_busy.load(Relaxed) {
+        if cache.mark.load(Relaxed) != 0 {
             return None;
-        } else {
-            cache.is_busy.store(true, Relaxed);
         }
+        cache.mark.store(stack_pointer(), Relaxed);
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
-        Some(Self {
+        Some(Self::of(cache))
+    }
+
+    /// Returns the call that a thread is in which has this cache, and is marked.
+    #[inline]
+    const fn of(cache: CacheRef) -> Self {
+        Self {
             cache,
             _config: PhantomData,
-        })
+        }
+    }
+
+    /// Begins a call of the calling thread.
+    #[inline]
+    pub(super) fn begin_quick() -> Option<Self> {
+        Self::begin(C::Slot::get())
+    }
+
+    /// Allocates a cached block.
+    #[inline]
+    pub(super) fn alloc(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let block = self.cache.alloc_quick(layout)?;
+        self.count(layout.size());
+        Some(block)
+    }
+
+    /// Allocates a cached block that reads zero.
+    #[inline]
+    pub(super) fn alloc_zeroed(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
+        self.count(layout.size());
+        Some(cleared(told, layout))
+    }
+
+    /// Counts what was asked for, of a cache that had a block, and so is a thread's.
+    #[inline]
+    fn count(&self, bytes: usize) {
+        if !self.cache.count(bytes) {
+            self.local().look();
+        }
+    }
+
+    /// Frees a block if it can be cached by a quick call; says whether it did.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalHeap::free`]. If there is a layout, it is the block's.
+    #[inline]
+    pub(super) unsafe fn free(&self, block: NonNull<u8>, layout: Option<Layout>) -> bool {
+        // In all cases the caller gives the block up, if it is one, as it is unless frees are checked. The heap is there
+        // if the cache is a thread's, and others have no window to look at.
+        match layout {
+            // SAFETY: as above.
+            Some(layout) if C::CHECKED => unsafe {
+                self.cache.free_quick_sized::<true>(block, layout)
+            },
+            // SAFETY: as above.
+            Some(layout) => unsafe { self.cache.free_quick_sized::<false>(block, layout) },
+            // SAFETY: as above.
+            None if C::CHECKED => unsafe { self.cache.free_quick::<true>(block) },
+            // SAFETY: as above.
+            None => unsafe { self.cache.free_quick::<false>(block) },
+        }
     }
 
     /// Returns the thread's handle.
@@ -216,7 +349,7 @@ impl<C: StaticHeap> Turn<C> {
     /// Ends this call within one of a thread that loses its cache, and returns the handle.
     fn into_local(self, _call: &Call<C>) -> LocalOf<C> {
         let local = self.local();
-        self.cache.is_busy.store(false, Relaxed);
+        self.cache.mark.store(0, Relaxed);
         mem::forget(self);
         ManuallyDrop::into_inner(local)
     }
@@ -226,11 +359,7 @@ impl<C: StaticHeap> Drop for Turn<C> {
     #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
-        if C::Slot::IS_QUICK {
-            C::Slot::set(self.cache.as_slot());
-        } else {
-            self.cache.is_busy.store(false, Relaxed);
-        }
+        self.cache.mark.store(0, Relaxed);
     }
 }
 
@@ -246,6 +375,11 @@ impl<C: StaticHeap> Call<C> {
     fn begin(after: *mut ()) -> Self {
         C::Slot::set(BUSY);
         compiler_fence(SeqCst);
+        Self::ending(after)
+    }
+
+    /// Returns the call that a marked thread without a cache is in.
+    const fn ending(after: *mut ()) -> Self {
         Self {
             after,
             _config: PhantomData,
@@ -286,25 +420,108 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::exit();
     }
 
+    /// Closes the heap for good: all of its memory goes back, that of blocks, of metadata and of the page map. Where it
+    /// was not open, it never will be.
+    ///
+    /// Later calls find it closed before they look for anything in it, also those of threads that had
+    /// cached blocks, and their ends: an allocation fails with [`HeapError::Closed`], or returns null;
+    /// [`GlobalAlloc::dealloc`] does nothing, and [`GlobalHeap::free`] returns the error. A later `close` has
+    /// nothing to do. Forked children have nothing to repair.
+    ///
+    /// A library that is to be unloaded closes its heap at last:
+    ///
+    /// ```
+    /// use hostmem_core::heap::{GlobalHeap, HeapError, StaticHeap};
+    ///
+    /// /// # Safety
+    /// ///
+    /// /// Those of `close`: nothing that the library allocated is used any more.
+    /// unsafe fn unload<C: StaticHeap>(heap: &GlobalHeap<C>) -> Result<(), HeapError> {
+    ///     // SAFETY: the caller's promise, which is the same.
+    ///     unsafe { heap.close()? };
+    ///     assert_eq!(heap.alloc_bytes(1), Err(HeapError::Closed));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::Busy`], and nothing changes, where the calling thread is in a call of this heap, as a signal
+    /// handler or [`StaticHeap::open`] may be; and where another thread has blocks cached, and its slot
+    /// does not tell its [place](ThreadSlot::place): it must [detach](GlobalHeap::detach) before.
+    ///
+    /// # Safety
+    ///
+    /// - No other thread is in a call of this heap or at its end from the start of this call to its return; what
+    ///   they did before happened before this call, and what they do later happens after it.
+    /// - No block of this heap is used any more, nor is the heap that [`GlobalHeap::heap`] returned, by a thread that
+    ///   returns its memory for instance.
+    pub unsafe fn close(&self) -> Result<(), HeapError> {
+        let state = C::state();
+        if state.is_closed() {
+            return Ok(());
+        }
+        let slot = C::Slot::get();
+        if Turn::<C>::begin(slot).is_none() && (slot == BUSY || is_cache(slot)) {
+            return Err(HeapError::Busy);
+        }
+        let heap = state.get();
+        if let Some(heap) = heap {
+            let own = |cache: CacheRef| cache.as_slot() == slot;
+            if Self::with_slot(heap).any(|c| !own(c) && c.place.load(Relaxed).is_null()) {
+                return Err(HeapError::Busy);
+            }
+        }
+        // What a signal handler on this thread sees is in order; others see it later, by the caller's promise.
+        state.is_closed.store(true, Release);
+        state.is_open.store(false, Release);
+        C::Slot::set(DETACHED);
+        let Some(heap) = heap else {
+            return Ok(());
+        };
+        for cache in Self::with_slot(heap) {
+            let place = cache.place.load(Relaxed);
+            if !place.is_null() && place != NOWHERE {
+                // SAFETY: the slot's of a thread that has neither ended nor detached, or it would not have the
+                // cache, so that it may be written; that thread waits, by the caller's promise.
+                unsafe { place.write(DETACHED) };
+            }
+        }
+        compiler_fence(SeqCst);
+        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both say that it is
+        // not there, none is under way, and those that `heap` returned are used no more.
+        let heap = unsafe { &mut *state.heap.get() };
+        // SAFETY: initialised, as it was open, and dropped once, as it never is again.
+        unsafe { heap.assume_init_drop() };
+        Ok(())
+    }
+
+    /// Yields the caches that threads have by their slots.
+    fn with_slot(heap: &HeapOf<C>) -> impl Iterator<Item = CacheRef> {
+        let has_slot = |c: &CacheRef| c.in_use.load(Relaxed) && c.by_slot.load(Relaxed);
+        heap.all_caches().filter(has_slot)
+    }
+
     #[cold]
     fn opened() -> Result<&'static HeapOf<C>, HeapError> {
         let slot = C::Slot::get();
         if slot == BUSY {
             return Err(HeapError::Busy);
         }
-        let (heap, new) = {
-            let _call = Call::<C>::begin(slot);
-            C::state().open()?
-        };
-        if new {
-            C::opened();
-        }
-        Ok(heap)
+        C::state().register();
+        let _call = Call::<C>::begin(C::Slot::get());
+        C::state().open()
     }
 
     /// What a thread does when it ends.
     fn exit() {
+        if C::state().is_closed() {
+            return;
+        }
         let slot = C::Slot::get();
+        if is_cache(slot) {
+            Self::forget_left(slot);
+        }
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
         };
@@ -315,56 +532,86 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
     fn attach() -> Option<()> {
-        let new = {
-            let mut call = Call::<C>::begin(null_mut());
+        C::state().register();
+        {
+            let mut call = Call::<C>::begin(fresh::<C>());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
             }
-            let (heap, new) = C::state().open().ok()?;
+            let heap = C::state().open().ok()?;
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
+            local.cache().place.store(C::Slot::place(), Relaxed);
             call.after = local.cache().as_slot();
-            new
-        };
-        // From here on the thread may allocate, also in the calls below.
+        }
+        // From here on the thread may allocate, also in the call below.
         if !C::Slot::on_exit(Self::exit) {
             Self::exit();
-        }
-        if new {
-            C::opened();
         }
         Some(())
     }
 
-    /// Does `with_handle` or `without` in a call, or `interrupted` in a handler that interrupted one.
+    /// Forgets a call of this thread that a signal handler interrupted and left for good, by
+    /// `siglongjmp`: the stack ended where frames of a handler that returns cannot be.
+    fn forget_left(slot: *mut ()) {
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(slot) };
+        let depth = cache.depth();
+        let is_left = depth != 0
+            && stack_pointer().saturating_add(SIGNAL_FRAME) > depth
+            && !C::Slot::is_on_signal_stack();
+        if !is_left {
+            return;
+        }
+        // SAFETY: a thread with a cache has opened the heap.
+        let heap = unsafe { C::state().get_unchecked() };
+        // SAFETY: the calling thread's cache, as its slot says, and the call never goes on.
+        unsafe { heap.leave_locks(cache) };
+        cache.forget_call();
+    }
+
+    /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds no
+    /// lock; else `interrupted`.
+    // Where its caller's stack ends is looked at, too.
+    #[inline(always)]
     pub(super) fn call<T>(
         with_handle: impl FnOnce(&LocalOf<C>) -> Result<T, HeapError>,
         without: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
         interrupted: impl FnOnce(&'static HeapOf<C>) -> Result<T, HeapError>,
     ) -> Result<T, HeapError> {
+        if C::state().is_closed() {
+            return Err(HeapError::Closed);
+        }
         let mut slot = C::Slot::get();
-        if slot.is_null() {
+        if is_fresh(slot) {
             // Without, the shared calls serve.
             let _ = Self::attach();
             slot = C::Slot::get();
+        } else if slot == DETACHED {
+            C::state().register();
+        }
+        if is_cache(slot) {
+            Self::forget_left(slot);
         }
         if let Some(turn) = Turn::<C>::begin(slot) {
             return with_handle(&turn.local());
         }
         if slot == BUSY || is_cache(slot) {
-            let heap = C::state().get();
-            return interrupted(heap.ok_or(HeapError::Busy)?);
+            let heap = C::state().get().ok_or(HeapError::Busy)?;
+            // SAFETY: slots hold what `attach` put there.
+            if slot != BUSY && unsafe { CacheRef::from_slot(slot) }.takes_locks() {
+                return without(heap);
+            }
+            return interrupted(heap);
         }
         let _call = Call::<C>::begin(slot);
-        without(C::state().open()?.0)
+        without(C::state().open()?)
     }
 
     /// Allocates a block of a hardened heap, if one is cached.
     #[inline]
     fn alloc_sealed(layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
-        Turn::<C>::begin(C::Slot::get())?
-            .local()
-            .alloc_sealed(layout)
+        Turn::<C>::begin_quick()?.local().alloc_sealed(layout)
     }
 
     /// Frees a block if the heap is hardened, or tells why it cannot be; says whether it did either.
@@ -374,7 +621,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// Those of [`GlobalAlloc::dealloc`].
     #[inline]
     unsafe fn free_sealed(block: NonNull<u8>, layout: Layout) -> bool {
-        let freed = Turn::<C>::begin(C::Slot::get()).and_then(|turn| {
+        let freed = Turn::<C>::begin_quick().and_then(|turn| {
             // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
             unsafe { turn.local().free_sealed(block, layout) }
         });
@@ -396,28 +643,18 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::or_null(Self::alloc_zeroed_by(layout))
     }
 
-    /// Frees a block whose layout does not help, unless it is hardened.
+    /// Frees a block that a quick call does not.
     ///
     /// # Safety
     ///
     /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
-    unsafe fn dealloc_slow(&self, block: NonNull<u8>, layout: Layout) {
-        let freed = if C::state().get().is_some_and(Heap::is_hard) {
-            Self::call(
-                // SAFETY: the caller's promise: a live block of this layout, whose user gives it up.
-                |local| unsafe { local.free_sized(block, layout) },
-                // SAFETY: as above.
-                |heap| unsafe { heap.free_sized(block, layout) },
-                // SAFETY: as above.
-                |heap| unsafe { heap.try_free_as(block, Some(layout)) },
-            )
-        } else {
-            // SAFETY: as above.
-            unsafe { self.free(block) }
-        };
-        if let Err(error) = freed {
-            C::refused(block.as_ptr(), error);
+    unsafe fn dealloc_other(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: by the contract a live block of this heap, whose user gives it up, and its layout.
+        match unsafe { Self::free_other(block, Some(layout)) } {
+            // It went with the heap.
+            Ok(()) | Err(HeapError::Closed) => {}
+            Err(error) => C::refused(block.as_ptr(), error),
         }
     }
 
@@ -459,11 +696,12 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         {
             return Self::or_null(block);
         }
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_slow(layout)
     }
 
@@ -475,37 +713,32 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         if C::HARDENED && unsafe { Self::free_sealed(block, layout) } {
             return;
         }
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
-            let local = turn.local();
-            let freed = if C::CHECKED {
-                // SAFETY: by the contract the block's user gives it up.
-                unsafe { local.free_quick_sized::<true>(block, layout) }
-            } else {
-                // SAFETY: by the contract the block is live, and its user gives it up.
-                unsafe { local.free_quick_sized::<false>(block, layout) }
-            };
-            if freed {
-                return;
-            }
+        if let Some(turn) = Turn::<C>::begin_quick()
+            // SAFETY: by the contract the block is live, and its user gives it up.
+            && unsafe { turn.free(block, Some(layout)) }
+        {
+            return;
         }
+        cold_path();
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { self.dealloc_slow(block, layout) };
+        unsafe { self.dealloc_other(block, layout) };
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get())
-            && let Some(block) = turn.local().alloc_zeroed_quick(layout)
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc_zeroed(layout)
         {
             return block.as_ptr();
         }
+        cold_path();
         Self::alloc_zeroed_slow(layout)
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        if let Some(turn) = Turn::<C>::begin(C::Slot::get()) {
+        let moved = if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
@@ -517,15 +750,18 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             if let Some(block) = moved {
                 return block.as_ptr();
             }
-        }
-        let moved = Self::call(
-            // SAFETY: by the contract the block has this layout, and its user gives it up.
-            |local| unsafe { local.realloc(at, layout, new_size) },
             // SAFETY: as above.
-            |heap| unsafe { heap.realloc(at, layout, new_size) },
-            // SAFETY: as above.
-            |heap| unsafe { heap.try_realloc(at, layout, new_size) },
-        );
+            unsafe { local.realloc_slow(at, layout, new_size) }
+        } else {
+            Self::call(
+                // SAFETY: as above.
+                |local| unsafe { local.realloc(at, layout, new_size) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.realloc(at, layout, new_size) },
+                // SAFETY: as above.
+                |heap| unsafe { heap.try_realloc(at, layout, new_size) },
+            )
+        };
         if let Err(error) = moved
             && error.is_invalid_free()
         {
@@ -535,56 +771,48 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     }
 }
 
-// SAFETY: while forking nobody opens the heap, whose own hooks see to the rest.
-unsafe impl<C: StaticHeap> ForkHooks for GlobalHeap<C> {
-    /// Also makes the calling thread's slot say that it is in a call, so that nobody on this thread waits
-    /// for what it holds.
-    fn fork_prepare(&self) -> Result<(), Error> {
-        let state = C::state();
-        let slot = C::Slot::get();
-        let in_call = is_cache(slot) && Turn::<C>::begin(slot).is_none();
-        if slot == BUSY || in_call {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        C::Slot::set(BUSY);
-        mem::forget(state.opening.lock());
-        if let Some(heap) = state.get()
-            && let Err(error) = heap.fork_prepare()
-        {
-            // SAFETY: locked above.
-            unsafe { state.opening.unlock_forgotten() };
-            C::Slot::set(slot);
-            return Err(error);
-        }
-        state.forking.store(slot, Relaxed);
-        Ok(())
-    }
-
-    unsafe fn fork_parent(&self) {
-        let state = C::state();
-        let slot = state.forking.load(Relaxed);
-        if let Some(heap) = state.get() {
-            // SAFETY: the caller's promise.
-            unsafe { heap.fork_parent() };
-        }
-        // SAFETY: `fork_prepare` on this thread locked it.
-        unsafe { state.opening.unlock_forgotten() };
-        C::Slot::set(slot);
-    }
-
-    /// Also takes what other threads, which the child has not, had at hand by their slots.
+// SAFETY: the heap repairs itself, and the slot says whether a call of the forking thread goes on.
+unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
+    /// Also takes what other threads, which the child has not, had cached by their slots. Where a
+    /// signal handler forked that had interrupted a call of this heap, the thread gets another
+    /// cache, and the call ends in the one that it has.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let state = C::state();
-        let slot = state.forking.load(Relaxed);
-        // SAFETY: the caller's promise; the child has a copy of the locks and of the slot.
-        unsafe { self.fork_parent() };
-        if let Some(heap) = state.get() {
-            let turn = Turn::<C>::begin(slot);
-            let own = turn.as_ref().map(|turn| turn.cache);
-            // SAFETY: the child has but this thread, and slots' caches are used by nobody else.
-            unsafe { heap.adopt_orphans(own) };
+        if state.is_closed() {
+            return Ok(());
         }
-        Ok(())
+        let slot = C::Slot::get();
+        // SAFETY: the caller's promise. If a call of this thread holds it, it goes on, and nothing
+        // else opens the heap before it has: the slot stays as it is.
+        unsafe { state.opening.abandon() };
+        let Some(heap) = state.get() else {
+            return Ok(());
+        };
+        let repair = |cache| {
+            // SAFETY: the caller's promise; the slot says that this thread is in no call.
+            unsafe { heap.repair(false)? };
+            // SAFETY: the child has but this thread, and slots' caches are used by no other.
+            unsafe { heap.adopt_orphans(cache) };
+            Ok(())
+        };
+        match Turn::<C>::begin(slot) {
+            Some(turn) => repair(Some(turn.cache)),
+            None if slot == BUSY || is_cache(slot) => {
+                // SAFETY: the caller's promise.
+                unsafe { heap.repair(true)? };
+                let own = C::Slot::place();
+                for cache in Self::with_slot(heap).filter(|c| c.place.load(Relaxed) != own) {
+                    // Its thread is not in this process, and neither is the slot.
+                    cache.place.store(NOWHERE, Relaxed);
+                }
+                C::Slot::set(fresh::<C>());
+                Ok(())
+            }
+            None => {
+                let _call = Call::<C>::begin(slot);
+                repair(None)
+            }
+        }
     }
 }
 

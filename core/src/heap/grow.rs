@@ -13,7 +13,7 @@ use super::{
     Heap,
     class::{CACHED_MAX, GRANULE, HUGE},
     error::HeapError,
-    huge::committed_ahead,
+    huge::{ahead, backed, committed_ahead},
     large::{Growth, LARGE_MAX},
     shared::move_by,
     slab::{FREED, Handle, LIVE},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     page::PageRange,
-    provider::{Error, ErrorKind, PageProvider, PageWish},
+    provider::{Capabilities, Error, ErrorKind, PageProvider, PageWish},
     sync::RawMutex,
 };
 use core::{
@@ -37,13 +37,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Makes a block that no class serves, and that is live, longer or shorter where it lies; says
     /// whether that was possible.
     pub(super) fn resize_big(&self, slab: Handle, size: usize) -> bool {
+        if self.stays_big(slab, size) {
+            return true;
+        }
+        if !slab.is(HUGE) {
+            return self.resize_large(slab, size);
+        }
+        let stays = self.resize_huge(slab, size);
+        if stays {
+            self.set_usable(slab, size);
+        }
+        stays
+    }
+
+    /// As [`Heap::resize_big`], if nothing has to be done for it.
+    #[inline]
+    pub(super) fn stays_big(&self, slab: Handle, size: usize) -> bool {
         let old = slab.block_bytes();
-        let stays = size <= old && size > old - old / SLACK
-            || if slab.is(HUGE) {
-                self.resize_huge(slab, size)
-            } else {
-                self.resize_large(slab, size)
-            };
+        let stays = size <= old && size > old - old / SLACK;
         if stays && slab.is(HUGE) {
             self.set_usable(slab, size);
         }
@@ -58,7 +69,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if new > LARGE_MAX {
             return false;
         }
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         let behind = slab.addr() + old.min(new);
         if new < old {
             slab.resize(new, new);
@@ -70,7 +81,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             slab.resize(new, new);
             self.map.set(behind, new - old, Some(slab));
         }
-        space.gauges.large = space.gauges.large + new - old;
+        space.gauges.large = (space.gauges.large + new).saturating_sub(old);
         true
     }
 
@@ -87,7 +98,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if need > len {
             return false;
         }
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         if need > old {
             let more = committed_ahead(need, len);
             self.extend_huge(&mut space, slab, more) || self.extend_huge(&mut space, slab, need)
@@ -105,7 +116,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives a huge block memory in its headroom; says whether there was some.
     pub(super) fn extend_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
-        let old = slab.block_bytes();
+        let (old, len) = (backed(slab), slab.len_bytes());
+        slab.set_taken_at(self.ticks.load(Relaxed));
+        if size <= old {
+            self.set_huge(space, slab, size, len, old);
+            return true;
+        }
         let part = self
             .whole(slab)
             .and_then(|whole| whole.part(old, size - old, self.page));
@@ -120,7 +136,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return false;
         }
         space.gauges.committed += part.len_bytes();
-        slab.resize(size, slab.len_bytes());
+        self.set_huge(space, slab, size, len, size);
         true
     }
 
@@ -129,7 +145,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn lose_headroom(&self, space: &mut Space, slab: Handle) {
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
-        slab.resize(size, kept);
+        // What it had of memory there may be somebody else's as well.
+        space.gauges.committed -= ahead(slab);
+        self.set_huge(space, slab, size, kept, size);
         self.enter_huge(space, slab);
         space.gauges.reserved -= len - kept;
     }
@@ -187,22 +205,37 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Finds a place for a live block that grows, and moves its pages there if the host can.
     fn place_grown(&self, slab: Handle, new: Layout) -> Result<Grown, HeapError> {
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         if new.size() <= LARGE_MAX && new.align() <= GRANULE {
             let (block, _) = self.alloc_large(&mut space, new.size(), Growth::Growing)?;
             return Ok(Grown::Empty(block));
         }
-        let grown = if slab.is(HUGE) {
-            self.move_huge(&mut space, slab, new)
+        let grown = self.place_huge(&mut space, slab, new)?;
+        let (Grown::Moved(block) | Grown::Empty(block)) = grown;
+        self.carry_over(space, block)?;
+        Ok(grown)
+    }
+
+    fn place_huge(&self, space: &mut Space, slab: Handle, new: Layout) -> Result<Grown, HeapError> {
+        let moves = self
+            .provider
+            .capabilities()
+            .contains(Capabilities::MOVE_PAGES);
+        let grown = if slab.is(HUGE) && moves {
+            self.move_huge(space, slab, new)
+        } else if let Some(block) = self.alloc_kept_to_grow(space, new) {
+            Ok(Grown::Empty(block))
+        } else if slab.is(HUGE) {
+            self.move_huge(space, slab, new)
         } else {
-            let block = self.alloc_fresh(&mut space, new, Growth::Growing);
+            let block = self.alloc_fresh(space, new, Growth::Growing);
             block.map(Grown::Empty)
         };
         match grown {
             // There may be room for the block and no more, or for no mapping that has two kinds of
             // pages.
             Err(HeapError::Memory(error)) if error.kind() == ErrorKind::Exhausted => {
-                let (block, _) = self.alloc_huge(&mut space, new)?;
+                let (block, _) = self.alloc_huge(space, new)?;
                 Ok(Grown::Empty(block))
             }
             grown => grown,
@@ -221,6 +254,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let _ = self.give_back(place.whole);
             return Err(HeapError::InvalidSize);
         };
+        // What the block has not grown into would stay behind. If it cannot go, it goes with the addresses.
+        self.drop_ahead(space, old);
         // What can fail comes first, so that nothing has to be moved back.
         self.commit_huge(&place, size)?;
         // Given up before the pages go: a child of a fork keeps what is claimed.
@@ -239,10 +274,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match unsafe { self.move_pages(from, to) } {
             Ok(()) => {
                 self.count_huge(0_usize.wrapping_sub(self.counted(old)));
-                space.gauges.huge_blocks -= 1;
+                space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
                 // They are counted with the new block.
-                space.gauges.committed -= size;
-                old.resize(0, old.len_bytes());
+                space.gauges.committed -= backed(old);
+                self.set_huge(space, old, 0, old.len_bytes(), 0);
                 let block = self.open_huge(space, &place, new.size());
                 self.drop_huge(space, old);
                 Ok(Grown::Moved(block))

@@ -30,7 +30,6 @@ use super::{
     class::{self, CLASSES, GRANULE},
     error::{BlockAddr, HeapError},
     large::Big,
-    map,
     quarantine::{Quarantine, WAITING},
     slab::{CLAIMED, CORRUPT, Entry, FREED, Handle, LIVE, ZERO},
 };
@@ -223,6 +222,8 @@ impl Hard {
     pub(super) fn pop(&self, cache: &Cache, class: usize) -> Option<Entry> {
         let magazine = cache.stack(class);
         if self.is_full {
+            // A call that a handler leaves for good may have written half of an entry.
+            let _changing = cache.changing(class);
             magazine.pop_any(self.draw(cache))
         } else {
             magazine.pop()
@@ -354,13 +355,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             Some(hard) => hard.is_full(),
             None => false,
         }
-    }
-
-    /// Returns the slab that an entry of the page map tells of.
-    #[inline]
-    pub(super) fn slab_of_value(&self, value: u64) -> Option<Handle> {
-        // SAFETY: values come from this heap's map, and the heap is borrowed.
-        unsafe { map::slab_of(value) }
     }
 
     /// Allocates a block, and says whether it reads zero.

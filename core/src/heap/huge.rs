@@ -1,17 +1,21 @@
 //! Huge blocks: a reservation of the provider each.
 //!
 //! ```text
-//!   guard │ size: committed, and the block's │ headroom: addresses only │ guard
-//!         └────────────── len ───────────────────────────────────────┘
+//!   guard │ size: committed, and the block's │ committed │ addresses only │ guard
+//!         │                                  └───────── headroom ─────────┤
+//!         └────────────── len ────────────────────────────────────────────┘
 //! ```
 //!
-//! Guards are there at the highest level of hardening, headroom is behind blocks that grew.
+//! Guards are there at the highest level of hardening, headroom is behind blocks that grew. Some of
+//! it is committed where a kept block serves for one that grows: until that needs it, or a tick
+//! takes it.
 
 use super::{
     Heap, NAME,
     class::{GRANULE, HUGE},
     error::HeapError,
     large::{Big, CHUNK, Growth},
+    parts::Held,
     slab::{self, FREED, Handle, LIVE, ZERO},
     space::Space,
 };
@@ -44,6 +48,31 @@ pub(super) const PURGED: u64 = 1;
 
 /// The holes of one whose addresses went back, when the heap is dropped.
 const RELEASED: u64 = 2;
+
+/// Bits of the holes of a huge block that are not where its memory ends: less than a page.
+const FLAGS: u64 = PURGED | RELEASED;
+
+/// Returns where the memory of a huge block ends, by its start: with that in its headroom. The lock
+/// of the granules is held.
+pub(super) fn backed(slab: Handle) -> usize {
+    let backed = usize::try_from(slab.holes() & !FLAGS).unwrap_or(0);
+    backed.max(slab.block_bytes())
+}
+
+/// Returns how many bytes of its headroom have memory. The lock of the granules is held.
+pub(super) fn ahead(slab: Handle) -> usize {
+    backed(slab) - slab.block_bytes()
+}
+
+/// Says whether the memory of a huge block went back, or away. The lock of the granules is held.
+pub(super) fn is_hole(slab: Handle) -> bool {
+    slab.holes() & FLAGS != 0
+}
+
+/// Returns how many mappings the guards of a huge block cost.
+pub(super) fn guards_of(slab: Handle) -> usize {
+    2 * slab.shard()
+}
 
 /// Addresses for a huge block, guards included, and the descriptor that is to have them.
 pub(super) struct Place {
@@ -96,10 +125,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         let slab = match space.spare_huge {
             Some(slab) => slab,
-            None => slab::make(&self.arena, HUGE, CHUNK, true)?,
+            None => slab::make(self.arena(), HUGE, CHUNK, true)?,
         };
         space.spare_huge = Some(slab);
-        let room = space.huge.make_room(&self.huge, &self.arena);
+        let room = space.spares.make_room(&space.huge, self.arena());
         room.map_err(HeapError::Metadata)?;
         let guard = self.guard_now(space);
         let wanted = match growth {
@@ -167,18 +196,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.reserved += place.whole.len_bytes();
         space.gauges.committed += place.size;
         slab.set_holes(0);
-        let guards = place.guard / GRANULE;
-        slab.open(start, place.len, false, u8::try_from(guards).unwrap_or(0));
-        space.gauges.mappings += 2 * guards;
+        let guards = u8::try_from(place.guard / GRANULE).unwrap_or(0);
+        slab.open(start, place.len, false, guards);
+        space.gauges.mappings += guards_of(slab);
         slab.resize(place.size, place.len);
         let range = Interval {
             start: place.whole.addr(),
             len: place.whole.len_bytes(),
             value: slab.exposed(),
         };
-        self.huge.insert(&mut space.huge, range);
+        space.huge.insert(&mut space.spares, range);
+        self.enter_first(space, slab);
         self.make_live(space, slab, asked);
         start
+    }
+
+    /// Enters where a huge block starts in the page map, if that costs little.
+    fn enter_first(&self, space: &mut Space, slab: Handle) {
+        let (leaves, addr) = (&mut space.leaves, slab.addr());
+        self.map
+            .set_first(&self.metadata, leaves, self.arena(), addr, slab);
     }
 
     /// Makes a huge block live that is there.
@@ -186,20 +223,75 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.set_asked(slab.addr(), self.in_pages(asked));
         self.count_huge(self.counted(slab));
         space.gauges.huge_blocks += 1;
-        self.count_guards(space, usize::from(self.guard_of(slab) != 0), true);
+        self.count_guards(space, slab, true);
         slab.only().state().store(LIVE, Release);
+    }
+
+    /// Changes how long a huge block is that has memory, and where that ends.
+    pub(super) fn set_huge(
+        &self,
+        space: &mut Space,
+        slab: Handle,
+        size: usize,
+        len: usize,
+        backed: usize,
+    ) {
+        let before = ahead(slab);
+        let backed = if backed > size { backed as u64 } else { 0 };
+        // What a child of a fork finds between the two is no more than there is.
+        slab.set_holes(backed);
+        slab.resize(size, len);
+        space.gauges.ahead = space.gauges.ahead.saturating_sub(before) + ahead(slab);
+    }
+
+    /// Takes the memory in the headroom of a huge block; says whether it went, if there was some.
+    pub(super) fn drop_ahead(&self, space: &mut Space, slab: Handle) -> bool {
+        let (size, len, end) = (slab.block_bytes(), slab.len_bytes(), backed(slab));
+        let whole = self.whole(slab).filter(|_| end > size);
+        let Some(rest) = whole.and_then(|whole| whole.part(size, end - size, self.page)) else {
+            return true;
+        };
+        // Before the memory goes.
+        self.set_huge(space, slab, size, len, size);
+        // SAFETY: committed behind what is the block's.
+        if unsafe { self.decommit_pages(rest) }.is_err() {
+            self.set_huge(space, slab, size, len, end);
+            return false;
+        }
+        space.gauges.committed -= rest.len_bytes();
+        true
+    }
+
+    /// Takes the memory in the headroom of all huge blocks, or of those that have needed none of it
+    /// between two ticks; returns how many bytes went.
+    pub(super) fn drop_all_ahead(&self, space: &mut Space, only_aged: bool) -> usize {
+        let before = space.gauges.ahead;
+        if before == 0 {
+            return 0;
+        }
+        let now = self.ticks.load(Relaxed);
+        for slab in self.all_huge() {
+            if ahead(slab) != 0 && !(only_aged && slab.is_recent(now)) {
+                self.drop_ahead(space, slab);
+            }
+        }
+        before - space.gauges.ahead
     }
 
     /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not
     /// what it has memory for ahead of its growth.
-    fn in_pages(&self, asked: usize) -> usize {
+    pub(super) fn in_pages(&self, asked: usize) -> usize {
         self.page.round_up(asked.max(1)).unwrap_or(asked)
     }
 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
+        let bytes = self.in_pages(asked);
+        if slab.usable_by(0, 0) == bytes {
+            return;
+        }
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.addr(), bytes);
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 
@@ -222,18 +314,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Returns the huge block whose reservation is around an address, any address at all.
     pub(super) fn huge_at(&self, addr: usize) -> Option<Handle> {
-        let found = self.huge.find(addr)?;
-        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the
-        // heap is there.
-        unsafe { Handle::from_exposed(found.value) }
+        self.huge_of(self.parts().huge.find(addr)?)
     }
 
     /// Returns the first huge block whose reservation ends above an address, and that.
     pub(super) fn next_huge(&self, addr: usize) -> Option<(Interval, Handle)> {
-        let found = self.huge.next(addr)?;
-        // SAFETY: as in `huge_at`.
-        let slab = unsafe { Handle::from_exposed(found.value) }?;
-        Some((found, slab))
+        let found = self.parts().huge.next(addr)?;
+        Some((found, self.huge_of(found)?))
     }
 
     /// Yields all huge blocks. The lock of the granules is held, and none comes or goes meanwhile.
@@ -250,8 +337,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn enter_huge(&self, space: &mut Space, slab: Handle) {
         if let Some(whole) = self.whole(slab) {
             let (start, len) = (whole.addr(), whole.len_bytes());
-            self.huge
-                .change(&mut space.huge, start, len, slab.exposed());
+            let number = slab.exposed();
+            space.huge.change(&mut space.spares, start, len, number);
         }
     }
 
@@ -276,12 +363,60 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Ends a call that made a huge block. Where a fork has replaced what the call began with, it is
+    /// entered in what took its place, too.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata.
+    pub(super) fn carry_over(
+        &self,
+        space: Held<'_, Space, R>,
+        block: NonNull<u8>,
+    ) -> Result<(), HeapError> {
+        let (before, era) = (space.huge, space.era);
+        drop(space);
+        if !self.is_replaced(era) {
+            return Ok(());
+        }
+        let addr = block.addr().get();
+        let Some(range) = before.find(addr) else {
+            return Ok(());
+        };
+        let mut space = self.lock_space();
+        let index = space.huge;
+        if index.find(addr).is_some() {
+            return Ok(());
+        }
+        let room = space.spares.make_room(&index, self.arena());
+        room.map_err(HeapError::Metadata)?;
+        index.insert(&mut space.spares, range);
+        let slab = self.huge_of(range);
+        space.count_huge(range.len, slab);
+        if let Some(slab) = slab {
+            self.count_guards(&mut space, slab, true);
+        }
+        self.carry_over(space, block)
+    }
+
+    /// Returns the huge block of an entry of the index.
+    pub(super) fn huge_of(&self, entry: Interval) -> Option<Handle> {
+        // SAFETY: `open_huge` stored what `Handle::exposed` returned, and zero stands for none; the
+        // heap is there.
+        unsafe { Handle::from_exposed(entry.value) }
+    }
+
     /// Frees a huge block whose state says that it is free.
     pub(super) fn free_huge(&self, space: &mut Space, slab: Handle) {
-        self.count_huge(0_usize.wrapping_sub(self.counted(slab)));
-        space.gauges.huge_blocks -= 1;
-        self.count_guards(space, usize::from(self.guard_of(slab) != 0), false);
-        if !self.keep(space, slab) {
+        let used = self.counted(slab);
+        self.count_huge(0_usize.wrapping_sub(used));
+        space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
+        self.count_guards(space, slab, false);
+        if ahead(slab) != 0 {
+            let end = backed(slab);
+            self.set_huge(space, slab, end, slab.len_bytes(), end);
+        }
+        if !self.keep(space, slab, used) {
             self.wait_big(space, slab);
         }
     }
@@ -296,19 +431,30 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Releases addresses that an index of huge blocks told of until now. A forked child may have
+    /// a copy that still does.
+    fn give_back_claimed(&self, space: &Space, range: PageRange) -> Result<(), Error> {
+        if self.is_replaced(space.era) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.give_back(range)
+    }
+
     pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
         // Before the addresses can be somebody else's; it keeps its place, so that this can be
         // undone.
-        self.huge.change(&mut space.huge, range.addr(), 0, 0);
-        if let Err(error) = self.give_back(range) {
+        self.map.unset_first(slab.addr());
+        space.huge.change(&mut space.spares, range.addr(), 0, 0);
+        if let Err(error) = self.give_back_claimed(space, range) {
             self.enter_huge(space, slab);
+            self.enter_first(space, slab);
             return Err(error);
         }
-        self.huge.remove(&mut space.huge, range.addr());
-        space.gauges.mappings -= 2 * slab.shard();
+        space.huge.remove(&mut space.spares, range.addr());
+        space.gauges.mappings = space.gauges.mappings.saturating_sub(guards_of(slab));
         space.gauges.reserved -= range.len_bytes();
-        if slab.holes() == 0 {
+        if !is_hole(slab) {
             space.gauges.committed -= slab.block_bytes();
         }
         slab.set_holes(0);
@@ -322,7 +468,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(range) = PageRange::new(slab.start(), slab.block_bytes(), self.page) else {
             return;
         };
-        if slab.holes() != 0 {
+        if is_hole(slab) {
             return;
         }
         // SAFETY: committed as a whole when the block was made; it is free.
@@ -340,6 +486,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// they have; says whether they went.
     pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
         let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
+        let (old_end, end) = (backed(slab), backed(slab).min(len));
         let Some(whole) = self.whole(slab).filter(|_| self.guard_of(slab) == 0) else {
             return false;
         };
@@ -347,15 +494,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return false;
         };
         // Before the addresses can be somebody else's.
-        slab.resize(old_size.min(len), len);
+        self.set_huge(space, slab, old_size.min(len), len, end);
         self.enter_huge(space, slab);
-        if self.give_back(rest).is_err() {
-            slab.resize(old_size, old_len);
+        if self.give_back_claimed(space, rest).is_err() {
+            self.set_huge(space, slab, old_size, old_len, old_end);
             self.enter_huge(space, slab);
             return false;
         }
         space.gauges.reserved -= rest.len_bytes();
-        space.gauges.committed -= old_size - slab.block_bytes();
+        space.gauges.committed -= old_end - end;
         true
     }
 

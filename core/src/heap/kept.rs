@@ -15,7 +15,7 @@
 use super::{
     Heap,
     class::GRANULE,
-    huge::PURGED,
+    huge::{committed_ahead, is_hole},
     large::Big,
     slab::{Handle, ZERO},
     space::Space,
@@ -25,7 +25,7 @@ use crate::{
     provider::{PageProvider, reserve_ahead},
     sync::RawMutex,
 };
-use core::{alloc::Layout, array, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
 
 /// Bytes that are kept at most where no more are in use.
 const LEAST: usize = 64 << 20;
@@ -151,14 +151,31 @@ impl Kept {
     fn take(&mut self, size: usize, align: usize, how: Fit) -> Option<Handle> {
         let own = bin(size);
         let suits = |slab: Handle| how.suits(slab, size, align);
-        let near = array::from_fn::<usize, NEAR, _>(|n| {
-            match how {
-                Fit::Longer => own.checked_sub(n),
-                _ => Some(own + n).filter(|bin| *bin < BINS),
+        // Where nothing is kept there is nothing to look at.
+        if self.is_empty() {
+            return None;
+        }
+        match how {
+            Fit::Longer => {
+                let least = (own + 1).saturating_sub(NEAR);
+                (least..=own)
+                    .rev()
+                    .find_map(|bin| self.take_from(bin, suits))
             }
-            .unwrap_or(own)
-        });
-        near.into_iter().find_map(|bin| self.take_from(bin, suits))
+            _ => (own..BINS.min(own + NEAR)).find_map(|bin| self.take_from(bin, suits)),
+        }
+    }
+
+    /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for half
+    /// as many more, if it has no more than `most` bytes of memory.
+    fn take_to_grow(&mut self, size: usize, align: usize, most: usize) -> Option<Handle> {
+        let room = size.saturating_add(size / PART);
+        let suits = |slab: Handle| {
+            (size..=most).contains(&slab.block_bytes())
+                && slab.len_bytes() >= room
+                && slab.addr().is_multiple_of(align)
+        };
+        (bin(size)..=bin(most)).find_map(|bin| self.take_from(bin, suits))
     }
 
     /// Takes any block: one from before the last tick, if there is one.
@@ -261,6 +278,30 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         None
     }
 
+    /// Allocates a huge block for one that grows, which was kept. It brings all of the memory that it
+    /// has, as headroom.
+    pub(super) fn alloc_kept_to_grow(
+        &self,
+        space: &mut Space,
+        layout: Layout,
+    ) -> Option<NonNull<u8>> {
+        let need = self.page.round_up(layout.size().max(1))?;
+        let most = self.most_kept().saturating_sub(space.gauges.ahead);
+        let slab = space.kept.take_to_grow(need, layout.align(), most)?;
+        let (end, len) = (slab.block_bytes(), slab.len_bytes());
+        let size = committed_ahead(need, len).min(end);
+        slab.set_taken_at(self.ticks.load(Relaxed));
+        self.set_huge(space, slab, size, len, end);
+        self.make_live(space, slab, layout.size());
+        Some(slab.start())
+    }
+
+    /// Returns how many bytes are kept at most, with those that blocks have ahead of their growth.
+    fn most_kept(&self) -> usize {
+        let most = LEAST.max(self.huge_bytes.load(Relaxed) / PART);
+        self.page.round_down(most)
+    }
+
     /// Takes the memory of a huge block from byte `size` on back; says whether it went.
     fn shorten_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
         let old = slab.block_bytes();
@@ -297,7 +338,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let size = self.page.round_up(layout.size().max(1))?;
         let slab = space.kept.take_unreleased(size, layout.align())?;
         let zero = slab.only().state().load(Relaxed) == ZERO;
-        if slab.holes() == PURGED {
+        if is_hole(slab) {
             space.gauges.committed += slab.block_bytes();
             slab.set_holes(0);
         }
@@ -305,25 +346,34 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some((slab.start(), zero))
     }
 
-    /// Keeps a huge block that was freed for the next; says whether it did.
-    pub(super) fn keep(&self, space: &mut Space, slab: Handle) -> bool {
-        let bytes = slab.block_bytes();
-        let most = LEAST.max(self.huge_bytes.load(Relaxed) / PART);
-        if bytes > most || self.config.returns() == super::Return::Eager || self.is_full() {
+    /// Keeps a huge block that was freed for the next, of which so much was used; says whether it did.
+    pub(super) fn keep(&self, space: &mut Space, slab: Handle, used: usize) -> bool {
+        let most = self.most_kept().saturating_sub(space.gauges.ahead);
+        if used > most || self.config.returns() == super::Return::Eager || self.is_full() {
             return false;
         }
+        // What it had ahead of its growth may be too much.
+        if slab.block_bytes() > most && !self.shorten_huge(space, slab, most) {
+            return false;
+        }
+        let bytes = slab.block_bytes();
         while space.kept.bytes > most - bytes
             && let Some(other) = space.kept.take_any()
         {
             self.drop_huge(space, other);
         }
-        let ahead = bytes.saturating_mul(RESIZED).next_multiple_of(GRANULE);
-        if ahead < slab.len_bytes() {
-            // Of what a block had to grow into. If the addresses cannot go, they are kept as well.
-            self.cut_huge(space, slab, ahead);
-        }
         space.kept.push(slab);
         true
+    }
+
+    /// Gives back what a huge block that is kept had to grow into, but for as much again as it has memory. If
+    /// the addresses cannot go, they are kept as well.
+    fn cut_kept(&self, space: &mut Space, slab: Handle) {
+        let len = slab.block_bytes().saturating_mul(RESIZED);
+        let len = len.next_multiple_of(GRANULE);
+        if len < slab.len_bytes() {
+            self.cut_huge(space, slab, len);
+        }
     }
 
     /// Releases huge blocks that could not be before, until one still cannot be.
@@ -340,8 +390,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases huge blocks that are kept: all, or those that were before the last tick.
+    /// Releases huge blocks that are kept: all, or those that were before the last tick; and memory that
+    /// live ones have ahead of their growth for as long.
     pub(super) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
+        self.drop_all_ahead(space, only_aged);
         for bin in 0..BINS {
             for _ in 0..if only_aged { 1 } else { 2 } {
                 let mut next = space.kept.age(bin);
@@ -350,14 +402,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                     self.drop_huge(space, slab);
                 }
             }
+            let mut next = space.kept.bins[1][bin];
+            while let Some(slab) = next {
+                next = slab.next.get();
+                self.cut_kept(space, slab);
+            }
         }
     }
 
     /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest;
-    /// returns how many it had, none where none is kept.
+    /// returns how many it had. Where none is kept, takes what live ones have ahead of their growth.
     pub(super) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
         let Some(slab) = space.kept.take_for(wanted) else {
-            return 0;
+            return self.drop_all_ahead(space, false);
         };
         let bytes = slab.block_bytes();
         self.drop_huge(space, slab);

@@ -34,12 +34,15 @@ pub(super) enum Growth {
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     /// Allocates a block that no class serves.
     pub(super) fn alloc_big(&self, layout: Layout) -> Result<Big, HeapError> {
-        let mut space = self.space.lock();
-        if layout.size() <= LARGE_MAX && layout.align() <= GRANULE {
-            self.alloc_large(&mut space, layout.size(), Growth::Fixed)
-        } else {
-            self.alloc_huge(&mut space, layout)
-        }
+        self.again_if_replaced(|| {
+            let mut space = self.lock_space();
+            if layout.size() <= LARGE_MAX && layout.align() <= GRANULE {
+                return self.alloc_large(&mut space, layout.size(), Growth::Fixed);
+            }
+            let (block, zero) = self.alloc_huge(&mut space, layout)?;
+            self.carry_over(space, block)?;
+            Ok((block, zero))
+        })
     }
 
     /// Allocates granules of a segment; for a block that grows, lowest where as many are free
@@ -52,7 +55,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Big, HeapError> {
         let slab = match space.spare_large {
             Some(slab) => slab,
-            None => slab::make(&self.arena, LARGE, CHUNK, self.is_hard())?,
+            None => slab::make(self.arena(), LARGE, CHUNK, self.is_hard())?,
         };
         space.spare_large = Some(slab);
         let count = size.div_ceil(GRANULE).max(1);
@@ -69,8 +72,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
         let len = count * GRANULE;
-        self.count_guards(space, guards, true);
-        Ok((self.open(slab, start, len, guards), zero))
+        let block = self.open(slab, start, len, guards);
+        self.count_guards(space, slab, true);
+        Ok((block, zero))
     }
 
     /// Takes granules between guards, or without where the host cannot have more of those.
@@ -132,7 +136,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// [`HeapError::NotLive`] where another call has freed it since.
     pub(super) fn free_big(&self, slab: Handle, addr: usize) -> Result<(), HeapError> {
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         if !self.take_live(&space, slab, addr, FREED) {
             return Err(HeapError::NotLive);
         }
@@ -143,7 +147,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Takes the live block without a class that starts at `addr` away from its user, so that no other call frees
     /// it, nor is its descriptor used again; says whether it was still live.
     pub(super) fn claim_big(&self, slab: Handle, addr: usize) -> bool {
-        self.take_live(&self.space.lock(), slab, addr, CLAIMED)
+        self.take_live(&self.lock_space(), slab, addr, CLAIMED)
     }
 
     /// Changes the state of a live block; says whether it was live. The lock keeps its descriptor from becoming that of
@@ -155,7 +159,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Frees a block without a class that the calling thread has for itself.
     pub(super) fn free_claimed(&self, slab: Handle) {
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         slab.only().state().store(FREED, Relaxed);
         self.drop_big(&mut space, slab);
     }
@@ -166,9 +170,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.free_huge(space, slab);
             return;
         }
-        space.gauges.large -= slab.len_bytes();
-        space.gauges.large_blocks -= 1;
-        self.count_guards(space, usize::from(self.guard_of(slab) != 0), false);
+        space.gauges.large = space.gauges.large.saturating_sub(slab.len_bytes());
+        space.gauges.large_blocks = space.gauges.large_blocks.saturating_sub(1);
+        self.count_guards(space, slab, false);
         self.wait_big(space, slab);
     }
 }

@@ -20,6 +20,7 @@ use core::{
     alloc::Layout,
     cell::Cell,
     fmt,
+    hint::cold_path,
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut},
@@ -62,9 +63,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
-        self.try_make_local(by_slot).or_else(|error| {
+        let attempt = || self.again_if_replaced(|| self.try_make_local(by_slot));
+        attempt().or_else(|error| {
             if self.reclaim(error) {
-                self.try_make_local(by_slot)
+                attempt()
             } else {
                 Err(error)
             }
@@ -72,7 +74,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
-        let mut caches = self.caches.lock();
+        let mut caches = self.lock_caches();
         let cache = match caches.unused {
             Some(cache) => {
                 let next = NonNull::new(cache.next_unused.load(Relaxed));
@@ -82,21 +84,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
             None => {
                 let hardened = self.make_stacks()?;
-                let made = self.arena.alloc_value(Cache::new(self.map.root().raw()));
+                let made = self.arena().alloc_value(Cache::new(self.map.root().raw()));
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let cache = unsafe { CacheRef::new(made) };
-                // It stays in its shard: threads that go on with what others did, one after the other, then share
-                // slabs, and the lines of their states, with few.
                 if let Some(magazines) = hardened {
-                    // SAFETY: made just now, one a class, in the arena.
+                    // SAFETY: made just now, one a class, and never freed before the arena.
                     unsafe { cache.set_hardened(magazines) };
                 }
+                // It stays in its shard: threads that go on with what others did, one after the other, then share
+                // slabs, and the lines of their states, with few.
                 let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
                 cache.shard.store(caches.made % shards, Relaxed);
                 caches.made = caches.made.wrapping_add(1);
-                cache.next.store(self.first_cache.load(Relaxed), Relaxed);
-                self.first_cache.store(cache.as_ptr(), Release);
+                self.note_cache(cache);
                 cache
             }
         };
@@ -104,7 +105,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
         // As a thread may have left it that was not copied into a forked child.
-        cache.is_busy.store(false, Relaxed);
+        cache.mark.store(0, Relaxed);
+        cache.changing.store(0, Relaxed);
+        cache.forget_locks();
+        cache.place.store(null_mut(), Relaxed);
         cache.in_use.store(true, Relaxed);
         Ok(LocalHeap {
             heap: self,
@@ -120,9 +124,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         let mut class = 0..CLASSES;
         let made = self
-            .arena
+            .arena()
             .alloc_slice(CLASSES, || Magazine::new(class.next().unwrap_or(0)));
         made.map(Some).map_err(HeapError::Metadata)
+    }
+
+    /// Adds a cache to all that were ever made.
+    fn note_cache(&self, cache: CacheRef) {
+        let mut first = self.first_cache.load(Relaxed);
+        loop {
+            cache.next.store(first, Relaxed);
+            let new = cache.as_ptr();
+            // It can fail where a handler forked, in the child.
+            match self
+                .first_cache
+                .compare_exchange(first, new, Release, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => first = now,
+            }
+        }
     }
 
     /// Yields all caches that were ever made.
@@ -188,43 +209,41 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_slow(layout)
+            }
         }
     }
 
-    /// Allocates a block that is at hand.
+    /// Allocates a cached block.
     #[inline]
     pub(super) fn alloc_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        entry.state().store(LIVE, Release);
+        let block = self.cache.alloc_quick(layout)?;
         self.count(layout.size());
-        Some(entry.block)
+        Some(block)
     }
 
-    /// As [`LocalHeap::alloc_quick`], and the block reads zero.
+    /// Allocates a cached block that reads zero.
     #[inline]
-    pub(super) fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
-        let entry = self.pop_quick(layout)?;
-        let zero = entry.state().load(Relaxed) == ZERO;
-        entry.state().store(LIVE, Release);
+    fn alloc_zeroed_quick(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let told = self.cache.alloc_quick_told(layout)?;
         self.count(layout.size());
-        Some(cleared((entry.block, zero), layout))
-    }
-
-    /// Takes a cached block of the class of a small layout.
-    #[inline]
-    fn pop_quick(&self, layout: Layout) -> Option<Entry> {
-        let place = class::quick_place(layout)?;
-        // SAFETY: `quick_place` returns what `class::place` does.
-        unsafe { self.cache.magazine_at(place) }.pop()
+        Some(cleared(told, layout))
     }
 
     /// Counts what was asked for, and looks at the clock if it is time to.
     #[inline]
     fn count(&self, bytes: usize) {
         if !self.cache.count(bytes) {
-            Self::look(self.heap, self.cache);
+            self.look();
         }
+    }
+
+    /// Looks at the clock, and at what ticks and trims of others ask for.
+    #[inline]
+    pub(super) fn look(&self) {
+        Self::look_at(self.heap, self.cache);
     }
 
     /// Allocates a block that reads zero, which costs nothing where its memory is fresh.
@@ -236,7 +255,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_zeroed_quick(layout) {
             Some(block) => Ok(block),
-            None => self.alloc_zeroed_slow(layout),
+            None => {
+                cold_path();
+                self.alloc_zeroed_slow(layout)
+            }
         }
     }
 
@@ -254,11 +276,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<true>(block) } {
+        if unsafe { self.cache.free_quick::<true>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<true>(block) }
     }
 
     /// As [`LocalHeap::free`], but does not look whether the block is live: hardening level 0.
@@ -273,53 +296,40 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick::<false>(block) } {
+        if unsafe { self.cache.free_quick::<false>(block) } {
             return Ok(());
         }
+        cold_path();
         // SAFETY: the caller's promise.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_other::<false>(block) }
     }
 
-    /// Frees a block if there is room for it at hand; says whether it did.
+    /// Frees a block as [`CacheRef::free_quick`] does, wherever it lies.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
+    /// Those of [`LocalHeap::free`], or of [`LocalHeap::free_unchecked`] unless `CHECKED`.
     #[inline]
-    pub(super) unsafe fn free_quick<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
+    pub(super) unsafe fn free_cached<const CHECKED: bool>(&self, block: NonNull<u8>) -> bool {
         let Some((class, state)) = self.live::<CHECKED>(block.addr().get()) else {
             return false;
         };
         self.magazine(class).push_live(Entry { block, state })
     }
 
-    /// As [`LocalHeap::free_quick`], of a block whose layout is known, and only if it has a class whose slabs have one
-    /// granule, in the window of the page map: which magazine it goes to need not wait for what the map says.
+    /// Frees a block that [`CacheRef::free_quick`] does not.
     ///
     /// # Safety
     ///
-    /// Those of [`LocalHeap::free_quick`]. A wrong layout is noticed.
-    #[inline]
-    pub(super) unsafe fn free_quick_sized<const CHECKED: bool>(
-        &self,
-        block: NonNull<u8>,
-        layout: Layout,
-    ) -> bool {
-        let addr = block.addr().get();
-        let Some(place) = class::quick_place(layout) else {
-            return false;
-        };
-        let Some(value) = self.cache.value_in_window(addr) else {
-            return false;
-        };
-        // SAFETY: `quick_place` returns what `class::place` does.
-        let magazine = unsafe { self.cache.magazine_at(place) };
-        // SAFETY: a value of the heap's map, which is borrowed, and the class's own reciprocal.
-        let state = unsafe { map::live_of::<CHECKED>(value, addr, place, magazine.reciprocal) };
-        match state {
-            Some(state) => magazine.push_live(Entry { block, state }),
-            None => false,
+    /// Those of [`LocalHeap::free_cached`].
+    #[inline(never)]
+    unsafe fn free_other<const CHECKED: bool>(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise, which is the same.
+        if unsafe { self.free_cached::<CHECKED>(block) } {
+            return Ok(());
         }
+        // SAFETY: the caller's promise is no less.
+        unsafe { self.free_slow(block, None) }
     }
 
     /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
@@ -341,24 +351,34 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             "the layout of another block"
         );
         // SAFETY: the caller's promise.
-        if unsafe { self.free_quick_sized::<true>(block, layout) } {
+        if unsafe { self.cache.free_quick_sized::<true>(block, layout) } {
             return Ok(());
         }
+        cold_path();
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_sized_hard(block, layout) };
+            return unsafe { self.free_slow(block, Some(layout)) };
         }
         // SAFETY: the caller's promise.
-        unsafe { self.free(block) }
+        unsafe { self.free_other::<true>(block) }
     }
 
+    /// Frees a block whose layout may be known, which is looked at if the heap is hardened.
+    ///
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
-    #[inline(never)]
-    unsafe fn free_sized_hard(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_slow(block, layout) };
+        }
         // SAFETY: the caller's promise.
-        unsafe { self.free_hard(block, Some(layout)) }
+        unsafe { self.free(block) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -430,24 +450,33 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
         if !self.magazine(class).push_live(Entry { block, state }) {
             // SAFETY: the caller gives the block up, which is live.
-            let freed = unsafe { self.free_slow(block) };
+            let freed = unsafe { self.free_slow(block, None) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
         }
         self.count(new_size);
         Some(target.block)
     }
 
+    /// Does what [`LocalHeap::realloc_quick`] does not.
+    ///
     /// # Safety
     ///
     /// As of [`LocalHeap::realloc`].
-    #[cold]
     #[inline(never)]
-    unsafe fn realloc_slow(
+    pub(super) unsafe fn realloc_slow(
         &self,
         block: NonNull<u8>,
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
+        let addr = block.addr().get();
+        let slab = self.slab_around(addr);
+        if let Some(slab) = slab.filter(|slab| slab.class() >= CLASSES && !self.heap.is_hard())
+            && slab.live(addr).is_some()
+            && self.heap.stays_big(slab, new_size)
+        {
+            return Ok(block);
+        }
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
@@ -489,7 +518,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
-    extern "C" fn look(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
+    extern "C" fn look_at(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
         // SAFETY: those of the handle that counts, which does nothing else meanwhile.
         let local = ManuallyDrop::new(unsafe { Self::from_cache(heap, cache) });
         local.upkeep();
@@ -537,7 +566,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     #[cold]
     #[inline(never)]
-    fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
+    pub(super) fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.alloc_told(layout).map(|(block, _)| block)
     }
 
@@ -550,18 +579,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        let goes_on = self.cache.count(layout.size());
         if let Some(hard) = &self.heap.hard {
-            if !goes_on {
-                self.upkeep();
-            }
             return self.alloc_hard(hard, layout);
         }
         let Some(class) = class::of(layout) else {
-            self.upkeep();
+            self.count_big(layout.size());
             return self.heap.alloc_big_or_reclaim(layout);
         };
-        let entry = match self.stack(class).pop() {
+        self.cache.count(layout.size());
+        let entry = match self.magazine(class).pop() {
             Some(entry) => entry,
             None => self.refill(class)?,
         };
@@ -573,7 +599,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Returns the slab around an address, if the page map has one.
     #[inline]
     fn slab_around(&self, addr: usize) -> Option<Handle> {
-        self.heap.slab_of_value(self.value(addr))
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        unsafe { map::slab(self.value(addr)) }
     }
 
     /// Allocates a block of a hardened heap, if one is cached.
@@ -618,9 +645,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Allocates a block of a hardened heap, and says whether it reads zero.
     fn alloc_hard(&self, hard: &Hard, layout: Layout) -> Result<Big, HeapError> {
         let Some(class) = hard::class_for(layout) else {
-            self.upkeep();
+            self.count_big(layout.size());
             return self.heap.alloc_big_sealed(layout);
         };
+        self.count(layout.size());
         let entry = match hard.pop(&self.cache, class) {
             Some(entry) => entry,
             None => self.refill(class)?,
@@ -642,9 +670,21 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             self.upkeep();
         }
         let slab = self.slab_around(block.addr().get());
+        if slab.is_none_or(|slab| slab.class() >= CLASSES) {
+            self.count_big(0);
+        }
         let keep = |class, entry| self.keep(class, entry);
         // SAFETY: the caller's promise.
         unsafe { self.heap.free_hard(block, slab, layout, keep) }
+    }
+
+    /// Counts a call for a block without a class, and looks at the clock if it is time to.
+    fn count_big(&self, bytes: usize) {
+        if self.cache.count_big(bytes) {
+            self.heap.take_aside();
+        } else {
+            self.upkeep();
+        }
     }
 
     /// Puts a block that is free into its magazine, or half of that into their slabs.
@@ -710,40 +750,47 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let layout = Magazine::layout(capacity);
         let bytes = (capacity - old) as usize * class::size(class);
         // The arena is used under one of the heap's locks, so that a fork finds it at rest.
-        let mut caches = self.heap.caches.lock();
+        let mut caches = self.heap.lock_caches();
         if bytes > ROOM - caches.room.min(ROOM) {
             return;
         }
-        let Some(slots) = layout.and_then(|layout| self.heap.arena.alloc(layout).ok()) else {
+        let Some(slots) = layout.and_then(|layout| self.heap.arena().alloc(layout).ok()) else {
             return;
         };
         caches.room += bytes;
+        let _changing = self.cache.changing(class);
         let old = magazine.memory();
         magazine.grow(slots.cast(), capacity);
         if let Some((slots, layout)) = old {
             // SAFETY: allocated here with this layout; the magazine has other slots now.
-            unsafe { self.heap.arena.free(slots, layout) };
+            unsafe { self.heap.free_metadata(slots, layout) };
         }
     }
 
-    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none.
+    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none. A layout is
+    /// compared with what was asked for if the heap is hardened.
     ///
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_slow(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         if self.heap.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block, None) };
+            return unsafe { self.free_hard(block, layout) };
         }
-        self.upkeep();
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
+            self.count_big(0);
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
+        self.upkeep();
         let entry = Entry { block, state };
         entry.take_live(FREED)?;
         self.keep(class, entry);
@@ -761,7 +808,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                 place.write(entry);
             }
             // First, so that a forked child finds no block in two places.
+            let changing = self.cache.changing(class);
             magazine.forget_oldest(now);
+            drop(changing);
             // SAFETY: the first `now` were written above, as many as there are and no more than there is room for.
             let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
             self.heap.flush(class, some);
@@ -787,6 +836,8 @@ pub(super) struct Caches {
     unused: Option<CacheRef>,
     /// Bytes of blocks that magazines have room for.
     room: usize,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
 }
 
 impl Caches {
@@ -795,7 +846,25 @@ impl Caches {
             made: 0,
             unused: None,
             room: 0,
+            is_torn: false,
         }
+    }
+
+    /// Counts caches that there are; those that no thread has serve again if they are to.
+    pub(super) fn of(all: impl Iterator<Item = CacheRef>, serve: bool) -> Self {
+        let mut caches = Self::new();
+        for cache in all {
+            caches.made = caches.made.wrapping_add(1);
+            let room = |n| cache.stack(n).capacity() as usize * class::size(n);
+            let rooms = (0..CLASSES).map(room);
+            caches.room += rooms.sum::<usize>();
+            if serve && !cache.in_use.load(Relaxed) {
+                let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
+                cache.next_unused.store(next, Relaxed);
+                caches.unused = Some(cache);
+            }
+        }
+        caches
     }
 }
 
@@ -809,17 +878,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
     fn drop(&mut self) {
         self.flush();
         self.cache.begin_small();
-        let mut caches = self.heap.caches.lock();
+        let mut caches = self.heap.lock_caches();
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
+            let _changing = self.cache.changing(class);
             let magazine = self.stack(class);
             let capacity = magazine.capacity();
             if capacity > KEPT
                 && let Some((slots, layout)) = magazine.shut()
             {
-                caches.room -= capacity as usize * class::size(class);
+                let room = capacity as usize * class::size(class);
+                caches.room = caches.room.saturating_sub(room);
                 // SAFETY: allocated by `widen` with this layout; the magazine has forgotten them.
-                unsafe { self.heap.arena.free(slots, layout) };
+                unsafe { self.heap.free_metadata(slots, layout) };
             }
         }
         self.cache.in_use.store(false, Relaxed);

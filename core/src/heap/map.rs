@@ -35,6 +35,9 @@
 //!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘
 //! ```
 //!
+//! A huge block has an entry for its first granule, where that can be written without much ado: so it is found as
+//! quickly as others by where it starts. What lies behind that only the index of huge blocks tells.
+//!
 //! Root and window are committed readable as a whole, and made writable where leaves are entered, or entries
 //! are set: one range of their pages each, which grows. So a process that locks its memory holds no more of it than
 //! it uses, since untouched private pages that can only be read are all the same page of zeros.
@@ -49,17 +52,17 @@ use super::{
 use crate::{
     arena::Arena,
     atomic::{
-        self, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize,
+        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
-    page::{Access, AddressRange, PageRange},
+    page::{Access, AddressRange, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, Request, reserve_ahead},
     sync::RawMutex,
 };
 use core::{
     alloc::Layout,
     ops::Range,
-    ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
+    ptr::{self, NonNull, null, null_mut, with_exposed_provenance_mut},
 };
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
@@ -108,6 +111,10 @@ const FEW: usize = if cfg!(all(test, loom)) {
 /// Leaves that the window has at most: 64 GiB of blocks, by 8 MiB of addresses.
 const WINDOW: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
 
+/// Bytes of the window that become writable at once for the first granule of a huge block, at most: those of 512 MiB of
+/// addresses.
+const NEAR: usize = 64 << 10;
+
 pub(super) type Entry = AtomicU64;
 type Slot = AtomicPtr<Entry>;
 
@@ -137,6 +144,15 @@ impl Growing {
             range: None,
             writable: 0..0,
         }
+    }
+
+    /// Says whether few bytes lie between these and those that can be written.
+    fn is_near(&self, bytes: &Range<usize>) -> bool {
+        let writable = &self.writable;
+        self.range.is_none()
+            || writable.is_empty()
+            || bytes.end.saturating_add(NEAR) > writable.start
+                && bytes.start < writable.end.saturating_add(NEAR)
     }
 
     /// Makes the pages writable that have these bytes, and all between them and those that are.
@@ -191,6 +207,20 @@ impl Leaves {
         }
     }
 
+    /// Adds one that is a reservation, unless it is there.
+    fn note<M: PageProvider + Copy, R: RawMutex>(
+        &mut self,
+        arena: &Arena<M, R>,
+        leaf: PageRange,
+    ) -> Result<(), HeapError> {
+        let place = self.own.below(leaf.addr());
+        if self.own.nth(place) != Some(leaf) {
+            self.own.make_room(arena)?;
+            self.own.insert(leaf.addr(), leaf);
+        }
+        Ok(())
+    }
+
     /// Returns the leaves that are a reservation each, by address.
     pub(super) const fn own(&self) -> &Index<PageRange> {
         &self.own
@@ -213,8 +243,22 @@ struct Window {
     entries: AtomicPtr<Entry>,
     /// The address that the first entry is of.
     start: AtomicUsize,
-    /// How many entries there are.
+    /// How many entries there are: none before all else is known.
     len: AtomicUsize,
+    /// Whether pages of it must be made writable.
+    is_protected: AtomicBool,
+}
+
+/// Where an address lies in the slab of a class.
+pub(super) struct Spot {
+    pub(super) slab: Handle,
+    pub(super) class: usize,
+    /// Where the slab begins.
+    pub(super) start: usize,
+    /// The number of the block, or how many there are for what is left over behind them.
+    pub(super) index: usize,
+    /// The state of the block, or the one more.
+    pub(super) state: NonNull<AtomicU8>,
 }
 
 /// Where a window is, for readers who know by other means that it is there.
@@ -233,21 +277,23 @@ impl Window {
             entries: AtomicPtr::new(null_mut()),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
+            is_protected: AtomicBool::new(false),
         }
     }
 
     /// Returns the entry of an address, if the window has one.
     #[inline]
     fn entry(&self, addr: usize) -> Option<&Entry> {
-        let entries = NonNull::new(self.entries.load(Acquire))?;
+        // First, since `make_window` stores it last.
+        let len = self.len.load(Acquire);
         let place = addr.wrapping_sub(self.start.load(Relaxed)) >> GRANULE_BITS;
-        if place >= self.len.load(Relaxed) {
+        if place >= len {
             return None;
         }
         // SAFETY: there are `len` entries.
-        let entry = unsafe { entries.add(place) };
+        let entry = unsafe { self.entries.load(Relaxed).add(place) };
         // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long as the map.
-        Some(unsafe { entry.as_ref() })
+        Some(unsafe { &*entry })
     }
 }
 
@@ -335,8 +381,8 @@ impl Map {
             (first, granules) = few_around(pages, first, granules)?;
         }
         let slots = granules.div_ceil(LEAF);
-        let raw = |root| RawRoot {
-            root,
+        let raw = |root: NonNull<Slot>| RawRoot {
+            root: root.as_ptr(),
             first,
             granules,
         };
@@ -385,8 +431,31 @@ impl Map {
     #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // SAFETY: a value of this map, and the heap is there, as for entries.
-        unsafe { slab_of(value) }
+        // SAFETY: a value of this map; the heap is there, as for entries.
+        unsafe { slab(value) }
+    }
+
+    /// Returns the slab of a class that has the granule around `addr`, any address at all, where it begins, and the
+    /// number of its block there.
+    #[inline]
+    pub(super) fn block(&self, addr: usize) -> Option<Spot> {
+        let value = self.entry(addr)?.load(Acquire);
+        let kind = kind(value);
+        let class = class::of_kind(kind)?;
+        let offset = offset(value, addr);
+        let (index, _) = class::index(offset, class::reciprocal(class));
+        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap is there, as for
+        // entries.
+        let slab = unsafe { Handle::from_exposed_unchecked(states(value) - STATES) };
+        // SAFETY: as above: there is a state for each number of a block in the granules of a slab, and one more.
+        let state = unsafe { state(value, index) };
+        Some(Spot {
+            slab,
+            class,
+            start: addr.wrapping_sub(offset),
+            index,
+            state,
+        })
     }
 
     /// Says whether some slab has the granule around `addr`.
@@ -447,7 +516,7 @@ impl Map {
                         .entries
                         .load(Relaxed)
                         .with_addr(ptr::from_ref(entry).addr());
-                    slot.store(leaf, Release);
+                    publish(slot, leaf);
                 }
                 continue;
             }
@@ -469,9 +538,49 @@ impl Map {
                 unsafe { atomic::init_zeroed(leaf, entries) };
                 leaf
             };
-            slot.store(leaf.as_ptr(), Release);
+            publish(slot, leaf.as_ptr());
         }
         Ok(())
+    }
+
+    /// Finds again what [`Map::cover`] keeps record of, from the leaves themselves: for a forked
+    /// child. `blocks` are the addresses that leaves were made for.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata.
+    pub(super) fn find_leaves<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        page: PageSize,
+        arena: &Arena<M, R>,
+        blocks: impl Iterator<Item = AddressRange>,
+    ) -> Result<Leaves, HeapError> {
+        let mut leaves = Leaves::new();
+        if let Some(window) = self.window() {
+            leaves.is_window_made = true;
+            let bytes = window.len * size_of::<Entry>();
+            let range = PageRange::new(window.entries.cast(), bytes, page);
+            if let Some(range) = range.filter(|_| bytes > SMALL) {
+                leaves.note(arena, range)?;
+                let is_protected = self.window.is_protected.load(Relaxed);
+                leaves.window.range = Some(range).filter(|_| is_protected);
+            }
+        }
+        for range in blocks {
+            let number = |addr: usize| ((addr >> GRANULE_BITS) - self.raw.first) >> LEAF_BITS;
+            for n in number(range.start())..=number(range.last()) {
+                let entries = LEAF.min(self.raw.granules - n * LEAF);
+                let bytes = entries * size_of::<Entry>();
+                let is_own = bytes > SMALL && self.window.entry(self.leaf_start(n)).is_none();
+                let leaf = self.root().slot(n).filter(|_| is_own);
+                let leaf = leaf.and_then(|slot| NonNull::new(slot.load(Acquire)));
+                let leaf = leaf.and_then(|leaf| PageRange::new(leaf.cast(), bytes, page));
+                if let Some(leaf) = leaf {
+                    leaves.note(arena, leaf)?;
+                }
+            }
+        }
+        Ok(leaves)
     }
 
     /// Returns the address that the first entry of leaf `n` is of.
@@ -527,6 +636,7 @@ impl Map {
             };
             leaves.own.insert(range.addr(), range);
             leaves.window.range = Some(range).filter(|_| is_protected);
+            self.window.is_protected.store(is_protected, Relaxed);
             let entries = range.start().cast::<Entry>();
             // SAFETY: committed just now, zeroed; in models it is writable.
             unsafe { atomic::init_zeroed(entries, bytes(count) / size_of::<Entry>()) };
@@ -535,17 +645,52 @@ impl Map {
         let first = n.saturating_sub(count / 2).min(all - count);
         let len = (count * LEAF).min(self.raw.granules - first * LEAF);
         self.window.start.store(self.leaf_start(first), Relaxed);
-        self.window.len.store(len, Relaxed);
-        self.window.entries.store(entries.as_ptr(), Release);
+        self.window.entries.store(entries.as_ptr(), Relaxed);
+        self.window.len.store(len, Release);
     }
 
     /// Returns where the window is, if there is one.
     pub(super) fn window(&self) -> Option<RawWindow> {
+        let len = self.window.len.load(Acquire);
         Some(RawWindow {
-            entries: NonNull::new(self.window.entries.load(Acquire))?,
+            entries: NonNull::new(self.window.entries.load(Relaxed)).filter(|_| len != 0)?,
             start: self.window.start.load(Relaxed),
-            len: self.window.len.load(Relaxed),
+            len,
         })
+    }
+
+    /// Says whose the granule at `addr` is, of a block that is found without it as well: if there is an entry for
+    /// it, and that can be written, or lies near those that can.
+    pub(super) fn set_first<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        provider: &M,
+        leaves: &mut Leaves,
+        arena: &Arena<M, R>,
+        addr: usize,
+        slab: Handle,
+    ) {
+        if self.addresses().contains(addr) {
+            let granule = (addr >> GRANULE_BITS) - self.raw.first;
+            self.make_window(provider, leaves, arena, granule >> LEAF_BITS);
+        }
+        if self.window.entry(addr).is_some() {
+            let before = (addr - self.window.start.load(Relaxed)) >> GRANULE_BITS;
+            let bytes = before * size_of::<Entry>()..(before + 1) * size_of::<Entry>();
+            let near = leaves.window.is_near(&bytes);
+            if !near || leaves.window.make_writable(provider, bytes).is_err() {
+                return;
+            }
+        }
+        self.set(addr, GRANULE, Some(slab));
+    }
+
+    /// Takes back what [`Map::set_first`] did, if it did.
+    pub(super) fn unset_first(&self, addr: usize) {
+        if let Some(entry) = self.entry(addr)
+            && entry.load(Relaxed) != 0
+        {
+            entry.store(0, Release);
+        }
     }
 
     /// Says whose the granules in `len` bytes at `start` are. Leaves are there.
@@ -579,6 +724,11 @@ impl Map {
     }
 }
 
+/// Enters a leaf, unless a call has entered one that interrupted this one, and forked.
+fn publish(slot: &Slot, leaf: *mut Entry) {
+    let _ = slot.compare_exchange(null_mut(), leaf, Release, Relaxed);
+}
+
 /// Returns the first granule of a map of fewer, around where `pages` gives addresses now, and how many they are.
 fn few_around<P: PageProvider>(
     pages: &P,
@@ -606,7 +756,8 @@ pub(super) struct RootRef<'map> {
 /// The root of a map, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawRoot {
-    root: NonNull<Slot>,
+    /// Null if there is none.
+    root: *const Slot,
     /// The first granule that the map tells apart, by its address.
     first: usize,
     granules: usize,
@@ -618,6 +769,13 @@ unsafe impl Send for RawRoot {}
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
+    /// The root of no map, which tells no granule apart.
+    pub(super) const NONE: Self = Self {
+        root: null(),
+        first: 0,
+        granules: 0,
+    };
+
     /// Returns the root.
     ///
     /// # Safety
@@ -647,7 +805,7 @@ impl<'map> RootRef<'map> {
         let slot = unsafe { self.raw.root.add(n) };
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
         // there as long as the map, as whoever made this said.
-        Some(unsafe { slot.as_ref() })
+        Some(unsafe { &*slot })
     }
 
     #[inline]
@@ -659,7 +817,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
         // SAFETY: as in `slot`.
-        let slot = unsafe { slot.as_ref() };
+        let slot = unsafe { &*slot };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
         let entry = unsafe { leaf.add(granule % LEAF) };
@@ -674,16 +832,16 @@ impl<'map> RootRef<'map> {
     }
 }
 
-/// Returns the slab that an entry of this value tells of.
+/// Returns whose a granule is of which an entry has this value.
 ///
 /// # Safety
 ///
-/// The map of a heap has or had this value, and the heap is there as long as the result.
+/// As [`live`] asks.
 #[inline]
-pub(super) unsafe fn slab_of(value: u64) -> Option<Handle> {
+pub(super) unsafe fn slab(value: u64) -> Option<Handle> {
     // Zero, if that is what there is.
     let descriptor = states(value).saturating_sub(STATES);
-    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, by the caller's promise.
+    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as the caller says.
     unsafe { Handle::from_exposed(descriptor) }
 }
 
@@ -698,9 +856,7 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     value: u64,
     addr: usize,
 ) -> Option<(usize, NonNull<AtomicU8>)> {
-    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
-    let offset = usize::try_from(inside).ok()? | (addr % GRANULE);
-    let (index, class) = class::divide(offset, kind(value));
+    let (index, class) = class::divide(offset(value, addr), kind(value));
     let class = class?;
     // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
     // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
@@ -711,23 +867,40 @@ pub(super) unsafe fn live<const CHECKED: bool>(
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value, if it
-/// is of a class whose slabs have one granule, by what its offset is [divided](class::index) by. Unless `CHECKED`, one
-/// is known to start there.
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if it is the
+/// first one of a slab whose [class is quick](class::is_quick).
+#[inline]
+pub(super) const fn quick_place(value: u64) -> Option<usize> {
+    let place = low(value);
+    // What is no slab has a lower one, and other granules of a slab have higher ones.
+    if place.wrapping_sub(class::place(0)) > class::QUICK_LAST - class::place(0) {
+        return None;
+    }
+    Some(place as usize)
+}
+
+/// Says whether an entry of this value has the [place](class::place) of a [quick class](class::is_quick), and so is of the
+/// first granule of a slab of that.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "places have twelve bits")]
+pub(super) const fn has_place(value: u64, place: usize) -> bool {
+    low(value) == place as u16
+}
+
+/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
+/// one is known to start there.
 ///
 /// # Safety
 ///
-/// As [`live`] asks; and the reciprocal is that of the class whose [`place`](class::place) is given.
+/// As [`live`] asks; [`quick_place`] returns the place of a class for the value, and the reciprocal is that one's.
 #[inline]
-pub(super) unsafe fn live_of<const CHECKED: bool>(
+pub(super) unsafe fn live_quick<const CHECKED: bool>(
     value: u64,
     addr: usize,
-    place: u16,
     reciprocal: u64,
 ) -> Option<NonNull<AtomicU8>> {
-    let (index, is_start) = class::index(addr % GRANULE, reciprocal);
-    // The first granule of a slab of the class.
-    if low(value) != place || !is_start {
+    let (index, is_start) = class::quick_index(addr % GRANULE, reciprocal);
+    if !is_start {
         return None;
     }
     // SAFETY: as in `live`: the value is of a slab of the class.
@@ -755,6 +928,20 @@ unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
 #[inline]
 const fn kind(value: u64) -> Kind {
     (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
+}
+
+/// Returns how far an address is from the start of a slab, of a granule of which an entry has this value.
+#[inline]
+#[cfg_attr(
+    not(target_pointer_width = "64"),
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "it has twenty bits at most"
+    )
+)]
+const fn offset(value: u64, addr: usize) -> usize {
+    let inside = (value << (GRANULE_BITS - INSIDE_SHIFT)) & (0xf << GRANULE_BITS);
+    inside as usize | (addr % GRANULE)
 }
 
 /// Returns what an entry has beside an address.

@@ -28,7 +28,7 @@
 //! | `hard`, `quarantine` | canaries, patterns and guards; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
-//! | `fork` | what happens around a fork |
+//! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
 //!
 //! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
 //! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
@@ -61,6 +61,7 @@ mod large;
 mod local;
 mod map;
 mod order;
+mod parts;
 mod quarantine;
 mod ranges;
 mod segment;
@@ -82,13 +83,14 @@ pub use error::{BlockAddr, HeapError};
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
 pub use ranges::{HeapRange, RangeKind};
-pub use slot::{DETACHED, NoSlot, SlotTable, ThreadSlot};
+pub use slot::{DETACHED, FRESH, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
 pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64},
+    fork::Renewable,
     intervals::Intervals,
     page::PageSize,
     provider::{PageProvider, Resource},
@@ -99,16 +101,20 @@ use cache::Cache;
 use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
+    alloc::Layout,
     ffi::CStr,
     fmt,
+    hint::cold_path,
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicUsize,
 };
 use hard::Hard;
 use local::Caches;
 use map::Map;
+use parts::{Mark, Parts};
+use segment::SegmentLink;
 use slab::Handle;
-use space::Space;
+use space::{IndexRef, Space};
 use upkeep::Sweep;
 
 /// What reservations of heaps are called, where the host keeps names.
@@ -135,15 +141,17 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     config: HeapConfig,
     page: PageSize,
     map: Map,
-    /// Where huge blocks lie, which the page map does not tell; changed by whoever holds the lock of the granules.
-    huge: Intervals,
     /// Bytes of huge blocks that are live.
     huge_bytes: AtomicUsize,
     /// What the page map says of granules that are in no slab.
     nothing: Handle,
-    bins: NonNull<[Lock<Bin, R>]>,
-    space: Lock<Space, R>,
-    /// All caches; and how many handles were made.
+    /// What locks guard.
+    parts: Renewable<Parts<R>>,
+    /// How a thread is marked that holds one, if the heap lies in a static.
+    mark: Option<Mark>,
+    /// All segments that were ever made.
+    first_segment: SegmentLink,
+    /// All caches that were ever made.
     first_cache: AtomicPtr<Cache>,
     /// Ticks: threads that see another one bring back what they have at hand.
     ticks: AtomicU32,
@@ -153,28 +161,17 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     trims: AtomicU32,
     /// Whether the last one was [`Level::Deep`].
     trim_deep: AtomicBool,
-    sweep: Lock<Sweep, R>,
     is_sweeping: AtomicBool,
     /// Bytes that were ever asked for by calls without a handle.
     requested: AtomicU64,
     /// Blocks that were freed by calls that could not wait.
     aside: AtomicPtr<u8>,
-    caches: Lock<Caches, R>,
+    /// Bytes that a forked child could not reuse.
+    abandoned: AtomicUsize,
     calls: Calls,
     /// Above the first level of hardening.
     hard: Option<Hard>,
-    arena: Arena<M, R>,
-}
-
-// SAFETY: the slice of bins is the heap's own memory; everything else is Send by itself.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Send
-    for Heap<P, M, R>
-{
-}
-// SAFETY: bins are behind locks, and the rest is Sync by itself.
-unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync> Sync
-    for Heap<P, M, R>
-{
+    arena: Renewable<Arena<M, R>>,
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
@@ -201,25 +198,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let bins = arena
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
+        let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1, false)?;
         let map = Map::new(&provider, &metadata, &arena)?;
         let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
-            huge: Intervals::new(),
             huge_bytes: AtomicUsize::new(0),
             nothing,
-            bins,
-            space: Lock::new(Space::new(config.segment_granules())),
+            parts: Renewable::new(Parts {
+                bins,
+                space: Lock::new(Space::new(config.segment_granules(), huge, 0)),
+                caches: Lock::new(Caches::new()),
+                sweep: Lock::new(Sweep::new()),
+                huge,
+                era: 0,
+            }),
+            mark: None,
+            first_segment: SegmentLink::none(),
             first_cache: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             ticked: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             aside: AtomicPtr::new(null_mut()),
-            caches: Lock::new(Caches::new()),
+            abandoned: AtomicUsize::new(0),
             trims: AtomicU32::new(0),
             trim_deep: AtomicBool::new(false),
-            sweep: Lock::new(Sweep::new()),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
             hard,
@@ -227,7 +231,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             metadata,
             config,
             page,
-            arena,
+            arena: Renewable::new(arena),
         })
     }
 
@@ -240,7 +244,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
-        self.map.owns(addr) || self.huge.find(addr).is_some()
+        self.map.owns(addr) || self.parts().huge.find(addr).is_some()
     }
 
     /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
@@ -250,11 +254,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
+        let info = self.live_around(addr)?;
+        (addr.wrapping_sub(info.addr) < info.len.max(1)).then_some(info)
+    }
+
+    /// Returns the live block around an address, and what may be used of it, which may end before the address.
+    #[inline]
+    fn live_around(&self, addr: usize) -> Option<BlockInfo> {
+        if !self.is_hard()
+            && let Some(spot) = self.map.block(addr)
+        {
+            let (addr, len) = spot.slab.around_spot(&spot)?;
+            return Some(BlockInfo { addr, len });
+        }
+        cold_path();
         let slab = self.slab_at(addr)?;
         let (start, size) = slab.around(addr)?;
         let len = slab.usable(start, size);
-        let info = BlockInfo { addr: start, len };
-        (addr.wrapping_sub(start) < len.max(1)).then_some(info)
+        Some(BlockInfo { addr: start, len })
     }
 
     /// Returns the slab that has the addresses around one, any address at all.
@@ -263,13 +280,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.map.slab(addr).or_else(|| self.huge_at(addr))
     }
 
-    fn bin(&self, shard: usize, class: usize) -> &Lock<Bin, R> {
-        &self.bins()[shard * CLASSES + class]
+    /// Frees metadata that changes its size.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Arena::free`], but that it may have come from an arena of before a fork.
+    unsafe fn free_metadata(&self, memory: NonNull<u8>, layout: Layout) {
+        let arena = self.arena();
+        // What lies in others is never freed: who knows what a fork did to those.
+        if self.arena.is_first(arena) || arena.holds(memory.addr().get()) {
+            // SAFETY: the caller's promise; it lies in this arena.
+            unsafe { arena.free(memory, layout) };
+        }
     }
 
-    fn bins(&self) -> &[Lock<Bin, R>] {
-        // SAFETY: initialised in `new`, in the arena, which is dropped after this.
-        unsafe { self.bins.as_ref() }
+    /// Returns where metadata comes from.
+    fn arena(&self) -> &Arena<M, R> {
+        self.arena.current()
     }
 }
 
@@ -277,12 +304,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<
     fn drop(&mut self) {
         // Handles borrow the heap, so there are none; blocks are given up with it, as their users
         // promised when they used them no longer than it lives.
-        let mut space = core::mem::replace(self.space.get_mut(), Space::new(1));
+        let parts = self.parts.current_mut();
+        let (huge, era) = (parts.huge, parts.era);
+        let mut space = core::mem::replace(parts.space.get_mut(), Space::new(1, huge, era));
         self.drop_kept(&mut space, false);
         // At a host's limit of mappings what lies between others may go only when those have gone.
         while self.release_all(&mut space) {}
         // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
         unsafe { self.map.release(&self.metadata, &space.leaves) };
+        self.parts.dispose(&self.metadata);
+        self.arena.dispose(&self.metadata);
     }
 }
 

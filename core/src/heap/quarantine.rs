@@ -7,8 +7,9 @@
 //!   large and huge ones   ● → ● → ●          a list; addresses are kept, and no memory
 //! ```
 //!
-//! The first is an array that any call changes without a lock, so that a thread that ends or is not in
-//! a forked child leaves at most one block behind that is lost.
+//! The first is an array that any call changes without a lock, so that a thread that is not in a forked
+//! child leaves at most one block behind that is lost. The second is guarded by the lock of the granules; a
+//! child that finds that held takes the blocks for free.
 
 use super::{
     Heap,
@@ -150,6 +151,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return;
             }
             (more, block) = (0, null_mut());
+        }
+        // All that there was is gone, and is still counted: of a call that a handler left for good.
+        self.recount_quarantine();
+    }
+
+    /// Counts the bytes of blocks of classes that wait again. A call may have ended between two steps: in a thread
+    /// that a forked child does not have, or where a handler left it for good.
+    pub(super) fn recount_quarantine(&self) {
+        if let Some(all) = self.quarantine() {
+            let waiting = all.addrs().filter_map(|addr| self.waited(addr));
+            let bytes = waiting.map(|(slab, _)| slab.block_bytes()).sum();
+            all.bytes.store(bytes, Relaxed);
         }
     }
 

@@ -89,19 +89,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// used meanwhile, by the caller too. What the heap holds from the first step to the last is yielded, as
     /// one range or as several; what it gets or gives back meanwhile may be or not.
     pub fn ranges(&self) -> impl Iterator<Item = HeapRange> {
-        steps(|from| self.next_range(&self.space.lock(), from))
+        steps(|from| self.next_range(&self.lock_space(), from))
     }
 
     /// Yields the ranges of addresses that the heap holds for metadata, as [`Heap::ranges`] does. They are where
     /// its second provider put them.
     pub fn metadata_ranges(&self) -> impl Iterator<Item = HeapRange> {
-        steps(|from| self.next_metadata(&self.space.lock(), from))
+        steps(|from| self.next_metadata(&self.lock_space(), from))
     }
 
     /// Says whether the heap holds any of these addresses, for blocks or for metadata: what is mapped there
     /// would be mapped over memory of the heap. Takes a lock.
     pub fn overlaps(&self, addresses: AddressRange) -> bool {
-        let space = self.space.lock();
+        let space = self.lock_space();
         let blocks = self.next_range(&space, addresses.start());
         let first = lower(blocks, self.next_metadata(&space, addresses.start()));
         first.is_some_and(|first| first.addresses.start() <= addresses.last())
@@ -124,7 +124,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let leaves = space.leaves.own();
         let leaves = &leaves.all()[leaves.around(from)..];
         let leaf = leaves.iter().find_map(|(_, leaf)| map(*leaf));
-        let piece = self.arena.next_range(from);
+        let piece = self.arena().next_range(from);
         let arena = piece.and_then(|piece| HeapRange::of(piece, RangeKind::Arena).from(from));
         lower(lower(leaf, self.map.range().and_then(map)), arena)
     }

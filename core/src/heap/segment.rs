@@ -22,7 +22,10 @@ use crate::{
 use core::{
     ops::{Deref, Range},
     ptr::{NonNull, null_mut},
-    sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 /// Granules that a segment has at most: 64 MiB.
@@ -53,6 +56,10 @@ pub(super) struct Segment {
     aged: Bits,
     lost: Bits,
     pub(super) next: SegmentLink,
+    /// The one that was made before.
+    pub(super) made_before: SegmentLink,
+    /// Whether a forked child has another one for the same addresses.
+    is_left: AtomicBool,
 }
 
 /// A segment's place in the arena, where it stays as long as the heap.
@@ -91,12 +98,12 @@ impl SegmentLink {
     }
 
     pub(super) fn get(&self) -> Option<SegmentRef> {
-        NonNull::new(self.0.load(Relaxed)).map(SegmentRef)
+        NonNull::new(self.0.load(Acquire)).map(SegmentRef)
     }
 
     pub(super) fn set(&self, to: Option<SegmentRef>) {
         self.0
-            .store(to.map_or(null_mut(), |to| to.0.as_ptr()), Relaxed);
+            .store(to.map_or(null_mut(), |to| to.0.as_ptr()), Release);
     }
 }
 
@@ -116,6 +123,8 @@ impl Segment {
             aged: Bits::new(),
             lost: Bits::new(),
             next: SegmentLink::none(),
+            made_before: SegmentLink::none(),
+            is_left: AtomicBool::new(false),
         }
     }
 
@@ -125,7 +134,6 @@ impl Segment {
         self.large.store(large, Relaxed);
         let granules = range.len_bytes() / GRANULE;
         self.start.store(range.start().as_ptr(), Relaxed);
-        self.granules.store(granules, Relaxed);
         self.free_count.store(granules, Relaxed);
         self.longest.store(granules, Relaxed);
         for bits in [
@@ -140,6 +148,78 @@ impl Segment {
             bits.clear(0..GRANULES);
         }
         self.free.set(0..granules);
+        // Last, for a forked child that goes through all segments.
+        self.granules.store(granules, Release);
+    }
+
+    /// Gives up the addresses.
+    pub(super) fn close(&self) {
+        self.granules.store(0, Release);
+    }
+
+    /// Takes the addresses of another one, of which only those granules are ever free that are
+    /// given back from now on; that one is not used any more, but by a call that a fork
+    /// interrupted. Returns the bytes that it had free.
+    pub(super) fn take_over(&self, from: &Self) -> usize {
+        from.is_left.store(true, Relaxed);
+        self.start.store(from.start.load(Relaxed), Relaxed);
+        self.large.store(0, Relaxed);
+        self.free_count.store(0, Relaxed);
+        self.longest.store(0, Relaxed);
+        let granules = from.granules();
+        self.committed.copy(&from.committed);
+        self.lost.copy(&from.lost);
+        for bits in [&self.free, &self.purged, &self.refused, &self.aged] {
+            bits.clear(0..GRANULES);
+        }
+        self.used.set(0..granules);
+        self.granules.store(granules, Release);
+        from.free.count(&(0..granules)) * GRANULE
+    }
+
+    /// Makes all granules free that are neither given back nor in use, as a number tells.
+    pub(super) fn recount(&self, in_use: impl Fn(usize) -> bool) {
+        let (mut free, granules) = (0, self.granules());
+        // No less than those that are taken here.
+        self.free_count.store(granules, Relaxed);
+        for n in 0..granules {
+            let part = n..n + 1;
+            if in_use(n) {
+                self.take(part);
+            } else if self.lost.none(part.clone()) {
+                self.free.set(part);
+                free += 1;
+            }
+        }
+        self.free_count.store(free, Relaxed);
+        self.longest.store(free, Relaxed);
+    }
+
+    /// Says whether a forked child has another one for these addresses, or there are none.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_left.load(Relaxed) || self.granules() == 0
+    }
+
+    /// Gives up free granules for now, so that a forked child does not take them for free.
+    pub(super) fn give_up(&self, part: &Range<usize>) {
+        self.lost.set(part.clone());
+    }
+
+    /// Takes back what was given up.
+    pub(super) fn regain(&self, part: &Range<usize>) {
+        self.lost.clear(part.clone());
+    }
+
+    /// Returns which granules can be written, to [restore](Segment::restore).
+    pub(super) fn take_access(&self, part: &Range<usize>) -> Bits {
+        let before = Bits::new();
+        before.copy(&self.committed);
+        self.committed.clear(part.clone());
+        before
+    }
+
+    pub(super) fn restore_access(&self, before: &Bits) {
+        self.committed.copy(before);
     }
 
     pub(super) fn granules(&self) -> usize {
@@ -431,6 +511,11 @@ impl Segment {
     /// Marks any granules as given back, for good.
     pub(super) fn forget(&self, part: Range<usize>) {
         self.lost.set(part);
+    }
+
+    /// Returns how many granules were not lost.
+    pub(super) fn kept_count(&self) -> usize {
+        self.granules() - self.lost.count(&(0..self.granules()))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -87,10 +87,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_as(block, None) }
+    }
+
+    /// Frees a block whose layout may be known, which is looked at if the heap is hardened.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Heap::free`].
+    pub(super) unsafe fn free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         self.upkeep();
         if self.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard_by(block, None) };
+            return unsafe { self.free_hard_by(block, layout) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
@@ -115,13 +129,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
-        if self.is_hard() {
-            self.upkeep();
-            // SAFETY: the caller's promise.
-            return unsafe { self.free_hard_by(block, Some(layout)) };
-        }
         // SAFETY: the caller's promise.
-        unsafe { self.free(block) }
+        unsafe { self.free_as(block, Some(layout)) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -181,9 +190,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
         let addr = block.addr().get();
-        let slab = self.slab_at(addr)?;
-        let (start, size) = slab.around(addr)?;
-        (start == addr).then(|| slab.usable(start, size))
+        let info = self.live_around(addr)?;
+        (info.addr == addr).then_some(info.len)
     }
 
     /// Frees a block without a class, or says why there is none.
@@ -250,7 +258,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match error {
             HeapError::Memory(error) if is_short(error) => {
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 self.drop_headroom(&mut space);
                 self.decommit_longest(&mut space);
                 true
@@ -258,11 +266,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
             HeapError::Metadata(error)
                 if is_short(error)
-                    && self.arena.reserved_bytes() + GRANULE <= self.arena.max_bytes() =>
+                    && self.arena().reserved_bytes() + GRANULE <= self.arena().max_bytes() =>
             {
-                let before = self.space.lock().gauges.reserved;
+                let before = self.lock_space().gauges.reserved;
                 self.trim();
-                let mut space = self.space.lock();
+                let mut space = self.lock_space();
                 space.gauges.reserved < before
                     || self.drop_headroom(&mut space)
                     || self.release_some(&mut space)

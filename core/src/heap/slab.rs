@@ -14,6 +14,7 @@
 //!   put aside         0      ASIDE           its slab
 //!   given up          0      CORRUPT         nowhere
 //!   being freed       0      CLAIMED         its slab, or nowhere
+//!   left behind       0      LOST            nowhere
 //! ```
 //!
 //! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
@@ -26,12 +27,12 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
-    map,
+    map::{self, Spot},
 };
 use crate::{
     arena::Arena,
     atomic::{
-        AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
         fence,
     },
@@ -57,6 +58,11 @@ pub(super) const ASIDE: u8 = 3;
 pub(super) const CORRUPT: u8 = 4;
 /// Being freed by a call that has it for itself, and looks whether it is corrupt.
 pub(super) const CLAIMED: u8 = 5;
+/// Free, in a slab that a forked child has left behind: it does not serve again.
+const LOST: u8 = 6;
+
+/// More blocks than any slab has.
+const NEVER: u16 = u16::MAX;
 
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
@@ -74,6 +80,8 @@ pub(super) struct Slab {
     asked: Option<NonNull<AtomicUsize>>,
     class: u8,
     shard: AtomicU8,
+    /// Whether a forked child has left it behind: a call that the fork interrupted may be in it.
+    is_abandoned: AtomicBool,
     /// Changes when granules are taken; odd while they are.
     version: AtomicU32,
     guarded: Guarded,
@@ -90,7 +98,9 @@ pub(super) struct Guarded {
     holes: AtomicU64,
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
-    first: AtomicU32,
+    first: AtomicU16,
+    /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was taken since.
+    looked_at: AtomicU16,
     /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
     fresh_from: AtomicU32,
     /// The tick at which a block was taken last.
@@ -131,11 +141,24 @@ pub(super) struct Handle(NonNull<Slab>);
 
 // SAFETY: a shared reference to a Slab, which is Sync.
 unsafe impl Send for Handle {}
+// SAFETY: as for Send.
+unsafe impl Sync for Handle {}
 
 impl Handle {
     /// Returns the address of the descriptor, by which [`Handle::from_exposed`] finds it again.
     pub(super) fn exposed(self) -> usize {
         self.0.expose_provenance().get()
+    }
+
+    /// Returns the descriptor at that address.
+    ///
+    /// # Safety
+    ///
+    /// `addr` came from [`Handle::exposed`], and the heap is not dropped.
+    #[inline]
+    pub(super) unsafe fn from_exposed_unchecked(addr: usize) -> Self {
+        // SAFETY: the caller's promise: the address of a descriptor, which is not zero.
+        Self(unsafe { NonNull::new_unchecked(with_exposed_provenance_mut(addr)) })
     }
 
     /// Returns the descriptor at that address; `None` for zero.
@@ -230,12 +253,14 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
             asked: with_asked.then_some(asked),
             class,
             shard: AtomicU8::new(0),
+            is_abandoned: AtomicBool::new(false),
             version: AtomicU32::new(0),
             guarded: Guarded {
                 bits: NonNull::slice_from_raw_parts(bits, words),
                 holes: AtomicU64::new(0),
                 free: AtomicU32::new(0),
-                first: AtomicU32::new(0),
+                first: AtomicU16::new(0),
+                looked_at: AtomicU16::new(NEVER),
                 fresh_from: AtomicU32::new(0),
                 taken_at: AtomicU32::new(0),
                 child: Link::none(),
@@ -284,6 +309,13 @@ impl Entry {
         let taken = self.state().compare_exchange(LIVE, to, Acquire, Relaxed);
         taken.map(|_| ()).map_err(|_| HeapError::NotLive)
     }
+
+    /// Returns the number of the block in the slab whose states begin at an address, without a
+    /// division; more than that has if it is no block of the slab.
+    #[inline]
+    fn number_from(&self, first_state: usize) -> usize {
+        self.state.addr().get().wrapping_sub(first_state) / size_of::<AtomicU8>()
+    }
 }
 
 impl Slab {
@@ -299,6 +331,15 @@ impl Slab {
     #[inline]
     pub(super) fn shard(&self) -> usize {
         usize::from(self.shard.load(Relaxed))
+    }
+
+    /// Says whether it never hands out blocks again, nor takes any back.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Relaxed)
+    }
+
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.store(true, Relaxed);
     }
 
     /// Returns where the granules begin; dangling where there are none.
@@ -365,6 +406,7 @@ impl Slab {
         let blocks = u32::try_from(self.blocks()).unwrap_or(u32::MAX);
         self.free.store(blocks, Relaxed);
         self.first.store(0, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
         let used = if zero { 0 } else { len };
         let used = u32::try_from(used).unwrap_or(u32::MAX);
         self.fresh_from.store(used, Relaxed);
@@ -429,9 +471,7 @@ impl Slab {
     /// Returns the number of a block of this slab.
     #[inline]
     fn number(&self, entry: Entry) -> usize {
-        // Where its state is says so without a division.
-        let first = self.states.cast::<AtomicU8>().addr().get();
-        (entry.state.addr().get() - first) / size_of::<AtomicU8>()
+        entry.number_from(self.states.cast::<AtomicU8>().addr().get())
     }
 
     /// Notes what was asked for a block of this slab.
@@ -488,6 +528,23 @@ impl Slab {
         (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
+    /// As [`Slab::around`], for who knows from the page map that the slab is of a class, where it began, and the block's
+    /// number and state: nothing that is loaded here waits for another.
+    #[inline]
+    pub(super) fn around_spot(&self, spot: &Spot) -> Option<(usize, usize)> {
+        let version = self.version.load(Acquire);
+        // SAFETY: a state of this slab, initialised in `make`, changed by atomics only, and there as long as the
+        // descriptor.
+        let state = unsafe { spot.state.as_ref() };
+        let live = state.load(Acquire) == LIVE;
+        let stays = self.addr() == spot.start;
+        fence(Acquire);
+        let same = self.version.load(Relaxed) == version && version.is_multiple_of(2);
+        let size = class::size(spot.class);
+        let block = spot.start.wrapping_add(spot.index.wrapping_mul(size));
+        (live && stays && same).then_some((block, size))
+    }
+
     /// Returns the number of the first live block from number `index` on.
     pub(super) fn live_from(&self, index: usize) -> Option<usize> {
         let states = self.states().get(index..self.blocks())?;
@@ -520,6 +577,18 @@ impl Slab {
 
     pub(super) fn set_taken_at(&self, tick: u32) {
         self.taken_at.store(tick, Relaxed);
+        self.looked_at.store(NEVER, Relaxed);
+    }
+
+    /// Says whether no block was taken or brought back since [`Slab::set_looked_at`]. The bin's lock is held.
+    pub(super) fn is_looked_at(&self) -> bool {
+        u32::from(self.looked_at.load(Relaxed)) == self.free.load(Relaxed)
+    }
+
+    /// Notes that there is no idle page left that the host takes.
+    pub(super) fn set_looked_at(&self) {
+        let free = u16::try_from(self.free.load(Relaxed)).unwrap_or(NEVER);
+        self.looked_at.store(free, Relaxed);
     }
 
     pub(super) fn set_holes(&self, holes: u64) {
@@ -590,29 +659,35 @@ impl Slab {
     /// held.
     pub(super) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
         let (start, size) = (self.start(), self.block_bytes());
+        let states = self.states.cast::<AtomicU8>();
         let first = self.first.load(Relaxed) as usize;
-        let mut taken = 0;
+        debug_assert!(most != 0, "one block at least");
+        let mut missing = most;
         let mut behind = 0;
         for (word, bits) in self.bits().iter().enumerate().skip(first) {
             let mut left = bits.load(Relaxed);
-            while left != 0 && taken < most {
-                let index = word * 64 + left.trailing_zeros() as usize;
+            if left == 0 {
+                continue;
+            }
+            let mut index = 0;
+            while left != 0 && missing != 0 {
+                index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
-                taken += 1;
-                behind = (index + 1) * size;
-                // SAFETY: blocks lie within the granules: there are len / size of them.
+                missing -= 1;
+                // SAFETY: blocks lie within the granules: there are len / size of them, and a bit for each.
                 let block = unsafe { start.add(index * size) };
-                take(Entry {
-                    block,
-                    state: NonNull::from(&self.states()[index]),
-                });
+                // SAFETY: there is a state for each block.
+                let state = unsafe { states.add(index) };
+                take(Entry { block, state });
             }
             bits.store(left, Relaxed);
-            if taken == most || left != 0 {
-                self.first.store(u32::try_from(word).unwrap_or(0), Relaxed);
+            behind = (index + 1) * size;
+            if missing == 0 || left != 0 {
+                self.first.store(u16::try_from(word).unwrap_or(0), Relaxed);
                 break;
             }
         }
+        let taken = most - missing;
         let behind = u32::try_from(behind).unwrap_or(u32::MAX);
         let used = self.fresh_from.load(Relaxed).max(behind);
         self.fresh_from.store(used, Relaxed);
@@ -652,34 +727,78 @@ impl Slab {
         None
     }
 
+    /// Counts the free blocks again, for a forked child, and returns how many there are.
+    pub(super) fn recount(&self) -> usize {
+        if self.is_abandoned() {
+            // It goes on to count what it has free for whoever it was left to.
+            let states = self.states()[..self.blocks()].iter();
+            let lost = states.filter(|state| state.load(Relaxed) == LOST).count();
+            return (self.count_bits() + lost).min(self.blocks());
+        }
+        let free = self.count_bits();
+        self.free
+            .store(u32::try_from(free).unwrap_or(u32::MAX), Relaxed);
+        self.first.store(0, Relaxed);
+        let is_taken = |n: &usize| self.bits()[n / 64].load(Relaxed) >> (n % 64) & 1 == 0;
+        let behind = (0..self.blocks())
+            .rev()
+            .find(is_taken)
+            .map_or(0, |last| last + 1);
+        let behind = u32::try_from(behind * self.block_bytes()).unwrap_or(u32::MAX);
+        let used = self.fresh_from.load(Relaxed).max(behind);
+        self.fresh_from.store(used, Relaxed);
+        free
+    }
+
+    fn count_bits(&self) -> usize {
+        let ones = self
+            .bits()
+            .iter()
+            .map(|word| word.load(Relaxed).count_ones());
+        ones.sum::<u32>() as usize
+    }
+
+    /// Takes blocks out of use as long as they are this slab's; returns the others.
+    pub(super) fn lose<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let is_other = |entry: &Entry| entry.number_from(first_state) >= self.blocks();
+        let count = entries.iter().position(is_other);
+        let (own, rest) = entries.split_at(count.unwrap_or(entries.len()));
+        for entry in own {
+            entry.state().store(LOST, Relaxed);
+        }
+        rest
+    }
+
     /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
     pub(super) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
-        let (states, bits) = (self.states(), self.bits());
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let (bits, blocks) = (self.bits(), self.blocks());
         let (mut least, mut free) = (self.first.load(Relaxed), self.free.load(Relaxed));
-        // The state says which block it is without a division.
-        let number = |entry: &Entry| {
-            let offset = entry
-                .state
-                .addr()
-                .get()
-                .wrapping_sub(states.as_ptr().addr());
-            offset / size_of::<AtomicU8>()
-        };
+        let number = |entry: &Entry| entry.number_from(first_state);
         let mut rest = entries;
-        while let Some((entry, behind)) = rest.split_first()
-            && let index = number(entry)
-            && index < self.blocks()
+        while let Some(entry) = rest.first()
+            && let at = number(entry)
+            && at < blocks
         {
-            rest = behind;
-            let (word, bit) = (&bits[index / 64], 1 << (index % 64));
-            let old = word.load(Relaxed);
-            // Two threads that freed it at the same moment may both bring it, the second one when it is in use
-            // again.
-            if old & bit == 0 && states[index].load(Relaxed) != LIVE {
-                word.store(old | bit, Relaxed);
-                least = least.min(u32::try_from(index / 64).unwrap_or(0));
-                free += 1;
+            // Neighbours that come one after the other often are in one word, which so is loaded and stored once.
+            let word = at / 64;
+            let mut ones = bits[word].load(Relaxed);
+            while let Some((entry, behind)) = rest.split_first()
+                && let index = number(entry)
+                && index / 64 == word
+                && index < blocks
+            {
+                rest = behind;
+                // Two threads that freed it at the same moment may both bring it, the second one when it is in use
+                // again. The bit is set already, or the block is live, then.
+                let is_live = entry.state().load(Relaxed) == LIVE;
+                let bit = u64::from(!is_live) << (index % 64) & !ones;
+                ones |= bit;
+                free += u32::from(bit != 0);
             }
+            bits[word].store(ones, Relaxed);
+            least = least.min(u16::try_from(word).unwrap_or(0));
         }
         self.first.store(least, Relaxed);
         self.free.store(free, Relaxed);

@@ -2,17 +2,24 @@
 //!
 //! ```text
 //!   value of a slot     the thread
-//!   null                has not called yet
-//!   BUSY                is in a call: whoever sees this is a signal handler that interrupted it
+//!   null, FRESH         has not called yet
+//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that
+//!                       interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
-//!   else                has this cache, which says whether the thread is in a call unless slots are quick
+//!   else                has this cache, which says whether the thread is in a call
 //! ```
+//!
+//! All but null point to caches, of which those of the first three say so for good: so quick calls
+//! that never see null look at no more than that.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-use core::ptr::{null_mut, without_provenance_mut};
+use core::ptr::null_mut;
+
+#[cfg(not(all(test, loom)))]
+use super::cache::Cache;
 
 /// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
 /// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
@@ -21,18 +28,27 @@ use core::ptr::{null_mut, without_provenance_mut};
 /// # Safety
 ///
 /// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
-/// set. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
+/// set. A place that [`ThreadSlot::place`] returns may be written, by a thread that waits for the one whose
+/// it is, until that one has called `exit` or [`GlobalHeap::detach`](super::GlobalHeap::detach); `get` returns
+/// what was written. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
-    /// Whether `set` costs no more than a store: then the slot itself says while the thread is in a call. Else its cache
-    /// does.
-    const IS_QUICK: bool = false;
+    /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
+    /// not look at what there is.
+    const IS_NEVER_NULL: bool = false;
 
-    /// Returns what the calling thread set last; null if nothing. [`DETACHED`] where there is no slot
+    /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where there is no slot
     /// for this thread.
     fn get() -> *mut ();
 
     /// Sets the calling thread's value, if there is a slot for it.
     fn set(value: *mut ());
+
+    /// Says whether the calling code runs on an alternate signal stack. If not, a call that began
+    /// deeper in the stack has been left for good, by a `siglongjmp` out of a handler that
+    /// interrupted it. Where nothing is known, true: then no call is taken for one that was left.
+    fn is_on_signal_stack() -> bool {
+        true
+    }
 
     /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called once a
     /// thread, after [`ThreadSlot::set`]; it may allocate.
@@ -40,18 +56,57 @@ pub unsafe trait ThreadSlot: 'static {
     /// A runtime that knows when its threads end returns true here, and has them call
     /// [`GlobalHeap::detach`](super::GlobalHeap::detach).
     fn on_exit(exit: fn()) -> bool;
+
+    /// Returns where the calling thread's value lies, or null where no other thread may write it.
+    ///
+    /// [`GlobalHeap::close`](super::GlobalHeap::close) writes [`DETACHED`] there for threads that go
+    /// on living. It asks that a thread whose slot returns null has detached before.
+    fn place() -> *mut *mut () {
+        null_mut()
+    }
 }
 
+/// The first value of a slot that is never null.
+pub const FRESH: *mut () = absent(0);
+
 /// The value of a slot whose thread is in a call.
-pub(super) const BUSY: *mut () = without_provenance_mut(1);
+pub(super) const BUSY: *mut () = absent(1);
 
-/// The value of a slot whose thread has nothing at hand, and never will: its calls take a lock each.
-pub const DETACHED: *mut () = without_provenance_mut(2);
+/// The value of a slot whose thread has nothing cached, and never will: its calls take a lock each.
+pub const DETACHED: *mut () = absent(2);
 
-/// Says whether a value of a slot is a cache.
+/// The place of a slot whose thread a forked child has not.
+#[cfg(not(all(test, loom)))]
+pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
+
+/// Caches of no thread, which are never changed.
+#[cfg(not(all(test, loom)))]
+static ABSENT: [Cache; 3] = [const { Cache::absent() }; 3];
+
+#[cfg(not(all(test, loom)))]
+const fn absent(n: usize) -> *mut () {
+    // All that is in it is atomic, so that it may be looked at as caches are.
+    (&raw const ABSENT[n]).cast_mut().cast()
+}
+
+/// Returns an address for each, since the models have no such caches.
+#[cfg(all(test, loom))]
+const fn absent(n: usize) -> *mut () {
+    core::ptr::without_provenance_mut(n + 1)
+}
+
+/// Says whether the thread has not called yet.
+#[cfg(not(all(test, loom)))]
+pub(super) fn is_fresh(value: *mut ()) -> bool {
+    value.is_null() || value == FRESH
+}
+
+/// Says whether a value of a slot is a thread's cache.
+#[cfg(not(all(test, loom)))]
 #[inline]
 pub(super) fn is_cache(value: *mut ()) -> bool {
-    value.addr() > DETACHED.addr()
+    let place = value.addr().wrapping_sub(FRESH.addr());
+    !value.is_null() && place >= size_of_val(&ABSENT)
 }
 
 /// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not call a
@@ -74,9 +129,6 @@ unsafe impl ThreadSlot for NoSlot {
 
 /// A key of nobody.
 const NOBODY: usize = 0;
-
-/// The value of an entry that a thread is making its own.
-const CLAIMED: *mut () = without_provenance_mut(3);
 
 /// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
 /// pointer, say, or the address of its stack. Takes no lock.
@@ -105,6 +157,9 @@ const CLAIMED: *mut () = without_provenance_mut(3);
 ///     }
 ///     fn on_exit(_: fn()) -> bool {
 ///         true // This runtime's threads detach themselves.
+///     }
+///     fn place() -> *mut *mut () {
+///         TABLE.place(number())
 ///     }
 /// }
 /// # assert!(Slot::get().is_null());
@@ -150,17 +205,9 @@ impl<const N: usize> SlotTable<N> {
         (0..N).map(move |n| (first + n) % N)
     }
 
-    /// Finds the entry that the thread has, not one that it had.
-    fn find(&self, thread: usize) -> Option<(usize, *mut ())> {
-        Self::places(thread).find_map(|n| {
-            if self.keys[n].load(Acquire) != thread {
-                return None;
-            }
-            let value = self.values[n].load(Acquire);
-            // Another thread may have made it its own since the key was read.
-            let own = self.keys[n].load(Relaxed) == thread;
-            (own && !value.is_null() && value != CLAIMED).then_some((n, value))
-        })
+    /// Finds the entry of a thread. Only the thread itself makes and gives up entries by its number.
+    fn find(&self, thread: usize) -> Option<usize> {
+        Self::places(thread).find(|&n| self.keys[n].load(Relaxed) == thread)
     }
 
     /// Returns what the calling thread, whose number `thread` is, set last; null if nothing.
@@ -169,7 +216,12 @@ impl<const N: usize> SlotTable<N> {
         if thread == NOBODY {
             return DETACHED;
         }
-        self.find(thread).map_or(null_mut(), |(_, value)| value)
+        let Some(n) = self.find(thread) else {
+            return null_mut();
+        };
+        let value = self.values[n].load(Relaxed);
+        // A handler interrupted `set` between its two stores.
+        if value.is_null() { BUSY } else { value }
     }
 
     /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give up its
@@ -178,23 +230,44 @@ impl<const N: usize> SlotTable<N> {
         if thread == NOBODY {
             return;
         }
-        let gives_up = value.is_null() || value == DETACHED;
-        let value = if gives_up { null_mut() } else { value };
-        if let Some((n, _)) = self.find(thread) {
-            self.values[n].store(value, Release);
-            return;
-        }
-        if gives_up {
-            return;
-        }
-        for n in Self::places(thread) {
-            let claimed = self.values[n].compare_exchange(null_mut(), CLAIMED, Acquire, Relaxed);
-            if claimed.is_ok() {
-                self.keys[n].store(thread, Release);
-                self.values[n].store(value, Release);
-                return;
+        if value.is_null() || value == DETACHED {
+            if let Some(n) = self.find(thread) {
+                self.values[n].store(null_mut(), Relaxed);
+                // Release, so that who takes the entry finds it without a value.
+                self.keys[n].store(NOBODY, Release);
             }
+            return;
         }
+        let n = self.find(thread).or_else(|| self.take(thread));
+        if let Some(n) = n {
+            self.values[n].store(value, Relaxed);
+        }
+    }
+
+    /// Returns where the value of the calling thread lies, whose number `thread` is; null where it has set none.
+    /// For [`ThreadSlot::place`].
+    #[cfg(not(all(test, loom)))]
+    #[must_use]
+    pub fn place(&self, thread: usize) -> *mut *mut () {
+        let entry = (thread != NOBODY).then(|| self.find(thread)).flatten();
+        entry.map_or(null_mut(), |n| self.values[n].as_ptr())
+    }
+
+    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value a
+    /// signal handler on this thread is told that the thread is in a call, so that it takes none.
+    fn take(&self, thread: usize) -> Option<usize> {
+        let taken = Self::places(thread).find(|&n| {
+            let key = &self.keys[n];
+            key.compare_exchange(NOBODY, thread, Acquire, Relaxed)
+                .is_ok()
+        })?;
+        // One that interrupted the search has taken another, and is not to be found again.
+        let all = Self::places(thread);
+        for other in all.filter(|&n| n != taken && self.keys[n].load(Relaxed) == thread) {
+            self.values[other].store(null_mut(), Relaxed);
+            self.keys[other].store(NOBODY, Release);
+        }
+        Some(taken)
     }
 }
 
@@ -208,6 +281,7 @@ impl<const N: usize> Default for SlotTable<N> {
 mod tests {
     extern crate std;
     use super::*;
+    use core::ptr::without_provenance_mut;
 
     fn value(n: usize) -> *mut () {
         without_provenance_mut(n << 6)
@@ -225,6 +299,7 @@ mod tests {
                 table.set(n, value(n));
                 let expected = if n == 9 { null_mut() } else { value(n) };
                 assert_eq!(table.get(n), expected, "the ninth has no room");
+                assert_eq!(table.place(n).is_null(), n == 9);
             }
             for n in 1..=8 {
                 table.set(n, BUSY);
@@ -233,6 +308,28 @@ mod tests {
                 assert_eq!(table.get(n), null_mut());
             }
         }
+    }
+
+    /// A handler interrupts `set` between its two stores: there is no value yet, and no second entry.
+    #[cfg(not(loom))]
+    #[test]
+    fn a_thread_that_is_taking_an_entry_is_in_a_call() {
+        let table = SlotTable::<8>::new();
+        let n = table.take(5).expect("there is room");
+        assert_eq!(table.get(5), BUSY);
+        // What a handler sets that interrupted the search before, goes.
+        table.keys[(n + 1) % 8].store(5, Relaxed);
+        table.values[(n + 1) % 8].store(value(1), Relaxed);
+        table.keys[n].store(NOBODY, Relaxed);
+        let n = table.take(5).expect("there is room");
+        table.values[n].store(value(2), Relaxed);
+        assert_eq!(table.get(5), value(2));
+        let own = table.keys.iter().filter(|key| key.load(Relaxed) == 5);
+        assert_eq!(own.count(), 1);
+        table.set(5, null_mut());
+        assert_eq!(table.get(5), null_mut());
+        let free = |key: &&AtomicUsize| key.load(Relaxed) == NOBODY;
+        assert_eq!(table.keys.iter().filter(free).count(), 8);
     }
 
     /// Three threads in turn for two entries: each sees what it set, or that there was no room, and never what

@@ -4,20 +4,26 @@ use super::{
     Heap, NAME,
     class::GRANULE,
     error::HeapError,
+    huge::{ahead, backed, guards_of, is_hole},
     index::Index,
     kept::Kept,
     map::Leaves,
     quarantine::Waiting,
     segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
-    slab::Handle,
+    slab::{FREED, Handle, ZERO},
 };
 use crate::{
-    intervals::Spares,
+    arena::Arena,
+    intervals::{Intervals, Spares},
     page::PageRange,
     provider::{Error, ErrorKind, PageProvider, PageWish, Request, reserve_ahead},
     sync::RawMutex,
 };
-use core::{ops::Range, ptr::NonNull};
+use core::{
+    ops::{Deref, Range},
+    ptr::NonNull,
+    sync::atomic::Ordering::Relaxed,
+};
 
 /// New segments that may be lost to others one after the other, before a call gives up.
 const TRIES: usize = 8;
@@ -33,14 +39,52 @@ pub(super) struct Space {
     /// Descriptors of large and of huge blocks that are not in use.
     pub(super) spare_large: Option<Handle>,
     pub(super) spare_huge: Option<Handle>,
-    /// For changes of where huge blocks lie, live or kept.
-    pub(super) huge: Spares,
+    /// Where huge blocks lie, live or kept, and what changes of that need.
+    pub(super) huge: IndexRef,
+    pub(super) spares: Spares,
+    /// As of what this is a part of.
+    pub(super) era: u32,
+    /// Whether a call that never goes on may have left all this half changed.
+    pub(super) is_torn: bool,
     pub(super) leaves: Leaves,
     /// Huge blocks that were freed.
     pub(super) kept: Kept,
     /// Large and huge blocks that were freed, and wait.
     pub(super) waiting: Waiting,
     pub(super) gauges: Gauges,
+}
+
+/// The place of an index of huge blocks in an arena, where it stays as long as the heap.
+#[derive(Clone, Copy)]
+pub(super) struct IndexRef(NonNull<Intervals>);
+
+// SAFETY: a shared reference to what is Sync.
+unsafe impl Send for IndexRef {}
+// SAFETY: as for Send.
+unsafe impl Sync for IndexRef {}
+
+impl IndexRef {
+    /// Puts an index into an arena of the heap that is to have it.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no metadata.
+    pub(super) fn new<M: PageProvider + Copy, R: RawMutex>(
+        arena: &Arena<M, R>,
+        index: Intervals,
+    ) -> Result<Self, Error> {
+        arena.alloc_value(index).map(Self)
+    }
+}
+
+impl Deref for IndexRef {
+    type Target = Intervals;
+
+    #[inline]
+    fn deref(&self) -> &Intervals {
+        // SAFETY: initialised in `new`, and never freed before the arena, which is the heap's.
+        unsafe { self.0.as_ref() }
+    }
 }
 
 /// Runs of free granules that lose their access where memory is short, beside those that segments end with: each
@@ -58,6 +102,8 @@ const ADDRESSES: usize = 4;
 pub(super) struct Gauges {
     pub(super) reserved: usize,
     pub(super) committed: usize,
+    /// Of what is committed: behind huge blocks that are live, for them to grow into.
+    pub(super) ahead: usize,
     pub(super) large: usize,
     pub(super) large_blocks: usize,
     pub(super) huge_blocks: usize,
@@ -68,7 +114,7 @@ pub(super) struct Gauges {
 }
 
 impl Space {
-    pub(super) const fn new(step: usize) -> Self {
+    pub(super) const fn new(step: usize, huge: IndexRef, era: u32) -> Self {
         Self {
             segments: Index::new(),
             spare: SegmentLink::none(),
@@ -76,13 +122,17 @@ impl Space {
             step,
             spare_large: None,
             spare_huge: None,
-            huge: Spares::new(),
+            huge,
+            spares: Spares::new(),
+            era,
+            is_torn: false,
             leaves: Leaves::new(),
             kept: Kept::new(),
             waiting: Waiting::new(),
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
+                ahead: 0,
                 large: 0,
                 large_blocks: 0,
                 huge_blocks: 0,
@@ -92,7 +142,22 @@ impl Space {
         }
     }
 
-    fn insert(&mut self, segment: SegmentRef) {
+    /// Counts a huge block and the addresses that were reserved for it.
+    pub(super) fn count_huge(&mut self, reserved: usize, slab: Option<Handle>) {
+        self.gauges.reserved += reserved;
+        if let Some(slab) = slab {
+            self.gauges.mappings += guards_of(slab);
+            if !is_hole(slab) {
+                self.gauges.committed += backed(slab);
+                self.gauges.ahead += ahead(slab);
+            }
+            if !matches!(slab.only().state().load(Relaxed), FREED | ZERO) {
+                self.gauges.huge_blocks += 1;
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, segment: SegmentRef) {
         self.segments.insert(segment.addr(), segment);
         self.room_from = self.room_from.min(segment.addr());
     }
@@ -113,34 +178,32 @@ impl Space {
         segment.take(part)
     }
 
-    /// Changes which granules of a segment can be written, and counts what that makes of mappings.
-    fn split(&mut self, segment: SegmentRef, part: &Range<usize>, change: impl FnOnce(SegmentRef)) {
-        let before = segment.borders(part);
-        change(segment);
-        let mappings = self.gauges.mappings + segment.borders(part);
-        self.gauges.mappings = mappings.saturating_sub(before);
+    /// Counts mappings, where the [borders](Segment::borders) in and around some granules have changed.
+    fn note_borders(&mut self, before: usize, now: usize) {
+        self.gauges.mappings = (self.gauges.mappings + now).saturating_sub(before);
     }
 
     /// Forgets free granules of a segment.
     fn lose(&mut self, segment: SegmentRef, part: &Range<usize>) {
         self.gauges.committed -= segment.with_memory(part) * GRANULE;
         self.gauges.reserved -= part.len() * GRANULE;
-        self.split(segment, part, |segment| segment.lose(part));
+        let borders = segment.borders(part);
+        segment.lose(part);
+        self.note_borders(borders, segment.borders(part));
     }
 
     fn remove(&mut self, segment: SegmentRef) {
         self.segments.remove(segment.addr());
+        segment.close();
         segment.next.set(self.spare.get());
         self.spare.set(Some(segment));
     }
 
+    /// Returns the segment around an address; `None` where a call got it that had begun before a
+    /// fork, and has ended in the child.
     fn find(&self, addr: usize) -> Option<SegmentRef> {
         let found = self.segments.nth(self.segments.around(addr));
         found.filter(|segment| segment.contains(addr))
-    }
-
-    fn holding(&self, addr: usize) -> SegmentRef {
-        self.find(addr).expect("granules of slabs lie in segments")
     }
 
     /// Returns the place of the first segment that may have free granules.
@@ -280,7 +343,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // SAFETY: reserved as part of the segment, not committed, and free.
         match unsafe { self.commit_pages(range, pages) } {
             Ok(()) => {
-                space.split(segment, &part, |segment| segment.commit(part.clone()));
+                let borders = segment.borders(&part);
+                segment.commit(part.clone());
+                space.note_borders(borders, segment.borders(&part));
                 space.gauges.committed += range.len_bytes();
                 Ok(())
             }
@@ -313,10 +378,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives granules back, which keep their memory for now.
     pub(super) fn give_granules(&self, space: &mut Space, addr: usize, len: usize) {
-        let segment = space.holding(addr);
+        self.map.set(addr, len, Some(self.nothing));
+        let Some(segment) = space.find(addr) else {
+            return;
+        };
         let first = segment.number(addr);
         let part = first..first + len / GRANULE;
-        self.map.set(addr, len, Some(self.nothing));
         segment.give(part.clone());
         space.room_from = space.room_from.min(segment.addr());
         let eager = self.config.returns() == super::Return::Eager || self.is_full();
@@ -378,23 +445,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), Error> {
         let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
+        let (with_memory, borders) = (segment.with_memory(part), segment.borders(part));
+        // Given up before it goes, so that a forked child does not take it for writable.
+        let before = segment.take_access(part);
         // SAFETY: free and committed granules of the segment, which nobody uses.
         match unsafe { self.decommit_pages(range) } {
             Ok(()) => {
-                space.gauges.committed -= segment.with_memory(part) * GRANULE;
-                space.split(segment, part, |segment| segment.decommit(part));
+                space.gauges.committed -= with_memory * GRANULE;
+                segment.decommit(part);
+                space.note_borders(borders, segment.borders(part));
             }
-            Err(error) if error.kind() == ErrorKind::RangeLost => {
+            Err(error) => {
+                segment.restore_access(&before);
+                if error.kind() != ErrorKind::RangeLost {
+                    return Err(error);
+                }
                 self.lose(space, segment, part);
             }
-            Err(error) => return Err(error),
         }
         Ok(())
     }
 
     /// Gives the memory of free granules at `addr` back, if they have any.
     pub(super) fn return_granules(&self, space: &mut Space, addr: usize, len: usize) {
-        let segment = space.holding(addr);
+        let Some(segment) = space.find(addr) else {
+            return;
+        };
         let first = segment.number(addr);
         let part = first..first + len / GRANULE;
         self.return_around(space, segment, &part);
@@ -462,15 +538,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let segment = match space.spare.get() {
             Some(segment) => segment,
             None => {
-                let made = self.arena.alloc_value(Segment::new());
+                let made = self.arena().alloc_value(Segment::new());
                 let made = made.map_err(HeapError::Metadata)?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
                 let segment = unsafe { SegmentRef::new(made) };
+                self.note_segment(segment);
                 space.spare.set(Some(segment));
                 segment
             }
         };
-        space.segments.make_room(&self.arena)?;
+        space.segments.make_room(self.arena())?;
         let wanted = space.step.max(least);
         let ahead = reserve_ahead(&self.provider, least * GRANULE, wanted * GRANULE) / GRANULE;
         // Where addresses are short, no rest is left that has no room for such a block.
@@ -496,6 +573,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.map
             .set(range.addr(), range.len_bytes(), Some(self.nothing));
         Ok(segment)
+    }
+
+    /// Adds a segment to all that were ever made. The lock of the granules is held, or this is a
+    /// forked child.
+    pub(super) fn note_segment(&self, segment: SegmentRef) {
+        segment.made_before.set(self.first_segment.get());
+        self.first_segment.set(Some(segment));
     }
 
     /// Returns how many granules the large pages have that a segment of `count` granules is to get its memory by; zero
@@ -535,14 +619,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Counts a block that was made live or was freed, if it has no guards and is to have some.
-    pub(super) fn count_guards(&self, space: &mut Space, guards: usize, is_new: bool) {
-        if guards != 0 || !self.is_full() {
+    pub(super) fn count_guards(&self, space: &mut Space, slab: Handle, is_new: bool) {
+        if self.guard_of(slab) != 0 || !self.is_full() {
             return;
         }
         if is_new {
             space.gauges.unguarded += 1;
         } else {
-            space.gauges.unguarded -= 1;
+            space.gauges.unguarded = space.gauges.unguarded.saturating_sub(1);
         }
     }
 
@@ -551,7 +635,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn hold_granules(&self, space: &mut Space, slab: Handle) -> bool {
         let (addr, len) = (slab.addr(), slab.len_bytes());
         self.give_granules(space, addr, len);
-        let segment = space.holding(addr);
+        let Some(segment) = space.find(addr) else {
+            return false;
+        };
         let first = segment.number(addr);
         let part = first..first + len / GRANULE;
         if !segment.are_free(&part) {
@@ -586,7 +672,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         }
         let (start, len) = (range.addr(), range.len_bytes());
-        let (leaves, arena) = (&mut space.leaves, &self.arena);
+        let (leaves, arena) = (&mut space.leaves, self.arena());
         if let Err(error) = self.map.cover(&self.metadata, leaves, arena, start, len) {
             // As above.
             let _ = self.give_back(range);
@@ -619,12 +705,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
         // Before the addresses can be somebody else's.
         self.map.set(range.addr(), range.len_bytes(), None);
+        segment.give_up(part);
         match self.give_back(range) {
             Ok(()) => {
                 space.lose(segment, part);
                 Ok(())
             }
             Err(error) => {
+                segment.regain(part);
                 let nothing = Some(self.nothing);
                 self.map.set(range.addr(), range.len_bytes(), nothing);
                 Err(error)

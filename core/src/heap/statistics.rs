@@ -5,13 +5,11 @@ use super::{
     bin::Bin,
     class::{self, CLASSES, GRANULE},
     hard::Hard,
+    huge::is_hole,
+    parts::Held,
     space::Space,
 };
-use crate::{
-    page::PageRange,
-    provider::PageProvider,
-    sync::{Lock, RawMutex},
-};
+use crate::{arena::Arena, page::PageRange, provider::PageProvider, sync::RawMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
@@ -50,6 +48,9 @@ pub struct HeapStatistics {
     /// Bytes of whole free granules and blocks whose memory the host would not take back when it was asked to:
     /// since it is locked, for instance, or since the provider cannot purge. They are resident.
     pub refused: usize,
+    /// Bytes that were free when a [child was forked](crate::fork::ForkChild) which this is, and that
+    /// it could not take over: a call may have been changing them. They are never used again.
+    pub abandoned: usize,
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
     pub corrupt_blocks: usize,
@@ -98,8 +99,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             all.cached += class.cached * class.size;
             all.used += class.used * class.size;
         }
-        let bins = self.bins().iter();
-        let holes: usize = bins.map(|bin| bin.lock().holes as usize).sum();
+        let holes: usize = self.each_bin().map(|bin| bin.holes as usize).sum();
         let holes = holes * self.page.bytes();
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested());
@@ -107,8 +107,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
         all.quarantined = self.hard.as_ref().map_or(0, Hard::quarantined);
         all.calls = self.calls.counts();
-        all.metadata = self.arena.committed_bytes();
-        let space = self.space.lock();
+        all.metadata = self.arena.all().map(Arena::committed_bytes).sum();
+        all.abandoned = self.abandoned.load(Relaxed);
+        let space = self.lock_space();
         let gauges = space.gauges;
         all.huge = self.huge_bytes.load(Relaxed);
         all.used += gauges.large + all.huge;
@@ -133,7 +134,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         (0..CLASSES).map(move |class| {
             let (mut slabs, mut taken) = (0, 0);
             for shard in 0..self.config.shard_count() {
-                let bin = self.bin(shard, class).lock();
+                let bin = self.lock_bin(shard, class);
                 slabs += bin.slabs as usize;
                 taken += bin.taken;
             }
@@ -151,15 +152,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         })
     }
 
+    /// Takes the lock of one bin after the other.
+    fn each_bin(&self) -> impl Iterator<Item = Held<'_, Bin, R>> {
+        let shards = 0..self.config.shard_count();
+        shards.flat_map(move |shard| (0..CLASSES).map(move |class| self.lock_bin(shard, class)))
+    }
+
     /// Returns the estimate of what is resident.
     pub(super) fn resident_bytes(&self) -> usize {
-        let untouched = |bin: &Lock<Bin, R>| {
-            let bin = bin.lock();
-            bin.fresh as usize + bin.holes as usize
-        };
-        let untouched: usize = self.bins().iter().map(untouched).sum();
+        let untouched = self.each_bin();
+        let untouched = untouched.map(|bin| bin.fresh as usize + bin.holes as usize);
+        let untouched: usize = untouched.sum();
         let untouched = untouched * self.page.bytes();
-        let space = self.space.lock();
+        let space = self.lock_space();
         let segments = space.segments.all().iter();
         let unused: usize = segments.map(|(_, segment)| segment.unused()).sum();
         let touched = space.gauges.committed.saturating_sub(unused * GRANULE);
@@ -171,6 +176,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 fn refused_bytes(space: &Space) -> usize {
     let segments = space.segments.all().iter();
     let granules: usize = segments.map(|(_, segment)| segment.refused_count()).sum();
-    let huge = space.kept.unreleased().filter(|slab| slab.holes() == 0);
+    let huge = space.kept.unreleased().filter(|slab| !is_hole(*slab));
     granules * GRANULE + huge.map(|slab| slab.block_bytes()).sum::<usize>()
 }

@@ -33,15 +33,34 @@ pub(super) struct Sweep {
     end: usize,
     /// When it may go on.
     next_ms: u64,
+    /// Whether there was a tick since it began, so that it begins again when all were looked at.
+    again: bool,
 }
 
 impl Sweep {
     pub(super) const fn new() -> Self {
-        Self { end: 0, next_ms: 0 }
+        Self {
+            end: 0,
+            next_ms: 0,
+            again: false,
+        }
     }
 
+    /// Begins with the highest slab, or goes on with those that were not looked at yet: ticks that come often keep none
+    /// from being reached.
     fn begin(&mut self) {
-        self.end = usize::MAX;
+        if self.end == 0 {
+            self.end = usize::MAX;
+        } else {
+            self.again = true;
+        }
+    }
+
+    /// Notes that all slabs were looked at; says whether to begin again.
+    fn end(&mut self) -> bool {
+        let again = core::mem::take(&mut self.again);
+        self.end = if again { usize::MAX } else { 0 };
+        again
     }
 }
 
@@ -93,12 +112,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives back what has been free as a whole for long enough, and begins with pages inside slabs.
     pub(super) fn tick_now(&self) {
         self.drop_free_slabs();
-        let mut space = self.space.lock();
+        let mut space = self.lock_space();
         self.return_free(&mut space, true, false);
         self.release_unreleased(&mut space);
         self.drop_kept(&mut space, true);
         drop(space);
-        self.sweep.lock().begin();
+        self.lock_sweep().begin();
         self.is_sweeping.store(true, Relaxed);
     }
 
@@ -130,7 +149,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.end_quarantine();
         self.drop_free_slabs();
         {
-            let mut space = self.space.lock();
+            let mut space = self.lock_space();
             self.drop_waiting(&mut space);
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
@@ -158,14 +177,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let excess = || self.resident_bytes().saturating_sub(resident_bytes);
         loop {
             let left = excess();
-            if left == 0 || self.drop_one_kept(&mut self.space.lock(), left) == 0 {
+            if left == 0 || self.drop_one_kept(&mut self.lock_space(), left) == 0 {
                 break;
             }
         }
         if excess() != 0 {
             self.drop_free_slabs();
             let left = excess();
-            self.return_some(&mut self.space.lock(), left);
+            self.return_some(&mut self.lock_space(), left);
         }
         let mut left = excess();
         if left != 0 {
@@ -205,7 +224,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if !self.is_sweeping() {
             return;
         }
-        let Some(mut sweep) = self.sweep.try_lock() else {
+        let Some(mut sweep) = self.try_lock_sweep() else {
             return;
         };
         if let Some(now_ms) = now_ms {
@@ -214,15 +233,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
             sweep.next_ms = now_ms + PAUSE_MS;
         }
-        if !self.sweep_some(&mut sweep) {
+        if !self.sweep_some(&mut sweep) && !sweep.end() {
             self.is_sweeping.store(false, Relaxed);
         }
     }
 
     /// Does all that is left of giving back pages of slabs, if no other call does it.
     pub(super) fn sweep_all(&self) {
-        if let Some(mut sweep) = self.sweep.try_lock() {
+        if let Some(mut sweep) = self.try_lock_sweep() {
+            sweep.end = usize::MAX;
             while self.sweep_some(&mut sweep) {}
+            sweep.again = false;
+            sweep.end();
             self.is_sweeping.store(false, Relaxed);
         }
     }
@@ -235,7 +257,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return false;
             };
             sweep.end = addr;
-            if segment.has_large_pages() && !self.thin_out(&self.space.lock(), segment, Some(now)) {
+            if segment.has_large_pages() && !self.thin_out(&self.lock_space(), segment, Some(now)) {
                 sweep.end = segment.addr();
             } else if self.collect_slab(addr, Some(now)).is_err() {
                 return false;
@@ -284,7 +306,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         loop {
             // One segment after the other by address, as bins' locks come before that of the granules.
             let (segment, start, granules) = {
-                let space = self.space.lock();
+                let space = self.lock_space();
                 let place = space.segments.below(end).checked_sub(1)?;
                 let segment = space.segments.nth(place)?;
                 (segment, segment.addr(), segment.granules())

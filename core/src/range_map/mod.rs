@@ -526,7 +526,10 @@ unsafe impl<T: Value, M: PageProvider + Copy, R: RawMutex> ForkChild for RangeMa
             .copy_to(&new.tree, new.writer.get_mut(), &new.arena, |_, _| {})?;
         new.abandoned = old.abandoned + nodes * Tree::<T>::NODE_BYTES;
         // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
-        unsafe { self.parts.renew(&self.metadata, new) }
+        unsafe { self.parts.renew(&self.metadata, || new)? };
+        // SAFETY: as above; it was taken out of use just now.
+        unsafe { old.writer.abandon() };
+        Ok(())
     }
 }
 

@@ -361,7 +361,9 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChi
         // SAFETY: the caller's promise; copied just now.
         let undone = unsafe { self.undo(&new) };
         // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
-        unsafe { self.parts.renew(&self.metadata, new)? };
+        unsafe { self.parts.renew(&self.metadata, || new)? };
+        // SAFETY: as above; it was taken out of use just now.
+        unsafe { old.state.abandon() };
         undone
     }
 }

@@ -598,9 +598,12 @@ impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
 // SAFETY: the lock is the child's own afterwards; the tables are atomics, each page's whole.
 unsafe impl<B: PageProvider + Copy> ForkChild for Sim<B> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        if self.misuse.current().is_locked() {
+        let misuse = self.misuse.current();
+        if misuse.is_locked() {
             // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
-            unsafe { self.misuse.renew(&self.base, Lock::new(None))? };
+            unsafe { self.misuse.renew(&self.base, || Lock::new(None))? };
+            // SAFETY: as above; it was taken out of use just now.
+            unsafe { misuse.abandon() };
         }
         Ok(())
     }

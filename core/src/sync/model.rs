@@ -7,6 +7,7 @@ use core::{
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    sync::atomic::AtomicUsize,
 };
 
 mod futex;
@@ -40,6 +41,7 @@ unsafe impl Futex for Spin {
 /// A lock around a value.
 pub struct Lock<T, R = Spin> {
     word: AtomicU32,
+    owner: AtomicUsize,
     value: UnsafeCell<T>,
     raw: PhantomData<fn() -> R>,
 }
@@ -55,6 +57,7 @@ impl<T, R: RawMutex> Lock<T, R> {
     pub fn new(value: T) -> Self {
         Self {
             word: AtomicU32::new(0),
+            owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
             raw: PhantomData,
         }
@@ -88,6 +91,31 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// This thread, or in a forked child its copy in the parent, took the lock and forgot the
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
+        futex::release::<R::Futex>(&self.word);
+    }
+
+    /// Returns where the holder may note a number of its own: see the other `Lock`.
+    pub(crate) fn owner(&self) -> &AtomicUsize {
+        &self.owner
+    }
+
+    /// Opens a lock that a call holds which never goes on: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread took the lock, in a call that never goes on.
+    pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
+        // SAFETY: the caller's promise.
+        note(unsafe { &mut *self.value.get() });
+        futex::release::<R::Futex>(&self.word);
+    }
+
+    /// Leaves a lock behind: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// This is the only thread of a forked child, which has taken the lock out of use.
+    pub(crate) unsafe fn abandon(&self) {
         futex::release::<R::Futex>(&self.word);
     }
 }

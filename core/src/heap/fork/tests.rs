@@ -1,0 +1,208 @@
+//! Repairs with any subset of the locks held, by nobody that is there.
+
+extern crate std;
+
+use super::super::{Heap, HeapConfig, LocalHeap};
+use crate::{
+    page::{Access, PageRange, PageSize},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Purged, Request},
+};
+use core::{alloc::Layout, mem, ops::ControlFlow, ptr::NonNull};
+use std::{alloc, vec::Vec};
+
+const PAGE: PageSize = PageSize::KIB_4;
+
+/// Memory of the tests' own allocator, all of it writable.
+#[derive(Clone, Copy)]
+struct Memory;
+
+/// Enough for all that is asked for, so that a range can be given back without what it was asked
+/// with.
+const ALIGN: usize = 1 << 16;
+
+fn layout(len: usize) -> Layout {
+    Layout::from_size_align(len, ALIGN).expect("pages")
+}
+
+// SAFETY: ranges are allocations, zeroed, which are taken back when they are released as a whole, and
+// leak else.
+unsafe impl PageProvider for Memory {
+    fn page_size(&self) -> PageSize {
+        PAGE
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
+    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let plan = request.plan(PAGE)?;
+        if request.placement.align > ALIGN {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        // SAFETY: not of size zero: no request is.
+        let start = NonNull::new(unsafe { alloc::alloc_zeroed(layout(plan.total())) });
+        let range = start.and_then(|start| PageRange::new(start, plan.total(), PAGE));
+        range.ok_or(ErrorKind::Exhausted.into())
+    }
+
+    unsafe fn commit(&self, _: PageRange, _: Commit) -> Result<PageSize, Error> {
+        Ok(PAGE)
+    }
+
+    unsafe fn protect(&self, _: PageRange, _: Access) -> Result<(), Error> {
+        Ok(())
+    }
+
+    unsafe fn decommit(&self, _: PageRange) -> Result<(), Error> {
+        Ok(())
+    }
+
+    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
+        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        unsafe { range.start().write_bytes(0, range.len_bytes()) };
+        Ok(Purged::Zero)
+    }
+
+    unsafe fn release(&self, _: PageRange) -> Result<(), Error> {
+        // Parts may be released, which an allocation has none of.
+        Ok(())
+    }
+}
+
+type TestHeap = Heap<Memory>;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).expect("31 bits") % bound
+    }
+
+    /// Sizes of all kinds of blocks, mostly small ones.
+    fn size(&mut self) -> usize {
+        let most = [64, 1000, 60_000, 200_000, 900_000, 3_000_000];
+        let kind = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5][self.below(12)];
+        1 + self.below(most[kind])
+    }
+}
+
+/// Takes locks that nobody ever opens: about one in `rarity`.
+fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
+    let parts = heap.parts();
+    for bin in parts.bins() {
+        if random.below(rarity) == 0 {
+            mem::forget(bin.lock());
+        }
+    }
+    if random.below(rarity) == 0 {
+        mem::forget(parts.space.lock());
+    }
+    if random.below(rarity) == 0 {
+        mem::forget(parts.caches.lock());
+    }
+    if random.below(rarity) == 0 {
+        mem::forget(parts.sweep.lock());
+    }
+    if random.below(rarity) == 0 {
+        heap.arena().hold();
+    }
+}
+
+/// Live blocks, each with a byte of its own in the first and the last place.
+struct Blocks(Vec<(NonNull<u8>, usize, u8)>);
+
+impl Blocks {
+    fn alloc(&mut self, local: &LocalHeap<'_, Memory>, size: usize) {
+        let block = local.alloc_bytes(size).expect("memory");
+        let byte = block.addr().get().to_le_bytes()[1] | 1;
+        for at in [0, size - 1] {
+            // SAFETY: in the block.
+            let place = unsafe { block.add(at) };
+            // SAFETY: as above, and the block is live.
+            unsafe { place.write(byte) };
+        }
+        self.0.push((block, size, byte));
+    }
+
+    fn free(&mut self, local: &LocalHeap<'_, Memory>, n: usize) {
+        let (block, size, byte) = self.0.swap_remove(n);
+        let addr = block.addr().get();
+        for at in [0, size - 1] {
+            // SAFETY: in the block.
+            let place = unsafe { block.add(at) };
+            // SAFETY: as above, written when it was allocated.
+            assert_eq!(unsafe { place.read() }, byte, "no other block is there");
+            let found = local.heap().block_of(addr + at);
+            assert_eq!(found.map(|found| found.addr), Some(addr));
+        }
+        // SAFETY: live, and used no more.
+        unsafe { local.free(block) }.expect("a live block");
+        assert_eq!(local.heap().block_of(addr), None);
+    }
+}
+
+fn any_locks_may_be_held(resumes: bool, rarity: usize) {
+    let mut random = Random(0x9e37_79b9 + rarity as u64);
+    let config = HeapConfig::new()
+        .shards(2)
+        .metadata(64 << 20)
+        .large_pages(false);
+    let heap = TestHeap::new(Memory, Memory, config).expect("metadata");
+    let mut blocks = Blocks(Vec::new());
+    for _ in 0..12 {
+        let local = heap.local().expect("metadata");
+        for _ in 0..400 {
+            let size = random.size();
+            blocks.alloc(&local, size);
+            if blocks.0.len() > 700 {
+                let n = random.below(blocks.0.len());
+                blocks.free(&local, n);
+            }
+        }
+        local.flush();
+        hold_some(&heap, &mut random, rarity);
+        // SAFETY: no other thread has the heap, and no call of this one goes on.
+        unsafe { heap.repair(resumes) }.expect("metadata");
+        let mut live = 0;
+        let walked = heap.walk(|_| {
+            live += 1;
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(walked.is_continue());
+        assert_eq!(live, blocks.0.len(), "each block is there once");
+        // What handles had is not lost where nothing was held of it.
+        let held = heap.statistics();
+        let used: usize = blocks.0.iter().map(|(_, size, _)| size).sum();
+        assert!(held.used >= used, "{held:?}");
+        assert!(resumes || held.abandoned == 0, "{held:?}");
+    }
+    let local = heap.local().expect("metadata");
+    while !blocks.0.is_empty() {
+        blocks.free(&local, 0);
+    }
+    local.flush();
+    heap.trim();
+    let held = heap.statistics();
+    assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+    if !resumes {
+        assert_eq!(held.committed, 0, "all serves again: {held:?}");
+    }
+}
+
+#[test]
+fn what_dead_threads_held_serves_again() {
+    for rarity in [1, 4, 60, 400] {
+        any_locks_may_be_held(false, rarity);
+    }
+}
+
+#[test]
+fn what_an_interrupted_call_may_hold_is_left_to_it() {
+    for rarity in [1, 4, 60, 400] {
+        any_locks_may_be_held(true, rarity);
+    }
+}
