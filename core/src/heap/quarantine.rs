@@ -36,9 +36,10 @@ pub(super) const WAITING: usize = 4096;
 /// Blocks of classes that wait.
 pub(super) struct Quarantine {
     slots: NonNull<[AtomicPtr<u8>]>,
-    /// The slot of the oldest, counted on and on.
+    /// The slots of the next block and of the oldest, counted on and on.
     next: AtomicUsize,
-    bytes: AtomicUsize,
+    first: AtomicUsize,
+    pub(super) bytes: AtomicUsize,
     /// Bytes that wait at most.
     most: usize,
 }
@@ -54,6 +55,7 @@ impl Quarantine {
         Self {
             slots,
             next: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             most,
         }
@@ -69,12 +71,42 @@ impl Quarantine {
         self.bytes.load(Relaxed)
     }
 
-    /// Puts a block, or none, in the place of the oldest, and returns that.
+    /// Puts a block, or none, into a slot, and returns what was there.
     #[inline]
-    fn turn(&self, block: *mut u8) -> *mut u8 {
+    fn swap(&self, number: usize, block: *mut u8) -> *mut u8 {
         let slots = self.slots();
-        let place = self.next.fetch_add(1, Relaxed) % slots.len();
-        slots[place].swap(block, AcqRel)
+        slots[number % slots.len()].swap(block, AcqRel)
+    }
+
+    /// Adds a block, and returns the oldest if there is no room for both, or null.
+    #[inline]
+    fn push(&self, block: *mut u8) -> *mut u8 {
+        self.swap(self.next.fetch_add(1, Relaxed), block)
+    }
+
+    /// Takes the oldest block out, or null where another call was quicker; `None` where there is none.
+    fn pop(&self) -> Option<*mut u8> {
+        let len = self.slots().len();
+        let mut first = self.first.load(Relaxed);
+        loop {
+            let next = self.next.load(Relaxed);
+            // It may be seen ahead of the next one.
+            let waiting = next.wrapping_sub(first).cast_signed();
+            let oldest = match usize::try_from(waiting) {
+                Err(_) | Ok(0) => return None,
+                // Blocks came round to its slot, and took it out.
+                Ok(waiting) if waiting > len => next.wrapping_sub(len),
+                Ok(_) => first,
+            };
+            let behind = oldest.wrapping_add(1);
+            match self
+                .first
+                .compare_exchange_weak(first, behind, Relaxed, Relaxed)
+            {
+                Ok(_) => return Some(self.swap(oldest, null_mut())),
+                Err(now) => first = now,
+            }
+        }
     }
 
     /// Yields the addresses of the blocks that wait now.
@@ -137,10 +169,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return;
         };
         let mut more = size;
-        let mut block = entry.block.as_ptr();
+        let mut oldest = all.push(entry.block.as_ptr());
         // As often as there are slots at most, whatever other threads do.
         for _ in 0..WAITING {
-            let oldest = all.turn(block);
             let found = self.waited(oldest.addr());
             let less = found.map_or(0, |(slab, _)| slab.block_bytes());
             let before = all.bytes.fetch_add(more.wrapping_sub(less), Relaxed);
@@ -150,10 +181,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             if before.wrapping_add(more).wrapping_sub(less) <= all.most {
                 return;
             }
-            (more, block) = (0, null_mut());
+            let Some(block) = all.pop() else {
+                // Nothing is there that is counted: of a call that a handler left for good.
+                self.recount_quarantine();
+                return;
+            };
+            (more, oldest) = (0, block);
         }
-        // All that there was is gone, and is still counted: of a call that a handler left for good.
-        self.recount_quarantine();
     }
 
     /// Counts the bytes of blocks of classes that wait again. A call may have ended between two steps: in a thread
@@ -178,7 +212,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(all) = self.quarantine() else {
             return;
         };
-        for slot in all.slots() {
+        let slots = all.slots().iter();
+        for slot in slots.filter(|slot| !slot.load(Relaxed).is_null()) {
             let block = slot.swap(null_mut(), AcqRel);
             if let Some((slab, entry)) = self.waited(block.addr()) {
                 all.bytes.fetch_sub(slab.block_bytes(), Relaxed);
