@@ -222,6 +222,17 @@ impl<T> Renewable<T> {
         later.chain([&self.first])
     }
 
+    /// Yields the pages of all values but the first.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = PageRange> {
+        let mut at = self.later();
+        core::iter::from_fn(move || {
+            // SAFETY: as in `current`; so are the older ones, which `renew` linked.
+            let later = unsafe { at.as_ref() }?;
+            at = later.older;
+            Some(later.pages)
+        })
+    }
+
     /// Says whether a value is current still, after all stores before: no fork replaced it while
     /// this thread was in it.
     #[inline]

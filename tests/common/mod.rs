@@ -136,22 +136,32 @@ pub(crate) fn check_that_code_runs(os: &OsProvider) {
 pub(crate) fn expression() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        let test = std::env::current_exe().expect("a test has a path");
-        let copy = test.with_file_name("expression-for-tests");
-        // A test that isolated itself was started by one that has built it.
-        if std::env::var_os(hostmem_test_support::isolate::ENV).is_none() {
-            build_expression(&test, &copy);
-        }
+        let [copy] = copies_of(&["expression"], "expression", ["expression-for-tests"]);
         copy
     };
     BUILT.get_or_init(build).clone()
 }
 
-fn build_expression(test: &Path, copy: &Path) {
+/// Builds an example, of which cargo makes `file`, and returns where copies of it lie.
+pub(crate) fn copies_of<const N: usize>(
+    example: &[&str],
+    file: &str,
+    names: [&str; N],
+) -> [PathBuf; N] {
+    let test = std::env::current_exe().expect("a test has a path");
+    let copies = names.map(|name| test.with_file_name(name));
+    // A test that isolated itself was started by one that has built it.
+    if std::env::var_os(hostmem_test_support::isolate::ENV).is_none() {
+        build_example(&test, example, file, &copies);
+    }
+    copies
+}
+
+fn build_example(test: &Path, example: &[&str], file: &str, copies: &[PathBuf]) {
     let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
     let target = profile.parent().expect("PROFILE lies in a target folder");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--example", "expression"]);
+    cargo.args(["build", "--quiet", "--example"]).args(example);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");
@@ -173,9 +183,11 @@ fn build_expression(test: &Path, copy: &Path) {
         "the example is built"
     );
     // Renamed into place, since another test may be running it.
-    let new = copy.with_extension(std::process::id().to_string());
-    std::fs::copy(profile.join("examples/expression"), &new).expect("the example is there");
-    std::fs::rename(&new, copy).expect("a file of ours");
+    for copy in copies {
+        let new = copy.with_extension(std::process::id().to_string());
+        std::fs::copy(profile.join("examples").join(file), &new).expect("the example is there");
+        std::fs::rename(&new, copy).expect("a file of ours");
+    }
 }
 
 /// Runs the README's main job.

@@ -3,7 +3,10 @@
 //! instruction and data accesses").
 
 use super::ctr::{CacheOps, CacheType, maintain};
-use core::arch::asm;
+use core::{
+    arch::asm,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 pub(super) const SUPPORTED: bool = true;
 
@@ -87,4 +90,9 @@ impl CacheOps for Instructions {
         // SAFETY: a barrier has no operands.
         unsafe { asm!("isb", options(nostack, preserves_flags)) };
     }
+}
+
+#[inline(always)]
+pub(super) fn store_stack_pointer(to: &AtomicUsize) {
+    to.store(stack_pointer(), Ordering::Relaxed);
 }

@@ -6,6 +6,8 @@
 
 pub mod ctr;
 
+use core::sync::atomic::AtomicUsize;
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
@@ -77,6 +79,12 @@ pub unsafe fn thread_pointer() -> usize {
 #[inline(always)]
 pub(crate) fn stack_pointer() -> usize {
     cpu::stack_pointer()
+}
+
+/// Stores such an address, which no other thread stores meanwhile.
+#[inline(always)]
+pub(crate) fn store_stack_pointer(to: &AtomicUsize) {
+    cpu::store_stack_pointer(to);
 }
 
 /// Begins to fetch `value`, cache line by cache line, where the CPU can; nothing waits for it.

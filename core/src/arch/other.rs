@@ -1,5 +1,7 @@
 //! CPUs whose cache maintenance is not known here: everything but the JIT allocator works.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 pub(super) const SUPPORTED: bool = false;
 
 /// All zero, which no instruction set here in question gives a meaning.
@@ -29,4 +31,9 @@ pub(super) fn prefetch(_at: *const u8) {}
 pub(super) fn stack_pointer() -> usize {
     let here = 0_u8;
     (&raw const here).addr()
+}
+
+#[inline(always)]
+pub(super) fn store_stack_pointer(to: &AtomicUsize) {
+    to.store(stack_pointer(), Ordering::Relaxed);
 }

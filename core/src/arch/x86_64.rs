@@ -5,7 +5,7 @@ use core::{
         asm,
         x86_64::{_MM_HINT_T0, _mm_prefetch},
     },
-    sync::atomic::{Ordering, compiler_fence},
+    sync::atomic::{AtomicUsize, Ordering, compiler_fence},
 };
 
 pub(super) const SUPPORTED: bool = true;
@@ -47,6 +47,18 @@ pub(super) fn stack_pointer() -> usize {
     // SAFETY: it reads a register, and changes nothing.
     unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
     pointer
+}
+
+/// By one instruction, for which the compiler needs two.
+#[inline(always)]
+pub(super) fn store_stack_pointer(to: &AtomicUsize) {
+    if cfg!(miri) {
+        return to.store(stack_pointer(), Ordering::Relaxed);
+    }
+    // SAFETY: it stores a number as an aligned word, as an atomic store does on this CPU.
+    unsafe {
+        asm!("mov qword ptr [{}], rsp", in(reg) to.as_ptr(), options(nostack, preserves_flags));
+    }
 }
 
 /// Fetches a cache line that will be read.

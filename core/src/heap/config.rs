@@ -156,7 +156,8 @@ impl HeapConfig {
         self.large_pages && !self.is_full()
     }
 
-    /// Sets a clock that calls which take a lock look at, so that memory goes back without
+    /// Sets a clock that calls which take a lock look at, of those for blocks without a class one in
+    /// sixteen at least, so that memory goes back without
     /// [`Heap::tick`](super::Heap::tick): milliseconds that only go forwards, as of
     /// [`Clock`](crate::provider::Clock). It must not allocate from the heap. Default none.
     #[must_use]

@@ -13,7 +13,8 @@ use super::{
     slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
 };
 use crate::{
-    arch::stack_pointer,
+    arch::{stack_pointer, store_stack_pointer},
+    atomic::own_usize,
     fork::ForkChild,
     provider::{Error, PageProvider},
     sync::{Lock, RawMutex},
@@ -265,10 +266,12 @@ impl<C: StaticHeap> Turn<C> {
         // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
         // are in a call for good.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        if cache.mark.load(Relaxed) != 0 {
+        // SAFETY: only the thread that has the cache changes it, which this is, and nothing changes
+        // those that no thread has.
+        if unsafe { own_usize(&cache.mark) } != 0 {
             return None;
         }
-        cache.mark.store(stack_pointer(), Relaxed);
+        store_stack_pointer(&cache.mark);
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))

@@ -55,7 +55,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn stays_big(&self, slab: Handle, size: usize) -> bool {
         let old = slab.block_bytes();
         let stays = size <= old && size > old - old / SLACK;
-        if stays && slab.is(HUGE) {
+        if stays && slab.is(HUGE) && slab.usable_by(0, 0) != self.in_pages(size) {
             self.set_usable(slab, size);
         }
         stays

@@ -280,18 +280,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Returns how many bytes of a huge block may be used: what was asked for in whole pages, not
     /// what it has memory for ahead of its growth.
+    #[inline]
     pub(super) fn in_pages(&self, asked: usize) -> usize {
         self.page.round_up(asked.max(1)).unwrap_or(asked)
     }
 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
-        let bytes = self.in_pages(asked);
-        if slab.usable_by(0, 0) == bytes {
-            return;
-        }
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), bytes);
+        slab.set_asked(slab.addr(), self.in_pages(asked));
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 

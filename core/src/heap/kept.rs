@@ -10,7 +10,8 @@
 //!
 //! They hold no more than half of what huge blocks in use do, or a little where those are few. A
 //! block serves for one that is a little shorter; else it gets memory in its headroom, or gives
-//! some back to it: fresh pages are what huge blocks cost, and a block brings those that it has.
+//! some back to it: fresh pages are what huge blocks cost, and a block brings those that it has. One
+//! that grows takes all of them as headroom, until it needs them or a tick takes them.
 
 use super::{
     Heap,

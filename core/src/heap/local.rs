@@ -189,6 +189,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { map::live::<CHECKED>(self.value(addr), addr) }
     }
 
+    /// Returns the descriptor of the live block that starts at `addr`, any address at all, if it has no class and the page
+    /// map tells of it.
+    #[inline]
+    fn live_big(&self, addr: usize) -> Option<Handle> {
+        let slab = self.slab_around(addr)?;
+        slab.is_live_big(addr).then_some(slab)
+    }
+
     pub(super) const fn cache(&self) -> CacheRef {
         self.cache
     }
@@ -469,10 +477,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        let addr = block.addr().get();
-        let slab = self.slab_around(addr);
-        if let Some(slab) = slab.filter(|slab| slab.class() >= CLASSES && !self.heap.is_hard())
-            && slab.live(addr).is_some()
+        if !self.heap.is_hard()
+            && let Some(slab) = self.live_big(block.addr().get())
             && self.heap.stays_big(slab, new_size)
         {
             return Ok(block);
@@ -787,6 +793,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
             self.count_big(0);
+            if let Some(slab) = self.live_big(addr) {
+                return self.heap.free_big(slab, addr);
+            }
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };

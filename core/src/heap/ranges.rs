@@ -124,7 +124,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let leaves = space.leaves.own();
         let leaves = &leaves.all()[leaves.around(from)..];
         let leaf = leaves.iter().find_map(|(_, leaf)| map(*leaf));
-        let piece = self.arena().next_range(from);
+        // Those too that a fork has left behind.
+        let pieces = self.arena.all().filter_map(|arena| arena.next_range(from));
+        let pages = self.parts.pages().chain(self.arena.pages());
+        let all = pieces.chain(pages.filter(|pages| pages.end() > from));
+        let piece = all.min_by_key(|piece| piece.addr());
         let arena = piece.and_then(|piece| HeapRange::of(piece, RangeKind::Arena).from(from));
         lower(lower(leaf, self.map.range().and_then(map)), arena)
     }

@@ -210,7 +210,7 @@ impl Segment {
         self.lost.clear(part.clone());
     }
 
-    /// Returns which granules can be written, to [restore](Segment::restore).
+    /// Returns which granules can be written, to [restore](Segment::restore_access).
     pub(super) fn take_access(&self, part: &Range<usize>) -> Bits {
         let before = Bits::new();
         before.copy(&self.committed);

@@ -438,6 +438,14 @@ impl Slab {
         self.block(addr, FREED)
     }
 
+    /// Says whether this is of one block, without a class, that is live and starts at `addr`.
+    #[inline]
+    pub(super) fn is_live_big(&self, addr: usize) -> bool {
+        self.class() >= class::CLASSES
+            && self.addr() == addr
+            && self.states()[0].load(Relaxed) == LIVE
+    }
+
     /// Returns the block that starts at `addr` and was put aside.
     pub(super) fn aside(&self, addr: usize) -> Option<Entry> {
         self.block(addr, ASIDE)

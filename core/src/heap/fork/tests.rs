@@ -225,6 +225,12 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
         assert_eq!(live, blocks.0.len(), "each block is there once");
         counts_of_guards_are_right(&heap, &blocks);
         // What handles had is not lost where nothing was held of it.
+        let parts = core::ptr::from_ref(heap.parts()).addr();
+        let mut metadata = heap.metadata_ranges();
+        let is_told = metadata.any(|range| range.addresses.contains(parts));
+        let is_first = core::ptr::from_ref(&heap).addr() <= parts
+            && parts < core::ptr::from_ref(&heap).addr() + size_of::<TestHeap>();
+        assert!(is_told || is_first, "metadata of a child is told, too");
         let held = heap.statistics();
         let used: usize = blocks.0.iter().map(|(_, size, _)| size).sum();
         assert!(held.used >= used, "{held:?}");

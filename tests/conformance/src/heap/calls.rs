@@ -220,7 +220,7 @@ pub(super) fn all_freed_goes_back_when_trimmed<P: Provider + Copy>(p: P) -> Outc
 }
 
 pub(super) fn all_freed_goes_back_after_two_ticks<P: Provider + Copy>(p: P) -> Outcome {
-    let heap = heap(p, config());
+    let heap = heap(p, config().memory_return(Return::After(1000)));
     let local = heap.local().expect("metadata");
     let blocks = fill(mixed, |layout| local.alloc(layout).expect("memory"));
     for block in blocks {
