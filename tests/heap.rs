@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{at_length, emulated, skip_emulated, threads::Patience};
+use common::{at_length, emulated, signals::handle, skip_emulated, threads::Patience};
 use core::{
     alloc::Layout,
     ops::ControlFlow,
@@ -333,13 +333,7 @@ extern "C" fn ask(_: libc::c_int) {
 
 /// Has the handler interrupt this process every 100 microseconds of its processor time.
 fn start_interrupting() {
-    // SAFETY: an all-zero sigaction is a valid one.
-    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-    action.sa_sigaction = ask as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler only reads atomics and what was set before, and queries.
-    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, null_mut()) };
-    assert_eq!(set, 0);
+    handle(libc::SIGPROF, ask);
     let tick = libc::timeval {
         tv_sec: 0,
         tv_usec: 100,

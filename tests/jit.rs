@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     CODE_LEN, call, code_returning, emulated,
+    signals::handle,
     threads::{Patience, Stop},
 };
 use core::{
@@ -56,13 +57,7 @@ extern "C" fn ask(_: libc::c_int) {
 
 /// Interrupts this thread every 50 microseconds of its processor time.
 fn start_interrupting() {
-    // SAFETY: an all-zero sigaction is a valid one.
-    let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
-    action.sa_sigaction = ask as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
-    // SAFETY: the handler only reads atomics and queries.
-    let set = unsafe { libc::sigaction(libc::SIGPROF, &raw const action, ptr::null_mut()) };
-    assert_eq!(set, 0);
+    handle(libc::SIGPROF, ask);
     let tick = libc::timeval {
         tv_sec: 0,
         tv_usec: 50,

@@ -33,18 +33,18 @@ use std::{
 /// What is done: a workload, but for its seed.
 #[derive(Clone, Copy)]
 enum What {
-    /// By so many threads, as batches are.
+    /// With the number of threads, as batches have it.
     Churn(Change, usize),
     Batches(Order, usize),
     Growth,
-    /// By so many chains of threads.
+    /// With the number of threads, each of which starts the one that goes on for it.
     Larson(usize),
-    /// With so many threads alive.
+    /// With the number of threads that are alive.
     ThreadChurn(usize),
-    /// So many live blocks at least.
+    /// With the least number of live blocks.
     Few(usize),
     Latency,
-    /// So many bytes of payload.
+    /// With the bytes of payload.
     Payload(usize),
 }
 

@@ -13,7 +13,7 @@ pub enum Mix {
     P3,
     /// 5 to 25 million bytes, all alike.
     Large,
-    /// So many bytes each.
+    /// Each block has this number of bytes.
     Exactly(usize),
 }
 

@@ -58,7 +58,7 @@ impl Block {
     ///
     /// # Safety
     ///
-    /// The block is live, nobody else uses it, and `from` is at most its size.
+    /// The block is live, no other code uses it, and `from` is at most its size.
     #[inline]
     pub unsafe fn fill(self, from: usize) {
         // SAFETY: `from` is at most the size of the live block, by the caller's promise.

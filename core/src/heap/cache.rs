@@ -16,13 +16,10 @@ use super::{
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
 };
-use crate::{
-    arch::stack_pointer,
-    atomic::{
-        self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
-        fence,
-    },
+use crate::atomic::{
+    self, AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+    fence,
 };
 use core::{
     alloc::Layout,
@@ -55,18 +52,6 @@ impl Magazine {
     }
 
     /// Makes one of no class.
-    #[cfg(not(all(test, loom)))]
-    const fn none() -> Self {
-        Self {
-            top: AtomicPtr::new(null_mut()),
-            bottom: AtomicPtr::new(null_mut()),
-            end: AtomicPtr::new(null_mut()),
-            reciprocal: 0,
-        }
-    }
-
-    /// Makes one of no class, which no constant can be with loom's atomics.
-    #[cfg(all(test, loom))]
     fn none() -> Self {
         Self {
             top: AtomicPtr::new(null_mut()),
@@ -342,7 +327,7 @@ pub(super) struct Cache {
     pub(super) changing: AtomicU32,
     /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
     awaited: AtomicU32,
-    /// Where its stack ended when it went for the last of those.
+    /// Where its stack ends at most while it holds the last of those.
     awaited_at: AtomicUsize,
     pub(super) bin: AtomicU32,
     /// Where the slot of its thread keeps its value; null if the slot does not tell. See
@@ -375,40 +360,6 @@ impl Cache {
             next: AtomicPtr::new(null_mut()),
             next_unused: AtomicPtr::new(null_mut()),
             in_use: AtomicBool::new(true),
-            shard: AtomicU32::new(0),
-            by_slot: AtomicBool::new(false),
-            changing: AtomicU32::new(0),
-            awaited: AtomicU32::new(0),
-            awaited_at: AtomicUsize::new(0),
-            bin: AtomicU32::new(0),
-            place: AtomicPtr::new(null_mut()),
-            random: AtomicU64::new(0),
-            hardened: AtomicPtr::new(null_mut()),
-            ticks: AtomicU32::new(0),
-            trims: AtomicU32::new(0),
-        }
-    }
-
-    /// Makes one that no thread ever has: zero all over, without blocks and without a window.
-    #[cfg(not(all(test, loom)))]
-    pub(super) const fn absent() -> Self {
-        Self {
-            window: AtomicPtr::new(null_mut()),
-            window_start: AtomicUsize::new(0),
-            window_len: AtomicUsize::new(0),
-            // In a call for good.
-            mark: AtomicUsize::new(usize::MAX),
-            budget: AtomicU64::new(0),
-            root: RawRoot::NONE,
-            none: Magazine::none(),
-            magazines: [const { Magazine::none() }; CLASSES],
-            granted: AtomicU64::new(0),
-            grant: AtomicU64::new(0),
-            looked: AtomicU64::new(0),
-            batches: [const { AtomicU8::new(0) }; CLASSES],
-            next: AtomicPtr::new(null_mut()),
-            next_unused: AtomicPtr::new(null_mut()),
-            in_use: AtomicBool::new(false),
             shard: AtomicU32::new(0),
             by_slot: AtomicBool::new(false),
             changing: AtomicU32::new(0),
@@ -535,24 +486,31 @@ impl Cache {
         self.awaited.load(Relaxed) == 0
     }
 
-    /// Notes that its thread goes for a lock, or has given it back; a bit stands for each.
-    pub(super) fn set_awaited(&self, lock: u32, is: bool) {
-        if is {
-            self.awaited_at.store(stack_pointer(), Relaxed);
-        }
-        Self::set_bits(&self.awaited, lock, is);
-        // What a handler on this thread sees is in order.
+    /// Notes that its thread goes for a lock, for which a bit stands, and that the stack ends at `depth` or deeper until it
+    /// has given it back. Returns what [`Cache::forget_lock`] is to restore.
+    pub(super) fn await_lock(&self, lock: u32, depth: usize) -> usize {
+        let before = self.awaited_at.load(Relaxed);
+        self.awaited_at.store(depth, Relaxed);
+        // What a handler on this thread sees is in order, here and below.
         compiler_fence(SeqCst);
+        self.awaited
+            .store(self.awaited.load(Relaxed) | lock, Relaxed);
+        compiler_fence(SeqCst);
+        before
+    }
+
+    /// Notes that its thread has given a lock back.
+    pub(super) fn forget_lock(&self, lock: u32, before: usize) {
+        compiler_fence(SeqCst);
+        self.awaited_at.store(before, Relaxed);
+        compiler_fence(SeqCst);
+        self.awaited
+            .store(self.awaited.load(Relaxed) & !lock, Relaxed);
     }
 
     /// Says whether its thread may hold a lock, or wait for it.
     pub(super) fn awaits(&self, lock: u32) -> bool {
         self.awaited.load(Relaxed) & lock != 0
-    }
-
-    fn set_bits(bits: &AtomicU32, lock: u32, is: bool) {
-        let others = bits.load(Relaxed) & !lock;
-        bits.store(others | if is { lock } else { 0 }, Relaxed);
     }
 
     /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
@@ -639,6 +597,10 @@ const _: () = {
         "the first one's"
     );
     assert!(
+        mem::offset_of!(Cache, mark) == 0,
+        "what a slot points to begins with a mark"
+    );
+    assert!(
         mem::offset_of!(Cache, none) == class::NO_PLACE,
         "no class's"
     );
@@ -657,6 +619,18 @@ impl CacheRef {
     /// It stays as long as every copy of this.
     pub(super) const unsafe fn new(cache: NonNull<Cache>) -> Self {
         Self(cache)
+    }
+
+    /// Returns the mark of what a slot points to: a cache's, or one of no thread's.
+    ///
+    /// # Safety
+    ///
+    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark lies there for ever.
+    #[cfg(not(all(test, loom)))]
+    #[inline]
+    pub(super) const unsafe fn mark<'a>(value: *mut ()) -> &'a AtomicUsize {
+        // SAFETY: the caller's promise: a cache begins with its mark, as is asserted above.
+        unsafe { &*value.cast() }
     }
 
     /// Takes back what [`CacheRef::as_slot`] gave.

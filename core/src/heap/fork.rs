@@ -66,6 +66,12 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChi
     }
 }
 
+/// Takes what a lock guards if it is open, and leaves something else.
+fn take<T, R: RawMutex>(lock: &Lock<T, R>, left: T) -> Option<T> {
+    let mut held = lock.try_lock()?;
+    Some(mem::replace(&mut *held, left))
+}
+
 /// Returns the error of metadata.
 fn metadata(error: super::HeapError) -> Error {
     match error {
@@ -110,37 +116,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let count = self.config.shard_count() * CLASSES;
         let bins = arena.alloc_slice(count, || Lock::new(Bin::new()))?;
         let era = old.era.wrapping_add(1);
-        let space = match old.space.is_locked() {
-            false => None,
-            true => Some(self.new_space(old, era, resumes)?),
-        };
-        let caches = match old.caches.is_locked() {
-            false => None,
-            true => Some(Caches::of(self.all_caches(), !resumes)),
+        let renewed = if old.space.is_locked() {
+            Some(self.new_space(old, era, resumes)?)
+        } else {
+            None
         };
         let make = || {
-            let moved = |old: &Lock<Space, R>| {
-                let mut old = old.try_lock()?;
-                let left = Space::new(1, old.huge, old.era);
-                let mut space = mem::replace(&mut *old, left);
-                space.era = era;
-                Some(space)
-            };
-            let space = space.or_else(|| moved(&old.space));
-            let space = space.unwrap_or_else(|| Space::new(1, old.huge, era));
-            let caches = caches.or_else(|| {
-                let mut old = old.caches.try_lock()?;
-                Some(mem::replace(&mut *old, Caches::new()))
-            });
-            let sweep = old.sweep.try_lock();
-            let sweep =
-                sweep.map_or_else(Sweep::new, |mut old| mem::replace(&mut *old, Sweep::new()));
+            // What no lock is held of moves as it is.
+            let left = || Space::new(self.config.segment_granules(), old.huge, old.era);
+            let space = renewed.or_else(|| take(&old.space, left()));
+            let mut space = space.unwrap_or_else(left);
+            space.era = era;
+            let caches = take(&old.caches, Caches::new());
+            let caches = caches.unwrap_or_else(|| Caches::of(self.all_caches(), !resumes));
             Parts {
                 bins,
                 huge: space.huge,
                 space: Lock::new(space),
-                caches: Lock::new(caches.unwrap_or_else(Caches::new)),
-                sweep: Lock::new(sweep),
+                caches: Lock::new(caches),
+                sweep: Lock::new(take(&old.sweep, Sweep::new()).unwrap_or_else(Sweep::new)),
                 era,
             }
         };
@@ -196,7 +190,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 new
             } else {
                 segment.recount(|n| in_use.word(n / 64) >> (n % 64) & 1 == 1);
-                new_entries(self, segment, &in_use);
+                self.forget_entries(segment, &in_use);
                 segment
             };
             let all = 0..segment.granules();
@@ -244,6 +238,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         in_use
     }
 
+    /// Enters granules that are not in use as ones of no slab, as far as they are the heap's.
+    fn forget_entries(&self, segment: SegmentRef, in_use: &Bits) {
+        let mut from = 0;
+        while let Some(part) = segment.kept(from) {
+            from = part.end;
+            let mut at = part.start;
+            while at < part.end
+                && let Some(free) = in_use.gap(at..part.end)
+            {
+                let addr = segment.addr() + free.start * GRANULE;
+                self.map.set(addr, free.len() * GRANULE, Some(self.nothing));
+                at = free.end;
+            }
+        }
+    }
+
     /// Yields the slabs that begin in a segment, as the page map tells, and the number of the
     /// granule where each does.
     fn slabs_of(&self, segment: SegmentRef) -> impl Iterator<Item = (usize, Handle)> {
@@ -270,16 +280,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 continue;
             };
             let is_free = matches!(slab.only().state().load(Relaxed), FREED | ZERO);
-            if is_free && !resumes {
+            if !is_free {
+                bytes += self.counted(slab);
+                self.count_guards(space, slab, true);
+            } else if resumes {
+                self.note_abandoned(range.len);
+            } else {
                 // Its memory may have gone, as that of a block that was moved.
                 self.set_huge(space, slab, 0, slab.len_bytes(), 0);
                 space.kept.push_unreleased(slab);
-            }
-            if is_free {
-                self.note_abandoned(if resumes { range.len } else { 0 });
-            } else {
-                bytes += self.counted(slab);
-                self.count_guards(space, slab, true);
             }
             space.count_huge(range.len, Some(slab));
         }
@@ -291,23 +300,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn fill_bins(&self, old: &Parts<R>, resumes: bool) {
         let mut any_held = false;
         for (n, before) in old.bins().iter().enumerate() {
-            let Some(mut before) = before.try_lock() else {
-                any_held = true;
-                continue;
-            };
-            let mut bin = self.lock_bin(n / CLASSES, n % CLASSES);
-            *bin = mem::replace(&mut *before, Bin::new());
+            match take(before, Bin::new()) {
+                Some(bin) => *self.lock_bin(n / CLASSES, n % CLASSES) = bin,
+                None => any_held = true,
+            }
         }
         if !any_held {
             return;
         }
-        let space = self.lock_space();
-        let count = space.segments.len();
-        drop(space);
-        for place in 0..count {
-            let Some(segment) = self.lock_space().segments.nth(place) else {
-                break;
-            };
+        let mut place = 0;
+        while let Some(segment) = { self.lock_space().segments.nth(place) } {
+            place += 1;
             for (_, slab) in self.slabs_of(segment) {
                 let (shard, class) = (slab.shard(), slab.class());
                 if class >= CLASSES || !old.bins()[shard * CLASSES + class].is_locked() {
@@ -362,26 +365,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         for cache in orphans {
             // SAFETY: in use by a thread that is not in this process.
             drop(unsafe { LocalHeap::from_cache(self, cache) });
-        }
-    }
-}
-
-/// Says of granules that are not in use that they are in no slab, as far as they are the heap's.
-fn new_entries<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex>(
-    heap: &Heap<P, M, R>,
-    segment: SegmentRef,
-    in_use: &Bits,
-) {
-    let mut from = 0;
-    while let Some(part) = segment.kept(from) {
-        from = part.end;
-        let mut at = part.start;
-        while at < part.end
-            && let Some(free) = in_use.gap(at..part.end)
-        {
-            let addr = segment.addr() + free.start * GRANULE;
-            heap.map.set(addr, free.len() * GRANULE, Some(heap.nothing));
-            at = free.end;
         }
     }
 }

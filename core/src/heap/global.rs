@@ -263,15 +263,16 @@ impl<C: StaticHeap> Turn<C> {
         if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
-        // SAFETY: slots hold what `attach` put there, or one of the caches that no thread has, which
-        // are in a call for good.
-        let cache = unsafe { CacheRef::from_slot(slot) };
+        // SAFETY: slots hold what `attach` put there, or where a mark lies that is no cache's.
+        let mark = unsafe { CacheRef::mark(slot) };
         // SAFETY: only the thread that has the cache changes it, which this is, and nothing changes
-        // those that no thread has.
-        if unsafe { own_usize(&cache.mark) } != 0 {
+        // those that are no cache's.
+        if unsafe { own_usize(mark) } != 0 {
             return None;
         }
-        store_stack_pointer(&cache.mark);
+        store_stack_pointer(mark);
+        // SAFETY: what `attach` put there: the marks that are no cache's are not zero.
+        let cache = unsafe { CacheRef::from_slot(slot) };
         // What a handler on this thread sees is in order; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))

@@ -62,7 +62,7 @@ use crate::{
 use core::{
     alloc::Layout,
     ops::Range,
-    ptr::{self, NonNull, null, null_mut, with_exposed_provenance_mut},
+    ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
 };
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
@@ -381,8 +381,8 @@ impl Map {
             (first, granules) = few_around(pages, first, granules)?;
         }
         let slots = granules.div_ceil(LEAF);
-        let raw = |root: NonNull<Slot>| RawRoot {
-            root: root.as_ptr(),
+        let raw = |root| RawRoot {
+            root,
             first,
             granules,
         };
@@ -756,8 +756,7 @@ pub(super) struct RootRef<'map> {
 /// The root of a map, for readers who know by other means that it is there.
 #[derive(Clone, Copy)]
 pub(super) struct RawRoot {
-    /// Null if there is none.
-    root: *const Slot,
+    root: NonNull<Slot>,
     /// The first granule that the map tells apart, by its address.
     first: usize,
     granules: usize,
@@ -769,13 +768,6 @@ unsafe impl Send for RawRoot {}
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
-    /// The root of no map, which tells no granule apart.
-    pub(super) const NONE: Self = Self {
-        root: null(),
-        first: 0,
-        granules: 0,
-    };
-
     /// Returns the root.
     ///
     /// # Safety
@@ -805,7 +797,7 @@ impl<'map> RootRef<'map> {
         let slot = unsafe { self.raw.root.add(n) };
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
         // there as long as the map, as whoever made this said.
-        Some(unsafe { &*slot })
+        Some(unsafe { slot.as_ref() })
     }
 
     #[inline]
@@ -817,7 +809,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
         // SAFETY: as in `slot`.
-        let slot = unsafe { &*slot };
+        let slot = unsafe { slot.as_ref() };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
         let entry = unsafe { leaf.add(granule % LEAF) };

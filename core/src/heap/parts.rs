@@ -15,6 +15,7 @@ use super::{
     upkeep::Sweep,
 };
 use crate::{
+    arch::stack_pointer,
     arena::Arena,
     provider::PageProvider,
     sync::{Guard, Lock, RawMutex},
@@ -72,43 +73,58 @@ pub(super) struct Mark {
 /// A mark that is taken away when this is dropped.
 struct Marked {
     mark: Option<(Mark, *mut ())>,
-    /// The thread's, which knows that it may hold a lock of this kind.
-    cache: Option<CacheRef>,
-    kind: Kind,
+    awaits: Option<Awaits>,
+}
+
+/// A cache that knows that its thread may hold a lock.
+struct Awaits {
+    cache: CacheRef,
+    lock: u32,
+    /// What it is to know afterwards.
+    before: usize,
 }
 
 impl Marked {
-    const fn none(kind: Kind) -> Self {
-        Self {
-            mark: None,
-            cache: None,
-            kind,
-        }
-    }
+    const NONE: Self = Self {
+        mark: None,
+        awaits: None,
+    };
 
-    fn new(mark: Option<Mark>, kind: Kind) -> Self {
+    /// Marks the thread, if it is to be, before it goes for a lock of a kind, and a bin's if so, for a
+    /// frame in which the stack ends at `depth`.
+    fn new(mark: Option<Mark>, lock: u32, bin: Option<u32>, depth: usize) -> Self {
         let Some(mark) = mark else {
-            return Self::none(kind);
+            return Self::NONE;
         };
         let (cache, before) = (mark.enter)();
-        if let Some(cache) = cache {
-            if let Kind::Bin(number) = kind {
-                cache.bin.store(number, Relaxed);
+        let awaits = cache.map(|cache| {
+            // Before it is looked for.
+            if let Some(bin) = bin {
+                cache.bin.store(bin, Relaxed);
             }
-            cache.set_awaited(kind.bit(), true);
-        }
+            let before = cache.await_lock(lock, depth);
+            Awaits {
+                cache,
+                lock,
+                before,
+            }
+        });
         Self {
             mark: Some((mark, before)),
-            cache,
-            kind,
+            awaits,
         }
     }
 }
 
 impl Drop for Marked {
     fn drop(&mut self) {
-        if let Some(cache) = self.cache {
-            cache.set_awaited(self.kind.bit(), false);
+        if let Some(Awaits {
+            cache,
+            lock,
+            before,
+        }) = self.awaits
+        {
+            cache.forget_lock(lock, before);
         }
         if let Some((mark, before)) = self.mark {
             (mark.leave)(before);
@@ -116,27 +132,11 @@ impl Drop for Marked {
     }
 }
 
-/// One of the locks.
-#[derive(Clone, Copy)]
-enum Kind {
-    Sweep,
-    Caches,
-    /// Of a bin, by its number.
-    Bin(u32),
-    Space,
-}
-
-impl Kind {
-    /// Returns its bit, by which a thread notes that it may hold it.
-    const fn bit(self) -> u32 {
-        match self {
-            Self::Sweep => 1,
-            Self::Caches => 2,
-            Self::Bin(_) => 4,
-            Self::Space => 8,
-        }
-    }
-}
+/// Kinds of locks, a bit each, by which a thread notes that it may hold one.
+const SWEEP: u32 = 1;
+const CACHES: u32 = 2;
+const BIN: u32 = 4;
+const SPACE: u32 = 8;
 
 /// A lock that is held, by a thread that is marked.
 pub(super) struct Held<'a, T, R: RawMutex> {
@@ -150,7 +150,7 @@ pub(super) struct Held<'a, T, R: RawMutex> {
 
 impl<T, R: RawMutex> Drop for Held<'_, T, R> {
     fn drop(&mut self) {
-        if self.marked.cache.is_some() {
+        if self.marked.awaits.is_some() {
             self.lock.owner().store(0, Relaxed);
             compiler_fence(SeqCst);
         }
@@ -178,8 +178,8 @@ impl<'a, T, R: RawMutex> Held<'a, T, R> {
         marked: Marked,
         parts: &'a Parts<R>,
     ) -> Self {
-        if let Some(cache) = marked.cache {
-            lock.owner().store(cache.as_ptr().addr(), Relaxed);
+        if let Some(awaits) = &marked.awaits {
+            lock.owner().store(awaits.cache.as_ptr().addr(), Relaxed);
             compiler_fence(SeqCst);
         }
         Self {
@@ -222,10 +222,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Takes a lock that is in use.
     fn held<'a, T>(
         &'a self,
-        kind: Kind,
+        marked: Marked,
         lock: impl Fn(&'a Parts<R>) -> &'a Lock<T, R>,
     ) -> Held<'a, T, R> {
-        let marked = Marked::new(self.mark, kind);
         loop {
             let parts = self.parts();
             let lock = lock(parts);
@@ -237,33 +236,56 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    // The calls below are part of their callers, in whose frames the stack ends while they hold the
+    // lock. So a caller does not return it.
+
+    #[inline(always)]
     pub(super) fn lock_space(&self) -> Held<'_, Space, R> {
-        let mut space = self.held(Kind::Space, |parts| &parts.space);
+        self.space_at(stack_pointer())
+    }
+
+    fn space_at(&self, depth: usize) -> Held<'_, Space, R> {
+        let marked = Marked::new(self.mark, SPACE, None, depth);
+        let mut space = self.held(marked, |parts| &parts.space);
         if space.is_torn {
             self.mend_space(&mut space);
         }
         space
     }
 
+    #[inline(always)]
     pub(super) fn lock_bin(&self, shard: usize, class: usize) -> Held<'_, Bin, R> {
-        let number = u32::try_from(shard * CLASSES + class).unwrap_or(u32::MAX);
-        let mut bin = self.held(Kind::Bin(number), |parts| parts.bin(shard, class));
+        self.bin_at(stack_pointer(), shard, class)
+    }
+
+    fn bin_at(&self, depth: usize, shard: usize, class: usize) -> Held<'_, Bin, R> {
+        let number = u32::try_from(shard * CLASSES + class).ok();
+        let marked = Marked::new(self.mark, BIN, number, depth);
+        let mut bin = self.held(marked, |parts| parts.bin(shard, class));
         if bin.is_torn {
             self.mend_bin(&mut bin, shard, class);
         }
         bin
     }
 
+    #[inline(always)]
     pub(super) fn lock_caches(&self) -> Held<'_, Caches, R> {
-        let mut caches = self.held(Kind::Caches, |parts| &parts.caches);
+        self.caches_at(stack_pointer())
+    }
+
+    fn caches_at(&self, depth: usize) -> Held<'_, Caches, R> {
+        let marked = Marked::new(self.mark, CACHES, None, depth);
+        let mut caches = self.held(marked, |parts| &parts.caches);
         if caches.is_torn {
             *caches = Caches::of(self.all_caches(), true);
         }
         caches
     }
 
+    #[inline(always)]
     pub(super) fn lock_sweep(&self) -> Held<'_, Sweep, R> {
-        self.held(Kind::Sweep, |parts| &parts.sweep)
+        let marked = Marked::new(self.mark, SWEEP, None, stack_pointer());
+        self.held(marked, |parts| &parts.sweep)
     }
 
     /// Takes a lock if it is open. For signal handlers, whose thread is marked already.
@@ -279,18 +301,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     pub(super) fn try_lock_space(&self) -> Option<Held<'_, Space, R>> {
-        let space = self.try_held(Marked::none(Kind::Space), |parts| &parts.space);
+        let space = self.try_held(Marked::NONE, |parts| &parts.space);
         // Whoever may wait mends it.
         space.filter(|space| !space.is_torn)
     }
 
     pub(super) fn try_lock_bin(&self, shard: usize, class: usize) -> Option<Held<'_, Bin, R>> {
-        let bin = self.try_held(Marked::none(Kind::Bin(0)), |parts| parts.bin(shard, class));
+        let bin = self.try_held(Marked::NONE, |parts| parts.bin(shard, class));
         bin.filter(|bin| !bin.is_torn)
     }
 
+    #[inline(always)]
     pub(super) fn try_lock_sweep(&self) -> Option<Held<'_, Sweep, R>> {
-        let marked = Marked::new(self.mark, Kind::Sweep);
+        let marked = Marked::new(self.mark, SWEEP, None, stack_pointer());
         self.try_held(marked, |parts| &parts.sweep)
     }
 
@@ -306,22 +329,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         let parts = self.parts();
         let bin = parts.bins().get(cache.bin.load(Relaxed) as usize);
-        if cache.awaits(Kind::Space.bit()) && holds(&parts.space, cache) {
+        if cache.awaits(SPACE) && holds(&parts.space, cache) {
             // SAFETY: the caller's promise: held by that call, as was just seen.
             unsafe { parts.space.leave(|space| space.is_torn = true) };
         }
         if let Some(bin) = bin
-            && cache.awaits(Kind::Bin(0).bit())
+            && cache.awaits(BIN)
             && holds(bin, cache)
         {
             // SAFETY: as above.
             unsafe { bin.leave(|bin| bin.is_torn = true) };
         }
-        if cache.awaits(Kind::Caches.bit()) && holds(&parts.caches, cache) {
+        if cache.awaits(CACHES) && holds(&parts.caches, cache) {
             // SAFETY: as above.
             unsafe { parts.caches.leave(|caches| caches.is_torn = true) };
         }
-        if cache.awaits(Kind::Sweep.bit()) && holds(&parts.sweep, cache) {
+        if cache.awaits(SWEEP) && holds(&parts.sweep, cache) {
             // SAFETY: as above.
             unsafe { parts.sweep.leave(|sweep| *sweep = Sweep::new()) };
         }
@@ -351,6 +374,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Takes the lock of the granules within one of a bin; `None` where a fork has replaced that.
+    #[inline(always)]
     pub(super) fn lock_space_within(&self, bin: &Held<'_, Bin, R>) -> Option<Held<'_, Space, R>> {
         let space = self.lock_space();
         (space.era == bin.parts.era).then_some(space)

@@ -9,17 +9,14 @@
 //!   else                has this cache, which says whether the thread is in a call
 //! ```
 //!
-//! All but null point to caches, of which those of the first three say so for good: so quick calls
-//! that never see null look at no more than that.
+//! All but null point to a mark, which caches begin with. Those of the first three say for good that
+//! the thread is in a call: so quick calls that never see null look at no more than that.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use core::ptr::null_mut;
-
-#[cfg(not(all(test, loom)))]
-use super::cache::Cache;
 
 /// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
 /// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
@@ -79,17 +76,16 @@ pub const DETACHED: *mut () = absent(2);
 #[cfg(not(all(test, loom)))]
 pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
 
-/// Caches of no thread, which are never changed.
+/// Marks of no cache, which are never changed.
 #[cfg(not(all(test, loom)))]
-static ABSENT: [Cache; 3] = [const { Cache::absent() }; 3];
+static ABSENT: [AtomicUsize; 3] = [const { AtomicUsize::new(usize::MAX) }; 3];
 
 #[cfg(not(all(test, loom)))]
 const fn absent(n: usize) -> *mut () {
-    // All that is in it is atomic, so that it may be looked at as caches are.
     (&raw const ABSENT[n]).cast_mut().cast()
 }
 
-/// Returns an address for each, since the models have no such caches.
+/// Returns an address for each, since the models have no such statics.
 #[cfg(all(test, loom))]
 const fn absent(n: usize) -> *mut () {
     core::ptr::without_provenance_mut(n + 1)

@@ -6,7 +6,6 @@ use super::{
     class::{self, CLASSES, GRANULE},
     hard::Hard,
     huge::is_hole,
-    parts::Held,
     space::Space,
 };
 use crate::{arena::Arena, page::PageRange, provider::PageProvider, sync::RawMutex};
@@ -99,8 +98,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             all.cached += class.cached * class.size;
             all.used += class.used * class.size;
         }
-        let holes: usize = self.each_bin().map(|bin| bin.holes as usize).sum();
-        let holes = holes * self.page.bytes();
+        let holes = self.sum_of_bins(|bin| bin.holes) * self.page.bytes();
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
@@ -152,18 +150,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         })
     }
 
-    /// Takes the lock of one bin after the other.
-    fn each_bin(&self) -> impl Iterator<Item = Held<'_, Bin, R>> {
+    /// Adds up what there is in each bin, under its lock.
+    fn sum_of_bins(&self, what: impl Fn(&Bin) -> u32) -> usize {
         let shards = 0..self.config.shard_count();
-        shards.flat_map(move |shard| (0..CLASSES).map(move |class| self.lock_bin(shard, class)))
+        let bins = shards.flat_map(|shard| (0..CLASSES).map(move |class| (shard, class)));
+        bins.map(|(shard, class)| what(&self.lock_bin(shard, class)) as usize)
+            .sum()
     }
 
     /// Returns the estimate of what is resident.
     pub(super) fn resident_bytes(&self) -> usize {
-        let untouched = self.each_bin();
-        let untouched = untouched.map(|bin| bin.fresh as usize + bin.holes as usize);
-        let untouched: usize = untouched.sum();
-        let untouched = untouched * self.page.bytes();
+        let untouched = self.sum_of_bins(|bin| bin.fresh + bin.holes) * self.page.bytes();
         let space = self.lock_space();
         let segments = space.segments.all().iter();
         let unused: usize = segments.map(|(_, segment)| segment.unused()).sum();
