@@ -1,5 +1,5 @@
-//! Twenty classic faults of programs, at each level of hardening: what is found is what the table in
-//! `docs/HEAP.md` says.
+//! Twenty classic faults of programs, at each level of hardening: what is found is what the table
+//! in `docs/HEAP.md` says.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 
 use hostmem::{

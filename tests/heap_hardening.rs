@@ -1,5 +1,5 @@
-//! What the highest level of hardening promises beside what it finds: keys, a quarantine, a budget of
-//! mappings, and a hook for interfaces without errors.
+//! What the highest level of hardening promises beside what it finds: keys, a quarantine, a budget
+//! of mappings, and a hook for interfaces without errors.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 
 use hostmem::{
@@ -116,8 +116,10 @@ fn layouts_are_compared() {
         let local = heap.local().expect("metadata");
         let block = heap.alloc(bytes(size)).expect("memory");
         let wrong = |result: Result<(), HeapError>| {
-            let is_wrong = matches!(result, Err(HeapError::WrongLayout(at)) if at.addr() == block.addr().get());
-            assert!(is_wrong, "{size}: {result:?}");
+            let Err(HeapError::WrongLayout(at)) = result else {
+                panic!("{size}: {result:?}");
+            };
+            assert_eq!(at.addr(), block.addr().get(), "{size}");
         };
         for other in [size - 1, size + 1, 16] {
             // SAFETY: none, as the layout is another one; each is refused.

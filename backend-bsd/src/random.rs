@@ -1,5 +1,5 @@
-//! Random numbers for keys: `arc4random_buf(3)`, which always has some, and starts anew in a child of a
-//! fork.
+//! Random numbers for keys: `arc4random_buf(3)`, which always has some, and starts anew in a child
+//! of a fork.
 
 /// Returns bytes of the system's source of random numbers.
 #[expect(

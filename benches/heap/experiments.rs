@@ -388,26 +388,37 @@ fn memory_held(setting: &Setting, table: &mut Table, task: Task, rows: &[&'stati
     }
 }
 
-/// Does `steps` steps of the workload of `row` on ours to warm up, and then as many by
-/// [`Crew::count`], and the same without a heap. Says whether the row has such a workload.
+/// Does `steps` steps of the workload of `row` on ours, in the guise that it names, to warm up, and
+/// then as many by [`Crew::count`], and the same without a heap. Says whether the row has such a
+/// workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
+    let guises = [UNCHECKED_NAME, CANARIES_NAME, FULL_NAME].into_iter();
+    let named = |guise: &'static str| Some((guise, row.strip_prefix(guise)?.strip_prefix('-')?));
+    let (guise, row) = guises.filter_map(named).next().unwrap_or(("", row));
+    let row = format!("{row}-vs-");
     let is = |case: &&Case| row.starts_with(&case.row(""));
     let Some(case) = CASES.iter().find(is) else {
         return Ok(false);
     };
-    case.with(setting.seed, Count(steps))?;
+    case.with(setting.seed, Count(guise, steps))?;
     Ok(true)
 }
 
-/// Counts steps of ours, and of the harness.
-struct Count(usize);
+/// Counts steps of ours in a guise, and of the harness.
+struct Count(&'static str, usize);
 
 impl User for Count {
     type Result = Result<(), Box<dyn Error>>;
 
     fn take<W: Workload>(self, workload: &W) -> Self::Result {
-        thread::scope(|scope| Crew::new(scope, &OURS, workload).count(self.0));
-        thread::scope(|scope| Crew::new(scope, &Nothing, workload).count(self.0));
+        let Self(guise, steps) = self;
+        thread::scope(|scope| match guise {
+            UNCHECKED_NAME => Crew::new(scope, &UNCHECKED, workload).count(steps),
+            CANARIES_NAME => Crew::new(scope, &CANARIES, workload).count(steps),
+            FULL_NAME => Crew::new(scope, &FULL, workload).count(steps),
+            _ => Crew::new(scope, &OURS, workload).count(steps),
+        });
+        thread::scope(|scope| Crew::new(scope, &Nothing, workload).count(steps));
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ fn bytes(
     block.map(|block| slice(block, layout.size()))
 }
 
-/// Tells the heap's hook of a block that is none, or that is corrupt, for which the trait has no error.
+/// Tells the heap's hook of a block that is none, or that is corrupt, for which the trait has no
+/// error.
 fn told<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex>(
     heap: &Heap<P, M, R>,
     block: NonNull<u8>,

@@ -56,13 +56,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let mut space = self.try_lock_space().ok_or(HeapError::Busy)?;
             return self.alloc_at_hand(&mut space, layout);
         };
-        let fits = |class: &usize| class::size(*class).is_multiple_of(layout.align());
+        let fits = |class: &usize| {
+            class::size(*class).is_multiple_of(layout.align())
+                && (!self.is_hard() || hard::can_note(*class, layout.size()))
+        };
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
                     if self.is_hard() {
-                        return self.hand_out(entry, class, layout);
+                        return self.hand_out(None, entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
                     entry.state().store(LIVE, Release);
@@ -107,12 +110,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
-            self.check_layout(slab, addr, layout)?;
+            hard::check_layout(addr, slab.usable_of(entry), layout)?;
         }
         // Of calls that free it at the same moment, one goes on.
         entry.take_live(CLAIMED)?;
         if self.is_hard() {
-            self.check_seal(slab, entry, true)?;
+            self.check_seal(slab, entry, slab.usable_of(entry), true)?;
         }
         entry.state().store(ASIDE, Relaxed);
         let link: NonNull<*mut u8> = entry.block.cast();
@@ -153,8 +156,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let usable = usable.ok_or_else(|| self.refusal(addr))?;
         if self.is_hard() {
             let (slab, entry) = self.live_at(addr)?;
-            self.check_layout(slab, addr, Some(layout))?;
-            self.check_seal(slab, entry, false)?;
+            self.check_live(slab, entry, layout)?;
         }
         if new_size <= usable && new_size > usable / 2 && !self.is_hard() {
             return Ok(block);
@@ -192,7 +194,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 entry.state().store(FREED, Relaxed);
                 if self.is_hard() {
                     let free = |class, entry| self.flush(class, &[entry]);
-                    self.release_hard(slab, entry, free);
+                    let find = |addr| self.map.slab(addr);
+                    self.release_hard(slab, entry, slab.usable_of(entry), find, free);
                 } else {
                     self.flush(slab.class(), &[entry]);
                 }

@@ -182,7 +182,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
                 let count = count.min(bin.slabs as usize).max(1);
-                slab::make(self.arena(), kind, count, self.is_hard())?
+                slab::make(self.arena(), kind, count, self.notes())?
             }
         };
         bin.spare = Some(slab);
@@ -196,6 +196,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
         slab.open(start, granules * GRANULE, zero, shard);
+        if let Some(hard) = &self.hard {
+            hard.note_canaries(slab);
+        }
         self.map.set(slab.addr(), slab.len_bytes(), Some(slab));
         drop(space);
         bin.partial.insert(slab);

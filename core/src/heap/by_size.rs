@@ -323,8 +323,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         unsafe { Self::free_other(block, None) }
     }
 
-    /// Frees a block that a quick call does not. A layout is compared with what was asked for if the heap is
-    /// hardened.
+    /// Frees a block that a quick call does not. A layout is compared with what was asked for if
+    /// the heap is hardened.
     ///
     /// # Safety
     ///

@@ -34,13 +34,13 @@ pub enum Return {
 pub enum Hardening {
     /// Frees of what is no live block are refused: level 1.
     Checked,
-    /// That, and what is cheap to find: level 2. Canaries behind blocks, a pattern at the start of free ones, and
-    /// frees and resizes by a wrong layout are refused.
+    /// That, and what is cheap to find: level 2. Canaries behind blocks, a pattern at the start of
+    /// free ones, and frees and resizes by a wrong layout are refused.
     Canaries,
     /// All that the heap can find: level 3. The pattern fills free blocks, which wait in a
-    /// [quarantine](HeapConfig::quarantine) and are handed out in any order; memory around large and huge blocks is
-    /// inaccessible, as long as there are [mappings](HeapConfig::mappings) for that; and of calls that free a block at
-    /// once, all but one are refused.
+    /// [quarantine](HeapConfig::quarantine) and are handed out in any order; memory around large
+    /// and huge blocks is inaccessible, as long as there are [mappings](HeapConfig::mappings) for
+    /// that; and of calls that free a block at once, all but one are refused.
     Full,
 }
 
@@ -175,8 +175,9 @@ impl HeapConfig {
 
     /// Sets the keys of canaries and of the order of blocks, 16 bytes each: at a level above
     /// [`Hardening::Checked`]. Default what the provider says, of metadata or else of blocks
-    /// ([`PageProvider::random_key`](crate::provider::PageProvider::random_key)). Where none has random numbers, keys
-    /// come from where the heap's metadata lies, which is as hard to guess as the host makes it.
+    /// ([`PageProvider::random_key`](crate::provider::PageProvider::random_key)). Where none has
+    /// random numbers, keys come from where the heap's metadata lies, which is as hard to guess as
+    /// the host makes it.
     #[must_use]
     pub const fn keys(mut self, bytes: [u8; 32]) -> Self {
         self.keys = Some(Keys(bytes));
@@ -195,24 +196,25 @@ impl HeapConfig {
         self.keys(bytes)
     }
 
-    /// Sets how many bytes of freed blocks up to 256 KiB wait at [`Hardening::Full`] before they serve again, 4096
-    /// blocks at most; default 1 MiB.
+    /// Sets how many bytes of freed blocks up to 256 KiB wait at [`Hardening::Full`] before they
+    /// serve again, 4096 blocks at most; default 1 MiB.
     #[must_use]
     pub const fn quarantine(mut self, bytes: usize) -> Self {
         self.quarantine = bytes;
         self
     }
 
-    /// Sets how many bytes of addresses of freed larger blocks wait at [`Hardening::Full`], without memory; default 1
-    /// GiB where addresses have 64 bits. Less where few are left.
+    /// Sets how many bytes of addresses of freed larger blocks wait at [`Hardening::Full`], without
+    /// memory; default 1 GiB where addresses have 64 bits. Less where few are left.
     #[must_use]
     pub const fn quarantine_addresses(mut self, bytes: usize) -> Self {
         self.quarantine_addresses = bytes;
         self
     }
 
-    /// Sets about how many mappings of the host guards may take at [`Hardening::Full`]; default half of those that are
-    /// left when the heap is made. Beyond that blocks have no guards, and freed ones stay accessible, which
+    /// Sets about how many mappings of the host guards may take at [`Hardening::Full`]; default
+    /// half of those that are left when the heap is made. Beyond that blocks have no guards, and
+    /// freed ones stay accessible, which
     /// [`HeapStatistics::unguarded_blocks`](super::HeapStatistics::unguarded_blocks) tells.
     #[must_use]
     pub const fn mappings(mut self, count: usize) -> Self {
@@ -220,9 +222,9 @@ impl HeapConfig {
         self
     }
 
-    /// Sets what is told of faults where an interface has no error for them: the collections of `allocator-api2`, which
-    /// free a block that is no live one of this heap, resize it or free it by another layout, and corrupt blocks.
-    /// It must not unwind. By default, it ends the program.
+    /// Sets what is told of faults where an interface has no error for them: the collections of
+    /// `allocator-api2`, which free a block that is no live one of this heap, resize it or free it
+    /// by another layout, and corrupt blocks. It must not unwind. By default, it ends the program.
     #[must_use]
     pub const fn on_invalid_free(mut self, tell: fn(*mut u8, HeapError)) -> Self {
         self.on_invalid_free = tell;
@@ -258,7 +260,8 @@ impl HeapConfig {
         matches!(self.hardening, Hardening::Full)
     }
 
-    /// Returns how many bytes of freed blocks wait, of those that have memory and of those that have addresses.
+    /// Returns how many bytes of freed blocks wait, of those that have memory and of those that
+    /// have addresses.
     pub(super) const fn waiting(&self) -> (usize, usize) {
         if self.is_full() {
             (self.quarantine, self.quarantine_addresses)

@@ -45,8 +45,8 @@ pub enum HeapError {
     Memory(Error),
 }
 
-/// Panics, and cannot unwind, so that the program ends: whoever frees what is not allocated cannot be
-/// trusted further.
+/// Panics, and cannot unwind, so that the program ends: whoever frees what is not allocated cannot
+/// be trusted further.
 #[cold]
 #[expect(clippy::panic, reason = "the only way to end from here")]
 pub(super) extern "C" fn end(block: *mut u8, error: &HeapError) {

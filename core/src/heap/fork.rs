@@ -20,8 +20,9 @@
 //! slabs can be freed, but do not serve again. What is lost to the child so is counted
 //! ([`HeapStatistics::abandoned`](super::HeapStatistics::abandoned)).
 //!
-//! The quarantine of blocks with a class has no lock: what is in it stays, and is counted again. A block that
-//! a thread was just freeing, moving or handing out which the child does not have stays out of use.
+//! The quarantine of blocks with a class has no lock: what is in it stays, and is counted again. A
+//! block that a thread was just freeing, moving or handing out which the child does not have stays
+//! out of use.
 //!
 //! A call that goes on finds that it was replaced when it waits for a lock; or it ends in what it
 //! had locked, of which nothing is in use any more. Before it gives addresses back it looks whether

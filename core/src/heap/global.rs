@@ -55,7 +55,8 @@ pub unsafe trait StaticHeap: Sized + 'static {
     const CHECKED: bool = true;
 
     /// Whether [`GlobalAlloc`]'s calls expect a heap that is opened at a level above
-    /// [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then. It may be opened at any level.
+    /// [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then. It may be
+    /// opened at any level.
     const HARDENED: bool = false;
 
     /// Makes the heap, at the first call. An error fails that call, and the next one tries again.
@@ -74,9 +75,9 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// meanwhile.
     fn register() {}
 
-    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
-    /// the heap's; and of corrupt ones at [`Hardening::Full`](super::Hardening::Full), those too that were to be
-    /// handed out. It must not unwind.
+    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block
+    /// of the heap's; and of corrupt ones above [`Hardening::Checked`](super::Hardening::Checked),
+    /// those too that were to be handed out. It must not unwind.
     ///
     /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
     fn refused(block: *mut u8, error: HeapError) {
@@ -612,27 +613,38 @@ impl<C: StaticHeap> GlobalHeap<C> {
         without(C::state().open()?)
     }
 
-    /// Allocates a block of a hardened heap, if one is cached.
-    #[inline]
-    fn alloc_sealed(layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
-        Turn::<C>::begin_quick()?.local().alloc_sealed(layout)
+    /// Allocates a block of a heap that is thought to be hardened, if a quick call does not.
+    #[inline(never)]
+    fn alloc_hardened(layout: Layout) -> *mut u8 {
+        if let Some(turn) = Turn::<C>::begin_quick() {
+            if let Some(block) = turn.local().alloc_sealed(layout) {
+                drop(turn);
+                return Self::or_null(block);
+            }
+            if let Some(block) = turn.alloc(layout) {
+                return block.as_ptr();
+            }
+        }
+        Self::alloc_slow(layout)
     }
 
-    /// Frees a block if the heap is hardened, or tells why it cannot be; says whether it did either.
+    /// Frees a block of a heap that is thought to be hardened, if a quick call does not.
     ///
     /// # Safety
     ///
     /// Those of [`GlobalAlloc::dealloc`].
-    #[inline]
-    unsafe fn free_sealed(block: NonNull<u8>, layout: Layout) -> bool {
+    #[inline(never)]
+    unsafe fn dealloc_hardened(&self, block: NonNull<u8>, layout: Layout) {
         let freed = Turn::<C>::begin_quick().and_then(|turn| {
             // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
             unsafe { turn.local().free_sealed(block, layout) }
         });
-        if let Some(Err(error)) = freed {
-            C::refused(block.as_ptr(), error);
+        match freed {
+            Some(Ok(())) => {}
+            Some(Err(error)) => C::refused(block.as_ptr(), error),
+            // SAFETY: as above; it was left as it is.
+            None => unsafe { self.dealloc_other(block, layout) },
         }
-        freed.is_some()
     }
 
     #[cold]
@@ -654,7 +666,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn dealloc_other(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: by the contract a live block of this heap, whose user gives it up, and its layout.
+        // SAFETY: by the contract a live block of this heap, whose user gives it up, and its
+        // layout.
         match unsafe { Self::free_other(block, Some(layout)) } {
             // It went with the heap.
             Ok(()) | Err(HeapError::Closed) => {}
@@ -695,10 +708,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if C::HARDENED
-            && let Some(block) = Self::alloc_sealed(layout)
-        {
-            return Self::or_null(block);
+        if C::HARDENED {
+            if let Some(turn) = Turn::<C>::begin_quick()
+                && let Some(block) = turn.cache.alloc_sealed(layout)
+            {
+                turn.count(layout.size());
+                return block.as_ptr();
+            }
+            cold_path();
+            return Self::alloc_hardened(layout);
         }
         if let Some(turn) = Turn::<C>::begin_quick()
             && let Some(block) = turn.alloc(layout)
@@ -713,8 +731,16 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
-        // SAFETY: by the contract the block's user gives it up.
-        if C::HARDENED && unsafe { Self::free_sealed(block, layout) } {
+        if C::HARDENED {
+            if let Some(turn) = Turn::<C>::begin_quick()
+                // SAFETY: by the contract the block is live, and its user gives it up.
+                && unsafe { turn.cache.free_sealed(block, layout) }
+            {
+                return;
+            }
+            cold_path();
+            // SAFETY: by the contract; the block was left as it is.
+            unsafe { self.dealloc_hardened(block, layout) };
             return;
         }
         if let Some(turn) = Turn::<C>::begin_quick()

@@ -11,27 +11,33 @@
 //!
 //! | | [`Hardening::Canaries`](super::Hardening::Canaries) | [`Hardening::Full`](super::Hardening::Full) |
 //! |---|---|---|
-//! | canary | 8 bytes, one of 256 by the block's address | up to 128 bytes, made of the block's address |
-//! | pattern | the first 16 bytes | the block |
+//! | canary | 8 bytes, one of 256 by where it lies | up to 128 bytes, made of the block's address |
+//! | pattern | the first 16 bytes, and where the canary was | the block |
 //! | freed blocks serve again | the last one first | after a quarantine, in any order |
 //! | guards | none | as long as there are mappings |
 //!
-//! What was asked for lies with the states, where no stray write into blocks reaches it. The magazines of quick calls
-//! have no room, so that every call comes here, and nothing of it costs the quick calls of other heaps a step: blocks
-//! come from magazines of another set.
+//! What was asked for lies with the states, where no stray write into blocks reaches it. The
+//! magazines of quick calls have no room, and blocks come from another set, so that nothing of it
+//! costs the quick calls of other heaps a step. The lower level has quick calls of its own
+//! ([`CacheRef::alloc_sealed`](super::cache::CacheRef::alloc_sealed)), which do no more than
+//! compare, and leave to the calls here what is not as it should be.
 //!
-//! Canaries and the order of blocks have a key each, of 16 bytes. What is made of them is what SipHash-1-3 makes of them
-//! (Aumasson and Bernstein, 2012), a pseudorandom function: who learns some of its values knows neither the key nor
-//! others. The first byte of a canary is zero, so that text that lacks its end is not read with the canary.
+//! A freed block has no canary at the lower level. So where one is found is where the block was
+//! asked for to end, and quick calls compare no other number by which to tell a wrong layout.
+//!
+//! Canaries and the order of blocks have a key each, of 16 bytes. What is made of them is what
+//! SipHash-1-3 makes of them (Aumasson and Bernstein, 2012), a pseudorandom function: who learns
+//! some of its values knows neither the key nor others. The first byte of a canary is zero, so that
+//! text that lacks its end is not read with the canary.
 
 use super::{
     Heap, HeapConfig,
     cache::Cache,
-    class::{self, CLASSES, GRANULE},
+    class::{self, CLASSES, GRANULE, STEP},
     error::{BlockAddr, HeapError},
     large::Big,
     quarantine::{Quarantine, WAITING},
-    slab::{CLAIMED, CORRUPT, Entry, FREED, Handle, LIVE, ZERO},
+    slab::{CLAIMED, CORRUPT, Entry, FREED, Handle, LIVE, Notes, ZERO},
 };
 use crate::{
     arena::Arena,
@@ -41,6 +47,7 @@ use crate::{
 use core::{
     alloc::Layout,
     array,
+    hint::cold_path,
     ptr::{NonNull, null_mut},
     slice,
     sync::atomic::{
@@ -53,21 +60,136 @@ use core::{
 pub(super) const PATTERN: u8 = 0xdf;
 
 /// Bytes of a canary at least, where another block may follow.
-const CANARY_LEAST: usize = size_of::<u64>();
+pub(super) const CANARY_LEAST: usize = WORD;
 
 /// Words of a canary at most: what runs over writes the first of them.
 const WORDS_MOST: usize = 16;
 
 /// How many canaries there are at the lower level.
-const CANARIES: usize = 256;
+const CANARIES: usize = 1 << u8::BITS;
 
 const PATTERN_WORD: u64 = u64::from_ne_bytes([PATTERN; 8]);
 
-/// Bytes of the pattern at the lower level.
-const HEAD: usize = 16;
+/// Bytes of the pattern at the lower level: every block is as long and aligned so.
+const HEAD: usize = STEP;
 
-/// SipHash-1-3 of one word, by a key whose part of the state is computed once. The crate `siphasher`, which tests compare
-/// it with, takes longer for a word, as it hashes bytes of any number.
+/// The canaries of the lower level.
+pub(super) type Canaries = [u64; CANARIES];
+
+/// Where those are, as long as the heap.
+#[derive(Clone, Copy)]
+pub(super) struct Seals(NonNull<Canaries>);
+
+// SAFETY: they are never changed.
+unsafe impl Send for Seals {}
+// SAFETY: as for Send.
+unsafe impl Sync for Seals {}
+
+impl Seals {
+    /// Takes back what [`Seals::as_ptr`] gave.
+    ///
+    /// # Safety
+    ///
+    /// The heap stays as long as every copy of this.
+    #[inline]
+    pub(super) const unsafe fn new(canaries: NonNull<Canaries>) -> Self {
+        Self(canaries)
+    }
+
+    pub(super) const fn as_ptr(self) -> *mut Canaries {
+        self.0.as_ptr()
+    }
+
+    /// Returns the canary that lies at an address.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    pub(super) fn at(self, addr: usize) -> u64 {
+        // Spread by Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4).
+        let spread = (addr as u32).wrapping_mul(0x9e37_79b9);
+        // SAFETY: initialised by `make`, never changed, and there as long as the heap.
+        let canaries = unsafe { self.0.as_ref() };
+        canaries[(spread >> (u32::BITS - u8::BITS)) as usize]
+    }
+
+    /// Writes the canary behind what was asked for of a block.
+    ///
+    /// # Safety
+    ///
+    /// The block has [`CANARY_LEAST`] bytes more, and is live or the calling thread's.
+    #[inline]
+    pub(super) unsafe fn write(self, block: NonNull<u8>, asked: usize) {
+        // SAFETY: the caller's promise: inside the block.
+        let place = unsafe { block.add(asked) };
+        let canary = self.at(place.addr().get());
+        // SAFETY: as above.
+        unsafe { place.cast::<u64>().write_unaligned(canary) };
+    }
+
+    /// Says whether the canary behind what was asked for of a block is as it was written.
+    ///
+    /// # Safety
+    ///
+    /// The block has [`CANARY_LEAST`] bytes more, and is the calling thread's to free.
+    #[inline]
+    pub(super) unsafe fn is_intact(self, block: NonNull<u8>, asked: usize) -> bool {
+        // SAFETY: the caller's promise: inside the block.
+        let place = unsafe { block.add(asked) };
+        // SAFETY: as above; blocks are written when they are made live, or freed, and read zero
+        // before.
+        let found = unsafe { place.cast::<u64>().read_unaligned() };
+        found == self.at(place.addr().get())
+    }
+}
+
+/// Says whether a free block at the lower level is as it was when it was freed, or reads zero, as
+/// where its page went back to the host, or was never used.
+///
+/// # Safety
+///
+/// A block that is free, and the calling thread's.
+#[inline]
+pub(super) unsafe fn is_clean(block: NonNull<u8>) -> bool {
+    // SAFETY: the caller's promise; every block is as long and aligned, and was filled so far when
+    // it was freed, or the host gave it zeroed.
+    let head = unsafe { block.cast::<[u64; HEAD / 8]>().read() };
+    head == [PATTERN_WORD; HEAD / 8] || head == [0; HEAD / 8]
+}
+
+/// Takes the canary of a block of the lower level away.
+///
+/// # Safety
+///
+/// A block of a class, with a canary behind what was asked for, which is the calling thread's to
+/// free or to resize.
+#[inline]
+unsafe fn take_canary(block: NonNull<u8>, asked: usize) {
+    // SAFETY: the caller's promise: inside the block.
+    let place = unsafe { block.add(asked) };
+    // SAFETY: as above: behind what its user may use.
+    unsafe { place.cast::<u64>().write_unaligned(PATTERN_WORD) };
+}
+
+/// Fills a block of the lower level that is being freed, and takes its canary away, so that no
+/// block ever holds an old one.
+///
+/// # Safety
+///
+/// A block that the calling thread frees, with a canary behind what was asked for.
+#[inline]
+pub(super) unsafe fn mark_free(block: NonNull<u8>, asked: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { take_canary(block, asked) };
+    // SAFETY: the caller's promise; every block is as long and aligned.
+    unsafe {
+        block
+            .cast::<[u64; HEAD / 8]>()
+            .write([PATTERN_WORD; HEAD / 8])
+    };
+}
+
+/// SipHash-1-3 of one word, by a key whose part of the state is computed once. The crate
+/// `siphasher`, which tests compare it with, takes longer for a word, as it hashes bytes of any
+/// number.
 struct Sip([u64; 4]);
 
 impl Sip {
@@ -98,6 +220,12 @@ impl Sip {
         v[0] ^ v[1] ^ v[2] ^ v[3]
     }
 
+    /// Returns the canary of an address as it lies in memory, the first byte of which is zero.
+    #[inline]
+    const fn canary(&self, addr: usize) -> u64 {
+        (self.hash(addr as u64) & !0xff).to_le()
+    }
+
     #[inline]
     const fn round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
         a = a.wrapping_add(b);
@@ -116,11 +244,10 @@ impl Sip {
 
 /// The state of a hardened heap.
 pub(super) struct Hard {
-    is_full: bool,
     canary: Sip,
     order: Sip,
-    /// The canaries of the lower level.
-    canaries: [u64; CANARIES],
+    /// The canaries of the lower level, if this is that.
+    pub(super) seals: Option<Seals>,
     /// How many random numbers were drawn.
     drawn: AtomicU64,
     /// Blocks that were found corrupt, and are never used again.
@@ -158,8 +285,9 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
     let quarantine = if bytes == 0 {
         None
     } else {
-        let slots = arena.alloc_slice(WAITING, || AtomicPtr::new(null_mut()));
-        Some(Quarantine::new(slots.map_err(HeapError::Metadata)?, bytes))
+        let slots = arena.alloc_slice(WAITING, || AtomicPtr::<u8>::new(null_mut()));
+        let slots = slots.map_err(HeapError::Metadata)?;
+        Some(Quarantine::new(slots.cast(), bytes))
     };
     // A question of mappings costs a walk over all of them.
     let left = || {
@@ -172,11 +300,24 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
         None if is_full => left(),
         None => 0,
     };
-    let mut hard = Hard {
-        is_full,
+    let mut number = 0;
+    let one_more = || {
+        // No block starts there.
+        number += 1;
+        canary.canary(number)
+    };
+    let seals = if is_full {
+        None
+    } else {
+        let canaries = arena.alloc_slice(CANARIES, one_more);
+        let canaries = canaries.map_err(HeapError::Metadata)?.cast();
+        // SAFETY: initialised just now, as many; never freed before the arena, which is the heap's.
+        Some(unsafe { Seals::new(canaries) })
+    };
+    Ok(Some(Hard {
         canary,
         order,
-        canaries: [0; CANARIES],
+        seals,
         drawn: AtomicU64::new(0),
         corrupt: AtomicUsize::new(0),
         quarantine,
@@ -186,15 +327,12 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
             0
         },
         mappings,
-    };
-    // No block starts there.
-    hard.canaries = array::from_fn(|n| hard.of_addr(n + 1));
-    Ok(Some(hard))
+    }))
 }
 
 impl Hard {
     pub(super) const fn is_full(&self) -> bool {
-        self.is_full
+        self.seals.is_none()
     }
 
     /// Returns another random number of 16 bits, of those that a cache has drawn.
@@ -221,7 +359,7 @@ impl Hard {
     #[inline]
     pub(super) fn pop(&self, cache: &Cache, class: usize) -> Option<Entry> {
         let magazine = cache.stack(class);
-        if self.is_full {
+        if self.is_full() {
             // A call that a handler leaves for good may have written half of an entry.
             let _changing = cache.changing(class);
             magazine.pop_any(self.draw(cache))
@@ -239,70 +377,111 @@ impl Hard {
         self.quarantine.as_ref().map_or(0, Quarantine::bytes)
     }
 
-    /// Returns the canary of an address as it lies in memory, the first byte of which is zero.
-    #[inline]
-    fn of_addr(&self, addr: usize) -> u64 {
-        let hash = self.canary.hash(addr as u64);
-        (hash & !0xff).to_le()
+    /// Notes the canaries of a slab's blocks, each of which takes as long as the rest of a call
+    /// does.
+    pub(super) fn note_canaries(&self, slab: Handle) {
+        slab.set_canaries(|addr| self.canary.canary(addr));
     }
 
-    /// Returns what the canary of the block that starts at `block` repeats.
+    /// Describes the canary behind what was asked for of a block.
     #[inline]
-    fn canary(&self, block: usize) -> u64 {
-        if self.is_full {
-            self.of_addr(block)
-        } else {
-            self.one_of(block)
-        }
-    }
-
-    /// Returns the canary of the lower level.
-    #[inline]
-    fn one_of(&self, block: usize) -> u64 {
-        // Spread by Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, 6.4).
-        let spread = (block as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.canaries[(spread >> 56) as usize % CANARIES]
-    }
-
-    /// Returns where the canary of a block of `size` bytes begins, and how many words it has.
-    #[inline]
-    fn place(&self, block: NonNull<u8>, size: usize, asked: usize) -> (NonNull<u64>, usize) {
+    fn tail(&self, slab: Handle, entry: Entry, asked: usize) -> Tail {
+        let (addr, size) = (entry.block.addr().get(), slab.block_bytes());
         debug_assert!(asked <= size, "not more than there is");
         let asked = asked.min(size);
-        let most = if self.is_full { WORDS_MOST } else { 1 };
         // SAFETY: at most the length of the block.
-        let first = unsafe { block.add(asked) };
-        (first.cast(), ((size - asked) / size_of::<u64>()).min(most))
+        let first = unsafe { entry.block.add(asked) };
+        let len = size - asked;
+        let (canary, most, has_last) = match self.seals {
+            Some(seals) => (seals.at(addr + asked), 1, false),
+            None => {
+                let canary = slab.canary(entry);
+                let canary = canary.unwrap_or_else(|| self.canary.canary(addr));
+                (canary, WORDS_MOST, len < WORD * (WORDS_MOST + 1))
+            }
+        };
+        Tail {
+            first: first.cast(),
+            len,
+            words: (len / WORD).min(most),
+            has_last,
+            canary,
+        }
     }
 }
 
-impl Hard {
-    /// Returns where the last word of a block lies, and what it holds, if the canary does not end with a whole one there:
-    /// the canary goes on, so that a write before the next block is found.
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+
+/// A canary, which is repeated up to a number of words. Where those do not end with the block, it
+/// goes on if the block ends shortly behind, so that a write before the next block is found.
+struct Tail {
+    first: NonNull<u64>,
+    /// Bytes up to the end of the block.
+    len: usize,
+    words: usize,
+    has_last: bool,
+    canary: u64,
+}
+
+impl Tail {
+    /// Returns where the last word of the block lies, and what it holds.
     #[inline]
-    fn last(
-        &self,
-        block: NonNull<u8>,
-        size: usize,
-        asked: usize,
-        canary: u64,
-    ) -> Option<(NonNull<u64>, u64)> {
-        const WORD: usize = size_of::<u64>();
-        let len = size.checked_sub(asked)?;
-        let rest = len % WORD;
-        if !self.is_full || rest == 0 || !(WORD..=WORD * WORDS_MOST).contains(&len) {
+    fn last(&self) -> Option<(NonNull<u64>, u64)> {
+        if !self.has_last || self.words == 0 {
             return None;
         }
         // SAFETY: inside the block, which has a word behind what was asked for.
-        let place = unsafe { block.add(size - WORD) };
+        let place = unsafe { self.first.byte_add(self.len - WORD) };
+        let rest = self.len % WORD;
         let bits = u32::from(rest.to_le_bytes()[0]) * u8::BITS;
         // The bytes in memory move down by so many.
         let word = if cfg!(target_endian = "little") {
-            canary.rotate_right(bits)
+            self.canary.rotate_right(bits)
         } else {
-            canary.rotate_left(bits)
+            self.canary.rotate_left(bits)
         };
-        Some((place.cast(), word))
+        Some((place, word))
+    }
+
+    /// Writes it.
+    ///
+    /// # Safety
+    ///
+    /// The block is live, or the calling thread's.
+    #[inline]
+    unsafe fn write(&self) {
+        if let Some((last, word)) = self.last() {
+            // SAFETY: the last word of the block, behind what its user may use.
+            unsafe { last.write_unaligned(word) };
+        }
+        for n in 0..self.words {
+            // SAFETY: so many words lie in the block, behind what its user may use.
+            let place = unsafe { self.first.add(n) };
+            // SAFETY: as above; the caller's promise.
+            unsafe { place.write_unaligned(self.canary) };
+        }
+    }
+
+    /// Says whether it is as it was written.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Tail::write`], which was called.
+    #[inline]
+    unsafe fn is_intact(&self) -> bool {
+        let mut other = 0;
+        if let Some((last, word)) = self.last() {
+            // SAFETY: the last word of the block; `write` wrote it.
+            other = unsafe { last.read_unaligned() } ^ word;
+        }
+        for n in 0..self.words {
+            // SAFETY: so many words lie in the block.
+            let place = unsafe { self.first.add(n) };
+            // SAFETY: as above; `write` wrote them.
+            other |= unsafe { place.read_unaligned() } ^ self.canary;
+        }
+        other == 0
     }
 }
 
@@ -310,8 +489,30 @@ impl Hard {
 #[inline]
 pub(super) fn class_for(layout: Layout) -> Option<usize> {
     let size = layout.size().checked_add(CANARY_LEAST)?;
-    let layout = Layout::from_size_align(size, layout.align()).ok()?;
-    class::quick(layout).or_else(|| class::of(layout))
+    let wanted = Layout::from_size_align(size, layout.align()).ok()?;
+    if let Some(class) = class::quick(wanted) {
+        return Some(class);
+    }
+    let class = class::of(wanted)?;
+    if can_note(class, layout.size()) {
+        return Some(class);
+    }
+    // A few bytes with a great alignment: a class of which more can be noted.
+    class::of(Layout::from_size_align(class::BYTE_MAX + 1, layout.align()).ok()?)
+}
+
+/// Says whether a block of a class has room for what is asked for and a canary, and that can be
+/// noted.
+pub(super) const fn can_note(class: usize, asked: usize) -> bool {
+    let most = if class::size(class) <= class::BYTE_MAX {
+        u8::MAX as usize
+    } else {
+        u16::MAX as usize
+    };
+    match class::size(class).checked_sub(asked.saturating_add(CANARY_LEAST)) {
+        Some(slack) => slack <= most,
+        None => false,
+    }
 }
 
 /// Fills a free block.
@@ -335,18 +536,27 @@ pub(super) unsafe fn fill(block: NonNull<u8>, len: usize) {
 unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
     debug_assert!(block.addr().get().is_multiple_of(align_of::<u64>()) && len.is_multiple_of(8));
     // SAFETY: the caller's promise; blocks are aligned to more than a word, and whole words long.
-    let words = unsafe { slice::from_raw_parts(block.cast::<u64>().as_ptr(), len / 8) };
+    let words = unsafe { slice::from_raw_parts(block.cast::<u64>().as_ptr(), len / WORD) };
     let expected = u64::from_ne_bytes([byte; 8]);
-    words
-        .iter()
-        .fold(0, |other, word| other | (word ^ expected))
-        == 0
+    // The first word is as expected, and each word is as the one before, which is compared by the
+    // widest instructions that there are.
+    words.first().is_none_or(|word| *word == expected)
+        && words.get(1..) == words.get(..words.len().wrapping_sub(1))
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
     pub(super) const fn is_hard(&self) -> bool {
         self.hard.is_some()
+    }
+
+    /// Returns what is kept of blocks.
+    pub(super) const fn notes(&self) -> Notes {
+        match &self.hard {
+            None => Notes::None,
+            Some(hard) if hard.is_full() => Notes::Canaries,
+            Some(_) => Notes::Asked,
+        }
     }
 
     #[inline]
@@ -364,99 +574,45 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return self.alloc_big_sealed(layout);
         };
         let entry = self.take_one(shard, class)?;
-        self.hand_out(entry, class, layout)
+        self.hand_out(None, entry, class, layout)
     }
 
     /// Allocates a block without a class, and says whether it reads zero.
     pub(super) fn alloc_big_sealed(&self, layout: Layout) -> Result<Big, HeapError> {
         let (block, zero) = self.alloc_big_or_reclaim(layout)?;
         if let (Some(hard), Some(slab)) = (&self.hard, self.slab_at(block.addr().get())) {
-            seal(hard, slab, block, layout.size());
+            seal(hard, slab, slab.only(), layout.size());
         }
         Ok((block, zero))
     }
 
-    /// Makes a block live that was taken from its slab, and says whether it reads zero.
+    /// Makes a block live that was taken from its slab, and says whether it reads zero. `slab` is
+    /// that, if it is known.
     ///
     /// # Errors
     ///
     /// [`HeapError::WriteAfterFree`] where somebody wrote into it meanwhile.
+    #[inline]
     pub(super) fn hand_out(
         &self,
+        slab: Option<Handle>,
         entry: Entry,
         class: usize,
         layout: Layout,
     ) -> Result<Big, HeapError> {
         let addr = entry.block.addr().get();
         let zero = entry.state().load(Relaxed) == ZERO;
-        let slab = self.slab_at(addr).ok_or(HeapError::NotOwned)?;
+        let slab = slab
+            .or_else(|| self.slab_at(addr))
+            .ok_or(HeapError::NotOwned)?;
         let hard = self.hard.as_ref().ok_or(HeapError::Config)?;
         if !is_intact(hard, entry.block, class::size(class), zero) {
             self.retire(entry);
             return Err(HeapError::WriteAfterFree(BlockAddr::new(addr)));
         }
-        seal(hard, slab, entry.block, layout.size());
+        seal(hard, slab, entry, layout.size());
         entry.state().store(LIVE, Release);
         Ok((entry.block, zero))
-    }
-
-    /// Makes a block of a slab live at the lower level.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Heap::hand_out`].
-    #[inline]
-    pub(super) fn hand_out_light(
-        &self,
-        hard: &Hard,
-        slab: Handle,
-        entry: Entry,
-        asked: usize,
-    ) -> Result<NonNull<u8>, HeapError> {
-        let addr = entry.block.addr().get();
-        let zero = entry.state().load(Relaxed) == ZERO;
-        if !is_intact(hard, entry.block, HEAD, zero) {
-            self.retire(entry);
-            return Err(HeapError::WriteAfterFree(BlockAddr::new(addr)));
-        }
-        slab.set_asked_of(entry, asked);
-        // SAFETY: the class has room for a canary behind what was asked for.
-        let place = unsafe { entry.block.add(asked) };
-        // SAFETY: as above; the block is this call's.
-        unsafe { place.cast::<u64>().write_unaligned(hard.one_of(addr)) };
-        entry.state().store(LIVE, Release);
-        Ok(entry.block)
-    }
-
-    /// Frees a live and intact block of a slab at the lower level, if the layout is what was asked for.
-    #[inline]
-    pub(super) fn take_light(
-        &self,
-        hard: &Hard,
-        slab: Handle,
-        block: NonNull<u8>,
-        layout: Layout,
-    ) -> Option<Entry> {
-        let (addr, asked) = (block.addr().get(), layout.size());
-        let entry = slab.live(addr)?;
-        let fits = slab.asked_of(entry) == Some(asked) && addr & (layout.align() - 1) == 0;
-        if !fits
-            || slab.class() >= CLASSES
-            || slab.block_bytes().saturating_sub(asked) < CANARY_LEAST
-        {
-            return None;
-        }
-        // SAFETY: as was just seen, there is room for a canary behind what was asked for.
-        let place = unsafe { entry.block.add(asked) };
-        // SAFETY: as above; written when the block was made live.
-        if unsafe { place.cast::<u64>().read_unaligned() } != hard.one_of(addr) {
-            return None;
-        }
-        entry.state().store(FREED, Relaxed);
-        let head = entry.block.cast::<[u64; HEAD / 8]>();
-        // SAFETY: every block is as long and aligned so; it is free, and this call's.
-        unsafe { head.write([PATTERN_WORD; HEAD / 8]) };
-        Some(entry)
     }
 
     /// Frees a block by a call without a handle, or says why not.
@@ -470,14 +626,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        let slab = self.slab_at(block.addr().get());
+        let find = |addr| self.slab_at(addr);
         let give = |class, entry| self.flush(class, &[entry]);
         // SAFETY: the caller's promise.
-        unsafe { self.free_hard(block, slab, layout, give) }
+        unsafe { self.free_hard(block, find, layout, give) }
     }
 
-    /// Frees a block, or says why not, and tells `give` of blocks to bring back: this one, or those that have waited.
-    /// `slab` is the one that it lies in, if that is known.
+    /// Frees a block, or says why not, and tells `give` of blocks to bring back: this one, or those
+    /// that have waited. `find` is the caller's quickest way to the slab around an address, which
+    /// need not know those of huge blocks.
     ///
     /// # Safety
     ///
@@ -486,75 +643,63 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) unsafe fn free_hard(
         &self,
         block: NonNull<u8>,
-        slab: Option<Handle>,
+        find: impl Fn(usize) -> Option<Handle>,
         layout: Option<Layout>,
         give: impl FnMut(usize, Entry),
     ) -> Result<(), HeapError> {
         let addr = block.addr().get();
-        let found = slab.and_then(|slab| Some((slab, slab.live(addr)?)));
+        let found = find(addr).and_then(|slab| Some((slab, slab.live(addr)?)));
         let (slab, entry) = match found {
             Some(found) => found,
             None => self.live_at(addr)?,
         };
-        self.check_layout(slab, addr, layout)?;
+        check_layout(addr, slab.usable_of(entry), layout)?;
         if slab.class() >= CLASSES {
             if !self.claim_big(slab, addr) {
                 return Err(HeapError::NotLive);
             }
-            self.check_seal(slab, entry, true)?;
+            self.check_seal(slab, entry, slab.usable_of(entry), true)?;
             self.free_claimed(slab);
             return Ok(());
         }
         if self.is_full() {
             // One of two that free it at the same moment.
             entry.take_live(CLAIMED)?;
-            if self.slab_at(addr) != Some(slab) {
-                // It was freed since it was looked up, and its descriptor is that of other blocks now.
+            if find(addr) != Some(slab) {
+                // It was freed since it was looked up, and its descriptor is that of other blocks
+                // now.
                 entry.state().store(LIVE, Release);
                 return Err(HeapError::NotLive);
             }
         }
-        self.check_seal(slab, entry, true)?;
+        // Not before: it may have been another's until it was taken.
+        let asked = slab.usable_of(entry);
+        self.check_seal(slab, entry, asked, true)?;
         entry.state().store(FREED, Relaxed);
-        self.release_hard(slab, entry, give);
+        self.release_hard(slab, entry, asked, find, give);
         Ok(())
     }
 
-    /// Compares a layout with what was asked for.
-    #[inline]
-    pub(super) fn check_layout(
-        &self,
-        slab: Handle,
-        addr: usize,
-        layout: Option<Layout>,
-    ) -> Result<(), HeapError> {
-        let Some(layout) = layout else {
-            return Ok(());
-        };
-        // The alignment is not kept, but the address tells of some that they were not asked for.
-        let asked = slab.usable(addr, slab.block_bytes());
-        if asked == layout.size() && addr & (layout.align() - 1) == 0 {
-            return Ok(());
-        }
-        Err(HeapError::WrongLayout(BlockAddr::new(addr)))
-    }
-
-    /// Marks the contents of a block whose state is that of a free one, and has it wait; tells `give` of blocks to bring
-    /// back: this one, or those that have waited.
+    /// Marks the contents of a block of a class, whose state is that of a free one, and of which so
+    /// much was asked for, and has it wait; tells `give` of blocks to bring back: this one, or
+    /// those that have waited.
     #[inline]
     pub(super) fn release_hard(
         &self,
         slab: Handle,
         entry: Entry,
+        asked: usize,
+        find: impl Fn(usize) -> Option<Handle>,
         mut give: impl FnMut(usize, Entry),
     ) {
-        let is_full = self.is_full();
-        let len = if is_full { slab.block_bytes() } else { HEAD };
-        // SAFETY: a block that is free, and that its slab does not hand out before it is brought back.
-        unsafe { fill(entry.block, len) };
-        if is_full {
-            self.wait(slab, entry, give);
+        if self.is_full() {
+            // SAFETY: a block that is free, and that its slab does not hand out before it is
+            // brought back.
+            unsafe { fill(entry.block, slab.block_bytes()) };
+            self.wait(slab, entry, find, give);
         } else {
+            // SAFETY: as above; all blocks of classes have room for a canary.
+            unsafe { mark_free(entry.block, asked) };
             give(slab.class(), entry);
         }
     }
@@ -582,19 +727,36 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         old: Layout,
         new: Layout,
     ) -> Result<Option<Layout>, HeapError> {
-        self.check_layout(slab, entry.block.addr().get(), Some(old))?;
-        self.check_seal(slab, entry, false)?;
+        let before = self.check_live(slab, entry, old)?;
         let (size, asked) = (slab.block_bytes(), new.size());
         let is_half = asked > size / 2;
         let stays = if slab.class() < CLASSES {
-            asked + CANARY_LEAST <= size && is_half || class_for(new) == Some(slab.class())
+            can_note(slab.class(), asked) && (is_half || class_for(new) == Some(slab.class()))
         } else {
             asked <= size && is_half
         };
         if stays && let Some(hard) = &self.hard {
-            seal(hard, slab, entry.block, asked);
+            if hard.seals.is_some() && slab.class() < CLASSES {
+                // SAFETY: a block of a class with a canary behind what was asked for.
+                unsafe { take_canary(entry.block, before) };
+            }
+            seal(hard, slab, entry, asked);
         }
         Ok((!stays).then_some(new))
+    }
+
+    /// Returns what was asked for of a live block, if it was by this layout, and nothing was
+    /// written behind.
+    pub(super) fn check_live(
+        &self,
+        slab: Handle,
+        entry: Entry,
+        layout: Layout,
+    ) -> Result<usize, HeapError> {
+        let asked = slab.usable_of(entry);
+        check_layout(entry.block.addr().get(), asked, Some(layout))?;
+        self.check_seal(slab, entry, asked, false)?;
+        Ok(asked)
     }
 
     /// Says that a block's user has written more than was asked for; if so, retires it if `dead`.
@@ -603,33 +765,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         &self,
         slab: Handle,
         entry: Entry,
+        asked: usize,
         dead: bool,
     ) -> Result<(), HeapError> {
         let Some(hard) = &self.hard else {
             return Ok(());
         };
-        let addr = entry.block.addr().get();
-        let canary = hard.canary(addr);
-        let size = slab.block_bytes();
-        let (first, words) = hard.place(entry.block, size, slab.usable(addr, size));
-        let mut other = 0;
-        if let Some((last, word)) = hard.last(entry.block, size, slab.usable(addr, size), canary) {
-            // SAFETY: the last word of the block; `seal` wrote it.
-            other = unsafe { last.read_unaligned() } ^ word;
-        }
-        for n in 0..words {
-            // SAFETY: so many words lie in the block.
-            let place = unsafe { first.add(n) };
-            // SAFETY: as above; `seal` wrote them.
-            other |= unsafe { place.read_unaligned() } ^ canary;
-        }
-        if other == 0 {
+        // SAFETY: `seal` wrote it when the block was made live.
+        if unsafe { hard.tail(slab, entry, asked).is_intact() } {
             return Ok(());
         }
+        cold_path();
         if dead {
             self.retire(entry);
         }
-        Err(HeapError::Overflow(BlockAddr::new(addr)))
+        Err(HeapError::Overflow(BlockAddr::new(
+            entry.block.addr().get(),
+        )))
     }
 
     /// Keeps a corrupt block from being used again, for as long as the heap lives.
@@ -642,38 +794,43 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 }
 
-/// Says whether a free block of a size, which is the calling thread's, is as it was when it was freed, or reads zero.
+/// Says whether a free block of a size, which is the calling thread's, is as it was when it was
+/// freed, or reads zero.
 #[inline]
 fn is_intact(hard: &Hard, block: NonNull<u8>, size: usize, zero: bool) -> bool {
-    let expected = if zero { 0 } else { PATTERN };
-    if hard.is_full {
-        // SAFETY: all of it was filled when it was freed, or the host gave it zeroed; sizes are whole steps.
+    if hard.is_full() {
+        let expected = if zero { 0 } else { PATTERN };
+        // SAFETY: all of it was filled when it was freed, or the host gave it zeroed; sizes are
+        // whole steps.
         return unsafe { is_all(block, size, expected) };
     }
-    // SAFETY: as above, of the head, as which every block is as long and aligned.
-    let head = unsafe { block.cast::<[u64; HEAD / 8]>().read() };
-    // Pages of free blocks go back to the host, and may read zero then.
-    head == [u64::from_ne_bytes([expected; 8]); HEAD / 8] || head == [0; HEAD / 8]
+    // SAFETY: the caller has taken it from its slab.
+    unsafe { is_clean(block) }
 }
 
 /// Notes what was asked for, and writes the canary behind.
 #[inline]
-fn seal(hard: &Hard, slab: Handle, block: NonNull<u8>, asked: usize) {
-    let addr = block.addr().get();
-    slab.set_asked(addr, asked);
-    let canary = hard.canary(addr);
-    let size = slab.block_bytes();
-    let (first, words) = hard.place(block, size, asked);
-    if let Some((last, word)) = hard.last(block, size, asked, canary) {
-        // SAFETY: the last word of the block, behind what its user may use.
-        unsafe { last.write_unaligned(word) };
+fn seal(hard: &Hard, slab: Handle, entry: Entry, asked: usize) {
+    slab.set_asked(entry, asked);
+    // SAFETY: the block is live, or this call's.
+    unsafe { hard.tail(slab, entry, asked).write() };
+}
+
+/// Compares a layout with what was asked for.
+#[inline]
+pub(super) fn check_layout(
+    addr: usize,
+    asked: usize,
+    layout: Option<Layout>,
+) -> Result<(), HeapError> {
+    let Some(layout) = layout else {
+        return Ok(());
+    };
+    // The alignment is not kept, but the address tells of some that they were not asked for.
+    if asked == layout.size() && addr & (layout.align() - 1) == 0 {
+        return Ok(());
     }
-    for n in 0..words {
-        // SAFETY: so many words lie in the block, behind what its user may use.
-        let place = unsafe { first.add(n) };
-        // SAFETY: as above; the block is live or this call's.
-        unsafe { place.write_unaligned(canary) };
-    }
+    Err(HeapError::WrongLayout(BlockAddr::new(addr)))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
     error::HeapError,
     large::{Big, CHUNK, Growth},
     parts::Held,
-    slab::{self, FREED, Handle, LIVE, ZERO},
+    slab::{self, FREED, Handle, LIVE, Notes, ZERO},
     space::Space,
 };
 use crate::{
@@ -125,7 +125,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         let slab = match space.spare_huge {
             Some(slab) => slab,
-            None => slab::make(self.arena(), HUGE, CHUNK, true)?,
+            None => slab::make(self.arena(), HUGE, CHUNK, Notes::Asked)?,
         };
         space.spare_huge = Some(slab);
         let room = space.spares.make_room(&space.huge, self.arena());
@@ -220,7 +220,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Makes a huge block live that is there.
     pub(super) fn make_live(&self, space: &mut Space, slab: Handle, asked: usize) {
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.only(), self.in_pages(asked));
         self.count_huge(self.counted(slab));
         space.gauges.huge_blocks += 1;
         self.count_guards(space, slab, true);
@@ -288,7 +288,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.only(), self.in_pages(asked));
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 

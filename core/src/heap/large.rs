@@ -55,7 +55,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Big, HeapError> {
         let slab = match space.spare_large {
             Some(slab) => slab,
-            None => slab::make(self.arena(), LARGE, CHUNK, self.is_hard())?,
+            None => slab::make(self.arena(), LARGE, CHUNK, self.notes())?,
         };
         space.spare_large = Some(slab);
         let count = size.div_ceil(GRANULE).max(1);
@@ -144,14 +144,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(())
     }
 
-    /// Takes the live block without a class that starts at `addr` away from its user, so that no other call frees
-    /// it, nor is its descriptor used again; says whether it was still live.
+    /// Takes the live block without a class that starts at `addr` away from its user, so that no
+    /// other call frees it, nor is its descriptor used again; says whether it was still live.
     pub(super) fn claim_big(&self, slab: Handle, addr: usize) -> bool {
         self.take_live(&self.lock_space(), slab, addr, CLAIMED)
     }
 
-    /// Changes the state of a live block; says whether it was live. The lock keeps its descriptor from becoming that of
-    /// another block meanwhile, which may have happened before.
+    /// Changes the state of a live block; says whether it was live. The lock keeps its descriptor
+    /// from becoming that of another block meanwhile, which may have happened before.
     fn take_live(&self, _space: &Space, slab: Handle, addr: usize, to: u8) -> bool {
         let same = slab.addr() == addr && self.slab_at(addr) == Some(slab);
         same && slab.only().take_live(to).is_ok()

@@ -2,7 +2,7 @@
 
 use super::{
     Heap, Level,
-    cache::{Cache, CacheRef, FIRST, Magazine},
+    cache::{Cache, CacheRef, FIRST, Hardened, Magazine},
     class::{self, CLASSES, STEP},
     error::HeapError,
     hard::{self, Hard},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     atomic::AtomicU8,
-    provider::PageProvider,
+    provider::{Error, PageProvider},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -83,15 +83,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 cache
             }
             None => {
-                let hardened = self.make_stacks()?;
-                let made = self.arena().alloc_value(Cache::new(self.map.root().raw()));
-                let made = made.map_err(HeapError::Metadata)?;
-                // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
-                let cache = unsafe { CacheRef::new(made) };
-                if let Some(magazines) = hardened {
-                    // SAFETY: made just now, one a class, and never freed before the arena.
-                    unsafe { cache.set_hardened(magazines) };
-                }
+                let cache = self.make_cache().map_err(HeapError::Metadata)?;
                 // It stays in its shard: threads that go on with what others did, one after the other, then share
                 // slabs, and the lines of their states, with few.
                 let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
@@ -117,16 +109,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         })
     }
 
-    /// Makes the magazines of a hardened heap for another cache.
-    fn make_stacks(&self) -> Result<Option<NonNull<[Magazine]>>, HeapError> {
-        if !self.is_hard() {
-            return Ok(None);
-        }
-        let mut class = 0..CLASSES;
-        let made = self
-            .arena()
-            .alloc_slice(CLASSES, || Magazine::new(class.next().unwrap_or(0)));
-        made.map(Some).map_err(HeapError::Metadata)
+    /// Makes another cache.
+    fn make_cache(&self) -> Result<CacheRef, Error> {
+        let new = Cache::new(self.map.root().raw());
+        let Some(hard) = &self.hard else {
+            let made = self.arena().alloc_value(new)?;
+            // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
+            return Ok(unsafe { CacheRef::new(made) });
+        };
+        let place = self.arena().alloc(Layout::new::<Hardened>())?;
+        // SAFETY: allocated just now with this layout, and never freed before the arena, which is
+        // the heap's.
+        Ok(unsafe { CacheRef::new_hardened(place, new, hard.seals) })
     }
 
     /// Adds a cache to all that were ever made.
@@ -610,18 +604,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     }
 
     /// Allocates a block of a hardened heap, if one is cached.
-    #[inline]
+    #[inline(never)]
     pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
         let hard = self.heap.hard.as_ref()?;
         let class = hard::class_for(layout)?;
         let entry = hard.pop(&self.cache, class)?;
         self.count(layout.size());
-        if !hard.is_full()
-            && let Some(slab) = self.slab_around(entry.block.addr().get())
-        {
-            return Some(self.heap.hand_out_light(hard, slab, entry, layout.size()));
-        }
-        let told = self.heap.hand_out(entry, class, layout);
+        let slab = self.slab_around(entry.block.addr().get());
+        let told = self.heap.hand_out(slab, entry, class, layout);
         Some(told.map(|(block, _)| block))
     }
 
@@ -630,19 +620,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// # Safety
     ///
     /// As of [`LocalHeap::free_sized`].
-    #[inline]
+    #[inline(never)]
     pub(super) unsafe fn free_sealed(
         &self,
         block: NonNull<u8>,
         layout: Layout,
     ) -> Option<Result<(), HeapError>> {
-        let hard = self.heap.hard.as_ref()?;
-        if !hard.is_full()
-            && let Some(slab) = self.slab_around(block.addr().get())
-            && let Some(entry) = self.heap.take_light(hard, slab, block, layout)
-        {
-            self.keep(slab.class(), entry);
-            return Some(Ok(()));
+        if !self.heap.is_hard() {
+            return None;
         }
         // SAFETY: the caller's promise.
         Some(unsafe { self.free_hard(block, Some(layout)) })
@@ -659,7 +644,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             Some(entry) => entry,
             None => self.refill(class)?,
         };
-        self.heap.hand_out(entry, class, layout)
+        self.heap.hand_out(None, entry, class, layout)
     }
 
     /// Frees a block of a hardened heap, or says why not.
@@ -675,13 +660,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if self.cache.is_due() {
             self.upkeep();
         }
-        let slab = self.slab_around(block.addr().get());
-        if slab.is_none_or(|slab| slab.class() >= CLASSES) {
+        let find = |addr| self.slab_around(addr);
+        if find(block.addr().get()).is_none_or(|slab| slab.class() >= CLASSES) {
             self.count_big(0);
         }
         let keep = |class, entry| self.keep(class, entry);
         // SAFETY: the caller's promise.
-        unsafe { self.heap.free_hard(block, slab, layout, keep) }
+        unsafe { self.heap.free_hard(block, find, layout, keep) }
     }
 
     /// Counts a call for a block without a class, and looks at the clock if it is time to.
@@ -773,8 +758,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none. A layout is
-    /// compared with what was asked for if the heap is hardened.
+    /// Frees a block for which there is no room at hand, or that has no class, or says why there is
+    /// none. A layout is compared with what was asked for if the heap is hardened.
     ///
     /// # Safety
     ///

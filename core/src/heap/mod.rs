@@ -113,7 +113,7 @@ use local::Caches;
 use map::Map;
 use parts::{Mark, Parts};
 use segment::SegmentLink;
-use slab::Handle;
+use slab::{Handle, Notes};
 use space::{IndexRef, Space};
 use upkeep::Sweep;
 
@@ -199,7 +199,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
         let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
-        let nothing = slab::make(&arena, NOTHING, 1, false)?;
+        let nothing = slab::make(&arena, NOTHING, 1, Notes::None)?;
         let map = Map::new(&provider, &metadata, &arena)?;
         let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {

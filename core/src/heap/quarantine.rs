@@ -7,9 +7,9 @@
 //!   large and huge ones   ● → ● → ●          a list; addresses are kept, and no memory
 //! ```
 //!
-//! The first is an array that any call changes without a lock, so that a thread that is not in a forked
-//! child leaves at most one block behind that is lost. The second is guarded by the lock of the granules; a
-//! child that finds that held takes the blocks for free.
+//! The first is an array that any call changes without a lock, so that a thread that is not in a
+//! forked child leaves at most one block behind that is lost. The second is guarded by the lock of
+//! the granules; a child that finds that held takes the blocks for free.
 
 use super::{
     Heap,
@@ -35,7 +35,7 @@ pub(super) const WAITING: usize = 4096;
 
 /// Blocks of classes that wait.
 pub(super) struct Quarantine {
-    slots: NonNull<[AtomicPtr<u8>]>,
+    slots: NonNull<[AtomicPtr<u8>; WAITING]>,
     /// The slots of the next block and of the oldest, counted on and on.
     next: AtomicUsize,
     first: AtomicUsize,
@@ -51,7 +51,7 @@ unsafe impl Sync for Quarantine {}
 
 impl Quarantine {
     /// Makes one by slots that stay as long as the heap, none of which has a block.
-    pub(super) const fn new(slots: NonNull<[AtomicPtr<u8>]>, most: usize) -> Self {
+    pub(super) const fn new(slots: NonNull<[AtomicPtr<u8>; WAITING]>, most: usize) -> Self {
         Self {
             slots,
             next: AtomicUsize::new(0),
@@ -62,8 +62,9 @@ impl Quarantine {
     }
 
     #[inline]
-    fn slots(&self) -> &[AtomicPtr<u8>] {
-        // SAFETY: initialised, changed by atomics only, and there as long as the heap, which has this.
+    fn slots(&self) -> &[AtomicPtr<u8>; WAITING] {
+        // SAFETY: initialised, changed by atomics only, and there as long as the heap, which has
+        // this.
         unsafe { self.slots.as_ref() }
     }
 
@@ -74,8 +75,7 @@ impl Quarantine {
     /// Puts a block, or none, into a slot, and returns what was there.
     #[inline]
     fn swap(&self, number: usize, block: *mut u8) -> *mut u8 {
-        let slots = self.slots();
-        slots[number % slots.len()].swap(block, AcqRel)
+        self.slots()[number % WAITING].swap(block, AcqRel)
     }
 
     /// Adds a block, and returns the oldest if there is no room for both, or null.
@@ -84,9 +84,9 @@ impl Quarantine {
         self.swap(self.next.fetch_add(1, Relaxed), block)
     }
 
-    /// Takes the oldest block out, or null where another call was quicker; `None` where there is none.
+    /// Takes the oldest block out, or null where another call was quicker; `None` where there is
+    /// none.
     fn pop(&self) -> Option<*mut u8> {
-        let len = self.slots().len();
         let mut first = self.first.load(Relaxed);
         loop {
             let next = self.next.load(Relaxed);
@@ -95,7 +95,7 @@ impl Quarantine {
             let oldest = match usize::try_from(waiting) {
                 Err(_) | Ok(0) => return None,
                 // Blocks came round to its slot, and took it out.
-                Ok(waiting) if waiting > len => next.wrapping_sub(len),
+                Ok(waiting) if waiting > WAITING => next.wrapping_sub(WAITING),
                 Ok(_) => first,
             };
             let behind = oldest.wrapping_add(1);
@@ -160,9 +160,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.hard.as_ref()?.quarantine.as_ref()
     }
 
-    /// Has a block wait whose state is that of a free one, and tells `give` of those that have waited.
+    /// Has a block wait whose state is that of a free one, and tells `give` of those that have
+    /// waited, whose slabs `find` finds.
     #[inline]
-    pub(super) fn wait(&self, slab: Handle, entry: Entry, mut give: impl FnMut(usize, Entry)) {
+    pub(super) fn wait(
+        &self,
+        slab: Handle,
+        entry: Entry,
+        find: impl Fn(usize) -> Option<Handle>,
+        mut give: impl FnMut(usize, Entry),
+    ) {
         let size = slab.block_bytes();
         let Some(all) = self.quarantine().filter(|all| size <= all.most) else {
             give(slab.class(), entry);
@@ -172,7 +179,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut oldest = all.push(entry.block.as_ptr());
         // As often as there are slots at most, whatever other threads do.
         for _ in 0..WAITING {
-            let found = self.waited(oldest.addr());
+            let found = waited(oldest.addr(), &find);
             let less = found.map_or(0, |(slab, _)| slab.block_bytes());
             let before = all.bytes.fetch_add(more.wrapping_sub(less), Relaxed);
             if let Some((slab, entry)) = found {
@@ -190,8 +197,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Counts the bytes of blocks of classes that wait again. A call may have ended between two steps: in a thread
-    /// that a forked child does not have, or where a handler left it for good.
+    /// Counts the bytes of blocks of classes that wait again. A call may have ended between two
+    /// steps: in a thread that a forked child does not have, or where a handler left it for good.
     pub(super) fn recount_quarantine(&self) {
         if let Some(all) = self.quarantine() {
             let waiting = all.addrs().filter_map(|addr| self.waited(addr));
@@ -201,10 +208,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Finds a block that waited.
-    #[inline]
     fn waited(&self, addr: usize) -> Option<(Handle, Entry)> {
-        let slab = self.map.slab(addr).filter(|_| addr != 0)?;
-        Some((slab, slab.freed(addr)?))
+        waited(addr, |addr| self.map.slab(addr))
     }
 
     /// Lets all blocks of classes go.
@@ -260,7 +265,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Takes the memory of a huge block that is free, and keeps its addresses; says whether it could.
+    /// Takes the memory of a huge block that is free, and keeps its addresses; says whether it
+    /// could.
     fn take_memory(&self, space: &mut Space, slab: Handle) -> bool {
         let Some(range) = PageRange::new(slab.start(), slab.block_bytes(), self.page) else {
             return false;
@@ -311,4 +317,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.next.set(space.spare_large);
         space.spare_large = Some(slab);
     }
+}
+
+/// Finds a block that waited, of which there is none at zero.
+#[inline]
+fn waited(addr: usize, find: impl Fn(usize) -> Option<Handle>) -> Option<(Handle, Entry)> {
+    let slab = if addr == 0 { None } else { find(addr) }?;
+    Some((slab, slab.freed(addr)?))
 }

@@ -282,7 +282,8 @@ impl Segment {
         self.committed.none(part.clone())
     }
 
-    /// Returns how many borders there are in and around `part` between granules that can be written and others.
+    /// Returns how many borders there are in and around `part` between granules that can be written
+    /// and others.
     pub(super) fn borders(&self, part: &Range<usize>) -> usize {
         let is_writable = |n: usize| n < self.granules() && !self.committed.none(n..n + 1);
         let is_border = |n: usize| is_writable(n) != (n != 0 && is_writable(n - 1));

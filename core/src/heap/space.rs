@@ -178,7 +178,8 @@ impl Space {
         segment.take(part)
     }
 
-    /// Counts mappings, where the [borders](Segment::borders) in and around some granules have changed.
+    /// Counts mappings, where the [borders](Segment::borders) in and around some granules have
+    /// changed.
     fn note_borders(&mut self, before: usize, now: usize) {
         self.gauges.mappings = (self.gauges.mappings + now).saturating_sub(before);
     }
@@ -603,7 +604,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.mappings.saturating_add(SPLIT * count) <= most
     }
 
-    /// Returns the bytes that are to be inaccessible on either side of a large or huge block that is made now.
+    /// Returns the bytes that are to be inaccessible on either side of a large or huge block that
+    /// is made now.
     pub(super) fn guard_now(&self, space: &Space) -> usize {
         // The two guards, and the block.
         if self.is_full() && self.may_split(space, 3) {
@@ -630,8 +632,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Takes the memory of a large block that is free, and its access if the heap may split mappings, and keeps its
-    /// granules; says whether it could.
+    /// Takes the memory of a large block that is free, and its access if the heap may split
+    /// mappings, and keeps its granules; says whether it could.
     pub(super) fn hold_granules(&self, space: &mut Space, slab: Handle) -> bool {
         let (addr, len) = (slab.addr(), slab.len_bytes());
         self.give_granules(space, addr, len);

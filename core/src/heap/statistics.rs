@@ -53,9 +53,11 @@ pub struct HeapStatistics {
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
     pub corrupt_blocks: usize,
-    /// Bytes of freed blocks up to 256 KiB that [wait](super::HeapConfig::quarantine) before they serve again.
+    /// Bytes of freed blocks up to 256 KiB that [wait](super::HeapConfig::quarantine) before they
+    /// serve again.
     pub quarantined: usize,
-    /// Bytes of addresses of freed larger blocks that [wait](super::HeapConfig::quarantine_addresses).
+    /// Bytes of addresses of freed larger blocks that
+    /// [wait](super::HeapConfig::quarantine_addresses).
     pub quarantined_addresses: usize,
     /// How many large and huge blocks are live and have no guards at
     /// [`Hardening::Full`](super::Hardening::Full), since those would take too many

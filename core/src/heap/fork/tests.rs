@@ -123,7 +123,8 @@ fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
     }
 }
 
-/// What is counted of the guards of blocks without a class, and of blocks that wait, is what there is.
+/// What is counted of the guards of blocks without a class, and of blocks that wait, is what there
+/// is.
 fn counts_of_guards_are_right(heap: &TestHeap, blocks: &Blocks) {
     let is_full = heap.config().is_full();
     let slabs = blocks.0.iter();
