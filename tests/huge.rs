@@ -516,5 +516,9 @@ fn hardened_huge_blocks_are_told_apart() {
     // SAFETY: no block's start.
     assert_eq!(unsafe { heap.free(guard) }, Err(HeapError::NotLive));
     free(&heap, block);
-    assert!(!heap.owns(addr), "it is gone at once");
+    assert!(heap.owns(addr), "its addresses wait");
+    assert_eq!(heap.block_of(addr), None);
+    assert_eq!(heap.statistics().committed, 0, "its memory is gone at once");
+    heap.trim();
+    assert!(!heap.owns(addr));
 }

@@ -4,7 +4,7 @@
 //! mapping, so that the kernel merges neighbours into one. Decommitting maps over, which drops the
 //! contents and leaves exactly such a mapping in one call.
 
-use crate::{LinuxProvider, errno::error, map, raw};
+use crate::{LinuxProvider, errno::error, map, random, raw};
 use core::{
     ffi::{CStr, c_void},
     ptr::NonNull,
@@ -693,6 +693,10 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn left(&self, of: Resource) -> Option<usize> {
         self.resource_left(of)
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        random::key()
     }
 
     fn large_page(&self) -> PageSize {

@@ -384,6 +384,10 @@ where
         self.inner.large_page()
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

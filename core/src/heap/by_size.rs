@@ -320,16 +320,20 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
         cold_path();
         // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is.
-        unsafe { Self::free_other(block) }
+        unsafe { Self::free_other(block, None) }
     }
 
-    /// Frees a block that a quick call does not.
+    /// Frees a block that a quick call does not. A layout is compared with what was asked for if
+    /// the heap is hardened.
     ///
     /// # Safety
     ///
     /// As for [`GlobalHeap::free`].
     #[inline(never)]
-    pub(super) unsafe fn free_other(block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_other(
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let freed = if C::CHECKED {
@@ -343,10 +347,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
                 return Ok(());
             }
             // SAFETY: the caller gives the block up, if it is one.
-            return unsafe { local.free_slow(block) };
+            return unsafe { local.free_slow(block, layout) };
         }
         // SAFETY: the caller gives the block up, if it is one.
-        unsafe { Self::free_by(block) }
+        unsafe { Self::free_by(block, layout) }
     }
 
     /// # Safety
@@ -354,14 +358,14 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_by(block: NonNull<u8>) -> Result<(), HeapError> {
+    unsafe fn free_by(block: NonNull<u8>, layout: Option<Layout>) -> Result<(), HeapError> {
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
-            |local| unsafe { local.free(block) },
+            |local| unsafe { local.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.free(block) },
+            |heap| unsafe { heap.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.try_free(block) },
+            |heap| unsafe { heap.try_free_as(block, layout) },
         )
     }
 

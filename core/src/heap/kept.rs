@@ -399,7 +399,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Keeps a huge block that was freed for the next, of which so much was used; says whether it did.
     pub(super) fn keep(&self, space: &mut Space, slab: Handle, used: usize) -> bool {
         let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
-        if used > most || self.config.returns() == super::Return::Eager || self.is_hard() {
+        if used > most || self.config.returns() == super::Return::Eager || self.is_full() {
             return false;
         }
         // What it had ahead of its growth may be too much.

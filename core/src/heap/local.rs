@@ -2,10 +2,11 @@
 
 use super::{
     Heap, Level, Return,
-    cache::{Cache, CacheRef, FIRST, Magazine},
+    cache::{Cache, CacheRef, FIRST, Hardened, Magazine},
     class::{self, CLASSES, STEP},
     config::SHARDS,
     error::HeapError,
+    hard::{self, Hard},
     large::Big,
     map,
     shared::cleared,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     atomic::AtomicU8,
-    provider::PageProvider,
+    provider::{Error, PageProvider},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -79,10 +80,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let cache = match caches.take() {
             Some(cache) => cache,
             None => {
-                let made = self.arena().alloc_value(Cache::new(self.map.root().raw()));
-                let made = made.map_err(HeapError::Metadata)?;
-                // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
-                let cache = unsafe { CacheRef::new(made) };
+                let cache = self.make_cache().map_err(HeapError::Metadata)?;
                 self.note_cache(cache);
                 cache
             }
@@ -106,6 +104,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache,
             _not_sync: PhantomData,
         })
+    }
+
+    /// Makes another cache.
+    fn make_cache(&self) -> Result<CacheRef, Error> {
+        let new = Cache::new(self.map.root().raw());
+        let Some(hard) = &self.hard else {
+            let made = self.arena().alloc_value(new)?;
+            // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
+            return Ok(unsafe { CacheRef::new(made) });
+        };
+        let place = self.arena().alloc(Layout::new::<Hardened>())?;
+        // SAFETY: allocated just now with this layout, and never freed before the arena, which is
+        // the heap's.
+        Ok(unsafe { CacheRef::new_hardened(place, new, hard.seals) })
     }
 
     /// Adds a cache to all that were ever made.
@@ -173,8 +185,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// map tells of it.
     #[inline]
     fn live_big(&self, addr: usize) -> Option<Handle> {
-        // SAFETY: a value of the heap's map, and the heap is borrowed.
-        let slab = unsafe { map::slab(self.value(addr)) }?;
+        let slab = self.slab_around(addr)?;
         slab.is_live_big(addr).then_some(slab)
     }
 
@@ -318,7 +329,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return Ok(());
         }
         // SAFETY: the caller's promise is no less.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_slow(block, None) }
     }
 
     /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
@@ -333,8 +344,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         debug_assert!(
-            self.usable_size(block)
-                .is_none_or(|size| size >= layout.size()),
+            self.heap.is_hard()
+                || self
+                    .usable_size(block)
+                    .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
         // SAFETY: the caller's promise.
@@ -342,8 +355,30 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return Ok(());
         }
         cold_path();
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_slow(block, Some(layout)) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.free_other::<true>(block) }
+    }
+
+    /// Frees a block whose layout may be known, which is looked at if the heap is hardened.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    pub(super) unsafe fn free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_slow(block, layout) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free(block) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -415,7 +450,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
         if !self.magazine(class).push_live(Entry { block, state }) {
             // SAFETY: the caller gives the block up, which is live.
-            let freed = unsafe { self.free_slow(block) };
+            let freed = unsafe { self.free_slow(block, None) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
         }
         self.count(new_size);
@@ -457,8 +492,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
-        for (class, magazine) in self.cache.magazines.iter().enumerate() {
-            self.flush_oldest(class, magazine.len());
+        for class in 0..CLASSES {
+            self.flush_oldest(class, self.stack(class).len());
         }
     }
 
@@ -521,6 +556,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         &self.cache.magazines[class]
     }
 
+    /// As [`Cache::stack`].
+    #[inline]
+    fn stack(&self, class: usize) -> &Magazine {
+        self.cache.stack(class)
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
@@ -536,9 +577,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        if self.heap.is_hard() {
-            self.cache.count(layout.size());
-            return self.alloc_hard(layout);
+        if let Some(hard) = &self.heap.hard {
+            return self.alloc_hard(hard, layout);
         }
         let Some(class) = class::of(layout) else {
             self.count_big(layout.size());
@@ -554,6 +594,79 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Ok((entry.block, zero))
     }
 
+    /// Returns the slab around an address, if the page map has one.
+    #[inline]
+    fn slab_around(&self, addr: usize) -> Option<Handle> {
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        unsafe { map::slab(self.value(addr)) }
+    }
+
+    /// Allocates a block of a hardened heap, if one is cached.
+    #[inline(never)]
+    pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
+        let hard = self.heap.hard.as_ref()?;
+        let class = hard::class_for(layout)?;
+        let entry = hard.pop(&self.cache, class)?;
+        self.count(layout.size());
+        let slab = self.slab_around(entry.block.addr().get());
+        let told = self.heap.hand_out(slab, entry, class, layout);
+        Some(told.map(|(block, _)| block))
+    }
+
+    /// Frees a block if the heap is hardened, or says why it cannot be.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free_sized`].
+    #[inline(never)]
+    pub(super) unsafe fn free_sealed(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Option<Result<(), HeapError>> {
+        if !self.heap.is_hard() {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        Some(unsafe { self.free_hard(block, Some(layout)) })
+    }
+
+    /// Allocates a block of a hardened heap, and says whether it reads zero.
+    fn alloc_hard(&self, hard: &Hard, layout: Layout) -> Result<Big, HeapError> {
+        let Some(class) = hard::class_for(layout) else {
+            self.count_big(layout.size());
+            return self.heap.alloc_big_sealed(layout);
+        };
+        self.count(layout.size());
+        let entry = match hard.pop(&self.cache, class) {
+            Some(entry) => entry,
+            None => self.refill(class)?,
+        };
+        self.heap.hand_out(None, entry, class, layout)
+    }
+
+    /// Frees a block of a hardened heap, or says why not.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    unsafe fn free_hard(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.cache.is_due() {
+            self.upkeep();
+        }
+        let find = |addr| self.slab_around(addr);
+        if find(block.addr().get()).is_none_or(|slab| slab.class() >= CLASSES) {
+            self.count_big(0);
+        }
+        let keep = |class, entry| self.keep(class, entry);
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.free_hard(block, find, layout, keep) }
+    }
+
     /// Counts a call for a block without a class, and looks at the clock if it is time to.
     fn count_big(&self, bytes: usize) {
         if self.cache.count_big(bytes) {
@@ -563,17 +676,31 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.upkeep();
-        let shard = self.cache.shard();
-        self.heap.alloc_hard(shard, layout)
+    /// Puts a block that is free into its magazine, or half of that into their slabs.
+    #[inline]
+    fn keep(&self, class: usize, entry: Entry) {
+        if !self.stack(class).push(entry) {
+            self.keep_slow(class, entry);
+        }
+    }
+
+    #[cold]
+    fn keep_slow(&self, class: usize, entry: Entry) {
+        let magazine = self.stack(class);
+        self.widen(class);
+        if !magazine.push(entry) {
+            self.flush_oldest(class, magazine.len().div_ceil(2));
+            if !magazine.push(entry) {
+                self.heap.flush(class, &[entry]);
+            }
+        }
     }
 
     /// Fills the empty magazine of a class by half, and returns one block more.
     #[cold]
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         self.upkeep();
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
@@ -602,7 +729,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Makes the room in a magazine four times as much, up to what the configuration allows, if there is metadata.
     fn widen(&self, class: usize) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let old = magazine.capacity();
         let limit = self.heap.config.limit(class);
         if old >= limit {
@@ -629,46 +756,42 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none.
+    /// Frees a block for which there is no room at hand, or that has no class, or says why there is
+    /// none. A layout is compared with what was asked for if the heap is hardened.
     ///
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
-    pub(super) unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_slow(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         if self.heap.is_hard() {
-            self.upkeep();
             // SAFETY: the caller's promise.
-            return unsafe { self.heap.free_hard(block) };
+            return unsafe { self.free_hard(block, layout) };
         }
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
             self.count_big(0);
             if let Some(slab) = self.live_big(addr) {
-                self.heap.free_big(slab);
-                return Ok(());
+                return self.heap.free_big(slab, addr);
             }
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
         self.upkeep();
         let entry = Entry { block, state };
-        entry.state().store(FREED, Relaxed);
-        let magazine = self.magazine(class);
-        self.widen(class);
-        if !magazine.push(entry) {
-            self.flush_oldest(class, magazine.len().div_ceil(2));
-            if !magazine.push(entry) {
-                self.heap.flush(class, &[entry]);
-            }
-        }
+        entry.take_live(FREED)?;
+        self.keep(class, entry);
         Ok(())
     }
 
     /// Brings back the `count` blocks of a class that are at hand for longest.
     fn flush_oldest(&self, class: usize, count: u32) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let mut left = count;
         while left != 0 {
             let mut some = [const { MaybeUninit::uninit() }; FLUSHED as usize];
@@ -851,7 +974,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
             let _changing = self.cache.changing(class);
-            let magazine = self.magazine(class);
+            let magazine = self.stack(class);
             let capacity = magazine.capacity();
             if capacity > KEPT
                 && let Some((slots, layout)) = magazine.shut()

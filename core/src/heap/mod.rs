@@ -25,7 +25,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard` | canaries, patterns and guards |
+//! | `hard`, `quarantine` | canaries, patterns and guards; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
@@ -62,6 +62,7 @@ mod local;
 mod map;
 mod order;
 mod parts;
+mod quarantine;
 mod ranges;
 mod segment;
 mod shared;
@@ -112,7 +113,7 @@ use local::Caches;
 use map::Map;
 use parts::{Mark, Parts};
 use segment::SegmentLink;
-use slab::Handle;
+use slab::{Handle, Notes};
 use space::{IndexRef, Space};
 use upkeep::Sweep;
 
@@ -168,7 +169,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     /// Bytes that a forked child could not reuse.
     abandoned: AtomicUsize,
     calls: Calls,
-    /// At the highest level of hardening.
+    /// Above the first level of hardening.
     hard: Option<Hard>,
     arena: Renewable<Arena<M, R>>,
 }
@@ -198,8 +199,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
         let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
-        let nothing = slab::make(&arena, NOTHING, 1, false)?;
+        let nothing = slab::make(&arena, NOTHING, 1, Notes::None)?;
         let map = Map::new(&provider, &metadata, &arena)?;
+        let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
             huge_bytes: AtomicUsize::new(0),
@@ -224,7 +226,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             trim_deep: AtomicBool::new(false),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
-            hard: config.hard_seed(nothing.exposed()).map(Hard::new),
+            hard,
             provider,
             metadata,
             config,

@@ -148,9 +148,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn collect_own(&self, level: Level) {
         self.take_aside();
         self.flush_stocked();
+        self.end_quarantine();
         self.drop_free_slabs();
         {
             let mut space = self.lock_space();
+            self.drop_waiting(&mut space);
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);

@@ -82,6 +82,10 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         (**self).large_page()
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        (**self).random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         (**self).addresses()
     }

@@ -286,6 +286,12 @@ pub unsafe trait PageProvider: Send + Sync {
         self.page_size().of_table()
     }
 
+    /// Returns bytes of the host's source of random numbers that is fit for keys; `None` where it
+    /// has none, or refuses, as by default.
+    fn random_key(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Returns the addresses that ranges from this provider can have; by default, any.
     fn addresses(&self) -> AddressRange {
         AddressRange::ALL

@@ -145,6 +145,10 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
         self.inner.large_page()
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         // Where they have nothing in common, no request is met, and any range will do.
         self.inner

@@ -97,6 +97,10 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
         self.inner.large_page()
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

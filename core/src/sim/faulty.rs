@@ -241,6 +241,10 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         self.inner.large_page()
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.inner.addresses()
     }

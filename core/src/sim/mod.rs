@@ -418,6 +418,10 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         }
     }
 
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.base.random_key()
+    }
+
     fn addresses(&self) -> AddressRange {
         self.space().addresses()
     }
