@@ -41,6 +41,8 @@
 pub trait Backend {
     type Provider;
     type OsLock;
+    type GlobalHeap;
+    type Made;
 }
 
 pub struct ThisTarget;
@@ -64,3 +66,63 @@ pub type OsProvider = Absent<<ThisTarget as Backend>::Provider>;
 
 /// The lock of this target's backend, which is not active: using this name is an error.
 pub type OsLock = <ThisTarget as Backend>::OsLock;
+
+/// The heap of the process, on this target's backend, which is not active: using this name is an
+/// error.
+pub type GlobalHeap = Absent<<ThisTarget as Backend>::GlobalHeap>;
+
+/// What is made on a backend, by so many arguments.
+pub struct Made<T, const ARGUMENTS: usize>(T);
+
+impl<T> Made<T, 1> {
+    /// Is never called.
+    #[expect(clippy::new_ret_no_self, reason = "as above")]
+    pub fn new<A>(_: A) -> T {
+        unreachable!("there is no backend")
+    }
+}
+
+impl<T> Made<T, 2> {
+    /// Is never called.
+    #[expect(clippy::new_ret_no_self, reason = "as above")]
+    pub fn new<A, B>(_: A, _: B) -> T {
+        unreachable!("there is no backend")
+    }
+}
+
+impl<T> Made<T, 3> {
+    /// Is never called.
+    #[expect(clippy::new_ret_no_self, reason = "as above")]
+    pub fn new<A, B, C>(_: A, _: B, _: C) -> T {
+        unreachable!("there is no backend")
+    }
+}
+
+impl<T, const ARGUMENTS: usize> Made<T, ARGUMENTS> {
+    /// Is never called.
+    pub fn on<A, B, C>(_: A, _: B, _: C) -> T {
+        unreachable!("there is no backend")
+    }
+}
+
+/// Defines names that are errors where they are used.
+macro_rules! absent {
+    ($($Name:ident: $arguments:literal,)*) => {$(
+        #[doc = concat!("`", stringify!($Name), "` on this target's backend, which is not active: ")]
+        #[doc = "using this name is an error."]
+        pub type $Name = Made<<ThisTarget as Backend>::Made, $arguments>;
+    )*};
+}
+
+absent! {
+    FuncCell: 2,
+    Heap: 1,
+    JitAllocator: 1,
+    JitRuntime: 1,
+    LocalHeap: 1,
+    LowHeap: 1,
+    RangeMap: 3,
+    RegionAllocator: 1,
+    RegionHeap: 1,
+    RetireQueue: 2,
+}

@@ -51,13 +51,15 @@ pub fn spawn_purger<C: StaticHeap>(heap: GlobalHeap<C>, period: Duration) -> io:
         .heap()
         .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let (stop, stopped) = channel();
-    let thread = Builder::new().name("hostmem-purger".into()).spawn(move || {
-        while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            if let Some(now_ms) = OsProvider::new().now_ms() {
-                opened.tick(now_ms);
+    let thread = Builder::new()
+        .name("hostmem-purger".into())
+        .spawn(move || {
+            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                if let Some(now_ms) = OsProvider::new().now_ms() {
+                    opened.tick(now_ms);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(Purger {
         stop: Some(stop),
         thread: Some(thread),

@@ -94,7 +94,7 @@ fn new_heap<C>() -> Result<HeapOf<C>, HeapError>
 where
     C: StaticHeap<Pages = OsProvider, Metadata = OsProvider, Lock = OsLock>,
 {
-    Heap::new(OS, OS, HeapConfig::new())
+    Heap::on(OS, OS, HeapConfig::new())
 }
 
 fn close<C: StaticHeap>() -> Result<(), HeapError> {
@@ -300,7 +300,7 @@ hostmem::std_slot! {
 }
 static_heap!(Inner, InnerSlot, {
     note_inner();
-    Heap::new(
+    Heap::on(
         OS,
         OS,
         HeapConfig::new().clock(|| {
@@ -338,7 +338,7 @@ table_slot!(ForkedSlot, FORKED, FORKED.place(own_number()));
 static_heap!(
     Forked,
     ForkedSlot,
-    Heap::new(OS, OS, HeapConfig::new().clock(fork_once))
+    Heap::on(OS, OS, HeapConfig::new().clock(fork_once))
 );
 
 /// Whether the next look at the clock forks, and whether this process is the child.

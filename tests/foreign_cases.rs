@@ -35,7 +35,7 @@ type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
 type OsLocal<'a> = LocalHeap<'a, OsProvider, OsProvider, OsLock>;
 
 fn heap() -> OsHeap {
-    OsHeap::new(OS, OS, HeapConfig::new()).expect("metadata")
+    OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata")
 }
 
 /// Numbers that a seed repeats (Marsaglia's xorshift64).

@@ -194,9 +194,9 @@ fn children_of_allocating_threads_use_both_heaps() {
             _ => 1000,
         };
         let config = HeapConfig::new().shards(2);
-        let high = &Heap::new(OS, OS, config).expect("metadata");
+        let high = &Heap::on(OS, OS, config).expect("metadata");
         let low = Within::new(OS, low_addresses());
-        let low: &HeapOn<Low> = &Heap::new(low, OS, config).expect("metadata");
+        let low: &HeapOn<Low> = &Heap::on(low, OS, config).expect("metadata");
         let (stop, changes) = (&AtomicBool::new(false), &AtomicU64::new(0));
         thread::scope(|scope| {
             let _stop = Stop(stop);

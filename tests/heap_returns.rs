@@ -173,7 +173,7 @@ fn a_handle_that_only_takes_quick_calls_notices_the_time() {
     let config = HeapConfig::new()
         .memory_return(Return::After(1000))
         .clock(|| Some(NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(64, 8).expect("a layout");
     let pair = || {
@@ -212,7 +212,7 @@ fn ticks_that_come_often_reach_the_lowest_slabs() {
         .large_pages(false)
         .memory_return(Return::After(10))
         .clock(|| Some(SWEEP_NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(1024, 8).expect("a layout");
     // Some 1,500 slabs: more than can be looked at between two ticks.
@@ -247,7 +247,7 @@ fn a_heap_whose_sizes_change_gives_back_what_it_can() {
     const PHASE: usize = 5 * LIVE;
     let os = OsProvider::new();
     let config = HeapConfig::new().clock(|| Some(DRIFT_NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let mut blocks = Vec::new();
     let (mut live, mut state) = (0, 0x9e37_79b9_7f4a_7c15_u64);
@@ -290,7 +290,7 @@ fn a_heap_whose_sizes_change_gives_back_what_it_can() {
 #[test]
 fn no_block_above_a_kilobyte_is_longer_by_a_quarter() {
     let os = OsProvider::new();
-    let heap = Heap::<_, _, OsLock>::new(os, os, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, HeapConfig::new()).expect("metadata");
     let sizes = (10..23).flat_map(|power| (0..64).map(move |n| (1 << power) + (n << power >> 6)));
     for size in sizes.flat_map(|size| [size + 1, size + 7]) {
         let layout = Layout::from_size_align(size, 1).expect("a layout");

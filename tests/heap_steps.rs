@@ -44,7 +44,7 @@ unsafe impl StaticHeap for Stepped {
 
     fn open() -> Result<HeapOf<Self>, HeapError> {
         // One shard, so that two threads meet.
-        Heap::new(OS, OS, HeapConfig::new().shards(1).large_pages(false))
+        Heap::on(OS, OS, HeapConfig::new().shards(1).large_pages(false))
     }
 
     fn state() -> &'static State<Self> {

@@ -193,7 +193,7 @@ fn every_child_of_a_busy_program_works() {
             _ => 150,
         };
         EMULATED.store(emulated(), Relaxed);
-        let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata");
+        let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata");
         let space = OS.reserve(&Request::bytes(16 << 20)).expect("addresses");
         // SAFETY: reserved just now, and the region's until the end.
         unsafe { region.adopt(space) }.expect("fresh addresses");

@@ -27,7 +27,7 @@ const PAGE: usize = 0x1000;
 type Map<T> = RangeMap<T, OsProvider>;
 
 fn map_of<T: Value>(bounds: AddressRange) -> Map<T> {
-    RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
+    RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
 }
 
 /// The addresses from `start` up to `end`.
@@ -185,7 +185,7 @@ fn bad_arguments_have_errors_of_their_own_and_change_nothing() {
     assert_eq!(map.statistics(), before);
     assert_eq!(map.query(0x10_3fff), None);
     assert_eq!(map.query(0), None);
-    let odd = RangeMap::<u8, _>::new(
+    let odd = RangeMap::<u8, _>::on(
         OsProvider::new(),
         from_to(0x800, 0x10_0000),
         PageSize::KIB_4,
@@ -226,7 +226,7 @@ fn without_memory_nothing_changes_and_nothing_leaks() {
     let faulty = Faulty::new(&sim);
     {
         let map: RangeMap<u32, _> =
-            RangeMap::new(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
+            RangeMap::on(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
         faulty.only(Calls::COMMIT);
         let mut failures = 0;
         for n in 0..20_000_u32 {

@@ -8,6 +8,7 @@ use hostmem::{
     provider::{Commit, PageProvider, Request},
     region::{RegionAllocator, RegionConfig},
 };
+use hostmem_test_support::isolate::skip;
 use std::{
     alloc::{GlobalAlloc, Layout},
     io,
@@ -99,7 +100,7 @@ fn check(name: &str, step: impl Fn(usize) + Sync) {
         let ours = match longest(&step) {
             Ok(ours) => ours,
             Err(error) => {
-                eprintln!("SKIPPED: {name}: no real-time priority here: {error}");
+                skip(format!("{name}: no real-time priority here: {error}"));
                 return;
             }
         };
@@ -136,7 +137,7 @@ fn a_real_time_thread_waits_for_a_heap_no_longer_than_for_a_mutex() {
 
 #[test]
 fn a_real_time_thread_waits_for_a_region_no_longer_than_for_a_mutex() {
-    let region = RegionAllocator::<_, _, OsLock>::new(OS, OS, RegionConfig::new());
+    let region = RegionAllocator::<_, _, OsLock>::on(OS, OS, RegionConfig::new());
     let region = region.expect("metadata");
     let whole = OS.reserve(&Request::bytes(1 << 30)).expect("addresses");
     // SAFETY: reserved just now, and given to the region alone.

@@ -23,7 +23,7 @@ impl Full {
     pub fn new(segments: usize) -> Self {
         let os = OsProvider::new();
         let config = HeapConfig::new().segment(64 * MIB);
-        let heap = OurHeap::new(os, os, config).expect("metadata");
+        let heap = OurHeap::on(os, os, config).expect("metadata");
         let blocks = (0..segments * 64).map(|_| heap.alloc(layout(MIB)).expect("memory"));
         let last = blocks.max().expect("a block");
         Self { heap, last }
@@ -60,7 +60,7 @@ impl Lane for Short {
         let start = CpuTime::now();
         for _ in 0..steps {
             let os = OsProvider::new();
-            let heap = OurHeap::new(os, os, HeapConfig::new()).expect("metadata");
+            let heap = OurHeap::on(os, os, HeapConfig::new()).expect("metadata");
             heap.alloc(layout(100)).expect("memory");
         }
         start.elapsed()

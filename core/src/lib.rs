@@ -26,8 +26,9 @@
 
 #![no_std]
 
-#[cfg(feature = "std")]
-extern crate std;
+// Without the module whose bit vectors are of 64-bit words, so that this is the only error.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("hostmem is for targets with 64-bit addresses");
 
 pub mod arch;
 pub mod arena;
@@ -36,6 +37,7 @@ pub mod counted;
 pub mod fork;
 pub mod heap;
 mod intervals;
+#[cfg(target_pointer_width = "64")]
 pub mod jit;
 pub mod page;
 pub mod probe;

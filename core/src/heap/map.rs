@@ -66,9 +66,12 @@ use core::{
 };
 
 /// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
-/// models, where an entry takes a kilobyte.
+/// models, where an entry takes a kilobyte, and under Miri, which looks through all of the map at
+/// every call.
 const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
     24
+} else if cfg!(miri) {
+    32
 } else if usize::BITS < 48 {
     usize::BITS
 } else {

@@ -136,7 +136,7 @@ fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'sta
             .shards(1)
             .magazine(0)
             .memory_return(Return::Eager);
-        let heap = Model::new(addresses, Memory, config).expect("metadata");
+        let heap = Model::on(addresses, Memory, config).expect("metadata");
         let heap = Box::into_raw(Box::new(heap));
         // SAFETY: a value that is dropped below, when `check` has ended with all its threads and handles.
         check(unsafe { &*heap });

@@ -158,7 +158,7 @@ fn run_in_region(filter: &Filter, all: &mut Totals) {
         return;
     }
     let os = OsProvider::new();
-    let region = Region::new(os, os, RegionConfig::new()).expect("metadata");
+    let region = Region::on(os, os, RegionConfig::new()).expect("metadata");
     let Ok(space) = os.reserve(&Request::bytes(REGION)) else {
         println!("{host}: skipped: {REGION} bytes of addresses cannot be had");
         all.skipped += 1;

@@ -151,7 +151,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize) {
         .shards(2)
         .metadata(64 << 20)
         .large_pages(false);
-    let heap = TestHeap::new(Memory, Memory, config).expect("metadata");
+    let heap = TestHeap::on(Memory, Memory, config).expect("metadata");
     let mut blocks = Blocks(Vec::new());
     for _ in 0..12 {
         let local = heap.local().expect("metadata");

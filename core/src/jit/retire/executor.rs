@@ -232,7 +232,7 @@ impl Executor<'_> {
 
     /// Says whether the slot is this executor's: always, but after a fork.
     #[inline]
-    fn is_registered(&self) -> bool {
+    pub(super) fn is_registered(&self) -> bool {
         self.slot.owner.load(Ordering::Relaxed) == self.number
     }
 

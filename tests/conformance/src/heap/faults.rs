@@ -19,7 +19,7 @@ const FAILING: Calls = Calls::RESERVE
 
 /// Calls that meet every call of the provider; returns how many of them failed.
 fn script<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Result<usize, HeapError> {
-    let heap = Heap::<P>::new(p, p, config)?;
+    let heap = Heap::<P>::on(p, p, config)?;
     let mut live: Vec<(NonNull<u8>, Layout)> = Vec::new();
     let mut failed = 0;
     let local = match heap.local() {

@@ -130,7 +130,7 @@ fn numbers<P: PageProvider + Copy, M: PageProvider + Copy>(
 
 pub(super) fn ranges_are_all_that_is_reserved<P: Provider + Copy>(p: P) -> Outcome {
     let (pages, metadata) = (counted(p), counted(p));
-    let heap = Heap::<_, _>::new(&pages, &metadata, config()).expect("metadata");
+    let heap = Heap::<_, _>::on(&pages, &metadata, config()).expect("metadata");
     assert_eq!(heap.ranges().count(), 0, "no block, no address");
     let mut blocks = Vec::new();
     for size in SIZES {
@@ -339,7 +339,7 @@ pub(super) fn what_was_never_handed_out_is_not_resident<P: Provider + Copy>(p: P
     let page = p.page_size().bytes();
     for size in [16, 48, 700, 5000, 20_000] {
         let counted = counted(p);
-        let heap = Heap::<_, _>::new(&counted, p, config().shards(1)).expect("metadata");
+        let heap = Heap::<_, _>::on(&counted, p, config().shards(1)).expect("metadata");
         assert_eq!(heap.statistics().resident, 0);
         let count = (600_000 / size).min(500);
         let blocks: Vec<_> = (1..=count)

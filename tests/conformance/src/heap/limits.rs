@@ -93,7 +93,7 @@ pub(super) fn a_heap_in_few_addresses_keeps_to_them<P: Provider + Copy>(p: P) ->
     let free = free.expect("a plain request");
     let few = free.addresses();
     let heap: Heap<Within<P>, P> =
-        Heap::new(Within::new(p, few), p, config()).expect("metadata can be had");
+        Heap::on(Within::new(p, few), p, config()).expect("metadata can be had");
     // Now that the metadata is elsewhere.
     // SAFETY: reserved just now, and not used.
     unsafe { p.release(free) }.expect("what was reserved can be released");
@@ -193,7 +193,7 @@ const BLOCKS: usize = 96 << 20;
 /// Where that takes many addresses, or leaves something.
 pub fn many_handles<P: PageProvider + Copy>(p: P, config: HeapConfig, count: usize) {
     let counted = counted(p);
-    let heap: Heap<&Counted<P>> = Heap::new(&counted, &counted, config).expect("metadata");
+    let heap: Heap<&Counted<P>> = Heap::on(&counted, &counted, config).expect("metadata");
     let metadata = counted.counters().reserved.now;
     let handles: Vec<_> = (0..count)
         .map(|_| heap.local().expect("metadata"))
@@ -235,7 +235,7 @@ pub(super) fn short_handles_leave_memory_flat<P: Provider + Copy>(p: P) -> Outco
 /// Where one leaves something behind.
 pub fn short_handles<P: PageProvider + Copy>(p: P, count: usize) {
     let counted = counted(p);
-    let heap: Heap<&Counted<P>> = Heap::new(&counted, &counted, config()).expect("metadata");
+    let heap: Heap<&Counted<P>> = Heap::on(&counted, &counted, config()).expect("metadata");
     let mut first = None;
     for n in 0..count {
         let local = heap.local().expect("metadata");

@@ -183,7 +183,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
 ) -> Tally {
     let mut tally = Tally::default();
     let mut oracle = Oracle::default();
-    let Ok(heap) = Heap::<P, M>::new(p, metadata, config) else {
+    let Ok(heap) = Heap::<P, M>::on(p, metadata, config) else {
         tally.exhausted += 1;
         return tally;
     };

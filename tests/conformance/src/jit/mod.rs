@@ -167,7 +167,7 @@ pub fn unable<P: JitProvider>(p: P, config: &JitConfig) -> Option<&'static str> 
 
 /// Makes an allocator of code and metadata from `p`, that asks no more of `p` than it can do.
 fn make<P: JitProvider>(p: P, config: JitConfig) -> Result<JitAllocator<P>, JitError> {
-    JitAllocator::new(p, p, adapted(p, config))
+    JitAllocator::on(p, p, adapted(p, config))
 }
 
 /// Takes the synchronization of cores out where `p` has none.

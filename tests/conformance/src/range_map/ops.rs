@@ -218,7 +218,7 @@ impl<'a, const JOINS: bool, M: PageProvider + Copy> Run<'a, JOINS, M> {
         what: &'a str,
     ) -> Tally {
         faulty.only(Calls::COMMIT);
-        let map = RangeMap::new(faulty, addresses(BOUNDS), PAGE, setup.metadata);
+        let map = RangeMap::on(faulty, addresses(BOUNDS), PAGE, setup.metadata);
         let mut run = Self {
             map: map.unwrap_or_else(|e| panic!("{what}: no map: {e}")),
             oracle: Oracle::new(JOINS),

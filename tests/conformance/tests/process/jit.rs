@@ -26,7 +26,7 @@ fn function(value: u16) -> Code {
 }
 
 pub(super) fn allocator<P: Provider + Copy>(p: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::new(p, p, config).expect("the configuration is valid")
+    JitAllocator::on(p, p, config).expect("the configuration is valid")
 }
 
 /// Allocates a span with a function that returns `value`.

@@ -1,6 +1,6 @@
 //! What the memory of a module can be told.
 
-use crate::{jit::Mapping, page::PageSize, provider::Placement};
+use hostmem::{jit::Mapping, page::PageSize, provider::Placement};
 
 /// Bytes that a module takes together at most: x86-64 reaches 2 GiB in either direction, less the
 /// few bytes from a displacement to the end of its instruction.
@@ -9,7 +9,8 @@ const REACH: usize = (1 << 31) - 1;
 /// The configuration of a [`CraneliftMemory`](super::CraneliftMemory).
 ///
 /// ```
-/// use hostmem::{cranelift::CraneliftConfig, jit::Mapping};
+/// use hostmem::jit::Mapping;
+/// use hostmem_cranelift::CraneliftConfig;
 /// let small = CraneliftConfig::new().sizes(16 << 20, 1 << 20, 1 << 20).mapping(Mapping::Toggle);
 /// assert_eq!(small.mapping_wanted(), Mapping::Toggle);
 /// ```

@@ -9,11 +9,11 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{DataDescription, DataId, FuncId, Linkage, Module, default_libcall_names};
 use hostmem::{
-    cranelift::{CraneliftConfig, CraneliftMemory},
     jit::Mapping,
     page::PageRange,
     provider::{DualMapProvider, PageProvider},
 };
+use hostmem_cranelift::{CraneliftConfig, CraneliftMemory};
 
 pub(super) type Unary = extern "C" fn(i64) -> i64;
 pub(super) type Binary = extern "C" fn(i64, i64) -> i64;
@@ -33,7 +33,7 @@ impl Jit {
         p: P,
         config: CraneliftConfig,
     ) -> Self {
-        let memory = CraneliftMemory::new(p, config).expect("addresses");
+        let memory = CraneliftMemory::on(p, config).expect("addresses");
         let region = memory.region().expect("reserved just now");
         let mut builder = JITBuilder::new(default_libcall_names()).expect("a known CPU");
         builder.symbol("host_triple", (host_triple as *const ()).cast());

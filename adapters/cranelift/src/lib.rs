@@ -1,9 +1,9 @@
-//! Memory for [cranelift-jit](https://docs.rs/cranelift-jit): the feature `cranelift`, on Linux,
-//! FreeBSD and NetBSD.
+//! Memory for [cranelift-jit](https://docs.rs/cranelift-jit) on [hostmem], on Linux, FreeBSD and
+//! NetBSD.
 //!
 //! [`CraneliftMemory`] is a [`JITMemoryProvider`]. That trait has one address for everything:
 //! cranelift-jit writes a function there, relocates it for that address, and runs it there after
-//! `finalize`. A writable view elsewhere, as the [JIT allocator](crate::jit) has, does not fit, so
+//! `finalize`. A writable view elsewhere, as the [JIT allocator](hostmem::jit) has, does not fit, so
 //! the memory changes at one address instead, once and for good:
 //!
 //! ```text
@@ -22,13 +22,14 @@
 //! and gives them the right to be executed; it never takes that back. Neither way is anything
 //! writable and executable at once, and code that runs never changes, so that threads may run some
 //! of it while more is compiled. The price is that each `finalize` begins new pages; small
-//! functions that come one by one are better off in a [`JitRuntime`](crate::jit::JitRuntime).
+//! functions that come one by one are better off in a [`JitRuntime`](hostmem::JitRuntime).
 //!
-//! The feature needs the standard library, as cranelift-jit does, and the versions of
-//! `cranelift-jit` and `cranelift-module` that this crate names.
-//!
-// Compiled and run by tests/cranelift, which depends on what it takes beside hostmem.
-#![cfg_attr(not(doctest), doc = include_str!("example.md"))]
+//! The major version of this crate follows `cranelift-jit`, whose types it names; that of `hostmem`
+//! does not.
+#![cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
 mod config;
 mod part;
@@ -36,20 +37,19 @@ mod seal;
 
 pub use config::CraneliftConfig;
 
-use crate::{
-    arch,
+use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
+use cranelift_module::{ModuleError, ModuleResult};
+use hostmem::{
+    OsProvider, arch,
     jit::Mapping,
     page::PageRange,
     provider::{
         DualMapProvider, DualMapping, Error, ErrorKind, Fork, Leave, PageProvider, Request,
     },
 };
-use core::{ffi::CStr, fmt};
-use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
-use cranelift_module::{ModuleError, ModuleResult};
 use part::Part;
 use seal::Way;
-use std::{io, process, vec::Vec};
+use std::{ffi::CStr, fmt, io, mem, process};
 
 /// What the memory is called in the process map, where the host keeps names.
 const NAME: &CStr = c"hostmem: cranelift";
@@ -57,7 +57,8 @@ const NAME: &CStr = c"hostmem: cranelift";
 /// What a forked child sees of code: it runs on, and nobody writes to it any more.
 const FORK: Fork = Fork::ChildLosesRw;
 
-/// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`.
+/// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`; from the system
+/// if nothing else is said.
 ///
 /// As cranelift-jit has it, pointers to functions and data stay valid until
 /// `JITModule::free_memory`: memory that was finalized is leaked when this is dropped, and memory
@@ -65,7 +66,7 @@ const FORK: Fork = Fork::ChildLosesRw;
 ///
 /// A forked child may run what was finalized before, and may compile more; `free_memory` gives
 /// nothing back there.
-pub struct CraneliftMemory<P: PageProvider + DualMapProvider> {
+pub struct CraneliftMemory<P: PageProvider + DualMapProvider = OsProvider> {
     provider: P,
     /// The process that this was made in.
     process: u32,
@@ -80,8 +81,20 @@ pub struct CraneliftMemory<P: PageProvider + DualMapProvider> {
     finalized: bool,
 }
 
+impl CraneliftMemory {
+    /// Reserves addresses of the system for a module.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`CraneliftMemory::on`].
+    pub fn new(config: CraneliftConfig) -> Result<Self, Error> {
+        Self::on(OsProvider::new(), config)
+    }
+}
+
 impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
-    /// Reserves addresses for a module.
+    /// Reserves addresses of `provider` for a module: of a [`Within`](hostmem::provider::Within) for
+    /// instance, or of a region.
     ///
     /// # Errors
     ///
@@ -89,7 +102,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
     /// [`Mapping::ReadWriteExec`]; [`ErrorKind::Unsupported`] where the provider has no such
     /// mappings, and on a CPU without known cache maintenance; and what [`PageProvider::reserve`]
     /// says.
-    pub fn new(provider: P, config: CraneliftConfig) -> Result<Self, Error> {
+    pub fn on(provider: P, config: CraneliftConfig) -> Result<Self, Error> {
         let page = provider.page_size();
         let [code, read_only, writable] = config.parts(page).ok_or(ErrorKind::InvalidArgument)?;
         let way = Way::choose(config.mapping_wanted(), provider.capabilities())?;
@@ -144,7 +157,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         let Some(region) = self.region.take() else {
             return;
         };
-        for mapping in core::mem::take(&mut self.mappings) {
+        for mapping in mem::take(&mut self.mappings) {
             let rw = mapping.rw();
             // SAFETY: the mapping came from this provider; the caller promises that no other code
             // uses it.
@@ -217,3 +230,8 @@ fn io_error(error: Error) -> io::Error {
     };
     io::Error::new(kind, error)
 }
+
+/// The example of the README, so that it keeps compiling and running.
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

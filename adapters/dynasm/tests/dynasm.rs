@@ -1,12 +1,10 @@
 //! dynasm-rs assembles into hostmem memory, for the address where the code will run.
 #![cfg(all(
     target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    feature = "linux",
-    feature = "dynasm"
+    any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
-#[cfg(all(target_os = "linux", feature = "linux"))]
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 
 use dynasmrt::{
@@ -14,19 +12,16 @@ use dynasmrt::{
     components::LitPool, dynasm, relocations::RelocationSize,
 };
 use hostmem::{
-    OsLock, OsProvider,
-    dynasm::Assembler,
-    jit::{AddError, Function, JitConfig, JitError, JitRuntime, Mapping},
+    JitRuntime as Runtime,
+    jit::{AddError, Function, JitConfig, JitError, Mapping},
 };
+use hostmem_dynasm::Assembler;
 
 #[cfg(target_arch = "aarch64")]
 use dynasmrt::aarch64::Aarch64Relocation as Host;
 #[cfg(target_arch = "x86_64")]
 use {dynasmrt::x64::X64Relocation as Host, hostmem::provider::Placement};
 
-const OS: OsProvider = OsProvider::new();
-
-type Runtime = JitRuntime<OsProvider, OsProvider, OsLock>;
 type Unary = extern "C" fn(u64) -> u64;
 
 /// Runtimes whose views differ, and whose views do not.
@@ -35,7 +30,7 @@ fn runtimes() -> [Runtime; 2] {
 }
 
 fn runtime(config: JitConfig) -> Runtime {
-    JitRuntime::new(OS, OS, config).expect("the configuration is valid")
+    Runtime::new(config).expect("the configuration is valid")
 }
 
 fn call(runtime: &Runtime, function: &Function, argument: u64) -> u64 {
@@ -281,5 +276,52 @@ fn an_assembler_of_dynasm_gets_the_address_it_asks_for() {
         let start = function.rx().addr().get() as u64;
         assert_eq!(call(&runtime, &function, 0), start);
         assert_eq!(function.len_bytes(), 64);
+    }
+}
+
+#[test]
+fn a_patch_is_encoded_for_where_it_goes() {
+    for runtime in runtimes() {
+        let mut ops = Assembler::<Host>::new();
+        assemble_constant(&mut ops, 7);
+        dynasm!(ops ; .align 64);
+        assemble_constant(&mut ops, 8);
+        let mut function = ops.finish(&runtime).expect("assembled");
+        assemble_own_address(&mut ops);
+        ops.patch(&runtime, &mut function, 64).expect("it fits");
+        let start = function.rx().addr().get() as u64;
+        assert_eq!(call(&runtime, &function, 0), 7);
+        // SAFETY: such a function begins there.
+        let second = unsafe { runtime.typed_at::<Unary>(&function, 64) };
+        assert_eq!(second.expect("inside").call(0), start + 64);
+        // The assembler serves for more.
+        assemble_constant(&mut ops, 9);
+        ops.patch(&runtime, &mut function, 0).expect("it fits");
+        assert_eq!(call(&runtime, &function, 0), 9);
+    }
+}
+
+#[test]
+fn a_patch_that_does_not_fit_changes_nothing() {
+    for runtime in runtimes() {
+        let mut ops = Assembler::<Host>::new();
+        assemble_constant(&mut ops, 7);
+        let mut function = ops.finish(&runtime).expect("assembled");
+        let len = function.len_bytes();
+        for offset in [len - 1, len, len + 1, usize::MAX] {
+            assemble_constant(&mut ops, 8);
+            let refused = ops.patch(&runtime, &mut function, offset);
+            assert_eq!(refused, Err(AddError::Jit(JitError::OutOfBounds)));
+        }
+        dynasm!(ops ; ->twice: ; ->twice:);
+        let refused = ops.patch(&runtime, &mut function, 0);
+        let twice = DynasmError::DuplicateLabel(LabelKind::Global("twice"));
+        assert_eq!(refused, Err(AddError::FixUp(twice)));
+        assert_eq!(call(&runtime, &function, 0), 7);
+        let other = self::runtime(JitConfig::new());
+        assemble_constant(&mut ops, 8);
+        let refused = ops.patch(&other, &mut function, 0);
+        assert_eq!(refused, Err(AddError::Jit(JitError::NotOwned)));
+        assert_eq!(call(&runtime, &function, 0), 7);
     }
 }

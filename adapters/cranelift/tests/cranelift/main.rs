@@ -4,7 +4,7 @@
     any(target_arch = "x86_64", target_arch = "aarch64")
 ))]
 
-#[path = "../common/mod.rs"]
+#[path = "../../../../tests/common/mod.rs"]
 mod common;
 mod compile;
 mod memory;
@@ -16,11 +16,11 @@ use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
 use cranelift_module::{DataDescription, Linkage, Module, ModuleError};
 use hostmem::{
     OsProvider,
-    cranelift::{CraneliftConfig, CraneliftMemory},
     jit::Mapping,
     provider::{Capabilities, Error, ErrorKind, PageProvider},
     sim::{Calls, Faulty, Policy, Sim},
 };
+use hostmem_cranelift::{CraneliftConfig, CraneliftMemory};
 use hostmem_test_support::{harden, isolate, maps};
 use std::process::Command;
 
@@ -278,7 +278,7 @@ fn a_host_without_dual_mappings_toggles_and_the_other_way_round() {
         ),
     ] {
         let sim = simulated(policy.without(lacks));
-        let memory = CraneliftMemory::new(sim, small(wanted));
+        let memory = CraneliftMemory::on(sim, small(wanted));
         let got = memory.map(|memory| memory.mapping()).map_err(Error::kind);
         assert_eq!(got, gets, "{lacks:?} {wanted:?}");
         assert_eq!(sim.take_misuse(), None);

@@ -1,7 +1,7 @@
 //! How pages get the access they keep.
 
 use super::{CraneliftMemory, FORK, NAME};
-use crate::{
+use hostmem::{
     arch,
     jit::Mapping,
     page::{Access, Ceiling, PageRange},
@@ -10,8 +10,7 @@ use crate::{
         PageProvider, PageWish, Target,
     },
 };
-use core::{ptr::NonNull, slice};
-use std::vec::Vec;
+use std::{ptr::NonNull, slice};
 
 /// How data is committed.
 pub(super) const DATA: Commit = Commit::READ_WRITE;

@@ -1,30 +1,31 @@
-//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt): the feature `dynasm`, on Linux, FreeBSD
-//! and NetBSD.
+//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem]'s executable memory, on
+//! Linux, FreeBSD and NetBSD.
 //!
 //! dynasm-rs puts code together in an ordinary buffer, and must know where it will run to encode what
 //! depends on that: calls of the host, addresses of labels. Its own assemblers guess an address and
 //! patch the code when it moves. [`Assembler`] keeps all such places until the code has an address:
 //! [`Assembler::finish`] adds it to a [`JitRuntime`], whose fix-up then writes them.
+//! [`Assembler::patch`] assembles over code that is there already.
 //!
 //! Whoever wants one of dynasm-rs's assemblers instead, a `VecAssembler`, gets the address it asks
 //! for by [`JitRuntime::emit`].
 //!
-//! The feature needs the standard library, as dynasmrt does, and the version of `dynasmrt` that this
-//! crate names.
+//! The major version of this crate follows `dynasmrt`, whose types it names; that of `hostmem` does
+//! not.
 //!
 //! # Examples
 //!
 //! ```
-//! # #[cfg(not(all(target_os = "linux", target_arch = "x86_64", feature = "linux")))]
+//! # #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 //! # fn main() {}
-//! # #[cfg(all(target_os = "linux", target_arch = "x86_64", feature = "linux"))]
+//! # #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm, x64::X64Relocation};
-//! use hostmem::{OsProvider, OsLock, dynasm::Assembler, jit::{JitConfig, JitRuntime}};
+//! use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
+//! use hostmem::{Func, JitConfig, JitRuntime};
+//! use hostmem_dynasm::HostAssembler;
 //!
-//! let os = OsProvider::new();
-//! let runtime = JitRuntime::<_, _, OsLock>::new(os, os, JitConfig::new())?;
-//! let mut ops = Assembler::<X64Relocation>::new();
+//! let runtime = JitRuntime::new(JitConfig::new())?;
+//! let mut ops = HostAssembler::new();
 //! dynasm!(ops
 //!     ; .arch x64
 //!     ; lea rax, [->text]
@@ -34,25 +35,36 @@
 //! );
 //! let function = ops.finish(&runtime)?;
 //! // SAFETY: it is a whole function of this type, and does no harm.
-//! let text = unsafe { runtime.typed::<extern "C" fn() -> *const [u8; 7]>(&function)? };
+//! let text: Func<'_, extern "C" fn() -> *const [u8; 7]> = unsafe { runtime.typed(&function)? };
 //! // SAFETY: as many bytes are there, as long as the function.
 //! assert_eq!(unsafe { &*text.call() }, b"hostmem");
 //! # Ok(())
 //! # }
 //! ```
+#![cfg(all(
+    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
+    any(target_arch = "x86_64", target_arch = "aarch64")
+))]
 
-use crate::{
-    jit::{AddError, CodeProvider, Function, JitRuntime},
-    provider::PageProvider,
-    sync::RawMutex,
-};
-use core::mem;
 use dynasmrt::{
     AssemblyOffset, DynamicLabel, DynasmApi, DynasmError, DynasmLabelApi, LabelKind, TargetKind,
     components::{LabelRegistry, PatchLoc, RelocRegistry, StaticLabel},
     relocations::Relocation,
 };
-use std::vec::Vec;
+use hostmem_core::{
+    jit::{AddError, CodeProvider, Function, JitRuntime},
+    provider::PageProvider,
+    sync::RawMutex,
+};
+use std::mem;
+
+/// An assembler for the CPU that this is compiled for.
+#[cfg(target_arch = "x86_64")]
+pub type HostAssembler = Assembler<dynasmrt::x64::X64Relocation>;
+
+/// An assembler for the CPU that this is compiled for.
+#[cfg(target_arch = "aarch64")]
+pub type HostAssembler = Assembler<dynasmrt::aarch64::Aarch64Relocation>;
 
 /// An assembler for `R`, the relocations of a CPU (`dynasmrt::x64::X64Relocation`,
 /// `dynasmrt::aarch64::Aarch64Relocation`), whose code ends in a [`JitRuntime`].
@@ -63,7 +75,7 @@ pub struct Assembler<R: Relocation> {
     relocations: RelocRegistry<R>,
     /// Places that refer to an address outside the code.
     values: Vec<(PatchLoc<R>, usize)>,
-    /// What went wrong first; told at the end, since the macro has nobody to tell.
+    /// What went wrong first; told at the end, since the macro returns nothing.
     error: Option<DynasmError>,
 }
 
@@ -99,7 +111,7 @@ impl<R: Relocation> Assembler<R> {
     /// # Errors
     ///
     /// [`AddError::FixUp`] for an undefined or doubly defined label, and for a target too far away;
-    /// [`AddError::Jit`] as of [`JitRuntime::add`], for instance without code. What was assembled is
+    /// [`AddError::Jit`] with the errors of [`JitRuntime::add`], for instance without code. What was assembled is
     /// gone then too.
     pub fn finish<P: CodeProvider, M: PageProvider + Copy, W: RawMutex>(
         &mut self,
@@ -109,13 +121,84 @@ impl<R: Relocation> Assembler<R> {
             Some(error) => Err(AddError::FixUp(error)),
             None => {
                 let code = mem::take(&mut self.code);
-                let added = runtime.add_with(&code, |bytes, rx| self.patch(bytes, rx.addr().get()));
+                let added =
+                    runtime.add_with(&code, |bytes, rx| self.fix_up(bytes, rx.addr().get()));
                 self.code = code;
                 added
             }
         };
         self.clear();
         result
+    }
+
+    /// Writes the code over `function`, from `offset` on, encoded for that address, and begins anew
+    /// with the same buffers.
+    ///
+    /// The borrow keeps the function from being called through a [`Func`](hostmem_core::jit::Func)
+    /// meanwhile. For code that other threads may be running there is [`Assembler::encode_at`]. The
+    /// patch refers to other parts of the function by their addresses, which
+    /// [`Function::rx`] and the labels' offsets tell.
+    ///
+    /// ```
+    /// # #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+    /// # fn main() {}
+    /// # #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
+    /// # use hostmem::{Func, JitConfig, JitRuntime};
+    /// # use hostmem_dynasm::HostAssembler;
+    /// let runtime = JitRuntime::new(JitConfig::new())?;
+    /// let mut ops = HostAssembler::new();
+    /// dynasm!(ops ; .arch x64 ; mov eax, 1 ; ret);
+    /// let mut function = ops.finish(&runtime)?;
+    /// dynasm!(ops ; .arch x64 ; mov eax, 2);
+    /// ops.patch(&runtime, &mut function, 0)?;
+    /// // SAFETY: it is a whole function of this type, and does no harm.
+    /// let two: Func<'_, extern "C" fn() -> i32> = unsafe { runtime.typed(&function)? };
+    /// assert_eq!(two.call(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AddError::FixUp`] as [`Assembler::finish`] says; [`AddError::Jit`] with those of
+    /// [`JitAllocator::write`](hostmem_core::jit::JitAllocator::write), where the patch does not fit
+    /// into the function for instance. What was assembled is gone then too, and the function is as
+    /// it was unless the allocator says otherwise.
+    pub fn patch<P: CodeProvider, M: PageProvider + Copy, W: RawMutex>(
+        &mut self,
+        runtime: &JitRuntime<P, M, W>,
+        function: &mut Function,
+        offset: usize,
+    ) -> Result<(), AddError<DynasmError>> {
+        let address = function.rx().addr().get().wrapping_add(offset);
+        let encoded = self.encode_at(address).map_err(AddError::FixUp)?;
+        let jit = runtime.allocator();
+        jit.write(function.span_mut(), offset, &encoded)?;
+        // The next code is put together in the same buffer.
+        self.code = encoded;
+        self.code.clear();
+        Ok(())
+    }
+
+    /// Returns the code, encoded for running at `address`, and begins anew: for memory that is
+    /// written by other means, by
+    /// [`JitAllocator::write_at`](hostmem_core::jit::JitAllocator::write_at) for instance, where
+    /// threads may be running what is there.
+    ///
+    /// # Errors
+    ///
+    /// An undefined or doubly defined label, or a target too far away. What was assembled is gone
+    /// then too.
+    pub fn encode_at(&mut self, address: usize) -> Result<Vec<u8>, DynasmError> {
+        let mut code = mem::take(&mut self.code);
+        let encoded = match self.error.take() {
+            Some(error) => Err(error),
+            None => self.fix_up(&mut code, address),
+        };
+        self.clear();
+        encoded.map(|()| code)
     }
 
     fn clear(&mut self) {
@@ -127,7 +210,7 @@ impl<R: Relocation> Assembler<R> {
     }
 
     /// Writes everything that refers to something into `code`, which will run at `address`.
-    fn patch(&mut self, code: &mut [u8], address: usize) -> Result<(), DynasmError> {
+    fn fix_up(&mut self, code: &mut [u8], address: usize) -> Result<(), DynasmError> {
         let mut write = |place: PatchLoc<R>, to: usize, target: TargetKind| {
             let field = &mut code[place.range(0)];
             place
@@ -274,3 +357,8 @@ impl<R: Relocation> DynasmLabelApi for Assembler<R> {
         self.values.push((place, value));
     }
 }
+
+/// The example of the README, so that it keeps compiling and running.
+#[cfg(all(doctest, target_os = "linux", target_arch = "x86_64"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

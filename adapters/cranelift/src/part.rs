@@ -1,10 +1,10 @@
 //! A part of the reservation: memory of one kind, handed out from its start to its end.
 
-use crate::{
+use hostmem::{
     page::{PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider},
 };
-use core::ptr::NonNull;
+use std::ptr::NonNull;
 
 /// Bytes committed at a time: a page each would be a system call for every few functions.
 const STEP: usize = 64 << 10;

@@ -7,12 +7,12 @@ use super::{
 };
 use cranelift_jit::{BranchProtection, JITMemoryKind, JITMemoryProvider};
 use hostmem::{
-    cranelift::{CraneliftConfig, CraneliftMemory as Memory},
     jit::Mapping,
     page::RwxOptIn,
     provider::{DualMapProvider, ErrorKind, PageProvider},
     sim::{Faulty, Policy},
 };
+use hostmem_cranelift::{CraneliftConfig, CraneliftMemory as Memory};
 
 #[test]
 fn sizes_and_mappings_that_cannot_be_are_refused() {
@@ -34,7 +34,7 @@ fn sizes_and_mappings_that_cannot_be_are_refused() {
             ErrorKind::InvalidArgument,
         ),
     ] {
-        let refused = Memory::new(OS, config).expect_err("refused");
+        let refused = Memory::on(OS, config).expect_err("refused");
         assert_eq!(refused.kind(), kind, "{config:?}");
     }
 }
@@ -57,7 +57,7 @@ fn allocations_are_aligned_apart_and_bounded() {
             JITMemoryKind::Writable,
         ]
     };
-    let mut memory = Memory::new(OS, small(Mapping::Auto)).expect("addresses");
+    let mut memory = Memory::on(OS, small(Mapping::Auto)).expect("addresses");
     let region = memory.region().expect("reserved");
     let mut given: Vec<(usize, usize)> = Vec::new();
     for (pattern, size) in [(1, 1), (2, 0), (3, 63), (4, 4096), (5, 70_000)] {
@@ -105,7 +105,7 @@ fn every_way_to_the_end_keeps_or_gives_back_as_cranelift_has_it() {
         for (finalized, freed) in [(false, false), (false, true), (true, true), (true, false)] {
             let sim = simulated(Policy::new(OS.page_size()));
             let before = sim.fingerprint();
-            let mut memory = Memory::new(sim, small(mapping)).expect("addresses");
+            let mut memory = Memory::on(sim, small(mapping)).expect("addresses");
             let code = allocate(&mut memory, CODE_LEN, 16, JITMemoryKind::Executable);
             let code = code.expect("room");
             // SAFETY: just allocated, and ours to write.
@@ -132,7 +132,7 @@ fn every_way_to_the_end_keeps_or_gives_back_as_cranelift_has_it() {
 #[test]
 fn branch_protection_is_kept_where_the_host_has_it_and_does_no_harm_elsewhere() {
     for mapping in MAPPINGS {
-        let mut memory = Memory::new(OS, small(mapping)).expect("addresses");
+        let mut memory = Memory::on(OS, small(mapping)).expect("addresses");
         let mut code = Vec::new();
         if cfg!(target_arch = "aarch64") {
             code.extend(0xd503_245f_u32.to_le_bytes()); // bti c
@@ -172,7 +172,7 @@ fn what_fails_can_be_tried_again() {
             let sim = simulated(Policy::new(OS.page_size()));
             let before = sim.fingerprint();
             let faulty: &'static _ = Box::leak(Box::new(Faulty::new(sim)));
-            let mut memory = Memory::new(faulty, small(mapping)).expect("addresses");
+            let mut memory = Memory::on(faulty, small(mapping)).expect("addresses");
             faulty.fail_nth(n);
             let code = write_code(&mut memory, || JITMemoryKind::Executable, 1234);
             let data = write_code(&mut memory, || JITMemoryKind::ReadOnly, 5678);
