@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every feature alone, none, and all; and what the compiler says where a backend is named and none is
-# active, where the heap of the process is and there is no standard library, and for 32 bits.
+# Every feature alone, none, and all; and what the compiler says where a backend is named and none
+# is active, where the heap of the process is and there is no standard library, and for 32 bits.
 source "$(dirname "$0")/lib.sh"
 
 for features in "" linux bsd netbsd std sim linux,sim linux,std; do

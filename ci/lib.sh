@@ -15,8 +15,8 @@ skip() {
     [ "${HOSTMEM_STRICT:-}" != 1 ] || exit 1
 }
 
-# Makes the tests' skips failures where they can do all that they ask for: by root on Linux. They are
-# not where HOSTMEM_STRICT is set to something else.
+# Makes the tests' skips failures where they can do all that they ask for: by root on Linux. They
+# are not where HOSTMEM_STRICT is set to something else.
 be_strict() {
     if [ "$(id -u)" = 0 ] && [ "$(uname)" = Linux ]; then
         export HOSTMEM_STRICT=${HOSTMEM_STRICT-1}
@@ -28,7 +28,8 @@ step() {
     printf '\n== %s, at %(%T)T\n' "$*" -1
 }
 
-# Installs packages of the system, where that can be done without asking anybody; one script at a time.
+# Installs packages of the system, where that can be done without asking anybody; one script at a
+# time.
 install_packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     (

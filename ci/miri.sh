@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Miri: the core's structures on memory whose every reservation is an allocation of its own. About two
-# minutes; with `long`, more orders of threads' steps, and everything under Tree Borrows too.
+# Miri: the core's structures on memory whose every reservation is an allocation of its own. About
+# two minutes; with `long`, more orders of threads' steps, and everything under Tree Borrows too.
 source "$(dirname "$0")/lib.sh"
 
 if ! cargo +nightly miri --version >/dev/null 2>&1; then
@@ -21,7 +21,8 @@ by_pointer=(
 jit=(a_jit_allocator a_jit_allocator_that_is_asked_without_a_lock code_is_retired_while_threads_read_it)
 watched "" "${by_pointer[@]}"
 watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" "${jit[@]}"
-# Races, in orders that are tried one after the other: no model of borrows, which takes most of the time.
+# Races, in orders that are tried one after the other: no model of borrows, which takes most of the
+# time.
 seeds=8
 if [ "${1:-}" = long ]; then
     seeds=64

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Each crate packs what it needs to build by itself: README, licences, no tests and no CI. And what became
-# of the public interface since the last release, where there is one to compare with.
+# Each crate packs what it needs to build by itself: README, licences, no tests and no CI. And what
+# became of the public interface since the last release, where there is one to compare with.
 source "$(dirname "$0")/lib.sh"
 
-crates=(hostmem-core hostmem-linux hostmem-bsd hostmem-netbsd hostmem hostmem-cranelift hostmem-dynasm)
+crates=(hostmem-core hostmem-linux hostmem-bsd hostmem-netbsd hostmem hostmem-closure-ffi hostmem-cranelift hostmem-dynasm)
 chosen=()
 for crate in "${crates[@]}"; do
     chosen+=(-p "$crate")

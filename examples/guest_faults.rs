@@ -10,8 +10,10 @@ use std::{mem, ptr, sync::OnceLock};
 static GUEST: OnceLock<RangeMap<u32>> = OnceLock::new();
 
 extern "C" fn on_fault(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives the handler the address of the fault.
-    let addr = unsafe { (*info).si_addr() }.addr();
+    // SAFETY: the kernel gives the handler what it knows of the fault.
+    let info = unsafe { &*info };
+    // SAFETY: SIGSEGV has an address.
+    let addr = unsafe { info.si_addr() }.addr();
     let known = GUEST.get().and_then(|map| map.query(addr));
     // SAFETY: `_exit` may be called in a handler.
     unsafe { libc::_exit(known.map_or(1, |(_, value)| value.cast_signed())) }

@@ -1,5 +1,5 @@
-//! The memory of an emulator with a 32-bit guest: all addresses above 4 GiB are the host's, one heap
-//! lies there and another one below, and each block goes back to the heap that it is from.
+//! The memory of an emulator with a 32-bit guest: all addresses above 4 GiB are the host's, one
+//! heap lies there and another one below, and each block goes back to the heap that it is from.
 //!
 //! ```text
 //! cargo run --release --example two_heaps

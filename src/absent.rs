@@ -1,27 +1,31 @@
 //! What stands for the backend where none is active: names that say so where they are used.
 //!
-//! The compiler resolves a type alias where it is named. So this crate builds, and so does a program
-//! with a provider of its own; one that names the backend's gets the sentence below as an error.
+//! The compiler resolves a type alias where it is named. So this crate builds, and so does a
+//! program with a provider of its own; one that names the backend's gets the sentence below as an
+//! error.
 
 /// Has what the backend of this target gives. Nothing implements it.
 #[cfg_attr(
     target_os = "linux",
     diagnostic::on_unimplemented(
-        message = "hostmem's backend for this target is off: enable its feature `linux`, or supply your own provider, see docs/PORTING.md",
+        message = "hostmem's backend for this target is off: enable its feature `linux`, or \
+                   supply your own provider, see docs/PORTING.md",
         label = "needs hostmem's feature `linux`"
     )
 )]
 #[cfg_attr(
     any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd"),
     diagnostic::on_unimplemented(
-        message = "hostmem's backend for this target is off: enable its feature `bsd`, or supply your own provider, see docs/PORTING.md",
+        message = "hostmem's backend for this target is off: enable its feature `bsd`, or \
+                   supply your own provider, see docs/PORTING.md",
         label = "needs hostmem's feature `bsd`"
     )
 )]
 #[cfg_attr(
     target_os = "netbsd",
     diagnostic::on_unimplemented(
-        message = "hostmem's backend for this target is off: enable its feature `netbsd`, or supply your own provider, see docs/PORTING.md",
+        message = "hostmem's backend for this target is off: enable its feature `netbsd`, or \
+                   supply your own provider, see docs/PORTING.md",
         label = "needs hostmem's feature `netbsd`"
     )
 )]
@@ -34,7 +38,8 @@
         target_os = "netbsd"
     )),
     diagnostic::on_unimplemented(
-        message = "hostmem has no backend for this target: supply your own provider, see docs/PORTING.md",
+        message = "hostmem has no backend for this target: supply your own provider, see \
+                   docs/PORTING.md",
         label = "no backend for this target"
     )
 )]
@@ -108,8 +113,7 @@ impl<T, const ARGUMENTS: usize> Made<T, ARGUMENTS> {
 /// Defines names that are errors where they are used.
 macro_rules! absent {
     ($($Name:ident: $arguments:literal,)*) => {$(
-        #[doc = concat!("`", stringify!($Name), "` on this target's backend, which is not active: ")]
-        #[doc = "using this name is an error."]
+        /// Needs this target's backend, which is not active: using this name is an error.
         pub type $Name = Made<<ThisTarget as Backend>::Made, $arguments>;
     )*};
 }

@@ -3,7 +3,8 @@
 
 /// Has what the standard library gives. Nothing implements it.
 #[diagnostic::on_unimplemented(
-    message = "hostmem's `GlobalHeap` needs the standard library: enable hostmem's feature `std`, or put a heap of your own into a static by `heap::StaticHeap`",
+    message = "hostmem's `GlobalHeap` needs the standard library: enable hostmem's feature `std`, \
+               or put a heap of your own into a static by `heap::StaticHeap`",
     label = "needs hostmem's feature `std`"
 )]
 pub trait Std {

@@ -83,9 +83,9 @@ pub(crate) fn register_regions() {
 /// # assert!(low.heap().is_ok());
 /// ```
 ///
-/// A child of a raw `clone` calls `fork_child` itself, and calls nothing else of the heap before. One
-/// of `vfork`, or with `CLONE_VM`, must not: it has its parent's memory, and may allocate as a signal
-/// handler may.
+/// A child of a raw `clone` calls `fork_child` itself, and calls nothing else of the heap before.
+/// One of `vfork`, or with `CLONE_VM`, must not: it has its parent's memory, and may allocate as a
+/// signal handler may.
 ///
 /// # Errors
 ///

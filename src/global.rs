@@ -84,8 +84,9 @@ macro_rules! std_slot {
 /// [`heap::GlobalHeap`](crate::heap::GlobalHeap), with a slot for threads, and repaired in the
 /// children of the C library's `fork`.
 ///
-/// What stands behind the `=` makes the heap at the first call, and again where that failed. It is of
-/// type `Result<_, HeapError>`, and does not allocate from this heap: such an allocation would fail.
+/// What stands behind the `=` makes the heap at the first call, and again where that failed. It is
+/// of type `Result<_, HeapError>`, and does not allocate from this heap: such an allocation would
+/// fail.
 ///
 /// ```
 /// use hostmem::{HeapConfig, LowHeap};
@@ -104,8 +105,8 @@ macro_rules! std_slot {
 /// ```
 ///
 /// In a region it is the heap of a program that claims its addresses, see
-/// [`StaticRegion`](crate::StaticRegion). Where the heap is to be told of blocks that cannot be freed,
-/// implement [`StaticHeap`].
+/// [`StaticRegion`](crate::StaticRegion). Where the heap is to be told of blocks that cannot be
+/// freed, implement [`StaticHeap`].
 #[macro_export]
 macro_rules! global_heap {
     ($(#[$attribute:meta])* $visible:vis static $NAME:ident: $Heap:ty = $open:expr;) => {
@@ -124,8 +125,8 @@ macro_rules! global_heap {
                 pub struct Slot;
             }
 
-            // SAFETY: the state and the slot are this heap's alone. What opens it and allocates from
-            // it gets nothing.
+            // SAFETY: the state and the slot are this heap's alone. What opens it and allocates
+            // from it gets nothing.
             unsafe impl $crate::heap::StaticHeap for $NAME {
                 type Pages = <$Heap as $crate::HeapTypes>::Pages;
                 type Metadata = <$Heap as $crate::HeapTypes>::Metadata;

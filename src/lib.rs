@@ -45,7 +45,7 @@
 //! | `linux` (default) | `hostmem-linux` | Linux |
 //! | `bsd` (default) | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
 //! | `netbsd` (default) | `hostmem-netbsd` | NetBSD |
-//! | `std` (default) | what needs the standard library: `GlobalHeap`, `global_heap!`, `std_slot!` | where a backend is |
+//! | `std` (default) | `GlobalHeap`, `global_heap!`, `std_slot!` | where a backend is |
 //! | `sim` | a simulated provider and a fault injector, for tests | every target |
 //! | `allocator-api2` | heaps for the collections of allocator-api2 | every target |
 //!
@@ -67,6 +67,7 @@
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub use hostmem_core::ConfigError;
 pub use hostmem_core::{
     arch, arena, counted, fork, heap, jit, page, probe, provider, range_map, region, sync,
 };
@@ -99,8 +100,8 @@ cfg_select! {
     _ => {
         mod absent;
         pub use absent::{
-            FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock, OsProvider,
-            RangeMap, RegionAllocator, RegionHeap, RetireQueue,
+            FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock,
+            OsProvider, RangeMap, RegionAllocator, RegionHeap, RetireQueue,
         };
     }
 }

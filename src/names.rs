@@ -62,7 +62,9 @@ pub type RetireQueue<'jit> = jit::RetireQueue<&'jit JitAllocator, OsProvider, Os
 /// # #[cfg(target_arch = "x86_64")]
 /// # fn code(returns: u8) -> [u8; 6] { [0xb8, returns, 0, 0, 0, 0xc3] }
 /// # #[cfg(target_arch = "aarch64")]
-/// # fn code(returns: u8) -> [u8; 8] { [returns << 5, returns >> 3, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6] }
+/// # fn code(returns: u8) -> [u8; 8] {
+/// #     [returns << 5, returns >> 3, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]
+/// # }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let runtime = JitRuntime::new(JitConfig::new())?;
 /// let queue = RetireQueue::new(runtime.allocator(), RetireConfig::new())?;
@@ -86,7 +88,8 @@ pub type RetireQueue<'jit> = jit::RetireQueue<&'jit JitAllocator, OsProvider, Os
 /// ```
 pub type FuncCell<'queue, F> = jit::FuncCell<'queue, F, &'queue JitAllocator, OsProvider, OsLock>;
 
-/// An allocator of addresses of the system: [`region::RegionAllocator`](crate::region::RegionAllocator) for this target.
+/// An allocator of addresses of the system:
+/// [`region::RegionAllocator`](crate::region::RegionAllocator) for this target.
 ///
 /// ```
 /// use hostmem::{RegionAllocator, RegionConfig, provider::{Commit, Request}};

@@ -21,12 +21,14 @@ pub struct Purger {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts a thread that [ticks](crate::heap::Heap::tick) a heap each `period`, so that free memory goes back although no
-/// other thread calls the heap. Off unless it is started: it wakes the CPU each time.
+/// Starts a thread that [ticks](crate::heap::Heap::tick) a heap each `period`, so that free memory
+/// goes back although no other thread calls the heap. Off unless it is started: it wakes the CPU
+/// each time.
 ///
 /// What idle threads have cached stays with them; see
-/// [`HeapStatistics::cached`](crate::heap::HeapStatistics::cached). Memory goes back that was free for as long as
-/// [`HeapConfig::memory_return`](crate::heap::HeapConfig::memory_return) says, so that a period as long is enough.
+/// [`HeapStatistics::cached`](crate::heap::HeapStatistics::cached). Memory goes back that was free
+/// for as long as [`HeapConfig::memory_return`](crate::heap::HeapConfig::memory_return) says, so
+/// that a period as long is enough.
 ///
 /// ```
 /// use std::time::Duration;

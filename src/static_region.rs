@@ -68,8 +68,8 @@ impl StaticRegion {
         }
     }
 
-    /// Returns the region, which is opened if it was not. Takes no lock: where two threads open it at
-    /// one moment, one of them uses what the other one made.
+    /// Returns the region, which is opened if it was not. Takes no lock: where two threads open it
+    /// at one moment, one of them uses what the other one made.
     ///
     /// # Errors
     ///
@@ -96,8 +96,8 @@ impl StaticRegion {
     ///
     /// # Errors
     ///
-    /// Those of [`heap::Heap::on`](crate::heap::Heap::on), and [`HeapError::Metadata`] with those of
-    /// [`StaticRegion::get`].
+    /// Those of [`heap::Heap::on`](crate::heap::Heap::on), and [`HeapError::Metadata`] with those
+    /// of [`StaticRegion::get`].
     pub fn heap(&'static self, config: HeapConfig) -> Result<RegionHeap<'static>, HeapError> {
         let region = self.get().map_err(HeapError::Metadata)?;
         RegionHeap::on(region, region, config)

@@ -19,7 +19,7 @@ use hostmem::{
 use hostmem_test_support::{
     Unavailable,
     hugetlb::with_huge_pages,
-    isolate::{isolated, isolated_by, leave_out, or_skip, run, skip},
+    isolate::{isolated, isolated_by, leave_out, or_skip, run},
     maps, mounts,
     overcommit::{Starved, strictly},
     seccomp,

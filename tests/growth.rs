@@ -361,8 +361,8 @@ fn what_was_asked_for_is_known() {
     assert_eq!(heap.statistics().used, 0);
 }
 
-/// A block that grows takes the memory of one that was freed, and what it has not grown into by then
-/// goes back as other free memory does.
+/// A block that grows takes the memory of one that was freed, and what it has not grown into by
+/// then goes back as other free memory does.
 fn grows_into_kept<P: PageProvider + Copy>(p: P, what: &str) {
     let heap = heap(p, HeapConfig::new());
     let grown = |len| {

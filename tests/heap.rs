@@ -205,8 +205,8 @@ fn run(
     shared.lock().expect("nobody panicked").extend(own);
 }
 
-/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that they lie in
-/// what the heap holds.
+/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that
+/// they lie in what the heap holds.
 fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, own: &[Block]) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let _ = heap.walk(|block| {
@@ -297,7 +297,8 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     }
 }
 
-/// What a handler asks of, and what it is to find: whether the heap owns it, and the start of its block.
+/// What a handler asks of, and what it is to find: whether the heap owns it, and the start of its
+/// block.
 struct Row {
     addr: usize,
     owned: bool,
@@ -499,7 +500,8 @@ fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, OsLock>) -> usiz
         for part in (start..last).step_by(pages.len() * page) {
             let len = (last - part + 1).min(pages.len() * page);
             let at = core::ptr::without_provenance_mut(part);
-            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches nothing else.
+            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches
+            // nothing else.
             let result = unsafe { libc::mincore(at, len, pages.as_mut_ptr().cast()) };
             assert_eq!(result, 0, "mapped: {range:x?}");
             let held = pages[..len / page].iter().filter(|page| **page & 1 == 1);
@@ -522,7 +524,8 @@ fn what_is_resident_is_what_the_host_holds() {
     let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
     let classes = heap.class_statistics().count();
     let local = heap.local().expect("metadata");
-    // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.
+    // What was at hand once may never have been touched, and nor may the page that it ended in, one
+    // a class.
     let check = |at_hand: usize| {
         let (held, there) = (heap.statistics(), in_memory(&heap));
         if alone {

@@ -35,7 +35,8 @@ fn bytes(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Fills a heap with blocks of a size; returns them, and asserts that the error says that there is no room.
+/// Fills a heap with blocks of a size; returns them, and asserts that the error says that there is
+/// no room.
 fn fill<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, size: usize) -> Vec<NonNull<u8>> {
     let mut blocks = Vec::new();
     loop {
@@ -54,8 +55,8 @@ fn free_all<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, blocks: Vec<NonNu
     }
 }
 
-/// Asserts that a heap whose blocks and metadata come from `len` bytes of addresses serves nine tenths of them in
-/// blocks of each size, one after the other.
+/// Asserts that a heap whose blocks and metadata come from `len` bytes of addresses serves nine
+/// tenths of them in blocks of each size, one after the other.
 fn serves_most<P: PageProvider + Copy>(p: P, len: usize, what: &str) {
     let open = || {
         let heap = Heap::<P, P, OsLock>::on(p, p, HeapConfig::new());
@@ -194,8 +195,9 @@ fn resident() -> usize {
     pages.expect("a number") * OS.page_size().bytes()
 }
 
-/// Allocates `count` blocks, writes a byte of each if so, frees every second one, and has `give` give their memory back; returns
-/// how many bytes went, as the heap says. Mappings do not become more.
+/// Allocates `count` blocks, writes a byte of each if so, frees every second one, and has `give`
+/// give their memory back; returns how many bytes went, as the heap says. Mappings do not become
+/// more.
 fn every_second(
     config: HeapConfig,
     (count, size, touched): (usize, usize, bool),

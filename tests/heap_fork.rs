@@ -1,6 +1,6 @@
-//! H7: heaps around forks, while eight threads allocate in a high and in a low one. The children come from
-//! a raw `clone`, which runs nobody's handlers: they use those two heaps, and no other memory that another
-//! thread may have guarded by a lock.
+//! H7: heaps around forks, while eight threads allocate in a high and in a low one. The children
+//! come from a raw `clone`, which runs nobody's handlers: they use those two heaps, and no other
+//! memory that another thread may have guarded by a lock.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 mod common;
@@ -158,8 +158,8 @@ fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, s
     0
 }
 
-/// Kills this process once it has used a second of processor time: a clock that stands still while others
-/// have the machine. Whoever waits for a lock that nobody holds yields again and again.
+/// Kills this process once it has used a second of processor time: a clock that stands still while
+/// others have the machine. Whoever waits for a lock that nobody holds yields again and again.
 fn die_after_a_second() {
     let second = libc::timeval {
         tv_sec: 1,

@@ -1,5 +1,5 @@
-//! Memory that a program has freed goes back to the host though no thread of it ever does more than a few quick
-//! calls. Each case is a process of its own, whose resident memory it measures.
+//! Memory that a program has freed goes back to the host though no thread of it ever does more than
+//! a few quick calls. Each case is a process of its own, whose resident memory it measures.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 
 use hostmem::{
@@ -190,7 +190,8 @@ fn a_handle_that_only_takes_quick_calls_notices_the_time() {
     }
     let free = heap.statistics().committed;
     assert!(free > 3 << 20, "what is free is kept");
-    // Two periods, and in each as many quick calls as ask for what a thread may ask for between two looks.
+    // Two periods, and in each as many quick calls as ask for what a thread may ask for between two
+    // looks.
     for _ in 0..3 {
         NOW.fetch_add(1000, Relaxed);
         for _ in 0..(512 << 10) / layout.size() {

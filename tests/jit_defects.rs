@@ -1,5 +1,5 @@
-//! What other allocators of executable memory got wrong, where it takes a process of its own to see.
-//! The others are the conformance suite's, `jit::defects`.
+//! What other allocators of executable memory got wrong, where it takes a process of its own to
+//! see. The others are the conformance suite's, `jit::defects`.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 mod common;

@@ -1,5 +1,5 @@
-//! A thread of real-time priority and an ordinary one share a processor and a lock of hostmem's: the
-//! first must not spin while the second, which it keeps from running, has the lock.
+//! A thread of real-time priority and an ordinary one share a processor and a lock of hostmem's:
+//! the first must not spin while the second, which it keeps from running, has the lock.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 #![cfg(not(miri))]
 
@@ -45,8 +45,8 @@ fn pin() {
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: processor 0 is in the range of a set.
     unsafe { libc::CPU_SET(0, &mut set) };
-    // SAFETY: the set outlives the call, which changes where this thread runs and nothing else. Where
-    // there is no processor 0, the scenario is weaker, and still right.
+    // SAFETY: the set outlives the call, which changes where this thread runs and nothing else.
+    // Where there is no processor 0, the scenario is weaker, and still right.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }
 

@@ -11,8 +11,8 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Frees and allocates the highest block of a MiB in a heap that has no room but that: the granules are
-/// looked up by address once, and once by what is free.
+/// Frees and allocates the highest block of a MiB in a heap that has no room but that: the granules
+/// are looked up by address once, and once by what is free.
 pub struct Full {
     heap: OurHeap,
     last: NonNull<u8>,

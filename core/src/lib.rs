@@ -33,6 +33,7 @@ compile_error!("hostmem is for targets with 64-bit addresses");
 pub mod arch;
 pub mod arena;
 mod atomic;
+mod config;
 pub mod counted;
 pub mod fork;
 pub mod heap;
@@ -51,3 +52,5 @@ pub mod sync;
 #[cfg(all(test, loom))]
 #[path = "sync/model.rs"]
 pub mod sync;
+
+pub use config::ConfigError;

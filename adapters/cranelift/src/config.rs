@@ -47,8 +47,8 @@ impl CraneliftConfig {
         self
     }
 
-    /// Sets how code becomes executable. There is no [`Mapping::ReadWriteExec`]: cranelift-jit never
-    /// changes what it finalized, so nothing would be won.
+    /// Sets how code becomes executable. There is no [`Mapping::ReadWriteExec`]: cranelift-jit
+    /// never changes what it finalized, so nothing would be won.
     #[must_use]
     pub const fn mapping(mut self, mapping: Mapping) -> Self {
         self.mapping = mapping;

@@ -3,8 +3,8 @@
 //!
 //! [`CraneliftMemory`] is a [`JITMemoryProvider`]. That trait has one address for everything:
 //! cranelift-jit writes a function there, relocates it for that address, and runs it there after
-//! `finalize`. A writable view elsewhere, as the [JIT allocator](hostmem::jit) has, does not fit, so
-//! the memory changes at one address instead, once and for good:
+//! `finalize`. A writable view elsewhere, as the [JIT allocator](hostmem::jit) has, does not fit,
+//! so the memory changes at one address instead, once and for good:
 //!
 //! ```text
 //!    one reservation, less than 2 GiB: relative addresses reach from everywhere to everywhere
@@ -57,8 +57,8 @@ const NAME: &CStr = c"hostmem: cranelift";
 /// What a forked child sees of code: it runs on, and nobody writes to it any more.
 const FORK: Fork = Fork::ChildLosesRw;
 
-/// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`; from the system
-/// if nothing else is said.
+/// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`; from the
+/// system if nothing else is said.
 ///
 /// As cranelift-jit has it, pointers to functions and data stay valid until
 /// `JITModule::free_memory`: memory that was finalized is leaked when this is dropped, and memory
@@ -93,8 +93,8 @@ impl CraneliftMemory {
 }
 
 impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
-    /// Reserves addresses of `provider` for a module: of a [`Within`](hostmem::provider::Within) for
-    /// instance, or of a region.
+    /// Reserves addresses of `provider` for a module: of a [`Within`](hostmem::provider::Within)
+    /// for instance, or of a region.
     ///
     /// # Errors
     ///

@@ -1,10 +1,10 @@
 //! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem]'s executable memory, on
 //! Linux, FreeBSD and NetBSD.
 //!
-//! dynasm-rs puts code together in an ordinary buffer, and must know where it will run to encode what
-//! depends on that: calls of the host, addresses of labels. Its own assemblers guess an address and
-//! patch the code when it moves. [`Assembler`] keeps all such places until the code has an address:
-//! [`Assembler::finish`] adds it to a [`JitRuntime`], whose fix-up then writes them.
+//! dynasm-rs puts code together in an ordinary buffer, and must know where it will run to encode
+//! what depends on that: calls of the host, addresses of labels. Its own assemblers guess an
+//! address and patch the code when it moves. [`Assembler`] keeps all such places until the code has
+//! an address: [`Assembler::finish`] adds it to a [`JitRuntime`], whose fix-up then writes them.
 //! [`Assembler::patch`] assembles over code that is there already.
 //!
 //! Whoever wants one of dynasm-rs's assemblers instead, a `VecAssembler`, gets the address it asks
@@ -103,16 +103,16 @@ impl<R: Relocation> Assembler<R> {
         &self.labels
     }
 
-    /// Adds the code to `runtime`, and begins anew with the same buffers; dynamic labels from before
-    /// mean nothing any more.
+    /// Adds the code to `runtime`, and begins anew with the same buffers; dynamic labels from
+    /// before mean nothing any more.
     ///
     /// The first byte is aligned to the granule of the allocator, so `.align` holds up to that.
     ///
     /// # Errors
     ///
     /// [`AddError::FixUp`] for an undefined or doubly defined label, and for a target too far away;
-    /// [`AddError::Jit`] with the errors of [`JitRuntime::add`], for instance without code. What was assembled is
-    /// gone then too.
+    /// [`AddError::Jit`] with the errors of [`JitRuntime::add`], for instance without code. What
+    /// was assembled is gone then too.
     pub fn finish<P: CodeProvider, M: PageProvider + Copy, W: RawMutex>(
         &mut self,
         runtime: &JitRuntime<P, M, W>,
@@ -163,9 +163,9 @@ impl<R: Relocation> Assembler<R> {
     /// # Errors
     ///
     /// [`AddError::FixUp`] as [`Assembler::finish`] says; [`AddError::Jit`] with those of
-    /// [`JitAllocator::write`](hostmem_core::jit::JitAllocator::write), where the patch does not fit
-    /// into the function for instance. What was assembled is gone then too, and the function is as
-    /// it was unless the allocator says otherwise.
+    /// [`JitAllocator::write`](hostmem_core::jit::JitAllocator::write), where the patch does not
+    /// fit into the function for instance. What was assembled is gone then too, and the function is
+    /// as it was unless the allocator says otherwise.
     pub fn patch<P: CodeProvider, M: PageProvider + Copy, W: RawMutex>(
         &mut self,
         runtime: &JitRuntime<P, M, W>,

@@ -1,4 +1,5 @@
-//! cranelift-jit compiles into hostmem memory, and the functions run: arithmetic, calls, loops, data.
+//! cranelift-jit compiles into hostmem memory, and the functions run: arithmetic, calls, loops,
+//! data.
 #![cfg(all(
     target_os = "linux",
     any(target_arch = "x86_64", target_arch = "aarch64")

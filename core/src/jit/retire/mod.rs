@@ -157,9 +157,9 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// # Errors
     ///
     /// [`JitError::QueueFull`], with the span, where as many wait as the configuration allows: some
-    /// executor has no quiescent point. The span may be retired again later; a thread that runs code
-    /// itself needs a quiescent point before that, or it waits for itself. [`JitError::NotOwned`],
-    /// with the span, where the allocator would not take it.
+    /// executor has no quiescent point. The span may be retired again later; a thread that runs
+    /// code itself needs a quiescent point before that, or it waits for itself.
+    /// [`JitError::NotOwned`], with the span, where the allocator would not take it.
     #[expect(
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"

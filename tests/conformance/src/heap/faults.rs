@@ -85,7 +85,8 @@ pub(super) fn any_call_may_fail<P: Provider + Copy>(p: P, config: HeapConfig) {
             break;
         }
         met += 1;
-        // Only what the heap needs to begin with ends the script. Of much else nothing is told, since the heap tries again.
+        // Only what the heap needs to begin with ends the script. Of much else nothing is told,
+        // since the heap tries again.
         told += result.unwrap_or(1);
     }
     assert!(

@@ -40,7 +40,8 @@ fn walked<P: PageProvider + Copy, M: PageProvider + Copy>(
     found
 }
 
-/// Asserts that the heap knows of the blocks of the oracle, of no others, and of the addresses of all.
+/// Asserts that the heap knows of the blocks of the oracle, of no others, and of the addresses of
+/// all.
 pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
     oracle: &Oracle,
@@ -96,8 +97,8 @@ pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     }
 }
 
-/// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments or
-/// elsewhere.
+/// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments
+/// or elsewhere.
 fn numbers<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
     held: HeapStatistics,

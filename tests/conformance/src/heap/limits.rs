@@ -186,7 +186,8 @@ pub(super) fn many_handles_take_little<P: Provider + Copy>(p: P) -> Outcome {
 /// Bytes of addresses that blocks of five hundred threads take at most, if each has few.
 const BLOCKS: usize = 96 << 20;
 
-/// Makes so many handles at once, each with a few blocks, and lets each free what another one allocated.
+/// Makes so many handles at once, each with a few blocks, and lets each free what another one
+/// allocated.
 ///
 /// # Panics
 ///

@@ -351,7 +351,8 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::Handle(number) => {
                 if current == NOT_WAITING {
-                    // Gives nothing back, but frees what was put aside, which counts as used until then.
+                    // Gives nothing back, but frees what was put aside, which counts as used until
+                    // then.
                     heap.trim_to(usize::MAX);
                 }
                 current = number % CALLERS;

@@ -39,8 +39,8 @@ struct Run<'a, P: JitProvider> {
     random: SplitMix64,
 }
 
-/// Runs `count` random calls of a queue with a few executors, from `seed`: after each, as much waits
-/// as the oracle says, and all of it is live.
+/// Runs `count` random calls of a queue with a few executors, from `seed`: after each, as much
+/// waits as the oracle says, and all of it is live.
 ///
 /// # Panics
 ///

@@ -90,8 +90,8 @@ pub enum Op {
 pub struct Setup {
     /// Whether neighbours with the same value become one.
     pub joins: bool,
-    /// The bound of the metadata in bytes. A change that finds no memory within it must have changed
-    /// nothing, as after a failure of the provider.
+    /// The bound of the metadata in bytes. A change that finds no memory within it must have
+    /// changed nothing, as after a failure of the provider.
     pub metadata: usize,
 }
 

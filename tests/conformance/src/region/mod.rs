@@ -1,7 +1,7 @@
 //! The region allocator, on addresses that the provider gave it.
 //!
-//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers and long
-//! runs call the same code as the cases here.
+//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers
+//! and long runs call the same code as the cases here.
 
 mod array;
 mod calls;
