@@ -29,8 +29,8 @@ for bench in jit region seam; do
     compare "$bench" "$listed" "$printed"
 done
 
-# Its peers take minutes to build, so here it has none but the C library's heap. One row of each kind shows
-# that it runs; every run prints all rows.
+# Its peers take minutes to build, so here it has none but the C library's heap. One row of each
+# kind shows that it runs; every run prints all rows.
 heap() {
     cargo bench --quiet -p hostmem-bench --no-default-features --bench heap -- "$@"
 }

@@ -355,7 +355,7 @@ fn check_errors<H: Calls>(heap: &H) {
 }
 
 fn heap_on<P: PageProvider + Copy>(provider: P, config: HeapConfig) -> Heap<P, P, OsLock> {
-    Heap::new(provider, provider, config).expect("metadata")
+    Heap::on(provider, provider, config).expect("metadata")
 }
 
 /// Checks a heap, one of its handles, and what is left afterwards.
@@ -454,7 +454,7 @@ mod global {
 
                 fn open() -> Result<HeapOf<Self>, HeapError> {
                     OPENED.fetch_add(1, Relaxed);
-                    Heap::new(OS, OS, HeapConfig::new())
+                    Heap::on(OS, OS, HeapConfig::new())
                 }
 
                 fn state() -> &'static State<Self> {

@@ -25,7 +25,7 @@ unsafe impl StaticHeap for Full {
 
     fn open() -> Result<HeapOf<Self>, HeapError> {
         let os = OsProvider::new();
-        Heap::new(os, os, HeapConfig::new().hardening(Hardening::Full))
+        Heap::on(os, os, HeapConfig::new().hardening(Hardening::Full))
     }
 
     fn state() -> &'static State<Self> {

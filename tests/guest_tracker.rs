@@ -142,7 +142,7 @@ fn pages_of(range: AddressRange) -> usize {
 impl Tracker {
     fn new() -> Self {
         let bounds = AddressRange::new(0, (1 << 47) - 1).expect("not empty");
-        let map = Map::new(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20);
+        let map = Map::on(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20);
         Self {
             map: map.expect("made"),
             tables: Tables::default(),

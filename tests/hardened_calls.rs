@@ -43,7 +43,7 @@ macro_rules! heap {
 
             fn open() -> Result<HeapOf<Self>, HeapError> {
                 let config = HeapConfig::new().hardening($level).quarantine(0);
-                Heap::new(OS, OS, config.large_pages(false))
+                Heap::on(OS, OS, config.large_pages(false))
             }
 
             fn state() -> &'static State<Self> {

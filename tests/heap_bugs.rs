@@ -112,7 +112,7 @@ fn free_of_a_variable(heap: &OsHeap) -> &'static str {
 }
 
 fn free_of_another_heaps(heap: &OsHeap) -> &'static str {
-    let other = OsHeap::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let other = OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata");
     refused(free(heap, alloc(&other, 100)))
 }
 
@@ -398,7 +398,7 @@ fn each_level_finds_what_the_table_says() {
     for (name, bug, expected) in BUGS {
         for (level, expected) in LEVELS.into_iter().zip(expected) {
             let config = HeapConfig::new().hardening(level).large_pages(false);
-            let heap = OsHeap::new(OS, OS, config).expect("metadata");
+            let heap = OsHeap::on(OS, OS, config).expect("metadata");
             assert_eq!(bug(&heap), expected, "{name}, at {level:?}");
         }
     }
@@ -409,7 +409,7 @@ fn each_level_finds_what_the_table_says() {
 #[test]
 fn of_two_threads_that_free_one_block_the_highest_level_refuses_one() {
     let config = HeapConfig::new().hardening(Hardening::Full);
-    let heap = OsHeap::new(OS, OS, config).expect("metadata");
+    let heap = OsHeap::on(OS, OS, config).expect("metadata");
     assert_eq!(free_by_two_threads(&heap), FOUND);
 }
 

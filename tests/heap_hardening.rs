@@ -19,7 +19,7 @@ fn full() -> HeapConfig {
 }
 
 fn heap(config: HeapConfig) -> OsHeap {
-    OsHeap::new(OS, OS, config).expect("metadata")
+    OsHeap::on(OS, OS, config).expect("metadata")
 }
 
 fn bytes(size: usize) -> Layout {

@@ -62,7 +62,7 @@ unsafe impl StaticHeap for Stepped {
                 .quarantine(4 * KIB)
                 .quarantine_addresses(4 * MIB);
         }
-        Heap::new(OS, OS, config)
+        Heap::on(OS, OS, config)
     }
 
     fn state() -> &'static State<Self> {

@@ -33,7 +33,7 @@ fn bytes(size: usize) -> Layout {
 }
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P, OsProvider, OsLock> {
-    Heap::new(p, OS, config).expect("metadata")
+    Heap::on(p, OS, config).expect("metadata")
 }
 
 fn free<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, OsLock>, block: NonNull<u8>) {

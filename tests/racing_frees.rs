@@ -140,7 +140,7 @@ fn of_two_that_free_a_hardened_block_at_once_one_is_refused() {
     for size in SIZES {
         for by in PAIRS {
             let config = HeapConfig::new().hardening(Hardening::Full);
-            let heap = OsHeap::new(OS, OS, config).expect("metadata");
+            let heap = OsHeap::on(OS, OS, config).expect("metadata");
             race(&heap, size, by, |one, other| match (one, other) {
                 (Ok(()), Err(HeapError::NotLive | HeapError::NotOwned))
                 | (Err(HeapError::NotLive | HeapError::NotOwned), Ok(())) => {}
@@ -159,7 +159,7 @@ fn of_two_that_free_a_hardened_block_at_once_one_is_refused() {
 fn of_two_that_free_a_block_at_once_one_goes_on() {
     for size in SIZES {
         for by in PAIRS {
-            let heap = OsHeap::new(OS, OS, HeapConfig::new()).expect("metadata");
+            let heap = OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata");
             let is_quick = by.contains(&By::Handle) && size <= 256 << 10;
             race(&heap, size, by, |one, other| match (one, other) {
                 (Ok(()), Ok(())) if is_quick => {}

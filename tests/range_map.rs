@@ -27,7 +27,7 @@ const PAGE: usize = 0x1000;
 type Map<T> = RangeMap<T, OsProvider>;
 
 fn map_of<T: Value>(bounds: AddressRange) -> Map<T> {
-    RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
+    RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
 }
 
 /// The addresses from `start` up to `end`.
@@ -185,7 +185,7 @@ fn bad_arguments_have_errors_of_their_own_and_change_nothing() {
     assert_eq!(map.statistics(), before);
     assert_eq!(map.query(0x10_3fff), None);
     assert_eq!(map.query(0), None);
-    let odd = RangeMap::<u8, _>::new(
+    let odd = RangeMap::<u8, _>::on(
         OsProvider::new(),
         from_to(0x800, 0x10_0000),
         PageSize::KIB_4,
@@ -226,7 +226,7 @@ fn without_memory_nothing_changes_and_nothing_leaks() {
     let faulty = Faulty::new(&sim);
     {
         let map: RangeMap<u32, _> =
-            RangeMap::new(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
+            RangeMap::on(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
         faulty.only(Calls::COMMIT);
         let mut failures = 0;
         for n in 0..20_000_u32 {
@@ -318,7 +318,7 @@ fn what_was_prepared_is_noted_with_little_memory() {
         ),
     ] {
         for kib in [16, 64, 256] {
-            let new = RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, kib << 10);
+            let new = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, kib << 10);
             let map: RangeMap<u32, _> = new.expect("made");
             map.insert_new(whole, 1).expect("one range");
             let (mut at, mut holes) = (whole.start(), 0);
@@ -471,7 +471,7 @@ fn readers_see_a_change_of_many_ranges_at_once() {
 #[test]
 fn values_may_have_64_bits_and_pages_one_byte() {
     let bounds = from_to(0, 1 << 47);
-    let new = RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 16 << 20);
+    let new = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 16 << 20);
     let map: RangeMap<u64, _> = new.expect("made");
     for n in 0..10_000_usize {
         let value = (n as u64) << 40 | 5;
@@ -495,7 +495,7 @@ fn values_may_have_64_bits_and_pages_one_byte() {
     assert_eq!(map.query(4 * PAGE).map(|found| found.1), Some(u64::MAX));
 
     let byte = PageSize::new(1).expect("a power of two");
-    let new = RangeMap::new(OsProvider::new(), bounds, byte, 16 << 20);
+    let new = RangeMap::on(OsProvider::new(), bounds, byte, 16 << 20);
     let map: RangeMap<u32, _> = new.expect("made");
     let mut at = 7;
     for n in 1..5000 {
@@ -519,14 +519,14 @@ fn values_may_have_64_bits_and_pages_one_byte() {
     let gap = map.find_gap(&request).expect("there is room");
     assert_eq!((gap.start() + 1) % 16, 0);
     for bounds in [AddressRange::ALL, from_to(0, usize::MAX)] {
-        let refused = RangeMap::<u8, _>::new(OsProvider::new(), bounds, byte, 1 << 20);
+        let refused = RangeMap::<u8, _>::on(OsProvider::new(), bounds, byte, 1 << 20);
         assert_eq!(
             refused.err().map(|e| e.kind()),
             Some(ErrorKind::InvalidArgument)
         );
     }
     let half = from_to(0, 1 << 63);
-    let map = RangeMap::<u8, _>::new(OsProvider::new(), half, byte, 1 << 20).expect("made");
+    let map = RangeMap::<u8, _>::on(OsProvider::new(), half, byte, 1 << 20).expect("made");
     assert_eq!(map.insert(from_to((1 << 63) - 1, 1 << 63), 1), Ok(0));
     assert_eq!(map.query((1 << 63) - 1).map(|found| found.1), Some(1));
     assert_eq!(map.query((1 << 63) - 2), None);
@@ -536,7 +536,7 @@ fn values_may_have_64_bits_and_pages_one_byte() {
 fn another_value_where_it_lies_takes_no_memory() {
     let sim = Sim::new(OsProvider::new(), Policy::new(PageSize::KIB_4)).expect("a host");
     let faulty = Faulty::new(&sim);
-    let new = RangeMap::new(&faulty, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 10);
+    let new = RangeMap::on(&faulty, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 10);
     let map: RangeMap<u32, _> = new.expect("made");
     let whole = pages(0x10_0000, 0x8_0000);
     map.insert_new(whole, 1).expect("one range");

@@ -30,7 +30,7 @@ fn page() -> usize {
 
 fn lent(pages: usize) -> (Region, PageRange) {
     let config = RegionConfig::new().mapping_limit(1000);
-    let region = Region::new(OS, OS, config).expect("metadata");
+    let region = Region::on(OS, OS, config).expect("metadata");
     let space = OS.reserve(&Request::bytes(pages * page()));
     let space = space.expect("addresses");
     // SAFETY: reserved just now, and the region's until the end.

@@ -51,7 +51,7 @@ struct Bed {
 
 impl Bed {
     fn new(config: RegionConfig) -> Self {
-        let region = Region::new(OS, OS, config).expect("metadata");
+        let region = Region::on(OS, OS, config).expect("metadata");
         let space = OS.reserve(&Request::bytes(PAGES * page()));
         let space = space.expect("addresses");
         // SAFETY: reserved just now, and the region's until the end.
@@ -426,7 +426,7 @@ fn sum(map: &Map, window: AddressRange) -> u64 {
 fn children_forked_within_a_maps_changes_have_whole_maps() {
     let name = "children_forked_within_a_maps_changes_have_whole_maps";
     isolated(name, || {
-        let map = Map::new(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
+        let map = Map::on(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
         let map = &map.expect("metadata");
         let prepare = || {
             map.remove(map.bounds()).expect("memory");

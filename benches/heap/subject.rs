@@ -173,7 +173,7 @@ macro_rules! variant {
             fn open() -> Result<HeapOf<Self>, HeapError> {
                 let os = OsProvider::new();
                 let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
-                Heap::new(os, os, config.hardening($hardening))
+                Heap::on(os, os, config.hardening($hardening))
             }
 
             fn state() -> &'static State<Self> {
@@ -199,7 +199,7 @@ impl Local {
     /// Makes a heap.
     pub fn new() -> Result<Self, HeapError> {
         let os = OsProvider::new();
-        OurHeap::new(os, os, HeapConfig::new()).map(Self)
+        OurHeap::on(os, os, HeapConfig::new()).map(Self)
     }
 }
 

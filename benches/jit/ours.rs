@@ -37,7 +37,7 @@ impl Ours {
 
     fn with(config: JitConfig) -> Result<Self, JitError> {
         let os = OsProvider::new();
-        let jit = JitAllocator::new(os, os, config)?;
+        let jit = JitAllocator::on(os, os, config)?;
         Ok(Self { jit })
     }
 

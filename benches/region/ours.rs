@@ -88,7 +88,7 @@ impl Ours {
     /// Where the host has no such addresses.
     pub fn new(pages: u32) -> Result<Self, Error> {
         let window = Window::new(pages)?;
-        let region = RegionAllocator::new(FreeProvider, OsProvider::new(), RegionConfig::new())?;
+        let region = RegionAllocator::on(FreeProvider, OsProvider::new(), RegionConfig::new())?;
         // SAFETY: reserved just now, inaccessible, and the allocator's until it is dropped before
         // the window. That the provider below did not reserve it is all the same to that one, which
         // does nothing with it.
@@ -180,7 +180,7 @@ impl OurMap {
     pub fn new(pages: u32) -> Result<Self, Error> {
         let bounds = AddressRange::from_len(0, bytes_of(pages));
         let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
-        let map = RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30);
+        let map = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30);
         map.map(Self)
     }
 }
@@ -219,7 +219,7 @@ impl Tracker for OurMap {
 pub fn index_bytes(mappings: &[Mapping]) -> Result<(usize, usize), Error> {
     let most = 1 << 30;
     let map: RangeMap<u16, OsProvider> =
-        RangeMap::new(OsProvider::new(), AddressRange::ALL, PageSize::KIB_4, most)?;
+        RangeMap::on(OsProvider::new(), AddressRange::ALL, PageSize::KIB_4, most)?;
     for mapping in mappings {
         let len = bytes_of(mapping.pages.into());
         let range = AddressRange::from_len(bytes_of(mapping.start), len);

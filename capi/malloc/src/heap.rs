@@ -25,7 +25,7 @@ unsafe impl StaticHeap for Override {
     fn open() -> Result<HeapOf<Self>, HeapError> {
         let os = OsProvider::new();
         let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
-        Heap::new(os, os, config)
+        Heap::on(os, os, config)
     }
 
     fn state() -> &'static State<Self> {

@@ -127,7 +127,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
         limits: Limits,
         metadata: usize,
     ) -> Result<Self, Error> {
-        let committed = RangeMap::new(inner, AddressRange::ALL, inner.page_size(), metadata)?;
+        let committed = RangeMap::on(inner, AddressRange::ALL, inner.page_size(), metadata)?;
         Ok(Self {
             inner,
             name,

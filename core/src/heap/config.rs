@@ -3,7 +3,9 @@
 use super::{
     class::{CLASSES, GRANULE, size},
     error::{HeapError, end},
+    segment::GRANULES,
 };
+use crate::config::{ConfigError, Step, check};
 use core::fmt;
 
 /// Bytes of a bin and its lock, at most.
@@ -18,6 +20,7 @@ pub(super) const SHARDS: usize = 64;
 
 /// When memory that is free goes back to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Return {
     /// At a [tick](super::Heap::tick) that finds it free for this many milliseconds at least, and for
     /// twice as many at most if ticks come as often.
@@ -303,12 +306,20 @@ impl HeapConfig {
         self.memory_return
     }
 
+    /// Says whether every value is one that may be asked for, as [`Heap::on`](super::Heap::on) asks.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that has another value.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check("metadata", self.metadata, 1..=usize::MAX, Step::One)?;
+        check("shards", self.shards, 1..=SHARDS, Step::One)?;
+        let segment = GRANULE..=GRANULES * GRANULE;
+        check("segment", self.segment, segment, Step::Multiple(GRANULE))
+    }
+
     pub(super) fn is_valid(&self) -> bool {
-        let segment = self.segment_granules();
-        (1..=SHARDS).contains(&self.shards)
-            && self.segment.is_multiple_of(GRANULE)
-            && (1..=super::segment::GRANULES).contains(&segment)
-            && self.metadata != 0
+        self.check().is_ok()
     }
 
     /// Returns how many blocks of a class a magazine may hold.

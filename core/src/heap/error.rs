@@ -7,8 +7,9 @@ use core::{fmt, mem::size_of, ptr::NonNull};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeapError {
-    /// The configuration has a value out of its range, or the provider's pages are larger than a
-    /// granule.
+    /// The configuration has a value out of its range, which
+    /// [`HeapConfig::check`](super::HeapConfig::check) names, or the provider's pages are larger than
+    /// a granule.
     Config,
     /// No host has memory of such a size or alignment.
     InvalidSize,

@@ -63,7 +63,7 @@ pub unsafe trait StaticHeap: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Those of [`Heap::new`].
+    /// The errors of [`Heap::on`].
     fn open() -> Result<HeapOf<Self>, HeapError>;
 
     /// Returns where the heap lies.

@@ -174,8 +174,22 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     arena: Renewable<Arena<M, R>>,
 }
 
+impl<P: PageProvider + Copy + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    Heap<P, M, R>
+{
+    /// Makes a heap on providers that need no arguments, such as an operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Heap::on`].
+    pub fn new(config: HeapConfig) -> Result<Self, HeapError> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Makes a heap. Reserves metadata, but no memory for blocks yet.
+    /// Makes a heap on memory from `provider`, with metadata from `metadata`. Reserves metadata, but
+    /// no memory for blocks yet.
     ///
     /// # Errors
     ///
@@ -183,7 +197,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer addresses are
     /// [left](PageProvider::left) than are needed: [`HeapConfig::least_window`] bytes; [`HeapError::Metadata`]
     /// where the metadata cannot be had.
-    pub fn new(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
+    pub fn on(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
         const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
         if !config.is_valid() || page.bytes() > GRANULE {

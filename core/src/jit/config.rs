@@ -2,6 +2,7 @@
 
 use crate::{
     arch,
+    config::{ConfigError, Step, check},
     page::{PageSize, RwxOptIn, align_up},
     provider::{Fork, Placement},
 };
@@ -15,6 +16,7 @@ pub(super) const SHARDS: usize = 16;
 
 /// What memory that belongs to no span reads as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fill {
     /// Whatever it held: zero at first, old code later. Costs nothing.
     #[default]
@@ -40,6 +42,7 @@ impl Fill {
 
 /// How blocks are mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mapping {
     /// Twice: written through one view, executed through the other. Nothing is ever both.
     #[default]
@@ -57,6 +60,7 @@ pub enum Mapping {
 
 /// Whether blocks are made of large pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LargePages {
     /// The host's pages.
     #[default]
@@ -86,6 +90,7 @@ impl LargePages {
 
 /// When other cores are made to see new instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyncCores {
     /// When bytes are published where code was published before, on hosts that can: those with
     /// [`Capabilities::CORE_SYNC`]. Memory that never held code needs no barrier, and costs no system
@@ -421,22 +426,41 @@ impl JitConfig {
         self.name
     }
 
+    /// Says whether every value is one that may be asked for, as
+    /// [`JitAllocator::on`](super::JitAllocator::on) asks. What the provider and the CPU lack is
+    /// told there alone.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that has another value. [`JitConfig::mapping`] has no range: it has the
+    /// value 1 where [`JitConfig::strict`] allows 0, no mapping that is writable and executable.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let writes_code = self.strict && matches!(self.mapping, Mapping::ReadWriteExec(_));
+        check(
+            "granularity",
+            self.granularity,
+            Self::GRANULARITY,
+            Step::Power,
+        )?;
+        check("block_size", self.block_size, Self::BLOCK_SIZE, Step::Power)?;
+        let most = self.block_size..=*Self::BLOCK_SIZE.end();
+        check("block_size", self.max_block_size, most, Step::Power)?;
+        check("metadata", self.metadata, 1..=usize::MAX, Step::One)?;
+        check("pools", self.pools, 1..=POOLS, Step::One)?;
+        check("shards", self.shards, 1..=SHARDS, Step::Power)?;
+        check(
+            "large_pages",
+            self.large_pages.bytes(),
+            1..=usize::MAX,
+            Step::Power,
+        )?;
+        check("mapping", usize::from(writes_code), 0..=0, Step::One)
+    }
+
     /// Says whether every value is one that may be asked for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        let granularity =
-            self.granularity.is_power_of_two() && Self::GRANULARITY.contains(&self.granularity);
-        let block = |n: usize| n.is_power_of_two() && Self::BLOCK_SIZE.contains(&n);
-        granularity
-            && !(self.strict && matches!(self.mapping, Mapping::ReadWriteExec(_)))
-            && block(self.block_size)
-            && block(self.max_block_size)
-            && self.block_size <= self.max_block_size
-            && self.metadata != 0
-            && (1..=POOLS).contains(&self.pools)
-            && self.shards.is_power_of_two()
-            && self.shards <= SHARDS
-            && self.large_pages.bytes().is_power_of_two()
+        self.check().is_ok()
     }
 
     /// Returns the bytes of the granule of a pool, as a power of two.

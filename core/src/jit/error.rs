@@ -7,7 +7,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JitError {
-    /// The configuration has a value out of its range, or asks for what the CPU or the provider
+    /// The configuration has a value out of its range, which
+    /// [`JitConfig::check`](super::JitConfig::check) names, or asks for what the CPU or the provider
     /// does not have.
     Config,
     /// A size of zero, or one too large for any block.

@@ -23,7 +23,7 @@
 //! | `retire` | release that waits until nobody runs the code |
 //! | `tables` | tables in the arena that are all zero at first |
 //! | `span`, `error` | tokens and errors |
-//! | `runtime`, `func` | functions: code with fix-ups, called by type |
+//! | `runtime`, `func`, `cell` | functions: code with fix-ups, called by type, replaced while they run |
 //!
 //! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
 //! the arena's.
@@ -33,6 +33,7 @@ mod alloc;
 mod batch;
 mod bits;
 mod block;
+mod cell;
 mod class;
 mod config;
 mod error;
@@ -52,6 +53,7 @@ mod views;
 mod write;
 
 pub use batch::Batch;
+pub use cell::FuncCell;
 pub use config::{Fill, JitConfig, LargePages, Mapping, SyncCores};
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
@@ -161,15 +163,29 @@ struct Mappings {
     snapshot: Option<Snapshot>,
 }
 
+impl<P: CodeProvider + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    JitAllocator<P, M, R>
+{
+    /// Makes an allocator on providers that need no arguments, such as an operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::on`].
+    pub fn new(config: JitConfig) -> Result<Self, JitError> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Makes an allocator. Maps no code yet, and takes no memory for metadata.
+    /// Makes an allocator of executable memory from `provider`, with metadata from `metadata`. Maps
+    /// no code yet, and takes no memory for metadata.
     ///
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of range, for a provider without
     /// a capability that the configuration needs, and on a CPU without known cache maintenance;
     /// [`JitError::Metadata`] where no page ends behind the bound of the metadata.
-    pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
+    pub fn on(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         let mut needed = Capabilities::empty();
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
         needed.set(Capabilities::EXEC_ONLY_WHERE_ASKED, config.is_strict());

@@ -147,7 +147,7 @@ pub struct Statistics {
 /// };
 ///
 /// let bounds = AddressRange::LOW_4G;
-/// let map: RangeMap<u8, _> = RangeMap::new(memory, bounds, PageSize::KIB_4, 16 << 20)?;
+/// let map: RangeMap<u8, _> = RangeMap::on(memory, bounds, PageSize::KIB_4, 16 << 20)?;
 /// let gap = map.find_gap(&GapRequest::bytes(8 << 12))?;
 /// map.insert_new(gap, 3)?;
 /// assert_eq!(map.query(gap.start() + 100), Some((gap, 3)));
@@ -181,6 +181,18 @@ struct Held<'a, T, M: PageProvider + Copy, R: RawMutex> {
     _deferred: Deferred,
 }
 
+impl<T: Value, M: PageProvider + Copy + Default, R: RawMutex> RangeMap<T, M, R> {
+    /// Makes an empty map with nodes from a provider that needs no arguments, such as an operating
+    /// system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::on`].
+    pub fn new(bounds: AddressRange, page: PageSize, max_bytes: usize) -> Result<Self, Error> {
+        Self::on(M::default(), bounds, page, max_bytes)
+    }
+}
+
 /// Making a map, and reading it.
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
@@ -191,7 +203,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     ///
     /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages, fewer than half of all
     /// addresses where a page is one byte, and a page ends behind `max_bytes`.
-    pub fn new(
+    pub fn on(
         metadata: M,
         bounds: AddressRange,
         page: PageSize,

@@ -169,7 +169,7 @@ pub(super) struct State {
 /// # use hostmem_core::{page::Access, provider::{Commit, Error, PageProvider, ProcessMap, Request}};
 /// # use hostmem_core::region::{ClaimRequest, RegionAllocator, RegionConfig, claim};
 /// # fn above<P: PageProvider + ProcessMap + Copy>(os: P) -> Result<(), Error> {
-/// let host: RegionAllocator<P> = RegionAllocator::new(os, os, RegionConfig::new())?;
+/// let host: RegionAllocator<P> = RegionAllocator::on(os, os, RegionConfig::new())?;
 /// let mut slots = [None; 256];
 /// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
 /// for range in claim.usable() {
@@ -194,14 +194,28 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
     pub(super) names: Names,
 }
 
+impl<P: PageProvider + Copy + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    RegionAllocator<P, M, R>
+{
+    /// Makes an allocator without addresses on providers that need no arguments, such as an
+    /// operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RegionAllocator::on`].
+    pub fn new(config: RegionConfig) -> Result<Self, Error> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
 /// Making one, and looking at it.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
-    /// Makes an allocator without addresses: a pass-through.
+    /// Makes an allocator without addresses: a pass-through to `inner`.
     ///
     /// # Errors
     ///
     /// What `metadata` says of the reservation for the book-keeping.
-    pub fn new(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
+    pub fn on(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
         let page = inner.page_size();
         let end = 1 << (u64::BITS - page.bytes().trailing_zeros());
         let mut parts: Parts<M, R> = Parts::new(metadata, config.metadata_bytes, end)?;

@@ -1,5 +1,5 @@
-//! Locks in the models of `ci/loom.sh`: the algorithm of `futex`, on loom's atomics, which cannot be
-//! made by constants.
+//! Locks in the models of `ci/loom.sh`: the algorithm of `futex`, on loom's atomics, which cannot
+//! be made by constants.
 
 use crate::atomic::AtomicU32;
 use core::{

@@ -200,7 +200,7 @@ impl Blocks {
 fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
     let mut random = Random(0x9e37_79b9 + rarity as u64);
     let config = config.shards(2).metadata(64 << 20).large_pages(false);
-    let heap = TestHeap::new(Memory, Memory, config).expect("metadata");
+    let heap = TestHeap::on(Memory, Memory, config).expect("metadata");
     let mut blocks = Blocks(Vec::new());
     // Filling freed blocks takes its time.
     for _ in 0..if heap.is_hard() { 4 } else { 12 } {

@@ -158,7 +158,7 @@ pub(super) fn large_and_huge_blocks_lie_between_guards<P: Provider + Copy>(p: P)
 fn between_guards<P: Provider + Copy>(p: P, config: HeapConfig) {
     const GUARD: usize = 64 << 10;
     let counted = counted(p);
-    let heap = Heap::<_, _>::new(&counted, p, config).expect("metadata");
+    let heap = Heap::<_, _>::on(&counted, p, config).expect("metadata");
     for (size, count) in [(300_000, 20), (1 << 20, 10), (3 << 20, 4), (5_000_001, 2)] {
         let blocks: Vec<_> = (0..count)
             .map(|_| heap.alloc(bytes(size)).expect("memory"))

@@ -86,7 +86,7 @@ pub(super) fn a_batch_takes_one_barrier<P: Provider + Copy>(p: P) -> Outcome {
     }
     let faulty = Faulty::new(p).with_error(Error::os(ErrorKind::Denied, 1));
     faulty.only(Calls::SYNC_CORES);
-    let jit = JitAllocator::<_, P>::new(&faulty, p, JitConfig::new());
+    let jit = JitAllocator::<_, P>::on(&faulty, p, JitConfig::new());
     let jit = jit.expect("an allocator can be made");
     let mut spans = spans(&jit);
     let finished = write_all(&jit, &mut spans, 0).finish();

@@ -171,7 +171,7 @@ pub(super) fn a_batch_is_not_a_no_op<P: Provider + Copy>(p: P) -> Outcome {
     }
     let faulty = Faulty::new(p);
     faulty.only(Calls::SYNC_CORES);
-    let jit = JitAllocator::<_, P>::new(&faulty, p, JitConfig::new());
+    let jit = JitAllocator::<_, P>::on(&faulty, p, JitConfig::new());
     let jit = jit.expect("an allocator can be made");
     let mut spans: Vec<Span> = (0..10)
         .map(|_| jit.alloc(64).expect("small spans can be had"))
@@ -202,7 +202,7 @@ pub(super) fn replaced_code_is_told_to_all_cores<P: Provider + Copy>(p: P) -> Ou
     };
     let faulty = Faulty::new(p);
     faulty.only(Calls::SYNC_CORES);
-    let jit = JitAllocator::<_, P>::new(&faulty, p, JitConfig::new());
+    let jit = JitAllocator::<_, P>::on(&faulty, p, JitConfig::new());
     let jit = jit.expect("an allocator can be made");
     for barriers in 0..5 {
         let mut span = jit.alloc(64).expect("a small span can be had");
@@ -263,7 +263,7 @@ pub(super) fn empty_blocks_are_unmapped<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let code = Counted::<P>::new(p, "code", Limits::NONE).expect("a small arena");
     let config = super::adapted(p, JitConfig::new().block_size(64 << 10, 64 << 10));
-    let jit = JitAllocator::<_, P>::new(&code, p, config).expect("an allocator can be made");
+    let jit = JitAllocator::<_, P>::on(&code, p, config).expect("an allocator can be made");
     for _ in 0..20 {
         let spans: Vec<Span> = (0..500)
             .map(|_| jit.alloc(900).expect("small spans can be had"))

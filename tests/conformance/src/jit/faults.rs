@@ -81,13 +81,13 @@ fn fails_at<P: Provider + Copy>(p: P, n: u64, kind: ErrorKind) -> bool {
     let faulty = Faulty::new(&counted).with_error(Error::os(kind, 12));
     faulty.fail_nth(n);
     let provider = &faulty;
-    let jit = JitAllocator::<_>::new(provider, provider, config(p)).or_else(|error| {
+    let jit = JitAllocator::<_>::on(provider, provider, config(p)).or_else(|error| {
         assert!(
             matches!(error, JitError::Metadata(_)),
             "call {n}: {error:?}"
         );
         assert_eq!(cause(error), Some(kind), "call {n}: the cause is passed on");
-        JitAllocator::new(provider, provider, config(p))
+        JitAllocator::on(provider, provider, config(p))
     });
     let mut model = Model::new(jit.expect("only one call fails"));
     script(&mut model, kind);
@@ -122,7 +122,7 @@ pub(super) fn random_failures_lose_nothing<P: Provider + Copy>(p: P) -> Outcome 
     for seed in 0..4 {
         let counted = count(p);
         let faulty = Faulty::new(&counted);
-        let jit = JitAllocator::<_>::new(&faulty, &faulty, config(p));
+        let jit = JitAllocator::<_>::on(&faulty, &faulty, config(p));
         let mut model = Model::new(jit.expect("nothing fails yet"));
         let mut random = SplitMix64::new(seed);
         faulty.fail_randomly(seed, 3);
@@ -161,7 +161,7 @@ pub(super) fn writes_survive_a_failed_synchronization<P: Provider + Copy>(p: P) 
     }
     let faulty = Faulty::new(p);
     faulty.only(Calls::SYNC_CORES);
-    let jit = JitAllocator::<_, P>::new(&faulty, p, JitConfig::new());
+    let jit = JitAllocator::<_, P>::on(&faulty, p, JitConfig::new());
     let jit = jit.expect("an allocator can be made");
     let mut span = jit.alloc(256).expect("a small span can be had");
     faulty.fail_nth(0);
@@ -210,7 +210,7 @@ pub(super) fn a_failed_fork_prepare_unlocks<P: Provider + Copy>(p: P) -> Outcome
     need_jit!(p);
     let counted = count(p);
     let faulty = Faulty::new(&counted);
-    let jit = JitAllocator::<_>::new(&faulty, &faulty, config(p));
+    let jit = JitAllocator::<_>::on(&faulty, &faulty, config(p));
     let mut model = Model::new(jit.expect("nothing fails yet"));
     model.alloc(5000, 1).expect("nothing fails yet");
     for n in 0..2 {
