@@ -147,6 +147,61 @@ fn a_trim_reaches_what_other_threads_have_cached() {
     });
 }
 
+/// Bytes of the blocks of the next test, of a class that little else here uses.
+const ODD: usize = 1744;
+
+/// Returns how many free blocks of that class threads keep, or left behind.
+fn odd_cached() -> usize {
+    let heap = HEAP.heap().expect("it is open");
+    let class = heap.class_statistics().find(|class| class.size >= ODD);
+    class.expect("blocks so long have a class").cached
+}
+
+/// Allocates and frees some of those blocks in a thread that ends then.
+fn leave_odd() {
+    let thread = thread::spawn(|| drop([(); 30].map(|()| vec![1_u8; ODD])));
+    thread.join().expect("it does not panic");
+}
+
+#[test]
+fn what_an_ended_thread_had_cached_serves_the_next_and_goes_back() {
+    isolated(
+        "what_an_ended_thread_had_cached_serves_the_next_and_goes_back",
+        || {
+            let others = odd_cached();
+            leave_odd();
+            let left = odd_cached();
+            assert!(left >= others + 16, "{left} cached");
+            // The next ones use those, and leave no more.
+            (0..20).for_each(|_| leave_odd());
+            assert!(odd_cached() <= left + 16, "{} cached", odd_cached());
+            HEAP.collect(Level::Free).expect("not in a handler");
+            assert!(odd_cached() <= others, "a call for all memory finds them");
+            leave_odd();
+            let begun = Instant::now();
+            for round in 0.. {
+                if odd_cached() <= others {
+                    break;
+                }
+                a_little(round);
+                assert!(begun.elapsed() < LONG, "a tick finds them");
+            }
+            // Many at once leave some megabytes at most.
+            let turns = Barrier::new(100);
+            thread::scope(|scope| {
+                for _ in 0..100 {
+                    scope.spawn(|| {
+                        drop(fill(1 << 20, |n| 32 + n * 611 % 4064));
+                        turns.wait();
+                    });
+                }
+            });
+            let held = HEAP.heap().expect("it is open").statistics();
+            assert!(held.cached < 10 << 20, "{held:?}");
+        },
+    );
+}
+
 #[test]
 fn a_purger_gives_back_what_an_idle_program_freed() {
     isolated("a_purger_gives_back_what_an_idle_program_freed", || {

@@ -13,7 +13,7 @@ use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Commit, Error, MapFlags, PageProvider, Place, ProcessMap, Request},
+    provider::{Commit, Error, ErrorKind, MapFlags, PageProvider, Place, ProcessMap, Request},
     range_map::RangeMap,
     region::{PageState, RegionAllocator, RegionConfig, SignalHook},
 };
@@ -313,6 +313,26 @@ fn changing(bed: &Bed) {
         // SAFETY: mapped by the call.
         let mark = unsafe { over.start().read() };
         are(13, 3, COMMITTED) && bed.state(14) == Some((COMMITTED, 0x44)) && mark == 0
+    });
+    let place = |range: PageRange| {
+        let (at, len) = (range.start().as_ptr(), range.len_bytes());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the pages are the region's, and given to this call.
+        let got = unsafe { libc::mmap(at.cast(), len, access, flags, -1, 0) };
+        if got != at.cast() {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        // SAFETY: mapped just now.
+        unsafe { at.write(0x46) };
+        Ok(())
+    };
+    // SAFETY: no other code uses it.
+    let replace = || unsafe { bed.region.map_over_with(over, 0x46, COMMITTED, place) };
+    bed.check("map_over_with", &replace, &|| {
+        // SAFETY: mapped and written by the call.
+        let mark = unsafe { over.start().read() };
+        are(13, 3, COMMITTED) && bed.state(14) == Some((COMMITTED, 0x46)) && mark == 0x46
     });
 }
 

@@ -7,7 +7,7 @@
 //!   a window that OsProvider reserved: inaccessible all the time
 //! ```
 
-use crate::space::{Lookup, Mapping, PAGE, Space};
+use crate::space::{Lookup, Mapping, PAGE, Space, Tracker};
 use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
@@ -165,6 +165,48 @@ impl Lookup for Ours {
         let offset = usize::try_from(offset).ok()?;
         let found = self.region.query(self.window.0.addr() + offset)?;
         Some(found.tag)
+    }
+}
+
+/// hostmem's `RangeMap` by itself, of a window from address 0 on.
+pub struct OurMap(RangeMap<u16, OsProvider, OsLock>);
+
+impl OurMap {
+    /// Makes a map of so many pages.
+    ///
+    /// # Errors
+    ///
+    /// Where the window has no pages.
+    pub fn new(pages: u32) -> Result<Self, Error> {
+        let bounds = AddressRange::from_len(0, bytes_of(pages));
+        let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
+        let map = RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30);
+        map.map(Self)
+    }
+}
+
+fn range_of(mapping: Mapping) -> AddressRange {
+    let range = AddressRange::from_len(bytes_of(mapping.start), bytes_of(mapping.pages.into()));
+    range.expect("a mapping is not empty")
+}
+
+impl Tracker for OurMap {
+    const NAME: &'static str = "ours";
+
+    fn insert(&mut self, range: Mapping) {
+        let inserted = self.0.insert(range_of(range), range.tag);
+        assert_eq!(inserted, Ok(0), "hostmem has something there");
+    }
+
+    fn remove(&mut self, range: Mapping) {
+        let removed = self.0.remove(range_of(range));
+        assert_eq!(removed, Ok(range.pages.into()), "hostmem lost a range");
+    }
+
+    fn each(&self, mut visit: impl FnMut(u64, u16)) {
+        for (range, tag) in self.0.ranges(AddressRange::ALL) {
+            visit(range.start() as u64 / PAGE, tag);
+        }
     }
 }
 

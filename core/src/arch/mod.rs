@@ -5,6 +5,9 @@
 //! [`CoreSync`](crate::provider::CoreSync).
 
 pub mod ctr;
+mod rank;
+
+pub(crate) use rank::{PAIRS, rank_pairs};
 
 use core::sync::atomic::AtomicUsize;
 

@@ -299,6 +299,9 @@ const LOOKS: u64 = 16;
 /// How many times as often it looks while pages of slabs are being given back.
 const SOON: u64 = 4;
 
+/// How many addresses outside of its window a thread may meet between two looks at the clock until it takes another.
+const MISSES: u32 = 32;
+
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
 const HURRY: u64 = 1 << 62;
 
@@ -308,7 +311,7 @@ pub(super) struct Cache {
     /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
     /// Only that thread looks, and its signal handlers.
     pub(super) mark: AtomicUsize,
-    /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
+    /// A window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
     /// wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
     window_start: AtomicUsize,
@@ -329,7 +332,7 @@ pub(super) struct Cache {
     batches: [AtomicU8; CLASSES],
     /// The next of all caches there are.
     pub(super) next: AtomicPtr<Cache>,
-    /// The next of those without a thread. Guarded by the lock of the caches.
+    /// The next in one of the lists of those without a thread. Guarded by the lock of the caches.
     pub(super) next_unused: AtomicPtr<Cache>,
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
@@ -347,6 +350,9 @@ pub(super) struct Cache {
     /// Where the slot of its thread keeps its value; null if the slot does not tell. See
     /// [`ThreadSlot::place`](super::ThreadSlot::place).
     pub(super) place: AtomicPtr<*mut ()>,
+    /// An address that did not lie in the window since the thread looked at the clock, and how many did not.
+    missed: AtomicUsize,
+    misses: AtomicU32,
     /// Random numbers that were drawn and are to be used.
     pub(super) random: AtomicU64,
     /// The magazines of a hardened heap, one a class, behind this cache; quick calls of others find
@@ -384,6 +390,8 @@ impl Cache {
             awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
             place: AtomicPtr::new(null_mut()),
+            missed: AtomicUsize::new(0),
+            misses: AtomicU32::new(0),
             random: AtomicU64::new(0),
             hardened: AtomicPtr::new(null_mut()),
             seals: AtomicPtr::new(null_mut()),
@@ -458,6 +466,22 @@ impl Cache {
                 .compare_exchange(left, left.wrapping_sub(HURRY), Relaxed, Relaxed);
         }
         self.window_len.store(0, Relaxed);
+    }
+
+    /// Says whether there is no block in it.
+    pub(super) fn is_empty(&self) -> bool {
+        (0..CLASSES).all(|class| self.stack(class).len() == 0)
+    }
+
+    /// Returns how many bytes of blocks its magazines have room for.
+    pub(super) fn room(&self) -> usize {
+        let room = |class| self.stack(class).capacity() as usize * class::size(class);
+        (0..CLASSES).map(room).sum()
+    }
+
+    /// Returns the shard that its thread takes blocks from.
+    pub(super) fn shard(&self) -> usize {
+        self.shard.load(Relaxed) as usize
     }
 
     /// Returns the magazine of a class that calls use which are not quick.
@@ -557,12 +581,27 @@ impl Cache {
         self.mark.store(0, Relaxed);
     }
 
-    /// Says whether the thread finds entries of the page map without its root.
-    pub(super) fn has_window(&self) -> bool {
-        self.window_len.load(Relaxed) != 0
+    /// Notes that an address did not lie in the window.
+    pub(super) fn miss(&self, addr: usize) {
+        self.missed.store(addr, Relaxed);
+        self.misses
+            .store(self.misses.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Notes where the window of the page map is. Only the thread that has the cache does.
+    /// Returns an address around which there should be a window, if there is none, or if many addresses did not lie in it
+    /// since this was called last.
+    pub(super) fn place_for_window(&self) -> Option<usize> {
+        let misses = self.misses.swap(0, Relaxed);
+        if misses > MISSES {
+            Some(self.missed.load(Relaxed))
+        } else if self.window_len.load(Relaxed) == 0 {
+            Some(self.window_start.load(Relaxed))
+        } else {
+            None
+        }
+    }
+
+    /// Notes where a window of the page map is. Only the thread that has the cache does.
     pub(super) fn set_window(&self, window: RawWindow) {
         self.window.store(window.entries.as_ptr(), Relaxed);
         self.window_start.store(window.start, Relaxed);

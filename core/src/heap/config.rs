@@ -14,7 +14,7 @@ pub(super) const BIN: usize = 64;
 const LEAST: usize = 24 * GRANULE;
 
 /// Shards that one heap can have at most.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 
 /// When memory that is free goes back to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

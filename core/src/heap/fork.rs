@@ -29,7 +29,7 @@
 //! the child still knows them.
 
 #[cfg(all(test, not(loom)))]
-mod tests;
+pub(super) mod tests;
 
 use super::{
     Heap, LocalHeap,

@@ -419,8 +419,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
     }
 
-    /// Gives back what the calling thread has at hand, as its end does; then its calls take a lock each.
-    /// For threads whose slot does not see their end.
+    /// Ends the calling thread's use of what it has cached, as its end does: the next thread that begins finds it, or the next
+    /// tick brings it back. Then the thread's calls take a lock each. For threads whose slot does not see their end.
     pub fn detach(&self) {
         Self::exit();
     }
@@ -531,8 +531,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return;
         };
         let call = Call::<C>::begin(DETACHED);
-        // Somebody else has the cache as soon as the handle is gone.
-        drop(turn.into_local(&call));
+        // Another thread may have the cache from then on.
+        turn.into_local(&call).leave_to_next();
     }
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.

@@ -88,6 +88,10 @@ pub(super) struct Place {
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     pub(super) fn alloc_huge(&self, space: &mut Space, layout: Layout) -> Result<Big, HeapError> {
+        let in_use = self.huge_bytes.load(Relaxed);
+        space
+            .kept
+            .note(layout.size(), in_use.saturating_add(layout.size()));
         if let Some(block) = self.alloc_kept(space, layout) {
             return Ok((block, false));
         }

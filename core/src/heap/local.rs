@@ -1,15 +1,17 @@
 //! A thread's own handle of a heap: the calls that take no lock.
 
 use super::{
-    Heap, Level,
+    Heap, Level, Return,
     cache::{Cache, CacheRef, FIRST, Hardened, Magazine},
     class::{self, CLASSES, STEP},
+    config::SHARDS,
     error::HeapError,
     hard::{self, Hard},
     large::Big,
     map,
     shared::cleared,
     slab::{Entry, FREED, Handle, LIVE, ZERO},
+    slot::NOWHERE,
 };
 use crate::{
     atomic::AtomicU8,
@@ -75,24 +77,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
         let mut caches = self.lock_caches();
-        let cache = match caches.unused {
-            Some(cache) => {
-                let next = NonNull::new(cache.next_unused.load(Relaxed));
-                // SAFETY: links hold what `drop` put there: caches, which stay as long as the heap.
-                caches.unused = next.map(|next| unsafe { CacheRef::new(next) });
-                cache
-            }
+        let cache = match caches.take() {
+            Some(cache) => cache,
             None => {
                 let cache = self.make_cache().map_err(HeapError::Metadata)?;
-                // It stays in its shard: threads that go on with what others did, one after the other, then share
-                // slabs, and the lines of their states, with few.
-                let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
-                cache.shard.store(caches.made % shards, Relaxed);
-                caches.made = caches.made.wrapping_add(1);
                 self.note_cache(cache);
                 cache
             }
         };
+        let shard = caches.least_used(cache.shard(), self.config.shard_count());
+        caches.threads[shard] += 1;
+        cache
+            .shard
+            .store(u32::try_from(shard).unwrap_or(0), Relaxed);
         cache.ticks.store(self.ticks.load(Relaxed), Relaxed);
         cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
@@ -170,6 +167,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub(super) fn value(&self, addr: usize) -> u64 {
         self.cache.value_in_window(addr).unwrap_or_else(|| {
+            self.cache.miss(addr);
             // SAFETY: the heap's own map, and the heap is borrowed for so long.
             unsafe { self.cache.root.get() }.value(addr)
         })
@@ -535,8 +533,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Does what ticks and trims by others ask for.
     fn follow(&self) {
-        if !self.cache.has_window()
-            && let Some(window) = self.heap.map.window()
+        if let Some(addr) = self.cache.place_for_window()
+            && let Some(window) = self.heap.map.window_around(addr)
         {
             self.cache.set_window(window);
         }
@@ -713,7 +711,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.upkeep();
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
-        let shard = self.cache.shard.load(Relaxed) as usize;
+        let shard = self.cache.shard();
         // From above downwards, as the lowest comes first and is to be the first that is popped.
         let (mut found, mut place) = (None, most - 1);
         let mut take = |entry| {
@@ -736,7 +734,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         found.ok_or(HeapError::Config)
     }
 
-    /// Doubles the room in a magazine, up to what the configuration allows, if there is metadata.
+    /// Makes the room in a magazine four times as much, up to what the configuration allows, if there is metadata.
     fn widen(&self, class: usize) {
         let magazine = self.stack(class);
         let old = magazine.capacity();
@@ -744,7 +742,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         if old >= limit {
             return;
         }
-        let capacity = (old * 2).max(FIRST).min(limit);
+        let capacity = (old * WIDER).max(FIRST).min(limit);
         let layout = Magazine::layout(capacity);
         let bytes = (capacity - old) as usize * class::size(class);
         // The arena is used under one of the heap's locks, so that a fork finds it at rest.
@@ -829,14 +827,22 @@ const FLUSHED: u32 = 128;
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
 const ROOM: usize = 64 << 20;
 
+/// How many times the room of a magazine grows at once. Slots of each size that it had before stay behind for
+/// other magazines, so that steps are few.
+const WIDER: u32 = 4;
+
 /// What the lock of the caches guards, beside which ones are in use.
 pub(super) struct Caches {
-    /// How many there are.
-    made: u32,
-    /// Those that no thread has.
+    /// Those that no thread has, and that are empty.
     unused: Option<CacheRef>,
-    /// Bytes of blocks that magazines have room for.
+    /// Those that threads left behind with blocks in them.
+    stocked: Option<CacheRef>,
+    /// Bytes of blocks that magazines of the stocked ones have room for.
+    stock: usize,
+    /// Bytes of blocks that all magazines have room for.
     room: usize,
+    /// How many threads there are in each shard.
+    threads: [u16; SHARDS],
     /// Whether a call that never goes on may have left all this half changed.
     pub(super) is_torn: bool,
 }
@@ -844,9 +850,11 @@ pub(super) struct Caches {
 impl Caches {
     pub(super) const fn new() -> Self {
         Self {
-            made: 0,
             unused: None,
+            stocked: None,
+            stock: 0,
             room: 0,
+            threads: [0; SHARDS],
             is_torn: false,
         }
     }
@@ -855,25 +863,115 @@ impl Caches {
     pub(super) fn of(all: impl Iterator<Item = CacheRef>, serve: bool) -> Self {
         let mut caches = Self::new();
         for cache in all {
-            caches.made = caches.made.wrapping_add(1);
-            let room = |n| cache.stack(n).capacity() as usize * class::size(n);
-            let rooms = (0..CLASSES).map(room);
-            caches.room += rooms.sum::<usize>();
-            if serve && !cache.in_use.load(Relaxed) {
-                let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
-                cache.next_unused.store(next, Relaxed);
-                caches.unused = Some(cache);
+            caches.room += cache.room();
+            if cache.in_use.load(Relaxed) {
+                caches.threads[cache.shard()] += 1;
+            } else if serve {
+                caches.put(cache);
             }
         }
         caches
     }
+
+    /// Takes a cache that no thread has, the last that was put there, before those that are empty.
+    fn take(&mut self) -> Option<CacheRef> {
+        self.take_stocked().or_else(|| pop(&mut self.unused))
+    }
+
+    fn take_stocked(&mut self) -> Option<CacheRef> {
+        let cache = pop(&mut self.stocked)?;
+        self.stock = self.stock.saturating_sub(cache.room());
+        Some(cache)
+    }
+
+    /// Puts a cache that no thread has where the next one finds it.
+    fn put(&mut self, cache: CacheRef) {
+        let list = if cache.is_empty() {
+            &mut self.unused
+        } else {
+            self.stock += cache.room();
+            &mut self.stocked
+        };
+        let next = list.map_or(null_mut(), CacheRef::as_ptr);
+        cache.next_unused.store(next, Relaxed);
+        *list = Some(cache);
+    }
+
+    /// Notes that the thread of a cache does not use it any more.
+    fn end(&mut self, cache: CacheRef) {
+        let threads = &mut self.threads[cache.shard()];
+        *threads = threads.saturating_sub(1);
+        cache.in_use.store(false, Relaxed);
+        self.put(cache);
+    }
+
+    /// Returns a shard that no other one has fewer threads than: this one if possible, so that threads that go on
+    /// with what others did, one after the other, share slabs, and the lines of their states, with few.
+    fn least_used(&self, own: usize, shards: usize) -> usize {
+        let threads = |shard: &usize| self.threads[*shard];
+        let least = (0..shards).min_by_key(threads).unwrap_or(0);
+        if threads(&own) == threads(&least) {
+            own
+        } else {
+            least
+        }
+    }
+}
+
+/// Takes the first of a list of caches.
+fn pop(list: &mut Option<CacheRef>) -> Option<CacheRef> {
+    let cache = (*list)?;
+    let next = NonNull::new(cache.next_unused.load(Relaxed));
+    // SAFETY: links hold what `put` stored there: caches, which stay as long as the heap.
+    *list = next.map(|next| unsafe { CacheRef::new(next) });
+    Some(cache)
 }
 
 // SAFETY: caches are made of atomics, and stay as long as the heap.
 unsafe impl Send for Caches {}
 
-/// Blocks that a magazine has room for when nobody has its cache, at most.
+/// Blocks that a magazine has room for in an empty cache that no thread has, at most.
 const KEPT: u32 = 32;
+
+/// Bytes of blocks that magazines of stocked caches have room for at most.
+const STOCK: usize = 8 << 20;
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
+    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which does much the same; but
+    /// only until the next tick, and only some megabytes in all.
+    pub(super) fn leave_to_next(self) {
+        let local = ManuallyDrop::new(self);
+        let mut caches = local.heap.lock_caches();
+        let is_kept = local.heap.config.returns() != Return::Eager
+            && local.cache.room() <= STOCK - caches.stock.min(STOCK);
+        if is_kept {
+            caches.end(local.cache);
+        } else {
+            drop(caches);
+            drop(ManuallyDrop::into_inner(local));
+        }
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
+    /// Brings back the blocks that ended threads left in their caches.
+    pub(super) fn flush_stocked(&self) {
+        loop {
+            let mut caches = self.lock_caches();
+            let Some(cache) = caches.take_stocked() else {
+                return;
+            };
+            caches.threads[cache.shard()] += 1;
+            // A forked child finds it as it finds those of threads that it has not.
+            cache.by_slot.store(true, Relaxed);
+            cache.place.store(NOWHERE, Relaxed);
+            cache.in_use.store(true, Relaxed);
+            drop(caches);
+            // SAFETY: in use by this call alone since it is in no list any more.
+            drop(unsafe { LocalHeap::from_cache(self, cache) });
+        }
+    }
+}
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for LocalHeap<'_, P, M, R> {
     fn drop(&mut self) {
@@ -894,10 +992,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
                 unsafe { self.heap.free_metadata(slots, layout) };
             }
         }
-        self.cache.in_use.store(false, Relaxed);
-        let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
-        self.cache.next_unused.store(next, Relaxed);
-        caches.unused = Some(self.cache);
+        caches.end(self.cache);
     }
 }
 

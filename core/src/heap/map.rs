@@ -26,7 +26,8 @@
 //! never taken away before the heap is dropped.
 //!
 //! Leaves around the first block lie side by side, in the *window*: who has an address there finds its entry by a
-//! subtraction, as quick calls do.
+//! subtraction, as quick calls do. A thread whose blocks lie elsewhere, since others have reserved many addresses in
+//! between, takes the leaf there for its window.
 //!
 //! ```text
 //!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │          window: 64 leaves, or all; fewer where memory is short
@@ -659,6 +660,17 @@ impl Map {
         })
     }
 
+    /// Returns a window that has an address, if blocks lie near it: *the* window, or a leaf that serves as one. Where they do
+    /// not, returns the window.
+    pub(super) fn window_around(&self, addr: usize) -> Option<RawWindow> {
+        if self.window.entry(addr).is_none()
+            && let Some(leaf) = self.root().leaf(addr)
+        {
+            return Some(leaf);
+        }
+        self.window()
+    }
+
     /// Says whose the granule at `addr` is, of a block that is found without it as well: if there is an entry for
     /// it, and that can be written, or lies near those that can.
     pub(super) fn set_first<M: PageProvider + Copy, R: RawMutex>(
@@ -798,6 +810,18 @@ impl<'map> RootRef<'map> {
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
         // there as long as the map, as whoever made this said.
         Some(unsafe { slot.as_ref() })
+    }
+
+    /// Returns the leaf that has an address, as a window.
+    fn leaf(self, addr: usize) -> Option<RawWindow> {
+        let granule = (addr >> GRANULE_BITS).wrapping_sub(self.raw.first);
+        let n = granule >> LEAF_BITS;
+        let entries = NonNull::new(self.slot(n)?.load(Acquire))?;
+        Some(RawWindow {
+            entries,
+            start: (self.raw.first + n * LEAF) << GRANULE_BITS,
+            len: LEAF.min(self.raw.granules - n * LEAF),
+        })
     }
 
     #[inline]
@@ -959,4 +983,58 @@ const fn states(value: u64) -> usize {
 /// Says whether an entry can hold the address of a descriptor.
 pub(super) const fn fits(addr: usize) -> bool {
     addr as u64 <= u64::MAX >> ADDRESS_SHIFT
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use super::{
+        super::{Heap, HeapConfig, cache::Cache, fork::tests::Memory},
+        *,
+    };
+
+    /// Blocks of a heap lie where others have left room: a thread finds entries by a subtraction there too.
+    #[test]
+    fn a_thread_takes_the_window_that_its_blocks_lie_in() {
+        let heap = Heap::<Memory>::new(Memory, Memory, HeapConfig::new()).expect("metadata");
+        let [near, far] = [1 << 40, 3 << 40];
+        for (addr, len) in [(near, GRANULE), (far, 3 * GRANULE)] {
+            let mut space = heap.lock_space();
+            let made = heap
+                .map
+                .cover(&Memory, &mut space.leaves, heap.arena(), addr, len);
+            made.expect("memory");
+            heap.map.set(addr, len, Some(heap.nothing));
+        }
+        let cache = Cache::new(heap.map.root().raw());
+        let follow = || {
+            let addr = cache.place_for_window()?;
+            cache.set_window(heap.map.window_around(addr)?);
+            Some(addr)
+        };
+        assert_eq!(follow(), Some(0), "it has none");
+        let wanted = |addr: usize| Some(heap.map.entry(addr)?.load(Relaxed));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+        assert!(wanted(far).is_some_and(|value| value != 0));
+        for end in [far, far + 2 * GRANULE] {
+            assert_eq!(cache.value_in_window(end), None);
+            // A few addresses elsewhere change nothing, many do.
+            cache.miss(end);
+            assert_eq!(follow(), None);
+            (0..100).for_each(|_| cache.miss(end));
+            assert_eq!(follow(), Some(end));
+            assert_eq!(cache.value_in_window(end), wanted(end));
+            assert_eq!(cache.value_in_window(near), None);
+            (0..100).for_each(|_| cache.miss(near));
+            assert_eq!(follow(), Some(near));
+            assert_eq!(cache.value_in_window(near), wanted(near));
+        }
+        // Where nothing lies there is none to take.
+        (0..100).for_each(|_| cache.miss(5 << 40));
+        assert_eq!(follow(), Some(5 << 40));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+        // One that is in a hurry finds its own again.
+        cache.hurry();
+        assert_eq!(follow(), Some(heap.map.window().map_or(0, |w| w.start)));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+    }
 }

@@ -73,7 +73,6 @@ pub(super) const BUSY: *mut () = absent(1);
 pub const DETACHED: *mut () = absent(2);
 
 /// The place of a slot whose thread a forked child has not.
-#[cfg(not(all(test, loom)))]
 pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
 
 /// Marks of no cache, which are never changed.

@@ -64,6 +64,11 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         unsafe { (**self).avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).release(range) }

@@ -19,13 +19,13 @@ use super::{
     PageState, RegionRange, SignalHook,
     fork::Parts,
     lock::Held,
-    record::{Notes, Record},
+    record::{Mark, Names, Record},
 };
 use crate::{
     fork::Renewable,
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Error, ErrorKind, PageProvider, Place, Plan},
-    range_map::{Pages, Path, Value, Wanted, Writer},
+    provider::{Capabilities, Error, ErrorKind, PageProvider, Place, Plan},
+    range_map::{Pages, Path, Wanted, Writer},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -191,6 +191,7 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
     mapping_limit: usize,
     pub(super) metadata: M,
     pub(super) metadata_bytes: usize,
+    pub(super) names: Names,
 }
 
 /// Making one, and looking at it.
@@ -218,6 +219,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             mapping_limit: config.mapping_limit,
             metadata,
             metadata_bytes: config.metadata_bytes,
+            names: Names::new(),
         })
     }
 
@@ -312,7 +314,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// allocator's. Takes no lock, and may be called from a signal handler.
     pub fn query(&self, addr: usize) -> Option<RegionRange> {
         let entry = self.parts.current().tree.query(self.page_of(addr))?;
-        self.described(entry.start, entry.end(), Record::from_bits(entry.bits))
+        self.described(entry.start, entry.end(), entry.value::<Record>())
     }
 
     /// Yields what was given out in `window`, whole and in order. Each step looks anew, without a
@@ -325,7 +327,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 let tree = &self.parts.current().tree;
                 let entry = tree.next_from(from).filter(|e| e.start <= last)?;
                 from = entry.end();
-                let record = Record::from_bits(entry.bits);
+                let record = entry.value::<Record>();
                 if let Some(range) = self.described(entry.start, entry.end(), record) {
                     return Some(range);
                 }
@@ -379,28 +381,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         Some(MappingPressure { mappings, limit })
     }
 
-    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours of equal
-    /// access: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours that are
+    /// alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    ///
+    /// What was [mapped by the caller](RegionAllocator::map_with), moved, or is a view of a dual
+    /// mapping, counts by itself. A host may join some of that (parts of a file that lie side by side
+    /// in it, too): then there are fewer. On Linux there may be more where pages that were written to
+    /// while they lay apart are joined by what is mapped between them.
     pub fn host_mappings(&self) -> usize {
         let held = self.lock();
+        let apart = Capabilities::NAMES | Capabilities::CORE_FILES | Capabilities::PAGE_ADVICE;
+        let can = self.inner.capabilities_among(apart);
         let (mut count, mut before) = (0, None);
         for (_, record) in held.parts.entries((0, self.end())) {
             let seen = match record {
                 Some(Record::Foreign) => None,
-                // A mapping of its own.
-                Some(Record::Ours(_, mark)) if mark.notes.contains(Notes::APART) => {
-                    Some((None, count + 1))
+                Some(Record::Ours(state, mark)) => {
+                    let access = match state {
+                        PageState::Committed(access) => Some(access),
+                        PageState::Reserved | PageState::Interrupted => Some(Access::None),
+                        // A view tells itself apart.
+                        PageState::Dual => None,
+                    };
+                    Some((access, mark.seen_by(can)))
                 }
-                Some(Record::Ours(PageState::Committed(access), mark)) => {
-                    // The wish for large pages keeps neighbours apart, too.
-                    let large = mark.notes.contains(Notes::LARGE);
-                    Some((Some(access), if large { usize::MAX } else { 0 }))
-                }
-                // Every view is a mapping of its own.
-                Some(Record::Ours(PageState::Dual, _)) => Some((None, count + 1)),
-                None | Some(Record::Ours(PageState::Reserved | PageState::Interrupted, _)) => {
-                    Some((Some(Access::None), 0))
-                }
+                None => Some((Some(Access::None), Mark::of(0))),
             };
             count += usize::from(seen.is_some() && seen != before);
             before = seen;
@@ -573,7 +578,7 @@ impl<M: PageProvider + Copy, R> Parts<M, R> {
             let next = self.tree.next_from(at).filter(|e| e.start < end);
             let (piece, record) = match next {
                 Some(entry) if entry.start <= at => {
-                    let record = Record::from_bits(entry.bits);
+                    let record = entry.value::<Record>();
                     ((at, entry.end().min(end)), Some(record))
                 }
                 Some(entry) => ((at, entry.start), None),

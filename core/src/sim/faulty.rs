@@ -222,6 +222,11 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::RELEASE)?;
         // SAFETY: the caller's promise, passed on.

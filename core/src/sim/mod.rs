@@ -395,6 +395,11 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         unsafe { self.base.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
         state.check("release", range, PageState::is_plain)?;

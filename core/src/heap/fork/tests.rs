@@ -17,7 +17,7 @@ const PAGE: PageSize = PageSize::KIB_4;
 
 /// Memory of the tests' own allocator, all of it writable.
 #[derive(Clone, Copy)]
-struct Memory;
+pub(in super::super) struct Memory;
 
 /// Enough for all that is asked for, so that a range can be given back without what it was asked
 /// with.
