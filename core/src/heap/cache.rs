@@ -112,19 +112,23 @@ impl Magazine {
     /// Returns one of the blocks, by a random number.
     #[inline]
     pub(super) fn pop_any(&self, random: u16) -> Option<Entry> {
-        let last = self.pop()?;
         let (top, bottom) = (Self::own(&self.top), Self::own(&self.bottom));
-        let count = entries(bottom, top) + 1;
-        let nth = (count as usize * usize::from(random)) >> u16::BITS;
-        if nth == count as usize - 1 {
-            return Some(last);
+        if top == bottom {
+            return None;
         }
-        // SAFETY: below the number of those that are left.
+        let count = (top.addr() - bottom.addr()) / size_of::<Entry>();
+        let nth = (count * usize::from(random)) >> u16::BITS;
+        // SAFETY: below the number of entries.
         let slot = unsafe { bottom.add(nth) };
         // SAFETY: as above, initialised; only this thread changes entries.
         let any = unsafe { slot.read() };
-        // SAFETY: as above.
+        // SAFETY: above the bottom, so that an entry of the same slots lies below.
+        let last = unsafe { top.sub(1) };
+        // SAFETY: as above, initialised.
+        let last = unsafe { last.read() };
+        // SAFETY: as `slot` is; it may be the last one's own.
         unsafe { slot.write(last) };
+        self.top.store(top.wrapping_sub(1), Relaxed);
         Some(any)
     }
 
@@ -918,7 +922,7 @@ impl CacheRef {
     /// It is one that [`class::place`] returned, and [`CacheRef::new_hardened`] made this.
     #[cfg(not(loom))]
     #[inline]
-    unsafe fn stack_at(&self, place: usize) -> &Magazine {
+    pub(super) unsafe fn stack_at(&self, place: usize) -> &Magazine {
         const BEHIND: usize = size_of::<Cache>() - class::place(0) as usize;
         let offset = BEHIND + place;
         // SAFETY: the caller's promise: magazines lie behind the cache, as was asserted above.
@@ -934,7 +938,7 @@ impl CacheRef {
     ///
     /// It is one that [`class::place`] returned, and [`CacheRef::new_hardened`] made this.
     #[cfg(loom)]
-    unsafe fn stack_at(&self, place: usize) -> &Magazine {
+    pub(super) unsafe fn stack_at(&self, place: usize) -> &Magazine {
         self.stack(place / class::MAGAZINE - class::FIRST_KIND)
     }
 

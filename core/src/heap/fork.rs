@@ -364,6 +364,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache.by_slot.load(Relaxed) && cache.in_use.load(Relaxed) && Some(cache) != own
         });
         for cache in orphans {
+            if self.is_full() {
+                // Half of an entry may be written.
+                cache.forget_call();
+            }
             // SAFETY: in use by a thread that is not in this process.
             drop(unsafe { LocalHeap::from_cache(self, cache) });
         }

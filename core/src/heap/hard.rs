@@ -32,7 +32,7 @@
 
 use super::{
     Heap, HeapConfig,
-    cache::Cache,
+    cache::{Cache, Magazine},
     class::{self, CLASSES, GRANULE, STEP},
     error::{BlockAddr, HeapError},
     large::Big,
@@ -151,8 +151,12 @@ impl Seals {
 pub(super) unsafe fn is_clean(block: NonNull<u8>) -> bool {
     // SAFETY: the caller's promise; every block is as long and aligned, and was filled so far when
     // it was freed, or the host gave it zeroed.
-    let head = unsafe { block.cast::<[u64; HEAD / 8]>().read() };
-    head == [PATTERN_WORD; HEAD / 8] || head == [0; HEAD / 8]
+    let [first, second] = unsafe { block.cast::<[u64; HEAD / WORD]>().read() };
+    if first == PATTERN_WORD && second == PATTERN_WORD {
+        return true;
+    }
+    cold_path();
+    first | second == 0
 }
 
 /// Takes the canary of a block of the lower level away.
@@ -360,12 +364,18 @@ impl Hard {
     pub(super) fn pop(&self, cache: &Cache, class: usize) -> Option<Entry> {
         let magazine = cache.stack(class);
         if self.is_full() {
-            // A call that a handler leaves for good may have written half of an entry.
-            let _changing = cache.changing(class);
-            magazine.pop_any(self.draw(cache))
+            self.pop_any(cache, class, magazine)
         } else {
             magazine.pop()
         }
+    }
+
+    /// Takes any block out of a magazine of a class.
+    #[inline]
+    pub(super) fn pop_any(&self, cache: &Cache, class: usize, from: &Magazine) -> Option<Entry> {
+        // A call that a handler leaves for good may have written half of an entry.
+        let _changing = cache.changing(class);
+        from.pop_any(self.draw(cache))
     }
 
     #[inline]
@@ -384,29 +394,18 @@ impl Hard {
     }
 
     /// Describes the canary behind what was asked for of a block.
-    #[inline]
     fn tail(&self, slab: Handle, entry: Entry, asked: usize) -> Tail {
         let (addr, size) = (entry.block.addr().get(), slab.block_bytes());
         debug_assert!(asked <= size, "not more than there is");
         let asked = asked.min(size);
-        // SAFETY: at most the length of the block.
-        let first = unsafe { entry.block.add(asked) };
-        let len = size - asked;
-        let (canary, most, has_last) = match self.seals {
-            Some(seals) => (seals.at(addr + asked), 1, false),
-            None => {
-                let canary = slab.canary(entry);
-                let canary = canary.unwrap_or_else(|| self.canary.canary(addr));
-                (canary, WORDS_MOST, len < WORD * (WORDS_MOST + 1))
-            }
-        };
-        Tail {
-            first: first.cast(),
-            len,
-            words: (len / WORD).min(most),
-            has_last,
-            canary,
+        if let Some(seals) = self.seals {
+            // SAFETY: at most the length of the block.
+            return unsafe { Tail::new(entry.block, size, asked, seals.at(addr + asked), 1) };
         }
+        let canary = slab.canary(entry);
+        let canary = canary.unwrap_or_else(|| self.canary.canary(addr));
+        // SAFETY: as above.
+        unsafe { Tail::new(entry.block, size, asked, canary, WORDS_MOST) }
     }
 }
 
@@ -415,7 +414,7 @@ const WORD: usize = size_of::<u64>();
 
 /// A canary, which is repeated up to a number of words. Where those do not end with the block, it
 /// goes on if the block ends shortly behind, so that a write before the next block is found.
-struct Tail {
+pub(super) struct Tail {
     first: NonNull<u64>,
     /// Bytes up to the end of the block.
     len: usize,
@@ -425,6 +424,36 @@ struct Tail {
 }
 
 impl Tail {
+    /// Describes one of `most` words at most.
+    ///
+    /// # Safety
+    ///
+    /// The block is as long as `size` says, and no less than what was asked for.
+    #[inline]
+    unsafe fn new(block: NonNull<u8>, size: usize, asked: usize, canary: u64, most: usize) -> Self {
+        // SAFETY: the caller's promise.
+        let first = unsafe { block.add(asked) };
+        let len = size - asked;
+        Self {
+            first: first.cast(),
+            len,
+            words: (len / WORD).min(most),
+            has_last: most > 1 && len < WORD * (most + 1),
+            canary,
+        }
+    }
+
+    /// Describes one of the highest level.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Tail::new`].
+    #[inline]
+    pub(super) unsafe fn full(block: NonNull<u8>, size: usize, asked: usize, canary: u64) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::new(block, size, asked, canary, WORDS_MOST) }
+    }
+
     /// Returns where the last word of the block lies, and what it holds.
     #[inline]
     fn last(&self) -> Option<(NonNull<u64>, u64)> {
@@ -450,13 +479,17 @@ impl Tail {
     ///
     /// The block is live, or the calling thread's.
     #[inline]
-    unsafe fn write(&self) {
+    pub(super) unsafe fn write(&self) {
         if let Some((last, word)) = self.last() {
             // SAFETY: the last word of the block, behind what its user may use.
             unsafe { last.write_unaligned(word) };
         }
-        for n in 0..self.words {
+        if self.words != 0 {
             // SAFETY: so many words lie in the block, behind what its user may use.
+            unsafe { self.first.write_unaligned(self.canary) };
+        }
+        for n in 1..self.words {
+            // SAFETY: as above.
             let place = unsafe { self.first.add(n) };
             // SAFETY: as above; the caller's promise.
             unsafe { place.write_unaligned(self.canary) };
@@ -469,16 +502,20 @@ impl Tail {
     ///
     /// Those of [`Tail::write`], which was called.
     #[inline]
-    unsafe fn is_intact(&self) -> bool {
+    pub(super) unsafe fn is_intact(&self) -> bool {
         let mut other = 0;
         if let Some((last, word)) = self.last() {
             // SAFETY: the last word of the block; `write` wrote it.
             other = unsafe { last.read_unaligned() } ^ word;
         }
-        for n in 0..self.words {
-            // SAFETY: so many words lie in the block.
+        if self.words != 0 {
+            // SAFETY: so many words lie in the block; `write` wrote them.
+            other |= unsafe { self.first.read_unaligned() } ^ self.canary;
+        }
+        for n in 1..self.words {
+            // SAFETY: as above.
             let place = unsafe { self.first.add(n) };
-            // SAFETY: as above; `write` wrote them.
+            // SAFETY: as above.
             other |= unsafe { place.read_unaligned() } ^ self.canary;
         }
         other == 0
@@ -533,7 +570,7 @@ pub(super) unsafe fn fill(block: NonNull<u8>, len: usize) {
 /// `len` bytes of memory at `block` that were written, or read zero as they were never; both are multiples
 /// of 16.
 #[inline]
-unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
+pub(super) unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
     debug_assert!(block.addr().get().is_multiple_of(align_of::<u64>()) && len.is_multiple_of(8));
     // SAFETY: the caller's promise; blocks are aligned to more than a word, and whole words long.
     let words = unsafe { slice::from_raw_parts(block.cast::<u64>().as_ptr(), len / WORD) };

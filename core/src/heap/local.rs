@@ -165,7 +165,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Returns the entry of the page map for an address, or zero.
     #[inline]
-    fn value(&self, addr: usize) -> u64 {
+    pub(super) fn value(&self, addr: usize) -> u64 {
         self.cache.value_in_window(addr).unwrap_or_else(|| {
             self.cache.miss(addr);
             // SAFETY: the heap's own map, and the heap is borrowed for so long.
@@ -234,7 +234,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Counts what was asked for, and looks at the clock if it is time to.
     #[inline]
-    fn count(&self, bytes: usize) {
+    pub(super) fn count(&self, bytes: usize) {
         if !self.cache.count(bytes) {
             self.look();
         }
@@ -605,6 +605,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline(never)]
     pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
         let hard = self.heap.hard.as_ref()?;
+        if hard.is_full()
+            && let Some(block) = self.alloc_full(hard, layout)
+        {
+            return Some(block);
+        }
         let class = hard::class_for(layout)?;
         let entry = hard.pop(&self.cache, class)?;
         self.count(layout.size());
@@ -624,10 +629,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         block: NonNull<u8>,
         layout: Layout,
     ) -> Option<Result<(), HeapError>> {
-        if !self.heap.is_hard() {
-            return None;
-        }
+        let hard = self.heap.hard.as_ref()?;
         // SAFETY: the caller's promise.
+        if hard.is_full() && !self.cache.is_due() && unsafe { self.free_full(block, layout) } {
+            return Some(Ok(()));
+        }
+        // SAFETY: the caller's promise; it was left as it is.
         Some(unsafe { self.free_hard(block, Some(layout)) })
     }
 
@@ -678,7 +685,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Puts a block that is free into its magazine, or half of that into their slabs.
     #[inline]
-    fn keep(&self, class: usize, entry: Entry) {
+    pub(super) fn keep(&self, class: usize, entry: Entry) {
         if !self.stack(class).push(entry) {
             self.keep_slow(class, entry);
         }

@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
+mod full;
 #[cfg(not(all(test, loom)))]
 mod global;
 mod grow;

@@ -175,25 +175,40 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             give(slab.class(), entry);
             return;
         };
-        let mut more = size;
-        let mut oldest = all.push(entry.block.as_ptr());
+        let oldest = all.push(entry.block.as_ptr());
+        let mut change = size;
+        if !oldest.is_null()
+            && let Some(slab) = find(oldest.addr())
+            && let Some(entry) = slab.freed(oldest.addr())
+        {
+            change = change.wrapping_sub(slab.block_bytes());
+            give(slab.class(), entry);
+        }
+        let before = all.bytes.fetch_add(change, Relaxed);
+        if before.wrapping_add(change) > all.most {
+            self.let_go(all, give);
+        }
+    }
+
+    /// Tells `give` of the oldest blocks, as long as too many bytes wait.
+    #[inline(never)]
+    fn let_go(&self, all: &Quarantine, mut give: impl FnMut(usize, Entry)) {
         // As often as there are slots at most, whatever other threads do.
         for _ in 0..WAITING {
-            let found = waited(oldest.addr(), &find);
-            let less = found.map_or(0, |(slab, _)| slab.block_bytes());
-            let before = all.bytes.fetch_add(more.wrapping_sub(less), Relaxed);
-            if let Some((slab, entry)) = found {
-                give(slab.class(), entry);
-            }
-            if before.wrapping_add(more).wrapping_sub(less) <= all.most {
-                return;
-            }
-            let Some(block) = all.pop() else {
+            let Some(oldest) = all.pop() else {
                 // Nothing is there that is counted: of a call that a handler left for good.
                 self.recount_quarantine();
                 return;
             };
-            (more, oldest) = (0, block);
+            let Some((slab, entry)) = self.waited(oldest.addr()) else {
+                continue;
+            };
+            let less = slab.block_bytes();
+            let before = all.bytes.fetch_sub(less, Relaxed);
+            give(slab.class(), entry);
+            if before.wrapping_sub(less) <= all.most {
+                return;
+            }
         }
     }
 
@@ -207,9 +222,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Finds a block that waited.
+    /// Finds a block that waited, of which there is none at zero.
+    #[inline]
     fn waited(&self, addr: usize) -> Option<(Handle, Entry)> {
-        waited(addr, |addr| self.map.slab(addr))
+        let slab = if addr == 0 { None } else { self.map.slab(addr) }?;
+        Some((slab, slab.freed(addr)?))
     }
 
     /// Lets all blocks of classes go.
@@ -317,11 +334,4 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab.next.set(space.spare_large);
         space.spare_large = Some(slab);
     }
-}
-
-/// Finds a block that waited, of which there is none at zero.
-#[inline]
-fn waited(addr: usize, find: impl Fn(usize) -> Option<Handle>) -> Option<(Handle, Entry)> {
-    let slab = if addr == 0 { None } else { find(addr) }?;
-    Some((slab, slab.freed(addr)?))
 }

@@ -341,6 +341,7 @@ impl Entry {
     /// # Errors
     ///
     /// [`HeapError::NotLive`] where another call has freed it since it was looked at.
+    #[inline]
     pub(super) fn take_live(&self, to: u8) -> Result<(), HeapError> {
         let taken = self.state().compare_exchange(LIVE, to, Acquire, Relaxed);
         taken.map(|_| ()).map_err(|_| HeapError::NotLive)
@@ -374,7 +375,7 @@ impl Entry {
     ///
     /// Those of [`Entry::set_slack`].
     #[inline]
-    unsafe fn slack(&self, after: usize, is_wide: bool) -> usize {
+    pub(super) unsafe fn slack(&self, after: usize, is_wide: bool) -> usize {
         // SAFETY: the caller's promise: `make` made as many bytes behind the states.
         let low = unsafe { self.state.add(after) };
         // SAFETY: as above, initialised, changed by atomics only, and there as long as the heap.
@@ -574,6 +575,22 @@ impl Slab {
                 .filter(|_| self.class() < class::CLASSES)?
                 .load(Relaxed),
         )
+    }
+
+    /// Returns the canary of a block.
+    ///
+    /// # Safety
+    ///
+    /// A block of this slab, which is of a class, in a heap that keeps canaries.
+    #[inline]
+    pub(super) unsafe fn canary_of(&self, entry: Entry) -> u64 {
+        let index = entry.number_from(self.states.cast::<AtomicU8>().addr().get());
+        // SAFETY: the caller's promise: there are numbers.
+        let first = unsafe { self.numbers.unwrap_unchecked() };
+        // SAFETY: as above: as many as there are blocks.
+        let number = unsafe { first.add(index) };
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the descriptor.
+        unsafe { number.as_ref() }.load(Relaxed)
     }
 
     /// Notes the canaries of all blocks, which `canary` tells by their addresses, if the heap keeps
