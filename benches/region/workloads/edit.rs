@@ -11,10 +11,10 @@ use hostmem_bench::{clock::CpuTime, lane::Lane, random::Random};
 use std::time::Duration;
 
 /// Pages of a slot.
-const ROOM: usize = 16;
+const ROOM: u32 = 16;
 
 /// Pages of the window for each range.
-const PAGES_EACH: usize = 2 * ROOM;
+const PAGES_EACH: u32 = 2 * ROOM;
 
 /// Steps that are drawn. A lane that does more starts over with these.
 const STEPS: usize = 1 << 20;
@@ -50,7 +50,7 @@ impl Moves {
         let steps = (0..STEPS).map(|_| Move {
             used: number(random.below(live)),
             unused: number(live + random.below(live)),
-            pages: short(random.within(&(1..=ROOM))),
+            pages: short(random.within(&(1..=ROOM as usize))),
             tag: short(random.below(1 << 16)),
         });
         let steps = steps.collect();
@@ -59,7 +59,7 @@ impl Moves {
 
     /// Returns how many pages the window has.
     pub fn window(&self) -> u32 {
-        number(self.slots.len() / 2 * PAGES_EACH)
+        number(self.live()) * PAGES_EACH
     }
 
     fn live(&self) -> usize {
@@ -81,8 +81,8 @@ impl<'a, M: Tracker> Edits<'a, M> {
     pub fn new(mut map: M, moves: &'a Moves) -> Self {
         let slots = moves.slots.clone();
         let range = |n: usize| Mapping {
-            start: slots[n] * number(ROOM),
-            pages: short(1 + n % ROOM),
+            start: slots[n] * ROOM,
+            pages: short(1 + n % ROOM as usize),
             tag: short(n % (1 << 16)),
         };
         let ranges: Vec<Mapping> = (0..moves.live()).map(range).collect();
@@ -115,7 +115,7 @@ impl<M: Tracker> Lane for Edits<'_, M> {
             self.map.remove(self.ranges[used]);
             self.slots.swap(used, unused);
             let range = Mapping {
-                start: self.slots[used] * ROOM as u32,
+                start: self.slots[used] * ROOM,
                 pages: step.pages,
                 tag: step.tag,
             };

@@ -456,7 +456,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// [`RangeMap::insert`], [`RangeMap::insert_new`] and [`RangeMap::remove`], whoever makes them.
     /// A tracker asks before it lets the host change something that is then to be noted.
     ///
-    /// Each takes some 4 KiB of the map's memory, or twice as much in bounds of 2^31 pages and more,
+    /// Each takes some 4 KiB of the map's memory, or some 10 KiB in bounds of 2^31 pages and more,
     /// most of which stays for later changes. It says nothing of a child that is forked
     /// meanwhile.
     ///

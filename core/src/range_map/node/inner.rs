@@ -55,7 +55,7 @@ impl<const W: usize> Node<W> {
     }
 
     /// Returns the child that answers for `page`, and its number, with all that was written to it.
-    #[inline]
+    #[inline(always)]
     pub(in crate::range_map) fn way_to(&self, page: u64) -> (usize, u32) {
         let wide = self.is_wide();
         let at = self.child_for_as(wide, page);
