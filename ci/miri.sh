@@ -9,7 +9,7 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
 fi
 watched() { # flags, tests
     step "Miri $1"
-    MIRIFLAGS="-Zmiri-disable-isolation $1" cargo +nightly miri test --quiet \
+    MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance $1" cargo +nightly miri test --quiet \
         --manifest-path tests/miri/Cargo.toml --target-dir target/miri --test all -- --exact "${@:2}"
 }
 

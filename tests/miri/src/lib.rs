@@ -146,6 +146,10 @@ unsafe impl DualMapProvider for Host {
         Err(ErrorKind::Unsupported.into())
     }
 
+    unsafe fn refill_dual(&self, _: &DualMapping, _: usize, _: usize) -> Result<(), Error> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
     unsafe fn fork_child_dual(&self, _: &DualMapping) -> Result<(), Error> {
         Ok(())
     }

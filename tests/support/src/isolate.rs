@@ -137,7 +137,8 @@ pub fn skip(reason: impl Display) {
     assert!(!is_strict, "{STRICT} is set: {line}");
 }
 
-/// Writes what [`skip`] does, of what has a long form that runs it: no failure anywhere.
+/// Writes what [`skip`] does, and is no failure anywhere: of what has a long form that runs it, and
+/// of what no privileges give, since the kernel was built without it.
 pub fn leave_out(reason: impl Display) {
     note_skip(&reason);
 }

@@ -100,7 +100,7 @@ fn a_skip_names_the_test_and_the_reason() {
         });
         return;
     }
-    let skips = std::env::temp_dir().join(format!("hostmem-skips-{}", std::process::id()));
+    let skips = std::env::temp_dir().join(format!("hostmem-skips-{}", process::id()));
     let lenient = || {
         let mut command = isolated_command(name);
         command.env(isolate::STRICT, "").env(isolate::SKIPS, &skips);
