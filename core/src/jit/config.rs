@@ -1,10 +1,11 @@
 //! What a JIT allocator can be told.
 
+use super::{Barrier, Words};
 use crate::{
     arch,
     config::{ConfigError, Step, check},
     page::{PageSize, RwxOptIn, align_up},
-    provider::{Fork, Placement},
+    provider::{Fork, Place, Placement},
 };
 use core::ffi::CStr;
 
@@ -48,7 +49,8 @@ pub enum Mapping {
     #[default]
     Dual,
     /// Once, executable, and writable instead for the time of a write. A thread that executes code
-    /// in the same pages meanwhile faults, so nobody may; writers take turns. For hosts that allow
+    /// in the same pages meanwhile faults, so nobody may. Pages that several writers share become
+    /// executable again when the last of them is done. For hosts that allow
     /// no dual mappings, and programs that do not write while they run; and for debugging, since
     /// a debugger can write breakpoints into this memory, but not into dual mappings.
     Toggle,
@@ -103,6 +105,12 @@ pub enum SyncCores {
     WhenReused,
     /// As `WhenReused`, but a host that cannot is refused when the allocator is made.
     Required,
+    /// As `WhenReused`, but a write leaves it to the next [`JitAllocator::publish`] or the end of a
+    /// batch: the program publishes code by these. So recycled memory costs no system call for each
+    /// write.
+    ///
+    /// [`JitAllocator::publish`]: super::JitAllocator::publish
+    Deferred,
     /// Never: the program has one thread, or synchronizes its executors itself.
     Never,
 }
@@ -135,13 +143,15 @@ pub struct JitConfig {
     limit: usize,
     strict: bool,
     name: &'static CStr,
+    words: Words,
+    groups: bool,
 }
 
 impl JitConfig {
     /// Granules that may be asked for, in bytes: from 16 to 4096.
     pub const GRANULARITY: core::ops::RangeInclusive<usize> = 16..=4096;
-    /// Block sizes that may be asked for, in bytes: from 64 KiB to 256 MiB.
-    pub const BLOCK_SIZE: core::ops::RangeInclusive<usize> = 64 << 10..=256 << 20;
+    /// Block sizes that may be asked for, in bytes: from 64 KiB to 1 GiB.
+    pub const BLOCK_SIZE: core::ops::RangeInclusive<usize> = 64 << 10..=1 << 30;
 
     /// The defaults: granules of 64 bytes, one pool; blocks from 128 KiB that double up to 32 MiB,
     /// padded, mapped twice, both views anywhere, one empty one kept; forked children detach; cores
@@ -168,6 +178,8 @@ impl JitConfig {
             limit: usize::MAX,
             strict: false,
             name: c"hostmem: jit",
+            words: Words::None,
+            groups: false,
         }
     }
 
@@ -189,6 +201,11 @@ impl JitConfig {
     }
 
     /// Sets where executable views go: near what code calls, or below what a guest can see.
+    ///
+    /// With [`Placement::lowest`] spans are handed out in order: each at the lowest free address of
+    /// the blocks that has room for it, and where none has, a block is mapped at the lowest place of
+    /// the window. Blocks do not grow then, one lock serves all threads, and released memory is
+    /// joined at once. Of several [pools](JitConfig::pools) each has an order of its own.
     #[must_use]
     pub const fn rx(mut self, placement: Placement) -> Self {
         self.rx = placement;
@@ -279,7 +296,8 @@ impl JitConfig {
     }
 
     /// Sets whether the first granule of every block stays unused, which keeps the first byte of a
-    /// mapping from being anybody's code.
+    /// mapping from being anybody's code. A block that exceeds the [limit](JitConfig::limit) by
+    /// its padding alone has none.
     #[must_use]
     pub const fn padding(mut self, wanted: bool) -> Self {
         self.padding = wanted;
@@ -287,6 +305,9 @@ impl JitConfig {
     }
 
     /// Sets the most bytes of code that are mapped at a time, each counted once for both views.
+    ///
+    /// A span as long as all that is left of a limit is served: its block goes without
+    /// [padding](JitConfig::padding) where that alone would not fit.
     #[must_use]
     pub const fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
@@ -301,6 +322,22 @@ impl JitConfig {
     #[must_use]
     pub const fn strict(mut self, wanted: bool) -> Self {
         self.strict = wanted;
+        self
+    }
+
+    /// Sets whether spans carry a word for the program, which queries and iteration return: four or
+    /// eight bytes of metadata a granule, of which pages are taken where spans are.
+    #[must_use]
+    pub const fn words(mut self, words: Words) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// Sets whether spans have groups, a number of 32 bits by which they are iterated and
+    /// released: one for each guest file, say. Four bytes of metadata a granule.
+    #[must_use]
+    pub const fn groups(mut self, wanted: bool) -> Self {
+        self.groups = wanted;
         self
     }
 
@@ -357,6 +394,23 @@ impl JitConfig {
     #[must_use]
     pub const fn sync_cores_policy(&self) -> SyncCores {
         self.sync_cores
+    }
+
+    /// Says whether spans are handed out lowest first.
+    pub(super) const fn is_ordered(&self) -> bool {
+        let start = self.rx.within.start();
+        let whole = start == 0 && self.rx.within.last() == usize::MAX;
+        matches!(self.rx.place, Place::Near(anchor) if anchor == start) && !whole
+    }
+
+    /// Returns when the barrier of a write comes.
+    #[inline]
+    pub(super) const fn barrier(&self) -> Barrier {
+        match self.sync_cores {
+            SyncCores::WhenReused | SyncCores::Required => Barrier::Now,
+            SyncCores::Deferred => Barrier::Deferred,
+            SyncCores::Never => Barrier::Never,
+        }
     }
 
     /// Returns the bound of the metadata in bytes.
@@ -418,6 +472,18 @@ impl JitConfig {
     #[must_use]
     pub const fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// Returns whether spans carry a word.
+    #[must_use]
+    pub const fn word_kind(&self) -> Words {
+        self.words
+    }
+
+    /// Says whether spans have groups.
+    #[must_use]
+    pub const fn has_groups(&self) -> bool {
+        self.groups
     }
 
     /// Returns the name of the blocks.

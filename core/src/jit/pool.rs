@@ -13,7 +13,7 @@
 //! Before a new block is mapped, all that is in the bins is joined with what lies beside it.
 
 use super::{
-    block::{Block, Held},
+    block::{Block, Held, Spot},
     class, tables,
     tree::Tree,
 };
@@ -33,10 +33,16 @@ const BINS: usize = 128;
 
 /// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once
 /// in so many times and one more.
-pub(super) const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 32;
 
 /// Granules that a bin holds at most, so that long spans are joined soon.
-const BIN_GRANULES: usize = 256;
+const BIN_GRANULES: usize = 512;
+
+/// Hints that a request for a spot looks at, the last ones first.
+const LOOKED_AT: usize = 4;
+
+/// Runs that are joined before the lock is given back to others: some microseconds.
+pub(super) const SETTLED: usize = 256;
 
 /// Where a span was released.
 #[derive(Clone, Copy)]
@@ -292,6 +298,61 @@ impl Pool {
         self.allocate_lowest(need)
     }
 
+    /// Takes a run that was released just now, or the start of the active run, if it lies in a spot.
+    /// The lock is held.
+    #[inline]
+    pub(super) fn allocate_recent(
+        &mut self,
+        need: usize,
+        spot: &Spot,
+    ) -> Option<(Held<'_>, Range<usize>)> {
+        for back in 1..=LOOKED_AT {
+            let Some(hint) = self.hint(need, back) else {
+                break;
+            };
+            let run = hint.granule as usize..hint.granule as usize + need;
+            let Some(at) = self.slots()[hint.slot as usize] else {
+                continue;
+            };
+            // SAFETY: as in allocate.
+            let mut held = unsafe { Block::held(at) };
+            if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
+                self.drop_hint(need, back);
+                return Some((held, run));
+            }
+        }
+        // SAFETY: as in allocate.
+        let mut held = unsafe { Block::held(self.active?) };
+        let start = held.active_start();
+        if !held.is_in_spot(&(start..start + need), spot) {
+            return None;
+        }
+        let span = held.allocate_active(need)?;
+        Some((held, span))
+    }
+
+    /// Returns the hint of the bin for spans of `len` granules that is so far from the top.
+    #[inline]
+    fn hint(&mut self, len: usize, back: usize) -> Option<Hint> {
+        let (counts, hints) = self.bins()?;
+        let n = usize::from(*counts.get(len - 1)?).checked_sub(back)?;
+        hints[len - 1].get(n).copied()
+    }
+
+    /// Drops that hint; the one on top takes its place.
+    #[inline]
+    fn drop_hint(&mut self, len: usize, back: usize) {
+        let Some(top) = self.pop_hint(len) else {
+            return;
+        };
+        if let Some((counts, hints)) = self.bins()
+            && back > 1
+            && let Some(place) = (usize::from(counts[len - 1]) + 1).checked_sub(back)
+        {
+            hints[len - 1][place] = top;
+        }
+    }
+
     /// Takes the first run in the first block that has one, or the start of the active run if that
     /// comes before.
     #[inline]
@@ -377,10 +438,15 @@ impl Pool {
     /// Joins what is in the bins with what lies beside it, and the active run is one like others:
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
+        while self.settle_some() >= SETTLED {}
+    }
+
+    /// Does a part of what [`Pool::settle`] does; returns how many runs that were, as many as
+    /// [`SETTLED`] where there may be more.
+    pub(super) fn settle_some(&mut self) -> usize {
+        let mut settled = usize::from(self.active.is_some());
         self.settle_active(None);
-        let mut from = 0;
-        while let Some(n) = self.next_hinted(from) {
-            from = n + 1;
+        while let Some(n) = self.next_hinted(0) {
             while let Some(hint) = self.pop_hint(n + 1) {
                 let Some(at) = self.slots()[hint.slot as usize] else {
                     continue;
@@ -389,8 +455,13 @@ impl Pool {
                 let mut held = unsafe { Block::held(at) };
                 held.join(hint.granule as usize..hint.granule as usize + n + 1);
                 self.update(&mut held);
+                settled += 1;
+                if settled == SETTLED {
+                    return settled;
+                }
             }
         }
+        settled
     }
 
     /// Forgets what was released and what run was active, as a new pool does not know any.

@@ -306,7 +306,7 @@ pub struct Function {
 impl Function {
     /// Returns where the code is executed.
     #[must_use]
-    pub const fn rx(&self) -> NonNull<u8> {
+    pub fn rx(&self) -> NonNull<u8> {
         self.span.rx()
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
     provider::{Error, PageProvider},
     sync::RawMutex,
 };
@@ -42,6 +42,7 @@ macro_rules! zero {
 zero! {
     u8 = 0;
     u64 = 0;
+    AtomicU32 = Self::new(0);
     AtomicU64 = Self::new(0);
     AtomicUsize = Self::new(0);
     AtomicPtr<Block> = Self::new(null_mut());

@@ -46,6 +46,16 @@ impl Placement {
         }
     }
 
+    /// As low as can be within `range`.
+    #[must_use]
+    pub const fn lowest(range: AddressRange) -> Self {
+        Self {
+            within: range,
+            place: Place::Near(range.start()),
+            ..Self::ANYWHERE
+        }
+    }
+
     /// As close to `anchor` as can be, at most `reach` bytes from it: what a relative branch needs.
     #[must_use]
     pub const fn near(anchor: usize, reach: usize) -> Self {

@@ -37,7 +37,9 @@ fn index() -> &'static Index {
             starts: slice(2, || AtomicUsize::new(0)),
             blocks: slice(2, || AtomicPtr::new(null_mut())),
             first: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
+            extent: AtomicUsize::new(0),
+            buckets: slice(0, || AtomicU32::new(0)),
+            shift: AtomicUsize::new(0),
         };
         slot.store(Box::leak(Box::new(table)), Ordering::Release);
     }
