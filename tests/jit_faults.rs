@@ -179,7 +179,8 @@ fn a_fork_inside_a_write_leaves_code_executable_in_the_child() {
                     i32::from(run(&other) == 2 && function(&jit, 3).len_bytes() != 0)
                 });
                 assert_eq!(
-                    wait(child), 1,
+                    wait(child),
+                    1,
                     "the child ran code of the page that was being written"
                 );
                 writer.bytes_mut()[..CODE_LEN].copy_from_slice(&code_returning(4));
