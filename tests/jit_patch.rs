@@ -254,3 +254,75 @@ fn patches_are_bounded_aligned_and_owned() {
         jit.release(span).expect("once");
     }
 }
+
+/// Says to this program that it runs under valgrind.
+const UNDER_VALGRIND: &str = "HOSTMEM_UNDER_VALGRIND";
+
+#[test]
+fn valgrind_runs_what_was_written_last() {
+    let test = "valgrind_runs_what_was_written_last";
+    if std::env::var_os(UNDER_VALGRIND).is_some() {
+        return rewrite();
+    }
+    if emulated() {
+        return hostmem_test_support::isolate::skip("valgrind under an emulator");
+    }
+    let program = std::env::current_exe().expect("it is running");
+    let output = std::process::Command::new("valgrind")
+        .args(["--tool=none", "--quiet"])
+        .arg(program)
+        .args(["--exact", test, "--nocapture"])
+        .env(UNDER_VALGRIND, "1")
+        .output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return hostmem_test_support::isolate::skip(format!("valgrind: {error}")),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("all rewrites ran"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Writes code where code was, in all the ways there are, and runs it each time.
+fn rewrite() {
+    let jit = allocator(JitConfig::new());
+    let mut span = place(&jit);
+    let write = |span: &mut Span, way: usize, n: usize| {
+        let mut code = function();
+        code[OFFSET..OFFSET + 4].copy_from_slice(&word(n).to_le_bytes());
+        match way {
+            0 => jit.write(span, 0, &code),
+            1 => jit.write_deferred(span, 0, &code),
+            2 => jit.write_with(span, |writer| writer.bytes_mut().copy_from_slice(&code)),
+            3 => jit.patch_u32(span, OFFSET, word(n), Barrier::Never),
+            4 => {
+                let mut batch = jit.batch();
+                batch.write(span, 0, &code).expect("ours");
+                batch.finish()
+            }
+            _ => {
+                let mut batch = jit.batch();
+                batch.patch(span, OFFSET, word(n)).expect("ours");
+                batch.finish()
+            }
+        }
+        .expect("ours");
+    };
+    for way in 0..6 {
+        for n in 0..20 {
+            write(&mut span, way, n % 2);
+            assert_eq!(run(&span), RESULTS[n % 2], "way {way}, rewrite {n}");
+        }
+    }
+    // In memory that comes back.
+    for n in 0..20 {
+        jit.release(span).expect("once");
+        span = jit.alloc(64).expect("memory");
+        write(&mut span, 0, n % 2);
+        assert_eq!(run(&span), RESULTS[n % 2], "recycled {n} times");
+    }
+    println!("all rewrites ran");
+}

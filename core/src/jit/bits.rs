@@ -23,7 +23,7 @@
 //! the used bits were set.
 
 use crate::atomic::{AtomicU64, Ordering};
-use core::ops::Range;
+use core::{hint::select_unpredictable, ops::Range};
 
 #[cfg(all(test, loom))]
 mod models;
@@ -112,11 +112,11 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Makes all words zero, as new ones are.
-    pub(super) fn clear(self) {
+    /// Makes all words zero, as new ones are; looks at each before, unless most are not.
+    pub(super) fn clear(self, dense: bool) {
         for word in &self.words[..Self::words_for(self.lines * WORD)] {
             // What was never touched takes no memory, and stays so.
-            if word.load(Ordering::Relaxed) != 0 {
+            if dense || word.load(Ordering::Relaxed) != 0 {
                 word.store(0, Ordering::Relaxed);
             }
         }
@@ -177,6 +177,18 @@ impl<'a> Bits<'a> {
         if bits.start / WORD == last / WORD {
             return change(last / WORD, from_bit(bits.start) & up_to_bit(last));
         }
+        self.set_used_words(bits, value);
+    }
+
+    /// Stores `value` in a range of used bits that takes several words.
+    fn set_used_words(self, bits: Range<usize>, value: bool) {
+        let change = |word: usize, mask: u64| {
+            let slot = &self.words[2 * word];
+            let old = slot.load(Ordering::Relaxed);
+            let new = if value { old | mask } else { old & !mask };
+            slot.store(new, Ordering::Release);
+        };
+        let last = bits.end - 1;
         change(bits.start / WORD, from_bit(bits.start));
         for word in bits.start / WORD + 1..last / WORD {
             change(word, u64::MAX);
@@ -331,16 +343,19 @@ impl<'a> Bits<'a> {
         // The words beside it are looked at whether they are needed or not: that depends on the
         // address, and would be predicted wrongly. Before the first granule there is a stop.
         let beside = |word: usize| Some(pairs.get(word)?[1].load(Ordering::Acquire));
-        let before = beside(word.wrapping_sub(1)).unwrap_or(if word == 0 { 1 << 63 } else { 0 });
-        let behind = beside(word + 1).unwrap_or(0);
-        let left = u128::from(stop & !from_bit(granule)) << WORD | u128::from(before);
-        let right = u128::from(behind) << WORD | u128::from(stop & from_bit(granule));
+        let left = beside(word.wrapping_sub(1)).unwrap_or(if word == 0 { 1 << 63 } else { 0 });
+        let right = beside(word + 1).unwrap_or(0);
+        let (before, behind) = (stop & !from_bit(granule), stop & from_bit(granule));
+        let first = word * WORD;
+        let (left, base) = select_unpredictable(before != 0, (before, first), {
+            (left, first.wrapping_sub(WORD))
+        });
+        let (right, end) =
+            select_unpredictable(behind != 0, (behind, first), (right, first + WORD));
         if left == 0 || right == 0 {
             return self.long_span_around(granule);
         }
-        let start = (word + 1) * WORD - left.leading_zeros() as usize;
-        let last = word * WORD + right.trailing_zeros() as usize;
-        Some(start..last + 1)
+        Some(base.wrapping_add(highest(left) + 1)..end + lowest(right) + 1)
     }
 
     /// Returns what [`Bits::span_around`] does of a used granule whose span goes beyond the words

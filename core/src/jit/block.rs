@@ -293,6 +293,12 @@ impl Block {
         addr.wrapping_sub(rx.addr()) < self.extent.load(Ordering::Relaxed)
     }
 
+    /// Begins to fetch what the span at an address carries, or one that starts shortly before.
+    #[inline]
+    pub(super) fn prefetch_tags(&self, addr: usize) {
+        self.tags.prefetch(self.granule_of(addr));
+    }
+
     /// Begins to fetch what a release at an address needs.
     #[inline]
     pub(super) fn prefetch(&self, addr: usize) {
@@ -453,7 +459,7 @@ impl Held<'_> {
             .iter()
             .for_each(|w| w.store(0, Ordering::Relaxed));
         self.forget_purged();
-        self.empty();
+        self.empty(false);
     }
 
     #[inline]
@@ -498,9 +504,9 @@ impl Held<'_> {
         padding + (granules.start << shift)..padding + (granules.end << shift)
     }
 
-    /// Makes everything free.
-    pub(super) fn empty(&mut self) {
-        self.bits().clear();
+    /// Makes everything free. What was never touched stays so, unless most of it was in use.
+    pub(super) fn empty(&mut self, dense: bool) {
+        self.bits().clear(dense);
         self.tree().clear();
         self.begin();
     }
@@ -795,7 +801,7 @@ impl Held<'_> {
             let found = self.bits().free_runs_from(word).find_map(|run| {
                 let start = self.start_in_spot(&run, &window, spot.align)?;
                 let end = start.checked_add(spot.need)?;
-                (end <= run.end.min(window.end)).then(|| (run, start..end))
+                (end <= run.end.min(window.end)).then_some((run, start..end))
             });
             if let Some((run, span)) = found {
                 self.take(word, &run, span.clone());

@@ -23,10 +23,10 @@ use core::ptr::{NonNull, null_mut};
 #[cfg(all(test, loom))]
 mod models;
 
-/// Entries of the first tables, which have no buckets: as many are compared one and all.
+/// Entries of the first tables.
 const FIRST_CAPACITY: usize = 16;
 
-/// Buckets for each entry of a larger table: so many that blocks which lie side by side, and are as
+/// Buckets for each entry of a table: so many that blocks which lie side by side, and are as
 /// long as each other, begin in buckets of their own even where half of the table is free.
 const BUCKETS_EACH: usize = 8;
 
@@ -44,7 +44,7 @@ struct Table {
     /// Bytes from there to where the last one ends.
     extent: AtomicUsize,
     /// Equal parts of those addresses: how many blocks start at or below the start of each. A power
-    /// of two of them, or none.
+    /// of two of them.
     buckets: NonNull<[AtomicU32]>,
     /// Bytes of a bucket, as a power of two.
     shift: AtomicUsize,
@@ -102,12 +102,9 @@ impl Table {
             return None;
         }
         let buckets = self.buckets();
-        if buckets.is_empty() {
-            return self.find_among_few(addr);
-        }
         // The mask takes nothing away, unless the table is just being written.
         let shift = self.shift.load(Ordering::Relaxed) % usize::BITS as usize;
-        let bucket = buckets.get(offset >> shift & (buckets.len() - 1))?;
+        let bucket = buckets.get(offset >> shift & buckets.len().wrapping_sub(1))?;
         let before = bucket.load(Ordering::Relaxed) as usize;
         let starts = self.all_starts();
         // Behind the last block the table has one more start, that no address reaches.
@@ -117,14 +114,6 @@ impl Table {
             return self.find_by_halves(addr);
         }
         self.block(after.wrapping_sub(1))
-    }
-
-    /// Compares with all starts: no branch depends on the address, so none is predicted wrongly.
-    #[inline]
-    fn find_among_few(&self, addr: usize) -> Option<NonNull<Block>> {
-        let is_below = |start: &AtomicUsize| start.load(Ordering::Relaxed) <= addr;
-        let after = self.starts().iter().map(|s| usize::from(is_below(s)));
-        self.block(after.sum::<usize>().wrapping_sub(1))
     }
 
     /// Searches where several blocks start in one bucket.
@@ -213,12 +202,20 @@ impl Index {
     /// Finds the live span around `addr` without a lock, without touching what is at `addr`.
     #[inline]
     pub(super) fn query(&self, addr: usize) -> Option<Found> {
-        self.at_one_moment(|table| {
-            let block = table.find(addr)?;
-            // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
-            let info = unsafe { block.as_ref() }.span_around(addr)?;
-            Some(Found { info, block })
-        })
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let mut found = None;
+            if let Some(table) = self.table(version)
+                && let Some(block) = table.find(addr)
+                // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
+                && let Some(info) = unsafe { block.as_ref() }.span_around(addr)
+            {
+                found = Some(Found { info, block });
+            }
+            if self.is_current(version) {
+                return found;
+            }
+        }
     }
 
     /// Says whether `version` is current still, after all loads before.
@@ -231,11 +228,19 @@ impl Index {
     /// Returns the block whose granules held `addr` at some moment of the call, without a lock.
     #[inline]
     pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
-        self.at_one_moment(|table| {
-            let block = table.find(addr)?;
-            // SAFETY: as in query.
-            unsafe { block.as_ref() }.covers(addr).then_some(block)
-        })
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let mut found = self.table(version).and_then(|table| table.find(addr));
+            if let Some(block) = found
+                // SAFETY: as in query.
+                && !unsafe { block.as_ref() }.covers(addr)
+            {
+                found = None;
+            }
+            if self.is_current(version) {
+                return found;
+            }
+        }
     }
 
     /// Says whether all blocks lie within a range, as they are now.
@@ -317,10 +322,8 @@ impl Index {
     ) -> Result<(), Error> {
         let starts = tables::zeroed(arena, capacity)?;
         let blocks = tables::zeroed(arena, capacity)?;
-        let buckets = match capacity {
-            0..=FIRST_CAPACITY => NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
-            _ => tables::zeroed(arena, capacity.next_power_of_two() * BUCKETS_EACH)?,
-        };
+        let buckets = capacity.next_power_of_two() * BUCKETS_EACH;
+        let buckets = tables::zeroed(arena, buckets)?;
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
             starts,

@@ -83,7 +83,8 @@ impl Span {
     pub(super) fn new(info: SpanInfo, owner: u64) -> Self {
         debug_assert!(owner <= LAST_OWNER, "numbers end there");
         let spare = (1 << SPARE) - 1;
-        let (low, high) = (owner as u32, (owner >> u32::BITS) as usize);
+        let low = (owner & 0xffff_ffff) as u32;
+        let high = (owner >> 32 & 0xff) as usize;
         let tagged = |start: NonNull<u8>, tag: usize| {
             debug_assert!(
                 start.addr().get() & spare == 0,

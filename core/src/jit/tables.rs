@@ -1,9 +1,6 @@
 //! Tables in the arena that are all zero at first.
 
-use super::{
-    block::Block,
-    pool::{DEPTH, Hint},
-};
+use super::{block::Block, pool::Hint};
 use crate::{
     arena::Arena,
     atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
@@ -47,10 +44,7 @@ zero! {
     AtomicUsize = Self::new(0);
     AtomicPtr<Block> = Self::new(null_mut());
     Option<NonNull<Block>> = None;
-    [Hint; DEPTH] = [Hint {
-        slot: 0,
-        granule: 0,
-    }; DEPTH];
+    Hint = Self::ZERO;
 }
 
 /// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it

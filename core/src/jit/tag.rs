@@ -9,6 +9,7 @@ use super::{
     tables::{self, Zero},
 };
 use crate::{
+    arch,
     arena::Arena,
     atomic::{AtomicU32, AtomicU64, Ordering},
     provider::{Error, PageProvider},
@@ -147,6 +148,16 @@ impl Tags {
         word.map_or(0, |word| word.load(Ordering::Acquire).into())
     }
 
+    /// Begins to fetch the word of a granule.
+    #[inline]
+    pub(super) fn prefetch(&self, granule: usize) {
+        if let Some(word) = self.words64().get(granule) {
+            arch::prefetch(word);
+        } else if let Some(word) = self.words32().get(granule) {
+            arch::prefetch(word);
+        }
+    }
+
     /// Returns the group of the span that starts at a granule.
     #[inline]
     pub(super) fn group(&self, granule: usize) -> u32 {
@@ -210,8 +221,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Finds the live span around `addr` as [`JitAllocator::query`] does, with its word and group.
     #[inline]
     pub fn query_tagged(&self, addr: usize) -> Option<LiveSpan> {
-        let found = self.index.query(addr)?;
+        let block = self.index.block_at(addr)?;
+        // Meanwhile the bits are looked at, which tell where the span starts: few start far away.
         // SAFETY: the block lives as long as this allocator, whose index it is in.
+        unsafe { block.as_ref() }.prefetch_tags(addr);
+        let found = self.index.query(addr)?;
+        // SAFETY: as above.
         Some(unsafe { found.block.as_ref() }.tagged(found.info))
     }
 

@@ -129,10 +129,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     fn reset_block(&self, shard: &mut Shard, mut held: Held<'_>, how: Reset) {
         shard.totals.spans -= held.guarded.spans;
         shard.totals.used -= held.guarded.used << held.block.shift;
+        let dense = held.guarded.used * 2 > held.count();
         (held.guarded.spans, held.guarded.used) = (0, 0);
         held.clear_tags();
         if how == Reset::Keep && held.block.mode() == Mode::Open && !held.block.home().lone {
-            held.empty();
+            held.empty(dense);
             self.fill_granules(&held, 0..held.count());
             return shard.pools[held.block.pool].update(&mut held);
         }
@@ -149,7 +150,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         {
             return self.unmap_block(shard, held);
         }
-        held.empty();
+        held.empty(dense);
         self.fill_granules(&held, 0..held.count());
         let pool = &mut shard.pools[held.block.pool];
         // To the first slot that is free by now, as a block of a new pool.

@@ -223,6 +223,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Writes the fill pattern, if there is one, to granules that belong to no span. The block's
     /// shard is locked.
+    #[inline]
     pub(super) fn fill_granules(&self, held: &Held<'_>, granules: Range<usize>) {
         if let Some(pattern) = self.config.fill_kind().pattern() {
             self.fill_granules_with(pattern, held, granules);
@@ -240,6 +241,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
+    #[cold]
     fn fill_granules_with(&self, pattern: u32, held: &Held<'_>, granules: Range<usize>) {
         if !granules.is_empty() {
             let views = (held.rw(granules.start), held.rx(granules.start));

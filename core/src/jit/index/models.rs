@@ -38,7 +38,7 @@ fn index() -> &'static Index {
             blocks: slice(2, || AtomicPtr::new(null_mut())),
             first: AtomicUsize::new(0),
             extent: AtomicUsize::new(0),
-            buckets: slice(0, || AtomicU32::new(0)),
+            buckets: slice(2, || AtomicU32::new(0)),
             shift: AtomicUsize::new(0),
         };
         slot.store(Box::leak(Box::new(table)), Ordering::Release);
