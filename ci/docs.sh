@@ -15,7 +15,7 @@ if cargo +nightly --version >/dev/null 2>&1; then
     for item in type.GlobalHeap fn.low_heap macro.global_heap struct.StaticRegion type.JitRuntime; do
         [ -e "target/docs/doc/hostmem/$item.html" ] || { printf 'no %s\n' "$item" >&2; exit 1; }
     done
-    grep -q 'crate feature <strong>std</strong>' target/docs/doc/hostmem/fn.spawn_purger.html
+    grep -q 'crate feature <code>std</code>' target/docs/doc/hostmem/fn.spawn_purger.html
 else
     skip "the documentation as docs.rs builds it: there is no nightly compiler"
 fi

@@ -21,6 +21,7 @@ use crate::{
 /// # assert_eq!(LowSlot::get(), FRESH);
 /// ```
 #[macro_export]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
 macro_rules! std_slot {
     ($(#[$attribute:meta])* $visible:vis struct $Name:ident;) => {
         $(#[$attribute])*
@@ -108,6 +109,7 @@ macro_rules! std_slot {
 /// [`StaticRegion`](crate::StaticRegion). Where the heap is to be told of blocks that cannot be
 /// freed, implement [`StaticHeap`].
 #[macro_export]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
 macro_rules! global_heap {
     ($(#[$attribute:meta])* $visible:vis static $NAME:ident: $Heap:ty = $open:expr;) => {
         $(#[$attribute])*
