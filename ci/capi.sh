@@ -36,9 +36,11 @@ lib=$work/arm/usr/lib
 aarch64-linux-gnu-nm -P --undefined-only "$lib/libhostmem_malloc.a" |
     awk 'NF > 1 { print $1 }' | sort -u | diff capi/malloc/undefined.aarch64.txt -
 
-# Children of vfork have memory of their own under qemu-user, so that `children` is not among these.
+# Children of vfork have memory of their own under qemu-user, so that `children` is not among these; and
+# `threads` loads libraries, as a static program cannot.
 while read -r program expected; do
     for how in static preloaded; do
+        [ "$program $how" != "threads static" ] || continue
         arguments=(-O1 -fno-builtin -w -pthread -I "$work/arm/usr/include")
         arguments+=("capi/malloc/tests/programs/$program.c")
         preload=()

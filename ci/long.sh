@@ -15,5 +15,6 @@ cargo test --release -p hostmem --all-features --test jit_threads --test jit_ste
 # Accounts memory strictly, on the whole host, for a moment.
 cargo test --release -p hostmem --all-features --test dual_promises
 ci/preload.sh long
+ci/preload-aarch64.sh
 ci/fuzz.sh 300
 ci/targets.sh all

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Programs that were written for other purposes, on the malloc override: each must print and return
 # what it does on the C library's malloc, with blocks anywhere, with blocks below 4 GiB, and with all
-# of hardening. About four minutes; with `long`, which has more programs and more for them to do,
+# of hardening. Less than four minutes on two cores; with `long`, which has more programs and more for them to do,
 # about forty.
 #
 #   ci/preload.sh [long]         all programs in all modes
@@ -120,11 +120,17 @@ program_gcc() {
     sources
     gcc -O2 -Wall sum.c -o sum -lm
     ./sum
+    g++ -std=c++17 -O2 -c map.cpp -o map.o
+    md5sum <map.o
+    g++ map.o -o map
+    ./map
+    gcc -O2 -flto -c sum.c -o sum.o
+    gcc -O2 -flto=2 sum.o -o sum -lm
+    ./sum
+    is_long || return 0
     g++ -std=c++17 -O2 -flto -c map.cpp -o map.o
     g++ -std=c++17 -O2 -flto=2 map.o -o map
     ./map
-    g++ -std=c++17 -O2 -c map.cpp -o map.o
-    md5sum <map.o
 }
 
 program_clang() {
@@ -342,17 +348,18 @@ LD_PRELOAD=$override grep -q 'libhostmem_malloc' /proc/self/maps
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Runs a program in a folder of its own; keeps what it prints and returns, and how long it took.
+# Runs a program in a folder of its own; keeps what it prints and returns, and its CPU time.
 run_on() { # mode, program
-    local folder=$work/$2.$1 code=0 began=$EPOCHREALTIME
+    local folder=$work/$2.$1 code=0 TIMEFORMAT='%U %S'
     mkdir "$folder"
     [ "$1" = libc ] || local -x LD_PRELOAD=$override
     [ "$1" != low ] || local -x HOSTMEM_LOW4G=1
     [ "$1" != hardened ] || local -x HOSTMEM_HARDEN=2
-    (cd "$folder" && exec timeout 1200 "$BASH" "$script" program "$2") \
-        >"$folder.out" 2>"$folder.err" </dev/null || code=$?
+    {
+        time (cd "$folder" && exec timeout 1200 "$BASH" "$script" program "$2") \
+            >"$folder.out" 2>"$folder.err" </dev/null || code=$?
+    } 2>"$folder.time"
     echo "exit code $code" >>"$folder.out"
-    awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }' >"$folder.time"
     unset LD_PRELOAD
     rm -rf "$folder"
 }
@@ -402,11 +409,16 @@ for name in "${ran[@]}"; do
 done
 wait
 
+cpu() { # mode, program
+    awk 'END { printf "%.1f s", $1 + $2 }' "$work/$2.$1.time"
+}
+
+step "CPU time, and what differs"
 failed=()
 for name in "${ran[@]}"; do
-    printf '%-14s C library %s' "$name" "$(cat "$work/$name.libc.time")"
+    printf '%-14s C library %s' "$name" "$(cpu libc "$name")"
     for mode in "${modes[@]}"; do
-        printf ', %s %s' "$mode" "$(cat "$work/$name.$mode.time")"
+        printf ', %s %s' "$mode" "$(cpu "$mode" "$name")"
     done
     printf '\n'
     grep -qx 'exit code 0' "$work/$name.libc.out" || {
