@@ -36,12 +36,14 @@ trap 'rm -rf "$work"' EXIT
 
 # One relocatable object, of which only the calls themselves are global: it goes beside any other
 # archive of Rust's, whose names it would meet otherwise.
+"${cross}nm" -P -g --defined-only "$built/libhostmem_malloc.a" 2>/dev/null | cut -d ' ' -f 1 |
+    grep -xFf capi/malloc/symbols.txt | sort -u >"$work/symbols.txt"
 roots=()
 while read -r name; do
     roots+=(-u "$name")
-done <capi/malloc/symbols.txt
+done <"$work/symbols.txt"
 "${cross}ld" -r --gc-sections "${roots[@]}" -o "$work/whole.o" "$built/libhostmem_malloc.a"
-"${cross}objcopy" --strip-debug --keep-global-symbols=capi/malloc/symbols.txt \
+"${cross}objcopy" --strip-debug --keep-global-symbols="$work/symbols.txt" \
     "$work/whole.o" "$work/hostmem_malloc.o"
 rm -f "$work/libhostmem_malloc.a"
 "${cross}ar" rcsD "$work/libhostmem_malloc.a" "$work/hostmem_malloc.o"

@@ -1,51 +1,37 @@
-// Two threads, of which each frees what the other allocated.
+// Two threads, of which each frees what the other allocated, batch by batch.
 #include "common.h"
-#include <sched.h>
-#include <stdatomic.h>
 
-enum { ROOM = 4096 };
+enum { BATCH = 10000 };
 
-static size_t steps;
-
-// From one thread to the other.
-typedef struct {
-    _Alignas(64) _Atomic size_t put;
-    _Alignas(64) _Atomic size_t taken;
-    _Alignas(64) char *blocks[ROOM];
-} Queue;
-
-static Queue queues[2];
+static size_t rounds;
+static pthread_barrier_t both;
+// A batch that a thread makes, and one that the other one frees meanwhile.
+static char *batches[2][2][BATCH];
 static uint64_t sums[2];
 
 static void *run(void *with) {
     size_t self = (size_t)with;
-    Queue *out = &queues[self], *in = &queues[1 - self];
     Random random = seeded(self + 1);
-    size_t put = 0, taken = 0;
-    while (taken < steps || put < steps) {
-        size_t room = put < steps ? ROOM - (put - atomic_load(&out->taken)) : 0;
-        for (size_t n = 0; n < room && n < 64 && put < steps; n++, put++) {
+    for (size_t round = 0; round < rounds; round++) {
+        char **own = batches[self][round % 2], **other = batches[1 - self][round % 2];
+        for (size_t n = 0; n < BATCH; n++) {
             size_t size = 16 + below(&random, 240);
-            char *block = must(malloc(size));
-            memset(block, (int)put, size < 32 ? size : 32);
-            out->blocks[put % ROOM] = block;
+            own[n] = must(malloc(size));
+            memset(own[n], (int)n, size < 32 ? size : 32);
         }
-        atomic_store(&out->put, put);
-        size_t there = atomic_load(&in->put);
-        if (there == taken)
-            sched_yield();
-        for (; taken < there; taken++) {
-            char *block = in->blocks[taken % ROOM];
-            sums[self] += (unsigned char)block[7];
-            free(block);
+        // Sleeps, as waiting takes CPU time otherwise.
+        pthread_barrier_wait(&both);
+        for (size_t n = 0; n < BATCH; n++) {
+            sums[self] += (unsigned char)other[n][7];
+            free(other[n]);
         }
-        atomic_store(&in->taken, taken);
     }
     return NULL;
 }
 
 int main(int argc, char **argv) {
-    steps = share(argc, argv, 12000000);
+    rounds = share(argc, argv, 1200);
+    pthread_barrier_init(&both, NULL, 2);
     pthread_t threads[2];
     for (size_t n = 0; n < 2; n++)
         start(&threads[n], run, (void *)n);

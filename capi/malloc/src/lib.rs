@@ -138,11 +138,10 @@ unsafe fn release(block: *mut c_void) {
     let Some(at) = NonNull::new(block.cast::<u8>()) else {
         return;
     };
+    // SAFETY: the caller gives the block up, and it did not go to the heap.
+    let failed = |error| unsafe { release_failed(block, error) };
     // SAFETY: the caller gives the block up; others are noticed, as the heap is checked.
-    if let Err(error) = unsafe { HEAP.free(at) } {
-        // SAFETY: as above.
-        unsafe { release_failed(block, error) };
-    }
+    unsafe { HEAP.free_or_else(at, failed) };
 }
 
 /// # Safety
