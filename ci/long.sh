@@ -16,6 +16,7 @@ cargo test --release -p hostmem --all-features --test jit_threads --test jit_ste
 cargo test --release -p hostmem --all-features --test dual_promises
 ci/miri.sh long
 ci/tsan.sh long
-ci/foreign.sh long
+ci/preload.sh long
+ci/preload-aarch64.sh
 ci/fuzz.sh 300
 ci/targets.sh all
