@@ -353,7 +353,8 @@ impl Hard {
     }
 
     /// Returns another random number.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub(super) fn random(&self) -> u64 {
         let count = self.drawn.fetch_add(1, Relaxed);
         self.order.hash(count)

@@ -602,7 +602,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     }
 
     /// Allocates a block of a hardened heap, if one is cached.
-    #[inline(never)]
+    #[inline]
     pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
         let hard = self.heap.hard.as_ref()?;
         if hard.is_full()
@@ -623,7 +623,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// # Safety
     ///
     /// As of [`LocalHeap::free_sized`].
-    #[inline(never)]
+    #[inline]
     pub(super) unsafe fn free_sealed(
         &self,
         block: NonNull<u8>,

@@ -25,7 +25,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard`, `quarantine` | canaries, patterns and guards; freed blocks that wait |
+//! | `hard`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
