@@ -15,7 +15,7 @@ watched() { # flags, tests
 
 # A heap finds blocks by address, and bitvec keeps to Tree Borrows alone.
 by_pointer=(
-    an_arena a_heap a_heap_that_checks_everything a_heap_whose_blocks_other_threads_free
+    an_arena a_heap a_heap_whose_blocks_other_threads_free
     a_range_map a_range_map_that_changes_while_it_is_read
 )
 jit=(a_jit_allocator a_jit_allocator_that_is_asked_without_a_lock code_is_retired_while_threads_read_it)
@@ -23,9 +23,10 @@ watched "" "${by_pointer[@]}"
 watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" "${jit[@]}"
 # Races, in orders that are tried one after the other: no model of borrows, which takes most of the
 # time.
-seeds=8
+seeds=4
 if [ "${1:-}" = long ]; then
     seeds=64
+    watched "" a_heap_that_checks_everything
     watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" \
         "${by_pointer[@]}" a_heap_that_is_asked_without_a_lock
 fi
