@@ -141,8 +141,8 @@ fn code_is_patched_while_another_thread_runs_it() {
     isolated("code_is_patched_while_another_thread_runs_it", || {
         for (part, barrier) in [
             (1, Barrier::Never),
-            (1, Barrier::Deferred),
-            (20, Barrier::Now),
+            (10, Barrier::Deferred),
+            (100, Barrier::Now),
         ] {
             let (runs, wrong) = race(patches() / part, |n, span, jit| {
                 let patched = jit.patch_u32(span, OFFSET, word(n), barrier);
