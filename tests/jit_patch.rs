@@ -101,7 +101,7 @@ fn race(patches: u64, patch: impl Fn(usize, &Span, &Jit)) -> (u64, u64) {
         let both = || seen.iter().all(|n| n.load(Ordering::Relaxed) != 0);
         let mut n = 0_u64;
         while n < patches || !both() {
-            patch(usize::from(n % 2 == 0), &span, &jit);
+            patch(usize::from(n.is_multiple_of(2)), &span, &jit);
             n += 1;
             if n >= patches {
                 patience.check("both results");
@@ -141,8 +141,8 @@ fn code_is_patched_while_another_thread_runs_it() {
     isolated("code_is_patched_while_another_thread_runs_it", || {
         for (part, barrier) in [
             (1, Barrier::Never),
-            (1, Barrier::Deferred),
-            (20, Barrier::Now),
+            (10, Barrier::Deferred),
+            (100, Barrier::Now),
         ] {
             let (runs, wrong) = race(patches() / part, |n, span, jit| {
                 let patched = jit.patch_u32(span, OFFSET, word(n), barrier);
@@ -213,20 +213,14 @@ fn patches_are_bounded_aligned_and_owned() {
         }
         let patched = other.patch_u32(&span, 0, 1, Barrier::Now);
         assert_eq!(patched, Err(JitError::NotOwned));
-        // SAFETY: the span is live, and written by patches only.
-        unsafe {
-            assert_eq!(
-                jit.patch_at(rx + 2, 1_u32, Barrier::Now),
-                Err(JitError::OutOfBounds)
-            );
-            assert_eq!(
-                jit.patch_at(rx - 64, 1_u32, Barrier::Now),
-                Err(JitError::NotLive)
-            );
-            assert_eq!(
-                other.patch_at(rx, 1_u32, Barrier::Now),
-                Err(JitError::NotOwned)
-            );
+        for (jit, at, error) in [
+            (&jit, rx + 2, JitError::OutOfBounds),
+            (&jit, rx - 64, JitError::NotLive),
+            (&other, rx, JitError::NotOwned),
+        ] {
+            // SAFETY: the span is live, and written by patches only.
+            let patched = unsafe { jit.patch_at(at, 1_u32, Barrier::Now) };
+            assert_eq!(patched, Err(error), "{at:#x}");
         }
         assert_eq!(run(&span), RESULTS[0], "nothing changed");
         jit.patch_u32(&span, OFFSET, word(1), Barrier::Now)

@@ -247,7 +247,7 @@ fn spans_that_stay_are_told_once_while_others_come_and_go() {
     for n in 0..all.len() / 4 {
         let span = all.swap_remove(random.below(all.len()));
         jit.set_word(&span, n as u64 + 1).expect("it has one");
-        jit.set_group(&span, 1 + (n % 3) as u32)
+        jit.set_group(&span, u32::try_from(1 + n % 3).expect("small"))
             .expect("it has one");
         kept.insert(
             span.rx().addr().get(),

@@ -94,6 +94,15 @@ impl<T, R: RawMutex> Lock<T, R> {
         futex::release::<R::Futex>(&self.word);
     }
 
+    /// Makes the guard of a lock anew: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten guard.
+    pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
+        Guard(self)
+    }
+
     /// Returns where the holder may note a number of its own: see the other `Lock`.
     pub(crate) fn owner(&self) -> &AtomicUsize {
         &self.owner
