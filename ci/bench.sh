@@ -6,6 +6,11 @@ source "$(dirname "$0")/lib.sh"
 header=/usr/include/asmjit/core.h
 [ -e $header ] || install_packages libasmjit-dev || skip "AsmJit as a peer: libasmjit-dev cannot be had"
 
+for library in libmimalloc.so.2:libmimalloc2.0 libjemalloc.so.2:libjemalloc2; do
+    ldconfig -p | grep "${library%:*}" >/dev/null || install_packages "${library#*:}" ||
+        skip "${library%:*} as a peer: it cannot be had"
+done
+
 names() { # The rows' names, of lines that are rows.
     sed -n 's/^row: \([^ ]*\) .*/\1/p'
 }
@@ -22,7 +27,7 @@ compare() { # benchmark, names it lists, names it printed
     fi
 }
 
-for bench in jit region seam; do
+for bench in jit region seam preload; do
     step "$bench"
     listed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --list)
     printed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --quick | tee >(cat >&2) | names)

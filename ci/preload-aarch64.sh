@@ -18,18 +18,19 @@ DESTDIR=$work/ours TARGET=$aarch64 CROSS=aarch64-linux-gnu- capi/install.sh /usr
 override=$work/ours/usr/lib/libhostmem_malloc.so.0
 
 step "programs for AArch64"
-packages=(libc6 libgcc-s1 zlib1g python3-minimal python3.{9..14}-minimal libpython3.{9..14}-{minimal,stdlib}
+packages=(libc6 libgcc-s1 zlib1g python3-minimal python3.{9..14}-minimal libpython3.{9..14}-minimal libpython3.{9..14}-stdlib
     libexpat1 git libpcre2-8-0 sqlite3 libsqlite3-0 libreadline8 libtinfo6)
 root=$work/root
 fetch() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     dpkg --add-architecture arm64 && apt-get update -qq || return 1
     mkdir "$work/packages"
+    local there
+    # Not every system has each of them.
+    mapfile -t there < <(apt-cache show --no-all-versions "${packages[@]/%/:arm64}" 2>/dev/null |
+        sed -n 's/^Package: //p' | sort -u)
+    (cd "$work/packages" && apt-get download -qq -o APT::Sandbox::User=root "${there[@]/%/:arm64}" >/dev/null) || return 1
     local package
-    for package in "${packages[@]}"; do
-        # Not every system has each of them.
-        (cd "$work/packages" && apt-get download -qq "$package:arm64" >/dev/null 2>&1) || true
-    done
     for package in "$work"/packages/*.deb; do
         dpkg -x "$package" "$root" || return 1
     done

@@ -80,8 +80,9 @@ program_git_here() {
     git clone -q --no-local --bare "$PRELOAD_ROOT" copy 2>/dev/null
     git -C copy gc -q --prune=now
     git -C copy fsck --full --strict --no-progress
-    git -C copy log --stat --no-color HEAD | md5sum
-    git -C copy rev-list --all --objects | sort | md5sum
+    # What is committed here meanwhile is left out.
+    git -C copy log --stat --no-color "$PRELOAD_HEAD" | md5sum
+    git -C copy rev-list --objects "$PRELOAD_HEAD" | sort | md5sum
 }
 
 sources() {
@@ -329,6 +330,8 @@ modes=(anywhere low hardened)
 source "$(dirname "$0")/lib.sh"
 script=$PWD/ci/preload.sh
 export LC_ALL=C PRELOAD_ROOT=$PWD
+PRELOAD_HEAD=$(git rev-parse HEAD)
+export PRELOAD_HEAD
 unset LD_PRELOAD PRELOAD_LONG HOSTMEM_LOW4G HOSTMEM_HARDEN HOSTMEM_STATS HOSTMEM_PURGE_MS HOSTMEM_PASS
 wanted=()
 case "${1:-}" in
@@ -350,15 +353,15 @@ trap 'rm -rf "$work"' EXIT
 
 # Runs a program in a folder of its own; keeps what it prints and returns, and its CPU time.
 run_on() { # mode, program
-    local folder=$work/$2.$1 code=0 TIMEFORMAT='%U %S'
+    local folder=$work/$2.$1 code=0
     mkdir "$folder"
     [ "$1" = libc ] || local -x LD_PRELOAD=$override
     [ "$1" != low ] || local -x HOSTMEM_LOW4G=1
     [ "$1" != hardened ] || local -x HOSTMEM_HARDEN=2
-    {
-        time (cd "$folder" && exec timeout 1200 "$BASH" "$script" program "$2") \
-            >"$folder.out" 2>"$folder.err" </dev/null || code=$?
-    } 2>"$folder.time"
+    (cd "$folder" && exec timeout 1200 "$BASH" "$script" program "$2") \
+        >"$folder.out" 2>"$folder.err" </dev/null || code=$?
+    # In a shell of its own, so that its children are this program alone.
+    times >"$folder.time"
     echo "exit code $code" >>"$folder.out"
     unset LD_PRELOAD
     rm -rf "$folder"
@@ -410,7 +413,7 @@ done
 wait
 
 cpu() { # mode, program
-    awk 'END { printf "%.1f s", $1 + $2 }' "$work/$2.$1.time"
+    awk -F '[ms ]+' 'END { printf "%.1f s", 60 * ($1 + $3) + $2 + $4 }' "$work/$2.$1.time"
 }
 
 step "CPU time, and what differs"

@@ -59,8 +59,10 @@ struct Best {
 /// Runs a program on all mallocs by turns.
 fn compare(program: &Program, rounds: usize, table: &mut Table) -> io::Result<()> {
     let mut all: Vec<Best> = Vec::new();
-    for round in 0..rounds {
-        for malloc in [mallocs::ours()].into_iter().chain(mallocs::peers()) {
+    let mut mallocs = mallocs::peers();
+    mallocs.push(mallocs::ours());
+    for _ in 0..rounds {
+        for malloc in mallocs.iter().cloned() {
             let mut command = program.command();
             let (cost, said) = run(malloc.preload(&mut command))?;
             match all.iter_mut().find(|best| best.malloc.name == malloc.name) {
@@ -72,8 +74,7 @@ fn compare(program: &Program, rounds: usize, table: &mut Table) -> io::Result<()
             }
         }
         // Another one goes first each time.
-        let first = round % all.len().max(1);
-        all.rotate_left(first);
+        mallocs.rotate_left(1);
     }
     let Some(ours) = all.iter().find(|best| best.malloc.name == "ours") else {
         return Ok(());
