@@ -10,6 +10,7 @@ pub(crate) const fn is_corrupt(error: &HeapError) -> bool {
         HeapError::NotOwned
             | HeapError::NotLive
             | HeapError::Interior
+            | HeapError::WrongLayout(_)
             | HeapError::Overflow(_)
             | HeapError::WriteAfterFree(_)
     )
