@@ -1,4 +1,4 @@
-//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem]'s executable memory, on
+//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem](https://docs.rs/hostmem)'s executable memory, on
 //! Linux, FreeBSD and NetBSD.
 //!
 //! dynasm-rs puts code together in an ordinary buffer, and must know where it will run to encode

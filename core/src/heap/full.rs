@@ -1,5 +1,5 @@
 //! The quick calls of the highest level of hardening: of blocks whose class a table tells. They change
-//! nothing where something is not as it should be, and leave it to the calls of [`hard`](super::hard).
+//! nothing where something is not as it should be, and leave it to the calls of [`super::hard`].
 
 use super::{
     Heap, LocalHeap,
