@@ -210,7 +210,11 @@ impl ClaimRequest {
         let in_units = quarter.saturating_add(SPARE / 2) / SPARE * SPARE;
         let hole = self.hole.zip(range);
         let hole = hole.and_then(|(hole, range)| hole.intersect(range));
-        let guard = AddressRange::from_len(self.range.start(), self.guard)
+        // In whole pages, as what is claimed behind it is.
+        let guard = page
+            .round_up(self.range.start())
+            .zip(page.round_up(self.guard))
+            .and_then(|(start, len)| AddressRange::from_len(start, len))
             .zip(range)
             .and_then(|(guard, range)| guard.intersect(range));
         Ok(Terms {
