@@ -2,8 +2,9 @@
 # Everything that a change must pass, in the order in which a failure is cheapest to find.
 source "$(dirname "$0")/lib.sh"
 
+HOSTMEM_CI_BEGAN=$(date +%s)
 HOSTMEM_SKIPS=$(mktemp)
-export HOSTMEM_SKIPS
+export HOSTMEM_CI_BEGAN HOSTMEM_SKIPS
 
 run() { # scripts
     for script in "$@"; do
@@ -28,6 +29,7 @@ wait $others || code=$?
 cat "$beside"
 rm "$beside"
 [ $code = 0 ]
+# Last, since these leave out the most where time is short.
 run aarch64 bsd-link
 
 step "what was skipped, and why"
