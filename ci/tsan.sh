@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ThreadSanitizer, on real memory. About three minutes; with `long`, all threads of the conformance
+# ThreadSanitizer, on real memory, as part of `ci/long.sh`; with `long`, all threads of the conformance
 # suite. One test at a time: it does not see that raw system calls unmap, and takes memory of one
 # test and the next one's at the same address for a race.
 source "$(dirname "$0")/lib.sh"
