@@ -591,7 +591,8 @@ impl Cache {
     /// Returns an address around which there should be a window, if there is none, or if many addresses did not lie in it
     /// since this was called last.
     pub(super) fn place_for_window(&self) -> Option<usize> {
-        let misses = self.misses.swap(0, Relaxed);
+        let misses = self.misses.load(Relaxed);
+        self.misses.store(0, Relaxed);
         if misses > MISSES {
             Some(self.missed.load(Relaxed))
         } else if self.window_len.load(Relaxed) == 0 {
@@ -711,7 +712,7 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark lies there for ever.
+    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark lies there for good.
     #[cfg(not(all(test, loom)))]
     #[inline]
     pub(super) const unsafe fn mark<'a>(value: *mut ()) -> &'a AtomicUsize {

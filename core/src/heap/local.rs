@@ -86,7 +86,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
         };
         let shard = caches.least_used(cache.shard(), self.config.shard_count());
-        caches.threads[shard] += 1;
         cache
             .shard
             .store(u32::try_from(shard).unwrap_or(0), Relaxed);
@@ -98,7 +97,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.changing.store(0, Relaxed);
         cache.forget_locks();
         cache.place.store(null_mut(), Relaxed);
-        cache.in_use.store(true, Relaxed);
+        caches.begin(cache);
         Ok(LocalHeap {
             heap: self,
             cache,
@@ -842,7 +841,7 @@ pub(super) struct Caches {
     /// Bytes of blocks that all magazines have room for.
     room: usize,
     /// How many threads there are in each shard.
-    threads: [u16; SHARDS],
+    threads: [u32; SHARDS],
     /// Whether a call that never goes on may have left all this half changed.
     pub(super) is_torn: bool,
 }
@@ -895,6 +894,12 @@ impl Caches {
         let next = list.map_or(null_mut(), CacheRef::as_ptr);
         cache.next_unused.store(next, Relaxed);
         *list = Some(cache);
+    }
+
+    /// Notes that a thread uses a cache.
+    fn begin(&mut self, cache: CacheRef) {
+        self.threads[cache.shard()] += 1;
+        cache.in_use.store(true, Relaxed);
     }
 
     /// Notes that the thread of a cache does not use it any more.
@@ -961,11 +966,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let Some(cache) = caches.take_stocked() else {
                 return;
             };
-            caches.threads[cache.shard()] += 1;
             // A forked child finds it as it finds those of threads that it has not.
             cache.by_slot.store(true, Relaxed);
             cache.place.store(NOWHERE, Relaxed);
-            cache.in_use.store(true, Relaxed);
+            caches.begin(cache);
             drop(caches);
             // SAFETY: in use by this call alone since it is in no list any more.
             drop(unsafe { LocalHeap::from_cache(self, cache) });
