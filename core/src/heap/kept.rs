@@ -38,11 +38,11 @@ const PART: usize = 2;
 /// A block serves as it is for one that takes three quarters of it.
 const SLACK: usize = 4;
 
-/// A block serves for one that is so many times as long, if it can be given memory, or as short, with
-/// the rest as headroom.
+/// A block serves for one that is up to this many times as long, if it can be given memory, or as
+/// short, with the rest as headroom.
 const RESIZED: usize = 2;
 
-/// What is asked for between two ticks is so many times what is kept for that reason.
+/// Bytes that are asked for between two ticks, for each byte that is kept for that reason.
 const TURNS: usize = 4;
 
 /// Bins for each doubling of sizes.
@@ -151,7 +151,7 @@ impl Kept {
         }
     }
 
-    /// Returns how many bytes it is worth to keep where so many are asked for.
+    /// Returns how many bytes are worth keeping, by what was asked for lately.
     fn turned_over(&self) -> usize {
         let [now, before] = self.demand;
         let (asked, in_use) = (now.asked.max(before.asked), now.in_use.max(before.in_use));
