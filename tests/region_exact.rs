@@ -1,5 +1,5 @@
-//! What a region says of its mappings is what the host has: counts, names, core files, sizes of pages,
-//! and what callers mapped themselves.
+//! What a region says of its mappings is what the host has: counts, names, core files, sizes of
+//! pages, and what callers mapped themselves.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 mod common;

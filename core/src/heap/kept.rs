@@ -9,10 +9,10 @@
 //! ```
 //!
 //! They hold no more than half of what huge blocks in use do, or a little where those are few; and
-//! up to three times as much where a program asks for many times that between two ticks. A block serves
-//! for one that is shorter, or it gets memory in its headroom: fresh pages are what huge blocks cost,
-//! and a block brings those that it has. What it has too much is its headroom, until it grows or a tick
-//! takes it.
+//! up to three times as much where a program asks for many times that between two ticks. A block
+//! serves for one that is shorter, or it gets memory in its headroom: fresh pages are what huge
+//! blocks cost, and a block brings those that it has. What it has too much is its headroom, until
+//! it grows or a tick takes it.
 
 use super::{
     Heap,
@@ -302,8 +302,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some(slab.start())
     }
 
-    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or when
-    /// it is given more.
+    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or
+    /// when it is given more.
     pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
         let size = self.page.round_up(layout.size().max(1))?;
         for how in [Fit::Near, Fit::Shorter, Fit::Longer] {

@@ -733,7 +733,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         found.ok_or(HeapError::Config)
     }
 
-    /// Makes the room in a magazine four times as much, up to what the configuration allows, if there is metadata.
+    /// Makes the room in a magazine four times as much, up to what the configuration allows, if
+    /// there is metadata.
     fn widen(&self, class: usize) {
         let magazine = self.stack(class);
         let old = magazine.capacity();
@@ -826,8 +827,8 @@ const FLUSHED: u32 = 128;
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
 const ROOM: usize = 64 << 20;
 
-/// How many times the room of a magazine grows at once. Slots of each size that it had before stay behind for
-/// other magazines, so that steps are few.
+/// How many times the room of a magazine grows at once. Slots of each size that it had before stay
+/// behind for other magazines, so that steps are few.
 const WIDER: u32 = 4;
 
 /// What the lock of the caches guards, beside which ones are in use.
@@ -910,8 +911,9 @@ impl Caches {
         self.put(cache);
     }
 
-    /// Returns a shard that no other one has fewer threads than: this one if possible, so that threads that go on
-    /// with what others did, one after the other, share slabs, and the lines of their states, with few.
+    /// Returns a shard that no other one has fewer threads than: this one if possible, so that
+    /// threads that go on with what others did, one after the other, share slabs, and the lines of
+    /// their states, with few.
     fn least_used(&self, own: usize, shards: usize) -> usize {
         let threads = |shard: &usize| self.threads[*shard];
         let least = (0..shards).min_by_key(threads).unwrap_or(0);
@@ -942,8 +944,8 @@ const KEPT: u32 = 32;
 const STOCK: usize = 8 << 20;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
-    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which does much the same; but
-    /// only until the next tick, and only some megabytes in all.
+    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which
+    /// does much the same; but only until the next tick, and only some megabytes in all.
     pub(super) fn leave_to_next(self) {
         let local = ManuallyDrop::new(self);
         let mut caches = local.heap.lock_caches();

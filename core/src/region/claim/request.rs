@@ -71,9 +71,10 @@ pub struct ClaimRequest {
     /// runs beyond the end of what lies below faults. A [hole](ClaimRequest::hole) there serves as
     /// well.
     pub guard: usize,
-    /// Bytes that are left to others where the host chooses places in the range and nowhere else, as
-    /// Linux does in its legacy layout: claimed all of it, no place would be left that it tries, and
-    /// every `mmap` of the process would fail. See [`ClaimReport::others`](super::ClaimReport::others).
+    /// Bytes that are left to others where the host chooses places in the range and nowhere else,
+    /// as Linux does in its legacy layout: claimed all of it, no place would be left that it tries,
+    /// and every `mmap` of the process would fail. See
+    /// [`ClaimReport::others`](super::ClaimReport::others).
     pub others_room: usize,
     /// Whether a claim that is not [complete](super::ClaimReport::is_complete) is an error.
     pub complete: bool,
