@@ -55,8 +55,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Which instructions may be replaced so is the CPU's affair:
     ///
     /// - *AArch64*: `B`, `B.cond`, `BC.cond`, `BL`, `BRK`, `CBZ`, `CBNZ`, `HVC`, `ISB`, `NOP`,
-    /// `SMC`,   `SVC`, `TBZ` and `TBNZ` by one of them, without any synchronization (Arm ARM,
-    /// B2.2.5   "Concurrent modification and execution of instructions"). Anything else may only be
+    ///   `SMC`, `SVC`, `TBZ` and `TBNZ` by one of them, without any synchronization (Arm ARM,
+    ///   B2.2.5 "Concurrent modification and execution of instructions"). Anything else may only be
     ///   replaced while no thread executes it, and needs [`Barrier::Now`] before one does.
     ///   Data that code loads, as a literal or a counter, is not bound by this.
     /// - *x86-64*: the manuals promise no more than that an aligned store of up to eight bytes is
