@@ -69,6 +69,10 @@ macro_rules! std_slot {
                     $crate::is_on_signal_stack()
                 }
 
+                fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+                    $crate::without_signals(f)
+                }
+
                 fn place() -> *mut *mut () {
                     VALUE.with(Cell::as_ptr)
                 }

@@ -131,7 +131,7 @@ cfg_select! {
                 mod at_fork;
                 mod global;
                 mod purger;
-                mod signal_stack;
+                mod signals;
                 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
                 pub use at_fork::register_fork_child;
                 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
@@ -141,7 +141,7 @@ cfg_select! {
                 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
                 pub use purger::{Purger, spawn_purger};
                 #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
-                pub use signal_stack::is_on_signal_stack;
+                pub use signals::{is_on_signal_stack, without_signals};
             }
             _ => {
                 mod absent_std;

@@ -1,7 +1,9 @@
 //! The heap behind the calls: on the operating system's memory, with its clock.
 
-use crate::{ends, fatal, line, pass, settings, slot::Slot};
-use core::{mem::MaybeUninit, ptr::null_mut};
+use crate::{
+    ends, fatal, line, pass, settings,
+    slot::{Slot, without_signals},
+};
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
@@ -82,17 +84,5 @@ unsafe extern "C" fn forked() {
 /// would wait without end. Returns `None` where the heap cannot be opened.
 pub(crate) fn quietly<T>(f: impl FnOnce(&'static HeapOf<Override>) -> T) -> Option<T> {
     let heap = HEAP.heap().ok()?;
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: there is room for a set, which the call initialises.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: a set that was initialised above, and room for another one.
-    let blocked =
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    let result = f(heap);
-    if blocked == 0 {
-        // SAFETY: the call above succeeded, so it initialised the set.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
-    }
-    Some(result)
+    Some(without_signals(|| f(heap)))
 }

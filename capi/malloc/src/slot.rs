@@ -12,7 +12,7 @@ use crate::heap::HEAP;
 use core::{
     ffi::c_void,
     mem::MaybeUninit,
-    ptr::{null, without_provenance_mut},
+    ptr::{null, null_mut, without_provenance_mut},
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Release},
@@ -48,10 +48,31 @@ unsafe impl ThreadSlot for Slot {
         now.ss_flags & libc::SS_ONSTACK != 0
     }
 
+    fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+        without_signals(f)
+    }
+
     fn on_exit(_: fn()) -> bool {
         // The key calls `detach`, which does the same.
         key().is_some_and(|key| arm(key, FIRST_ROUND))
     }
+}
+
+/// Runs `f`, and meanwhile no signal handler on the calling thread.
+pub(crate) fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: there is room for a set, which the call initialises.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: a set that was initialised above, and room for another one.
+    let blocked =
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    let result = f();
+    if blocked == 0 {
+        // SAFETY: the call above succeeded, so it initialised the set.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
+    }
+    result
 }
 
 /// The values of the key: its destructor is called once for each. Other keys' destructors, which

@@ -173,6 +173,20 @@ fn threads_come_and_go_and_fork() {
 }
 
 #[test]
+fn calls_that_handlers_leave_for_good_do_no_harm() {
+    for (name, value) in [
+        ("HOSTMEM_PURGE_MS", "1"),
+        ("HOSTMEM_LOW4G", "1"),
+        ("HOSTMEM_HARDEN", "2"),
+    ] {
+        let Some(mut program) = preloaded("left.c") else {
+            return;
+        };
+        assert_said(&run(program.env(name, value)), "ok");
+    }
+}
+
+#[test]
 fn children_of_all_kinds_allocate() {
     if let Some(mut program) = preloaded("children.c") {
         assert_said(&run(&mut program), "all children ended well");

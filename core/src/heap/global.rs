@@ -28,7 +28,7 @@ use core::{
     mem::{self, ManuallyDrop, MaybeUninit},
     ptr::{NonNull, null_mut, without_provenance_mut},
     sync::atomic::{
-        AtomicBool,
+        AtomicBool, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release, SeqCst},
         compiler_fence,
     },
@@ -156,7 +156,7 @@ impl<C: StaticHeap> State<C> {
             return;
         }
         if !self.is_registered.load(Relaxed) && !self.is_registered.swap(true, Relaxed) {
-            C::register();
+            C::Slot::without_signals(C::register);
         }
     }
 
@@ -198,13 +198,14 @@ const fn fresh<C: StaticHeap>() -> *mut () {
     }
 }
 
-/// Marks the calling thread as one that is in a call; returns its cache, and what its slot said
-/// before, or [`BUSY`] if it was marked.
-fn enter<C: StaticHeap>() -> (Option<CacheRef>, *mut ()) {
+/// Marks the calling thread as one that is in a call, whose stack ends at `depth` or deeper until it
+/// leaves; returns its cache, and what its slot said before, or [`BUSY`] if it was marked.
+fn enter<C: StaticHeap>(depth: usize) -> (Option<CacheRef>, *mut ()) {
     let slot = C::Slot::get();
     // SAFETY: slots hold what `attach` put there.
     let cache = is_cache(slot).then(|| unsafe { CacheRef::from_slot(slot) });
-    match Turn::<C>::begin(slot) {
+    // Not where the stack ends here: the call returns from here, and goes on.
+    match Turn::<C>::begin_by(slot, |mark| mark.store(depth, Relaxed)) {
         // `leave` takes the mark away.
         Some(turn) => mem::forget(turn),
         None if slot == BUSY || is_cache(slot) => return (cache, BUSY),
@@ -261,6 +262,12 @@ impl<C: StaticHeap> Turn<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
     pub(super) fn begin(slot: *mut ()) -> Option<Self> {
+        Self::begin_by(slot, store_stack_pointer)
+    }
+
+    /// As [`Turn::begin`], by a function that stores where the stack ends at most in the call.
+    #[inline(always)]
+    fn begin_by(slot: *mut (), store: impl FnOnce(&AtomicUsize)) -> Option<Self> {
         if !C::Slot::IS_NEVER_NULL && slot.is_null() {
             return None;
         }
@@ -271,7 +278,7 @@ impl<C: StaticHeap> Turn<C> {
         if unsafe { own_usize(mark) } != 0 {
             return None;
         }
-        store_stack_pointer(mark);
+        store(mark);
         // SAFETY: what `attach` put there: the marks that are no cache's are not zero.
         let cache = unsafe { CacheRef::from_slot(slot) };
         // What a handler on this thread sees is in order; no other thread looks.
@@ -515,8 +522,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return Err(HeapError::Busy);
         }
         C::state().register();
-        let _call = Call::<C>::begin(C::Slot::get());
-        C::state().open()
+        C::Slot::without_signals(|| {
+            let _call = Call::<C>::begin(C::Slot::get());
+            C::state().open()
+        })
     }
 
     /// What a thread does when it ends.
@@ -531,15 +540,17 @@ impl<C: StaticHeap> GlobalHeap<C> {
         let Some(turn) = Turn::<C>::begin(slot) else {
             return;
         };
-        let call = Call::<C>::begin(DETACHED);
-        // Another thread may have the cache from then on.
-        turn.into_local(&call).leave_to_next();
+        C::Slot::without_signals(|| {
+            let call = Call::<C>::begin(DETACHED);
+            // Another thread may have the cache from then on.
+            turn.into_local(&call).leave_to_next();
+        });
     }
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
     fn attach() -> Option<()> {
         C::state().register();
-        {
+        C::Slot::without_signals(|| {
             let mut call = Call::<C>::begin(fresh::<C>());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
@@ -549,9 +560,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
             local.cache().place.store(C::Slot::place(), Relaxed);
             call.after = local.cache().as_slot();
-        }
+            Some(())
+        })?;
         // From here on the thread may allocate, also in the call below.
-        if !C::Slot::on_exit(Self::exit) {
+        if !C::Slot::without_signals(|| C::Slot::on_exit(Self::exit)) {
             Self::exit();
         }
         Some(())
@@ -610,8 +622,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
             }
             return interrupted(heap);
         }
-        let _call = Call::<C>::begin(slot);
-        without(C::state().open()?)
+        C::Slot::without_signals(|| {
+            let _call = Call::<C>::begin(slot);
+            without(C::state().open()?)
+        })
     }
 
     /// Allocates a block of a heap that is thought to be hardened, if a quick call does not.
@@ -864,5 +878,91 @@ impl<C: StaticHeap> Default for GlobalHeap<C> {
 impl<C> fmt::Debug for GlobalHeap<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GlobalHeap")
+    }
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    extern crate std;
+
+    use super::{super::fork::tests::Memory, *};
+    use crate::{heap::HeapConfig, sync::Spin};
+    use core::cell::Cell;
+    use std::thread_local;
+
+    #[derive(Debug)]
+    struct Slot;
+
+    thread_local! {
+        static VALUE: Cell<*mut ()> = const { Cell::new(null_mut()) };
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+
+    // SAFETY: each thread has a value of its own.
+    unsafe impl ThreadSlot for Slot {
+        fn get() -> *mut () {
+            VALUE.get()
+        }
+
+        fn set(value: *mut ()) {
+            assert!(value != BUSY || QUIET.get(), "no handler may leave this");
+            VALUE.set(value);
+        }
+
+        fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+            let before = QUIET.replace(true);
+            let result = f();
+            QUIET.set(before);
+            result
+        }
+
+        fn on_exit(_: fn()) -> bool {
+            QUIET.get()
+        }
+    }
+
+    #[derive(Debug)]
+    struct Program;
+
+    // SAFETY: the state and the slot are this heap's alone.
+    unsafe impl StaticHeap for Program {
+        type Pages = Memory;
+        type Metadata = Memory;
+        type Lock = Spin;
+        type Slot = Slot;
+
+        fn open() -> Result<HeapOf<Self>, HeapError> {
+            Heap::on(Memory, Memory, HeapConfig::new())
+        }
+
+        fn state() -> &'static State<Self> {
+            static STATE: State<Program> = State::new();
+            &STATE
+        }
+
+        fn register() {
+            assert!(QUIET.get(), "it may take locks of others");
+        }
+    }
+
+    /// What takes a lock marks its thread with where its own frame ends, not that of a function that
+    /// has returned by then: a handler that interrupts it may begin in between.
+    #[test]
+    fn a_thread_with_a_lock_is_marked_by_the_frame_that_holds_it() {
+        let block = GlobalHeap::<Program>::new().alloc_bytes(100);
+        block.expect("memory");
+        // SAFETY: slots hold what `attach` put there.
+        let cache = unsafe { CacheRef::from_slot(Slot::get()) };
+        assert_eq!(cache.depth(), 0);
+        let heap = Program::state().get().expect("it is open");
+        let space = heap.lock_space();
+        assert_eq!(cache.depth(), stack_pointer());
+        drop(space);
+        let bin = heap.lock_bin(0, 0);
+        assert_eq!(cache.depth(), stack_pointer());
+        let space = heap.lock_space();
+        assert_eq!(cache.depth(), stack_pointer());
+        drop((space, bin));
+        assert_eq!(cache.depth(), 0);
     }
 }

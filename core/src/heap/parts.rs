@@ -64,9 +64,9 @@ impl<R: RawMutex> Parts<R> {
 /// handlers look for the mark.
 #[derive(Clone, Copy)]
 pub(super) struct Mark {
-    /// Marks the thread, and returns its cache, if it has one, and what [`Mark::leave`] is to
-    /// restore.
-    pub(super) enter: fn() -> (Option<CacheRef>, *mut ()),
+    /// Marks the thread, whose stack ends at an address or deeper until it leaves, and returns its
+    /// cache, if it has one, and what [`Mark::leave`] is to restore.
+    pub(super) enter: fn(usize) -> (Option<CacheRef>, *mut ()),
     pub(super) leave: fn(*mut ()),
 }
 
@@ -96,7 +96,7 @@ impl Marked {
         let Some(mark) = mark else {
             return Self::NONE;
         };
-        let (cache, before) = (mark.enter)();
+        let (cache, before) = (mark.enter)(depth);
         let awaits = cache.map(|cache| {
             // Before it is looked for.
             if let Some(bin) = bin {

@@ -49,6 +49,16 @@ pub unsafe trait ThreadSlot: 'static {
         true
     }
 
+    /// Runs `f` and returns its result, and meanwhile no signal handler on the calling thread, where
+    /// the system can see to that. So begin calls of threads that have no cache yet, or none any
+    /// more: nothing notes how deep they are in the stack, and after a `siglongjmp` out of a handler
+    /// that interrupted one of them, all later calls would fail. [`ThreadSlot::on_exit`] and
+    /// [`StaticHeap::register`](super::StaticHeap::register) are called so, too: what they ask of
+    /// the C library takes its locks.
+    fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+        f()
+    }
+
     /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called
     /// once a thread, after [`ThreadSlot::set`]; it may allocate.
     ///
