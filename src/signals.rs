@@ -33,10 +33,22 @@ type SignalSet = MaybeUninit<[u64; 16]>;
 /// POSIX: the set replaces the one before.
 const SIG_SETMASK: c_int = if cfg!(target_os = "linux") { 2 } else { 3 };
 
+/// SIGILL, SIGTRAP, SIGFPE, SIGSEGV, SIGBUS and SIGSYS, which instructions cause: where they are
+/// blocked, the system ends the program. Debuggers and sandboxes handle them.
+const OF_INSTRUCTIONS: [c_int; 6] = if cfg!(target_os = "linux") {
+    [4, 5, 8, 11, 7, 31]
+} else {
+    [4, 5, 8, 11, 10, 12]
+};
+
 unsafe extern "C" {
     /// POSIX: fills a set with all signals.
     #[cfg_attr(target_os = "netbsd", link_name = "__sigfillset14")]
     fn sigfillset(set: *mut SignalSet) -> c_int;
+
+    /// POSIX: takes a signal out of a set.
+    #[cfg_attr(target_os = "netbsd", link_name = "__sigdelset14")]
+    fn sigdelset(set: *mut SignalSet, signal: c_int) -> c_int;
 
     /// POSIX: sets which signals are blocked, and gets which were.
     fn pthread_sigmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
@@ -60,12 +72,17 @@ pub fn is_on_signal_stack() -> bool {
     got != 0 || now.flags & SS_ONSTACK != 0
 }
 
-/// Runs `f`, and meanwhile no signal handler on the calling thread: what a
-/// [`ThreadSlot`](crate::heap::ThreadSlot) of a program with the C library answers.
+/// Runs `f`, and meanwhile no signal handler on the calling thread but of signals that an
+/// instruction causes: what a [`ThreadSlot`](crate::heap::ThreadSlot) of a program with the C
+/// library answers.
 pub fn without_signals<T>(f: impl FnOnce() -> T) -> T {
     let mut all = SignalSet::uninit();
     // SAFETY: there is room for a set.
     unsafe { sigfillset(&raw mut all) };
+    for signal in OF_INSTRUCTIONS {
+        // SAFETY: a set that was filled above.
+        unsafe { sigdelset(&raw mut all, signal) };
+    }
     let mut before = SignalSet::uninit();
     // SAFETY: a set that was filled above, and room for another one.
     let blocked = unsafe { pthread_sigmask(SIG_SETMASK, &raw const all, &raw mut before) };

@@ -58,11 +58,27 @@ unsafe impl ThreadSlot for Slot {
     }
 }
 
-/// Runs `f`, and meanwhile no signal handler on the calling thread.
+/// What instructions cause: where it is blocked, the kernel ends the program. Debuggers and sandboxes
+/// handle it.
+const OF_INSTRUCTIONS: [libc::c_int; 6] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGSYS,
+];
+
+/// Runs `f`, and meanwhile no signal handler on the calling thread but of signals that an
+/// instruction causes.
 pub(crate) fn without_signals<T>(f: impl FnOnce() -> T) -> T {
     let mut all = MaybeUninit::uninit();
     // SAFETY: there is room for a set, which the call initialises.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    for signal in OF_INSTRUCTIONS {
+        // SAFETY: a set that was filled above.
+        unsafe { libc::sigdelset(all.as_mut_ptr(), signal) };
+    }
     let mut before = MaybeUninit::uninit();
     // SAFETY: a set that was initialised above, and room for another one.
     let blocked =

@@ -50,7 +50,7 @@ pub unsafe trait ThreadSlot: 'static {
     }
 
     /// Runs `f` and returns its result, and meanwhile no signal handler on the calling thread, where
-    /// the system can see to that. So begin calls of threads that have no cache yet, or none any
+    /// the system can see to that, but of signals that an instruction causes. So begin calls of threads that have no cache yet, or none any
     /// more: nothing notes how deep they are in the stack, and after a `siglongjmp` out of a handler
     /// that interrupted one of them, all later calls would fail. [`ThreadSlot::on_exit`] and
     /// [`StaticHeap::register`](super::StaticHeap::register) are called so, too: what they ask of
