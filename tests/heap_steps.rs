@@ -202,7 +202,7 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
         (true, _) => 1000,
         (false, false) => 50,
         // Each child takes longer.
-        (false, true) => 15,
+        (false, true) => 8,
     };
     for (by, then) in [
         (By::ThisThread, Then::Ends),
