@@ -198,8 +198,8 @@ const fn fresh<C: StaticHeap>() -> *mut () {
     }
 }
 
-/// Marks the calling thread as one that is in a call, whose stack ends at `depth` or deeper until it
-/// leaves; returns its cache, and what its slot said before, or [`BUSY`] if it was marked.
+/// Marks the calling thread as one that is in a call, whose stack ends at `depth` or deeper until
+/// it leaves; returns its cache, and what its slot said before, or [`BUSY`] if it was marked.
 fn enter<C: StaticHeap>(depth: usize) -> (Option<CacheRef>, *mut ()) {
     let slot = C::Slot::get();
     // SAFETY: slots hold what `attach` put there.
@@ -945,8 +945,8 @@ mod tests {
         }
     }
 
-    /// What takes a lock marks its thread with where its own frame ends, not that of a function that
-    /// has returned by then: a handler that interrupts it may begin in between.
+    /// What takes a lock marks its thread with where its own frame ends, not that of a function
+    /// that has returned by then: a handler that interrupts it may begin in between.
     #[test]
     fn a_thread_with_a_lock_is_marked_by_the_frame_that_holds_it() {
         let block = GlobalHeap::<Program>::new().alloc_bytes(100);

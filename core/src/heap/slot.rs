@@ -49,12 +49,13 @@ pub unsafe trait ThreadSlot: 'static {
         true
     }
 
-    /// Runs `f` and returns its result, and meanwhile no signal handler on the calling thread, where
-    /// the system can see to that, but of signals that an instruction causes. So begin calls of threads that have no cache yet, or none any
-    /// more: nothing notes how deep they are in the stack, and after a `siglongjmp` out of a handler
-    /// that interrupted one of them, all later calls would fail. [`ThreadSlot::on_exit`] and
-    /// [`StaticHeap::register`](super::StaticHeap::register) are called so, too: what they ask of
-    /// the C library takes its locks.
+    /// Runs `f` and returns its result. Where the system can see to that, the calling thread runs no
+    /// signal handler meanwhile, but for signals that an instruction causes.
+    ///
+    /// Calls of a thread that has no cache are made within this: nothing notes how deep they are in
+    /// the stack, and after a `siglongjmp` out of a handler that interrupted one of them, all later
+    /// calls would fail. So are [`ThreadSlot::on_exit`] and
+    /// [`StaticHeap::register`](super::StaticHeap::register), which take locks of the C library.
     fn without_signals<T>(f: impl FnOnce() -> T) -> T {
         f()
     }
