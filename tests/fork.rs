@@ -5,7 +5,8 @@
 mod common;
 
 use common::{
-    CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, map_dual, skip_emulated,
+    CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, hooked_fork_after, map_dual,
+    skip_emulated,
     threads::{Stop, await_more},
     unmap_dual, wait, write_code,
 };
@@ -119,6 +120,35 @@ fn p8_the_lost_view_is_reserved_again_or_reported() {
             unmap_dual(&OS, mapping);
         }
     });
+}
+
+/// Handlers of `pthread_atfork`, a heap's for instance, run before anything that the caller of `fork`
+/// can call.
+#[test]
+fn what_a_child_maps_before_the_hook_takes_no_place_of_a_lost_view() {
+    if skip_emulated(NO_DONTFORK) {
+        return;
+    }
+    isolated(
+        "what_a_child_maps_before_the_hook_takes_no_place_of_a_lost_view",
+        || {
+            let jit = &allocator(JitConfig::new());
+            let mut kept = [place(jit, 7)];
+            let child = hooked_fork_after(
+                jit,
+                || {
+                    let null = core::ptr::null_mut();
+                    for pages in (0..9).cycle().take(900) {
+                        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+                        // SAFETY: new mappings, which replace nothing.
+                        unsafe { libc::mmap(null, 4096 << pages, libc::PROT_NONE, flags, -1, 0) };
+                    }
+                },
+                || detached_child(jit, &mut kept, 7),
+            );
+            assert_eq!(wait(child), 0);
+        },
+    );
 }
 
 /// What a child of the long test checks; zero if all is well.

@@ -5,13 +5,13 @@ use crate::{
     errno::error,
     object::{Execution, MemoryFile},
     pages::{
-        Was, advise_wish, keep, landing_pads, map_at, map_over, page_size, pointer, protection,
-        unmap,
+        Was, address_of_stack, advise_wish, keep, landing_pads, map_at, map_over, page_size,
+        pointer, protection, unmap,
     },
 };
 use core::{
     ptr::NonNull,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU8, AtomicUsize, Ordering},
 };
 use hostmem_core::{
     page::{Access, PageRange, PageSize},
@@ -30,12 +30,18 @@ use rustix::{
 /// Strategies before the directories in [`order::LINUX`].
 const BEFORE_DIRECTORIES: usize = 2;
 
+/// Bytes between stacks and the views that children lose, at least: what a child maps before it
+/// runs the hook is less.
+const FAR_ENOUGH: usize = 1 << 30;
+
 /// One view to be made.
 struct View<'fd> {
     file: BorrowedFd<'fd>,
     protection: ProtFlags,
     len: usize,
     page: PageSize,
+    /// Whether forked children lose it.
+    lost: bool,
 }
 
 impl View<'_> {
@@ -65,8 +71,22 @@ impl View<'_> {
         let align = placement.align.max(self.page.bytes());
         let placement = Placement { align, ..placement };
         let request = Request::bytes(self.len).placement(placement);
-        if request.plan(page_size())?.unconstrained() && align == page_size().bytes() {
-            return self.map_anywhere();
+        let is_free = request.plan(page_size())?.unconstrained();
+        if is_free && align == page_size().bytes() {
+            let hint = if self.lost {
+                out_of_the_way(self.len, align)
+            } else {
+                0
+            };
+            return self.map_anywhere(hint);
+        }
+        if is_free && self.lost {
+            let range = self.map_anywhere(out_of_the_way(self.len, align))?;
+            if range.addr().is_multiple_of(align) {
+                return Ok(range);
+            }
+            // SAFETY: mapped just now, and no other code has its address yet.
+            unsafe { unmap(range)? };
         }
         // The place is reserved first, so that mapping there replaces nothing but our own.
         let range = LinuxProvider::new().reserve(&request)?;
@@ -81,12 +101,12 @@ impl View<'_> {
             })
     }
 
-    fn map_anywhere(&self) -> Result<PageRange, Error> {
-        let null = core::ptr::null_mut();
-        // SAFETY: a new mapping wherever the kernel likes; nothing is replaced.
+    /// Maps at `hint`, or wherever the kernel likes.
+    fn map_anywhere(&self, hint: usize) -> Result<PageRange, Error> {
+        // SAFETY: a new mapping, at the hint if nothing is there; nothing is replaced.
         let got = unsafe {
             mmap(
-                null,
+                core::ptr::without_provenance_mut(hint),
                 self.len,
                 self.protection,
                 MapFlags::SHARED,
@@ -150,6 +170,25 @@ unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
     }
 }
 
+/// Returns where to map a view that forked children lose; zero is anywhere.
+///
+/// The view leaves a hole in a child until the fork hook closes it. What is mapped before that, by
+/// a handler of `pthread_atfork` that runs first, goes to the hole that is highest among those long
+/// enough, or, in the old layout of a process, lowest from a third of all addresses on. A hole far
+/// below the stacks, where nothing else is, has a much longer one above it.
+fn out_of_the_way(len: usize, align: usize) -> usize {
+    static MAPPED: AtomicUsize = AtomicUsize::new(0);
+    let stack = address_of_stack();
+    // 256 GiB for user addresses of 47 bits, one for 39.
+    let far = stack.checked_next_power_of_two().unwrap_or(0) / 512;
+    if far < FAR_ENOUGH {
+        // Somebody put this stack there: the others may be anywhere.
+        return 0;
+    }
+    let used = MAPPED.fetch_add(len.next_multiple_of(align), Ordering::Relaxed);
+    (stack - far - used % far) & !(align - 1)
+}
+
 /// Keeps a view out of forked children.
 ///
 /// # Safety
@@ -172,17 +211,19 @@ unsafe fn map_views(
     execution: ProtFlags,
 ) -> Result<(PageRange, PageRange), DualStepError> {
     let page = file.page();
-    let view = |file, protection| View {
+    let (lost_rw, lost_rx) = request.fork.lost_views();
+    let view = |file, protection, lost| View {
         file,
         protection,
         len: request.len,
         page,
+        lost,
     };
-    let rw = view(file.file(), protection(Access::ReadWrite));
+    let rw = view(file.file(), protection(Access::ReadWrite), lost_rw);
     match file.execution()? {
         Execution::ReadOnly(read_only) => {
             // SAFETY: the caller's promise about Into targets.
-            let rx = unsafe { view(read_only, execution).map(request.rx)? };
+            let rx = unsafe { view(read_only, execution, lost_rx).map(request.rx)? };
             // SAFETY: the caller's promise about Into targets.
             let rw = match unsafe { rw.map(request.rw) } {
                 Ok(rw) => rw,
@@ -196,7 +237,7 @@ unsafe fn map_views(
             let rw = unsafe { rw.map(request.rw)? };
             // A view from before the seal could be made writable.
             let sealed = file.seal().map_err(DualStepError::from);
-            let rx = view(file.file(), execution);
+            let rx = view(file.file(), execution, lost_rx);
             // SAFETY: the caller's promise about Into targets.
             match sealed.and_then(|()| unsafe { rx.map(request.rx) }) {
                 Ok(rx) => allocated(file, (rw, rx), request),
@@ -335,21 +376,6 @@ unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
     }
 }
 
-/// Returns both views as one range, where one begins at the end of the other: a kernel that chooses
-/// their places puts them so.
-fn side_by_side(mapping: &DualMapping) -> Option<PageRange> {
-    let (rw, rx) = (mapping.rw(), mapping.rx());
-    let first = if rw.end() == rx.addr() {
-        rw
-    } else if rx.end() == rw.addr() {
-        rx
-    } else {
-        return None;
-    };
-    let len = rw.len_bytes().checked_add(rx.len_bytes())?;
-    PageRange::new(first.start(), len, page_size())
-}
-
 // SAFETY: as for DualSteps; core's loop adds nothing but the order.
 unsafe impl DualMapProvider for LinuxProvider {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
@@ -362,14 +388,6 @@ unsafe impl DualMapProvider for LinuxProvider {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        if leave == Leave::Hole
-            && let Some(both) = side_by_side(&mapping)
-        {
-            // One call takes both, or neither: the kernel cuts no mapping for it, so that it fails
-            // before it changes anything.
-            // SAFETY: the caller's promise.
-            return unsafe { unmap(both) }.map_err(|error| (mapping, error));
-        }
         // SAFETY: the caller's promise.
         if let Err(error) = unsafe { leave_view(mapping.rw(), leave) } {
             return Err((mapping, error));

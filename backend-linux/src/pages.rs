@@ -134,7 +134,7 @@ fn last_user_address() -> Option<usize> {
 }
 
 /// Returns an address that exists, which most threads have near the end.
-fn address_of_stack() -> usize {
+pub(crate) fn address_of_stack() -> usize {
     let here = 0u8;
     (&raw const here).addr()
 }

@@ -328,6 +328,22 @@ pub(crate) fn hooked_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -
     fork_around(&[object], &[], bare_fork, child)
 }
 
+/// As [`hooked_fork`]; the child does something `first`, as handlers of `pthread_atfork` do.
+pub(crate) fn hooked_fork_after(
+    object: &dyn ForkHooks,
+    first: impl FnOnce(),
+    child: impl FnOnce() -> i32,
+) -> i32 {
+    let fork = || {
+        let pid = bare_fork();
+        if pid == 0 {
+            first();
+        }
+        pid
+    };
+    fork_around(&[object], &[], fork, child)
+}
+
 /// As [`hooked_fork`], by the system call alone.
 pub(crate) fn raw_fork(object: &dyn ForkHooks, child: impl FnOnce() -> i32) -> i32 {
     raw_fork_around(&[object], child)
@@ -348,11 +364,11 @@ pub(crate) fn repaired_fork(
     fork_around(&[], objects, if raw { raw_clone } else { bare_fork }, child)
 }
 
-/// `fork` is [`bare_fork`] or [`raw_clone`].
+/// `fork` is [`bare_fork`] or [`raw_clone`], or begins with one.
 fn fork_around(
     objects: &[&dyn ForkHooks],
     children: &[&dyn ForkChild],
-    fork: fn() -> i32,
+    fork: impl FnOnce() -> i32,
     child: impl FnOnce() -> i32,
 ) -> i32 {
     let mut pid = 0;
