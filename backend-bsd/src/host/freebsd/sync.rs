@@ -1,16 +1,16 @@
 //! FreeBSD: `membarrier(2)`, by its number: neither every libc nor every kernel has it. Waiting by
 //! `_umtx_op(2)`.
 
-use crate::{
+use crate::shared::{
     errno::{check, error},
-    map::sysctl_int,
+    sysctl::sysctl_int,
 };
 use core::{
     ffi::{c_int, c_uint},
     ptr::null_mut,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32},
 };
-use hostmem_core::provider::{Error, ErrorKind};
+use hostmem_core::provider::{Error, ErrorKind, backend::register_and_sync};
 use rustix::io::Errno;
 
 /// `SYS_membarrier` of `sys/syscall.h`.
@@ -30,10 +30,6 @@ const VERSION_15: c_int = 1_500_000;
 /// `__FreeBSD_version` of the release 15.0 (`sys/param.h`), which has the call under the same
 /// number. Its development had it by September 2023, but no version of its own says since when.
 const VERSION_15_0: c_int = 1_500_068;
-
-/// Whether this process has registered for the barrier. Should a fork not keep the registration,
-/// the barrier says so and is registered again.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// Says whether the kernel has the call. One that does not know a number kills the process by
 /// `SIGSYS`, so that only releases that are known to have this one are asked.
@@ -61,20 +57,14 @@ pub(crate) fn core_sync() -> Result<(), Error> {
     }
 }
 
-pub(super) fn sync_cores() -> Result<(), Error> {
-    if REGISTERED.load(Ordering::Relaxed) {
-        match membarrier(SYNC_CORE) {
-            Err(Errno::PERM) => {}
-            result => return result.map(drop).map_err(error),
-        }
-    }
-    membarrier(REGISTER_SYNC_CORE).map_err(error)?;
-    REGISTERED.store(true, Ordering::Relaxed);
-    membarrier(SYNC_CORE).map(drop).map_err(error)
+pub(crate) fn sync_cores() -> Result<(), Error> {
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    let ask = |command| membarrier(command).map(drop).map_err(error);
+    register_and_sync(&REGISTERED, || ask(REGISTER_SYNC_CORE), || ask(SYNC_CORE))
 }
 
 /// Sleeps while the word is `expected`, until it is woken; may return early.
-pub(super) fn wait(word: &AtomicU32, expected: u32) {
+pub(crate) fn wait(word: &AtomicU32, expected: u32) {
     let (object, operation) = (word.as_ptr().cast(), libc::UMTX_OP_WAIT_UINT_PRIVATE);
     // SAFETY: _umtx_op(2) reads the word, which is borrowed for the call, and changes no memory. No
     // timeout. That it failed, or was interrupted, is an early return.
@@ -82,7 +72,7 @@ pub(super) fn wait(word: &AtomicU32, expected: u32) {
 }
 
 /// Wakes one of those that sleep on the word.
-pub(super) fn wake_one(word: &AtomicU32) {
+pub(crate) fn wake_one(word: &AtomicU32) {
     let (object, operation) = (word.as_ptr().cast(), libc::UMTX_OP_WAKE_PRIVATE);
     // SAFETY: _umtx_op(2) takes the address and changes no memory.
     unsafe { libc::_umtx_op(object, operation, 1, null_mut(), null_mut()) };
