@@ -198,7 +198,7 @@ unsafe impl System for Linux {
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        // SAFETY: both ranges are the caller's, equally long and apart.
+        // SAFETY: both ranges are the caller's, committed and reserved.
         unsafe { moves::move_pages(from, to) }
     }
 

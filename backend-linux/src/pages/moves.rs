@@ -53,18 +53,19 @@ pub(super) unsafe fn commit_large(
 ///
 /// # Safety
 ///
-/// Both ranges are the caller's, equally long and apart; `from` is committed, `to` reserved.
+/// Both ranges are the caller's; `from` is committed, `to` reserved.
 pub(super) unsafe fn move_pages(from: PageRange, to: PageRange) -> Result<(), Error> {
+    if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
+        return Err(ErrorKind::InvalidArgument.into());
+    }
     // Kernels since 6.17 move several mappings, one by one, and may fail in between.
     match map::is_one_mapping(from) {
         Some(true) => {}
         None if !is_kernel(6, 17) => {}
         _ => return Err(ErrorKind::Unsupported.into()),
     }
-    let (len, flags) = (
-        from.len_bytes(),
-        MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP,
-    );
+    let len = from.len_bytes();
+    let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
     // SAFETY: both ranges are the caller's, and nothing is mapped at `to` but a reservation. What
     // is left at `from` is empty.
     if let Err(errno) = unsafe { mremap_fixed(pointer(from), len, len, flags, pointer(to)) } {

@@ -121,9 +121,6 @@ unsafe impl<S: System> PageProvider for SystemProvider<S> {
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
         // SAFETY: both ranges are the caller's, committed and reserved.
         unsafe { self.system.move_pages(from, to) }
     }

@@ -133,7 +133,7 @@ pub unsafe trait Calls: Clock + Copy {
 /// call starts from, and that no other code uses memory that the call takes away.
 ///
 /// [`ProcessMap::address_space`] need not tell the addresses that a mapping can have:
-/// [`SystemProvider`] does, by [`System::last_address`].
+/// [`SystemProvider`](super::SystemProvider) does, by [`System::last_address`].
 pub unsafe trait System: ProcessMap + Copy + Debug + 'static {
     /// The calls that it shares with other systems, or has by itself.
     type Calls: Calls;
@@ -256,7 +256,7 @@ pub unsafe trait System: ProcessMap + Copy + Debug + 'static {
     }
 
     /// Says whether an exact place that was refused by this error may be in use, or not be there at
-    /// all: [`refused`] then finds out which.
+    /// all: [`refused`](super::refused) then finds out which.
     fn may_be_taken(&self, error: Error) -> bool;
 
     /// Returns what it means that a mapping at an exact place came to lie elsewhere; `None` where
