@@ -25,7 +25,7 @@ forbid() { # files, modules that their code must not name
 above="counted|heap|intervals|range_map|region|jit|sim"
 forbid "core/src/page.rs core/src/arch core/src/sync.rs" "provider|arena|fork|probe|$above"
 forbid "core/src/provider" "arena|fork|probe|$above"
-forbid "core/src/arena.rs core/src/fork.rs core/src/probe.rs" "$above"
+forbid "core/src/arena core/src/fork.rs core/src/probe.rs core/src/probe" "$above"
 forbid "core/src/counted" "heap|intervals|region|jit|sim"
 forbid "core/src/intervals.rs core/src/intervals" "counted|heap|range_map|region|jit|sim|probe"
 forbid "core/src/range_map" "counted|heap|region|jit|sim|probe"

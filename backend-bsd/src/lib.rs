@@ -1,8 +1,8 @@
 //! The FreeBSD, DragonFly and OpenBSD backend of hostmem: system calls, and nothing that thinks.
 //!
-//! `no_std`; system calls through the system's libc, by rustix where it has them. An empty crate on
-//! other systems. FreeBSD comes first; what differs on the other two is in files of their own,
-//! `pages/openbsd.rs` and the like.
+//! `no_std`; system calls through the system's libc, by rustix where it has them. On NetBSD it has
+//! `shared` alone, for that system's backend; an empty crate on other systems. FreeBSD comes first;
+//! what each of the three has of its own is in `host`.
 //!
 //! | file | what it has | man pages |
 //! |---|---|---|
@@ -13,8 +13,7 @@
 //! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `getpagesizes(3)`, `procctl(2)` |
-//! | `random` | numbers for keys | `arc4random_buf(3)` |
-//! | `errno` | error numbers as kinds | `intro(2)` |
+//! | `shared` | what the NetBSD backend has, too: calls, error numbers, `sysctl`, files | `sysctl(3)`, `arc4random_buf(3)`, `intro(2)` |
 //!
 //! # What these systems lack
 //!
@@ -38,79 +37,33 @@
 //!   is absent there.
 
 #![no_std]
-#![cfg(any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd"))]
+#![cfg(any(
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "openbsd",
+    target_os = "netbsd"
+))]
 
+#[cfg(not(target_os = "netbsd"))]
 mod dual;
-mod errno;
+#[cfg(not(target_os = "netbsd"))]
+mod host;
+#[cfg(not(target_os = "netbsd"))]
 mod limits;
+#[cfg(not(target_os = "netbsd"))]
 mod map;
+#[cfg(not(target_os = "netbsd"))]
 mod object;
+#[cfg(not(target_os = "netbsd"))]
 mod pages;
+#[cfg(not(target_os = "netbsd"))]
 mod probe;
-mod random;
+#[doc(hidden)]
+pub mod shared;
+#[cfg(not(target_os = "netbsd"))]
 mod sync;
 
+#[cfg(not(target_os = "netbsd"))]
+pub use pages::{Bsd, BsdProvider};
+#[cfg(not(target_os = "netbsd"))]
 pub use sync::{OsFutex, OsLock};
-
-use core::ffi::CStr;
-use hostmem_core::provider::order::MAX_DIRECTORIES;
-
-/// Memory from FreeBSD, DragonFly or OpenBSD.
-///
-/// A handle without state of its own, hence `Copy`.
-///
-/// ```
-/// use hostmem_bsd::BsdProvider;
-/// use hostmem_core::provider::{Commit, PageProvider, Request};
-///
-/// let bsd = BsdProvider::new();
-/// let range = bsd.reserve(&Request::bytes(1 << 20))?;
-/// // SAFETY: reserved just now, and nobody else knows of it.
-/// unsafe { bsd.commit(range, Commit::READ_WRITE)? };
-/// // SAFETY: committed just now, readable and writable.
-/// unsafe { range.start().write(7) };
-/// // SAFETY: the range came from reserve, and is not used any more.
-/// unsafe { bsd.release(range)? };
-/// # Ok::<(), hostmem_core::provider::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct BsdProvider {
-    directories: &'static [&'static CStr],
-}
-
-impl BsdProvider {
-    /// Makes a handle that may put files for dual mappings into `/tmp` and `/var/tmp`, where
-    /// shared memory objects do not give executable memory.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            directories: &[c"/tmp", c"/var/tmp"],
-        }
-    }
-
-    /// Makes a handle that may put files for dual mappings into `directories`, tried in order.
-    ///
-    /// # Panics
-    ///
-    /// With more than [`MAX_DIRECTORIES`] of them.
-    #[must_use]
-    pub const fn with_directories(directories: &'static [&'static CStr]) -> Self {
-        assert!(
-            directories.len() <= MAX_DIRECTORIES,
-            "no more directories than the order names"
-        );
-        Self { directories }
-    }
-
-    /// Returns the directories.
-    #[must_use]
-    pub const fn directories(&self) -> &'static [&'static CStr] {
-        self.directories
-    }
-}
-
-impl Default for BsdProvider {
-    fn default() -> Self {
-        Self::new()
-    }
-}

@@ -1,44 +1,18 @@
-//! Other cores, time, and how a thread waits for a lock.
+//! Other cores, and how a thread waits for a lock.
 
-#[cfg(target_os = "dragonfly")]
-mod dragonfly;
-#[cfg(target_os = "freebsd")]
-mod freebsd;
-#[cfg(target_os = "openbsd")]
-mod openbsd;
-
-#[cfg(target_os = "dragonfly")]
-use dragonfly as host;
-#[cfg(target_os = "freebsd")]
-use freebsd as host;
-#[cfg(target_os = "openbsd")]
-use openbsd as host;
-
-pub(crate) use host::core_sync;
-
-use crate::BsdProvider;
+use crate::{host, pages::Bsd};
 use core::sync::atomic::AtomicU32;
 use hostmem_core::{
-    provider::{Clock, CoreSync, Error},
+    provider::{CoreSync, Error},
     sync::{Futex, FutexLock},
 };
-use rustix::time::{ClockId, clock_gettime};
 
 // SAFETY: FreeBSD: membarrier(2), PRIVATE_EXPEDITED_SYNC_CORE: every running thread of the process
 // executes a core-serializing instruction before the call returns, and every other thread executes
 // one before it runs again. Elsewhere the call always fails.
-unsafe impl CoreSync for BsdProvider {
+unsafe impl CoreSync for Bsd {
     fn sync_cores(&self) -> Result<(), Error> {
         host::sync_cores()
-    }
-}
-
-impl Clock for BsdProvider {
-    fn now_ms(&self) -> Option<u64> {
-        let now = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(now.tv_sec).ok()?;
-        let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).ok()?;
-        seconds.checked_mul(1000)?.checked_add(milliseconds)
     }
 }
 

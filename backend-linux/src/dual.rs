@@ -1,24 +1,20 @@
 //! Dual mappings: two shared views of one memory file.
 
 use crate::{
-    LinuxProvider,
     errno::error,
-    object::{Execution, MemoryFile},
-    pages::{
-        Was, address_of_stack, advise_wish, keep, landing_pads, map_at, map_over, page_size,
-        pointer, protection, unmap,
-    },
+    object::memory_file,
+    pages::{Linux, address_of_stack, advise, landing_pads, protection},
 };
 use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicU8, AtomicUsize, Ordering},
+    ffi::{CStr, c_void},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 use hostmem_core::{
     page::{Access, PageRange, PageSize},
     provider::{
-        DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
-        Error, ErrorKind, Leave, PageProvider, PageWish, Placement, Request, Target, order,
-        run_dual,
+        DualRequest, DualStep, DualStepError, Error, ErrorKind,
+        backend::{Answer, At, DualSystem, MappedViews, View, both_or_neither, map_both},
+        order,
     },
 };
 use rustix::{
@@ -27,411 +23,110 @@ use rustix::{
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap},
 };
 
-/// Strategies before the directories in [`order::LINUX`].
-const BEFORE_DIRECTORIES: usize = 2;
-
 /// Bytes between stacks and the views that children lose, at least: what a child maps before it
 /// runs the hook is less.
 const FAR_ENOUGH: usize = 1 << 30;
 
-/// One view to be made.
-struct View<'fd> {
-    file: BorrowedFd<'fd>,
-    protection: ProtFlags,
-    len: usize,
-    page: PageSize,
-    /// Whether forked children lose it.
-    lost: bool,
-}
-
-impl View<'_> {
-    /// Maps the view at its target.
-    ///
-    /// # Safety
-    ///
-    /// A range in [`Target::Into`] is the caller's, and no other code uses it.
-    unsafe fn map(&self, target: Target) -> Result<PageRange, DualStepError> {
-        match target {
-            Target::Find(placement) => Ok(self.map_found(placement)?),
-            // SAFETY: the caller's promise.
-            Target::Into(range) => match unsafe { self.map_onto(range) } {
-                Ok(()) => Ok(range),
-                Err(error) => {
-                    let lost = error.kind() == ErrorKind::RangeLost;
-                    Err(DualStepError {
-                        error,
-                        lost: lost.then_some(range),
-                    })
-                }
-            },
-        }
-    }
-
-    fn map_found(&self, placement: Placement) -> Result<PageRange, Error> {
-        let align = placement.align.max(self.page.bytes());
-        let placement = Placement { align, ..placement };
-        let request = Request::bytes(self.len).placement(placement);
-        let is_free = request.plan(page_size())?.unconstrained();
-        if is_free && align == page_size().bytes() {
-            let hint = if self.lost {
-                out_of_the_way(self.len, align)
-            } else {
-                0
-            };
-            return self.map_anywhere(hint);
-        }
-        if is_free && self.lost {
-            let range = self.map_anywhere(out_of_the_way(self.len, align))?;
-            if range.addr().is_multiple_of(align) {
-                return Ok(range);
-            }
-            // SAFETY: mapped just now, and no other code has its address yet.
-            unsafe { unmap(range)? };
-        }
-        // The place is reserved first, so that mapping there replaces nothing but our own.
-        let range = LinuxProvider::new().reserve(&request)?;
-        // SAFETY: reserved just now, and no other code has its address yet.
-        unsafe { self.map_onto(range) }
-            .map(|()| range)
-            .inspect_err(|error| {
-                if error.kind() != ErrorKind::RangeLost {
-                    // SAFETY: as above; a failure wastes addresses and no more.
-                    let _ = unsafe { unmap(range) };
-                }
-            })
-    }
-
-    /// Maps at `hint`, or wherever the kernel likes.
-    fn map_anywhere(&self, hint: usize) -> Result<PageRange, Error> {
-        // SAFETY: a new mapping, at the hint if nothing is there; nothing is replaced.
-        let got = unsafe {
-            mmap(
-                core::ptr::without_provenance_mut(hint),
-                self.len,
-                self.protection,
-                MapFlags::SHARED,
-                self.file,
-                0,
-            )
-        };
-        let start = NonNull::new(got.map_err(error)?.cast());
-        let range = start.and_then(|start| PageRange::new(start, self.len, page_size()));
-        range.ok_or(ErrorKind::Other.into())
-    }
-
-    /// Replaces a range by the view.
-    ///
-    /// # Safety
-    ///
-    /// The range is the caller's, and no other code uses it.
-    unsafe fn map_onto(&self, range: PageRange) -> Result<(), Error> {
-        if !self.page.is_aligned(range.addr()) || range.len_bytes() != self.len {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
-        let flags = MapFlags::SHARED | MapFlags::FIXED;
-        // SAFETY: FIXED replaces what is there, which is the caller's to give up.
-        match unsafe {
-            mmap(
-                pointer(range),
-                self.len,
-                self.protection,
-                flags,
-                self.file,
-                0,
-            )
-        } {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(keep(range, self.page, errno)),
-        }
-    }
-}
-
-/// Takes a view back that a later part of a strategy could not go with. Returns the target range,
-/// if that was lost.
-///
-/// # Safety
-///
-/// The view was just mapped at `target`, and no other code uses it.
-unsafe fn undo(view: PageRange, target: Target) -> Option<PageRange> {
-    match target {
-        Target::Find(_) => {
-            // SAFETY: the caller's promise. Whole mappings can be unmapped; if not, they leak.
-            let _ = unsafe { unmap(view) };
-            None
-        }
-        Target::Into(range) => {
-            // SAFETY: the caller's promise.
-            let restored = unsafe { map_over(range, Was::View, Access::None) };
-            restored
-                .err()
-                .filter(|e| e.kind() == ErrorKind::RangeLost)
-                .map(|_| range)
-        }
-    }
-}
-
-/// Returns where to map a view that forked children lose; zero is anywhere.
+/// Returns where to map a view that forked children lose; `None` is anywhere.
 ///
 /// The view leaves a hole in a child until the fork hook closes it. What is mapped before that, by
 /// a handler of `pthread_atfork` that runs first, goes to the hole that is highest among those long
 /// enough, or, in the old layout of a process, lowest from a third of all addresses on. A hole far
 /// below the stacks, where nothing else is, has a much longer one above it.
-fn out_of_the_way(len: usize, align: usize) -> usize {
+fn out_of_the_way(len: usize, page: PageSize) -> Option<usize> {
     static MAPPED: AtomicUsize = AtomicUsize::new(0);
     let stack = address_of_stack();
     // 256 GiB for user addresses of 47 bits, one for 39.
-    let far = stack.checked_next_power_of_two().unwrap_or(0) / 512;
+    let far = stack.checked_next_power_of_two()? / 512;
     if far < FAR_ENOUGH {
         // Somebody put this stack there: the others may be anywhere.
-        return 0;
+        return None;
     }
-    let used = MAPPED.fetch_add(len.next_multiple_of(align), Ordering::Relaxed);
-    (stack - far - used % far) & !(align - 1)
+    let used = MAPPED.fetch_add(len, Ordering::Relaxed);
+    Some(page.round_down(stack - far - used % far))
 }
 
-/// Keeps a view out of forked children.
-///
-/// # Safety
-///
-/// The view is the caller's.
-unsafe fn hide_from_children(view: PageRange) -> Result<(), Error> {
-    // SAFETY: this advice changes nothing in this process.
-    unsafe { madvise(pointer(view), view.len_bytes(), Advice::LinuxDontFork) }.map_err(error)
-}
-
-/// Maps both views of a file, and then gives it its memory: a file system that allows no execution,
-/// or an address space without room, is found out before anything is filled.
-///
-/// # Safety
-///
-/// A range in [`Target::Into`] is the caller's, and no other code uses it.
-unsafe fn map_views(
-    file: &MemoryFile,
-    request: &DualRequest<'_>,
-    execution: ProtFlags,
-) -> Result<(PageRange, PageRange), DualStepError> {
-    let page = file.page();
-    let (lost_rw, lost_rx) = request.fork.lost_views();
-    let view = |file, protection, lost| View {
-        file,
-        protection,
-        len: request.len,
-        page,
-        lost,
+/// Describes a view of a file.
+fn view(
+    file: BorrowedFd<'_>,
+    protection: ProtFlags,
+    (len, page): (usize, PageSize),
+) -> View<impl Fn(At) -> Result<*mut c_void, Error>> {
+    let map = move |at: At| {
+        let mut flags = MapFlags::SHARED;
+        flags.set(MapFlags::FIXED, at.replaces());
+        // SAFETY: FIXED replaces a range that the view's caller gives up; else it is a new mapping
+        // wherever the kernel likes.
+        unsafe { mmap(at.pointer(), len, protection, flags, file, 0) }.map_err(error)
     };
-    let rw = view(file.file(), protection(Access::ReadWrite), lost_rw);
-    match file.execution()? {
-        Execution::ReadOnly(read_only) => {
-            // SAFETY: the caller's promise about Into targets.
-            let rx = unsafe { view(read_only, execution, lost_rx).map(request.rx)? };
-            // SAFETY: the caller's promise about Into targets.
-            let rw = match unsafe { rw.map(request.rw) } {
-                Ok(rw) => rw,
-                // SAFETY: mapped above, and no other code has its address yet.
-                Err(failure) => return Err(unsafe { undone(failure, rx, request.rx) }),
-            };
-            allocated(file, (rw, rx), request)
-        }
-        Execution::Sealed => {
-            // SAFETY: the caller's promise about Into targets.
-            let rw = unsafe { rw.map(request.rw)? };
-            // A view from before the seal could be made writable.
-            let sealed = file.seal().map_err(DualStepError::from);
-            let rx = view(file.file(), execution, lost_rx);
-            // SAFETY: the caller's promise about Into targets.
-            match sealed.and_then(|()| unsafe { rx.map(request.rx) }) {
-                Ok(rx) => allocated(file, (rw, rx), request),
-                // SAFETY: mapped above, and no other code has its address yet.
-                Err(failure) => Err(unsafe { undone(failure, rw, request.rw) }),
-            }
-        }
-    }
-}
-
-/// Gives a file that both views show its memory, or takes the views back.
-fn allocated(
-    file: &MemoryFile,
-    (rw, rx): (PageRange, PageRange),
-    request: &DualRequest<'_>,
-) -> Result<(PageRange, PageRange), DualStepError> {
-    match file.allocate() {
-        Ok(()) => Ok((rw, rx)),
-        Err(error) => {
-            // SAFETY: mapped just now, and no other code has its address yet.
-            let failure = unsafe { undone(error.into(), rx, request.rx) };
-            // SAFETY: as above.
-            Err(unsafe { undone(failure, rw, request.rw) })
-        }
-    }
-}
-
-/// Takes a view back because of what failed after it, and notes whether its target was lost.
-///
-/// # Safety
-///
-/// The promises of [`undo`].
-unsafe fn undone(mut failure: DualStepError, view: PageRange, target: Target) -> DualStepError {
-    // SAFETY: the caller's promise.
-    failure.lost = failure.lost.or(unsafe { undo(view, target) });
-    failure
+    // SAFETY: the call maps as many bytes, and replaces no more than the range given.
+    unsafe { View::new(len, page, map) }
 }
 
 /// Says whether this kernel can be asked to give pages their memory (Linux 5.14 and newer).
 fn populates() -> bool {
-    const NO: u8 = 1;
-    const YES: u8 = 2;
-    static CACHED: AtomicU8 = AtomicU8::new(0);
-    match CACHED.load(Ordering::Relaxed) {
-        NO => false,
-        YES => true,
-        _ => {
-            let nowhere = core::ptr::null_mut();
-            // SAFETY: advice about no bytes; EINVAL says that the kernel does not know it.
-            let known = unsafe { madvise(nowhere, 0, Advice::LinuxPopulateWrite) }.is_ok();
-            CACHED.store(if known { YES } else { NO }, Ordering::Relaxed);
-            known
-        }
-    }
-}
-
-/// Returns the pages of the writable view that a purge or a refill is about.
-fn part_of(mapping: &DualMapping, offset: usize, len: usize) -> Result<PageRange, Error> {
-    let page = mapping.page_size();
-    let aligned = page.is_aligned(offset) && page.is_aligned(len);
-    let part = mapping.rw().part(offset, len, page_size());
-    part.filter(|_| aligned)
-        .ok_or(ErrorKind::InvalidArgument.into())
+    static KNOWN: Answer = Answer::new();
+    KNOWN.or_ask(|| {
+        let nowhere = core::ptr::null_mut();
+        // SAFETY: advice about no bytes; EINVAL says that the kernel does not know it.
+        unsafe { madvise(nowhere, 0, Advice::LinuxPopulateWrite) }.is_ok()
+    })
 }
 
 // SAFETY: the views are shared mappings of one file that nobody else can open; protections are as
 // promised; what fails is undone.
-unsafe impl DualSteps for LinuxProvider {
-    fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep] {
-        let directories = self.directories().len();
-        match request.pages {
-            PageWish::Large { or_base: false, .. } => order::LINUX_ONLY_LARGE,
-            PageWish::Large { .. } => &order::LINUX_LARGE[..1 + BEFORE_DIRECTORIES + directories],
-            _ => &order::LINUX[..BEFORE_DIRECTORIES + directories],
-        }
-    }
+unsafe impl DualSystem for Linux {
+    const SYSTEM: Self = Self;
+    const LANDING_PADS: bool = true;
+    const ORDERS: [&'static [DualStep]; 3] =
+        [order::LINUX, order::LINUX_LARGE, order::LINUX_ONLY_LARGE];
 
-    unsafe fn dual_step(
+    /// Maps both views of the file, and then gives it its memory: a file system that allows no
+    /// execution, or an address space without room, is found out before anything is filled.
+    unsafe fn map_views(
         &self,
         step: DualStep,
+        directory: Option<&CStr>,
         request: &DualRequest<'_>,
-    ) -> Result<DualMapping, DualStepError> {
+    ) -> Result<MappedViews, DualStepError> {
         let mut execution = protection(Access::ReadExec);
         if request.landing_pads {
             execution |= landing_pads()?;
         }
-        let file = self.memory_file(step, request, page_size())?;
-        // SAFETY: the caller's promise about Into targets.
-        let (rw, rx) = unsafe { map_views(&file, request, execution)? };
-        let page = file.page();
-        let (hide_rw, hide_rx) = request.fork.lost_views();
-        for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
-            if !hide {
-                continue;
-            }
-            // SAFETY: mapped above, and no other code has its address yet.
-            if let Err(error) = unsafe { hide_from_children(view) } {
-                // SAFETY: as above.
-                let lost_rx = unsafe { undo(rx, request.rx) };
-                // SAFETY: as above.
-                let lost_rw = unsafe { undo(rw, request.rw) };
-                return Err(DualStepError {
-                    error,
-                    lost: lost_rw.or(lost_rx),
-                });
-            }
-        }
-        for view in [rw, rx] {
-            // SAFETY: mapped above, and no other code has its address yet.
-            unsafe { advise_wish(view, request.pages) };
-        }
-        // SAFETY: two views of the same file, equally long, apart since both are mapped, and known
-        // to nobody else.
-        let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, request.fork) };
-        let refills = file.refills(populates);
+        let file = memory_file(step, directory, request)?;
+        let (page, purges) = (file.page(), file.refills(populates));
+        let both = {
+            let size = (request.len, page);
+            let (is_lost, _) = request.fork.lost_views();
+            let hint = is_lost.then(|| out_of_the_way(request.len, page));
+            let rw = view(file.file(), protection(Access::ReadWrite), size).hint(hint.flatten());
+            let read_only = file.execution()?;
+            let rx = view(read_only.unwrap_or(file.file()), execution, size);
+            let (rw, rx) = ((&rw, request.rw), (&rx, request.rx));
+            let both = if read_only.is_some() {
+                // SAFETY: target ranges are the caller's, and no other code uses them.
+                let (rx, rw) = unsafe { map_both(self, rx, || Ok(()), rw)? };
+                (rw, rx)
+            } else {
+                // A view from before the seal could be made writable.
+                // SAFETY: target ranges are the caller's, and no other code uses them.
+                unsafe { map_both(self, rw, || file.seal(), rx)? }
+            };
+            // SAFETY: mapped just now, and no other code has their addresses yet.
+            unsafe { both_or_neither(self, both, request, file.allocate())? }
+        };
         file.close();
-        Ok(if refills {
-            mapping
-        } else {
-            mapping.without_purge()
-        })
-    }
-}
-
-/// Unmaps one view, or makes it a reservation again.
-///
-/// # Safety
-///
-/// The view is the caller's, and no other code uses it.
-unsafe fn leave_view(view: PageRange, leave: Leave) -> Result<(), Error> {
-    match leave {
-        // SAFETY: the caller's promise.
-        Leave::Hole => unsafe { unmap(view) },
-        // SAFETY: the caller's promise.
-        Leave::Reserved => unsafe { map_over(view, Was::View, Access::None) },
-    }
-}
-
-// SAFETY: as for DualSteps; core's loop adds nothing but the order.
-unsafe impl DualMapProvider for LinuxProvider {
-    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        // SAFETY: the caller's promise about Into targets.
-        unsafe { run_dual(self, request, page_size()) }
+        Ok(MappedViews { both, page, purges })
     }
 
-    unsafe fn unmap_dual(
-        &self,
-        mapping: DualMapping,
-        leave: Leave,
-    ) -> Result<(), (DualMapping, Error)> {
-        // SAFETY: the caller's promise.
-        if let Err(error) = unsafe { leave_view(mapping.rw(), leave) } {
-            return Err((mapping, error));
-        }
-        // SAFETY: the caller's promise.
-        let Err(error) = (unsafe { leave_view(mapping.rx(), leave) }) else {
-            return Ok(());
-        };
-        // The first view is gone. Its place is kept, so that the call can be made again without
-        // unmapping what somebody else put there.
-        let lost =
-            leave == Leave::Hole && map_at(mapping.rw().addr(), mapping.len_bytes()).is_err();
-        let error = if lost {
-            ErrorKind::RangeLost.into()
-        } else {
-            error
-        };
-        Err((mapping, error))
+    unsafe fn purge_dual(&self, pages: PageRange) -> Result<(), Error> {
+        // SAFETY: no other code uses those pages. Punching them out of the file empties both views.
+        unsafe { advise(pages, Advice::LinuxRemove) }.map_err(error)
     }
 
-    unsafe fn purge_dual(
-        &self,
-        mapping: &DualMapping,
-        offset: usize,
-        len: usize,
-    ) -> Result<(), Error> {
-        let part = part_of(mapping, offset, len)?;
-        if !mapping.purges() {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        // SAFETY: the caller's promise: no other code uses those pages. Punching them out of the
-        // file empties both views.
-        unsafe { madvise(pointer(part), len, Advice::LinuxRemove) }.map_err(error)
-    }
-
-    unsafe fn refill_dual(
-        &self,
-        mapping: &DualMapping,
-        offset: usize,
-        len: usize,
-    ) -> Result<(), Error> {
-        let part = part_of(mapping, offset, len)?;
-        // SAFETY: the view is mapped, by the caller's promise; this advice changes no contents.
-        match unsafe { madvise(pointer(part), len, Advice::LinuxPopulateWrite) } {
+    unsafe fn refill_dual(&self, pages: PageRange) -> Result<(), Error> {
+        // SAFETY: the view is mapped; this advice changes no contents.
+        match unsafe { advise(pages, Advice::LinuxPopulateWrite) } {
             Ok(()) => Ok(()),
             // An access would have been answered by SIGBUS: the file system, the pool of large
             // pages or the memory that may be charged is used up.
@@ -440,20 +135,5 @@ unsafe impl DualMapProvider for LinuxProvider {
             Err(Errno::INVAL) if !populates() => Ok(()),
             Err(errno) => Err(error(errno)),
         }
-    }
-
-    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        let (lost_rw, lost_rx) = mapping.fork().lost_views();
-        for (view, lost) in [(mapping.rw(), lost_rw), (mapping.rx(), lost_rx)] {
-            if lost && let Err(error) = map_at(view.addr(), view.len_bytes()) {
-                let taken = error.kind() == ErrorKind::Taken;
-                return Err(if taken {
-                    ErrorKind::RangeLost.into()
-                } else {
-                    error
-                });
-            }
-        }
-        Ok(())
     }
 }

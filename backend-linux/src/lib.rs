@@ -30,14 +30,15 @@ mod random;
 mod raw;
 mod sync;
 
+pub use pages::Linux;
 pub use sync::{OsFutex, OsLock};
 
-use core::ffi::CStr;
-use hostmem_core::provider::order::MAX_DIRECTORIES;
+use hostmem_core::provider::backend::SystemProvider;
 
 /// Memory from Linux.
 ///
-/// A handle without state of its own, hence `Copy`.
+/// A handle without state of its own but for the directories that files for dual mappings may be
+/// put into, where neither `memfd_create` nor `/dev/shm` gives executable memory; hence `Copy`.
 ///
 /// ```
 /// use hostmem_core::provider::{Commit, PageProvider, Request};
@@ -53,44 +54,4 @@ use hostmem_core::provider::order::MAX_DIRECTORIES;
 /// unsafe { linux.release(range)? };
 /// # Ok::<(), hostmem_core::provider::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct LinuxProvider {
-    directories: &'static [&'static CStr],
-}
-
-impl LinuxProvider {
-    /// Makes a handle that may put files for dual mappings into `/tmp` and `/var/tmp`, where
-    /// neither `memfd_create` nor `/dev/shm` gives executable memory.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            directories: &[c"/tmp", c"/var/tmp"],
-        }
-    }
-
-    /// Makes a handle that may put files for dual mappings into `directories`, tried in order.
-    ///
-    /// # Panics
-    ///
-    /// With more than [`MAX_DIRECTORIES`] of them.
-    #[must_use]
-    pub const fn with_directories(directories: &'static [&'static CStr]) -> Self {
-        assert!(
-            directories.len() <= MAX_DIRECTORIES,
-            "no more directories than the order names"
-        );
-        Self { directories }
-    }
-
-    /// Returns the directories.
-    #[must_use]
-    pub const fn directories(&self) -> &'static [&'static CStr] {
-        self.directories
-    }
-}
-
-impl Default for LinuxProvider {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub type LinuxProvider = SystemProvider<Linux>;

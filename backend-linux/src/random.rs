@@ -4,7 +4,7 @@
 
 use rustix::{
     fs::{Mode, OFlags, open},
-    io::{Errno, read},
+    io::{Errno, read, retry_on_intr},
     rand::{GetRandomFlags, getrandom},
 };
 
@@ -13,11 +13,9 @@ fn filled(mut some: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Option<[u8
     let mut key = [0; 32];
     let mut len = 0;
     while len < key.len() {
-        match some(key.get_mut(len..)?) {
-            Ok(0) => return None,
+        match retry_on_intr(|| some(key.get_mut(len..).unwrap_or_default())) {
+            Ok(0) | Err(_) => return None,
             Ok(more) => len += more,
-            Err(Errno::INTR) => {}
-            Err(_) => return None,
         }
     }
     Some(key)

@@ -1,9 +1,12 @@
 //! Other cores, time, and how a thread waits for a lock.
 
-use crate::{LinuxProvider, errno::error};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::{errno::error, pages::Linux};
+use core::sync::atomic::{AtomicBool, AtomicU32};
 use hostmem_core::{
-    provider::{Clock, CoreSync, Error},
+    provider::{
+        Clock, CoreSync, Error,
+        backend::{milliseconds, register_and_sync},
+    },
     sync::{Futex, FutexLock, sleep_while},
 };
 use rustix::{
@@ -12,34 +15,25 @@ use rustix::{
     time::{ClockId, Timespec, clock_gettime},
 };
 
-/// Whether this process has registered for the barrier. A fork keeps the registration; should a
-/// kernel not, the barrier says so and is registered again.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
-
 // SAFETY: membarrier(2): PRIVATE_EXPEDITED_SYNC_CORE makes every running thread of the process
 // execute a core-serializing instruction before the call returns, and every other thread executes
 // one on its way back from the kernel.
-unsafe impl CoreSync for LinuxProvider {
+unsafe impl CoreSync for Linux {
     fn sync_cores(&self) -> Result<(), Error> {
-        if REGISTERED.load(Ordering::Relaxed) {
-            match membarrier(MembarrierCommand::PrivateExpeditedSyncCore) {
-                Err(Errno::PERM) => {}
-                result => return result.map_err(error),
-            }
-        }
-        membarrier(MembarrierCommand::RegisterPrivateExpeditedSyncCore).map_err(error)?;
-        REGISTERED.store(true, Ordering::Relaxed);
-        membarrier(MembarrierCommand::PrivateExpeditedSyncCore).map_err(error)
+        static REGISTERED: AtomicBool = AtomicBool::new(false);
+        let ask = |command| membarrier(command).map_err(error);
+        let register = || ask(MembarrierCommand::RegisterPrivateExpeditedSyncCore);
+        register_and_sync(&REGISTERED, register, || {
+            ask(MembarrierCommand::PrivateExpeditedSyncCore)
+        })
     }
 }
 
-impl Clock for LinuxProvider {
+impl Clock for Linux {
     fn now_ms(&self) -> Option<u64> {
         // Exact to a tick of the kernel, 10 ms at most, and cheaper to read.
         let now = clock_gettime(ClockId::MonotonicCoarse);
-        let seconds = u64::try_from(now.tv_sec).ok()?;
-        let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).ok()?;
-        seconds.checked_mul(1000)?.checked_add(milliseconds)
+        milliseconds(now.tv_sec, now.tv_nsec)
     }
 }
 
@@ -59,13 +53,9 @@ unsafe impl Futex for OsFutex {
             // Woken, changed before it slept, or interrupted: the caller looks again.
             Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => sleep_while(word, expected, |time| {
-                let nanoseconds = i64::from(time.subsec_nanos());
-                let time = Timespec {
-                    tv_sec: 0,
-                    tv_nsec: nanoseconds,
-                };
+                let (tv_sec, tv_nsec) = (0, time.subsec_nanos().into());
                 // Interrupted or refused, it was shorter; the word is looked at in either case.
-                let _ = nanosleep(&time);
+                let _ = nanosleep(&Timespec { tv_sec, tv_nsec });
             }),
         }
     }

@@ -12,8 +12,9 @@
 //! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `security(7)`, `paxctl(8)` |
-//! | `random` | numbers for keys | `arc4random_buf(3)` |
-//! | `errno` | error numbers as kinds | `errno(2)` |
+//!
+//! What the other BSDs have, too, is in `hostmem_bsd::shared`: most calls, error numbers, `sysctl`,
+//! files without a name, numbers for keys.
 //!
 //! # PaX MPROTECT
 //!
@@ -41,76 +42,12 @@
 #![cfg(target_os = "netbsd")]
 
 mod dual;
-mod errno;
 mod limits;
 mod map;
 mod object;
 mod pages;
 mod probe;
-mod random;
 mod sync;
 
+pub use pages::{NetBsd, NetBsdProvider};
 pub use sync::{OsFutex, OsLock};
-
-use core::ffi::CStr;
-use hostmem_core::provider::order::MAX_DIRECTORIES;
-
-/// Memory from NetBSD.
-///
-/// A handle without state of its own, hence `Copy`.
-///
-/// ```
-/// use hostmem_netbsd::NetBsdProvider;
-/// use hostmem_core::provider::{Commit, PageProvider, Request};
-///
-/// let netbsd = NetBsdProvider::new();
-/// let range = netbsd.reserve(&Request::bytes(1 << 20))?;
-/// // SAFETY: reserved just now, and nobody else knows of it.
-/// unsafe { netbsd.commit(range, Commit::READ_WRITE)? };
-/// // SAFETY: committed just now, readable and writable.
-/// unsafe { range.start().write(7) };
-/// // SAFETY: the range came from reserve, and is not used any more.
-/// unsafe { netbsd.release(range)? };
-/// # Ok::<(), hostmem_core::provider::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct NetBsdProvider {
-    directories: &'static [&'static CStr],
-}
-
-impl NetBsdProvider {
-    /// Makes a handle that may put files for dual mappings into `/tmp` and `/var/tmp`, where
-    /// neither duplicates nor shared memory objects give executable memory.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            directories: &[c"/tmp", c"/var/tmp"],
-        }
-    }
-
-    /// Makes a handle that may put files for dual mappings into `directories`, tried in order.
-    ///
-    /// # Panics
-    ///
-    /// With more than [`MAX_DIRECTORIES`] of them.
-    #[must_use]
-    pub const fn with_directories(directories: &'static [&'static CStr]) -> Self {
-        assert!(
-            directories.len() <= MAX_DIRECTORIES,
-            "no more directories than the order names"
-        );
-        Self { directories }
-    }
-
-    /// Returns the directories.
-    #[must_use]
-    pub const fn directories(&self) -> &'static [&'static CStr] {
-        self.directories
-    }
-}
-
-impl Default for NetBsdProvider {
-    fn default() -> Self {
-        Self::new()
-    }
-}

@@ -1,38 +1,21 @@
-//! Other cores, time, and how a thread waits for a lock.
+//! Other cores, and how a thread waits for a lock.
 
-use crate::{NetBsdProvider, map::sysctl_int};
+use crate::{pages::NetBsd, probe::is_revision};
 use core::{
     ffi::c_int,
     ptr::{null, null_mut},
-    sync::atomic::{AtomicU8, AtomicU32, Ordering},
+    sync::atomic::AtomicU32,
 };
 use hostmem_core::{
-    provider::{Clock, CoreSync, Error, ErrorKind},
+    provider::{CoreSync, Error, ErrorKind, backend::Answer},
     sync::{Futex, FutexLock, sleep_while},
 };
-use rustix::{
-    thread::nanosleep,
-    time::{ClockId, Timespec, clock_gettime},
-};
+use rustix::{thread::nanosleep, time::Timespec};
 
-/// Says whether other cores can be made to see new instructions: there is no call for it.
-pub(crate) fn core_sync() -> Result<(), Error> {
-    Err(ErrorKind::Unsupported.into())
-}
-
-// SAFETY: the call always fails.
-unsafe impl CoreSync for NetBsdProvider {
+// SAFETY: the call always fails, since the system has none for it.
+unsafe impl CoreSync for NetBsd {
     fn sync_cores(&self) -> Result<(), Error> {
-        core_sync()
-    }
-}
-
-impl Clock for NetBsdProvider {
-    fn now_ms(&self) -> Option<u64> {
-        let now = clock_gettime(ClockId::Monotonic);
-        let seconds = u64::try_from(now.tv_sec).ok()?;
-        let milliseconds = u64::try_from(now.tv_nsec / 1_000_000).ok()?;
-        seconds.checked_mul(1000)?.checked_add(milliseconds)
+        Err(ErrorKind::Unsupported.into())
     }
 }
 
@@ -57,16 +40,8 @@ const REVISION_10: c_int = 1_000_000_000;
 /// Says whether the kernel has the call, asked once. One that does not know a number kills the
 /// process by `SIGSYS`.
 fn has_futex() -> bool {
-    static CACHED: AtomicU8 = AtomicU8::new(0);
-    match CACHED.load(Ordering::Relaxed) {
-        0 => {
-            let revision = sysctl_int(&[libc::CTL_KERN, libc::KERN_OSREV]).unwrap_or(0);
-            let has = revision >= REVISION_10;
-            CACHED.store(1 + u8::from(has), Ordering::Relaxed);
-            has
-        }
-        known => known == 2,
-    }
+    static KNOWN: Answer = Answer::new();
+    KNOWN.or_ask(|| is_revision(REVISION_10))
 }
 
 fn futex(word: &AtomicU32, operation: c_int, value: c_int) -> c_int {
@@ -88,13 +63,9 @@ unsafe impl Futex for OsFutex {
             return;
         }
         sleep_while(word, expected, |time| {
-            let nanoseconds = time.subsec_nanos().cast_signed();
-            let time = Timespec {
-                tv_sec: 0,
-                tv_nsec: nanoseconds.into(),
-            };
+            let (tv_sec, tv_nsec) = (0, time.subsec_nanos().into());
             // Interrupted, it was shorter; the word is looked at in either case.
-            let _ = nanosleep(&time);
+            let _ = nanosleep(&Timespec { tv_sec, tv_nsec });
         });
     }
 

@@ -1,5 +1,11 @@
 //! The report of what a host allows: made by a backend, the same shape on every system.
 
+#[cfg(not(all(test, loom)))]
+mod system;
+
+#[cfg(not(all(test, loom)))]
+pub use system::ProbeSystem;
+
 use crate::{
     page::PageSize,
     provider::{DualStep, Error, MAX_DUAL_STEPS},

@@ -122,12 +122,6 @@ pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
     Ok(random.map(|[_, at]| *at))
 }
 
-/// Returns how long a file may be made, in bytes; `u64::MAX` for no limit. A call that makes one
-/// longer is answered by `SIGXFSZ`.
-pub(crate) fn file_limit() -> Result<u64, Errno> {
-    limit(RLIMIT_FSIZE)
-}
-
 /// Returns a limit of this process, in bytes; `u64::MAX` for none. rustix's call for it takes for
 /// granted that no filter refuses.
 pub(crate) fn limit(of: usize) -> Result<u64, Errno> {

@@ -17,6 +17,7 @@
 //! state are used by reference: `&P` is a provider wherever `P` is. A provider around a provider
 //! ([`Within`], [`crate::counted::Counted`]) narrows or watches it.
 
+pub mod backend;
 mod dual;
 mod end;
 mod error;
