@@ -1,0 +1,185 @@
+//! The command line, and the summary.
+
+use crate::{
+    elf::Image,
+    faults,
+    host::{self, Host},
+    load,
+    machine::{End, Machine, Thread},
+    signals,
+    space::Space,
+    syscalls::{files::Files, threads},
+};
+use std::{
+    error::Error,
+    ffi::OsString,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::Ordering,
+};
+
+const USAGE: &str = "\
+usage: emulator [OPTIONS] [PROGRAM [ARGUMENTS…]]
+
+Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
+
+  --interpret   look at each instruction, rather than translate it
+  --stats       print what was done, at the end
+  --strace      print every system call
+  --root DIR    the folder that the program sees as its root (default: the current one)
+  --env K=V     an entry of the program's environment
+";
+
+/// The exit status of a program that cannot be run, as shells have it.
+const CANNOT_RUN: u8 = 126;
+const NOT_FOUND: u8 = 127;
+const USAGE_ERROR: u8 = 2;
+
+/// The program that runs where none is named.
+static DEMONSTRATION: &[u8] = include_bytes!("../guests/sieve.elf");
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) interpret: bool,
+    pub(crate) stats: bool,
+    pub(crate) strace: bool,
+    root: PathBuf,
+    environment: Vec<Vec<u8>>,
+    /// The program and its arguments.
+    program: Vec<OsString>,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
+        let mut options = Self {
+            interpret: false,
+            stats: false,
+            strace: false,
+            root: PathBuf::from("."),
+            environment: Vec::new(),
+            program: Vec::new(),
+        };
+        while let Some(arg) = args.next() {
+            match arg.as_bytes() {
+                b"--interpret" => options.interpret = true,
+                b"--stats" => options.stats = true,
+                b"--strace" => options.strace = true,
+                b"--root" => options.root = args.next()?.into(),
+                b"--env" => options.environment.push(args.next()?.into_vec()),
+                [b'-', ..] => return None,
+                _ => {
+                    options.program.push(arg);
+                    options.program.extend(args);
+                    break;
+                }
+            }
+        }
+        Some(options)
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let Some(options) = Options::parse(std::env::args_os().skip(1)) else {
+        eprint!("{USAGE}");
+        return ExitCode::from(USAGE_ERROR);
+    };
+    let (bytes, name) = match options.program.first() {
+        None => (DEMONSTRATION.to_vec(), "sieve".into()),
+        Some(path) => match std::fs::read(path) {
+            Ok(bytes) => (bytes, path.display().to_string()),
+            Err(error) => {
+                eprintln!("emulator: {}: {error}", path.display());
+                return ExitCode::from(NOT_FOUND);
+            }
+        },
+    };
+    let image = match Image::parse(&bytes) {
+        Ok(image) => image,
+        Err(error) => {
+            eprintln!("emulator: {name}: {error}");
+            return ExitCode::from(CANNOT_RUN);
+        }
+    };
+    match start(options, &image, &name) {
+        Ok((machine, mut thread)) => {
+            let end = thread.run();
+            if let End::Thread(_) = end {
+                threads::end(thread);
+                threads::wait_for_others(machine);
+            } else {
+                drop(thread);
+            }
+            finish(machine, end)
+        }
+        Err(error) => {
+            eprintln!("emulator: {name}: {error}");
+            ExitCode::from(CANNOT_RUN)
+        }
+    }
+}
+
+fn start(
+    options: Options,
+    image: &Image<'_>,
+    name: &str,
+) -> Result<(&'static Machine, Thread), Box<dyn Error>> {
+    let host = Host::claim()?;
+    let space = Space::new(host.region, &host.guest, host::low_heap_window())?;
+    faults::install();
+    faults::prepare_thread(host.region)?;
+    signals::prepare_wake();
+    let mut args: Vec<Vec<u8>> = options.program.iter().cloned().map(OsString::into_vec).collect();
+    if args.is_empty() {
+        args.push(name.as_bytes().to_vec());
+    }
+    let (hart, trampoline) = load::load(&space, image, &args, &options.environment)?;
+    let files = Files::new(&options.root)?;
+    let machine = Machine::install(options, host, space, files, trampoline);
+    let thread = Thread::new(machine, hart);
+    crate::cpu::set_main(thread.cpu.clone());
+    Ok((machine, thread))
+}
+
+/// Ends the program with the status that a shell would show.
+pub(crate) fn finish(machine: &Machine, end: End) -> ! {
+    if machine.options.stats {
+        print_statistics(machine);
+    }
+    let status = match end {
+        End::Thread(status) | End::Program(status) => status & 0xff,
+        End::Killed(signal) => 128 + i32::from(signal),
+    };
+    std::process::exit(status)
+}
+
+fn print_statistics(machine: &Machine) {
+    let counts = &machine.counts;
+    let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+    eprintln!("interpreted   {} instructions", count(&counts.interpreted));
+    eprintln!("system calls  {}", count(&counts.calls));
+    eprintln!("thunks        {}", count(&counts.thunks));
+    eprintln!("signals       {} handled", count(&counts.signals));
+    let low = machine.host.low_heap.statistics();
+    eprintln!("low heap      {} bytes used, {} reserved", low.used, low.reserved);
+    if let Ok(heap) = host::heap() {
+        let heap = heap.statistics();
+        eprintln!("heap          {} bytes used, {} reserved", heap.used, heap.reserved);
+    }
+    let region = machine.host.region.statistics();
+    eprintln!("region        {} bytes used of {}", region.used, region.adopted);
+    let mappings = machine.space.mappings();
+    for (range, mapping) in mappings {
+        let (start, last) = (range.start(), range.last());
+        let protection = mapping.protection;
+        let shown = |allowed, letter| if allowed { letter } else { '-' };
+        eprintln!(
+            "  {start:08x}..={last:08x} {}{}{} {:?}",
+            shown(protection.read, 'r'),
+            shown(protection.write, 'w'),
+            shown(protection.execute, 'x'),
+            mapping.content
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! Runs static RV32IMAC programs for Linux on hostmem.
+//!
+//! ```text
+//! cargo run --release --example emulator
+//! cargo run --release --example emulator -- path/to/program arguments…
+//! ```
+//!
+//! `docs/EMULATOR.md` is the tour: from an ELF file to host code, with the files that do it.
+
+#![cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64")),
+    expect(unused, reason = "the emulator runs on x86-64 Linux")
+)]
+
+use std::process::ExitCode;
+
+cfg_select! {
+    all(target_os = "linux", target_arch = "x86_64") => {
+        mod access;
+        mod cli;
+        mod cpu;
+        mod decode;
+        mod elf;
+        mod faults;
+        mod host;
+        mod inst;
+        mod interpret;
+        mod load;
+        mod machine;
+        mod signals;
+        mod space;
+        mod syscalls;
+        mod thunks;
+
+        fn main() -> ExitCode {
+            cli::main()
+        }
+    }
+    _ => {
+        fn main() -> ExitCode {
+            eprintln!("this example runs on x86-64 Linux");
+            ExitCode::FAILURE
+        }
+    }
+}
