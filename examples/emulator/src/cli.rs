@@ -2,6 +2,7 @@
 
 use crate::{
     elf::Image,
+    code::{BUDGET, Code, cpu},
     faults,
     host::{self, Host},
     load,
@@ -27,6 +28,7 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --interpret   look at each instruction, rather than translate it
   --stats       print what was done, at the end
   --strace      print every system call
+  --budget N    bytes of translated code at most (default: 64 MiB)
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
 ";
@@ -45,6 +47,7 @@ pub(crate) struct Options {
     pub(crate) interpret: bool,
     pub(crate) stats: bool,
     pub(crate) strace: bool,
+    budget: usize,
     root: PathBuf,
     environment: Vec<Vec<u8>>,
     /// The program and its arguments.
@@ -52,11 +55,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
+    pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
         let mut options = Self {
             interpret: false,
             stats: false,
             strace: false,
+            budget: BUDGET,
             root: PathBuf::from("."),
             environment: Vec::new(),
             program: Vec::new(),
@@ -66,6 +70,7 @@ impl Options {
                 b"--interpret" => options.interpret = true,
                 b"--stats" => options.stats = true,
                 b"--strace" => options.strace = true,
+                b"--budget" => options.budget = args.next()?.to_str()?.parse().ok()?,
                 b"--root" => options.root = args.next()?.into(),
                 b"--env" => options.environment.push(args.next()?.into_vec()),
                 [b'-', ..] => return None,
@@ -128,7 +133,6 @@ fn start(
     let host = Host::claim()?;
     let space = Space::new(host.region, &host.guest, host::low_heap_window())?;
     faults::install();
-    faults::prepare_thread(host.region)?;
     signals::prepare_wake();
     let mut args: Vec<Vec<u8>> = options.program.iter().cloned().map(OsString::into_vec).collect();
     if args.is_empty() {
@@ -136,9 +140,14 @@ fn start(
     }
     let (hart, trampoline) = load::load(&space, image, &args, &options.environment)?;
     let files = Files::new(&options.root)?;
-    let machine = Machine::install(options, host, space, files, trampoline);
-    let thread = Thread::new(machine, hart);
-    crate::cpu::set_main(thread.cpu.clone());
+    let code = if options.interpret {
+        None
+    } else {
+        Some(Code::new(host.region, options.budget)?)
+    };
+    let machine = Machine::install(options, host, space, files, code, trampoline);
+    let thread = Thread::new(machine, hart)?;
+    cpu::set_main(thread.cpu.clone());
     Ok((machine, thread))
 }
 
@@ -156,6 +165,17 @@ pub(crate) fn finish(machine: &Machine, end: End) -> ! {
 
 fn print_statistics(machine: &Machine) {
     let counts = &machine.counts;
+    if let Some(code) = &machine.code {
+        let code = code.counts();
+        eprintln!(
+            "translated    {} instructions in {} blocks, {} links",
+            code.instructions, code.blocks, code.links
+        );
+        eprintln!(
+            "code          {} blocks of {} bytes; {} evicted, {} invalidated",
+            code.live_blocks, code.live_bytes, code.evicted, code.invalidated
+        );
+    }
     let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
     eprintln!("interpreted   {} instructions", count(&counts.interpreted));
     eprintln!("system calls  {}", count(&counts.calls));

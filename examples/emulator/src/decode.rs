@@ -1,6 +1,9 @@
 //! Bits to instructions: RV32I, M, A and C, as the RISC-V unprivileged specification has them
 //! (chapters "RV32I", "M", "A", "C" and "RV32/64G Instruction Set Listings").
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use crate::inst::{Inst, Op};
 
 /// Returns how many bytes the instruction with these low 16 bits has.

@@ -53,7 +53,7 @@ extern "C" fn on_fault(
     let pc = usize::try_from(pc).unwrap_or(0);
     if let Some(to) = crate::access::recover(pc) {
         registers[libc::REG_RIP as usize] = (to as u64).cast_signed();
-    } else {
+    } else if !crate::code::recover(pc, registers) {
         // SAFETY: the fault comes again when this returns, and then ends the program.
         let _ = unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

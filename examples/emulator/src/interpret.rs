@@ -1,6 +1,9 @@
 //! The interpreter: what each instruction does, in the words of the specification. It is the oracle
 //! of the code generator, and runs programs by itself (`--interpret`).
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     decode,
     inst::{Inst, Op},

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::Options,
-    cpu::Cpu,
+    code::{Code, Cpu, Runner},
     host::Host,
     interpret::{Fault, Hart, Interpreter, Kind, Trap},
     signals::{Actions, Raised},
@@ -10,10 +10,10 @@ use crate::{
     syscalls::{self, Flow, files::Files},
     thunks,
 };
-use std::sync::{
+use std::{error::Error, sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU32, AtomicU64, Ordering},
-};
+}};
 
 /// What the threads of a guest share.
 pub(crate) struct Machine {
@@ -22,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) space: Space,
     pub(crate) files: Files,
     pub(crate) actions: Mutex<Actions>,
+    /// What runs code, unless it is interpreted.
+    pub(crate) code: Option<Code>,
     /// Moves when decoded instructions may be no more what memory has.
     pub(crate) generation: AtomicU64,
     /// Where handlers of the guest return to.
@@ -73,6 +75,7 @@ impl Machine {
         host: Host,
         space: Space,
         files: Files,
+        code: Option<Code>,
         trampoline: u32,
     ) -> &'static Self {
         MACHINE.get_or_init(|| Self {
@@ -81,6 +84,7 @@ impl Machine {
             space,
             files,
             actions: Mutex::new(Actions::new()),
+            code,
             generation: AtomicU64::new(0),
             trampoline,
             counts: Counts::default(),
@@ -102,13 +106,22 @@ impl Machine {
     }
 
     /// Forgets code of guest addresses, since what lies there has changed or gone.
-    pub(crate) fn invalidate(&self, _range: hostmem::page::AddressRange) {
+    pub(crate) fn invalidate(&self, range: hostmem::page::AddressRange) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+        if let Some(code) = &self.code {
+            code.invalidate(range);
+        }
     }
 
     /// Forgets code of pages that the guest can write to: what `fence.i` asks for.
     pub(crate) fn invalidate_writable(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+        if let Some(code) = &self.code {
+            code.invalidate_where(|page| {
+                let found = self.space.query(page);
+                found.is_none_or(|(_, mapping)| mapping.protection.write)
+            });
+        }
     }
 }
 
@@ -136,19 +149,28 @@ pub(crate) struct Thread {
     /// Where to store zero, and whom to wake, when the thread ends.
     pub(crate) clear_at_end: u32,
     interpreter: Interpreter,
+    /// Runs translated code; without it, instructions are interpreted.
+    pub(crate) runner: Option<Runner>,
 }
 
 impl Thread {
     /// Makes a thread of the guest, to be run by the calling thread of the host.
-    pub(crate) fn new(machine: &'static Machine, hart: Hart) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Where there are too many threads, and without memory.
+    pub(crate) fn new(machine: &'static Machine, hart: Hart) -> Result<Self, Box<dyn Error>> {
+        crate::faults::prepare_thread(machine.host.region)?;
         let cpu = Arc::new(Cpu::new());
+        let code = machine.code.as_ref();
+        let runner = code.map(|code| code.runner(cpu.clone())).transpose()?;
         let peer = Arc::new(Peer {
             tid: syscalls::threads::own_tid(),
             pending: AtomicU64::new(0),
             cpu: cpu.clone(),
         });
         lock(&machine.peers).push(peer.clone());
-        Self {
+        Ok(Self {
             machine,
             peer,
             cpu,
@@ -157,7 +179,8 @@ impl Thread {
             signal_stack: (0, 0),
             clear_at_end: 0,
             interpreter: Interpreter::new(),
-        }
+            runner,
+        })
     }
 
     /// Runs the thread to its end.
@@ -198,6 +221,9 @@ impl Thread {
         let Machine {
             space, generation, ..
         } = self.machine;
+        if let Some(runner) = &self.runner {
+            return runner.run(&mut self.hart, space);
+        }
         let memory = GuestMemory(space);
         let interrupt = &self.cpu.interrupt;
         self.interpreter

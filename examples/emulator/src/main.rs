@@ -18,7 +18,7 @@ cfg_select! {
     all(target_os = "linux", target_arch = "x86_64") => {
         mod access;
         mod cli;
-        mod cpu;
+        mod code;
         mod decode;
         mod elf;
         mod faults;

@@ -111,7 +111,7 @@ pub(crate) fn send_to_program(signal: u8) {
 /// Notes a signal of the host's for the guest.
 pub(crate) extern "C" fn on_host_signal(signal: libc::c_int) {
     send_to_program(u8::try_from(signal).unwrap_or(0));
-    if let Some(main) = crate::cpu::of_main() {
+    if let Some(main) = crate::code::cpu::of_main() {
         main.interrupt.store(1, Ordering::Release);
     }
 }

@@ -143,6 +143,10 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     let [a, b, c, d, e, f] = call.args;
     let machine = thread.machine;
     let files = &machine.files;
+    let blocking = blocks(call.number);
+    if blocking && let Some(runner) = &thread.runner {
+        runner.offline();
+    }
     let answer = match call.number {
         17 => files.getcwd(a, b),
         23 => files.dup(a),
@@ -218,12 +222,20 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         }
         _ => Err(ENOSYS),
     };
+    if blocking && let Some(runner) = &thread.runner {
+        runner.online();
+    }
     if answer == Err(EINTR) && may_restart(call.number) && thread.restarts() {
         // The instruction is run again once the handler has returned.
         thread.hart.pc = thread.hart.pc.wrapping_sub(4);
         return Flow::Resume;
     }
     Flow::Return(answer.unwrap_or_else(|error| (-error).cast_unsigned()))
+}
+
+/// Says whether a call may wait for long, so that no block should wait for its thread.
+fn blocks(number: u32) -> bool {
+    matches!(number, 63..=70 | 133 | 220 | 407 | 414 | 422 | 56 | 82 | 83)
 }
 
 /// Says whether a call that was interrupted can be made again as it was.

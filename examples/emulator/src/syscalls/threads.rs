@@ -57,7 +57,10 @@ pub(super) fn clone(
     let mask = thread.mask;
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let run = move || {
-        let mut child = Thread::new(machine, hart);
+        let mut child = match Thread::new(machine, hart) {
+            Ok(child) => child,
+            Err(_) => return,
+        };
         child.mask = mask;
         if flags & CLONE_CHILD_CLEARTID != 0 {
             child.clear_at_end = child_tid;
@@ -71,22 +74,17 @@ pub(super) fn clone(
                 let _ = put(addr, &tid.to_le_bytes());
             }
         }
-        let prepared = crate::faults::prepare_thread(machine.host.region);
-        let _ = tell.send(prepared.map(|()| tid));
+        let _ = tell.send(tid);
         drop(tell);
-        if prepared.is_ok() {
-            match child.run() {
-                End::Thread(_) => end(child),
-                end => crate::cli::finish(machine, end),
-            }
+        match child.run() {
+            End::Thread(_) => end(child),
+            end => crate::cli::finish(machine, end),
         }
     };
     let builder = std::thread::Builder::new().stack_size(HOST_STACK);
     builder.spawn(run).map_err(|_| EAGAIN)?;
-    match told.recv() {
-        Ok(Ok(tid)) => Ok(tid),
-        _ => Err(ENOMEM),
-    }
+    // A thread that could not be prepared has gone without a word.
+    told.recv().map_err(|_| ENOMEM)
 }
 
 /// Ends a thread: it is known no more when others are told.
