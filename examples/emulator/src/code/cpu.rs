@@ -79,16 +79,17 @@ static MAIN: OnceLock<Arc<Cpu>> = OnceLock::new();
 
 impl Cpu {
     pub(crate) fn new() -> Self {
-        const EMPTY: Place = Place {
-            pc: AtomicU32::new(NOWHERE),
-            code: AtomicU64::new(0),
-        };
         Self {
             slack: UnsafeCell::new([0; SLACK]),
             registers: UnsafeCell::new(Hart::new(0)),
             interrupt: AtomicU32::new(0),
             host_stack: UnsafeCell::new(0),
-            table: [const { EMPTY }; PLACES],
+            table: [const {
+                Place {
+                    pc: AtomicU32::new(NOWHERE),
+                    code: AtomicU64::new(0),
+                }
+            }; PLACES],
         }
     }
 

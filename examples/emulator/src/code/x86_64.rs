@@ -9,6 +9,11 @@
 //! taken, to the first jump. Nothing is kept back for later: at each instruction all guest registers
 //! are what they are to be, so that a fault needs no repair.
 
+#![expect(
+    clippy::useless_conversion,
+    reason = "what dynasm! expands to converts numbers of registers"
+)]
+
 use super::cpu::{
     HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, RESERVED_WORD, TABLE,
 };

@@ -4,6 +4,9 @@ use super::{Code, Fault, Hart, Kind, Memory, Trap, UNRESERVED, decode_at, step};
 use crate::{decode::tests::ENCODINGS, inst::Op};
 use std::cell::RefCell;
 
+/// Operations with cases of each.
+type Table<C> = &'static [(Op, &'static [C])];
+
 /// Where the memory of tests begins.
 const BASE: u32 = 0x1000;
 
@@ -108,7 +111,7 @@ const ONES: u32 = 0xffff_ffff;
 
 #[test]
 fn operations_on_two_registers() {
-    let table: &[(Op, &[(u32, u32, u32)])] = &[
+    let table: Table<(u32, u32, u32)> = &[
         (Op::Add, &[(1, 2, 3), (ONES, 1, 0), (MAX, 1, MIN)]),
         (Op::Sub, &[(1, 2, ONES), (MIN, 1, MAX), (5, 5, 0)]),
         (Op::Sll, &[(1, 31, MIN), (1, 32, 1), (3, 0xffff_ff01, 6)]),
@@ -142,7 +145,7 @@ fn operations_on_two_registers() {
 
 #[test]
 fn operations_with_an_immediate() {
-    let table: &[(Op, &[(u32, i32, u32)])] = &[
+    let table: Table<(u32, i32, u32)> = &[
         (Op::Addi, &[(1, -2048, 0xffff_f801), (MAX, 1, MIN), (0, 2047, 2047)]),
         (Op::Slti, &[(ONES, 0, 1), (0, -1, 0), (MIN, -2048, 1), (5, 5, 0)]),
         (Op::Sltiu, &[(0, 1, 1), (5, -1, 1), (ONES, -1, 0), (0, 0, 0)]),
@@ -172,7 +175,7 @@ fn constants_and_addresses() {
 
 #[test]
 fn branches() {
-    let table: &[(Op, &[(u32, u32, bool)])] = &[
+    let table: Table<(u32, u32, bool)> = &[
         (Op::Beq, &[(1, 1, true), (1, 2, false)]),
         (Op::Bne, &[(1, 1, false), (1, 2, true)]),
         (Op::Blt, &[(ONES, 0, true), (0, ONES, false), (1, 1, false), (MIN, MAX, true)]),
@@ -184,7 +187,7 @@ fn branches() {
         for &(a, b, taken) in *cases {
             // Operands a1 and a2, sixteen bytes back.
             let bits = encoded(*op) & 0x707f | 11 << 15 | 12 << 20;
-            let bits = bits | 0b1_1111_11 << 25 | 0b1000 << 8 | 1 << 7;
+            let bits = bits | 0x7f << 25 | 0b1000 << 8 | 1 << 7;
             let mut hart = Hart::new(BASE);
             (hart.x[11], hart.x[12]) = (a, b);
             let before = hart.clone();

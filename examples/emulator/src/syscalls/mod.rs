@@ -186,7 +186,7 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         422 => threads::futex(a, b, c, d, e, f),
         123 => threads::getaffinity(b, c),
         124 => threads::yield_now(),
-        129 | 130 | 131 => threads::kill(thread, call.number, a, b, c),
+        129..=131 => threads::kill(thread, call.number, a, b, c),
         132 => threads::sigaltstack(thread, a, b),
         133 => threads::sigsuspend(thread, a),
         134 => threads::sigaction(thread, a, b, c, d),

@@ -1,0 +1,245 @@
+//! Runs the guests, translated and interpreted, and programs that cannot be run.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+/// What each guest prints. Where it computes, the numbers are those of the same source built for the
+/// host; the digest is that of other programs, too.
+const GUESTS: &[(&str, &[&str], &str)] = &[
+    ("sieve", &[], "78498 primes up to 1000000\n"),
+    ("matrix", &[], "checksum 2e400000\n"),
+    (
+        "quicksort",
+        &["20000"],
+        "sorted 20000: 263449 2150898985 4294816045\n",
+    ),
+    (
+        "sha256",
+        &["1000"],
+        "b79a5f9da7504a0ca606f2b54a81d5e28a8c924df8974416f320501652dcd6be\n",
+    ),
+    ("tree", &[], "checksum ec702200\n"),
+    ("hog", &[], "mapped 3.9 GiB or more\ndone\n"),
+    ("signals", &[], "all signals came\n"),
+    ("threads", &["2000"], "4 threads took 2000 numbers\n"),
+    (
+        "thunks",
+        &[],
+        "packed 1048576 bytes into fewer than 20971\n",
+    ),
+    ("rewrites", &[], "rewritten\n"),
+    ("files", &[], "files work\n"),
+];
+
+/// Returns the emulator's program, which is built for that, as the tests were: cargo builds examples
+/// for tests only where no test is named.
+fn emulator() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let tests = std::env::current_exe().expect("a path");
+        let folder = tests.ancestors().nth(2).expect("of the profile");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", "hostmem-emulator", "--example", "emulator"]);
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success());
+        folder.join("examples/emulator")
+    })
+}
+
+fn guests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests")
+}
+
+fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(emulator());
+    command.args(args).output().expect("it runs")
+}
+
+fn run_guests(options: &[&str]) {
+    for (name, args, expected) in GUESTS {
+        let root = tempdir(name);
+        let path = guests().join(name).with_extension("elf");
+        let mut all = vec!["--root", root.to_str().expect("text")];
+        all.extend(options);
+        all.push(path.to_str().expect("text"));
+        all.extend(*args);
+        let output = run(&all);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), *expected, "{name}");
+        assert_eq!(errors, "", "{name}");
+        fs::remove_dir(&root).expect("the guest leaves nothing");
+    }
+}
+
+fn tempdir(name: &str) -> PathBuf {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let unique = format!("hostmem-{}-{name}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(unique);
+    fs::create_dir(&path).expect("a folder");
+    path
+}
+
+#[test]
+fn guests_run_translated() {
+    run_guests(&[]);
+}
+
+#[test]
+fn guests_run_interpreted() {
+    run_guests(&["--interpret"]);
+}
+
+#[test]
+fn guests_run_where_code_is_evicted_all_the_time() {
+    run_guests(&["--budget", "20000"]);
+}
+
+#[test]
+fn a_program_runs_without_arguments() {
+    let output = run(&[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("primes"));
+}
+
+/// The sieve, with some bytes changed.
+fn changed(changes: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut bytes = fs::read(guests().join("sieve.elf")).expect("a guest");
+    for (at, field) in changes {
+        bytes[*at..at + field.len()].copy_from_slice(field);
+    }
+    bytes
+}
+
+/// Says what a program that cannot be run ends with.
+fn refusal(name: &str, bytes: &[u8]) -> (Option<i32>, String) {
+    let folder = tempdir(name);
+    let path = folder.join("guest");
+    fs::write(&path, bytes).expect("a file");
+    let output = run(&[path.to_str().expect("text")]);
+    fs::remove_dir_all(&folder).expect("the file goes");
+    assert!(output.stdout.is_empty());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), message)
+}
+
+#[test]
+fn what_is_no_program_is_refused() {
+    let headers = 52;
+    let word =
+        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
+    let whole = changed(&[]);
+    let count = usize::from(whole[44]);
+    let loads: Vec<usize> = (0..count)
+        .map(|index| headers + index * 32)
+        .filter(|at| word(&whole, *at) == 1)
+        .collect();
+    let first = word(&whole, loads[0] + 8).to_le_bytes();
+    let entry = 0x8000_0000_u32.to_le_bytes();
+    let cases: &[(&str, Vec<u8>, &str)] = &[
+        ("empty", Vec::new(), "not an ELF file"),
+        ("text", b"#!/bin/sh\n".to_vec(), "not an ELF file"),
+        ("cut", whole[..40].to_vec(), "truncated"),
+        ("short", whole[..whole.len() / 2].to_vec(), "truncated"),
+        ("wide", changed(&[(4, &[2])]), "not a 32-bit program"),
+        ("big", changed(&[(5, &[2])]), "not a little-endian program"),
+        ("machine", changed(&[(18, &[40, 0])]), "for machine 40"),
+        ("object", changed(&[(16, &[1, 0])]), "not a program"),
+        ("floats", changed(&[(36, &[5])]), "floating-point"),
+        ("entry", changed(&[(24, &entry)]), "lies in no executable"),
+        (
+            "overlap",
+            changed(&[(loads[1] + 8, &first)]),
+            "segments of the program overlap",
+        ),
+        (
+            "dynamic",
+            changed(&[(loads[0], &[3])]),
+            "linked dynamically",
+        ),
+        (
+            "outside",
+            changed(&[(loads[0] + 8, &[0, 0, 0, 0])]),
+            "lies outside",
+        ),
+    ];
+    for (name, bytes, expected) in cases {
+        let (status, message) = refusal(name, bytes);
+        assert_eq!(status, Some(126), "{name}: {message}");
+        assert!(message.contains(expected), "{name}: {message}");
+        assert_eq!(message.lines().count(), 1, "{name}: {message}");
+    }
+    let output = run(&["/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(127));
+}
+
+#[test]
+fn a_guest_that_fails_says_where() {
+    let whole = changed(&[]);
+    let word = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().expect("four"));
+    let entry = word(24);
+    // Where the entry's code is in the file.
+    let at = (0..usize::from(whole[44]))
+        .map(|index| 52 + index * 32)
+        .find_map(|header| {
+            let (start, len) = (word(header + 8), word(header + 16));
+            let holds = word(header) == 1 && (start..start + len).contains(&entry);
+            holds.then(|| (word(header + 4) + (entry - start)) as usize)
+        })
+        .expect("a segment");
+    // lw a0, 16(x0); then wfi, which is privileged; ebreak; amoadd.w on an odd address.
+    let cases: [(&[u32], i32, &str); 4] = [
+        (&[0x0100_2503], 128 + 11, "access to 0x10"),
+        (&[0x1050_0073], 128 + 4, "unsupported instruction 10500073"),
+        (&[0x0010_0073], 128 + 5, "breakpoint"),
+        (&[0x0030_0593, 0x0005_a52f], 128 + 7, "misaligned"),
+    ];
+    for options in [&[][..], &["--interpret"]] {
+        for (code, status, expected) in cases {
+            let mut bytes = whole.clone();
+            for (index, bits) in code.iter().enumerate() {
+                bytes[at + index * 4..][..4].copy_from_slice(&bits.to_le_bytes());
+            }
+            let folder = tempdir("fails");
+            let path = folder.join("guest");
+            fs::write(&path, bytes).expect("a file");
+            let mut args = options.to_vec();
+            args.push(path.to_str().expect("text"));
+            let output = run(&args);
+            fs::remove_dir_all(&folder).expect("the file goes");
+            let message = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{message}");
+            assert!(message.contains(expected), "{message}");
+            let pc = entry + u32::try_from(code.len() - 1).expect("few") * 4;
+            assert!(message.contains(&format!("pc {pc:#x}")), "{message}");
+        }
+    }
+}
+
+#[test]
+fn options_do_what_they_say() {
+    let path = guests().join("sieve.elf");
+    let path = path.to_str().expect("text");
+    let output = run(&["--stats", "--strace", path, "1000"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    for expected in [
+        "exit_group",
+        "set_tid_address",
+        "translated",
+        "links",
+        "low heap",
+    ] {
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+}
