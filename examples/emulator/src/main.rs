@@ -7,11 +7,6 @@
 //!
 //! `docs/EMULATOR.md` is the tour: from an ELF file to host code, with the files that do it.
 
-#![cfg_attr(
-    not(all(target_os = "linux", target_arch = "x86_64")),
-    expect(unused, reason = "the emulator runs on x86-64 Linux")
-)]
-
 use std::process::ExitCode;
 
 cfg_select! {

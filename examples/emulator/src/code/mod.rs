@@ -40,6 +40,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 use x86_64::{HEADER, INDIRECT, INTERRUPTED, STEP, Translated, distance, put};
 
@@ -90,6 +91,8 @@ struct Exit {
 pub(crate) struct Counts {
     pub(crate) blocks: u64,
     pub(crate) instructions: u64,
+    /// Nanoseconds that translating and placing blocks took.
+    pub(crate) translating: u64,
     pub(crate) links: u64,
     pub(crate) evicted: u64,
     pub(crate) invalidated: u64,
@@ -210,8 +213,12 @@ impl Code {
         let block = match cache.by_address.get(&pc) {
             Some(block) => *block,
             None => {
+                let began = Instant::now();
                 let translated = x86_64::translate(&GuestMemory(space), pc)?;
-                self.install(&mut cache, pc, translated)
+                let block = self.install(&mut cache, pc, translated);
+                let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                cache.counts.translating += took;
+                block
             }
         };
         let code = cache.code_of(block);
