@@ -275,18 +275,21 @@ fn instructions(place: &Place, table: &mut Table) -> Result<(), Failure> {
         table.enter("interpreted-instruction", took / count, None);
     }
     if table.wants(&["translated-instruction"]) {
-        // A cache that is too small for anything, so that all is translated again and again.
+        // With a cache that is too small for anything, all is translated again and again.
         let elf = place.elf(&GUESTS[2]);
-        let mut command = Command::new(&place.emulator);
-        command
-            .args(["--budget", "10000", "--stats"])
-            .arg(&elf)
-            .arg("200000");
-        let output = command.output()?;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let count = number_behind(&text, "translated", "translated").ok_or("no count")?;
-        let took = number_behind(&text, "translated", "in").ok_or("no time")?;
-        table.enter("translated-instruction", took / count, None);
+        let run = |budget: &str| {
+            let mut command = Command::new(&place.emulator);
+            command.args(["--stats", "--budget", budget]);
+            let before = of_children()?;
+            let output = command.arg(&elf).arg("200000").output()?;
+            let took = of_children()? - before;
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let count = number_behind(&text, "translated", "translated").ok_or("no count")?;
+            Ok::<_, Failure>((took, count))
+        };
+        let ((small, many), (large, few)) = (run("10000")?, run("67108864")?);
+        let each = (small - large) / (many - few);
+        table.enter("translated-instruction", each, None);
     }
     Ok(())
 }

@@ -60,6 +60,18 @@ int main(void) {
     if (count != 3)
         return 4;
 
+    /* Waits with another mask, which holds in the handler, and no longer. */
+    sigset_t none, now;
+    sigprocmask(SIG_BLOCK, &set, 0);
+    raise(SIGUSR1);
+    sigemptyset(&none);
+    sigsuspend(&none);
+    sigprocmask(SIG_BLOCK, 0, &now);
+    if (count != 4 || !sigismember(&now, SIGUSR1))
+        return 8;
+    sigprocmask(SIG_UNBLOCK, &set, 0);
+    count = 3;
+
     guarded = mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     action = (struct sigaction){.sa_sigaction = opens, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, 0);

@@ -168,8 +168,8 @@ fn print_statistics(machine: &Machine) {
     if let Some(code) = &machine.code {
         let code = code.counts();
         eprintln!(
-            "translated    {} instructions in {} ns: {} blocks, {} links",
-            code.instructions, code.translating, code.blocks, code.links
+            "translated    {} instructions in {} blocks, {} links",
+            code.instructions, code.blocks, code.links
         );
         eprintln!(
             "code          {} blocks of {} bytes; {} evicted, {} invalidated",

@@ -2,6 +2,7 @@
 //! (chapters "RV32I", "M", "A", "C" and "RV32/64G Instruction Set Listings").
 
 #[cfg(test)]
+#[path = "decode/tests.rs"]
 pub(crate) mod tests;
 
 use crate::inst::{Inst, Op};

@@ -3,10 +3,17 @@
 //! Every number of a file is checked before it is used, so that no file does more harm than to be
 //! refused. The format is that of the "System V Application Binary Interface", chapter 4 and 5.
 
+#[cfg(test)]
+#[path = "elf/tests.rs"]
+mod tests;
+
 use std::{fmt, ops::Range};
 
 /// The lowest address of guests; hosts keep what lies below inaccessible.
 pub(crate) const LOWEST: u32 = 0x1_0000;
+
+/// The address behind the highest of guests.
+pub(crate) const USER_END: u32 = 0xffff_0000;
 
 /// Where position-independent programs are loaded.
 const BIAS: u32 = 0x1_0000;
@@ -220,7 +227,7 @@ fn segment(header: &[u8; PROGRAM_HEADER], file_len: usize, bias: u32) -> Result<
         .ok_or(ElfError::Truncated)?;
     let addr = addr.checked_add(bias).ok_or(ElfError::BadSegment)?;
     let behind = addr.checked_add(len).ok_or(ElfError::BadSegment)?;
-    if in_file > len || addr < LOWEST || behind > crate::space::USER_END {
+    if in_file > len || addr < LOWEST || behind > USER_END {
         return Err(ElfError::BadSegment);
     }
     Ok(Segment {

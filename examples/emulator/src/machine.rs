@@ -144,6 +144,8 @@ pub(crate) struct Thread {
     pub(crate) hart: Hart,
     /// Signals that are blocked, a bit each.
     pub(crate) mask: u64,
+    /// What `rt_sigsuspend` has to restore.
+    pub(crate) suspended: Option<u64>,
     /// The stack for signal handlers: start and length; none where the length is zero.
     pub(crate) signal_stack: (u32, u32),
     /// Where to store zero, and whom to wake, when the thread ends.
@@ -176,6 +178,7 @@ impl Thread {
             cpu,
             hart,
             mask: 0,
+            suspended: None,
             signal_stack: (0, 0),
             clear_at_end: 0,
             interpreter: Interpreter::new(),
@@ -254,7 +257,7 @@ impl Thread {
     /// Says that the thread has no more to do with what made it leave guest code.
     pub(crate) fn clear_interrupt(&self) {
         let interrupt: &AtomicU32 = &self.cpu.interrupt;
-        interrupt.store(0, Ordering::Release);
+        interrupt.store(0, Ordering::SeqCst);
     }
 }
 

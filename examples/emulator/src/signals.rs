@@ -133,12 +133,13 @@ impl Thread {
 
     /// Delivers what is pending and not blocked.
     pub(crate) fn take_pending(&mut self) -> Option<End> {
-        let pending = &self.peer.pending;
-        if (pending.load(Ordering::Acquire) | SENT.load(Ordering::Acquire)) & !self.mask == 0 {
-            self.clear_interrupt();
+        // Before looking: a signal that comes in between interrupts again.
+        self.clear_interrupt();
+        let pending = self.peer.pending.load(Ordering::SeqCst) | SENT.load(Ordering::SeqCst);
+        if pending & !self.mask == 0 {
+            self.mask = self.suspended.take().unwrap_or(self.mask);
             return None;
         }
-        self.clear_interrupt();
         for signal in 1..=LAST {
             if self.mask & bit(signal) != 0 {
                 continue;
@@ -151,7 +152,14 @@ impl Thread {
                 return Some(end);
             }
         }
+        self.mask = self.suspended.take().unwrap_or(self.mask);
         None
+    }
+
+    /// Says whether a signal waits that would be delivered.
+    pub(crate) fn has_pending(&self) -> bool {
+        let pending = self.peer.pending.load(Ordering::SeqCst) | SENT.load(Ordering::SeqCst);
+        pending & !self.mask != 0
     }
 
     /// Says whether a call that a signal interrupted is to be made again: if it is handled that way.
@@ -218,7 +226,7 @@ impl Thread {
         put(0, raised.signal.into());
         put(8, raised.code.cast_unsigned());
         put(12, raised.addr);
-        let (mask_low, mask_high) = halves(self.mask);
+        let (mask_low, mask_high) = halves(self.suspended.take().unwrap_or(self.mask));
         put(STACK, start);
         put(STACK + 4, if len == 0 { SS_DISABLE } else { 0 });
         put(STACK + 8, len);

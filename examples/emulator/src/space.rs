@@ -17,6 +17,7 @@ use hostmem::{
     range_map::{GapRequest, Order, RangeMap, Value},
 };
 use std::{
+    cell::Cell,
     ptr::NonNull,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -24,8 +25,7 @@ use std::{
 /// The size of the guest's pages, which is part of its system-call interface.
 pub(crate) const PAGE: u32 = 4096;
 
-/// The address behind the guest's last one.
-pub(crate) const USER_END: u32 = 0xffff_0000;
+pub(crate) use crate::elf::USER_END;
 
 /// Bytes that the map of mappings takes at most: more than a page each would need.
 const MAP_BYTES: usize = 64 << 20;
@@ -445,24 +445,51 @@ impl Space {
 #[derive(Clone, Copy)]
 pub(crate) struct GuestMemory<'a>(pub(crate) &'a Space);
 
-impl Code for GuestMemory<'_> {
-    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
-        let half = |addr: u32| {
-            let fault = Fault {
-                addr,
-                kind: Kind::Fetch,
-            };
-            let (_, mapping) = self.0.query(addr).ok_or(fault)?;
+/// Reads instructions, and remembers of which mapping: for a block at a time, since mappings change.
+pub(crate) struct Reader<'a> {
+    space: &'a Space,
+    /// What the guest may execute around the last address.
+    range: Cell<Option<AddressRange>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(space: &'a Space) -> Self {
+        Self {
+            space,
+            range: Cell::new(None),
+        }
+    }
+
+    fn half(&self, addr: u32) -> Result<u16, Fault> {
+        let fault = Fault {
+            addr,
+            kind: Kind::Fetch,
+        };
+        let holds = |range: AddressRange| range.contains(addr as usize);
+        if !self.range.get().is_some_and(holds) {
+            let (range, mapping) = self.space.query(addr).ok_or(fault)?;
             if !mapping.protection.execute {
                 return Err(fault);
             }
-            Identity.load_u16(addr).map_err(|_| fault)
-        };
-        let low = half(pc)?;
+            self.range.set(Some(range));
+        }
+        Identity.load_u16(addr).map_err(|_| fault)
+    }
+}
+
+impl Code for Reader<'_> {
+    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
+        let low = self.half(pc)?;
         if crate::decode::len_bytes(low) == 2 {
             return Ok(low.into());
         }
-        Ok(u32::from(low) | u32::from(half(pc.wrapping_add(2))?) << 16)
+        Ok(u32::from(low) | u32::from(self.half(pc.wrapping_add(2))?) << 16)
+    }
+}
+
+impl Code for GuestMemory<'_> {
+    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
+        Reader::new(self.0).fetch(pc)
     }
 }
 

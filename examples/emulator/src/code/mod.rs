@@ -24,7 +24,7 @@ use crate::{
     host::Region,
     interpret::{Hart, Trap, decode_at, step},
     machine::{lock, machine},
-    space::{GuestMemory, PAGE, Space},
+    space::{GuestMemory, PAGE, Reader, Space},
 };
 use hostmem::{
     OsLock,
@@ -40,7 +40,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Instant,
 };
 use x86_64::{HEADER, INDIRECT, INTERRUPTED, STEP, Translated, distance, put};
 
@@ -91,8 +90,6 @@ struct Exit {
 pub(crate) struct Counts {
     pub(crate) blocks: u64,
     pub(crate) instructions: u64,
-    /// Nanoseconds that translating and placing blocks took.
-    pub(crate) translating: u64,
     pub(crate) links: u64,
     pub(crate) evicted: u64,
     pub(crate) invalidated: u64,
@@ -213,12 +210,8 @@ impl Code {
         let block = match cache.by_address.get(&pc) {
             Some(block) => *block,
             None => {
-                let began = Instant::now();
-                let translated = x86_64::translate(&GuestMemory(space), pc)?;
-                let block = self.install(&mut cache, pc, translated);
-                let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                cache.counts.translating += took;
-                block
+                let translated = x86_64::translate(&Reader::new(space), pc)?;
+                self.install(&mut cache, pc, translated)
             }
         };
         let code = cache.code_of(block);

@@ -14,12 +14,27 @@
     reason = "what dynasm! expands to converts numbers of registers"
 )]
 
+/// Emits an instruction on a register, and a guest register wherever that is.
+macro_rules! with_operand {
+    ($self:ident, $op:tt, $d:expr, $guest:expr) => {{
+        let (d, guest) = ($d, $guest);
+        match home(guest) {
+            Some(host) => dynasm!($self.ops ; .arch x64 ; $op Rd(d), Rd(host)),
+            None if guest == 0 => dynasm!($self.ops ; .arch x64 ; $op Rd(d), 0),
+            None => dynasm!($self.ops ; .arch x64 ; $op Rd(d), [rsp + slot(guest)]),
+        }
+    }};
+}
+
+mod arithmetic;
+mod memory;
+
 use super::cpu::{
-    HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, RESERVED_WORD, TABLE,
+    HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE,
 };
 use crate::{
     inst::{Inst, Op},
-    interpret::{Code, Trap, UNRESERVED, compute, decode_at},
+    interpret::{Code, Trap, decode_at},
 };
 use dynasmrt::{DynasmApi, DynasmLabelApi, VecAssembler, dynasm, x64::X64Relocation};
 
@@ -166,18 +181,6 @@ struct Emitter {
     known: [Option<u32>; 32],
     /// Exits that interpret an instruction, or that an interrupt takes: label, address, code.
     stubs: Vec<(dynasmrt::DynamicLabel, u32, u32)>,
-}
-
-/// Emits an instruction on a register, and a guest register wherever that is.
-macro_rules! with_operand {
-    ($self:ident, $op:tt, $d:expr, $guest:expr) => {{
-        let (d, guest) = ($d, $guest);
-        match home(guest) {
-            Some(host) => dynasm!($self.ops ; .arch x64 ; $op Rd(d), Rd(host)),
-            None if guest == 0 => dynasm!($self.ops ; .arch x64 ; $op Rd(d), 0),
-            None => dynasm!($self.ops ; .arch x64 ; $op Rd(d), [rsp + slot(guest)]),
-        }
-    }};
 }
 
 /// Translates the block at `pc`.
@@ -448,317 +451,9 @@ impl Emitter {
         self.table.push((at, pc));
     }
 
-    fn load(&mut self, inst: &Inst, pc: u32) {
-        let imm = inst.imm;
-        let base = self.source(inst.rs1, RAX);
-        let to = home(inst.rd).unwrap_or(RAX);
-        self.note(pc);
-        match inst.op {
-            Op::Lb => dynasm!(self.ops ; .arch x64 ; movsx Rd(to), BYTE [Rq(base) + imm]),
-            Op::Lh => dynasm!(self.ops ; .arch x64 ; movsx Rd(to), WORD [Rq(base) + imm]),
-            Op::Lbu => dynasm!(self.ops ; .arch x64 ; movzx Rd(to), BYTE [Rq(base) + imm]),
-            Op::Lhu => dynasm!(self.ops ; .arch x64 ; movzx Rd(to), WORD [Rq(base) + imm]),
-            _ => dynasm!(self.ops ; .arch x64 ; mov Rd(to), [Rq(base) + imm]),
-        }
-        self.store(inst.rd, to);
-        self.forget(inst.rd);
-    }
-
     fn forget(&mut self, register: u8) {
         if register != 0 {
             self.known[usize::from(register & 31)] = None;
-        }
-    }
-
-    fn store_to_memory(&mut self, inst: &Inst, pc: u32) {
-        let imm = inst.imm;
-        let base = self.source(inst.rs1, RAX);
-        let from = self.source(inst.rs2, RCX);
-        self.note(pc);
-        match inst.op {
-            Op::Sb => dynasm!(self.ops ; .arch x64 ; mov BYTE [Rq(base) + imm], Rb(from)),
-            Op::Sh => dynasm!(self.ops ; .arch x64 ; mov WORD [Rq(base) + imm], Rw(from)),
-            _ => dynasm!(self.ops ; .arch x64 ; mov [Rq(base) + imm], Rd(from)),
-        }
-    }
-
-    fn arithmetic(&mut self, inst: &Inst) {
-        let imm = inst.imm;
-        if inst.rd == 0 {
-            return;
-        }
-        let has_imm = matches!(
-            inst.op,
-            Op::Addi
-                | Op::Slti
-                | Op::Sltiu
-                | Op::Xori
-                | Op::Ori
-                | Op::Andi
-                | Op::Slli
-                | Op::Srli
-                | Op::Srai
-        );
-        let second = if has_imm {
-            Some(imm.cast_unsigned())
-        } else {
-            self.known(inst.rs2)
-        };
-        if let (Some(a), Some(b)) = (self.known(inst.rs1), second)
-            && let Some(value) = compute(inst.op, a, b)
-        {
-            self.constant(inst.rd, value);
-            return;
-        }
-        let to = home(inst.rd).unwrap_or(RAX);
-        match inst.op {
-            Op::Addi => {
-                let a = self.source(inst.rs1, RAX);
-                if a == to {
-                    dynasm!(self.ops ; .arch x64 ; add Rd(to), imm);
-                } else if imm == 0 {
-                    self.move_to(to, a);
-                } else {
-                    dynasm!(self.ops ; .arch x64 ; lea Rd(to), [Rq(a) + imm]);
-                }
-            }
-            Op::Xori | Op::Ori | Op::Andi | Op::Slli | Op::Srli | Op::Srai => {
-                self.copy(to, inst.rs1);
-                let shift = imm.to_le_bytes()[0].cast_signed();
-                match inst.op {
-                    Op::Xori => dynasm!(self.ops ; .arch x64 ; xor Rd(to), imm),
-                    Op::Ori => dynasm!(self.ops ; .arch x64 ; or Rd(to), imm),
-                    Op::Andi => dynasm!(self.ops ; .arch x64 ; and Rd(to), imm),
-                    Op::Slli => dynasm!(self.ops ; .arch x64 ; shl Rd(to), shift),
-                    Op::Srli => dynasm!(self.ops ; .arch x64 ; shr Rd(to), shift),
-                    _ => dynasm!(self.ops ; .arch x64 ; sar Rd(to), shift),
-                }
-            }
-            Op::Slti | Op::Sltiu => {
-                let a = self.source(inst.rs1, RAX);
-                dynasm!(self.ops ; .arch x64 ; cmp Rd(a), imm);
-                self.flag(inst.op == Op::Slti, to);
-            }
-            Op::Slt | Op::Sltu => {
-                let a = self.source(inst.rs1, RAX);
-                with_operand!(self, cmp, a, inst.rs2);
-                self.flag(inst.op == Op::Slt, to);
-            }
-            Op::Add => self.sum(inst, to),
-            Op::Sub => self.difference(inst, to),
-            Op::Xor | Op::Or | Op::And | Op::Mul => self.commutative(inst, to),
-            Op::Sll | Op::Srl | Op::Sra => {
-                self.copy(RCX, inst.rs2);
-                self.copy(to, inst.rs1);
-                match inst.op {
-                    Op::Sll => dynasm!(self.ops ; .arch x64 ; shl Rd(to), cl),
-                    Op::Srl => dynasm!(self.ops ; .arch x64 ; shr Rd(to), cl),
-                    _ => dynasm!(self.ops ; .arch x64 ; sar Rd(to), cl),
-                }
-            }
-            Op::Mulh | Op::Mulhsu | Op::Mulhu => {
-                self.copy(RAX, inst.rs1);
-                self.copy(RCX, inst.rs2);
-                if inst.op != Op::Mulhu {
-                    dynasm!(self.ops ; .arch x64 ; movsxd rax, eax);
-                }
-                if inst.op == Op::Mulh {
-                    dynasm!(self.ops ; .arch x64 ; movsxd rcx, ecx);
-                }
-                dynasm!(self.ops
-                    ; .arch x64
-                    ; imul rax, rcx
-                    ; shr rax, 32
-                );
-                self.move_to(to, RAX);
-            }
-            _ => {
-                self.division(inst);
-                let result = if matches!(inst.op, Op::Div | Op::Divu) {
-                    RAX
-                } else {
-                    RDX
-                };
-                self.store(inst.rd, result);
-                self.forget(inst.rd);
-                return;
-            }
-        }
-        self.store(inst.rd, to);
-        self.forget(inst.rd);
-    }
-
-    /// Makes a number of the flag "less".
-    fn flag(&mut self, signed: bool, to: u8) {
-        if signed {
-            dynasm!(self.ops ; .arch x64 ; setl al);
-        } else {
-            dynasm!(self.ops ; .arch x64 ; setb al);
-        }
-        dynasm!(self.ops ; .arch x64 ; movzx Rd(to), al);
-    }
-
-    fn sum(&mut self, inst: &Inst, to: u8) {
-        let a = self.source(inst.rs1, RAX);
-        if a == to {
-            with_operand!(self, add, to, inst.rs2);
-        } else {
-            let b = self.source(inst.rs2, RCX);
-            if b == to {
-                dynasm!(self.ops ; .arch x64 ; add Rd(to), Rd(a));
-            } else {
-                dynasm!(self.ops ; .arch x64 ; lea Rd(to), [Rq(a) + Rq(b)]);
-            }
-        }
-    }
-
-    fn difference(&mut self, inst: &Inst, to: u8) {
-        if home(inst.rs2) == Some(to) && inst.rs1 != inst.rs2 {
-            dynasm!(self.ops ; .arch x64 ; neg Rd(to));
-            with_operand!(self, add, to, inst.rs1);
-        } else {
-            self.copy(to, inst.rs1);
-            with_operand!(self, sub, to, inst.rs2);
-        }
-    }
-
-    fn commutative(&mut self, inst: &Inst, to: u8) {
-        // Where the destination is the second operand, the two change places.
-        let (a, b) = if home(inst.rs2) == Some(to) {
-            (inst.rs2, inst.rs1)
-        } else {
-            (inst.rs1, inst.rs2)
-        };
-        self.copy(to, a);
-        match inst.op {
-            Op::Xor => with_operand!(self, xor, to, b),
-            Op::Or => with_operand!(self, or, to, b),
-            Op::And => with_operand!(self, and, to, b),
-            _ => {
-                let b = self.source(b, RCX);
-                dynasm!(self.ops ; .arch x64 ; imul Rd(to), Rd(b));
-            }
-        }
-    }
-
-    /// Divides into `eax`, with the remainder in `edx`; the host faults where the guest has results.
-    fn division(&mut self, inst: &Inst) {
-        self.copy(RAX, inst.rs1);
-        self.copy(RCX, inst.rs2);
-        if matches!(inst.op, Op::Div | Op::Rem) {
-            dynasm!(self.ops
-                ; .arch x64
-                ; test ecx, ecx
-                ; jz >by_zero
-                ; cmp ecx, -1
-                ; je >by_minus_one
-                ; cdq
-                ; idiv ecx
-                ; jmp >done
-                ; by_minus_one:
-                ; neg eax
-                ; xor edx, edx
-                ; jmp >done
-            );
-        } else {
-            dynasm!(self.ops
-                ; .arch x64
-                ; test ecx, ecx
-                ; jz >by_zero
-                ; xor edx, edx
-                ; div ecx
-                ; jmp >done
-            );
-        }
-        dynasm!(self.ops
-            ; .arch x64
-            ; by_zero:
-            ; mov edx, eax
-            ; mov eax, -1
-            ; done:
-        );
-    }
-
-    fn atomic(&mut self, inst: &Inst, pc: u32) {
-        self.copy(RDX, inst.rs1);
-        let label = self.ops.new_dynamic_label();
-        self.stubs.push((label, pc, STEP));
-        dynasm!(self.ops
-            ; .arch x64
-            ; test edx, 3
-            ; jnz =>label
-        );
-        match inst.op {
-            Op::LrW => {
-                self.note(pc);
-                dynasm!(self.ops
-                    ; .arch x64
-                    ; mov eax, [rdx]
-                    ; mov [rsp + RESERVED], edx
-                    ; mov [rsp + RESERVED_WORD], eax
-                );
-            }
-            Op::ScW => {
-                self.copy(RCX, inst.rs2);
-                self.note(pc);
-                dynasm!(self.ops
-                    ; .arch x64
-                    ; cmp edx, [rsp + RESERVED]
-                    ; jne >done
-                    ; mov eax, [rsp + RESERVED_WORD]
-                    ; lock cmpxchg [rdx], ecx
-                    ; done:
-                    ; setne al
-                    ; movzx eax, al
-                    ; mov DWORD [rsp + RESERVED], UNRESERVED.cast_signed()
-                );
-            }
-            Op::AmoSwap | Op::AmoAdd => {
-                self.copy(RAX, inst.rs2);
-                self.note(pc);
-                if inst.op == Op::AmoSwap {
-                    dynasm!(self.ops ; .arch x64 ; xchg [rdx], eax);
-                } else {
-                    dynasm!(self.ops ; .arch x64 ; lock xadd [rdx], eax);
-                }
-            }
-            _ => {
-                self.note(pc);
-                dynasm!(self.ops
-                    ; .arch x64
-                    ; mov eax, [rdx]
-                    ; again:
-                    ; mov ecx, eax
-                );
-                self.change(inst);
-                dynasm!(self.ops
-                    ; .arch x64
-                    ; lock cmpxchg [rdx], ecx
-                    ; jne <again
-                );
-            }
-        }
-        self.store(inst.rd, RAX);
-        self.forget(inst.rd);
-    }
-
-    /// Makes of `ecx` what an atomic operation stores.
-    fn change(&mut self, inst: &Inst) {
-        match inst.op {
-            Op::AmoXor => with_operand!(self, xor, RCX, inst.rs2),
-            Op::AmoAnd => with_operand!(self, and, RCX, inst.rs2),
-            Op::AmoOr => with_operand!(self, or, RCX, inst.rs2),
-            _ => {
-                with_operand!(self, cmp, RCX, inst.rs2);
-                match inst.op {
-                    Op::AmoMin => dynasm!(self.ops ; .arch x64 ; jle >keep),
-                    Op::AmoMax => dynasm!(self.ops ; .arch x64 ; jge >keep),
-                    Op::AmoMinu => dynasm!(self.ops ; .arch x64 ; jbe >keep),
-                    _ => dynasm!(self.ops ; .arch x64 ; jae >keep),
-                }
-                with_operand!(self, mov, RCX, inst.rs2);
-                dynasm!(self.ops ; .arch x64 ; keep:);
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Calls of threads: making and ending them, waiting, and signals.
 
-use super::{Answer, double, fault, host, put, time::timespec, within, word};
+use super::{Answer, double, host, put, time::timespec, within, word};
 use crate::{
     access::Identity,
     interpret::Memory,
@@ -257,19 +257,16 @@ pub(super) fn sigpending(thread: &Thread, to: u32) -> Answer {
 }
 
 pub(super) fn sigsuspend(thread: &mut Thread, mask: u32) -> Answer {
-    let before = thread.mask;
-    thread.mask = Identity
-        .bytes(mask)
-        .map(u64::from_le_bytes)
-        .map_err(fault)?;
-    // SAFETY: the call only waits.
-    let _ = unsafe { libc::pause() };
-    let delivered = thread.take_pending();
-    thread.mask |= before;
-    match delivered {
-        Some(_) => Err(EAGAIN),
-        None => Err(EINTR),
+    /// How often to look, in milliseconds: a signal may come just before the call that waits.
+    const PERIOD: libc::c_int = 10;
+    let wanted = double(mask)?;
+    thread.suspended = Some(thread.mask);
+    thread.mask = wanted & !(signals::bit(SIGKILL) | signals::bit(SIGSTOP));
+    while !thread.has_pending() {
+        // SAFETY: the call only waits.
+        let _ = unsafe { libc::poll(std::ptr::null_mut(), 0, PERIOD) };
     }
+    Err(EINTR)
 }
 
 /// Waits until no other thread of the guest is left.
