@@ -30,7 +30,7 @@ use hostmem::{
     OsLock,
     jit::{Executor, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
     page::AddressRange,
-    provider::Placement,
+    provider::{ErrorKind, Placement},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -47,8 +47,8 @@ type Jit = JitAllocator<&'static Region, &'static Region, OsLock>;
 type Queue = RetireQueue<Jit, &'static Region, OsLock>;
 type Enter = unsafe extern "sysv64" fn(*mut Hart, *const u8) -> u32;
 
-/// Where code lies: so that any block reaches any other by a relative jump.
-const WINDOW: (usize, usize) = (8 << 30, 1 << 30);
+/// Bytes of the window that all code lies in: any block reaches any other by a relative jump.
+const WINDOW: usize = 1 << 30;
 
 /// Bytes of code at most, by default. Beyond, the oldest blocks go.
 pub(crate) const BUDGET: usize = 64 << 20;
@@ -155,7 +155,12 @@ impl Code {
     ///
     /// Where the host has no memory that can be both written and executed, by two views.
     pub(crate) fn new(region: &'static Region, budget: usize) -> Result<Self, JitError> {
-        let window = AddressRange::from_len(WINDOW.0, WINDOW.1).unwrap_or(AddressRange::ALL);
+        let gap = region.largest_gap(AddressRange::ALL);
+        let window = gap.and_then(|gap| {
+            let end = gap.start().saturating_add(WINDOW - 1);
+            AddressRange::new(gap.start(), end.min(gap.last()))
+        });
+        let window = window.ok_or(JitError::Metadata(ErrorKind::Exhausted.into()))?;
         let config = JitConfig::new()
             .rx(Placement::within(window))
             .granularity(32)

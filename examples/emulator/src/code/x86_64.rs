@@ -57,7 +57,7 @@ const RCX: u8 = 1;
 const RDX: u8 = 2;
 
 /// Guest registers and the host's that they live in: those that compressed instructions can name,
-/// then the stack pointer, the return address, and the last arguments.
+/// the stack pointer, and the next of those that calls keep, which loops have their variables in.
 const PINNED: [(u8, u8); 12] = [
     (8, 5),
     (9, 3),
@@ -68,9 +68,9 @@ const PINNED: [(u8, u8); 12] = [
     (14, 10),
     (15, 11),
     (2, 14),
-    (1, 13),
-    (16, 12),
-    (17, 15),
+    (18, 13),
+    (19, 12),
+    (20, 15),
 ];
 
 /// The host's register of each guest register that has one.

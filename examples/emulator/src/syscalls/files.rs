@@ -44,8 +44,17 @@ impl Files {
     ///
     /// What the operating system says.
     pub(crate) fn new(root: &Path) -> io::Result<Self> {
+        /// Above those that the guest gets, which expects the lowest ones.
+        const LOWEST: libc::c_int = 500;
+        let opened = std::fs::File::open(root)?;
+        // SAFETY: the call makes another descriptor of a valid one.
+        let fd = unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LOWEST) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
         Ok(Self {
-            root: std::fs::File::open(root)?.into(),
+            // SAFETY: made just now, for this alone.
+            root: unsafe { OwnedFd::from_raw_fd(fd) },
             folder: Mutex::new(b"/".to_vec()),
             open: Mutex::new([0, 1, 2].into()),
         })

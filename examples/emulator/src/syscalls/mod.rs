@@ -144,6 +144,11 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     let machine = thread.machine;
     let files = &machine.files;
     let blocking = blocks(call.number);
+    if blocking && call.number != 133 && thread.has_pending() {
+        // Signals come first, and the call is made when their handlers have returned.
+        thread.hart.pc = thread.hart.pc.wrapping_sub(4);
+        return Flow::Resume;
+    }
     if blocking && let Some(runner) = &thread.runner {
         runner.offline();
     }

@@ -37,6 +37,10 @@ impl Emitter {
             self.constant(inst.rd, value);
             return;
         }
+        if home(inst.rd).is_none() && inst.rd == inst.rs1 && self.in_memory(inst) {
+            self.forget(inst.rd);
+            return;
+        }
         let to = home(inst.rd).unwrap_or(RAX);
         match inst.op {
             Op::Addi => {
@@ -113,6 +117,33 @@ impl Emitter {
         }
         self.store(inst.rd, to);
         self.forget(inst.rd);
+    }
+
+    /// Changes a register that has no home where it is; says whether the operation can.
+    fn in_memory(&mut self, inst: &Inst) -> bool {
+        let (at, imm) = (slot(inst.rd), inst.imm);
+        let shift = imm.to_le_bytes()[0].cast_signed();
+        match inst.op {
+            Op::Addi => dynasm!(self.ops ; .arch x64 ; add DWORD [rsp + at], imm),
+            Op::Xori => dynasm!(self.ops ; .arch x64 ; xor DWORD [rsp + at], imm),
+            Op::Ori => dynasm!(self.ops ; .arch x64 ; or DWORD [rsp + at], imm),
+            Op::Andi => dynasm!(self.ops ; .arch x64 ; and DWORD [rsp + at], imm),
+            Op::Slli => dynasm!(self.ops ; .arch x64 ; shl DWORD [rsp + at], shift),
+            Op::Srli => dynasm!(self.ops ; .arch x64 ; shr DWORD [rsp + at], shift),
+            Op::Srai => dynasm!(self.ops ; .arch x64 ; sar DWORD [rsp + at], shift),
+            Op::Add | Op::Sub | Op::Xor | Op::Or | Op::And => {
+                let b = self.source(inst.rs2, RAX);
+                match inst.op {
+                    Op::Add => dynasm!(self.ops ; .arch x64 ; add [rsp + at], Rd(b)),
+                    Op::Sub => dynasm!(self.ops ; .arch x64 ; sub [rsp + at], Rd(b)),
+                    Op::Xor => dynasm!(self.ops ; .arch x64 ; xor [rsp + at], Rd(b)),
+                    Op::Or => dynasm!(self.ops ; .arch x64 ; or [rsp + at], Rd(b)),
+                    _ => dynasm!(self.ops ; .arch x64 ; and [rsp + at], Rd(b)),
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Makes a number of the flag "less".
