@@ -11,7 +11,7 @@ use hostmem::{
     OsLock, OsProvider,
     heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
     page::{AddressRange, PageRange},
-    provider::{Clock, Error, ErrorKind, PageProvider},
+    provider::{Clock, Error, ErrorKind, PageProvider, Resource},
     region::{ClaimRequest, RegionAllocator, RegionConfig, claim},
 };
 use std::sync::OnceLock;
@@ -34,6 +34,9 @@ const GUARD: usize = 0x1_0000;
 
 /// Addresses that are left to the C library, which maps memory by itself for each thread.
 const POCKET: (usize, usize) = (64 << 30, 4 << 30);
+
+/// Addresses that stay unclaimed where the process has a limit: for its stack, and the C library.
+const SPARE: usize = 1 << 30;
 
 /// Bytes of the low heap's addresses. The guest must be left 3.9 GiB.
 pub(crate) const LOW_HEAP: u32 = 48 << 20;
@@ -123,7 +126,13 @@ impl Host {
         let invalid = ErrorKind::InvalidArgument;
         let hole = AddressRange::from_len(GUEST_SPACE, GUARD).ok_or(invalid)?;
         let pocket = AddressRange::from_len(POCKET.0, POCKET.1).ok_or(invalid)?;
-        let request = ClaimRequest::above(GUEST_SPACE).hole(hole).leave(pocket);
+        let last = match os.left(Resource::Addresses) {
+            None => usize::MAX,
+            // A claim sets its spare addresses aside below its range, where the guest has them all.
+            Some(left) => GUEST_SPACE + left.saturating_sub(SPARE).max(GUARD),
+        };
+        let range = AddressRange::new(GUEST_SPACE, last).ok_or(invalid)?;
+        let request = ClaimRequest::range(range).hole(hole).leave(pocket).spare(0);
         let mut slots = [None; SLOTS];
         let claimed = claim(os, &request, &mut slots)?;
         for range in claimed.usable() {
