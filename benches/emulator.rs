@@ -1,13 +1,14 @@
-//! Measures `examples/emulator` beside qemu's user emulation, native code and its own interpreter, by
-//! whole runs of its guests.
+//! Measures `examples/emulator` beside qemu's user emulation, native code and its own interpreter,
+//! by whole runs of its guests.
 //!
 //! ```text
 //! cargo bench -p hostmem-bench --bench emulator -- --quick
 //! ```
 //!
-//! A number is the CPU time of a process, start and end included, in nanoseconds; the median of some
-//! rounds, in which all that is compared runs in turns. `qemu-riscv32` is looked for in the path, and
-//! native programs are made of the guests' sources by `cc -O2`; what is not there is absent.
+//! A number is the CPU time of a process, start and end included, in nanoseconds; the median of
+//! some rounds, in which all that is compared runs in turns. `qemu-riscv32` is looked for in the
+//! path, and native programs are made of the guests' sources by `cc -O2`; what is not there is
+//! absent.
 
 use hostmem_bench::{
     program::{Program, Setting},

@@ -1,5 +1,6 @@
 //! Accesses to the memory of the guest, which lies at its own addresses: a guest's address is a
-//! host's. What the guest may not touch faults, and the handler of the fault makes the access return.
+//! host's. What the guest may not touch faults, and the handler of the fault makes the access
+//! return.
 
 use crate::interpret::{Fault, Kind, Memory};
 use std::{
@@ -7,8 +8,8 @@ use std::{
     sync::atomic::{Ordering, fence},
 };
 
-// Every function lies between the two labels, keeps the stack pointer, and returns in rdx whether it
-// failed; so the handler goes on at `guest_access_failed` in place of whichever of them faulted.
+// Every function lies between the two labels, keeps the stack pointer, and returns in rdx whether
+// it failed; so the handler goes on at `guest_access_failed` in place of whichever of them faulted.
 global_asm!(
     ".globl guest_access_begin, guest_access_end, guest_access_failed",
     ".globl guest_load_u8, guest_load_u16, guest_load_u32, guest_store_u8, guest_store_u16",

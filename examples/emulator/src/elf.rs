@@ -1,4 +1,5 @@
-//! Reads ELF files of static RV32 programs: what is to be mapped where, and where the program starts.
+//! Reads ELF files of static RV32 programs: what is to be mapped where, and where the program
+//! starts.
 //!
 //! Every number of a file is checked before it is used, so that no file does more harm than to be
 //! refused. The format is that of the "System V Application Binary Interface", chapter 4 and 5.

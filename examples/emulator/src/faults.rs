@@ -16,7 +16,8 @@ pub(crate) fn install() {
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = on_fault as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: the handler reads the code allocator without a lock, and changes what it returns to.
+        // SAFETY: the handler reads the code allocator without a lock, and changes what it returns
+        // to.
         let _ = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     }
 }

@@ -28,8 +28,8 @@ pub(crate) type LowHeap = Heap<&'static LowRegion, &'static Region, OsLock>;
 /// The first address above the guest's.
 pub(crate) const GUEST_SPACE: usize = 1 << 32;
 
-/// Bytes above the guest's space that stay inaccessible: how far an access of the guest's last byte,
-/// or one with an offset that would wrap, can reach.
+/// Bytes above the guest's space that stay inaccessible: how far an access of the guest's last
+/// byte, or one with an offset that would wrap, can reach.
 const GUARD: usize = 0x1_0000;
 
 /// Addresses that are left to the C library, which maps memory by itself for each thread.
@@ -75,8 +75,8 @@ unsafe impl StaticHeap for OnRegion {
 #[global_allocator]
 static HEAP: GlobalHeap<OnRegion> = GlobalHeap::new();
 
-/// Returns the region. It passes requests through until [`Host::claim`]: the heap serves the program
-/// from its first instruction on.
+/// Returns the region. It passes requests through until [`Host::claim`]: the heap serves the
+/// program from its first instruction on.
 pub(crate) fn region() -> Result<&'static Region, Error> {
     static REGION: OnceLock<Result<Region, Error>> = OnceLock::new();
     let new = || {
@@ -114,8 +114,7 @@ impl Host {
     }
 
     fn claim_guest(os: OsProvider) -> Result<Vec<PageRange>, Error> {
-        let last = crate::space::USER_END as usize - 1;
-        let range = AddressRange::new(crate::elf::LOWEST as usize, last);
+        let range = AddressRange::new(crate::elf::LOWEST as usize, GUEST_SPACE - 1);
         let request = ClaimRequest::range(range.ok_or(ErrorKind::InvalidArgument)?);
         let mut slots = [None; SLOTS];
         let claimed = claim(os, &request, &mut slots)?;

@@ -66,8 +66,8 @@ pub(crate) enum Op {
     FenceI,
     Ecall,
     Ebreak,
-    /// Calls a function of the host, by its number: opcode *custom-0*, which the specification keeps
-    /// free for such uses.
+    /// Calls a function of the host, by its number: opcode *custom-0*, which the specification
+    /// keeps free for such uses.
     Thunk,
 }
 
@@ -80,7 +80,8 @@ pub(crate) struct Inst {
     pub(crate) rs2: u8,
     /// The length in bytes: 2 or 4.
     pub(crate) len: u8,
-    /// The immediate, extended to 32 bits; of branches and jumps, the distance from the instruction.
+    /// The immediate, extended to 32 bits; of branches and jumps, the distance from the
+    /// instruction.
     pub(crate) imm: i32,
 }
 

@@ -50,7 +50,8 @@ pub(crate) trait Memory {
     fn store_u16(&self, addr: u32, value: u16) -> Result<(), Fault>;
     fn store_u32(&self, addr: u32, value: u32) -> Result<(), Fault>;
 
-    /// Stores `new` if the word at `addr` is `expected`, in one step; returns the word that was there.
+    /// Stores `new` if the word at `addr` is `expected`, in one step; returns the word that was
+    /// there.
     fn compare_exchange(&self, addr: u32, expected: u32, new: u32) -> Result<u32, Fault>;
 
     /// Changes a word in one step; returns what it was.
@@ -374,8 +375,8 @@ impl Interpreter {
         }
     }
 
-    /// Runs until something is to be done for the guest. Decoded code is forgotten when `generation`
-    /// moves.
+    /// Runs until something is to be done for the guest. Decoded code is forgotten when
+    /// `generation` moves.
     pub(crate) fn run<M: Memory + Code>(
         &mut self,
         hart: &mut Hart,

@@ -81,8 +81,9 @@ fn fill_stack(
     let environment = strings(environment)?;
     let random = push(&system_random())?;
     let (headers, count) = image.headers;
-    // Tags of the auxiliary vector (`include/uapi/linux/auxvec.h`): program headers, page size, entry,
-    // identities, extensions I, M, A and C, clock ticks, whether it is privileged, random bytes, name.
+    // Tags of the auxiliary vector (`include/uapi/linux/auxvec.h`): program headers, page size,
+    // entry, identities, extensions I, M, A and C, clock ticks, whether it is privileged, random
+    // bytes, name.
     let id = 1000;
     let auxiliary = [
         (3, headers),

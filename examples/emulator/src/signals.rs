@@ -1,7 +1,7 @@
 //! Signals of the guest: those that its own instructions raise, and those that are sent.
 //!
-//! A handler's frame is the one of Linux for RISC-V (`arch/riscv/kernel/signal.c` and its headers say
-//! how it looks): a `siginfo` of 128 bytes, then a `ucontext`.
+//! A handler's frame is the one of Linux for RISC-V (`arch/riscv/kernel/signal.c` and its headers
+//! say how it looks): a `siginfo` of 128 bytes, then a `ucontext`.
 
 use crate::{
     access::Identity,
@@ -117,8 +117,8 @@ pub(crate) extern "C" fn on_host_signal(signal: libc::c_int) {
 }
 
 impl Thread {
-    /// Raises a signal that an instruction of this thread caused: it goes to the guest's handler, or
-    /// ends the program.
+    /// Raises a signal that an instruction of this thread caused: it goes to the guest's handler,
+    /// or ends the program.
     pub(crate) fn raise(&mut self, raised: Raised) -> Option<End> {
         let blocked = self.mask & bit(raised.signal) != 0;
         let handler = lock(&self.machine.actions)
@@ -162,7 +162,8 @@ impl Thread {
         pending & !self.mask != 0
     }
 
-    /// Says whether a call that a signal interrupted is to be made again: if it is handled that way.
+    /// Says whether a call that a signal interrupted is to be made again: if it is handled that
+    /// way.
     pub(crate) fn restarts(&self) -> bool {
         let pending = self.peer.pending.load(Ordering::Acquire) | SENT.load(Ordering::Acquire);
         let pending = pending & !self.mask;

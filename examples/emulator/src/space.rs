@@ -1,8 +1,8 @@
 //! The guest's address space: what it mapped, where there is room, and what it may do there.
 //!
-//! The whole of it is reserved from the start, so that nothing of the host's comes between; a mapping
-//! gives reserved pages memory, and taking it away makes them reserved again. The host never maps
-//! guest code executable: it is read, and translated.
+//! The whole of it is reserved from the start, so that nothing of the host's comes between; a
+//! mapping gives reserved pages memory, and taking it away makes them reserved again. The host
+//! never maps guest code executable: it is read, and translated.
 
 use crate::{
     access::Identity,
@@ -140,7 +140,8 @@ fn addresses(addr: u32, len: u32) -> Result<AddressRange, Error> {
 }
 
 impl Space {
-    /// Makes the space of what was reserved for it. Other addresses, and the low heap's, are the host's.
+    /// Makes the space of what was reserved for it. Other addresses, and the low heap's, are the
+    /// host's.
     ///
     /// # Errors
     ///
@@ -163,7 +164,9 @@ impl Space {
         };
         map.insert(bounds, mapping)?;
         for range in reserved {
-            map.remove(range.addresses())?;
+            if let Some(part) = range.addresses().intersect(bounds) {
+                map.remove(part)?;
+            }
         }
         map.insert(host, mapping)?;
         Ok(Self {
@@ -240,8 +243,8 @@ impl Space {
         Ok(())
     }
 
-    /// Maps fresh pages where there is room: at `hint` if that is free, else as high as can be, below the
-    /// stack.
+    /// Maps fresh pages where there is room: at `hint` if that is free, else as high as can be,
+    /// below the stack.
     ///
     /// # Errors
     ///
@@ -445,7 +448,8 @@ impl Space {
 #[derive(Clone, Copy)]
 pub(crate) struct GuestMemory<'a>(pub(crate) &'a Space);
 
-/// Reads instructions, and remembers of which mapping: for a block at a time, since mappings change.
+/// Reads instructions, and remembers of which mapping: for a block at a time, since mappings
+/// change.
 pub(crate) struct Reader<'a> {
     space: &'a Space,
     /// What the guest may execute around the last address.

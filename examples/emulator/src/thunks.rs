@@ -1,5 +1,6 @@
-//! Functions of the host that the guest calls by an instruction of its own: opcode *custom-0*, whose
-//! immediate says which. Arguments and results are in `a0`, `a1`, `a2`, as in the guest's own calls.
+//! Functions of the host that the guest calls by an instruction of its own: opcode *custom-0*,
+//! whose immediate says which. Arguments and results are in `a0`, `a1`, `a2`, as in the guest's own
+//! calls.
 //!
 //! | number | function |
 //! |---|---|

@@ -9,8 +9,8 @@ use std::{
     sync::OnceLock,
 };
 
-/// What each guest prints. Where it computes, the numbers are those of the same source built for the
-/// host; the digest is that of other programs, too.
+/// What each guest prints. Where it computes, the numbers are those of the same source built for
+/// the host; the digest is that of other programs, too.
 const GUESTS: &[(&str, &[&str], &str)] = &[
     ("sieve", &[], "78498 primes up to 1000000\n"),
     ("matrix", &[], "checksum 2e400000\n"),
@@ -37,8 +37,8 @@ const GUESTS: &[(&str, &[&str], &str)] = &[
     ("files", &[], "files work\n"),
 ];
 
-/// Returns the emulator's program, which is built for that, as the tests were: cargo builds examples
-/// for tests only where no test is named.
+/// Returns the emulator's program, which is built for that, as the tests were: cargo builds
+/// examples for tests only where no test is named.
 fn emulator() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {

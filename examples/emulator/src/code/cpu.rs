@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Generated code addresses all of it by the stack pointer, so that every other register is free.
-//! Handlers of signals have a stack of their own; the slack is for those of others, which do not ask
-//! for one.
+//! Handlers of signals have a stack of their own; the slack is for those of others, which do not
+//! ask for one.
 
 use crate::interpret::Hart;
 use std::{

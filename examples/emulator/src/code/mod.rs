@@ -10,8 +10,8 @@
 //!
 //! All changes are made under one lock, and threads run without it. What a thread may be running is
 //! not overwritten: a block that goes is unlinked, retired, and released once every thread has been
-//! in `run` since (`RetireQueue`). The distance of a jump is four bytes at a multiple of four, so that
-//! it changes in one step.
+//! in `run` since (`RetireQueue`). The distance of a jump is four bytes at a multiple of four, so
+//! that it changes in one step.
 
 pub(crate) mod cpu;
 #[cfg(test)]
@@ -470,8 +470,8 @@ impl Exit {
         let field = u32::from_le_bytes(distance(code, self.site));
         let at: *mut AtomicU32 = std::ptr::with_exposed_provenance_mut(self.writable);
         if let Some(at) = NonNull::new(at) {
-            // SAFETY: a field of a live block's writable view, aligned to four bytes, and written by
-            // atomic stores alone since the block was placed.
+            // SAFETY: a field of a live block's writable view, aligned to four bytes, and written
+            // by atomic stores alone since the block was placed.
             unsafe { at.as_ref() }.store(field, Ordering::Release);
         }
     }

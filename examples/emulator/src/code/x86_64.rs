@@ -1,13 +1,13 @@
 //! Guest instructions to x86-64.
 //!
-//! Twelve guest registers live in registers of the host, in all blocks alike, so that a jump from one
-//! block to another moves nothing; the others are in memory, behind the stack pointer. Registers hold
-//! numbers extended by zeros to 64 bits, so that they are addresses as they are. `rax`, `rcx` and `rdx`
-//! are free within an instruction.
+//! Twelve guest registers live in registers of the host, in all blocks alike, so that a jump from
+//! one block to another moves nothing; the others are in memory, behind the stack pointer.
+//! Registers hold numbers extended by zeros to 64 bits, so that they are addresses as they are.
+//! `rax`, `rcx` and `rdx` are free within an instruction.
 //!
 //! A block begins at an address that something jumps to, and goes on behind branches that are not
-//! taken, to the first jump. Nothing is kept back for later: at each instruction all guest registers
-//! are what they are to be, so that a fault needs no repair.
+//! taken, to the first jump. Nothing is kept back for later: at each instruction all guest
+//! registers are what they are to be, so that a fault needs no repair.
 
 #![expect(
     clippy::useless_conversion,

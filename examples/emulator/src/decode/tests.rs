@@ -1,5 +1,5 @@
-//! Every instruction of RV32IMAC, as an assembler encodes it, with the least and largest immediates;
-//! and encodings that are none.
+//! Every instruction of RV32IMAC, as an assembler encodes it, with the least and largest
+//! immediates; and encodings that are none.
 
 use super::decode;
 use crate::inst::Op;

@@ -1,4 +1,5 @@
-//! What every instruction does, by examples from its text in the specification, its limits among them.
+//! What every instruction does, by examples from its text in the specification, its limits among
+//! them.
 
 use super::{Code, Fault, Hart, Kind, Memory, Trap, UNRESERVED, decode_at, step};
 use crate::{decode::tests::ENCODINGS, inst::Op};

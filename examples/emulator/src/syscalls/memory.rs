@@ -150,8 +150,8 @@ pub(super) fn madvise(machine: &Machine, addr: u32, len: u32, advice: u32) -> An
     Ok(0)
 }
 
-/// Copies a program's segments, and gives its pages the access that they ask for. Segments may share
-/// pages, which then get what both ask for.
+/// Copies a program's segments, and gives its pages the access that they ask for. Segments may
+/// share pages, which then get what both ask for.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! System calls of Linux for 32-bit RISC-V: numbers of the generic table
 //! (`include/uapi/asm-generic/unistd.h`), without those that take 32-bit times.
 //!
-//! The guest's pointers are the host's, so that most calls pass them on as they are: the kernel looks
-//! where they lead, and says `EFAULT` where the guest may not.
+//! The guest's pointers are the host's, so that most calls pass them on as they are: the kernel
+//! looks where they lead, and says `EFAULT` where the guest may not.
 
 pub(crate) mod files;
 mod memory;

@@ -199,7 +199,8 @@ impl Emitter {
         }
     }
 
-    /// Divides into `eax`, with the remainder in `edx`; the host faults where the guest has results.
+    /// Divides into `eax`, with the remainder in `edx`; the host faults where the guest has
+    /// results.
     fn division(&mut self, inst: &Inst) {
         self.copy(RAX, inst.rs1);
         self.copy(RCX, inst.rs2);
