@@ -243,3 +243,22 @@ fn options_do_what_they_say() {
     }
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
 }
+
+#[test]
+fn limits_of_addresses_are_met_or_told() {
+    let path = guests().join("tree.elf");
+    let limited = |kib: u64| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$1\"")]);
+        let output = shell.arg(emulator()).arg(&path).output();
+        output.expect("a shell")
+    };
+    // The guest's 4 GiB, and two for the host.
+    let output = limited(6 << 20);
+    assert!(output.status.success(), "{output:?}");
+    // Less than the guest's.
+    let output = limited(3 << 20);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(126), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
