@@ -1,11 +1,11 @@
 //! Runs the benchmark of the heap, which is a package of its own in `benches/heap`, with what the
 //! command line says, and ends as it ends.
 //!
-//! Nothing is measured here. The peers of the heap are written in C and C++ and take minutes to build,
-//! which nobody who checks the workspace should wait for; cargo would build them with it if they were
-//! dependencies of a member. So this program, which is a member's, has cargo build that package in
-//! release and run it. What `CARGO_PROFILE_BENCH_*` says does not reach it: `CARGO_PROFILE_RELEASE_*`
-//! does. Without the feature `peers` it has none either.
+//! Nothing is measured here. The peers of the heap are written in C and C++ and take minutes to
+//! build, which nobody who checks the workspace should wait for; cargo would build them with it if
+//! they were dependencies of a member. So this program, which is a member's, has cargo build that
+//! package in release and run it. What `CARGO_PROFILE_BENCH_*` says does not reach it:
+//! `CARGO_PROFILE_RELEASE_*` does. Without the feature `peers` it has none either.
 
 use std::{
     env,

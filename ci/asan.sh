@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# AddressSanitizer: the core's tests, the conformance suite on a simulated host, and the general heap with
-# threads and forks. Reads and writes beyond tables end the run.
+# AddressSanitizer: the core's tests, the conformance suite on a simulated host, and the general
+# heap with threads and forks. Reads and writes beyond tables end the run.
 source "$(dirname "$0")/lib.sh"
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -18,7 +18,8 @@ case "$host" in
 esac
 
 export RUSTFLAGS="-Zsanitizer=address"
-# A test of the core leaks the blocks that it makes, and another one wants to know where its stack is.
+# A test of the core leaks the blocks that it makes, and another one wants to know where its stack
+# is.
 export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0
 sanitized() {
     cargo +nightly test --quiet --target "$host" --target-dir target/asan "$@"

@@ -6,6 +6,11 @@ source "$(dirname "$0")/lib.sh"
 header=/usr/include/asmjit/core.h
 [ -e $header ] || install_packages libasmjit-dev || skip "AsmJit as a peer: libasmjit-dev cannot be had"
 
+for library in libmimalloc.so.2:libmimalloc2.0 libjemalloc.so.2:libjemalloc2; do
+    ldconfig -p | grep "${library%:*}" >/dev/null || install_packages "${library#*:}" ||
+        skip "${library%:*} as a peer: it cannot be had"
+done
+
 names() { # The rows' names, of lines that are rows.
     sed -n 's/^row: \([^ ]*\) .*/\1/p'
 }
@@ -22,15 +27,15 @@ compare() { # benchmark, names it lists, names it printed
     fi
 }
 
-for bench in jit region seam emulator; do
+for bench in jit region seam preload emulator; do
     step "$bench"
     listed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --list)
     printed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --quick | tee >(cat >&2) | names)
     compare "$bench" "$listed" "$printed"
 done
 
-# Its peers take minutes to build, so here it has none but the C library's heap. One row of each kind shows
-# that it runs; every run prints all rows.
+# Its peers take minutes to build, so here it has none but the C library's heap. One row of each
+# kind shows that it runs; every run prints all rows.
 heap() {
     cargo bench --quiet -p hostmem-bench --no-default-features --bench heap -- "$@"
 }

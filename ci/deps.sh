@@ -14,8 +14,8 @@ done
 cargo tree --quiet -p hostmem-core --edges normal --prefix none | { ! grep -q '^rustix'; }
 
 step "layers: lower modules of the core never name higher ones"
-# page → provider → {arena, fork} → {intervals → heap, range_map → {counted, region}, jit, sim}; arch and sync beside
-# page.
+# page → provider → {arena, fork} → {intervals → heap, range_map → {counted, region}, jit, sim};
+# arch and sync beside page.
 forbid() { # files, modules that their code must not name
     if grep -rnE "crate::($2)\b|^    ($2)::" $1 | grep -vE ':[0-9]+: *//'; then
         printf 'the layer law is broken above\n' >&2

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Every feature alone, none, and all; and what the compiler says where a backend is named and none is
-# active.
+# Every feature alone, none, and all; and what the compiler says where a backend is named and none
+# is active, where the heap of the process is and there is no standard library, and for 32 bits.
 source "$(dirname "$0")/lib.sh"
 
-for features in "" linux bsd netbsd std sim linux,sim cranelift dynasm; do
+for features in "" linux bsd netbsd std sim linux,sim linux,std; do
     step "hostmem with features '$features'"
     cargo check --quiet --no-default-features --features "$features"
 done
@@ -40,7 +40,24 @@ for pair in unknown-linux-gnu:linux unknown-freebsd:bsd unknown-netbsd:netbsd un
     elif [ -n "$feature" ]; then
         check_backend "$target" "$feature"
         expect_sentence "$target" "" "$off \`$feature\`"
+        expect_sentence "$target" heap "$off \`$feature\`"
+        without_std="hostmem's \`GlobalHeap\` needs the standard library: enable hostmem's feature \`std\`"
+        expect_sentence "$target" "heap,$feature" "$without_std"
+        check_backend "$target" "heap,$feature,std"
     else
         expect_sentence "$target" linux,bsd,netbsd "hostmem has no backend for this target"
     fi
 done
+
+step "a target with 32 bits"
+if has_library i686-unknown-linux-gnu; then
+    said=$(check_backend i686-unknown-linux-gnu linux 2>&1) && exit 1
+    errors=$(grep '^error' <<<"$said" | grep -v 'could not compile' | sort -u)
+    if [ "$errors" != "error: hostmem is for targets with 64-bit addresses" ]; then
+        printf '%s\n' "$said" >&2
+        exit 1
+    fi
+    printf '%s\n' "$errors"
+else
+    skip "a target with 32 bits: its library cannot be had"
+fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fuzz targets, each for five seconds, or for as many as the first argument says. What they find lies in
-# tests/fuzz/artifacts, and runs again with its path as the argument of the program.
+# Fuzz targets, each for five seconds, or for as many as the first argument says. What they find
+# lies in tests/fuzz/artifacts, and runs again with its path as the argument of the program.
 source "$(dirname "$0")/lib.sh"
 
 seconds=${1:-5}

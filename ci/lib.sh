@@ -5,15 +5,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # What is built here is built once.
 export CARGO_INCREMENTAL=0
 
-# Says aloud that something was not checked, and why.
+# Says aloud that something was not checked, and why; ci/all.sh says it again at its end. Where
+# HOSTMEM_STRICT is 1 it is a failure.
 skip() {
     printf '\nSKIPPED: %s\n\n' "$*" >&2
+    if [ -n "${HOSTMEM_SKIPS:-}" ]; then
+        printf 'SKIPPED: %s\n' "$*" >>"$HOSTMEM_SKIPS"
+    fi
+    [ "${HOSTMEM_STRICT:-}" != 1 ] || exit 1
 }
 
-# Says whether the checks, which began at HOSTMEM_CI_BEGAN, have taken so long that what takes minutes is
-# to be left out: all of them together have 25.
-late() {
-    [ $(($(date +%s) - ${HOSTMEM_CI_BEGAN:-$(date +%s)})) -gt $((14 * 60)) ]
+# Makes the tests' skips failures where they can do all that they ask for: by root on Linux. They
+# are not where HOSTMEM_STRICT is set to something else.
+be_strict() {
+    if [ "$(id -u)" = 0 ] && [ "$(uname)" = Linux ]; then
+        export HOSTMEM_STRICT=${HOSTMEM_STRICT-1}
+    fi
 }
 
 # Names what follows, and the time of day, so that a log shows what takes long.
@@ -21,7 +28,8 @@ step() {
     printf '\n== %s, at %(%T)T\n' "$*" -1
 }
 
-# Installs packages of the system, where that can be done without asking anybody; one script at a time.
+# Installs packages of the system, where that can be done without asking anybody; one script at a
+# time.
 install_packages() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     (

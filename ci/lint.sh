@@ -3,8 +3,8 @@
 source "$(dirname "$0")/lib.sh"
 
 cargo fmt --all --check
-rustfmt --edition 2024 --check src/absent.rs # Named within a macro, where cargo fmt does not look.
-for own_workspace in tests/embed tests/bare tests/backend tests/fuzz benches/heap; do
+rustfmt --edition 2024 --check src/*.rs # Named within macros, where cargo fmt does not look.
+for own_workspace in tests/embed tests/bare tests/backend tests/fuzz tests/miri benches/heap; do
     (cd "$own_workspace" && cargo fmt --check)
 done
 cargo clippy --workspace --all-targets --all-features -- -D warnings

@@ -14,6 +14,9 @@ cargo test --release -p hostmem-conformance --test os --all-features -- \
 cargo test --release -p hostmem --all-features --test jit_threads --test jit_steps
 # Accounts memory strictly, on the whole host, for a moment.
 cargo test --release -p hostmem --all-features --test dual_promises
-ci/foreign.sh long
+ci/miri.sh long
+ci/tsan.sh long
+ci/preload.sh long
+ci/preload-aarch64.sh
 ci/fuzz.sh 300
 ci/targets.sh all

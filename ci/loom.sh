@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Models of all that takes no lock, in every order of steps and with every value that a CPU may show,
-# within a bound of preemptions. With the argument `controls` also the proof that the models can
-# fail: each order that one of them is about is weakened in a copy of the tree, and must be missed.
+# Models of all that takes no lock, in every order of steps and with every value that a CPU may
+# show, within a bound of preemptions. With the argument `controls` also the proof that the models
+# can fail: each order that one of them is about is weakened in a copy of the tree, and must be
+# missed.
 source "$(dirname "$0")/lib.sh"
 
 export CARGO_TARGET_DIR=$PWD/target/loom

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Type-checks the core, the backends and the facade for targets other than Linux. Those whose library must be
-# built first, a minute each, are one of each system and CPU; with the argument `all` they are all.
+# Type-checks the core, the backends and the facade for targets other than Linux. Those whose
+# library must be built first, a minute each, are one of each system and CPU; with the argument
+# `all` they are all.
 source "$(dirname "$0")/lib.sh"
 
 targets=(

@@ -2,51 +2,20 @@
 //! it unloads the plugin.
 //!
 //! ```text
-//! cargo build --features std --example plugin        target/debug/examples/libplugin.so
+//! cargo build --example plugin        target/debug/examples/libplugin.so
 //! ```
 //!
 //! The heap is not the plugin's global allocator: what the standard library keeps for each thread
 //! would lie in it, and be used when threads end, after it was closed.
 
 use core::ptr::{NonNull, null_mut};
-use hostmem::{
-    OsLock, OsProvider,
-    heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
-};
+use hostmem::{Heap, HeapConfig};
 
-hostmem::std_slot! {
-    /// Where threads keep what they have cached of the plugin's heap.
-    struct PluginSlot;
+hostmem::global_heap! {
+    /// The plugin's heap. The C library forgets what it is to do in forked children when it unloads
+    /// the plugin.
+    static HEAP: Heap = Heap::new(HeapConfig::new());
 }
-
-/// Describes the plugin's heap.
-struct Plugin;
-
-// SAFETY: the state and the slot are this heap's alone, and no provider allocates.
-unsafe impl StaticHeap for Plugin {
-    type Pages = OsProvider;
-    type Metadata = OsProvider;
-    type Lock = OsLock;
-    type Slot = PluginSlot;
-
-    fn open() -> Result<HeapOf<Self>, HeapError> {
-        let os = OsProvider::new();
-        Heap::new(os, os, HeapConfig::new())
-    }
-
-    fn state() -> &'static State<Self> {
-        static STATE: State<Plugin> = State::new();
-        &STATE
-    }
-
-    fn register() {
-        // Where that fails, a child must not use the heap. The C library forgets it when it unloads
-        // the plugin.
-        let _ = hostmem::register_fork_child::<Self>();
-    }
-}
-
-static HEAP: GlobalHeap<Plugin> = GlobalHeap::new();
 
 /// Allocates `len` bytes; returns null where there is no memory, and once the heap is closed.
 #[unsafe(no_mangle)]

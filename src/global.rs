@@ -3,13 +3,14 @@
 extern crate std;
 
 use crate::{
-    OsProvider, OsLock,
+    OsLock, OsProvider,
     heap::{self, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
-    provider::Clock,
+    provider::{Clock, PageProvider},
+    sync::RawMutex,
 };
 
-/// Makes a [`ThreadSlot`](crate::heap::ThreadSlot) of a `thread_local!`: a type by the given name. Every
-/// [`StaticHeap`] needs one of its own.
+/// Makes a [`ThreadSlot`](crate::heap::ThreadSlot) of a `thread_local!`: a type by the given name.
+/// Every [`StaticHeap`] needs one of its own.
 ///
 /// ```
 /// hostmem::std_slot! {
@@ -20,6 +21,7 @@ use crate::{
 /// # assert_eq!(LowSlot::get(), FRESH);
 /// ```
 #[macro_export]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
 macro_rules! std_slot {
     ($(#[$attribute:meta])* $visible:vis struct $Name:ident;) => {
         $(#[$attribute])*
@@ -42,13 +44,14 @@ macro_rules! std_slot {
             }
 
             thread_local! {
-                // Without a destructor, so that it is there as long as the thread, and costs a move to read.
+                // Without a destructor, so that it is there as long as the thread, and costs a move
+                // to read.
                 static VALUE: Cell<*mut ()> = const { Cell::new($crate::heap::FRESH) };
                 static EXIT: Exit = const { Exit(Cell::new(None)) };
             }
 
-            // SAFETY: each thread has a value of its own, which is there before the thread runs and needs nothing
-            // to be read or written.
+            // SAFETY: each thread has a value of its own, which is there before the thread runs and
+            // needs nothing to be read or written.
             unsafe impl $crate::heap::ThreadSlot for $Name {
                 const IS_NEVER_NULL: bool = true;
 
@@ -78,13 +81,100 @@ macro_rules! std_slot {
     };
 }
 
+/// Puts a heap into a static, for `#[global_allocator]` or beside it: a
+/// [`heap::GlobalHeap`](crate::heap::GlobalHeap), with a slot for threads, and repaired in the
+/// children of the C library's `fork`.
+///
+/// What stands behind the `=` makes the heap at the first call, and again where that failed. It is
+/// of type `Result<_, HeapError>`, and does not allocate from this heap: such an allocation would
+/// fail.
+///
+/// ```
+/// use hostmem::{HeapConfig, LowHeap};
+///
+/// hostmem::global_heap! {
+///     /// What the guest can see.
+///     static GUEST: LowHeap = hostmem::low_heap(HeapConfig::new());
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let block = GUEST.alloc_bytes(100)?;
+/// assert!(block.addr().get() < 4 << 30);
+/// assert_eq!(GUEST.heap()?.statistics().used, 112);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In a region it is the heap of a program that claims its addresses, see
+/// [`StaticRegion`](crate::StaticRegion). Where the heap is to be told of blocks that cannot be
+/// freed, implement [`StaticHeap`].
+#[macro_export]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+macro_rules! global_heap {
+    ($(#[$attribute:meta])* $visible:vis static $NAME:ident: $Heap:ty = $open:expr;) => {
+        $(#[$attribute])*
+        $visible static $NAME: $crate::heap::GlobalHeap<$NAME> = $crate::heap::GlobalHeap::new();
+
+        /// What the static of the same name is made of.
+        #[doc(hidden)]
+        #[derive(Debug)]
+        #[allow(non_camel_case_types, reason = "the name is the static's")]
+        $visible struct $NAME {}
+
+        const _: () = {
+            $crate::std_slot! {
+                /// Where a thread keeps what it has cached.
+                pub struct Slot;
+            }
+
+            // SAFETY: the state and the slot are this heap's alone. What opens it and allocates
+            // from it gets nothing.
+            unsafe impl $crate::heap::StaticHeap for $NAME {
+                type Pages = <$Heap as $crate::HeapTypes>::Pages;
+                type Metadata = <$Heap as $crate::HeapTypes>::Metadata;
+                type Lock = <$Heap as $crate::HeapTypes>::Lock;
+                type Slot = Slot;
+
+                fn open() -> Result<$crate::heap::HeapOf<Self>, $crate::heap::HeapError> {
+                    $open
+                }
+
+                #[inline]
+                fn state() -> &'static $crate::heap::State<Self> {
+                    static STATE: $crate::heap::State<$NAME> = $crate::heap::State::new();
+                    &STATE
+                }
+
+                fn register() {
+                    // Where that fails for want of memory, a child must not use the heap.
+                    let _ = $crate::register_fork_child::<Self>();
+                }
+            }
+        };
+    };
+}
+
+/// What a heap's type says, for [`global_heap!`](crate::global_heap).
+#[doc(hidden)]
+pub trait HeapTypes {
+    type Pages;
+    type Metadata;
+    type Lock;
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> HeapTypes for Heap<P, M, R> {
+    type Pages = P;
+    type Metadata = M;
+    type Lock = R;
+}
+
 std_slot! {
-    /// Where a thread keeps what it has at hand of [`GlobalHeap`].
+    /// Where a thread keeps what it has cached of [`GlobalHeap`].
     pub struct SystemSlot;
 }
 
-/// The heap of the process: on the operating system's memory, wherever it likes, with default settings and the
-/// system's clock.
+/// The heap of the process: on the operating system's memory, wherever it likes, with default
+/// settings and the system's clock.
 #[derive(Debug)]
 pub struct SystemHeap;
 
@@ -96,9 +186,7 @@ unsafe impl StaticHeap for SystemHeap {
     type Slot = SystemSlot;
 
     fn open() -> Result<HeapOf<Self>, HeapError> {
-        let os = OsProvider::new();
-        let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
-        Heap::new(os, os, config)
+        Heap::new(HeapConfig::new().clock(|| OsProvider::new().now_ms()))
     }
 
     #[inline]

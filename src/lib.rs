@@ -1,99 +1,88 @@
 //! Host memory for emulators and JIT runtimes.
 //!
-//! This crate re-exports `hostmem-core`, and beside it the backend of this target:
+//! The types of the root are made by a configuration alone: [`Heap`], [`JitAllocator`],
+//! [`JitRuntime`], [`RegionAllocator`], [`RangeMap`]. They have the provider and the lock of this
+//! target filled in. Those of [`generic`] take a provider of yours; those of the modules are what
+//! both are made of.
+//!
+//! ```
+//! # #[cfg(not(all(feature = "linux", target_os = "linux")))]
+//! # fn main() {}
+//! # #[cfg(all(feature = "linux", target_os = "linux"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use hostmem::{Func, JitConfig, JitRuntime};
+//!
+//! let runtime = JitRuntime::new(JitConfig::new())?;
+//! # #[cfg(target_arch = "x86_64")]
+//! let code = [0xb8, 42, 0, 0, 0, 0xc3]; // x86-64: mov eax, 42; ret
+//! # #[cfg(target_arch = "aarch64")]
+//! # let code = [0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, #42; ret
+//! let function = runtime.add(&code)?;
+//! // SAFETY: it is a whole function of this type, and does no harm.
+//! let answer: Func<'_, extern "C" fn() -> i32> = unsafe { runtime.typed(&function)? };
+//! assert_eq!(answer.call(), 42);
+//! runtime.release(function)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | you want | use |
+//! |---|---|
+//! | all of a program's memory from this heap | [`GlobalHeap`] |
+//! | a heap that is a value, one of several | [`Heap::new`](heap::Heap::new) |
+//! | a heap below 4 GiB, which a 32-bit guest can see | [`low_heap`] |
+//! | a heap in a static, which opens itself at the first call | [`global_heap!`] |
+//! | everything above an address for the host | [`region_above`]; [`StaticRegion`] in a static |
+//! | a heap, or code, in there | [`RegionHeap`], [`generic::JitRuntime`] |
+//! | functions from bytes | [`JitRuntime`] |
+//! | functions that are replaced while they run | [`FuncCell`] |
+//! | to know what lies where | [`RangeMap`] |
+//!
+//! # Features
 //!
 //! | feature | permits | active on |
 //! |---|---|---|
-//! | `linux` | `hostmem-linux` | Linux |
-//! | `bsd` | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
-//! | `netbsd` | `hostmem-netbsd` | NetBSD |
-//! | `std` | `GlobalHeap` for `#[global_allocator]`, and `std_slot!` | where a backend is |
+//! | `linux` (default) | `hostmem-linux` | Linux |
+//! | `bsd` (default) | `hostmem-bsd` | FreeBSD, DragonFly, OpenBSD |
+//! | `netbsd` (default) | `hostmem-netbsd` | NetBSD |
+//! | `std` (default) | `GlobalHeap`, `global_heap!`, `std_slot!` | where a backend is |
+//! | `sim` | a simulated provider and a fault injector, for tests | every target |
 //! | `allocator-api2` | heaps for the collections of allocator-api2 | every target |
-//! | `cranelift` | the module `cranelift`: memory for cranelift-jit | Linux, FreeBSD, NetBSD |
-//! | `dynasm` | the module `dynasm`: assembling with dynasm-rs | Linux, FreeBSD, NetBSD |
 //!
-//! A feature *permits* a backend or an adapter and the target *activates* it, so `--all-features`
-//! builds everywhere, and `--no-default-features` leaves the core for a provider of your own. The
-//! adapters are for x86-64 and AArch64, bring the standard library with them, and are not permitted
-//! by default.
+//! A feature *permits* a backend and the target *activates* it, so `--all-features` builds
+//! everywhere, and `--no-default-features` leaves the core for a provider of your own.
 //!
 //! The active backend's provider is here by its own name and as `OsProvider`, beside it `OsLock`, a
 //! lock whose waiting threads sleep in the kernel.
 //!
 //! On a target that has no backend, or none that is permitted, the crate still builds, as it does
 //! without features: everything is there but what a backend gives. A program that names
-//! `OsProvider` or `OsLock` then does not compile, and the error says which feature is missing, or
-//! that there is no backend; `docs/PORTING.md` tells how to write a provider.
+//! `OsProvider` or `OsLock`, or `GlobalHeap` without the feature `std`, then does not compile, and
+//! the error says which feature is missing, or that there is no backend; `docs/PORTING.md` tells
+//! how to write a provider.
 //!
-//! ```
-//! # #[cfg(not(any(
-//! #     all(feature = "linux", target_os = "linux"),
-//! #     all(feature = "bsd", any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")),
-//! #     all(feature = "netbsd", target_os = "netbsd"),
-//! # )))]
-//! # fn main() {}
-//! # #[cfg(any(
-//! #     all(feature = "linux", target_os = "linux"),
-//! #     all(feature = "bsd", any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")),
-//! #     all(feature = "netbsd", target_os = "netbsd"),
-//! # ))]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use hostmem::{OsProvider, OsLock, jit::{JitConfig, JitRuntime}};
-//!
-//! let os = OsProvider::new();
-//! let runtime = JitRuntime::<_, _, OsLock>::new(os, os, JitConfig::new())?;
-//! # #[cfg(target_arch = "x86_64")]
-//! let code = [0xb8, 42, 0, 0, 0, 0xc3]; // mov eax, 42; ret
-//! # #[cfg(target_arch = "aarch64")]
-//! # let code = [0x40, 0x05, 0x80, 0x52, 0xc0, 0x03, 0x5f, 0xd6]; // mov w0, #42; ret
-//! let function = runtime.add(&code)?;
-//! // SAFETY: it is a whole function of this type, and does no harm.
-//! let answer = unsafe { runtime.typed::<extern "C" fn() -> i32>(&function)? };
-//! assert_eq!(answer.call(), 42);
-//! runtime.release(function)?;
-//! # Ok(())
-//! # }
-//! ```
+//! Memory for cranelift-jit and an assembler for dynasm-rs are crates of their own,
+//! `hostmem-cranelift` and `hostmem-dynasm`.
 
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(
-    any(feature = "cranelift", feature = "dynasm"),
-    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
-    any(target_arch = "x86_64", target_arch = "aarch64")
-))]
-extern crate std;
-
+pub use hostmem_core::ConfigError;
 pub use hostmem_core::{
     arch, arena, counted, fork, heap, jit, page, probe, provider, range_map, region, sync,
 };
+#[doc(no_inline)]
+pub use hostmem_core::{
+    heap::HeapConfig,
+    jit::{Func, Function, JitConfig, RetireConfig},
+    region::RegionConfig,
+};
 
 #[cfg(feature = "sim")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sim")))]
 pub use hostmem_core::sim;
 
-cfg_select! {
-    all(
-        feature = "std",
-        any(
-            all(feature = "linux", target_os = "linux"),
-            all(
-                feature = "bsd",
-                any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
-            ),
-            all(feature = "netbsd", target_os = "netbsd"),
-        )
-    ) => {
-        mod at_fork;
-        mod global;
-        mod purger;
-        mod signal_stack;
-        pub use signal_stack::is_on_signal_stack;
-        pub use at_fork::register_fork_child;
-        pub use global::{GlobalHeap, SystemHeap, SystemSlot};
-        pub use purger::{Purger, spawn_purger};
-    }
-    _ => {}
-}
+pub mod generic;
 
 cfg_select! {
     all(feature = "linux", target_os = "linux") => {
@@ -110,28 +99,72 @@ cfg_select! {
     }
     _ => {
         mod absent;
-        pub use absent::{OsProvider, OsLock};
+        pub use absent::{
+            FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock,
+            OsProvider, RangeMap, RegionAllocator, RegionHeap, RetireQueue,
+        };
     }
 }
 
-#[cfg(all(
-    feature = "cranelift",
-    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
-    any(target_arch = "x86_64", target_arch = "aarch64")
-))]
-pub mod cranelift;
+// What needs a backend, and what needs the standard library beside it.
+cfg_select! {
+    any(
+        all(feature = "linux", target_os = "linux"),
+        all(
+            feature = "bsd",
+            any(target_os = "freebsd", target_os = "dragonfly", target_os = "openbsd")
+        ),
+        all(feature = "netbsd", target_os = "netbsd"),
+    ) => {
+        mod names;
+        mod place;
+        mod static_region;
+        pub use names::{
+            FuncCell, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, RangeMap, RegionAllocator,
+            RegionHeap, RetireQueue,
+        };
+        pub use place::{adopt_claim, low_heap, region_above};
+        pub use static_region::StaticRegion;
 
-#[cfg(all(
-    feature = "dynasm",
-    any(target_os = "linux", target_os = "freebsd", target_os = "netbsd"),
-    any(target_arch = "x86_64", target_arch = "aarch64")
-))]
-pub mod dynasm;
+        cfg_select! {
+            feature = "std" => {
+                mod at_fork;
+                mod global;
+                mod purger;
+                mod signal_stack;
+                #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+                pub use at_fork::register_fork_child;
+                #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+                pub use global::{GlobalHeap, SystemHeap, SystemSlot};
+                #[doc(hidden)]
+                pub use global::HeapTypes;
+                #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+                pub use purger::{Purger, spawn_purger};
+                #[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+                pub use signal_stack::is_on_signal_stack;
+            }
+            _ => {
+                mod absent_std;
+                pub use absent_std::GlobalHeap;
+            }
+        }
 
-/// The example of the README, so that it keeps compiling and running.
+        mod lock {
+            pub(crate) type Lock = crate::OsLock;
+        }
+    }
+    _ => {
+        mod lock {
+            pub(crate) type Lock = crate::sync::Spin;
+        }
+    }
+}
+
+/// The examples of the README, so that they keep compiling and running.
 #[cfg(all(
     doctest,
     feature = "linux",
+    feature = "std",
     target_os = "linux",
     target_arch = "x86_64"
 ))]

@@ -21,12 +21,14 @@ pub struct Purger {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts a thread that [ticks](crate::heap::Heap::tick) a heap each `period`, so that free memory goes back although no
-/// other thread calls the heap. Off unless it is started: it wakes the CPU each time.
+/// Starts a thread that [ticks](crate::heap::Heap::tick) a heap each `period`, so that free memory
+/// goes back although no other thread calls the heap. Off unless it is started: it wakes the CPU
+/// each time.
 ///
 /// What idle threads have cached stays with them; see
-/// [`HeapStatistics::cached`](crate::heap::HeapStatistics::cached). Memory goes back that was free for as long as
-/// [`HeapConfig::memory_return`](crate::heap::HeapConfig::memory_return) says, so that a period as long is enough.
+/// [`HeapStatistics::cached`](crate::heap::HeapStatistics::cached). Memory goes back that was free
+/// for as long as [`HeapConfig::memory_return`](crate::heap::HeapConfig::memory_return) says, so
+/// that a period as long is enough.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,13 +53,15 @@ pub fn spawn_purger<C: StaticHeap>(heap: GlobalHeap<C>, period: Duration) -> io:
         .heap()
         .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let (stop, stopped) = channel();
-    let thread = Builder::new().name("hostmem-purger".into()).spawn(move || {
-        while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            if let Some(now_ms) = OsProvider::new().now_ms() {
-                opened.tick(now_ms);
+    let thread = Builder::new()
+        .name("hostmem-purger".into())
+        .spawn(move || {
+            while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                if let Some(now_ms) = OsProvider::new().now_ms() {
+                    opened.tick(now_ms);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(Purger {
         stop: Some(stop),
         thread: Some(thread),

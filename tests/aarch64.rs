@@ -32,7 +32,7 @@ fn code_rewritten_and_published_is_always_fresh() {
 
 #[test]
 fn code_rewritten_through_the_allocator_is_always_fresh() {
-    let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, JitConfig::new()).expect("valid");
+    let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, JitConfig::new()).expect("valid");
     let mut span = jit.alloc(CODE_LEN).expect("a strategy works");
     for value in 0..ROUNDS {
         jit.write(&mut span, 0, &code_returning(value))
@@ -78,7 +78,7 @@ fn landing(value: u32) -> [u8; 4 + CODE_LEN] {
 #[test]
 fn guarded_pages_run_code_with_landing_pads_and_refuse_code_without() {
     let config = JitConfig::new().landing_pads(true);
-    let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, config);
+    let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, config);
     if !OS.capabilities().contains(Capabilities::LANDING_PADS) {
         assert_eq!(
             jit.map(drop).expect_err("not silently without"),

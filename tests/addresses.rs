@@ -122,7 +122,7 @@ fn who_places_nothing_does_not_look_for_the_end() {
         if or_skip(answer_when(libc::SYS_mmap, 3, exact, exact, count)).is_none() {
             return;
         }
-        let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, JitConfig::new());
+        let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, JitConfig::new());
         let jit = jit.expect("metadata can be reserved");
         let _span = jit.alloc(300).expect("there is memory");
         let range = OS.reserve(&Request::bytes(1 << 20).align(1 << 20));

@@ -46,7 +46,7 @@ fn exercise<A: Allocator + Copy>(allocator: A, owns: impl Fn(usize) -> bool) {
 
 #[test]
 fn collections_live_in_heaps() {
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
     exercise(&heap, |addr| heap.owns(addr));
     let local = heap.local().expect("metadata");
     exercise(&local, |addr| heap.owns(addr));
@@ -61,7 +61,7 @@ fn collections_live_in_heaps() {
 
 #[test]
 fn exhaustion_is_an_error() {
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
     let huge = Layout::from_size_align(1 << 60, 8).expect("a layout");
     assert!((&heap).allocate(huge).is_err());
     let mut numbers: Vec<u8, _> = Vec::new_in(&heap);

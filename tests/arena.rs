@@ -367,7 +367,7 @@ fn ten_functions_take_two_pages_of_metadata() {
     let code = Counted::<_, OsLock>::new(OsProvider::new(), "code", Limits::NONE);
     let code = code.expect("book-keeping");
     let jit: JitAllocator<_, _, OsLock> =
-        JitAllocator::new(&code, &host, JitConfig::new()).expect("a valid configuration");
+        JitAllocator::on(&code, &host, JitConfig::new()).expect("a valid configuration");
     let spans: Vec<_> = (0..10)
         .map(|n| {
             let mut span = jit.alloc(100 + 50 * n).expect("there is memory");
@@ -394,7 +394,7 @@ fn a_small_span_in_a_large_block_takes_little_metadata() {
     let host = Recording::new();
     let config = JitConfig::new().block_size(256 << 20, 256 << 20);
     let jit: JitAllocator<_, _, OsLock> =
-        JitAllocator::new(OsProvider::new(), &host, config).expect("a valid configuration");
+        JitAllocator::on(OsProvider::new(), &host, config).expect("a valid configuration");
     let Ok(_span) = jit.alloc(64) else {
         return skip("no room for 256 MiB of code");
     };
@@ -409,7 +409,7 @@ fn metadata_of_a_long_span_goes_with_it() {
     let host = Recording::new();
     let faulty = Faulty::new(OsProvider::new());
     let jit: JitAllocator<_, _, OsLock> =
-        JitAllocator::new(&faulty, &host, JitConfig::new()).expect("a valid configuration");
+        JitAllocator::on(&faulty, &host, JitConfig::new()).expect("a valid configuration");
     let small = jit.alloc(64).expect("there is room");
     let before = (host.bytes(), jit.statistics().metadata);
     // One that cannot be mapped.
@@ -477,7 +477,7 @@ fn a_map_of_ranges_works_with_little() {
     let page = PageSize::KIB_4;
     for (max, least) in [(16 << 10, 100), (64 << 10, 1000), (1 << 20, 20_000)] {
         let map: RangeMap<u32, _, OsLock> =
-            RangeMap::new(OsProvider::new(), bounds, page, max).expect("valid");
+            RangeMap::on(OsProvider::new(), bounds, page, max).expect("valid");
         let range = |n: usize| AddressRange::from_len(n << 14, 1 << 12).expect("a page");
         let mut count = 0;
         let error = loop {
@@ -535,7 +535,7 @@ fn a_range_map_starts_under_a_limit_of_addresses() {
     with_a_megabyte("a_range_map_starts_under_a_limit_of_addresses", || {
         let (bounds, page) = (AddressRange::LOW_4G, PageSize::KIB_4);
         let map: RangeMap<u32, _, OsLock> =
-            RangeMap::new(OsProvider::new(), bounds, page, 1 << 30).expect("a map");
+            RangeMap::on(OsProvider::new(), bounds, page, 1 << 30).expect("a map");
         for n in 0..10_000 {
             let range = AddressRange::from_len(n << 13, 1 << 12).expect("a page");
             map.insert_new(range, 1).expect("there is room");
@@ -550,7 +550,7 @@ fn a_region_starts_under_a_limit_of_addresses() {
         let os = OsProvider::new();
         let range = os.reserve(&Request::bytes(256 << 10)).expect("room");
         let region: RegionAllocator<_, _, OsLock> =
-            RegionAllocator::new(os, os, RegionConfig::new()).expect("a region allocator");
+            RegionAllocator::on(os, os, RegionConfig::new()).expect("a region allocator");
         // SAFETY: reserved just now, and given to the region.
         unsafe { region.adopt(range) }.expect("given");
         let part = region.reserve(&Request::bytes(64 << 10)).expect("room");
@@ -564,7 +564,7 @@ fn a_jit_allocator_starts_under_a_limit_of_addresses() {
     with_a_megabyte("a_jit_allocator_starts_under_a_limit_of_addresses", || {
         let os = OsProvider::new();
         let jit: JitAllocator<_, _, OsLock> =
-            JitAllocator::new(os, os, JitConfig::new()).expect("an allocator");
+            JitAllocator::on(os, os, JitConfig::new()).expect("an allocator");
         for _ in 0..100 {
             let mut span = jit.alloc(100).expect("there is room");
             jit.write(&mut span, 0, &common::code_returning(7))

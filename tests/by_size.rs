@@ -355,7 +355,7 @@ fn check_errors<H: Calls>(heap: &H) {
 }
 
 fn heap_on<P: PageProvider + Copy>(provider: P, config: HeapConfig) -> Heap<P, P, OsLock> {
-    Heap::new(provider, provider, config).expect("metadata")
+    Heap::on(provider, provider, config).expect("metadata")
 }
 
 /// Checks a heap, one of its handles, and what is left afterwards.
@@ -454,7 +454,7 @@ mod global {
 
                 fn open() -> Result<HeapOf<Self>, HeapError> {
                     OPENED.fetch_add(1, Relaxed);
-                    Heap::new(OS, OS, HeapConfig::new())
+                    Heap::on(OS, OS, HeapConfig::new())
                 }
 
                 fn state() -> &'static State<Self> {
@@ -477,6 +477,7 @@ mod global {
     static_heap!(Flushed, FlushedSlot, true);
     static_heap!(Interrupted, InterruptedSlot, true);
     static_heap!(Unchecked, UncheckedSlot, false);
+    static_heap!(Told, ToldSlot, true);
 
     /// Errors are returned: `refused` would end the program.
     #[test]
@@ -553,6 +554,35 @@ mod global {
         }
         assert_eq!(errors[..2], [HeapError::InvalidSize; 2]);
         assert!(matches!(errors[2..], [HeapError::Memory(_)]), "{errors:?}");
+    }
+
+    /// Blocks of each size and alignment are freed without a result; what is none is told of.
+    #[test]
+    fn frees_without_a_result_tell_of_errors() {
+        let heap = GlobalHeap::<Told>::new();
+        for size in (0..3000).step_by(7).chain([40_000, 400_000, 4 << 20]) {
+            for align in [1, 16, 64, 4096] {
+                let block = heap.alloc_aligned(size, align).expect("memory");
+                assert!(
+                    block.addr().get().is_multiple_of(align),
+                    "{size} at {align}"
+                );
+                // SAFETY: a live block of this size.
+                unsafe { fill(block, size, 5) };
+                let told = |error| panic!("{size} at {align}: {error}");
+                // SAFETY: live, and used no more.
+                unsafe { heap.free_or_else(block, told) };
+                let mut errors = Vec::new();
+                // SAFETY: no live block, which is noticed.
+                unsafe { heap.free_or_else(block, |error| errors.push(error)) };
+                // Huge ones are not the heap's any more, or kept.
+                let expected = [HeapError::NotLive, HeapError::NotOwned];
+                assert!(
+                    errors.len() == 1 && expected.contains(&errors[0]),
+                    "{errors:?}"
+                );
+            }
+        }
     }
 
     static HANDLED: AtomicU64 = AtomicU64::new(0);

@@ -601,6 +601,114 @@ fn r12_an_untouched_claim_is_not_in_a_core_file() {
     });
 }
 
+#[test]
+fn room_is_left_below_a_stack_that_somebody_else_makes_grow() {
+    /// Claims on the stack that it runs on, and returns the end of the highest range below it.
+    extern "C" fn claim_here(_: *mut c_void) -> *mut c_void {
+        let here = 0_u8;
+        let here = (&raw const here).addr();
+        let mut slots: Box<Slots> = Box::new([None; 1024]);
+        let mut claim = claim(OS, &above(), &mut slots[..]).expect("a valid request");
+        assert!(claim.report().is_complete(), "{:?}", claim.report());
+        assert!(claim.renew().is_complete());
+        let below = claim.ranges().filter(|claimed| claimed.range.addr() < here);
+        let end = below.map(|claimed| claimed.range.end()).max();
+        // SAFETY: no other code uses the claim.
+        unsafe { claim.give_back() }.expect("all can go");
+        core::ptr::without_provenance_mut(end.unwrap_or(0))
+    }
+    let test = "room_is_left_below_a_stack_that_somebody_else_makes_grow";
+    isolate::isolated(test, || {
+        if skip_emulated("has mappings that the guest does not see") {
+            return;
+        }
+        // A hole below the stack, as where valgrind makes it grow.
+        let (len, whole) = (4 * MIB, 2 * GIB);
+        let at = map_anywhere(whole).expect("addresses");
+        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(at);
+        // SAFETY: mapped just now, and not used.
+        assert_eq!(unsafe { libc::munmap(start.cast(), whole - len) }, 0);
+        let stack = start.wrapping_add(whole - len);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: as above, the rest of it.
+        assert_eq!(unsafe { libc::mprotect(stack.cast(), len, access) }, 0);
+        // SAFETY: the stack is mapped, writable, and no other code's; the function takes nothing.
+        let end = unsafe { run_on_stack(stack, len, claim_here) };
+        let room = stack.addr() - end.addr();
+        assert!(room >= 128 * MIB - len, "{room:#x} bytes of room");
+    });
+}
+
+/// Answers whoever asks for a place as a kernel with addresses of so many bits, where all is taken.
+fn answer_of<const BITS: u32>(arguments: &[usize; 6]) -> isize {
+    let end = (1 << BITS) - OS.page_size().bytes();
+    let exists = arguments[0] + arguments[1] <= end;
+    let errno = if exists { libc::EEXIST } else { libc::ENOMEM };
+    -isize::try_from(errno).expect("a small number")
+}
+
+fn claim_with_bits<const BITS: u32>(test: &str) {
+    isolate::isolated(test, || {
+        let exact = u64::from(libc::MAP_FIXED_NOREPLACE.cast_unsigned());
+        let filter = seccomp::answer_when(libc::SYS_mmap, 3, exact, exact, answer_of::<BITS>);
+        if isolate::or_skip(filter).is_none() {
+            return;
+        }
+        let mut slots = [None; 1024];
+        let claim = claim(OS, &above(), &mut slots).expect("a valid request");
+        let report = claim.report();
+        assert_eq!(report.address_bits, Some(BITS));
+        let end = (1 << BITS) - OS.page_size().bytes();
+        assert_eq!(report.range, AddressRange::new(4 * GIB, end - 1));
+        let missed = report.missed.bytes;
+        assert!(missed > end / 2, "{missed:#x} of {end:#x}");
+        assert!(!report.is_complete());
+        let slots = &mut [None; 1024];
+        let refused = hostmem::region::claim(OS, &above().require_complete(), slots);
+        assert!(refused.is_err());
+    });
+}
+
+#[test]
+fn a_claim_reaches_to_the_end_of_56_bits() {
+    claim_with_bits::<56>("a_claim_reaches_to_the_end_of_56_bits");
+}
+
+#[test]
+fn a_claim_reaches_to_the_end_of_49_bits() {
+    claim_with_bits::<49>("a_claim_reaches_to_the_end_of_49_bits");
+}
+
+#[test]
+fn too_few_slots_are_told_and_refused_where_all_is_required() {
+    let test = "too_few_slots_are_told_and_refused_where_all_is_required";
+    isolate::isolated(test, || {
+        let mut slots = [None; 1];
+        let mut few = claim(OS, &above(), &mut slots).expect("a valid request");
+        assert!(few.report().full && !few.report().is_complete());
+        // SAFETY: no other code uses the claim.
+        unsafe { few.give_back() }.expect("all can go");
+        let mut snapshots = [Snapshot::new(), Snapshot::new()];
+        for snapshot in &mut snapshots {
+            snapshot.take();
+        }
+        snapshots[0].take();
+        let refused = claim(OS, &above().require_complete(), &mut slots);
+        snapshots[1].take();
+        assert_eq!(refused.err().map(|e| e.kind()), Some(ErrorKind::Exhausted));
+        let [before, after] = &snapshots;
+        assert!(
+            emulated() || before.text() == after.text(),
+            "{}",
+            after.text()
+        );
+        let mut slots = [None; 1024];
+        let all = claim(OS, &above().require_complete(), &mut slots);
+        let all = all.map(|claim| claim.report().is_complete());
+        assert!(all == Ok(true) || emulated(), "{all:?}");
+    });
+}
+
 /// The policy on hosts with pages of any size, with every state checked and every call failing
 /// once.
 #[cfg(feature = "sim")]

@@ -33,7 +33,8 @@ macro_rules! static_heap {
         #[derive(Debug)]
         struct $Name;
 
-        // SAFETY: the state and the slot are this heap's alone, and what `open` does with the heap itself fails.
+        // SAFETY: the state and the slot are this heap's alone, and what `open` does with the heap
+        // itself fails.
         unsafe impl StaticHeap for $Name {
             type Pages = OsProvider;
             type Metadata = OsProvider;
@@ -94,11 +95,12 @@ fn new_heap<C>() -> Result<HeapOf<C>, HeapError>
 where
     C: StaticHeap<Pages = OsProvider, Metadata = OsProvider, Lock = OsLock>,
 {
-    Heap::new(OS, OS, HeapConfig::new())
+    Heap::on(OS, OS, HeapConfig::new())
 }
 
 fn close<C: StaticHeap>() -> Result<(), HeapError> {
-    // SAFETY: where this succeeds, other threads of the tests wait, and no block is used afterwards.
+    // SAFETY: where this succeeds, other threads of the tests wait, and no block is used
+    // afterwards.
     unsafe { GlobalHeap::<C>::new().close() }
 }
 
@@ -300,7 +302,7 @@ hostmem::std_slot! {
 }
 static_heap!(Inner, InnerSlot, {
     note_inner();
-    Heap::new(
+    Heap::on(
         OS,
         OS,
         HeapConfig::new().clock(|| {
@@ -338,7 +340,7 @@ table_slot!(ForkedSlot, FORKED, FORKED.place(own_number()));
 static_heap!(
     Forked,
     ForkedSlot,
-    Heap::new(OS, OS, HeapConfig::new().clock(fork_once))
+    Heap::on(OS, OS, HeapConfig::new().clock(fork_once))
 );
 
 /// Whether the next look at the clock forks, and whether this process is the child.
@@ -507,8 +509,9 @@ mod plugin {
         assert_eq!(wait(child), 0);
     }
 
-    /// Loads a plugin, uses it from a thread that ends, from one that goes on and from one that comes after it was
-    /// closed, and unloads it: before that one ends, if it `outlives` the plugin.
+    /// Loads a plugin, uses it from a thread that ends, from one that goes on and from one that
+    /// comes after it was closed, and unloads it: before that one ends, if it `outlives` the
+    /// plugin.
     fn cycle<'s>(scope: &'s Scope<'s, '_>, step: &'s Meeting, path: &Path, outlives: bool) {
         let library = Library::open(path);
         let calls = library.calls();
@@ -549,7 +552,8 @@ mod plugin {
         check_fork();
     }
 
-    /// Returns the bytes of addresses of this process, those that are resident, and how many mappings it has.
+    /// Returns the bytes of addresses of this process, those that are resident, and how many
+    /// mappings it has.
     fn held() -> [usize; 3] {
         let mappings = maps::of_self().expect("/proc is mounted");
         let mapped = mappings.iter().map(|m| m.end - m.start).sum();
@@ -559,8 +563,8 @@ mod plugin {
         [mapped, resident << 12, mappings.len()]
     }
 
-    /// Builds the plugin example and returns where two copies of it lie, which are two libraries for a
-    /// loader.
+    /// Builds the plugin example and returns where two copies of it lie, which are two libraries
+    /// for a loader.
     fn plugins() -> [PathBuf; 2] {
         // With what the tests were built with, which is there then.
         let features = match cfg!(feature = "sim") {
@@ -592,7 +596,8 @@ mod plugin {
             }
             let after = held();
             println!("{before:?}, and {after:?} after {rounds} plugins");
-            // Less than any two of them would leave: addresses for dozens of megabytes, one of memory, and six mappings each.
+            // Less than any two of them would leave: addresses for dozens of megabytes, one of
+            // memory, and six mappings each.
             for (n, most) in [64 * MIB, 2 * MIB, 8].into_iter().enumerate() {
                 assert!(after[n] <= before[n] + most, "{before:?}, then {after:?}");
             }

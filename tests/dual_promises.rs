@@ -19,7 +19,7 @@ use hostmem::{
 use hostmem_test_support::{
     Unavailable,
     hugetlb::with_huge_pages,
-    isolate::{isolated, isolated_by, or_skip, run, skip},
+    isolate::{isolated, isolated_by, leave_out, or_skip, run},
     maps, mounts,
     overcommit::{Starved, strictly},
     seccomp,
@@ -37,7 +37,7 @@ const LARGE: usize = 2 << 20;
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(os: OsProvider, config: JitConfig) -> Jit {
-    JitAllocator::new(os, os, config).expect("the configuration is valid")
+    JitAllocator::on(os, os, config).expect("the configuration is valid")
 }
 
 fn map(os: &OsProvider, len: usize) -> Result<DualMapping, DualError> {
@@ -514,7 +514,9 @@ fn strict_accounting_is_an_error_and_no_signal() {
     }
     // Under these settings any other program of the host may be refused memory.
     if !at_length() {
-        return skip("it changes how the whole host accounts memory: run it with HOSTMEM_LONG=1");
+        return leave_out(
+            "it changes how the whole host accounts memory: run it with HOSTMEM_LONG=1",
+        );
     }
     // The settings are made, and restored, by the process that starts this one.
     let start = |mut command| strictly(|| run(&mut command));
@@ -615,7 +617,7 @@ fn readable_memory_that_is_executable_is_told_and_can_be_refused() {
         assert!(before >= 0, "it can be set");
         assert!(!OS.capabilities().contains(explicit));
         assert_eq!(OS.probe_now().read_implies_exec, Setting::On);
-        let refused = Jit::new(OS, OS, strict);
+        let refused = Jit::on(OS, OS, strict);
         assert!(matches!(refused, Err(JitError::Config)));
         let jit = allocator(OS, JitConfig::new());
         let span = fill(&jit, 100);
@@ -640,7 +642,7 @@ fn readable_memory_that_is_executable_is_told_and_can_be_refused() {
 fn a_strict_allocator_is_never_writable_and_executable() {
     // SAFETY: nothing is written there.
     let both = Mapping::ReadWriteExec(unsafe { RwxOptIn::accept() });
-    let refused = Jit::new(OS, OS, JitConfig::new().strict(true).mapping(both));
+    let refused = Jit::on(OS, OS, JitConfig::new().strict(true).mapping(both));
     assert!(matches!(refused, Err(JitError::Config)));
 }
 

@@ -35,7 +35,7 @@ type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
 type OsLocal<'a> = LocalHeap<'a, OsProvider, OsProvider, OsLock>;
 
 fn heap() -> OsHeap {
-    OsHeap::new(OS, OS, HeapConfig::new()).expect("metadata")
+    OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata")
 }
 
 /// Numbers that a seed repeats (Marsaglia's xorshift64).
@@ -69,8 +69,8 @@ fn moves(heap: &OsLocal<'_>, most: usize, step: usize) -> usize {
     moves
 }
 
-/// A buffer that grows by a constant: each move copies all of it, so that a move at every step takes
-/// quadratic time.
+/// A buffer that grows by a constant: each move copies all of it, so that a move at every step
+/// takes quadratic time.
 #[test]
 fn a_block_that_grows_by_small_steps_moves_seldom() {
     let heap = heap();
@@ -99,8 +99,8 @@ fn a_block_of_a_segment_moves_seldom() {
     }
 }
 
-/// What 300 threads at once do, of which each ends: they keep a few blocks, and exchange some with those that
-/// come after them.
+/// What 300 threads at once do, of which each ends: they keep a few blocks, and exchange some with
+/// those that come after them.
 fn generation(heap: &OsHeap, exchange: &mut [Option<NonNull<u8>>], random: &mut Random) {
     let free = |local: &OsLocal<'_>, block: Option<NonNull<u8>>| {
         if let Some(block) = block {
@@ -309,8 +309,8 @@ extern "C" fn allocate_in_stream(_: *mut c_void, buffer: *mut libc::c_char, len:
     isize::try_from(len).unwrap_or(0)
 }
 
-/// One thread reads and allocates, another one flushes all streams, and so holds their list while it
-/// waits for the first; a fork waits for the list after the handlers of forks ran.
+/// One thread reads and allocates, another one flushes all streams, and so holds their list while
+/// it waits for the first; a fork waits for the list after the handlers of forks ran.
 #[test]
 fn forks_do_not_wait_for_streams_whose_users_wait_for_the_heap() {
     isolated(

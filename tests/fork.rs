@@ -29,7 +29,7 @@ const NO_DONTFORK: &str = "does not pass MADV_DONTFORK on";
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 fn place(jit: &Jit, value: u32) -> Span {

@@ -36,7 +36,7 @@ fn bytes(size: usize) -> Layout {
 }
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P, P, OsLock> {
-    Heap::new(p, p, config).expect("metadata")
+    Heap::on(p, p, config).expect("metadata")
 }
 
 /// What lies at a place of a block, so that no other place has the same for long.
@@ -187,7 +187,7 @@ fn blocks_grow_on_a_simulated_host() {
 fn blocks_grow_in_a_region() {
     let space = OS.reserve(&Request::bytes(512 * MIB)).expect("addresses");
     let region: RegionAllocator<OsProvider, OsProvider, OsLock> =
-        RegionAllocator::new(OS, OS, RegionConfig::new()).expect("metadata");
+        RegionAllocator::on(OS, OS, RegionConfig::new()).expect("metadata");
     // SAFETY: reserved just now, and the region's until the end.
     unsafe { region.adopt(space) }.expect("fresh addresses");
     grows(&region, 32 * MIB, "a region");
@@ -361,8 +361,8 @@ fn what_was_asked_for_is_known() {
     assert_eq!(heap.statistics().used, 0);
 }
 
-/// A block that grows takes the memory of one that was freed, and what it has not grown into by then
-/// goes back as other free memory does.
+/// A block that grows takes the memory of one that was freed, and what it has not grown into by
+/// then goes back as other free memory does.
 fn grows_into_kept<P: PageProvider + Copy>(p: P, what: &str) {
     let heap = heap(p, HeapConfig::new());
     let grown = |len| {

@@ -288,7 +288,7 @@ fn p6_everything_shut_is_reported_step_by_step() {
             let ours = left.find(|e| e.file_name().to_string_lossy().starts_with("hostmem"));
             assert!(ours.is_none(), "{ours:?} was left in {directory}");
         }
-        let jit = JitAllocator::<_, _>::new(OS, OS, JitConfig::new()).expect("maps nothing yet");
+        let jit = JitAllocator::<_, _>::on(OS, OS, JitConfig::new()).expect("maps nothing yet");
         assert_eq!(jit.alloc(1).expect_err("no block"), JitError::Map(error));
         check_that_the_example_reports_every_step();
     });

@@ -115,7 +115,7 @@ fn many_threads(config: HeapConfig, steps: usize) {
     let counted: Counted<OsProvider, OsLock> =
         Counted::new(OS, "heap", Limits::NONE).expect("a small arena");
     {
-        let heap = Heap::<_, _, OsLock>::new(&counted, &counted, config).expect("metadata");
+        let heap = Heap::<_, _, OsLock>::on(&counted, &counted, config).expect("metadata");
         let shared: Mutex<Vec<Block>> = Mutex::default();
         thread::scope(|scope| {
             for seed in 1..=8 {
@@ -205,8 +205,8 @@ fn run(
     shared.lock().expect("nobody panicked").extend(own);
 }
 
-/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that they lie in
-/// what the heap holds.
+/// Asserts that a walk visits each of these blocks once, while others allocate and free, and that
+/// they lie in what the heap holds.
 fn see_all<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, own: &[Block]) {
     let mut seen: HashMap<usize, usize> = HashMap::new();
     let _ = heap.walk(|block| {
@@ -238,7 +238,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
     }
     let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     let low = Within::new(OS, AddressRange::LOW_4G);
-    let heap = Heap::<_, _, OsLock>::new(low, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(low, OS, HeapConfig::new()).expect("metadata");
     let layout = Layout::from_size_align(3 << 20, 16).expect("a layout");
     for _ in 0..2 {
         let blocks: Mutex<Vec<usize>> = Mutex::default();
@@ -278,7 +278,7 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     let _alone = LOW.lock().unwrap_or_else(PoisonError::into_inner);
     // A part of the low addresses, since each of these blocks takes memory for its page.
     let part = AddressRange::new(0x1000_0000, 0x17ff_ffff).expect("a range");
-    let heap = Heap::<_, _, OsLock>::new(Within::new(OS, part), OS, HeapConfig::new());
+    let heap = Heap::<_, _, OsLock>::on(Within::new(OS, part), OS, HeapConfig::new());
     let heap = heap.expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(16 << 10, 16).expect("a layout");
@@ -297,7 +297,8 @@ fn a_low_heap_of_small_blocks_fills_up_and_serves_again() {
     }
 }
 
-/// What a handler asks of, and what it is to find: whether the heap owns it, and the start of its block.
+/// What a handler asks of, and what it is to find: whether the heap owns it, and the start of its
+/// block.
 struct Row {
     addr: usize,
     owned: bool,
@@ -352,7 +353,7 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
     isolated(
         "signal_handlers_tell_addresses_apart_whatever_they_interrupt",
         || {
-            let made = || Heap::new(OS, OS, HeapConfig::new()).expect("metadata");
+            let made = || Heap::on(OS, OS, HeapConfig::new()).expect("metadata");
             let heap = ASKED.get_or_init(made);
             let other: Heap<OsProvider, OsProvider, OsLock> = made();
             let local = heap.local().expect("metadata");
@@ -422,7 +423,7 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
 #[test]
 fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
     let config = HeapConfig::new().hardening(Hardening::Full);
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
     for size in [300_000, 1 << 20, 3 << 20, 5_000_001] {
         let layout = Layout::from_size_align(size, 16).expect("a layout");
         let blocks = [(); 3].map(|()| heap.alloc(layout).expect("memory"));
@@ -460,7 +461,7 @@ fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
 
 #[test]
 fn short_threads_leave_memory_flat() {
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
     let threads = if at_length() { 100_000 } else { 1000 };
     let (mut first, mut resident) = (None, 0);
     for n in 0..threads {
@@ -499,7 +500,8 @@ fn in_memory<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, OsLock>) -> usiz
         for part in (start..last).step_by(pages.len() * page) {
             let len = (last - part + 1).min(pages.len() * page);
             let at = core::ptr::without_provenance_mut(part);
-            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches nothing else.
+            // SAFETY: the kernel writes a byte for each page, as many as there are, and touches
+            // nothing else.
             let result = unsafe { libc::mincore(at, len, pages.as_mut_ptr().cast()) };
             assert_eq!(result, 0, "mapped: {range:x?}");
             let held = pages[..len / page].iter().filter(|page| **page & 1 == 1);
@@ -519,10 +521,11 @@ fn what_is_resident_is_what_the_host_holds() {
     let alone = !thp.is_ok_and(|thp| thp.contains("[always]"));
     let page = OS.page_size().bytes();
     let config = HeapConfig::new().large_pages(false);
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
     let classes = heap.class_statistics().count();
     let local = heap.local().expect("metadata");
-    // What was at hand once may never have been touched, and nor may the page that it ended in, one a class.
+    // What was at hand once may never have been touched, and nor may the page that it ended in, one
+    // a class.
     let check = |at_hand: usize| {
         let (held, there) = (heap.statistics(), in_memory(&heap));
         if alone {

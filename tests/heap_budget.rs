@@ -35,7 +35,8 @@ fn bytes(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Fills a heap with blocks of a size; returns them, and asserts that the error says that there is no room.
+/// Fills a heap with blocks of a size; returns them, and asserts that the error says that there is
+/// no room.
 fn fill<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, size: usize) -> Vec<NonNull<u8>> {
     let mut blocks = Vec::new();
     loop {
@@ -54,11 +55,11 @@ fn free_all<P: PageProvider + Copy>(heap: &Heap<P, P, OsLock>, blocks: Vec<NonNu
     }
 }
 
-/// Asserts that a heap whose blocks and metadata come from `len` bytes of addresses serves nine tenths of them in
-/// blocks of each size, one after the other.
+/// Asserts that a heap whose blocks and metadata come from `len` bytes of addresses serves nine
+/// tenths of them in blocks of each size, one after the other.
 fn serves_most<P: PageProvider + Copy>(p: P, len: usize, what: &str) {
     let open = || {
-        let heap = Heap::<P, P, OsLock>::new(p, p, HeapConfig::new());
+        let heap = Heap::<P, P, OsLock>::on(p, p, HeapConfig::new());
         heap.unwrap_or_else(|error| panic!("{what}: {error}"))
     };
     let all = open();
@@ -143,7 +144,7 @@ fn a_region_is_served_nearly_whole() {
     for mib in [16, 64] {
         let space = OS.reserve(&Request::bytes(mib * MIB)).expect("addresses");
         let region: RegionAllocator<OsProvider, OsProvider, OsLock> =
-            RegionAllocator::new(OS, OS, RegionConfig::new()).expect("metadata");
+            RegionAllocator::on(OS, OS, RegionConfig::new()).expect("metadata");
         // SAFETY: reserved just now, and the region's until the end.
         unsafe { region.adopt(space) }.expect("fresh addresses");
         serves_most(&region, mib * MIB, &format!("a region of {mib} MiB"));
@@ -163,7 +164,7 @@ fn the_least_window_is_enough_and_less_is_refused() {
         let open = |len| {
             let window = AddressRange::from_len(FREE + 0x7000, len).expect("a range");
             let p = Within::new(OS, window);
-            Heap::<_, _, OsLock>::new(p, p, config)
+            Heap::<_, _, OsLock>::on(p, p, config)
         };
         let heap = open(needed).expect("it is enough");
         for size in [100, 5000, MIB, 30_000] {
@@ -194,14 +195,15 @@ fn resident() -> usize {
     pages.expect("a number") * OS.page_size().bytes()
 }
 
-/// Allocates `count` blocks, writes a byte of each if so, frees every second one, and has `give` give their memory back; returns
-/// how many bytes went, as the heap says. Mappings do not become more.
+/// Allocates `count` blocks, writes a byte of each if so, frees every second one, and has `give`
+/// give their memory back; returns how many bytes went, as the heap says. Mappings do not become
+/// more.
 fn every_second(
     config: HeapConfig,
     (count, size, touched): (usize, usize, bool),
     give: impl Fn(&Heap<OsProvider, OsProvider, OsLock>),
 ) -> usize {
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let mut blocks = Vec::with_capacity(count);
     for _ in 0..count {
@@ -268,7 +270,7 @@ fn huge_blocks_that_cannot_be_released_give_their_memory_back() {
     isolated(name, || {
         const SIZE: usize = 4 * MIB;
         let config = HeapConfig::new().memory_return(Return::Eager);
-        let heap = Heap::<_, _, OsLock>::new(OS, OS, config).expect("metadata");
+        let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
         let start = resident();
         let mut blocks = Vec::with_capacity(50);
         for _ in 0..50 {
@@ -354,7 +356,7 @@ fn grown_by_a_small_heap() -> usize {
     // Whatever reading the file takes is there by then.
     resident_exactly();
     let before = resident_exactly();
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
     let local = heap.local().expect("metadata");
     for n in 0..100 {
         let block = local.alloc(bytes(16 + n % 10 * 24)).expect("memory");
@@ -397,7 +399,7 @@ fn a_small_heap_takes_little_memory_where_all_is_locked() {
         let grown = grown_by_a_small_heap();
         assert!(grown <= 2 * MIB, "{grown} bytes");
         // What is locked stays, and is said to.
-        let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("metadata");
+        let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
         let blocks = [(); 20].map(|()| heap.alloc(bytes(65_536)).expect("memory"));
         for block in &blocks[1..] {
             // SAFETY: a live block of so many bytes, used no more after.

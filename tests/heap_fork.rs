@@ -1,6 +1,6 @@
-//! H7: heaps around forks, while eight threads allocate in a high and in a low one. The children come from
-//! a raw `clone`, which runs nobody's handlers: they use those two heaps, and no other memory that another
-//! thread may have guarded by a lock.
+//! H7: heaps around forks, while eight threads allocate in a high and in a low one. The children
+//! come from a raw `clone`, which runs nobody's handlers: they use those two heaps, and no other
+//! memory that another thread may have guarded by a lock.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 mod common;
@@ -158,8 +158,8 @@ fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, s
     0
 }
 
-/// Kills this process once it has used a second of processor time: a clock that stands still while others
-/// have the machine. Whoever waits for a lock that nobody holds yields again and again.
+/// Kills this process once it has used a second of processor time: a clock that stands still while
+/// others have the machine. Whoever waits for a lock that nobody holds yields again and again.
 fn die_after_a_second() {
     let second = libc::timeval {
         tv_sec: 1,
@@ -194,9 +194,9 @@ fn children_of_allocating_threads_use_both_heaps() {
             _ => 1000,
         };
         let config = HeapConfig::new().shards(2);
-        let high = &Heap::new(OS, OS, config).expect("metadata");
+        let high = &Heap::on(OS, OS, config).expect("metadata");
         let low = Within::new(OS, low_addresses());
-        let low: &HeapOn<Low> = &Heap::new(low, OS, config).expect("metadata");
+        let low: &HeapOn<Low> = &Heap::on(low, OS, config).expect("metadata");
         let (stop, changes) = (&AtomicBool::new(false), &AtomicU64::new(0));
         thread::scope(|scope| {
             let _stop = Stop(stop);

@@ -1,5 +1,5 @@
-//! Memory that a program has freed goes back to the host though no thread of it ever does more than a few quick
-//! calls. Each case is a process of its own, whose resident memory it measures.
+//! Memory that a program has freed goes back to the host though no thread of it ever does more than
+//! a few quick calls. Each case is a process of its own, whose resident memory it measures.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 
 use hostmem::{
@@ -147,6 +147,61 @@ fn a_trim_reaches_what_other_threads_have_cached() {
     });
 }
 
+/// Bytes of the blocks of the next test, of a class that little else here uses.
+const ODD: usize = 1744;
+
+/// Returns how many free blocks of that class threads keep, or left behind.
+fn odd_cached() -> usize {
+    let heap = HEAP.heap().expect("it is open");
+    let class = heap.class_statistics().find(|class| class.size >= ODD);
+    class.expect("blocks so long have a class").cached
+}
+
+/// Allocates and frees some of those blocks in a thread that ends then.
+fn leave_odd() {
+    let thread = thread::spawn(|| drop([(); 30].map(|()| vec![1_u8; ODD])));
+    thread.join().expect("it does not panic");
+}
+
+#[test]
+fn what_an_ended_thread_had_cached_serves_the_next_and_goes_back() {
+    isolated(
+        "what_an_ended_thread_had_cached_serves_the_next_and_goes_back",
+        || {
+            let others = odd_cached();
+            leave_odd();
+            let left = odd_cached();
+            assert!(left >= others + 16, "{left} cached");
+            // The next ones use those, and leave no more.
+            (0..20).for_each(|_| leave_odd());
+            assert!(odd_cached() <= left + 16, "{} cached", odd_cached());
+            HEAP.collect(Level::Free).expect("not in a handler");
+            assert!(odd_cached() <= others, "a call for all memory finds them");
+            leave_odd();
+            let begun = Instant::now();
+            for round in 0.. {
+                if odd_cached() <= others {
+                    break;
+                }
+                a_little(round);
+                assert!(begun.elapsed() < LONG, "a tick finds them");
+            }
+            // Many at once leave some megabytes at most.
+            let turns = Barrier::new(100);
+            thread::scope(|scope| {
+                for _ in 0..100 {
+                    scope.spawn(|| {
+                        drop(fill(1 << 20, |n| 32 + n * 611 % 4064));
+                        turns.wait();
+                    });
+                }
+            });
+            let held = HEAP.heap().expect("it is open").statistics();
+            assert!(held.cached < 10 << 20, "{held:?}");
+        },
+    );
+}
+
 #[test]
 fn a_purger_gives_back_what_an_idle_program_freed() {
     isolated("a_purger_gives_back_what_an_idle_program_freed", || {
@@ -173,7 +228,7 @@ fn a_handle_that_only_takes_quick_calls_notices_the_time() {
     let config = HeapConfig::new()
         .memory_return(Return::After(1000))
         .clock(|| Some(NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(64, 8).expect("a layout");
     let pair = || {
@@ -190,7 +245,8 @@ fn a_handle_that_only_takes_quick_calls_notices_the_time() {
     }
     let free = heap.statistics().committed;
     assert!(free > 3 << 20, "what is free is kept");
-    // Two periods, and in each as many quick calls as ask for what a thread may ask for between two looks.
+    // Two periods, and in each as many quick calls as ask for what a thread may ask for between two
+    // looks.
     for _ in 0..3 {
         NOW.fetch_add(1000, Relaxed);
         for _ in 0..(512 << 10) / layout.size() {
@@ -212,7 +268,7 @@ fn ticks_that_come_often_reach_the_lowest_slabs() {
         .large_pages(false)
         .memory_return(Return::After(10))
         .clock(|| Some(SWEEP_NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let layout = Layout::from_size_align(1024, 8).expect("a layout");
     // Some 1,500 slabs: more than can be looked at between two ticks.
@@ -247,7 +303,7 @@ fn a_heap_whose_sizes_change_gives_back_what_it_can() {
     const PHASE: usize = 5 * LIVE;
     let os = OsProvider::new();
     let config = HeapConfig::new().clock(|| Some(DRIFT_NOW.load(Relaxed)));
-    let heap = Heap::<_, _, OsLock>::new(os, os, config).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, config).expect("metadata");
     let local = heap.local().expect("metadata");
     let mut blocks = Vec::new();
     let (mut live, mut state) = (0, 0x9e37_79b9_7f4a_7c15_u64);
@@ -290,7 +346,7 @@ fn a_heap_whose_sizes_change_gives_back_what_it_can() {
 #[test]
 fn no_block_above_a_kilobyte_is_longer_by_a_quarter() {
     let os = OsProvider::new();
-    let heap = Heap::<_, _, OsLock>::new(os, os, HeapConfig::new()).expect("metadata");
+    let heap = Heap::<_, _, OsLock>::on(os, os, HeapConfig::new()).expect("metadata");
     let sizes = (10..23).flat_map(|power| (0..64).map(move |n| (1 << power) + (n << power >> 6)));
     for size in sizes.flat_map(|size| [size + 1, size + 7]) {
         let layout = Layout::from_size_align(size, 1).expect("a layout");

@@ -13,13 +13,18 @@ use common::{
     at_length, emulated,
     steps::{Then, at_every_step},
 };
-use core::{cell::Cell, ptr::NonNull};
+use core::{
+    alloc::{GlobalAlloc, Layout},
+    cell::Cell,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
     heap::{
-        DETACHED, FRESH, GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, Level, State, StaticHeap,
-        ThreadSlot,
+        DETACHED, FRESH, GlobalHeap, Hardening, Heap, HeapConfig, HeapError, HeapOf, Level, State,
+        StaticHeap, ThreadSlot,
     },
 };
 use hostmem_test_support::isolate::isolated;
@@ -33,6 +38,9 @@ hostmem::std_slot! {
     struct Slot;
 }
 
+/// Whether the heap is to be hardened: said before it is opened.
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+
 struct Stepped;
 
 // SAFETY: the state and the slot are this heap's alone, and no provider allocates.
@@ -42,9 +50,19 @@ unsafe impl StaticHeap for Stepped {
     type Lock = OsLock;
     type Slot = Slot;
 
+    const HARDENED: bool = true;
+
     fn open() -> Result<HeapOf<Self>, HeapError> {
         // One shard, so that two threads meet.
-        Heap::new(OS, OS, HeapConfig::new().shards(1).large_pages(false))
+        let mut config = HeapConfig::new().shards(1).large_pages(false);
+        if IS_FULL.load(Relaxed) {
+            // Little waits, so that calls bring back what has waited.
+            config = config
+                .hardening(Hardening::Full)
+                .quarantine(4 * KIB)
+                .quarantine_addresses(4 * MIB);
+        }
+        Heap::on(OS, OS, config)
     }
 
     fn state() -> &'static State<Self> {
@@ -180,7 +198,12 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
         }
         prepare();
     };
-    let forks = if at_length() { 1000 } else { 50 };
+    let forks = match (at_length(), IS_FULL.load(Relaxed)) {
+        (true, _) => 1000,
+        (false, false) => 50,
+        // Each child takes longer.
+        (false, true) => 15,
+    };
     for (by, then) in [
         (By::ThisThread, Then::Ends),
         (By::ThisThread, Then::Resumes),
@@ -352,5 +375,70 @@ fn children_of_ending_threads_use_the_heap() {
             Slot::set(FRESH);
             true
         });
+    });
+}
+
+/// Calls by the quick way to a hardened heap, and by others.
+#[test]
+fn children_of_hardened_calls_use_the_heap() {
+    isolated("children_of_hardened_calls_use_the_heap", || {
+        if emulated() {
+            return;
+        }
+        IS_FULL.store(true, Relaxed);
+        // Not those whose contents take long to look at, step by step.
+        for size in [48, 1000, 600 * KIB, 3 * MIB] {
+            let layout = Layout::from_size_align(size, 16).expect("a layout");
+            let alloc = || {
+                // SAFETY: not of size zero.
+                let block = NonNull::new(unsafe { HEAP.alloc(layout) })?;
+                // SAFETY: a block of more bytes, which is this thread's.
+                unsafe { block.write(1) };
+                Some(block)
+            };
+            let frees = |block: Block| {
+                let is_there = block.is_some();
+                if let Some(block) = block {
+                    // SAFETY: allocated with this layout, and used no more.
+                    unsafe { HEAP.dealloc(block.as_ptr(), layout) };
+                }
+                is_there
+            };
+            let flush = || HEAP.flush();
+            // What has a slab: both calls of a test are then about as long.
+            assert!(frees(alloc()));
+            fork_in(&flush, &alloc, &frees);
+            if size == 1000 {
+                // What makes one, with all that is kept of its blocks.
+                let give_back = || HEAP.collect(Level::Free).expect("the heap is open");
+                fork_in(&give_back, &alloc, &frees);
+            }
+            let cache = || {
+                flush();
+                assert!(frees(alloc()));
+            };
+            fork_in(&cache, &alloc, &frees);
+            let block = Cell::new(None);
+            let prepare = || {
+                flush();
+                block.set(alloc());
+            };
+            let call = || {
+                assert!(frees(block.take()));
+                None
+            };
+            fork_in(&prepare, &call, &|_| true);
+        }
+        let prepare = || {
+            for size in [100 * KIB, 3 * MIB, 2000, 48, 600 * KIB] {
+                let blocks = [(); 6].map(|()| alloc(size));
+                assert!(blocks.iter().all(|block| block.is_some_and(free)));
+            }
+        };
+        let call = || {
+            HEAP.collect(Level::Free).expect("the heap is open");
+            None
+        };
+        fork_in(&prepare, &call, &|_| true);
     });
 }

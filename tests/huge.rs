@@ -33,7 +33,7 @@ fn bytes(size: usize) -> Layout {
 }
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P, OsProvider, OsLock> {
-    Heap::new(p, OS, config).expect("metadata")
+    Heap::on(p, OS, config).expect("metadata")
 }
 
 fn free<P: PageProvider + Copy>(heap: &Heap<P, OsProvider, OsLock>, block: NonNull<u8>) {
@@ -402,6 +402,43 @@ fn what_is_kept_follows_what_is_in_use_and_goes_by_ticks() {
     assert_eq!(heap.statistics().committed, 0);
 }
 
+/// A program that asks for as much again and again, between two ticks, has its pages back each time.
+#[test]
+fn more_is_kept_where_much_is_asked_for_between_two_ticks() {
+    let heap = heap(OS, HeapConfig::new().memory_return(Return::After(1000)));
+    let size = 12 * MIB;
+    let turn = || {
+        let blocks: Vec<_> = (0..30)
+            .map(|_| heap.alloc(bytes(size)).expect("memory"))
+            .collect();
+        for block in blocks {
+            free(&heap, block);
+        }
+    };
+    heap.tick(1000);
+    (0..6).for_each(|_| turn());
+    let held = heap.statistics();
+    assert!(held.committed >= 29 * size, "all is kept: {held:?}");
+    let before = held.calls.reserve;
+    turn();
+    assert_eq!(heap.statistics().calls.reserve, before, "no new addresses");
+    // Once that does not happen any more, it goes as all does.
+    heap.tick(2000);
+    heap.tick(3000);
+    assert_eq!(heap.statistics().committed, 0);
+    turn();
+    let held = heap.statistics();
+    assert!(held.committed <= 3 * 30 * size / 2, "{held:?}");
+    heap.tick(4000);
+    heap.tick(5000);
+    turn();
+    let held = heap.statistics();
+    assert!(
+        held.committed <= 15 * size,
+        "little where it is seldom: {held:?}"
+    );
+}
+
 /// Blocks of other lengths take the pages that are kept along.
 #[test]
 fn kept_blocks_serve_for_longer_and_shorter_ones() {
@@ -479,5 +516,9 @@ fn hardened_huge_blocks_are_told_apart() {
     // SAFETY: no block's start.
     assert_eq!(unsafe { heap.free(guard) }, Err(HeapError::NotLive));
     free(&heap, block);
-    assert!(!heap.owns(addr), "it is gone at once");
+    assert!(heap.owns(addr), "its addresses wait");
+    assert_eq!(heap.block_of(addr), None);
+    assert_eq!(heap.statistics().committed, 0, "its memory is gone at once");
+    heap.trim();
+    assert!(!heap.owns(addr));
 }

@@ -26,7 +26,7 @@ const OS: OsProvider = OsProvider::new();
 type Jit<P = OsProvider> = JitAllocator<P, OsProvider, OsLock>;
 
 fn allocator<P: CodeProvider>(provider: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::new(provider, OS, config).expect("the configuration is valid")
+    JitAllocator::on(provider, OS, config).expect("the configuration is valid")
 }
 
 /// `which` of `getpriority(2)` in a mark: none that there is.
@@ -251,7 +251,7 @@ fn a_refused_place_makes_no_file_and_is_looked_for_once() {
 fn a_full_region_is_not_asked_of_the_system() {
     let test = "a_full_region_is_not_asked_of_the_system";
     let body = || {
-        let region = RegionAllocator::<OsProvider>::new(OS, OS, RegionConfig::new());
+        let region = RegionAllocator::<OsProvider>::on(OS, OS, RegionConfig::new());
         let region = region.expect("there is memory");
         let room = window(1 << 20);
         // SAFETY: reserved just now, and handed over.
@@ -347,7 +347,7 @@ fn blocks_are_halved_where_any_strategy_is_short_of_memory() {
         }
         let provider = shm_alone();
         for size in [10_000, 100, 400_000] {
-            let jit = Jit::new(provider, OS, JitConfig::new()).expect("it is valid");
+            let jit = Jit::on(provider, OS, JitConfig::new()).expect("it is valid");
             let mut spans = Vec::new();
             let error = loop {
                 match jit.alloc(size) {
@@ -370,11 +370,11 @@ fn blocks_are_halved_where_any_strategy_is_short_of_memory() {
         // Toggled memory comes from elsewhere, and there is enough of it: but not while dual
         // mappings can be had.
         let config = JitConfig::new().mapping(Mapping::Auto);
-        let jit = Jit::new(provider, OS, config).expect("it is valid");
+        let jit = Jit::on(provider, OS, config).expect("it is valid");
         let span = jit.alloc(10_000).expect("there is room again");
         assert_eq!(jit.mapping().0, Mapping::Dual);
         jit.release(span).expect("once");
-        let jit = Jit::new(provider, OS, config).expect("it is valid");
+        let jit = Jit::on(provider, OS, config).expect("it is valid");
         let span = jit.alloc(2 * ROOM).expect("memory that is not shared");
         let (mapping, refused) = jit.mapping();
         assert_eq!(mapping, Mapping::Toggle);

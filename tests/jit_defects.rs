@@ -1,5 +1,5 @@
-//! What other allocators of executable memory got wrong, where it takes a process of its own to see.
-//! The others are the conformance suite's, `jit::defects`.
+//! What other allocators of executable memory got wrong, where it takes a process of its own to
+//! see. The others are the conformance suite's, `jit::defects`.
 #![cfg(all(target_os = "linux", feature = "linux"))]
 
 mod common;
@@ -22,7 +22,7 @@ const OS: OsProvider = OsProvider::new();
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Allocates a span with a function in it that returns `value`.

@@ -13,7 +13,7 @@ use hostmem::{
 };
 use hostmem_test_support::{
     fault::{Signal, faults},
-    isolate::{isolated, or_skip, skip},
+    isolate::{isolated, leave_out, or_skip},
     maps, seccomp,
 };
 
@@ -22,7 +22,7 @@ const OS: OsProvider = OsProvider::new();
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Allocates a span with a function in it that returns `value`.
@@ -63,7 +63,7 @@ fn blocks_have_their_name_in_the_process_map() {
         for view in [span.rx(), span.rw()] {
             let path = mapping_of(view.addr().get()).path;
             if mapping != Mapping::Dual && path.is_empty() {
-                skip(format!(
+                leave_out(format!(
                     "{mapping:?}: this kernel keeps no names of anonymous memory"
                 ));
                 break;

@@ -17,7 +17,7 @@ const OS: OsProvider = OsProvider::new();
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Fills a window with foreign mappings until only holes of one size are left, every second piece.

@@ -20,7 +20,7 @@ const OS: OsProvider = OsProvider::new();
 type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Allocates, with room for the token made before.

@@ -202,7 +202,7 @@ impl<P: CodeProvider> Run<'_, P> {
 
 /// Runs all threads, and looks at what they leave.
 fn run<P: CodeProvider>(provider: P, config: JitConfig, what: &str, operations: u64) {
-    let jit = JitAllocator::new(provider, provider, config).expect("the configuration is valid");
+    let jit = JitAllocator::on(provider, provider, config).expect("the configuration is valid");
     let (oracle, handed_on) = (Oracle::new(), Mutex::default());
     let run = Run {
         jit: &jit,
@@ -275,7 +275,7 @@ fn j9_threads_agree_with_a_sharded_oracle_on_a_simulated_host() {
 fn j4_an_empty_block_that_another_thread_left_saves_mapping_too() {
     let code = Counted::<_, OsLock>::new(OS, "code", Limits::NONE).expect("a small arena");
     let config = JitConfig::new().block_size(64 << 10, 64 << 10);
-    let jit = JitAllocator::<_, _, OsLock>::new(&code, OS, config).expect("valid");
+    let jit = JitAllocator::<_, _, OsLock>::on(&code, OS, config).expect("valid");
     let come_and_go = || {
         let span = jit.alloc(100).expect("memory");
         jit.release(span).expect("once");

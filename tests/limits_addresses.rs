@@ -91,7 +91,7 @@ fn cases() -> impl Iterator<Item = (JitConfig, usize)> {
 /// Fills what `provider` has with spans of several sizes; `space` bytes were free at first.
 fn serves_bit_by_bit<P: CodeProvider + Copy>(provider: P, space: usize, what: &str) {
     for (config, size) in cases() {
-        let jit = Jit::new(provider, OS, config).expect("it is valid");
+        let jit = Jit::on(provider, OS, config).expect("it is valid");
         let (spans, taken) = fill(provider, &jit, size);
         let first = config.block_size_bytes().max(2 * size);
         // Metadata, and this test's own lists of spans and blocks, come from the same addresses.
@@ -120,7 +120,7 @@ fn blocks_of_a_simulated_host_leave_room() {
 fn blocks_in_a_region_leave_room() {
     let space = OS.reserve(&Request::bytes(96 * MIB)).expect("addresses");
     let region: RegionAllocator<OsProvider, OsProvider, OsLock> =
-        RegionAllocator::new(OS, OS, RegionConfig::new()).expect("metadata");
+        RegionAllocator::on(OS, OS, RegionConfig::new()).expect("metadata");
     // SAFETY: reserved just now, and the region's until the end.
     unsafe { region.adopt(space) }.expect("fresh addresses");
     serves_bit_by_bit(&region, space.len_bytes(), "a region");
@@ -141,20 +141,20 @@ fn blocks_in_a_window_take_a_small_part_of_it() {
     let longest = |blocks: &mut dyn Iterator<Item = usize>| blocks.max().unwrap_or(0);
     most(&|| {
         let within = Within::new(OS, window);
-        let jit = Jit::new(within, OS, JitConfig::new()).expect("it is valid");
+        let jit = Jit::on(within, OS, JitConfig::new()).expect("it is valid");
         let spans: Vec<_> = (0..800).map(|_| jit.alloc(20_000).expect("room")).collect();
         assert!(spans.len() == 800);
         longest(&mut jit.blocks().map(|block| block.rx.len_bytes()))
     });
     most(&|| {
         let config = JitConfig::new().rx(Placement::within(window));
-        let jit = Jit::new(OS, OS, config).expect("it is valid");
+        let jit = Jit::on(OS, OS, config).expect("it is valid");
         let spans: Vec<_> = (0..800).map(|_| jit.alloc(20_000).expect("room")).collect();
         assert!(spans.len() == 800);
         longest(&mut jit.blocks().map(|block| block.rx.len_bytes()))
     });
     most(&|| {
-        let jit = Jit::new(OS, OS, JitConfig::new()).expect("it is valid");
+        let jit = Jit::on(OS, OS, JitConfig::new()).expect("it is valid");
         let place = Placement::within(window);
         let alloc = |_| jit.alloc_with(20_000, place).expect("room");
         let spans: Vec<_> = (0..800).map(alloc).collect();
@@ -169,7 +169,7 @@ fn blocks_grow_again_where_a_window_was_full() {
     let room = OS.reserve(&Request::bytes(64 * MIB)).expect("addresses");
     let window = AddressRange::from_len(room.addr(), room.len_bytes()).expect("a range");
     let place = Placement::within(window);
-    let jit = Jit::new(OS, OS, JitConfig::new()).expect("it is valid");
+    let jit = Jit::on(OS, OS, JitConfig::new()).expect("it is valid");
     let mut spans: Vec<_> = (0..100).map(|_| jit.alloc(20_000).expect("room")).collect();
     for _ in 0..2 {
         jit.alloc_with(20_000, place)
@@ -233,7 +233,7 @@ fn a_limit_that_comes_late_is_kept() {
         return;
     }
     isolated("a_limit_that_comes_late_is_kept", || {
-        let jit = Jit::new(OS, OS, JitConfig::new()).expect("it is valid");
+        let jit = Jit::on(OS, OS, JitConfig::new()).expect("it is valid");
         let mut spans = Vec::new();
         while jit.statistics().reserved < 60 * MIB {
             spans.push(jit.alloc(100 * KIB).expect("there is no limit"));

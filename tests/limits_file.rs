@@ -43,7 +43,7 @@ fn limit(bytes: usize) {
 
 fn new(mapping: Mapping) -> Jit {
     let config = JitConfig::new().mapping(mapping);
-    JitAllocator::new(OS, OS, config).expect("the configuration is valid")
+    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Allocates a function, and runs it.

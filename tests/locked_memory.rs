@@ -137,7 +137,7 @@ fn purge_of_a_provider(knows: bool) {
 
 fn purge_of_a_region(knows: bool) {
     let region: RegionAllocator<OsProvider, OsProvider, OsLock> =
-        RegionAllocator::new(OS, OS, RegionConfig::new()).expect("metadata");
+        RegionAllocator::on(OS, OS, RegionConfig::new()).expect("metadata");
     let space = OS.reserve(&Request::bytes(2 * PAGES * page()));
     // SAFETY: reserved just now, and the region's until the end.
     unsafe { region.adopt(space.expect("addresses")) }.expect("fresh addresses");
@@ -171,7 +171,7 @@ fn purge_of_a_heap(knows: bool) {
     if lock_all().is_none() {
         return;
     }
-    let heap = Heap::<_, _, OsLock>::new(OS, OS, HeapConfig::new()).expect("a heap");
+    let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("a heap");
     let alloc = |layout: Layout| {
         let block: NonNull<u8> = heap.alloc(layout).expect("memory");
         // SAFETY: a block of so many bytes.
@@ -236,7 +236,7 @@ fn purge_of_code(_: bool) {
     for mapping in [Mapping::Dual, Mapping::Toggle] {
         let config = JitConfig::new().mapping(mapping);
         let jit: JitAllocator<_, _, OsLock> =
-            JitAllocator::new(OS, OS, config).expect("the configuration is valid");
+            JitAllocator::on(OS, OS, config).expect("the configuration is valid");
         let function = |value: u32, size| {
             let mut span: Span = jit.alloc(size).expect("memory");
             assert!(size >= CODE_LEN);

@@ -74,6 +74,7 @@ fn backends_have_the_same_files() {
         "object.rs",
         "pages.rs",
         "probe.rs",
+        "random.rs",
         "sync.rs",
     ]
     .map(String::from)

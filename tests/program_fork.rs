@@ -1,6 +1,6 @@
 //! A program whose threads are in stdio, in the heap, in the loader and in a region, and that forks
-//! all the time: by the C library, by the system call alone, and in signal handlers that interrupted
-//! a call of the heap. Every child allocates, asks, starts a thread and ends.
+//! all the time: by the C library, by the system call alone, and in signal handlers that
+//! interrupted a call of the heap. Every child allocates, asks, starts a thread and ends.
 #![cfg(all(
     target_os = "linux",
     feature = "linux",
@@ -46,7 +46,8 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 /// Forks in handlers, and those whose child failed.
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 static FAILED: AtomicUsize = AtomicUsize::new(0);
-/// Whether an emulator stands in for the kernel, for children, which do not look at the environment.
+/// Whether an emulator stands in for the kernel, for children, which do not look at the
+/// environment.
 static EMULATED: AtomicBool = AtomicBool::new(false);
 
 /// Allocates and frees blocks of many sizes; says whether all went well.
@@ -193,7 +194,7 @@ fn every_child_of_a_busy_program_works() {
             _ => 150,
         };
         EMULATED.store(emulated(), Relaxed);
-        let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata");
+        let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata");
         let space = OS.reserve(&Request::bytes(16 << 20)).expect("addresses");
         // SAFETY: reserved just now, and the region's until the end.
         unsafe { region.adopt(space) }.expect("fresh addresses");

@@ -14,7 +14,7 @@ use hostmem::{
     OsProvider,
     page::{AddressRange, PageSize},
     provider::ErrorKind,
-    range_map::{GapRequest, Order, RangeMap, Value},
+    range_map::{GapRequest, Order, RangeMap, SignalHook, Value},
     sim::{Calls, Faulty, Policy, Sim},
 };
 use std::sync::{
@@ -27,7 +27,7 @@ const PAGE: usize = 0x1000;
 type Map<T> = RangeMap<T, OsProvider>;
 
 fn map_of<T: Value>(bounds: AddressRange) -> Map<T> {
-    RangeMap::new(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
+    RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 64 << 20).expect("made")
 }
 
 /// The addresses from `start` up to `end`.
@@ -185,7 +185,7 @@ fn bad_arguments_have_errors_of_their_own_and_change_nothing() {
     assert_eq!(map.statistics(), before);
     assert_eq!(map.query(0x10_3fff), None);
     assert_eq!(map.query(0), None);
-    let odd = RangeMap::<u8, _>::new(
+    let odd = RangeMap::<u8, _>::on(
         OsProvider::new(),
         from_to(0x800, 0x10_0000),
         PageSize::KIB_4,
@@ -226,7 +226,7 @@ fn without_memory_nothing_changes_and_nothing_leaks() {
     let faulty = Faulty::new(&sim);
     {
         let map: RangeMap<u32, _> =
-            RangeMap::new(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
+            RangeMap::on(&faulty, AddressRange::ALL, PageSize::KIB_4, 16 << 20).expect("made");
         faulty.only(Calls::COMMIT);
         let mut failures = 0;
         for n in 0..20_000_u32 {
@@ -305,4 +305,316 @@ fn a_signal_handler_asks_while_the_map_is_changed() {
         done.store(1, Relaxed);
     });
     assert_eq!(WRONG.load(Relaxed), 0, "of {}", ANSWERS.load(Relaxed));
+}
+
+/// A tracker asks before the host changes something, and notes it afterwards.
+#[test]
+fn what_was_prepared_is_noted_with_little_memory() {
+    for (bounds, whole) in [
+        (AddressRange::LOW_4G, pages(0x10_0000, 0x8_0000)),
+        (
+            from_to(0, 1 << 47),
+            AddressRange::from_len(1 << 40, 1 << 40).expect("there"),
+        ),
+    ] {
+        for kib in [16, 64, 256] {
+            let new = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, kib << 10);
+            let map: RangeMap<u32, _> = new.expect("made");
+            map.insert_new(whole, 1).expect("one range");
+            let (mut at, mut holes) = (whole.start(), 0);
+            // As long as there is memory for eight more.
+            while map.prepare(8).is_ok() {
+                for _ in 0..8 {
+                    let hole = pages(at, 1);
+                    assert_eq!(map.remove(hole), Ok(1), "{kib} KiB, {holes} holes");
+                    at += 2 * PAGE;
+                    holes += 1;
+                }
+                assert!(at < whole.last(), "there is not so much memory");
+            }
+            assert!(kib < 256 || holes > 100, "{kib} KiB, {holes} holes");
+            let before = map.statistics();
+            assert_eq!(
+                map.prepare(8).map_err(|e| e.kind()),
+                Err(ErrorKind::Exhausted)
+            );
+            assert_eq!(map.statistics().ranges, before.ranges);
+            assert_eq!(map.query(at), map.query(at + PAGE), "nothing changed");
+        }
+    }
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    assert_eq!(map.prepare(0), Ok(()));
+    for absurd in [usize::MAX, usize::MAX / 2, 1 << 40] {
+        let kind = map.prepare(absurd).map_err(|e| e.kind());
+        assert_eq!(kind, Err(ErrorKind::Exhausted));
+    }
+}
+
+#[test]
+fn what_goes_is_told_piece_by_piece() {
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    for (start, count, value) in [(0x1000, 4, 1), (0x5000, 2, 2), (0x9000, 4, 1)] {
+        map.insert_new(pages(start, count), value).expect("free");
+    }
+    let mut told = Vec::new();
+    let had = map.insert_with(pages(0x3000, 8), 9, |range, value| {
+        told.push((range, value))
+    });
+    assert_eq!(had, Ok(6));
+    let pieces = [
+        (pages(0x3000, 2), 1),
+        (pages(0x5000, 2), 2),
+        (pages(0x9000, 2), 1),
+    ];
+    assert_eq!(told, pieces);
+    told.clear();
+    let had = map.remove_with(pages(0x2000, 4), |range, value| told.push((range, value)));
+    assert_eq!(had, Ok(4));
+    assert_eq!(told, [(pages(0x2000, 1), 1), (pages(0x3000, 3), 9)]);
+    let all: Vec<_> = map.ranges(map.bounds()).collect();
+    let left = [
+        (pages(0x1000, 1), 1),
+        (pages(0x6000, 5), 9),
+        (pages(0xb000, 2), 1),
+    ];
+    assert_eq!(all, left);
+    // A panic changes nothing.
+    let remove = || map.remove_with(pages(0x1000, 16), |_, _| panic!("not now"));
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(remove));
+    assert!(caught.is_err());
+    let change = || {
+        map.rewrite(pages(0x1000, 16), |range, _| {
+            assert!(range.start() < 0x9000, "not now");
+            Some(5)
+        })
+    };
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(change));
+    assert!(caught.is_err());
+    assert!(map.ranges(map.bounds()).eq(left));
+    let nodes = map.statistics().nodes;
+    assert_eq!(nodes, 1, "none is lost");
+}
+
+#[test]
+fn a_rewrite_fills_changes_and_removes() {
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    map.insert_new(pages(0x2000, 2), 1).expect("free");
+    map.insert_new(pages(0x6000, 2), 2).expect("free");
+    let mut asked = Vec::new();
+    let had = map.rewrite(pages(0x1000, 6), |range, value| {
+        asked.push((range, value));
+        match value {
+            None => Some(7),
+            Some(1) => None,
+            other => other,
+        }
+    });
+    assert_eq!(had, Ok(3));
+    let pieces = [
+        (pages(0x1000, 1), None),
+        (pages(0x2000, 2), Some(1)),
+        (pages(0x4000, 2), None),
+        (pages(0x6000, 1), Some(2)),
+    ];
+    assert_eq!(asked, pieces);
+    let all: Vec<_> = map.ranges(map.bounds()).collect();
+    let left = [
+        (pages(0x1000, 1), 7),
+        (pages(0x4000, 2), 7),
+        (pages(0x6000, 2), 2),
+    ];
+    assert_eq!(all, left, "what stays is not cut");
+    assert_eq!(map.rewrite(pages(0x10_0000, 1), |_, old| old), Ok(0));
+    assert_eq!(map.prev(0x6fff), Some((pages(0x6000, 2), 2)));
+    assert_eq!(map.prev(0x5_0000), Some((pages(0x6000, 2), 2)));
+    assert_eq!(map.prev(0x3fff), Some((pages(0x1000, 1), 7)));
+    assert_eq!(map.prev(0xfff), None);
+}
+
+/// Two answers of a reader are never of different halves of one change.
+#[test]
+fn readers_see_a_change_of_many_ranges_at_once() {
+    const RANGES: usize = 600;
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    let at = |n: usize| pages(0x10_0000 + 3 * n * PAGE, 2);
+    // Odd ones have another value, so that they stay apart.
+    for n in 0..RANGES {
+        map.insert_new(at(n), u32::from(n % 2 == 1)).expect("free");
+    }
+    let window = AddressRange::new(at(0).start(), at(RANGES - 1).last()).expect("not empty");
+    let rounds = if std::env::var_os("HOSTMEM_EMULATED").is_some() {
+        20
+    } else {
+        300
+    };
+    let done = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for ends in [[0, RANGES - 1], [RANGES - 2, 2], [RANGES / 2, 0]] {
+            let (map, done) = (&map, &done);
+            scope.spawn(move || {
+                let value = |n: usize| map.query(at(n).start()).expect("always there").1 / 2;
+                while done.load(Relaxed) == 0 {
+                    let seen = [value(ends[0]), value(ends[1]), value(ends[0])];
+                    assert!(seen.is_sorted(), "{seen:?}");
+                }
+            });
+        }
+        for _ in 0..rounds {
+            let had = map.update(window, |value| value + 2);
+            assert_eq!(had, Ok(2 * RANGES));
+        }
+        done.store(1, Relaxed);
+    });
+    assert_eq!(map.statistics().ranges, RANGES);
+}
+
+#[test]
+fn values_may_have_64_bits_and_pages_one_byte() {
+    let bounds = from_to(0, 1 << 47);
+    let new = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 16 << 20);
+    let map: RangeMap<u64, _> = new.expect("made");
+    for n in 0..10_000_usize {
+        let value = (n as u64) << 40 | 5;
+        map.insert_new(pages(n * 4 * PAGE, 3), value).expect("free");
+    }
+    for n in (0..10_000_usize).rev() {
+        let value = (n as u64) << 40 | 5;
+        assert_eq!(
+            map.query(n * 4 * PAGE + 1),
+            Some((pages(n * 4 * PAGE, 3), value))
+        );
+    }
+    assert_eq!(map.update(bounds, |value| value | 1 << 63), Ok(30_000));
+    assert!(
+        map.ranges(bounds)
+            .all(|(_, value)| value >> 63 == 1 && value & 7 == 5)
+    );
+    // From large values to small ones, where they lie.
+    assert_eq!(map.insert(pages(4 * PAGE, 3), 1), Ok(3));
+    assert_eq!(map.insert(pages(4 * PAGE, 3), u64::MAX), Ok(3));
+    assert_eq!(map.query(4 * PAGE).map(|found| found.1), Some(u64::MAX));
+
+    let byte = PageSize::new(1).expect("a power of two");
+    let new = RangeMap::on(OsProvider::new(), bounds, byte, 16 << 20);
+    let map: RangeMap<u32, _> = new.expect("made");
+    let mut at = 7;
+    for n in 1..5000 {
+        let len = 1 + n * 7919 % 100_003;
+        map.insert_new(from_to(at, at + len), 1).expect("free");
+        assert_eq!(map.query(at + len - 1), Some((from_to(at, at + len), 1)));
+        assert_eq!(map.query(at + len), None);
+        at += len + 1 + n % 3;
+    }
+    assert_eq!(map.gaps(from_to(7, at)).count(), 4999);
+    // Longer than 32 bits say, and far away.
+    let far = from_to(1 << 40, (1 << 40) + (5 << 32) + 3);
+    assert_eq!(map.insert(far, 2), Ok(0));
+    assert_eq!(map.query(far.last()), Some((far, 2)));
+    assert_eq!(map.remove(from_to((1 << 40) + 1, (1 << 40) + 2)), Ok(1));
+    assert_eq!(
+        map.query(1 << 40),
+        Some((from_to(1 << 40, (1 << 40) + 1), 2))
+    );
+    let request = GapRequest::bytes(3).order(Order::Lowest).aligned(16, 1);
+    let gap = map.find_gap(&request).expect("there is room");
+    assert_eq!((gap.start() + 1) % 16, 0);
+    for bounds in [AddressRange::ALL, from_to(0, usize::MAX)] {
+        let refused = RangeMap::<u8, _>::on(OsProvider::new(), bounds, byte, 1 << 20);
+        assert_eq!(
+            refused.err().map(|e| e.kind()),
+            Some(ErrorKind::InvalidArgument)
+        );
+    }
+    let half = from_to(0, 1 << 63);
+    let map = RangeMap::<u8, _>::on(OsProvider::new(), half, byte, 1 << 20).expect("made");
+    assert_eq!(map.insert(from_to((1 << 63) - 1, 1 << 63), 1), Ok(0));
+    assert_eq!(map.query((1 << 63) - 1).map(|found| found.1), Some(1));
+    assert_eq!(map.query((1 << 63) - 2), None);
+}
+
+#[test]
+fn another_value_where_it_lies_takes_no_memory() {
+    let sim = Sim::new(OsProvider::new(), Policy::new(PageSize::KIB_4)).expect("a host");
+    let faulty = Faulty::new(&sim);
+    let new = RangeMap::on(&faulty, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 10);
+    let map: RangeMap<u32, _> = new.expect("made");
+    let whole = pages(0x10_0000, 0x8_0000);
+    map.insert_new(whole, 1).expect("one range");
+    let mut holes = 0;
+    while map
+        .remove(pages(whole.start() + 2 * holes * PAGE, 1))
+        .is_ok()
+    {
+        holes += 1;
+    }
+    assert!(holes > 50, "{holes}");
+    faulty.only(Calls::all());
+    faulty.fail_randomly(1, 1);
+    // A whole range, of several.
+    let range = pages(whole.start() + PAGE, 1);
+    assert_eq!(map.update(range, |_| 5), Ok(1));
+    assert_eq!(map.query(range.start()), Some((range, 5)));
+}
+
+#[test]
+fn writers_that_cannot_wait_try() {
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    let range = pages(0x1000, 2);
+    assert_eq!(map.try_insert(range, 1), Some(Ok(0)));
+    let taken = map
+        .try_insert_new(range, 1)
+        .map(|done| done.map_err(|e| e.kind()));
+    assert_eq!(taken, Some(Err(ErrorKind::Taken)));
+    assert_eq!(map.try_update(range, |value| value + 1), Some(Ok(2)));
+    // Within a change nothing else begins, and reading goes on.
+    let done = map.update(range, |value| {
+        assert_eq!(map.try_insert(pages(0x9000, 1), 1), None);
+        assert_eq!(map.try_remove(range), None);
+        assert_eq!(map.query(0x1000), Some((range, 2)));
+        assert_eq!(map.ranges(map.bounds()).count(), 1);
+        value + 1
+    });
+    assert_eq!(done, Ok(2));
+    assert_eq!(map.query(0x1000), Some((range, 3)));
+    let wrong = map
+        .try_remove(from_to(1, 2))
+        .map(|done| done.map_err(|e| e.kind()));
+    assert_eq!(wrong, Some(Err(ErrorKind::InvalidArgument)));
+    assert_eq!(map.try_remove(range), Some(Ok(2)));
+}
+
+#[test]
+fn signals_are_kept_out_of_the_lock() {
+    use core::ffi::c_void;
+    /// How often it was entered, and how many are in.
+    struct Counts(AtomicU64, AtomicU64);
+    unsafe fn enter(counts: *const c_void) -> usize {
+        // SAFETY: the context is the counts below, which outlive the map.
+        let counts = unsafe { &*counts.cast::<Counts>() };
+        counts.0.fetch_add(1, Relaxed);
+        counts.1.fetch_add(1, Relaxed);
+        7
+    }
+    unsafe fn leave(counts: *const c_void, token: usize) {
+        assert_eq!(token, 7, "what enter returned");
+        // SAFETY: as above.
+        let counts = unsafe { &*counts.cast::<Counts>() };
+        counts.1.fetch_sub(1, Relaxed);
+    }
+    let counts = Counts(AtomicU64::new(0), AtomicU64::new(0));
+    // SAFETY: the counts outlive the map, and can be counted by any thread.
+    let hook = unsafe { SignalHook::new((&raw const counts).cast(), enter, leave) };
+    let map = map_of::<u32>(AddressRange::LOW_4G).with_signals(hook);
+    let range = pages(0x1000, 2);
+    map.insert(range, 1).expect("memory");
+    let inside = map.update(range, |_| {
+        assert_eq!(counts.1.load(Relaxed), 1, "within the lock");
+        2
+    });
+    assert_eq!(inside, Ok(2));
+    assert_eq!(map.try_remove(range), Some(Ok(2)));
+    assert_eq!((counts.0.load(Relaxed), counts.1.load(Relaxed)), (3, 0));
+    assert_eq!(map.query(0x1000), None);
+    assert_eq!(counts.0.load(Relaxed), 3, "readers take no lock");
+    drop(map);
 }

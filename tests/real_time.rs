@@ -1,5 +1,5 @@
-//! A thread of real-time priority and an ordinary one share a processor and a lock of hostmem's: the
-//! first must not spin while the second, which it keeps from running, has the lock.
+//! A thread of real-time priority and an ordinary one share a processor and a lock of hostmem's:
+//! the first must not spin while the second, which it keeps from running, has the lock.
 #![cfg(all(target_os = "linux", feature = "linux", feature = "std"))]
 #![cfg(not(miri))]
 
@@ -8,6 +8,7 @@ use hostmem::{
     provider::{Commit, PageProvider, Request},
     region::{RegionAllocator, RegionConfig},
 };
+use hostmem_test_support::isolate::skip;
 use std::{
     alloc::{GlobalAlloc, Layout},
     io,
@@ -44,8 +45,8 @@ fn pin() {
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: processor 0 is in the range of a set.
     unsafe { libc::CPU_SET(0, &mut set) };
-    // SAFETY: the set outlives the call, which changes where this thread runs and nothing else. Where
-    // there is no processor 0, the scenario is weaker, and still right.
+    // SAFETY: the set outlives the call, which changes where this thread runs and nothing else.
+    // Where there is no processor 0, the scenario is weaker, and still right.
     unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
 }
 
@@ -99,7 +100,7 @@ fn check(name: &str, step: impl Fn(usize) + Sync) {
         let ours = match longest(&step) {
             Ok(ours) => ours,
             Err(error) => {
-                eprintln!("SKIPPED: {name}: no real-time priority here: {error}");
+                skip(format!("{name}: no real-time priority here: {error}"));
                 return;
             }
         };
@@ -136,7 +137,7 @@ fn a_real_time_thread_waits_for_a_heap_no_longer_than_for_a_mutex() {
 
 #[test]
 fn a_real_time_thread_waits_for_a_region_no_longer_than_for_a_mutex() {
-    let region = RegionAllocator::<_, _, OsLock>::new(OS, OS, RegionConfig::new());
+    let region = RegionAllocator::<_, _, OsLock>::on(OS, OS, RegionConfig::new());
     let region = region.expect("metadata");
     let whole = OS.reserve(&Request::bytes(1 << 30)).expect("addresses");
     // SAFETY: reserved just now, and given to the region alone.

@@ -32,7 +32,7 @@ const LOW: AddressRange = AddressRange::LOW_4G;
 type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 fn region() -> Region {
-    Region::new(OS, OS, RegionConfig::new()).expect("metadata can be reserved")
+    Region::on(OS, OS, RegionConfig::new()).expect("metadata can be reserved")
 }
 
 /// Claims everything above 4 GiB for a region.
@@ -104,7 +104,7 @@ fn r12_memory_and_code_above_leave_nothing_below_4_gib() {
                 unsafe { piece.start().write_volatile(0xa5) };
                 pieces.push(piece);
             }
-            let jit = JitAllocator::<_, _, OsLock>::new(&region, &region, JitConfig::new());
+            let jit = JitAllocator::<_, _, OsLock>::on(&region, &region, JitConfig::new());
             let jit = jit.expect("the configuration is valid");
             for n in 0..10_000_u32 {
                 let mut span = jit.alloc(CODE_LEN).expect("there is room");
@@ -338,7 +338,7 @@ fn signal_handlers_map_where_the_hook_keeps_them_out_of_the_lock() {
     };
     let page = OS.page_size().bytes();
     let region = SIGNALLED.get_or_init(|| {
-        let region = Region::new(OS, OS, RegionConfig::new().signals(hook));
+        let region = Region::on(OS, OS, RegionConfig::new().signals(hook));
         let region = region.expect("metadata can be reserved");
         let space = OS.reserve(&Request::bytes(64 * page)).expect("addresses");
         // SAFETY: reserved just now, and the region's for good.
@@ -388,7 +388,7 @@ fn many_mappings_are_warned_of_before_the_host_refuses() {
     let limit = OS.probe_now().max_map_count;
     assert!(limit.is_none_or(|limit| limit > 1000), "{limit:?}");
     let config = RegionConfig::new().mapping_limit(100);
-    let region = Region::new(OS, OS, config).expect("metadata can be reserved");
+    let region = Region::on(OS, OS, config).expect("metadata can be reserved");
     let page = OS.page_size().bytes();
     let space = OS.reserve(&Request::bytes(256 * page)).expect("addresses");
     // SAFETY: reserved just now, and the region's until the end.

@@ -165,7 +165,7 @@ fn children_of_mapping_threads_have_regions_of_their_own() {
     isolated(
         "children_of_mapping_threads_have_regions_of_their_own",
         || {
-            let region = &Region::new(OS, OS, RegionConfig::new()).expect("metadata");
+            let region = &Region::on(OS, OS, RegionConfig::new()).expect("metadata");
             let page = OS.page_size().bytes();
             let space = OS.reserve(&Request::bytes(128 * page)).expect("addresses");
             // SAFETY: reserved just now, and the region's until the end.
@@ -258,7 +258,7 @@ fn children_of_threads_that_change_a_map_have_maps_of_their_own() {
     isolated(
         "children_of_threads_that_change_a_map_have_maps_of_their_own",
         || {
-            let map = Map::new(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
+            let map = Map::on(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
             let map = &map.expect("metadata");
             map.insert_new(pages(1, 2), 77).expect("free");
             let stop = &AtomicBool::new(false);

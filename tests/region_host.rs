@@ -26,7 +26,7 @@ type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 /// Claims everything above 4 GiB for a region.
 fn above_4_gib() -> Region {
-    let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata can be reserved");
+    let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata can be reserved");
     let mut slots: [Option<Claimed>; 1024] = [None; 1024];
     let claim = claim(OS, &ClaimRequest::above(1 << 32), &mut slots).expect("a valid request");
     let report = *claim.report();

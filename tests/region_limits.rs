@@ -27,7 +27,7 @@ fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
 }
 
 fn lent(len: usize) -> (Region, PageRange) {
-    let region = Region::new(OS, OS, RegionConfig::new()).expect("metadata");
+    let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata");
     let space = OS.reserve(&Request::bytes(len)).expect("addresses");
     // SAFETY: reserved just now, and the region's until the end.
     unsafe { region.adopt(space) }.expect("fresh addresses");

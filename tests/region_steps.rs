@@ -13,7 +13,7 @@ use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Commit, Error, MapFlags, PageProvider, Place, ProcessMap, Request},
+    provider::{Commit, Error, ErrorKind, MapFlags, PageProvider, Place, ProcessMap, Request},
     range_map::RangeMap,
     region::{PageState, RegionAllocator, RegionConfig, SignalHook},
 };
@@ -51,7 +51,7 @@ struct Bed {
 
 impl Bed {
     fn new(config: RegionConfig) -> Self {
-        let region = Region::new(OS, OS, config).expect("metadata");
+        let region = Region::on(OS, OS, config).expect("metadata");
         let space = OS.reserve(&Request::bytes(PAGES * page()));
         let space = space.expect("addresses");
         // SAFETY: reserved just now, and the region's until the end.
@@ -314,6 +314,26 @@ fn changing(bed: &Bed) {
         let mark = unsafe { over.start().read() };
         are(13, 3, COMMITTED) && bed.state(14) == Some((COMMITTED, 0x44)) && mark == 0
     });
+    let place = |range: PageRange| {
+        let (at, len) = (range.start().as_ptr(), range.len_bytes());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: the pages are the region's, and given to this call.
+        let got = unsafe { libc::mmap(at.cast(), len, access, flags, -1, 0) };
+        if got != at.cast() {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        // SAFETY: mapped just now.
+        unsafe { at.write(0x46) };
+        Ok(())
+    };
+    // SAFETY: no other code uses it.
+    let replace = || unsafe { bed.region.map_over_with(over, 0x46, COMMITTED, place) };
+    bed.check("map_over_with", &replace, &|| {
+        // SAFETY: mapped and written by the call.
+        let mark = unsafe { over.start().read() };
+        are(13, 3, COMMITTED) && bed.state(14) == Some((COMMITTED, 0x46)) && mark == 0x46
+    });
 }
 
 #[test]
@@ -406,7 +426,7 @@ fn sum(map: &Map, window: AddressRange) -> u64 {
 fn children_forked_within_a_maps_changes_have_whole_maps() {
     let name = "children_forked_within_a_maps_changes_have_whole_maps";
     isolated(name, || {
-        let map = Map::new(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
+        let map = Map::on(OS, AddressRange::LOW_4G, PageSize::KIB_4, 16 << 20);
         let map = &map.expect("metadata");
         let prepare = || {
             map.remove(map.bounds()).expect("memory");

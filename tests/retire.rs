@@ -27,12 +27,11 @@ type Queue<'a> = RetireQueue<&'a Jit, OsProvider, OsLock>;
 
 /// What is released becomes trapping instructions, so that to run it cannot go unnoticed.
 fn allocator() -> Jit {
-    JitAllocator::new(OS, OS, JitConfig::new().fill(Fill::Trap))
-        .expect("the configuration is valid")
+    JitAllocator::on(OS, OS, JitConfig::new().fill(Fill::Trap)).expect("the configuration is valid")
 }
 
 fn queue(jit: &Jit, waiting: usize) -> Queue<'_> {
-    RetireQueue::new(jit, OS, RetireConfig::new().waiting(waiting)).expect("memory")
+    RetireQueue::on(jit, OS, RetireConfig::new().waiting(waiting)).expect("memory")
 }
 
 fn place(jit: &Jit, value: u32) -> Span {

@@ -21,7 +21,7 @@ const OS: OsProvider = OsProvider::new();
 type Runtime = JitRuntime<OsProvider, OsProvider, OsLock>;
 
 fn runtime(config: JitConfig) -> Runtime {
-    JitRuntime::new(OS, OS, config).expect("the configuration is valid")
+    JitRuntime::on(OS, OS, config).expect("the configuration is valid")
 }
 
 /// Configurations that differ in what a fix-up writes to, and in what is left behind it.
@@ -379,7 +379,7 @@ fn every_call_to_the_provider_may_fail() {
             let refused = Error::os(ErrorKind::Denied, libc::EPERM);
             let faulty = Faulty::new(&sim).with_error(refused);
             let config = JitConfig::new().mapping(mapping);
-            let runtime = JitRuntime::new(&faulty, OS, config).expect("valid");
+            let runtime = JitRuntime::on(&faulty, OS, config).expect("valid");
             faulty.only(calls);
             faulty.fail_nth(n);
             let errors = script(&runtime);

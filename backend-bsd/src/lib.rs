@@ -13,6 +13,7 @@
 //! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `getpagesizes(3)`, `procctl(2)` |
+//! | `random` | numbers for keys | `arc4random_buf(3)` |
 //! | `errno` | error numbers as kinds | `intro(2)` |
 //!
 //! # What these systems lack
@@ -46,6 +47,7 @@ mod map;
 mod object;
 mod pages;
 mod probe;
+mod random;
 mod sync;
 
 pub use sync::{OsFutex, OsLock};

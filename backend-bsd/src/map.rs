@@ -1,7 +1,7 @@
 //! The process map, by `sysctl(3)`.
 //!
-//! FreeBSD gives all of it or nothing, so it goes to a buffer that is mapped for the call and is not
-//! shown to the visitor. Nothing is allocated. OpenBSD gives it in pieces. DragonFly has none.
+//! FreeBSD gives all of it or nothing, so it goes to a buffer that is mapped for the call and is
+//! not shown to the visitor. Nothing is allocated. OpenBSD gives it in pieces. DragonFly has none.
 
 #[cfg(target_os = "dragonfly")]
 mod dragonfly;

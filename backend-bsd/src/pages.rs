@@ -29,6 +29,7 @@ pub(crate) use host::{FILE, INHERIT_NONE, SUPERPAGE_ALIGNED, most};
 use crate::{
     BsdProvider,
     errno::{check, error, last},
+    random,
 };
 use core::{
     ffi::{c_int, c_void},
@@ -448,5 +449,9 @@ unsafe impl PageProvider for BsdProvider {
 
     fn left(&self, of: Resource) -> Option<usize> {
         self.resource_left(of)
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        random::key()
     }
 }

@@ -50,7 +50,8 @@ pub struct OsFutex;
 pub type OsLock = FutexLock<OsFutex>;
 
 // SAFETY: _umtx_op(2), umtx(2) and futex(2): waiting compares the word and begins to sleep in one
-// step, so that a later wake finds the thread, and waking with 1 wakes one of them. No call unwinds.
+// step, so that a later wake finds the thread, and waking with 1 wakes one of them. No call
+// unwinds.
 unsafe impl Futex for OsFutex {
     fn wait(word: &AtomicU32, expected: u32) {
         host::wait(word, expected);

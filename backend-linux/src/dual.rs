@@ -5,8 +5,8 @@ use crate::{
     errno::error,
     object::{Execution, MemoryFile},
     pages::{
-        Was, keep, landing_pads, map_at, map_over, page_size, pointer, protection, unmap,
-        wish_large,
+        Was, advise_wish, keep, landing_pads, map_at, map_over, page_size, pointer, protection,
+        unmap,
     },
 };
 use core::{
@@ -304,11 +304,9 @@ unsafe impl DualSteps for LinuxProvider {
                 });
             }
         }
-        if request.pages == PageWish::Transparent {
-            for view in [rw, rx] {
-                // SAFETY: mapped above, and no other code has its address yet.
-                unsafe { wish_large(view) };
-            }
+        for view in [rw, rx] {
+            // SAFETY: mapped above, and no other code has its address yet.
+            unsafe { advise_wish(view, request.pages) };
         }
         // SAFETY: two views of the same file, equally long, apart since both are mapped, and known
         // to nobody else.

@@ -12,6 +12,7 @@
 //! | `limits` | what is left of limits | `prlimit(2)`, `proc_pid_status(5)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `proc_sys_vm(5)`, `PR_SET_MDWE(2const)` |
+//! | `random` | numbers for keys | `getrandom(2)`, `random(4)` |
 //! | `errno` | error numbers as kinds | `errno(3)` |
 //! | `raw` | the system calls that rustix lacks | `prctl(2)`, `brk(2)`, `prlimit(2)`, `personality(2)` |
 
@@ -25,6 +26,7 @@ mod map;
 mod object;
 mod pages;
 mod probe;
+mod random;
 mod raw;
 mod sync;
 

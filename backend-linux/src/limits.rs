@@ -12,8 +12,8 @@ use rustix::{
 /// `RLIM_INFINITY`.
 const UNLIMITED: u64 = u64::MAX;
 
-/// The bit of `CAP_IPC_LOCK` in a set of capabilities (`capabilities(7)`): its holder may lock memory
-/// beyond the limit.
+/// The bit of `CAP_IPC_LOCK` in a set of capabilities (`capabilities(7)`): its holder may lock
+/// memory beyond the limit.
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
 impl LinuxProvider {

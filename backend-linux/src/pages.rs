@@ -4,18 +4,18 @@
 //! mapping, so that the kernel merges neighbours into one. Decommitting maps over, which drops the
 //! contents and leaves exactly such a mapping in one call.
 
-use crate::{LinuxProvider, errno::error, map, raw};
+use crate::{LinuxProvider, errno::error, map, random, raw};
 use core::{
     ffi::{CStr, c_void},
     ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
 };
 use hostmem_core::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, Dump, Error, ErrorKind, MapFlags as Entry, PageProvider, PageWish,
-        Place, Plan, Purged, Request, Resource, consists_of, last_address, reserve_and_commit,
-        search,
+        Place, Plan, Purged, Request, Resource, consists_of, is_mapping_name, last_address,
+        reserve_and_commit, search,
     },
 };
 use rustix::{
@@ -226,14 +226,19 @@ pub(crate) unsafe fn unmap(range: PageRange) -> Result<(), Error> {
     unsafe { munmap(pointer(range), range.len_bytes()) }.map_err(error)
 }
 
-/// Advises that large pages would be welcome. Kernels may lack them, which is no failure.
+/// Passes on whether large pages would be welcome. Kernels may lack them, which is no failure.
 ///
 /// # Safety
 ///
 /// The range is the caller's.
-pub(crate) unsafe fn wish_large(range: PageRange) {
+pub(crate) unsafe fn advise_wish(range: PageRange, wish: PageWish) {
+    let advice = match wish {
+        PageWish::Transparent => Advice::LinuxHugepage,
+        PageWish::Never => Advice::LinuxNoHugepage,
+        PageWish::Base | PageWish::Large { .. } => return,
+    };
     // SAFETY: this advice changes nothing that the process can see.
-    let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxHugepage) };
+    let _ = unsafe { madvise(pointer(range), range.len_bytes(), advice) };
 }
 
 /// What a range was before a replacing call failed.
@@ -380,22 +385,67 @@ fn is_at_limit_and(range: PageRange, was: Was) -> bool {
         && consists_of(&os, range, expected).unwrap_or(false)
 }
 
-/// Names a range, where the kernel keeps names. One that refused is not asked again.
+/// Names a range, where the kernel keeps names.
 fn name_range(range: PageRange, name: &CStr) {
-    /// Bytes of a name, the zero at its end included, that the kernel takes (`PR_SET_VMA(2const)`).
-    const MOST: usize = 80;
-    static REFUSED: AtomicBool = AtomicBool::new(false);
-    let known = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\\`$[]".contains(byte);
-    let name_fits = name.count_bytes() < MOST && name.to_bytes().iter().all(known);
-    if !name_fits || REFUSED.load(Ordering::Relaxed) {
+    if !is_mapping_name(name) || NAMES.known() == Some(false) {
         return;
     }
-    // Anything else may be different next time.
-    if let Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) =
-        raw::name_mapping(range, name)
-    {
-        REFUSED.store(true, Ordering::Relaxed);
+    match raw::name_mapping(range, name) {
+        Ok(()) => NAMES.learn(true),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => NAMES.learn(false),
+        // Anything else may be different next time.
+        Err(_) => {}
     }
+}
+
+/// Whether the kernel keeps names of mappings.
+static NAMES: Asked = Asked::not_yet();
+
+/// An answer of the kernel that stays the same.
+struct Asked(AtomicU8);
+
+impl Asked {
+    const NOT_YET: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+
+    const fn not_yet() -> Self {
+        Self(AtomicU8::new(Self::NOT_YET))
+    }
+
+    fn known(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NOT_YET => None,
+            answer => Some(answer == Self::YES),
+        }
+    }
+
+    fn learn(&self, answer: bool) {
+        let answer = if answer { Self::YES } else { Self::NO };
+        self.0.store(answer, Ordering::Relaxed);
+    }
+
+    fn or_ask(&self, ask: impl FnOnce() -> bool) -> bool {
+        self.known().unwrap_or_else(|| {
+            let answer = ask();
+            self.learn(answer);
+            answer
+        })
+    }
+}
+
+/// Says whether the kernel keeps names of mappings.
+pub(crate) fn keeps_names() -> bool {
+    NAMES.or_ask(raw::keeps_names)
+}
+
+/// Says whether the kernel was built for advice about large pages.
+pub(crate) fn takes_page_advice() -> bool {
+    static ANSWER: Asked = Asked::not_yet();
+    ANSWER.or_ask(|| {
+        // SAFETY: advice about no pages changes nothing; the kernel looks at the advice first.
+        unsafe { madvise(core::ptr::null_mut(), 0, Advice::LinuxNoHugepage) }.is_ok()
+    })
 }
 
 /// Reserves where the kernel likes.
@@ -535,10 +585,8 @@ unsafe impl PageProvider for LinuxProvider {
                 return Err(e);
             }
         }
-        if how.pages == PageWish::Transparent {
-            // SAFETY: the caller's promise: the range is theirs.
-            unsafe { wish_large(range) };
-        }
+        // SAFETY: the caller's promise: the range is theirs.
+        unsafe { advise_wish(range, how.pages) };
         Ok(page_size())
     }
 
@@ -629,9 +677,13 @@ unsafe impl PageProvider for LinuxProvider {
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // Kernels without large pages refuse it, which is no failure.
-        // SAFETY: this advice changes nothing that the process can see.
-        let _ = unsafe { madvise(pointer(range), range.len_bytes(), Advice::LinuxNoHugepage) };
+        // SAFETY: the caller's promise: the range is theirs.
+        unsafe { advise_wish(range, PageWish::Never) };
+    }
+
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise: the range is theirs.
+        unsafe { advise_wish(range, PageWish::Transparent) };
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
@@ -641,6 +693,10 @@ unsafe impl PageProvider for LinuxProvider {
 
     fn left(&self, of: Resource) -> Option<usize> {
         self.resource_left(of)
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        random::key()
     }
 
     fn large_page(&self) -> PageSize {

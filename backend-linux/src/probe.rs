@@ -3,7 +3,7 @@
 use crate::{
     LinuxProvider,
     errno::error,
-    pages::{address_bits, landing_pads, page_size, protection},
+    pages::{address_bits, keeps_names, landing_pads, page_size, protection, takes_page_advice},
     raw,
     sync::OsLock,
 };
@@ -89,6 +89,12 @@ impl LinuxProvider {
         let asked = wanted.contains(Capabilities::EXEC_ONLY_WHERE_ASKED);
         let explicit = asked && raw::read_implies_exec() == Ok(false);
         found.set(Capabilities::EXEC_ONLY_WHERE_ASKED, explicit);
+        let of = |one| wanted.contains(one);
+        found.set(Capabilities::CORE_FILES, of(Capabilities::CORE_FILES));
+        let names = of(Capabilities::NAMES) && keeps_names();
+        found.set(Capabilities::NAMES, names);
+        let advice = of(Capabilities::PAGE_ADVICE) && takes_page_advice();
+        found.set(Capabilities::PAGE_ADVICE, advice);
         found
     }
 

@@ -51,8 +51,8 @@ pub struct OsFutex;
 pub type OsLock = FutexLock<OsFutex>;
 
 // SAFETY: futex(2): FUTEX_WAIT compares the word and begins to sleep in one step, so that a later
-// FUTEX_WAKE finds the thread; FUTEX_WAKE with 1 wakes one of them. Where a filter refuses the call,
-// the thread looks at the word again and again instead. No call unwinds.
+// FUTEX_WAKE finds the thread; FUTEX_WAKE with 1 wakes one of them. Where a filter refuses the
+// call, the thread looks at the word again and again instead. No call unwinds.
 unsafe impl Futex for OsFutex {
     fn wait(word: &AtomicU32, expected: u32) {
         match futex::wait(word, futex::Flags::PRIVATE, expected, None) {

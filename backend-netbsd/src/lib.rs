@@ -12,6 +12,7 @@
 //! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
 //! | `sync` | cores, clock, waiting for locks | `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `security(7)`, `paxctl(8)` |
+//! | `random` | numbers for keys | `arc4random_buf(3)` |
 //! | `errno` | error numbers as kinds | `errno(2)` |
 //!
 //! # PaX MPROTECT
@@ -46,6 +47,7 @@ mod map;
 mod object;
 mod pages;
 mod probe;
+mod random;
 mod sync;
 
 pub use sync::{OsFutex, OsLock};

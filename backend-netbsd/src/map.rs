@@ -23,8 +23,8 @@ use rustix::{
     mm::{MapFlags as Flags, ProtFlags, mmap_anonymous, munmap},
 };
 
-/// Bytes of a record. The kernel would cut records to any size that is asked for, but until 10.99.12
-/// at least it then writes behind a buffer of its own: only whole ones are safe.
+/// Bytes of a record. The kernel would cut records to any size that is asked for, but until
+/// 10.99.12 at least it then writes behind a buffer of its own: only whole ones are safe.
 const RECORD: usize = size_of::<Record>();
 
 /// `KVME_TYPE_UNKNOWN` of `sys/sysctl.h`: no object, which is what anonymous memory has.

@@ -27,9 +27,9 @@ const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const SYS_MEMFD_CREATE: c_int = 500;
 /// `MFD_CLOEXEC` of `sys/mman.h`.
 const MFD_CLOEXEC: c_uint = 1;
-/// `kern.osrevision` (as in `param(3)`) of the first kernel known to have the call. Among releases that
-/// is 11.0 (`memfd_create(2)`, HISTORY), 1100000000; no 10 has it. It entered the development of 11
-/// in July 2023 and has been seen at work in 10.99.12: what lies between is not asked.
+/// `kern.osrevision` (as in `param(3)`) of the first kernel known to have the call. Among releases
+/// that is 11.0 (`memfd_create(2)`, HISTORY), 1100000000; no 10 has it. It entered the development
+/// of 11 in July 2023 and has been seen at work in 10.99.12: what lies between is not asked.
 const FIRST_WITH_MEMFD: c_int = 1_099_001_200;
 
 /// A memory object: closed on exec, and not to be found by name.

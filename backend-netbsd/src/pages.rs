@@ -11,6 +11,7 @@
 use crate::{
     NetBsdProvider,
     errno::{check, error},
+    random,
 };
 use core::{
     ffi::{c_int, c_void},
@@ -447,5 +448,9 @@ unsafe impl PageProvider for NetBsdProvider {
 
     fn left(&self, of: Resource) -> Option<usize> {
         self.resource_left(of)
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        random::key()
     }
 }

@@ -8,9 +8,9 @@
 //!   └─────────┘ CPU time └──────────┘   └──────┴──────────┘◄──┘
 //! ```
 //!
-//! Every lane has threads of its own, as long as it lives: what a heap keeps for a thread is the lane's.
-//! They wait while another lane has its turn. The first thread of each crew stays on the same CPU, and so do
-//! the second ones.
+//! Every lane has threads of its own, as long as it lives: what a heap keeps for a thread is the
+//! lane's. They wait while another lane has its turn. The first thread of each crew stays on the
+//! same CPU, and so do the second ones.
 
 use crate::{
     pin::stay_on,
@@ -42,8 +42,8 @@ pub trait Workload: Sync {
         None
     }
 
-    /// Does what one thread of a crew does: allocates what it starts with, does steps as the post says,
-    /// and frees what is left.
+    /// Does what one thread of a crew does: allocates what it starts with, does steps as the post
+    /// says, and frees what is left.
     fn serve<S: Source>(&self, source: &S, thread: usize, post: &Post);
 }
 
@@ -67,7 +67,8 @@ pub struct Post {
 }
 
 impl Post {
-    /// Does as many steps as is ordered, as often as it is; `steps` returns the time that they took.
+    /// Does as many steps as is ordered, as often as it is; `steps` returns the time that they
+    /// took.
     pub fn each(&self, mut steps: impl FnMut(usize) -> Duration) {
         for order in &self.orders {
             let took = match (order.counted, self.is_harness) {
@@ -141,7 +142,8 @@ impl Crew {
 }
 
 impl Crew {
-    /// Does so many steps, or a few more where they belong together, and then as many that profilers count.
+    /// Does so many steps, or a few more where they belong together, and then as many that
+    /// profilers count.
     pub fn count(&self, steps: usize) {
         let steps = steps.next_multiple_of(self.batch.unwrap_or(1));
         for counted in [false, true] {

@@ -12,7 +12,8 @@ use crate::{
     segments::{Full, Short},
     sizes::Mix,
     subject::{
-        FULL, Global, Hardened, Local, Nothing, OURS, OurHeap, Source, UNCHECKED, Unchecked,
+        CANARIES, Canaries, FULL, Global, Hardened, Local, Nothing, OURS, OurHeap, Source,
+        UNCHECKED, Unchecked,
     },
     threads::{Larson, ThreadChurn},
     timed::Timed,
@@ -120,6 +121,7 @@ const CASES: [Case; 36] = [
 /// Ours in other guises, whose rows' names begin so.
 const LOCAL: &str = <Local as Source>::NAME;
 const UNCHECKED_NAME: &str = <hostmem::heap::GlobalHeap<Unchecked> as Global>::NAME;
+const CANARIES_NAME: &str = <hostmem::heap::GlobalHeap<Canaries> as Global>::NAME;
 const FULL_NAME: &str = <hostmem::heap::GlobalHeap<Hardened> as Global>::NAME;
 
 /// Steps for each live block before anything is measured, so that memory is as used as it gets.
@@ -200,7 +202,7 @@ impl Case {
         let peers: Vec<_> = peers
             .filter(|peer| table.wants(&[&self.row(peer)]))
             .collect();
-        let guises = [LOCAL, UNCHECKED_NAME, FULL_NAME].into_iter();
+        let guises = [LOCAL, UNCHECKED_NAME, CANARIES_NAME, FULL_NAME].into_iter();
         let guises: Vec<_> = guises
             .filter(|guise| self.has(guise) && table.wants(&[&self.guise(guise)]))
             .collect();
@@ -260,6 +262,7 @@ impl User for Race<'_> {
             };
             lineup.add(&local);
             lineup.visit(&UNCHECKED);
+            lineup.visit(&CANARIES);
             lineup.visit(&FULL);
             visit_all(&mut lineup);
             let lanes = lineup.crews.iter_mut();
@@ -385,26 +388,37 @@ fn memory_held(setting: &Setting, table: &mut Table, task: Task, rows: &[&'stati
     }
 }
 
-/// Does `steps` steps of the workload of `row` on ours to warm up, and then as many by
-/// [`Crew::count`], and the same without a heap. Says whether the row has such a workload.
+/// Does `steps` steps of the workload of `row` on ours, in the guise that it names, to warm up, and
+/// then as many by [`Crew::count`], and the same without a heap. Says whether the row has such a
+/// workload.
 pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn Error>> {
+    let guises = [UNCHECKED_NAME, CANARIES_NAME, FULL_NAME].into_iter();
+    let named = |guise: &'static str| Some((guise, row.strip_prefix(guise)?.strip_prefix('-')?));
+    let (guise, row) = guises.filter_map(named).next().unwrap_or(("", row));
+    let row = format!("{row}-vs-");
     let is = |case: &&Case| row.starts_with(&case.row(""));
     let Some(case) = CASES.iter().find(is) else {
         return Ok(false);
     };
-    case.with(setting.seed, Count(steps))?;
+    case.with(setting.seed, Count(guise, steps))?;
     Ok(true)
 }
 
-/// Counts steps of ours, and of the harness.
-struct Count(usize);
+/// Counts steps of ours in a guise, and of the harness.
+struct Count(&'static str, usize);
 
 impl User for Count {
     type Result = Result<(), Box<dyn Error>>;
 
     fn take<W: Workload>(self, workload: &W) -> Self::Result {
-        thread::scope(|scope| Crew::new(scope, &OURS, workload).count(self.0));
-        thread::scope(|scope| Crew::new(scope, &Nothing, workload).count(self.0));
+        let Self(guise, steps) = self;
+        thread::scope(|scope| match guise {
+            UNCHECKED_NAME => Crew::new(scope, &UNCHECKED, workload).count(steps),
+            CANARIES_NAME => Crew::new(scope, &CANARIES, workload).count(steps),
+            FULL_NAME => Crew::new(scope, &FULL, workload).count(steps),
+            _ => Crew::new(scope, &OURS, workload).count(steps),
+        });
+        thread::scope(|scope| Crew::new(scope, &Nothing, workload).count(steps));
         Ok(())
     }
 }

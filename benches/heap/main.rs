@@ -44,8 +44,8 @@ mod trace;
 use hostmem_bench::program::Program;
 use std::process::ExitCode;
 
-/// Says what is not as it should be: `.cargo/config.toml` has the flag, which is read only by a cargo that
-/// runs in this folder.
+/// Says what is not as it should be: `.cargo/config.toml` has the flag, which is read only by a
+/// cargo that runs in this folder.
 fn describe() {
     let flags = option_env!("CXXFLAGS").unwrap_or_default();
     if cfg!(feature = "peers") && !flags.contains("-DNDEBUG") {

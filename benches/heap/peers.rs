@@ -7,7 +7,8 @@
 //! | `talc`, `linked-list` | one heap behind a spin lock, in memory that it is given |
 //! | `rlsf`, `dlmalloc` | one heap behind a lock, in memory of the host |
 //!
-//! `ferroc`, of which the newest version (1.0.0-pre.3) needs unstable features as they once were, is absent.
+//! `ferroc`, of which the newest version (1.0.0-pre.3) needs unstable features as they once were,
+//! is absent.
 
 use crate::subject::{Global, Source, Subject};
 use dlmalloc::GlobalDlmalloc;
@@ -74,7 +75,8 @@ static RLSF: GlobalTlsf = GlobalTlsf::new();
 /// A heap in memory that it is given once, when it is first used.
 struct Given<A>(LazyLock<A>);
 
-/// Bytes that such a heap is given: ten times what the largest workload that asks it has live, 20 MB.
+/// Bytes that such a heap is given: ten times what the largest workload that asks it has live, 20
+/// MB.
 const GIVEN: usize = 256 << 20;
 
 /// Takes memory from the C library, for good. Nobody touches it but who uses it.

@@ -1,14 +1,14 @@
 //! Threads that stay on a CPU.
 //!
-//! The CPUs of a machine that others use are not equally fast, so lanes that ran on different ones would not
-//! be measured alike.
+//! The CPUs of a machine that others use are not equally fast, so lanes that ran on different ones
+//! would not be measured alike.
 
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 
-/// Keeps the calling thread on one of the CPUs that it may use: the one with this number among them, or
-/// again from the first where there are fewer. Where the system has no such call, or refuses it, the thread
-/// runs as it did.
+/// Keeps the calling thread on one of the CPUs that it may use: the one with this number among
+/// them, or again from the first where there are fewer. Where the system has no such call, or
+/// refuses it, the thread runs as it did.
 #[cfg(target_os = "linux")]
 pub fn stay_on(number: usize) {
     // SAFETY: a set of CPUs is an array of integers, for which zeros are values.

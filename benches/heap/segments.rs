@@ -11,8 +11,8 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Frees and allocates the highest block of a MiB in a heap that has no room but that: the granules are
-/// looked up by address once, and once by what is free.
+/// Frees and allocates the highest block of a MiB in a heap that has no room but that: the granules
+/// are looked up by address once, and once by what is free.
 pub struct Full {
     heap: OurHeap,
     last: NonNull<u8>,
@@ -23,7 +23,7 @@ impl Full {
     pub fn new(segments: usize) -> Self {
         let os = OsProvider::new();
         let config = HeapConfig::new().segment(64 * MIB);
-        let heap = OurHeap::new(os, os, config).expect("metadata");
+        let heap = OurHeap::on(os, os, config).expect("metadata");
         let blocks = (0..segments * 64).map(|_| heap.alloc(layout(MIB)).expect("memory"));
         let last = blocks.max().expect("a block");
         Self { heap, last }
@@ -60,7 +60,7 @@ impl Lane for Short {
         let start = CpuTime::now();
         for _ in 0..steps {
             let os = OsProvider::new();
-            let heap = OurHeap::new(os, os, HeapConfig::new()).expect("metadata");
+            let heap = OurHeap::on(os, os, HeapConfig::new()).expect("metadata");
             heap.alloc(layout(100)).expect("memory");
         }
         start.elapsed()

@@ -143,7 +143,10 @@ impl Global for GlobalHeap {
     }
 }
 
-/// The same with all of hardening, level 2: extra rows.
+/// The same with canaries, hardening level 2: extra rows.
+pub static CANARIES: heap::GlobalHeap<Canaries> = heap::GlobalHeap::new();
+
+/// The same with all of hardening, level 3: extra rows.
 pub static FULL: heap::GlobalHeap<Hardened> = heap::GlobalHeap::new();
 
 /// Makes another heap of the process, with a slot of its own.
@@ -165,11 +168,12 @@ macro_rules! variant {
             type Slot = $Slot;
 
             const CHECKED: bool = $checked;
+            const HARDENED: bool = !matches!($hardening, Hardening::Checked);
 
             fn open() -> Result<HeapOf<Self>, HeapError> {
                 let os = OsProvider::new();
                 let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
-                Heap::new(os, os, config.hardening($hardening))
+                Heap::on(os, os, config.hardening($hardening))
             }
 
             fn state() -> &'static State<Self> {
@@ -185,6 +189,7 @@ macro_rules! variant {
 }
 
 variant!(Unchecked, UncheckedSlot, "unchecked", checked: false, Hardening::Checked);
+variant!(Canaries, CanariesSlot, "canaries", checked: true, Hardening::Canaries);
 variant!(Hardened, HardenedSlot, "full", checked: true, Hardening::Full);
 
 /// Ours by the handles of threads, frees checked: extra rows.
@@ -194,7 +199,7 @@ impl Local {
     /// Makes a heap.
     pub fn new() -> Result<Self, HeapError> {
         let os = OsProvider::new();
-        OurHeap::new(os, os, HeapConfig::new()).map(Self)
+        OurHeap::on(os, os, HeapConfig::new()).map(Self)
     }
 }
 

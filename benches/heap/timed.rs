@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Replaces one of the live blocks at a time, and says of many such pairs of calls how long the one in
-/// the `quantile` took. Reading the clock takes as long as some pairs: that is measured and taken off.
+/// Replaces one of the live blocks at a time, and says of many such pairs of calls how long the one
+/// in the `quantile` took. Reading the clock takes as long as some pairs: that is measured and
+/// taken off.
 pub struct Timed {
     trace: Trace,
     /// Of 1000: 500 is the median.

@@ -30,7 +30,8 @@ pub struct Block {
     size: u32,
 }
 
-// SAFETY: whoever has the token has the block, as the harness sees to; heaps take blocks from any thread.
+// SAFETY: whoever has the token has the block, as the harness sees to; heaps take blocks from any
+// thread.
 unsafe impl Send for Block {}
 
 impl Block {

@@ -2,10 +2,11 @@
 
 use crate::{
     experiments::{
-        BOARD, CHURN_1M, CHURN_10K, CHURN_100K_LARGE, CHURN_100K_SMALL, HUGE, Live, THREADS,
+        BOARD, CHURN_1M, CHURN_10K, CHURN_100K_LARGE, CHURN_100K_SMALL, HUGE, Live, THREADS, few,
     },
-    ours::Ours,
+    ours::{Ours, Recycling},
     workloads::{
+        cache::{Iteration, Near, Recycle},
         checkerboard::Checkerboard,
         churn::Churn,
         publish::{Fresh, How},
@@ -59,6 +60,29 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitErro
         "publish-single" => count_steps(&mut Fresh::new(How::Single), steps),
         "publish-batch" => count_steps(&mut Fresh::new(How::Batch), steps),
         "shrink" => count_steps(&mut Shrinks::new(&ours, &mut random), steps),
+        "recycle-batch" | "recycle-deferred" | "recycle-now" => {
+            let _others = few(&ours);
+            let how = match row {
+                "recycle-batch" => Recycling::Batch,
+                "recycle-deferred" => Recycling::Deferred,
+                _ => Recycling::Now,
+            };
+            count_steps(&mut Recycle::new(&ours, how), steps);
+        }
+        "near" => {
+            let trace = CHURN_100K_SMALL.trace(setting.seed);
+            let near = Near::new(&ours);
+            count_steps(&mut Churn::new(&near, &trace, Duration::MAX), steps);
+        }
+        "iterate" => {
+            let trace = CHURN_100K_SMALL.trace(setting.seed);
+            let churn = Churn::new(&ours, &trace, Duration::MAX);
+            count_steps(&mut Iteration(&churn), steps);
+        }
+        "query-few" => {
+            let starts = few(&ours);
+            count_steps(&mut Queries::hits(&ours, &starts, &mut random), steps);
+        }
         _ => return Ok(false),
     }
     Ok(true)

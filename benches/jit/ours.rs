@@ -2,13 +2,25 @@
 
 use hostmem::{
     OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError, Span},
+    jit::{JitAllocator, JitConfig, JitError, Reset, Span, Words},
+    provider::Placement,
 };
 use hostmem_bench::subject::{Jit, Piece, Subject, Usage};
 use std::ptr::NonNull;
 
 /// Pieces that are written as one.
 pub const BATCH: usize = 64;
+
+/// How code gets into memory that held code.
+#[derive(Clone, Copy)]
+pub enum Recycling {
+    /// By a batch.
+    Batch,
+    /// Piece by piece, with one barrier for all.
+    Deferred,
+    /// Piece by piece, with a barrier each.
+    Now,
+}
 
 /// hostmem's `JitAllocator`. It maps everything twice, as always.
 pub struct Ours {
@@ -37,7 +49,7 @@ impl Ours {
 
     fn with(config: JitConfig) -> Result<Self, JitError> {
         let os = OsProvider::new();
-        let jit = JitAllocator::new(os, os, config)?;
+        let jit = JitAllocator::on(os, os, config)?;
         Ok(Self { jit })
     }
 
@@ -46,7 +58,90 @@ impl Ours {
         self.jit.config().granularity_bytes()
     }
 
-    fn span(&self, size: usize) -> Span {
+    /// Makes an allocator whose spans carry a word of 64 bits.
+    ///
+    /// # Errors
+    ///
+    /// Where the host gives no memory.
+    pub fn with_words() -> Result<Self, JitError> {
+        Self::with(JitConfig::new().words(Words::Bits64))
+    }
+
+    /// Allocates, writes, publishes and releases [`BATCH`] pieces.
+    pub fn recycle(&self, code: &[u8], how: Recycling) {
+        let mut spans: [Option<Span>; BATCH] = std::array::from_fn(|_| Some(self.span(code.len())));
+        match how {
+            Recycling::Batch => {
+                let mut batch = self.jit.batch();
+                for span in spans.iter_mut().flatten() {
+                    let written = batch.write(span, 0, code);
+                    written.expect("a live span refuses to be written");
+                }
+                batch.finish().expect("cores cannot be synchronized");
+            }
+            Recycling::Deferred => {
+                for span in spans.iter_mut().flatten() {
+                    let written = self.jit.write_deferred(span, 0, code);
+                    written.expect("a live span refuses to be written");
+                }
+                self.jit.publish().expect("cores cannot be synchronized");
+            }
+            Recycling::Now => {
+                for span in spans.iter_mut().flatten() {
+                    self.publish(span, code);
+                }
+            }
+        }
+        self.release_tokens(&mut spans, false);
+    }
+
+    /// Releases spans, at once or one by one.
+    pub fn release_tokens(&self, spans: &mut [Option<Span>], at_once: bool) {
+        if at_once {
+            assert_eq!(
+                self.jit.release_many(spans),
+                0,
+                "live spans are not taken back"
+            );
+            return;
+        }
+        for span in spans.iter_mut().filter_map(Option::take) {
+            let released = self.jit.release(span);
+            released.expect("a live span is not taken back");
+        }
+    }
+
+    /// Allocates within 2 GiB of an anchor.
+    pub fn alloc_near(&self, size: usize, anchor: usize) -> Piece {
+        let span = self.jit.alloc_with(size, Placement::near(anchor, 2 << 30));
+        piece(&span.expect("hostmem has no memory"))
+    }
+
+    /// Asks for a piece in a window that has no room for one; says whether it was refused.
+    pub fn refuse(&self, size: usize, window: Placement) -> bool {
+        self.jit.alloc_with(size, window).is_err()
+    }
+
+    /// Looks at up to so many live spans; returns how many there were.
+    pub fn walk(&self, most: usize) -> usize {
+        let spans = self.jit.spans().take(most);
+        spans.map(std::hint::black_box).count()
+    }
+
+    /// Finds a span with its word.
+    pub fn query_tagged(&self, pc: usize) -> Option<(usize, usize, u64)> {
+        let found = self.jit.query_tagged(pc)?;
+        Some((found.span.rx.addr().get(), found.span.len, found.word))
+    }
+
+    /// Releases everything, and keeps the blocks.
+    pub fn flush(&self) {
+        // SAFETY: no piece is used afterwards: they are measured, and nothing else.
+        unsafe { self.jit.reset(Reset::Keep) };
+    }
+
+    /// Allocates as who keeps the token.
+    pub fn span(&self, size: usize) -> Span {
         self.jit.alloc(size).expect("hostmem has no memory")
     }
 

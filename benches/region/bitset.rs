@@ -1,5 +1,5 @@
-//! A bit for each page, and a scan for a run of them: the algorithm of FEX-Emu's allocator of 64-bit
-//! addresses (`64BitAllocator.cpp`, `FlexBitSet.h`), made anew.
+//! A bit for each page, and a scan for a run of them: the algorithm of FEX-Emu's allocator of
+//! 64-bit addresses (`64BitAllocator.cpp`, `FlexBitSet.h`), made anew.
 //!
 //! ```text
 //!                      ◄── after an unmap, first downwards, then ──► upwards
@@ -8,8 +8,8 @@
 //!                                              unmapped since
 //! ```
 //!
-//! Bits are looked at one by one. Where a run is cut short by a page in use, the scan goes on behind
-//! that one. A downward scan that sees no hole at all is not repeated before the next unmap.
+//! Bits are looked at one by one. Where a run is cut short by a page in use, the scan goes on
+//! behind that one. A downward scan that sees no hole at all is not repeated before the next unmap.
 
 use crate::space::{Mapping, Space};
 

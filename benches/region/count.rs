@@ -1,11 +1,13 @@
 //! One workload on ours, for a profiler that counts instructions.
 
 use crate::{
-    experiments::LIVE,
-    ours::Ours,
+    experiments::{EDITED, LIVE},
+    ours::{OurMap, Ours},
     trace::Trace,
     workloads::{
         churn::Churn,
+        edit::{Edits, Moves},
+        iterate::Walk,
         query::{Queries, draw},
     },
 };
@@ -28,6 +30,16 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, Box<dyn
         } else {
             let addresses = draw(&mut Random::new(setting.seed), trace.window());
             count_steps(&mut Queries::new(churn.space(), &addresses), steps);
+        }
+        return Ok(true);
+    }
+    if row == "edit-100k" || row == "iterate-100k" {
+        let moves = Moves::draw(&mut Random::new(setting.seed), EDITED);
+        let mut edits = Edits::new(OurMap::new(moves.window())?, &moves);
+        if row == "edit-100k" {
+            count_steps(&mut edits, steps);
+        } else {
+            count_steps(&mut Walk::new(edits.map(), EDITED), steps);
         }
         return Ok(true);
     }

@@ -1,7 +1,7 @@
 //! The peers that are crates.
 
 use crate::{
-    space::{Lookup, Mapping, PAGE, Space},
+    space::{Lookup, Mapping, PAGE, Space, Tracker},
     trace::Trace,
     workloads::churn::{Churn, Churning},
 };
@@ -58,6 +58,24 @@ impl Lookup for Rangemap {
     }
 }
 
+impl Tracker for Rangemap {
+    const NAME: &'static str = "rangemap";
+
+    fn insert(&mut self, range: Mapping) {
+        self.map.insert(pages_of(range), range.tag);
+    }
+
+    fn remove(&mut self, range: Mapping) {
+        self.map.remove(pages_of(range));
+    }
+
+    fn each(&self, mut visit: impl FnMut(u64, u16)) {
+        self.map
+            .iter()
+            .for_each(|(range, tag)| visit(range.start, *tag));
+    }
+}
+
 /// The `AddressAllocator` of crate `vm-allocator`: a balanced tree of free and used intervals.
 pub struct VmAllocator(AddressAllocator);
 
@@ -107,6 +125,11 @@ pub fn lookup(trace: &Trace) -> Option<Rangemap> {
     let mut map = Rangemap::new(trace.window());
     trace.fill(&mut map);
     Some(map)
+}
+
+/// Returns the peer that keeps what it is told, empty.
+pub fn tracker(pages: u32) -> Option<Rangemap> {
+    Some(Rangemap::new(pages))
 }
 
 /// Returns how many bytes `rangemap` takes for the layout of a trace, by what the C library says of

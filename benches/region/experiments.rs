@@ -3,13 +3,15 @@
 use crate::{
     bitset::Bitset,
     crates,
-    ours::{Ours, index_bytes},
+    ours::{OurMap, Ours, index_bytes},
     rows::ROWS,
     space::{Lookup, Nothing},
     trace::Trace,
     workloads::{
         churn::{Churn, Churning},
-        query::{Queries, draw},
+        edit::{Edits, Moves},
+        iterate::Walk,
+        query::{Chained, Queries, draw},
     },
 };
 use hostmem_bench::{
@@ -51,6 +53,12 @@ impl Live {
     }
 }
 
+/// Mappings where each address is asked for after the last answer, too.
+const CHAINED: usize = 1_000_000;
+
+/// Ranges of the map that is changed and gone through.
+pub const EDITED: usize = 100_000;
+
 /// Calls in a step of a churn: one unmap and one map.
 const CALLS: f64 = 2.0;
 
@@ -70,7 +78,8 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error
     for (live, cost) in LIVE.iter().zip(&mut costs) {
         let grows = table.wants(&["growth"]) && ["map-10k", "map-1m"].contains(&live.map);
         let maps = grows || live.rows().any(|row| table.wants(&[row.name]));
-        let asks = table.wants(&[live.query]);
+        let chains = live.count == CHAINED && table.wants(&["query-1m-chained"]);
+        let asks = chains || table.wants(&[live.query]);
         let weighs = table.wants(&["bytes-per-range"]) && live.map == "map-1m";
         if !(maps || asks || weighs) {
             continue;
@@ -86,6 +95,7 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error
             queries(setting, table, live, &trace)?;
         }
     }
+    edits(setting, table)?;
     if let [_, Some(small), _, Some(large)] = costs {
         table.enter("growth", large, Some(small));
     }
@@ -171,17 +181,45 @@ fn queries(
             .all(|&at| ours.tag_at(at) == peer.tag_at(at));
         assert!(same, "rangemap answers otherwise");
     }
-    let mut ours = Queries::new(&ours, &addresses);
-    let mut peer = peer.as_ref().map(|peer| Queries::new(peer, &addresses));
+    let mut asked = Queries::new(&ours, &addresses);
+    let mut other = peer.as_ref().map(|peer| Queries::new(peer, &addresses));
+    let mut lanes: Vec<&mut dyn Lane> = vec![&mut asked];
+    lanes.extend(other.as_mut().map(|peer| peer as &mut dyn Lane));
+    enter(setting, table, live.query, &mut lanes);
+    if live.count == CHAINED {
+        let mut asked = Chained::new(&ours, &addresses);
+        let mut other = peer.as_ref().map(|peer| Chained::new(peer, &addresses));
+        let mut lanes: Vec<&mut dyn Lane> = vec![&mut asked];
+        lanes.extend(other.as_mut().map(|peer| peer as &mut dyn Lane));
+        enter(setting, table, "query-1m-chained", &mut lanes);
+    }
+    Ok(())
+}
+
+/// Moves ranges about in a map, and goes through it.
+fn edits(setting: &Setting, table: &mut Table) -> Result<(), Box<dyn Error>> {
+    const ROWS: [&str; 2] = ["edit-100k", "iterate-100k"];
+    if !table.wants(&ROWS) {
+        return Ok(());
+    }
+    let moves = Moves::draw(&mut Random::new(setting.seed), EDITED);
+    let mut ours = Edits::new(OurMap::new(moves.window())?, &moves);
+    let mut peer = crates::tracker(moves.window()).map(|map| Edits::new(map, &moves));
     let mut lanes: Vec<&mut dyn Lane> = vec![&mut ours];
     lanes.extend(peer.as_mut().map(|peer| peer as &mut dyn Lane));
-    let sums = noted(live.query, &mut lanes, &setting.plan);
-    table.enter(
-        live.query,
-        sums[0].median,
-        sums.get(1).map(|sum| sum.median),
-    );
+    enter(setting, table, ROWS[0], &mut lanes);
+    let mut ours = Walk::new(ours.map(), EDITED);
+    let mut peer = peer.as_ref().map(|peer| Walk::new(peer.map(), EDITED));
+    let mut lanes: Vec<&mut dyn Lane> = vec![&mut ours];
+    lanes.extend(peer.as_mut().map(|peer| peer as &mut dyn Lane));
+    enter(setting, table, ROWS[1], &mut lanes);
     Ok(())
+}
+
+/// Measures ours beside a peer, and enters what a step costs.
+fn enter(setting: &Setting, table: &mut Table, row: &'static str, lanes: &mut [&mut dyn Lane]) {
+    let sums = noted(row, lanes, &setting.plan);
+    table.enter(row, sums[0].median, sums.get(1).map(|sum| sum.median));
 }
 
 /// Weighs the index.

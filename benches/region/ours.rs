@@ -7,7 +7,7 @@
 //!   a window that OsProvider reserved: inaccessible all the time
 //! ```
 
-use crate::space::{Lookup, Mapping, PAGE, Space};
+use crate::space::{Lookup, Mapping, PAGE, Space, Tracker};
 use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
@@ -88,7 +88,7 @@ impl Ours {
     /// Where the host has no such addresses.
     pub fn new(pages: u32) -> Result<Self, Error> {
         let window = Window::new(pages)?;
-        let region = RegionAllocator::new(FreeProvider, OsProvider::new(), RegionConfig::new())?;
+        let region = RegionAllocator::on(FreeProvider, OsProvider::new(), RegionConfig::new())?;
         // SAFETY: reserved just now, inaccessible, and the allocator's until it is dropped before
         // the window. That the provider below did not reserve it is all the same to that one, which
         // does nothing with it.
@@ -168,6 +168,48 @@ impl Lookup for Ours {
     }
 }
 
+/// hostmem's `RangeMap` by itself, of a window from address 0 on.
+pub struct OurMap(RangeMap<u16, OsProvider, OsLock>);
+
+impl OurMap {
+    /// Makes a map of so many pages.
+    ///
+    /// # Errors
+    ///
+    /// Where the window has no pages.
+    pub fn new(pages: u32) -> Result<Self, Error> {
+        let bounds = AddressRange::from_len(0, bytes_of(pages));
+        let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
+        let map = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, 1 << 30);
+        map.map(Self)
+    }
+}
+
+fn range_of(mapping: Mapping) -> AddressRange {
+    let range = AddressRange::from_len(bytes_of(mapping.start), bytes_of(mapping.pages.into()));
+    range.expect("a mapping is not empty")
+}
+
+impl Tracker for OurMap {
+    const NAME: &'static str = "ours";
+
+    fn insert(&mut self, range: Mapping) {
+        let inserted = self.0.insert(range_of(range), range.tag);
+        assert_eq!(inserted, Ok(0), "hostmem has something there");
+    }
+
+    fn remove(&mut self, range: Mapping) {
+        let removed = self.0.remove(range_of(range));
+        assert_eq!(removed, Ok(range.pages.into()), "hostmem lost a range");
+    }
+
+    fn each(&self, mut visit: impl FnMut(u64, u16)) {
+        for (range, tag) in self.0.ranges(AddressRange::ALL) {
+            visit(range.start() as u64 / PAGE, tag);
+        }
+    }
+}
+
 /// The index by itself: what a map of `mappings` holds, in bytes of nodes and in bytes of all
 /// memory.
 ///
@@ -177,7 +219,7 @@ impl Lookup for Ours {
 pub fn index_bytes(mappings: &[Mapping]) -> Result<(usize, usize), Error> {
     let most = 1 << 30;
     let map: RangeMap<u16, OsProvider> =
-        RangeMap::new(OsProvider::new(), AddressRange::ALL, PageSize::KIB_4, most)?;
+        RangeMap::on(OsProvider::new(), AddressRange::ALL, PageSize::KIB_4, most)?;
     for mapping in mappings {
         let len = bytes_of(mapping.pages.into());
         let range = AddressRange::from_len(bytes_of(mapping.start), len);

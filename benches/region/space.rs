@@ -51,6 +51,21 @@ pub trait Lookup {
     fn tag_at(&self, offset: u64) -> Option<u16>;
 }
 
+/// Keeps what lies where as it is told.
+pub trait Tracker {
+    /// What rows and notes call it.
+    const NAME: &'static str;
+
+    /// Adds a range where there is none.
+    fn insert(&mut self, range: Mapping);
+
+    /// Takes a whole range away.
+    fn remove(&mut self, range: Mapping);
+
+    /// Shows where each range starts, in pages, and its tag, in order.
+    fn each(&self, visit: impl FnMut(u64, u16));
+}
+
 /// Nothing at all: measures what the harness itself costs.
 #[derive(Debug)]
 pub struct Nothing;

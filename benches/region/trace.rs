@@ -21,8 +21,8 @@ const PAGES_SPARE: usize = 4096;
 const FIRST_HOLES: RangeInclusive<usize> = 0..=3;
 
 /// Steps for each mapping after which the layout is taken to be old. There is a hole for each four
-/// mappings then, and holes are 15 % of the pages. With more steps both become fewer, slowly: lowest
-/// places first sort mappings by length.
+/// mappings then, and holes are 15 % of the pages. With more steps both become fewer, slowly:
+/// lowest places first sort mappings by length.
 const AGE: usize = 2;
 
 /// Steps that are drawn. A lane that does more starts over, with other mappings in the slots.

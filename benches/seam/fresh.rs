@@ -118,7 +118,7 @@ fn one_function(on: On, mark: impl Fn()) {
     match on {
         On::Ours => {
             mark();
-            let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, JitConfig::new());
+            let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, JitConfig::new());
             let jit = jit.expect("the defaults are valid");
             let span = jit.alloc(64);
             mark();
@@ -265,7 +265,7 @@ fn ten_functions(on: On) {
     const CODE: [u8; 1] = [0xc3];
     match on {
         On::Ours => grown(|| {
-            let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, JitConfig::new());
+            let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, JitConfig::new());
             let jit = jit.expect("the defaults are valid");
             let spans: [_; COUNT] = std::array::from_fn(|_| {
                 let mut span = jit.alloc(64).expect("memory");

@@ -81,8 +81,8 @@ fn work(value: &mut u64) {
     }
 }
 
-/// Two threads that each take the lock in turns and keep it for about 100 ns. A step is both threads'
-/// time on the wall for one turn of either.
+/// Two threads that each take the lock in turns and keep it for about 100 ns. A step is both
+/// threads' time on the wall for one turn of either.
 pub struct TwoThreads<L>(L);
 
 impl<L: Locked> TwoThreads<L> {

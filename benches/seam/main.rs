@@ -1,4 +1,5 @@
-//! Measures what lies below the allocators: locks, arenas, purging, and what a fresh allocator costs.
+//! Measures what lies below the allocators: locks, arenas, purging, and what a fresh allocator
+//! costs.
 //!
 //! ```text
 //! cargo bench -p hostmem-bench --bench seam -- --quick

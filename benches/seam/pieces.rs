@@ -167,7 +167,7 @@ impl Lane for Made {
     fn run(&mut self, steps: usize) -> Duration {
         let start = CpuTime::now();
         for _ in 0..steps {
-            let jit = JitAllocator::<_, _, OsLock>::new(OS, OS, JitConfig::new());
+            let jit = JitAllocator::<_, _, OsLock>::on(OS, OS, JitConfig::new());
             let jit = jit.expect("the defaults are valid");
             let span = jit.alloc(SMALL).expect("memory");
             jit.release(span).expect("once");

@@ -57,7 +57,8 @@ pub struct AsmJit {
 unsafe impl Sync for AsmJit {}
 
 impl AsmJit {
-    /// Makes an allocator with the defaults beside dual mappings; `None` where AsmJit gets no memory.
+    /// Makes an allocator with the defaults beside dual mappings; `None` where AsmJit gets no
+    /// memory.
     #[must_use]
     pub fn dual() -> Option<Self> {
         let object = NonNull::new(hostmem_asmjit_new())?;

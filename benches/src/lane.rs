@@ -151,9 +151,9 @@ fn counted_steps(lane: &mut dyn Lane, steps: usize) {
     println!("counted {done} steps of {}", lane.name());
 }
 
-/// Tells apart what two calls of a step cost, by runs of `len` steps that return both, until `steps`
-/// are done or `limit` is over on the wall. Returns the medians of the runs, so that a run during
-/// which others ran does not count.
+/// Tells apart what two calls of a step cost, by runs of `len` steps that return both, until
+/// `steps` are done or `limit` is over on the wall. Returns the medians of the runs, so that a run
+/// during which others ran does not count.
 pub fn split(
     name: &'static str,
     steps: usize,

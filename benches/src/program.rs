@@ -35,8 +35,8 @@ pub struct Program<E> {
     pub rows: &'static [Row],
     /// Prints what a reader of its numbers has to know, beside what all benchmarks print.
     pub describe: fn(),
-    /// Does so many steps of the workload of a row, by [`count`](crate::lane::count); says whether the
-    /// row has such a workload.
+    /// Does so many steps of the workload of a row, by [`count`](crate::lane::count); says whether
+    /// the row has such a workload.
     pub count: fn(&Setting, &str, usize) -> Result<bool, E>,
     /// Measures the rows that the table wants.
     pub run_all: fn(&Setting, &mut Table) -> Result<(), E>,

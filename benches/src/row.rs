@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Unit {
     /// Nanoseconds.
     Nanoseconds,
+    /// Milliseconds.
+    Milliseconds,
     /// Hundredths of something.
     Percent,
     /// Multiples of something.
@@ -178,6 +180,7 @@ impl Unit {
     const fn suffix(self) -> &'static str {
         match self {
             Self::Nanoseconds => "ns",
+            Self::Milliseconds => "ms",
             Self::Percent => "%",
             Self::Times => "x",
             Self::Bytes => "B",
@@ -188,7 +191,10 @@ impl Unit {
 
     /// Formats what was measured.
     fn value(self, number: f64) -> String {
-        let decimals = if self == Self::Nanoseconds { 1 } else { 3 };
+        let decimals = match self {
+            Self::Nanoseconds | Self::Milliseconds => 1,
+            _ => 3,
+        };
         format!("{number:.decimals$}{}", self.suffix())
     }
 

@@ -12,8 +12,8 @@ pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
-/// Reads an atomic that only the calling thread changes. Others may read it meanwhile. The compiler treats it as any
-/// load, which may be an operand of an instruction, as an atomic one never is.
+/// Reads an atomic that only the calling thread changes. Others may read it meanwhile. The compiler
+/// treats it as any load, which may be an operand of an instruction, as an atomic one never is.
 ///
 /// # Safety
 ///

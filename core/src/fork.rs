@@ -7,8 +7,8 @@
 //!
 //! The hooks are for children that have memory of their own: those of `fork`, and of `clone`
 //! without
-//! `CLONE_VM`. A child of `vfork`, or of `clone` with `CLONE_VM`, runs in its parent's memory while the
-//! parent's threads go on: it calls no hook and no object that has one, until it calls `exec`.
+//! `CLONE_VM`. A child of `vfork`, or of `clone` with `CLONE_VM`, runs in its parent's memory while
+//! the parent's threads go on: it calls no hook and no object that has one, until it calls `exec`.
 
 use crate::{
     page::PageRange,
@@ -105,8 +105,8 @@ pub unsafe trait ForkHooks {
 ///
 /// # Safety
 ///
-/// `fork` clones the process at most once and returns `true` exactly in the child, which has memory of
-/// its own and whose only thread is the caller's copy.
+/// `fork` clones the process at most once and returns `true` exactly in the child, which has memory
+/// of its own and whose only thread is the caller's copy.
 pub unsafe fn around_fork(
     objects: &[&dyn ForkHooks],
     children: &[&dyn ForkChild],

@@ -174,8 +174,8 @@ impl Top {
         let piece = self.piece(slot)?;
         let found = match piece.up_to(addr).checked_sub(1) {
             Some(n) => piece.get(n),
-            // A slot's first address stays when the lowest range of its piece is taken out, and a range of the piece
-            // before may have come to lie across it.
+            // A slot's first address stays when the lowest range of its piece is taken out, and a
+            // range of the piece before may have come to lie across it.
             None => {
                 let before = self.piece(slot.checked_sub(1)?)?;
                 before.get(before.len().checked_sub(1)?)

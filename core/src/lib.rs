@@ -26,16 +26,19 @@
 
 #![no_std]
 
-#[cfg(feature = "std")]
-extern crate std;
+// Without the module whose bit vectors are of 64-bit words, so that this is the only error.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("hostmem is for targets with 64-bit addresses");
 
 pub mod arch;
 pub mod arena;
 mod atomic;
+mod config;
 pub mod counted;
 pub mod fork;
 pub mod heap;
 mod intervals;
+#[cfg(target_pointer_width = "64")]
 pub mod jit;
 pub mod page;
 pub mod probe;
@@ -49,3 +52,5 @@ pub mod sync;
 #[cfg(all(test, loom))]
 #[path = "sync/model.rs"]
 pub mod sync;
+
+pub use config::ConfigError;

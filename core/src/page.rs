@@ -222,6 +222,13 @@ impl AddressRange {
         }
     }
 
+    /// As [`AddressRange::new`], of ends that are known to be in order.
+    #[inline]
+    pub(crate) const fn spanning(start: usize, last: usize) -> Self {
+        debug_assert!(start <= last, "ranges are not empty");
+        Self { start, last }
+    }
+
     /// Describes the `len` addresses from `start`; `None` if there are none or they would wrap.
     #[must_use]
     pub const fn from_len(start: usize, len: usize) -> Option<Self> {

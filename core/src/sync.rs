@@ -67,6 +67,17 @@ impl<T, R: RawMutex> Lock<T, R> {
         unsafe { self.0.force_unlock() }
     }
 
+    /// Makes the guard anew of a lock whose guard was forgotten.
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten guard.
+    pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
+        // SAFETY: make_guard_unchecked asks that this thread holds the lock and has no guard: it
+        // took the lock and forgot the guard, by the caller's promise.
+        unsafe { self.0.make_guard_unchecked() }
+    }
+
     /// Returns where the holder may note a number of its own; it is zero again when the lock is
     /// given back. For one that asks itself later whether it has the lock.
     pub(crate) fn owner(&self) -> &AtomicUsize {

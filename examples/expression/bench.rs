@@ -119,6 +119,7 @@ fn report(when: &str, statistics: JitStatistics) {
         used,
         reserved,
         metadata,
+        ..
     } = statistics;
     println!(
         "{when:>14}: {spans} spans in {blocks} blocks, {used} of {reserved} bytes used, \

@@ -2,13 +2,13 @@
 
 use crate::compile::Function;
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError, JitStatistics, Refused, Span},
+    JitAllocator, JitConfig,
+    jit::{JitError, JitStatistics, Refused, Span},
 };
 
 /// Executable memory for programs.
 pub struct Runner {
-    jit: JitAllocator<OsProvider, OsProvider, OsLock>,
+    jit: JitAllocator,
 }
 
 /// A program in executable memory.
@@ -19,9 +19,8 @@ pub struct Program {
 impl Runner {
     /// Makes a runner without any memory yet.
     pub fn new() -> Result<Self, JitError> {
-        let os = OsProvider::new();
         Ok(Self {
-            jit: JitAllocator::new(os, os, JitConfig::new())?,
+            jit: JitAllocator::new(JitConfig::new())?,
         })
     }
 

@@ -42,26 +42,28 @@ fn main() -> ExitCode {
 #[cfg(target_os = "linux")]
 fn run(svg: Option<&std::path::Path>) -> Result<(), Box<dyn std::error::Error>> {
     use hostmem::{
-        OsLock, OsProvider,
-        jit::{JitAllocator, JitConfig},
+        JitConfig, OsProvider, RegionAllocator, RegionConfig,
+        generic::JitAllocator,
         provider::{Commit, Request},
-        region::{ClaimRequest, GuardedStack, RegionAllocator, RegionConfig, claim},
+        region::{ClaimRequest, GuardedStack, claim, survey},
     };
 
     let os = OsProvider::new();
-    let host: RegionAllocator<OsProvider, OsProvider, OsLock> =
-        RegionAllocator::new(os, os, RegionConfig::new())?;
+    let host = RegionAllocator::new(RegionConfig::new())?;
     let before = map::read(&host)?;
 
-    let mut slots = [None; 1024];
-    let mut claimed = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
+    let request = ClaimRequest::above(4 << 30);
+    // Twice as many as there are gaps, since others may map something meanwhile.
+    let gaps = survey(os, &request)?.ranges;
+    let mut slots = vec![None; 2 * gaps + 64];
+    let mut claimed = claim(os, &request, &mut slots)?;
     for range in claimed.usable() {
         // SAFETY: claimed just now, and given back only once the region is gone.
         unsafe { host.adopt(range)? };
     }
     let memory = host.map(&Request::bytes(64 << 20), Commit::READ_WRITE, 1)?;
     let stack = GuardedStack::new(&host, 8 << 20, 64 << 10)?;
-    let jit = JitAllocator::<_, _, OsLock>::new(&host, &host, JitConfig::new())?;
+    let jit = JitAllocator::on(&host, &host, JitConfig::new())?;
     let span = jit.alloc(4096)?;
     let after = map::read(&host)?;
 

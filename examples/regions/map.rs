@@ -1,13 +1,11 @@
 //! What lies where in this process.
 
 use hostmem::{
-    OsLock, OsProvider,
+    RegionAllocator,
     page::{Access, AddressRange},
     provider::{Error, MapFlags, ProcessMap},
-    region::{PageState, RegionAllocator},
+    region::PageState,
 };
-
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 /// What a piece of the address space is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub struct Piece {
 /// # Errors
 ///
 /// Where the host shows no map.
-pub fn read(region: &Region) -> Result<Vec<Piece>, Error> {
+pub fn read(region: &RegionAllocator) -> Result<Vec<Piece>, Error> {
     // Room for all: what is read must not change because it is read.
     let (mut pieces, mut others) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
     let piece = |range, kind, label| Piece { range, kind, label };

@@ -1,5 +1,5 @@
-//! Threads that work until they are told to stop, and a test that waits for what they do: on a busy machine
-//! they do little in any given time.
+//! Threads that work until they are told to stop, and a test that waits for what they do: on a busy
+//! machine they do little in any given time.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::{

@@ -27,8 +27,8 @@ const VERSION_14_1: c_int = 1_401_000;
 /// `__FreeBSD_version` of the development of 15 when 14 was branched off, without the call
 /// (`__FreeBSD_version` Values in the Porter's Handbook: August 2023).
 const VERSION_15: c_int = 1_500_000;
-/// `__FreeBSD_version` of the release 15.0 (`sys/param.h`), which has the call under the same number.
-/// Its development had it by September 2023, but no version of its own says since when.
+/// `__FreeBSD_version` of the release 15.0 (`sys/param.h`), which has the call under the same
+/// number. Its development had it by September 2023, but no version of its own says since when.
 const VERSION_15_0: c_int = 1_500_068;
 
 /// Whether this process has registered for the barrier. Should a fork not keep the registration,

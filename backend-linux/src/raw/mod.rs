@@ -62,7 +62,15 @@ fn result(value: isize) -> Result<usize, Errno> {
 /// Names an anonymous private mapping in `/proc/self/maps`. rustix takes the range as a byte slice
 /// here, which inaccessible memory cannot be.
 pub(crate) fn name_mapping(range: PageRange, name: &CStr) -> Result<(), Errno> {
-    let (addr, len) = (range.addr(), range.len_bytes());
+    name_addresses(range.addr(), range.len_bytes(), name)
+}
+
+/// Says whether the kernel keeps names: whether it names no pages at all.
+pub(crate) fn keeps_names() -> bool {
+    name_addresses(0, 0, c"none").is_ok()
+}
+
+fn name_addresses(addr: usize, len: usize, name: &CStr) -> Result<(), Errno> {
     let name = name.as_ptr().expose_provenance();
     // SAFETY: this prctl reads the string, which is borrowed for the call, and changes no memory.
     let value = unsafe {

@@ -24,8 +24,8 @@ const SLOW_RUN: usize = 8;
 pub trait Churning: Lane {
     /// Does `steps` steps, or as many as `limit` has time for, by runs of each call, short ones if
     /// `slow`. Returns what a map and what an unmap costs, in nanoseconds on the wall: a run is too
-    /// short for the other clock. Medians of the runs, so that a run during which others ran does not
-    /// count.
+    /// short for the other clock. Medians of the runs, so that a run during which others ran does
+    /// not count.
     fn split(&mut self, steps: usize, limit: Duration, slow: bool) -> (f64, f64);
 
     /// Returns what lives now.

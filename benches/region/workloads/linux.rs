@@ -47,7 +47,7 @@ impl<'s, P: PageProvider + Copy> Claimed<'s, P> {
     /// What the host says.
     pub fn new(provider: P, slots: &'s mut Slots, touched: bool) -> Result<Self, Error> {
         let os = OsProvider::new();
-        let region = RegionAllocator::new(provider, os, RegionConfig::new())?;
+        let region = RegionAllocator::on(provider, os, RegionConfig::new())?;
         let range = AddressRange::from_len(CLAIMED, RESERVED).expect("4 GiB are not empty");
         let claim = claim(os, &ClaimRequest::range(range), slots)?;
         let this = Self {
@@ -75,7 +75,7 @@ impl<'s, P: PageProvider + Copy> Claimed<'s, P> {
 ///
 /// Where the host gives no memory for its book-keeping.
 pub fn pass_through<P: PageProvider + Copy>(provider: P, pairs: usize) -> Result<(), Error> {
-    let region = RegionAllocator::new(provider, OsProvider::new(), RegionConfig::new())?;
+    let region = RegionAllocator::on(provider, OsProvider::new(), RegionConfig::new())?;
     (0..pairs).for_each(|_| pair(&region, false));
     Ok(())
 }

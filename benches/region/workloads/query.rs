@@ -46,3 +46,41 @@ impl<L: Lookup> Lane for Queries<'_, L> {
         start.elapsed()
     }
 }
+
+/// Addresses, each of which depends on the last answer: no query begins before the one in front of it
+/// has ended.
+pub struct Chained<'a, L> {
+    space: &'a L,
+    addresses: &'a [u64],
+    next: usize,
+}
+
+impl<'a, L: Lookup> Chained<'a, L> {
+    /// Asks about as many of the addresses as a power of two has.
+    pub fn new(space: &'a L, addresses: &'a [u64]) -> Self {
+        assert!(addresses.len().is_power_of_two(), "ADDRESSES is one");
+        Self {
+            space,
+            addresses,
+            next: 0,
+        }
+    }
+}
+
+impl<L: Lookup> Lane for Chained<'_, L> {
+    fn name(&self) -> &'static str {
+        L::NAME
+    }
+
+    fn run(&mut self, steps: usize) -> Duration {
+        let mask = self.addresses.len() - 1;
+        let start = CpuTime::now();
+        for _ in 0..steps {
+            // The harness reads its list in order, but for the last answer's lowest bit.
+            let tag = self.space.tag_at(self.addresses[self.next & mask]);
+            let bit = usize::from(tag.unwrap_or(0)) & 1;
+            self.next = black_box(self.next + 1 + bit);
+        }
+        start.elapsed()
+    }
+}

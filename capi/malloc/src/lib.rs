@@ -1,43 +1,58 @@
 //! A malloc override: the C library's allocation calls on hostmem's heap.
 //!
 //! ```sh
-//! cargo build --release -p hostmem_malloc
-//! LD_PRELOAD=target/release/libhostmem_malloc.so program
+//! cargo build --profile capi -p hostmem_malloc
+//! LD_PRELOAD=target/capi/libhostmem_malloc.so program
 //! ```
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `lib` | the calls, and how each of them fails |
+//! | `lib` | the calls of C's standard library and POSIX, and how each of them fails |
+//! | `info` | the calls that tell what the heap holds, and those that tune it |
+//! | `hostmem` | this library's own calls |
 //! | `glibc` | other names that glibc has for them |
 //! | `heap` | the heap behind them |
+//! | `settings` | the environment |
+//! | `pass` | the C library's own calls, for `HOSTMEM_PASS=1` |
 //! | `slot` | where a thread keeps its cache |
-//! | `fatal` | the end of a program that frees what is not allocated |
+//! | `ends` | what is done before `main`, and printed at the end |
+//! | `line`, `fatal` | lines on standard error; the end of a program that frees what is not allocated |
+//! | `abort` | what `core` asks of a program without the standard library |
 //!
 //! The calls behave as the glibc manual says ("Unconstrained Allocation", "Allocating Aligned
-//! Memory Blocks", "Replacing malloc"). Every call may be made in a signal handler; one that
-//! interrupted another call of the same thread may get null. An invalid `free` ends the program.
+//! Memory Blocks", "Replacing malloc"). Every call that allocates or frees may be made in a signal
+//! handler; one that interrupted another call of the same thread may get null. An invalid `free`
+//! ends the program.
+//!
+//! Profile `capi` builds it without the standard library. Other profiles unwind, for which it is
+//! linked.
 #![cfg(target_os = "linux")]
 #![no_std]
 
+#[cfg(not(panic = "abort"))]
 extern crate std;
 
+#[cfg(panic = "abort")]
+mod abort;
+
+mod ends;
 mod fatal;
 #[cfg(target_env = "gnu")]
 mod glibc;
 mod heap;
+mod hostmem;
+mod info;
+mod line;
+mod pass;
+mod settings;
 mod slot;
 
+use ::hostmem::{OsProvider, heap::HeapError, provider::PageProvider};
 use core::{
     ffi::{c_int, c_void},
-    mem,
     ptr::{NonNull, null_mut},
 };
-use heap::{HEAP, quietly};
-use hostmem::{
-    OsProvider,
-    heap::{HeapError, Level},
-    provider::PageProvider,
-};
+use heap::HEAP;
 
 fn set_errno(number: c_int) {
     // SAFETY: the C library's own place for the number, which each thread has.
@@ -56,42 +71,50 @@ fn null(errno: c_int) -> *mut c_void {
 /// Ends the program if an error says that it is corrupt; any other means that there is no memory.
 #[cold]
 fn no_memory(call: &str, block: *mut c_void, error: HeapError) -> *mut c_void {
-    match error {
-        HeapError::NotOwned
-        | HeapError::NotLive
-        | HeapError::Interior
-        | HeapError::Overflow(_)
-        | HeapError::WriteAfterFree(_) => fatal::end(call, block.cast(), &error),
-        _ => null(libc::ENOMEM),
+    if fatal::is_corrupt(&error) {
+        fatal::end(call, block.cast(), &error);
     }
-}
-
-#[inline]
-fn answer(call: &str, result: Result<NonNull<u8>, HeapError>) -> *mut c_void {
-    match result {
-        Ok(block) => block.as_ptr().cast(),
-        Err(error) => no_memory(call, null_mut(), error),
-    }
+    null(libc::ENOMEM)
 }
 
 #[inline]
 fn allocate(size: usize) -> *mut c_void {
-    let failed = |error| no_memory("malloc", null_mut(), error).cast();
+    let failed = |error| allocate_failed(size, error).cast();
     HEAP.alloc_bytes_or_else(size, failed).cast()
 }
 
+#[cold]
+fn allocate_failed(size: usize, error: HeapError) -> *mut c_void {
+    match pass::instead(error) {
+        Some(libc) => libc.malloc(size),
+        None => no_memory("malloc", null_mut(), error),
+    }
+}
+
 fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
-    match count.checked_mul(size) {
-        Some(bytes) => answer("calloc", HEAP.alloc_bytes_zeroed(bytes)),
-        None => null(libc::ENOMEM),
+    let Some(bytes) = count.checked_mul(size) else {
+        return null(libc::ENOMEM);
+    };
+    match HEAP.alloc_bytes_zeroed(bytes) {
+        Ok(block) => block.as_ptr().cast(),
+        Err(error) => match pass::instead(error) {
+            Some(libc) => libc.calloc(count, size),
+            None => no_memory("calloc", null_mut(), error),
+        },
     }
 }
 
 /// Allocates at a multiple of `align`, which is rounded up to a power of two.
 fn allocate_aligned(align: usize, size: usize) -> *mut c_void {
-    match align.checked_next_power_of_two() {
-        Some(align) => answer("memalign", HEAP.alloc_aligned(size, align)),
-        None => null(libc::EINVAL),
+    let Some(align) = align.checked_next_power_of_two() else {
+        return null(libc::EINVAL);
+    };
+    match HEAP.alloc_aligned(size, align) {
+        Ok(block) => block.as_ptr().cast(),
+        Err(error) => match pass::instead(error) {
+            Some(libc) => libc.memalign(align, size),
+            None => no_memory("memalign", null_mut(), error),
+        },
     }
 }
 
@@ -115,9 +138,22 @@ unsafe fn release(block: *mut c_void) {
     let Some(at) = NonNull::new(block.cast::<u8>()) else {
         return;
     };
+    // SAFETY: the caller gives the block up, and it did not go to the heap.
+    let failed = |error| unsafe { release_failed(block, error) };
     // SAFETY: the caller gives the block up; others are noticed, as the heap is checked.
-    if let Err(error) = unsafe { HEAP.free(at) } {
-        fatal::end("free", block.cast(), &error);
+    unsafe { HEAP.free_or_else(at, failed) };
+}
+
+/// # Safety
+///
+/// As for [`release`].
+#[cold]
+unsafe fn release_failed(block: *mut c_void, error: HeapError) {
+    match pass::instead(error) {
+        // SAFETY: the caller gives the block up, and all blocks are the C library's then.
+        Some(libc) => unsafe { libc.free(block) },
+        None if fatal::is_tolerated(&error) => {}
+        None => fatal::end("free", block.cast(), &error),
     }
 }
 
@@ -139,8 +175,23 @@ unsafe fn resize(block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the caller gives the block up; others are noticed, as the heap is checked.
     match unsafe { HEAP.realloc_bytes(at, size) } {
         Ok(block) => block.as_ptr().cast(),
-        Err(error) => no_memory("realloc", block, error),
+        Err(error) => match pass::instead(error) {
+            // SAFETY: the caller gives the block up, and all blocks are the C library's then.
+            Some(libc) => unsafe { libc.realloc(block, size) },
+            None => no_memory("realloc", block, error),
+        },
     }
+}
+
+/// # Safety
+///
+/// As for [`realloc`].
+unsafe fn resize_array(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    let Some(bytes) = count.checked_mul(size) else {
+        return null(libc::ENOMEM);
+    };
+    // SAFETY: the caller gives the block up.
+    unsafe { resize(block, bytes) }
 }
 
 /// Allocates `size` bytes, aligned to 16; a block of size zero has an address of its own. Returns
@@ -180,11 +231,8 @@ pub unsafe extern "C" fn reallocarray(
     count: usize,
     size: usize,
 ) -> *mut c_void {
-    let Some(bytes) = count.checked_mul(size) else {
-        return null(libc::ENOMEM);
-    };
     // SAFETY: the caller gives the block up.
-    unsafe { resize(block, bytes) }
+    unsafe { resize_array(block, count, size) }
 }
 
 /// Frees a block, and does nothing for null. Keeps `errno`. Ends the program where the block is no
@@ -266,17 +314,20 @@ pub unsafe extern "C" fn posix_memalign(
     if !align.is_power_of_two() || align < size_of::<*mut c_void>() {
         return libc::EINVAL;
     }
-    match HEAP.alloc_aligned(size, align) {
-        Ok(block) => {
-            // SAFETY: the caller's promise about `place`.
-            unsafe { place.write(block.as_ptr().cast()) };
-            0
-        }
-        Err(error @ (HeapError::Overflow(_) | HeapError::WriteAfterFree(_))) => {
-            fatal::end("posix_memalign", null_mut(), &error)
-        }
-        Err(_) => libc::ENOMEM,
+    let block = match HEAP.alloc_aligned(size, align) {
+        Ok(block) => block.as_ptr().cast(),
+        Err(error) => match pass::instead(error) {
+            Some(libc) => libc.memalign(align, size),
+            None if fatal::is_corrupt(&error) => fatal::end("posix_memalign", null_mut(), &error),
+            None => null_mut(),
+        },
+    };
+    if block.is_null() {
+        return libc::ENOMEM;
     }
+    // SAFETY: the caller's promise about `place`.
+    unsafe { place.write(block) };
+    0
 }
 
 /// Allocates at a multiple of the page size. Fails as [`malloc`] does.
@@ -298,35 +349,12 @@ pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
 /// The block is null or a live one of this library.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
-    let block = NonNull::new(block.cast::<u8>());
-    block.and_then(|block| HEAP.usable_size(block)).unwrap_or(0)
-}
-
-/// Gives memory back that is free, to the page, and what the calling thread has cached too. Returns
-/// 1 if there was some, else 0. Nothing of `_keep` is kept.
-#[unsafe(no_mangle)]
-pub extern "C" fn malloc_trim(_keep: usize) -> c_int {
-    HEAP.flush();
-    let given = quietly(|heap| {
-        let before = heap.statistics().committed;
-        heap.collect(Level::Deep);
-        before > heap.statistics().committed
-    });
-    c_int::from(given.unwrap_or(false))
-}
-
-/// Returns what the heap holds: in `arena` bytes that have memory, in `hblks` and `hblkhd` the
-/// blocks with a mapping of their own, in `uordblks` bytes of live blocks, in `fordblks` free ones.
-#[unsafe(no_mangle)]
-pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
-    // SAFETY: it is made of integers, for which zero is a value.
-    let mut info: libc::mallinfo2 = unsafe { mem::zeroed() };
-    if let Some(held) = quietly(|heap| heap.statistics()) {
-        info.arena = held.committed.saturating_sub(held.huge);
-        info.hblks = held.huge_blocks;
-        info.hblkhd = held.huge;
-        info.uordblks = held.used;
-        info.fordblks = held.committed.saturating_sub(held.used);
+    let Some(at) = NonNull::new(block.cast::<u8>()) else {
+        return 0;
+    };
+    match HEAP.usable_size(at) {
+        Some(size) => size,
+        // SAFETY: the caller's promise: all blocks are the C library's then.
+        None => pass::active().map_or(0, |libc| unsafe { libc.usable_size(block) }),
     }
-    info
 }

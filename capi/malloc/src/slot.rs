@@ -11,7 +11,8 @@
 use crate::heap::HEAP;
 use core::{
     ffi::c_void,
-    ptr::without_provenance_mut,
+    mem::MaybeUninit,
+    ptr::{null, without_provenance_mut},
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Release},
@@ -37,7 +38,14 @@ unsafe impl ThreadSlot for Slot {
     }
 
     fn is_on_signal_stack() -> bool {
-        hostmem::is_on_signal_stack()
+        let mut now = MaybeUninit::<libc::stack_t>::uninit();
+        // SAFETY: nothing is set, and there is room for what is.
+        if unsafe { libc::sigaltstack(null(), now.as_mut_ptr()) } != 0 {
+            return true;
+        }
+        // SAFETY: the call succeeded, so it initialised the value.
+        let now = unsafe { now.assume_init() };
+        now.ss_flags & libc::SS_ONSTACK != 0
     }
 
     fn on_exit(_: fn()) -> bool {
@@ -182,6 +190,12 @@ mod storage {
         unsafe { word().write_volatile(value) };
     }
 }
+
+#[cfg(all(
+    panic = "abort",
+    not(any(target_arch = "x86_64", target_arch = "aarch64"))
+))]
+compile_error!("without the standard library this is for x86-64 and AArch64 only");
 
 /// What Rust offers elsewhere, which may ask the C library.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

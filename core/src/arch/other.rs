@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) const SUPPORTED: bool = false;
 
+pub(super) const FETCHES_AHEAD: bool = true;
+
 /// All zero, which no instruction set here in question gives a meaning.
 pub(super) const TRAP: u32 = 0;
 
@@ -20,6 +22,12 @@ pub(super) unsafe fn publish_ranges(_ranges: &[(*const u8, usize)]) {
 /// Is not known.
 #[inline]
 pub(super) unsafe fn thread_pointer() -> usize {
+    0
+}
+
+/// No request of valgrind is known here.
+#[inline]
+pub(super) fn client_request(_request: &[usize; 6]) -> usize {
     0
 }
 

@@ -42,8 +42,8 @@ impl Pools {
     ///
     /// # Safety
     ///
-    /// `object` is writable memory of the class's size and alignment, which is the pools' alone from
-    /// now on, until it is taken.
+    /// `object` is writable memory of the class's size and alignment, which is the pools' alone
+    /// from now on, until it is taken.
     #[inline]
     pub(super) unsafe fn put(&mut self, object: NonNull<u8>, class: usize) {
         let object = object.cast::<Free>();

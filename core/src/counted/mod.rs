@@ -127,7 +127,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
         limits: Limits,
         metadata: usize,
     ) -> Result<Self, Error> {
-        let committed = RangeMap::new(inner, AddressRange::ALL, inner.page_size(), metadata)?;
+        let committed = RangeMap::on(inner, AddressRange::ALL, inner.page_size(), metadata)?;
         Ok(Self {
             inner,
             name,
@@ -348,6 +348,11 @@ where
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|| {
             self.committed.prepare(1)?;
@@ -377,6 +382,10 @@ where
 
     fn large_page(&self) -> PageSize {
         self.inner.large_page()
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
     }
 
     fn addresses(&self) -> AddressRange {

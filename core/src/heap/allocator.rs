@@ -5,7 +5,7 @@ use crate::{provider::PageProvider, sync::RawMutex};
 use allocator_api2::alloc::{AllocError, Allocator};
 use core::{
     alloc::{GlobalAlloc, Layout},
-    ptr::NonNull,
+    ptr::{NonNull, without_provenance_mut},
 };
 
 /// Describes the bytes of a block that was asked for.
@@ -16,10 +16,59 @@ fn slice(block: NonNull<u8>, size: usize) -> NonNull<[u8]> {
 fn bytes(
     block: Result<NonNull<u8>, HeapError>,
     layout: Layout,
+) -> Result<NonNull<[u8]>, HeapError> {
+    block.map(|block| slice(block, layout.size()))
+}
+
+/// Tells the heap's hook of a block that is none, or that is corrupt, for which the trait has no
+/// error.
+fn told<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex>(
+    heap: &Heap<P, M, R>,
+    block: NonNull<u8>,
+    result: Result<NonNull<[u8]>, HeapError>,
 ) -> Result<NonNull<[u8]>, AllocError> {
-    block
-        .map(|block| slice(block, layout.size()))
-        .map_err(|_| AllocError)
+    result.map_err(|error| {
+        match error {
+            HeapError::Overflow(at) | HeapError::WriteAfterFree(at) => {
+                heap.config().tell(without_provenance_mut(at.addr()), error);
+            }
+            _ if error.is_invalid_free() => heap.config().tell(block.as_ptr(), error),
+            _ => {}
+        }
+        AllocError
+    })
+}
+
+/// What heaps and handles have in common here.
+trait OfHeap {
+    type Pages: PageProvider + Copy;
+    type Metadata: PageProvider + Copy;
+    type Lock: RawMutex;
+
+    /// Returns the heap.
+    fn of(&self) -> &Heap<Self::Pages, Self::Metadata, Self::Lock>;
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> OfHeap for &Heap<P, M, R> {
+    type Pages = P;
+    type Metadata = M;
+    type Lock = R;
+
+    fn of(&self) -> &Heap<P, M, R> {
+        self
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> OfHeap
+    for &LocalHeap<'_, P, M, R>
+{
+    type Pages = P;
+    type Metadata = M;
+    type Lock = R;
+
+    fn of(&self) -> &Heap<P, M, R> {
+        self.heap()
+    }
 }
 
 /// Implements the calls that resize a block, which differ only in what their callers promise.
@@ -34,7 +83,8 @@ macro_rules! resizing {
             // SAFETY: the caller's promise.
             let realloc = |size| unsafe { self.realloc(block, old, size) };
             // SAFETY: the caller's promise.
-            unsafe { resize(self, block, old, new, realloc) }
+            let resized = unsafe { resize(self, block, old, new, realloc) };
+            told(self.of(), block, resized)
         }
     )*};
 }
@@ -46,17 +96,20 @@ macro_rules! resizing {
 macro_rules! allocator {
     () => {
         fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-            bytes(self.alloc(layout), layout)
+            let block = bytes(self.alloc(layout), layout);
+            told(self.of(), NonNull::dangling(), block)
         }
 
         fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-            bytes(self.alloc_zeroed(layout), layout)
+            let block = bytes(self.alloc_zeroed(layout), layout);
+            told(self.of(), NonNull::dangling(), block)
         }
 
         unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
             // SAFETY: the caller's promise: a block of this heap with this layout, used no more.
-            let freed = unsafe { self.free_sized(block, layout) };
-            debug_assert!(freed.is_ok(), "{block:p}: {freed:?}");
+            if let Err(error) = unsafe { self.free_sized(block, layout) } {
+                self.of().config().tell(block.as_ptr(), error);
+            }
         }
 
         resizing!(grow shrink);
@@ -74,11 +127,12 @@ unsafe fn resize<A: Allocator>(
     old: Layout,
     new: Layout,
     realloc: impl FnOnce(usize) -> Result<NonNull<u8>, HeapError>,
-) -> Result<NonNull<[u8]>, AllocError> {
+) -> Result<NonNull<[u8]>, HeapError> {
     if old.align() == new.align() {
         return bytes(realloc(new.size()), new);
     }
-    let target = allocator.allocate(new)?;
+    // The hook was told why, if it was to be.
+    let target = allocator.allocate(new).map_err(|_| HeapError::Busy)?;
     let len = old.size().min(new.size());
     // SAFETY: len bytes of both, which are live blocks: they share no byte.
     unsafe { target.cast::<u8>().copy_from_nonoverlapping(block, len) };

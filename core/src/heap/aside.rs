@@ -12,7 +12,7 @@ use super::{
     hard,
     large::Big,
     shared::{cleared, move_by},
-    slab::{ASIDE, Entry, FREED, LIVE, ZERO},
+    slab::{ASIDE, CLAIMED, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
@@ -56,13 +56,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let mut space = self.try_lock_space().ok_or(HeapError::Busy)?;
             return self.alloc_at_hand(&mut space, layout);
         };
-        let fits = |class: &usize| class::size(*class).is_multiple_of(layout.align());
+        let fits = |class: &usize| {
+            class::size(*class).is_multiple_of(layout.align())
+                && (!self.is_hard() || hard::can_note(*class, layout.size()))
+        };
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
                     if self.is_hard() {
-                        return self.hand_out(entry, class, layout);
+                        return self.hand_out(None, entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
                     entry.state().store(LIVE, Release);
@@ -90,10 +93,29 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.try_free_as(block, None) }
+    }
+
+    /// As [`Heap::try_free`], of a block whose layout may be known.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Heap::try_free`].
+    pub(super) unsafe fn try_free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
-            self.check_seal(slab, entry, true)?;
+            hard::check_layout(addr, slab.usable_of(entry), layout)?;
+        }
+        // Of calls that free it at the same moment, one goes on.
+        entry.take_live(CLAIMED)?;
+        if self.is_hard() {
+            self.check_seal(slab, entry, slab.usable_of(entry), true)?;
         }
         entry.state().store(ASIDE, Relaxed);
         let link: NonNull<*mut u8> = entry.block.cast();
@@ -132,7 +154,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let usable = self.usable_size(block);
         let usable = usable.ok_or_else(|| self.refusal(addr))?;
-        if new_size <= usable && new_size > usable / 2 {
+        if self.is_hard() {
+            let (slab, entry) = self.live_at(addr)?;
+            self.check_live(slab, entry, layout)?;
+        }
+        if new_size <= usable && new_size > usable / 2 && !self.is_hard() {
             return Ok(block);
         }
         let alloc = |new| self.try_alloc(new);
@@ -167,13 +193,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);
                 if self.is_hard() {
-                    self.release_hard(slab, entry);
+                    let free = |class, entry| self.flush(class, &[entry]);
+                    let find = |addr| self.map.slab(addr);
+                    self.release_hard(slab, entry, slab.usable_of(entry), find, free);
                 } else {
                     self.flush(slab.class(), &[entry]);
                 }
             } else {
-                entry.state().store(LIVE, Release);
-                self.free_big(slab);
+                self.free_claimed(slab);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::{
     Heap,
     class::{self, GRANULE},
     error::HeapError,
-    hard::{self, Hard},
+    hard::Hard,
     order::Order,
     parts::Held,
     slab::{self, Entry, Handle},
@@ -120,6 +120,7 @@ impl Bin {
 fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMut(Entry)) -> usize {
     match hard {
         None => slab.take(most, take),
+        Some(hard) if !hard.is_full() => slab.take(most, take),
         Some(hard) => slab
             .take_any(hard.random())
             .map(&mut take)
@@ -181,7 +182,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
                 let count = count.min(bin.slabs as usize).max(1);
-                slab::make(self.arena(), kind, count, self.is_hard())?
+                slab::make(self.arena(), kind, count, self.notes())?
             }
         };
         bin.spare = Some(slab);
@@ -190,12 +191,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut space = self.lock_space_within(bin).ok_or(HeapError::Busy)?;
         let (start, zero) = self.take_granules(&mut space, granules, 0)?;
         if self.is_hard() && !zero {
-            // SAFETY: committed granules that were taken just now.
-            unsafe { hard::fill(start, granules * GRANULE) };
+            self.fill_slab(start, class);
         }
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
         slab.open(start, granules * GRANULE, zero, shard);
+        if let Some(hard) = &self.hard {
+            hard.note_canaries(slab);
+        }
         self.map.set(slab.addr(), slab.len_bytes(), Some(slab));
         drop(space);
         bin.partial.insert(slab);
@@ -304,7 +307,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let same = self.map.slab(addr) == Some(slab) && at(&slab) && slab.shard() == shard;
         // Free blocks are looked at when they are handed out, so that they must stay as they are.
         let is_recent = tick.is_some_and(|now| slab.is_recent(now) || slab.is_looked_at());
-        let stays = slab.blocks() == 1 || self.is_hard() || slab.is_abandoned();
+        let stays = slab.blocks() == 1 || self.is_full() || slab.is_abandoned();
         if !same || is_recent || stays {
             return Ok(0);
         }

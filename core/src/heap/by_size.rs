@@ -272,8 +272,16 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// [`HeapError::InvalidSize`] where `align` is no power of two; otherwise those of
     /// [`GlobalHeap::alloc_bytes`].
+    #[inline]
     pub fn alloc_aligned(&self, size: usize, align: usize) -> Result<NonNull<u8>, HeapError> {
-        Self::alloc_by(aligned(size, align)?)
+        let layout = aligned(size, align)?;
+        if let Some(turn) = Turn::<C>::begin_quick()
+            && let Some(block) = turn.alloc(layout)
+        {
+            return Ok(block);
+        }
+        cold_path();
+        Self::alloc_by(layout)
     }
 
     /// Allocates a block, by the call that the state of the thread permits.
@@ -320,16 +328,63 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
         cold_path();
         // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is.
-        unsafe { Self::free_other(block) }
+        unsafe { Self::free_other(block, None) }
     }
 
-    /// Frees a block that a quick call does not.
+    /// As [`GlobalHeap::free`], but tells `failed` of an error. The quickest of these calls, since it
+    /// has no result.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use hostmem_core::heap::{GlobalHeap, StaticHeap};
+    ///
+    /// /// # Safety
+    /// ///
+    /// /// The block is of the heap, and is not used any more.
+    /// unsafe fn free<C: StaticHeap>(heap: &GlobalHeap<C>, block: NonNull<u8>) {
+    ///     // SAFETY: the caller's promise, which is the same.
+    ///     unsafe { heap.free_or_else(block, |error| panic!("{error}")) };
+    /// }
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// As for [`GlobalHeap::free`].
+    #[inline]
+    pub unsafe fn free_or_else(&self, block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
+        if let Some(turn) = Turn::<C>::begin_quick()
+            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
+            && unsafe { turn.free(block, None) }
+        {
+            return;
+        }
+        cold_path();
+        // SAFETY: the caller's promise, which is the same.
+        unsafe { Self::free_other_or_else(block, failed) };
+    }
+
+    /// # Safety
+    ///
+    /// As for [`GlobalHeap::free`].
+    #[inline(never)]
+    unsafe fn free_other_or_else(block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
+        // SAFETY: the caller's promise, which is the same.
+        if let Err(error) = unsafe { Self::free_other(block, None) } {
+            failed(error);
+        }
+    }
+
+    /// Frees a block that a quick call does not. A layout is compared with what was asked for if
+    /// the heap is hardened.
     ///
     /// # Safety
     ///
     /// As for [`GlobalHeap::free`].
     #[inline(never)]
-    pub(super) unsafe fn free_other(block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_other(
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         if let Some(turn) = Turn::<C>::begin_quick() {
             let local = turn.local();
             let freed = if C::CHECKED {
@@ -343,10 +398,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
                 return Ok(());
             }
             // SAFETY: the caller gives the block up, if it is one.
-            return unsafe { local.free_slow(block) };
+            return unsafe { local.free_slow(block, layout) };
         }
         // SAFETY: the caller gives the block up, if it is one.
-        unsafe { Self::free_by(block) }
+        unsafe { Self::free_by(block, layout) }
     }
 
     /// # Safety
@@ -354,14 +409,14 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[cold]
     #[inline(never)]
-    unsafe fn free_by(block: NonNull<u8>) -> Result<(), HeapError> {
+    unsafe fn free_by(block: NonNull<u8>, layout: Option<Layout>) -> Result<(), HeapError> {
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
-            |local| unsafe { local.free(block) },
+            |local| unsafe { local.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.free(block) },
+            |heap| unsafe { heap.free_as(block, layout) },
             // SAFETY: as above.
-            |heap| unsafe { heap.try_free(block) },
+            |heap| unsafe { heap.try_free_as(block, layout) },
         )
     }
 
@@ -382,6 +437,11 @@ impl<C: StaticHeap> GlobalHeap<C> {
         block: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
+        if let Some(turn) = Turn::<C>::begin_quick() {
+            // SAFETY: the caller gives the block up, if it is one.
+            return unsafe { turn.local().realloc_bytes(block, new_size) };
+        }
+        cold_path();
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
             |local| unsafe { local.realloc_bytes(block, new_size) },

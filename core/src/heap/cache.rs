@@ -10,8 +10,9 @@
 //! ```
 
 use super::{
-    class::{self, CLASSES},
+    class::{self, CLASSES, STEP},
     config::MAGAZINE_MOST,
+    hard::{self, CANARY_LEAST, Canaries, Seals},
     large::Big,
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
@@ -85,6 +86,12 @@ impl Magazine {
     /// Returns the last block that was pushed.
     #[inline]
     pub(super) fn pop(&self) -> Option<Entry> {
+        self.pop_if(|_| true)
+    }
+
+    /// Returns the last block that was pushed, if it is as wanted.
+    #[inline]
+    fn pop_if(&self, is_wanted: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let (top, bottom) = (Self::own(&self.top), Self::own(&self.bottom));
         if top == bottom {
             return None;
@@ -93,32 +100,58 @@ impl Magazine {
         let last = unsafe { top.sub(1) };
         // SAFETY: entries below the top are initialised, and only this thread changes them.
         let entry = unsafe { last.read() };
+        if !is_wanted(&entry) {
+            return None;
+        }
         // Loaded once more, so that a processor does it by one instruction.
         let top = self.top.load(Relaxed);
         self.top.store(top.wrapping_sub(1), Relaxed);
         Some(entry)
     }
 
+    /// Returns one of the blocks, by a random number.
+    #[inline]
+    pub(super) fn pop_any(&self, random: u16) -> Option<Entry> {
+        let (top, bottom) = (Self::own(&self.top), Self::own(&self.bottom));
+        if top == bottom {
+            return None;
+        }
+        let count = (top.addr() - bottom.addr()) / size_of::<Entry>();
+        let nth = (count * usize::from(random)) >> u16::BITS;
+        // SAFETY: below the number of entries.
+        let slot = unsafe { bottom.add(nth) };
+        // SAFETY: as above, initialised; only this thread changes entries.
+        let any = unsafe { slot.read() };
+        // SAFETY: above the bottom, so that an entry of the same slots lies below.
+        let last = unsafe { top.sub(1) };
+        // SAFETY: as above, initialised.
+        let last = unsafe { last.read() };
+        // SAFETY: as `slot` is; it may be the last one's own.
+        unsafe { slot.write(last) };
+        self.top.store(top.wrapping_sub(1), Relaxed);
+        Some(any)
+    }
+
     /// Adds a block; says whether there was room.
     #[inline]
     pub(super) fn push(&self, entry: Entry) -> bool {
-        self.push_after(entry, || ())
+        self.push_after(entry, |_| ())
     }
 
     /// Adds a block that is live until then; says whether there was room.
     #[inline]
     pub(super) fn push_live(&self, entry: Entry) -> bool {
-        self.push_after(entry, || entry.state().store(FREED, Relaxed))
+        self.push_after(entry, |entry| entry.state().store(FREED, Relaxed))
     }
 
     /// Adds a block, if there is room, after something else was done with it.
     #[inline]
-    fn push_after(&self, entry: Entry, before: impl FnOnce()) -> bool {
+    fn push_after(&self, entry: Entry, before: impl FnOnce(&Entry)) -> bool {
         let (top, end) = (Self::own(&self.top), Self::own(&self.end));
         if top == end {
             return false;
         }
-        before();
+        before(&entry);
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
         // Release, since a forked child looks at the entries below the top. Loaded once more, as in `pop`.
@@ -241,6 +274,7 @@ impl Magazine {
 }
 
 /// Returns how many entries fit between two addresses; none if they are not in order.
+#[inline]
 fn entries(from: *const Entry, to: *const Entry) -> u32 {
     let bytes = to.addr().saturating_sub(from.addr());
     u32::try_from(bytes / size_of::<Entry>()).unwrap_or(u32::MAX)
@@ -265,6 +299,9 @@ const LOOKS: u64 = 16;
 /// How many times as often it looks while pages of slabs are being given back.
 const SOON: u64 = 4;
 
+/// How many addresses outside of its window a thread may meet between two looks at the clock until it takes another.
+const MISSES: u32 = 32;
+
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
 const HURRY: u64 = 1 << 62;
 
@@ -274,7 +311,7 @@ pub(super) struct Cache {
     /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
     /// Only that thread looks, and its signal handlers.
     pub(super) mark: AtomicUsize,
-    /// The window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
+    /// A window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
     /// wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
     window_start: AtomicUsize,
@@ -295,7 +332,7 @@ pub(super) struct Cache {
     batches: [AtomicU8; CLASSES],
     /// The next of all caches there are.
     pub(super) next: AtomicPtr<Cache>,
-    /// The next of those without a thread. Guarded by the lock of the caches.
+    /// The next in one of the lists of those without a thread. Guarded by the lock of the caches.
     pub(super) next_unused: AtomicPtr<Cache>,
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
@@ -313,6 +350,16 @@ pub(super) struct Cache {
     /// Where the slot of its thread keeps its value; null if the slot does not tell. See
     /// [`ThreadSlot::place`](super::ThreadSlot::place).
     pub(super) place: AtomicPtr<*mut ()>,
+    /// An address that did not lie in the window since the thread looked at the clock, and how many did not.
+    missed: AtomicUsize,
+    misses: AtomicU32,
+    /// Random numbers that were drawn and are to be used.
+    pub(super) random: AtomicU64,
+    /// The magazines of a hardened heap, one a class, behind this cache; quick calls of others find
+    /// those above without room.
+    hardened: AtomicPtr<Magazine>,
+    /// Its canaries, if it is of the lower level.
+    seals: AtomicPtr<Canaries>,
     /// The last tick that the thread saw, and the last trim.
     pub(super) ticks: AtomicU32,
     pub(super) trims: AtomicU32,
@@ -343,6 +390,11 @@ impl Cache {
             awaited_at: AtomicUsize::new(0),
             bin: AtomicU32::new(0),
             place: AtomicPtr::new(null_mut()),
+            missed: AtomicUsize::new(0),
+            misses: AtomicU32::new(0),
+            random: AtomicU64::new(0),
+            hardened: AtomicPtr::new(null_mut()),
+            seals: AtomicPtr::new(null_mut()),
             ticks: AtomicU32::new(0),
             trims: AtomicU32::new(0),
         }
@@ -365,6 +417,12 @@ impl Cache {
         self.granted
             .store(granted.wrapping_sub(BIG as u64), Relaxed);
         self.count(BIG)
+    }
+
+    /// Says whether the thread has used up what it may ask for before it looks at the clock.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        self.budget.load(Relaxed).cast_signed() < 0
     }
 
     /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
@@ -408,6 +466,38 @@ impl Cache {
                 .compare_exchange(left, left.wrapping_sub(HURRY), Relaxed, Relaxed);
         }
         self.window_len.store(0, Relaxed);
+    }
+
+    /// Says whether there is no block in it.
+    pub(super) fn is_empty(&self) -> bool {
+        (0..CLASSES).all(|class| self.stack(class).len() == 0)
+    }
+
+    /// Returns how many bytes of blocks its magazines have room for.
+    pub(super) fn room(&self) -> usize {
+        let room = |class| self.stack(class).capacity() as usize * class::size(class);
+        (0..CLASSES).map(room).sum()
+    }
+
+    /// Returns the shard that its thread takes blocks from.
+    pub(super) fn shard(&self) -> usize {
+        self.shard.load(Relaxed) as usize
+    }
+
+    /// Returns the magazine of a class that calls use which are not quick.
+    #[inline]
+    pub(super) fn stack(&self, class: usize) -> &Magazine {
+        debug_assert!(class < CLASSES, "a class");
+        match NonNull::new(self.hardened.load(Relaxed)) {
+            Some(first) => {
+                // SAFETY: `new_hardened` stored where as many magazines are as there are classes.
+                let magazine = unsafe { first.add(class) };
+                // SAFETY: as above, initialised, changed by atomics only, and there as long as the
+                // cache.
+                unsafe { magazine.as_ref() }
+            }
+            None => &self.magazines[class],
+        }
     }
 
     /// Returns how many blocks a magazine gets that is empty, `most` at most and at least one.
@@ -483,20 +573,35 @@ impl Cache {
     /// Gives up the magazine whose slots a call was changing that never goes on, with all that is in it, and says that the
     /// thread is in no call.
     pub(super) fn forget_call(&self) {
-        let class = self.changing.swap(0, Relaxed) as usize;
-        if let Some(magazine) = class.checked_sub(1).and_then(|n| self.magazines.get(n)) {
-            magazine.forget();
+        let number = self.changing.swap(0, Relaxed) as usize;
+        if let Some(class) = number.checked_sub(1).filter(|class| *class < CLASSES) {
+            self.stack(class).forget();
         }
         compiler_fence(SeqCst);
         self.mark.store(0, Relaxed);
     }
 
-    /// Says whether the thread finds entries of the page map without its root.
-    pub(super) fn has_window(&self) -> bool {
-        self.window_len.load(Relaxed) != 0
+    /// Notes that an address did not lie in the window.
+    pub(super) fn miss(&self, addr: usize) {
+        self.missed.store(addr, Relaxed);
+        self.misses
+            .store(self.misses.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Notes where the window of the page map is. Only the thread that has the cache does.
+    /// Returns an address around which there should be a window, if there is none, or if many addresses did not lie in it
+    /// since this was called last.
+    pub(super) fn place_for_window(&self) -> Option<usize> {
+        let misses = self.misses.swap(0, Relaxed);
+        if misses > MISSES {
+            Some(self.missed.load(Relaxed))
+        } else if self.window_len.load(Relaxed) == 0 {
+            Some(self.window_start.load(Relaxed))
+        } else {
+            None
+        }
+    }
+
+    /// Notes where a window of the page map is. Only the thread that has the cache does.
     pub(super) fn set_window(&self, window: RawWindow) {
         self.window.store(window.entries.as_ptr(), Relaxed);
         self.window_start.store(window.start, Relaxed);
@@ -547,7 +652,18 @@ const _: () = {
         mem::offset_of!(Cache, none) == class::NO_PLACE,
         "no class's"
     );
+    assert!(
+        mem::offset_of!(Hardened, magazines) == size_of::<Cache>(),
+        "right behind"
+    );
 };
+
+/// A cache of a hardened heap, and its magazines.
+#[repr(C)]
+pub(super) struct Hardened {
+    cache: Cache,
+    magazines: [Magazine; CLASSES],
+}
 
 /// A cache's place in the arena, where it stays as long as the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -562,6 +678,33 @@ impl CacheRef {
     /// It stays as long as every copy of this.
     pub(super) const unsafe fn new(cache: NonNull<Cache>) -> Self {
         Self(cache)
+    }
+
+    /// Makes one of a hardened heap, which is of the lower level if there are seals.
+    ///
+    /// # Safety
+    ///
+    /// Fresh memory for a [`Hardened`] lies there, which stays as long as every copy of this.
+    pub(super) unsafe fn new_hardened(
+        place: NonNull<u8>,
+        cache: Cache,
+        seals: Option<Seals>,
+    ) -> Self {
+        // SAFETY: the caller's promise: there is room for all of them.
+        let first = unsafe { place.add(mem::offset_of!(Hardened, magazines)) }.cast::<Magazine>();
+        for class in 0..CLASSES {
+            // SAFETY: as above.
+            let magazine = unsafe { first.add(class) };
+            // SAFETY: as above, aligned as the whole is.
+            unsafe { magazine.write(Magazine::new(class)) };
+        }
+        cache.hardened.store(first.as_ptr(), Relaxed);
+        let seals = seals.map_or(null_mut(), Seals::as_ptr);
+        cache.seals.store(seals, Relaxed);
+        let place = place.cast::<Cache>();
+        // SAFETY: as above.
+        unsafe { place.write(cache) };
+        Self(place)
     }
 
     /// Returns the mark of what a slot points to: a cache's, or one of no thread's.
@@ -688,6 +831,115 @@ impl CacheRef {
             Some(state) => magazine.push_live(Entry { block, state }),
             None => false,
         }
+    }
+
+    /// Returns the canaries of the heap, if it is hardened, and of the lower level.
+    #[inline]
+    fn seals(self) -> Option<Seals> {
+        // SAFETY: nothing changes it.
+        let canaries = NonNull::new(unsafe { atomic::own_ptr(&self.seals) })?;
+        // SAFETY: `new_hardened` stored what `Seals` gave; the heap is there as long as this cache.
+        Some(unsafe { Seals::new(canaries) })
+    }
+
+    /// As [`CacheRef::alloc_quick`], at the lower level of hardening: a block that nothing was
+    /// written into since it was freed, with a canary behind what is asked for.
+    #[inline]
+    pub(super) fn alloc_sealed(self, layout: Layout) -> Option<NonNull<u8>> {
+        let seals = self.seals()?;
+        if layout.align() > STEP {
+            return None;
+        }
+        let len = layout.size() + CANARY_LEAST;
+        let place = class::quick_place_of(len)?;
+        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero;
+        // the cache is of a hardened heap.
+        let magazine = unsafe { self.stack_at(place) };
+        // SAFETY: blocks in magazines are free, and this thread's.
+        let entry = magazine.pop_if(|entry| unsafe { hard::is_clean(entry.block) })?;
+        let slack = class::quick_size_of(len) - len;
+        if len <= class::BYTE_MAX {
+            let after = class::slack_after_quick(magazine.reciprocal);
+            // SAFETY: slabs of hardened heaps keep what was asked for; the class is as long at
+            // most.
+            unsafe { entry.set_slack(after, slack, false) };
+        } else {
+            // SAFETY: as above; the class is longer.
+            unsafe { entry.set_slack(class::FEW_BLOCKS, slack, true) };
+        }
+        // SAFETY: the class is as long as `len`; the block is this thread's.
+        unsafe { seals.write(entry.block, layout.size()) };
+        entry.state().store(LIVE, Release);
+        Some(entry.block)
+    }
+
+    /// As [`CacheRef::free_quick_sized`], at the lower level of hardening; the canary is where the
+    /// layout says, or the block stays as it is.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`CacheRef::free_quick`]. A wrong layout is noticed.
+    #[inline]
+    pub(super) unsafe fn free_sealed(self, block: NonNull<u8>, layout: Layout) -> bool {
+        let Some(seals) = self.seals() else {
+            return false;
+        };
+        if layout.align() > STEP {
+            return false;
+        }
+        let Some(place) = class::quick_place_of(layout.size() + CANARY_LEAST) else {
+            return false;
+        };
+        let Some(value) = self.value_in_window(block.addr().get()) else {
+            return false;
+        };
+        if !map::has_place(value, place) {
+            return false;
+        }
+        // SAFETY: as in `alloc_sealed`.
+        let magazine = unsafe { self.stack_at(place) };
+        let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
+        // SAFETY: a value of the heap's map, which is there, with this place, and the class's own
+        // reciprocal.
+        let Some(state) = (unsafe { map::live_quick::<true>(value, addr, reciprocal) }) else {
+            return false;
+        };
+        // SAFETY: live, and of a class that has room for a canary; the caller gives it up.
+        if !unsafe { seals.is_intact(block, layout.size()) } {
+            return false;
+        }
+        magazine.push_after(Entry { block, state }, |entry| {
+            entry.state().store(FREED, Relaxed);
+            // SAFETY: as above.
+            unsafe { hard::mark_free(block, layout.size()) };
+        })
+    }
+
+    /// Returns the magazine of a hardened heap at a [place](class::place).
+    ///
+    /// # Safety
+    ///
+    /// It is one that [`class::place`] returned, and [`CacheRef::new_hardened`] made this.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(super) unsafe fn stack_at(&self, place: usize) -> &Magazine {
+        const BEHIND: usize = size_of::<Cache>() - class::place(0) as usize;
+        let offset = BEHIND + place;
+        // SAFETY: the caller's promise: magazines lie behind the cache, as was asserted above.
+        let magazine = unsafe { self.0.byte_add(offset) }.cast();
+        // SAFETY: as above, initialised and there, as whoever made this promised.
+        unsafe { magazine.as_ref() }
+    }
+
+    /// Returns the magazine of a hardened heap at a [place](class::place), which is not where it
+    /// lies in models.
+    ///
+    /// # Safety
+    ///
+    /// It is one that [`class::place`] returned, and [`CacheRef::new_hardened`] made this.
+    #[cfg(loom)]
+    pub(super) unsafe fn stack_at(&self, place: usize) -> &Magazine {
+        self.stack(place / class::MAGAZINE - class::FIRST_KIND)
     }
 
     /// Returns the magazine at a [place](class::place).

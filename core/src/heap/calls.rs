@@ -8,8 +8,8 @@ use crate::{
 };
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// How often a heap has called its provider for memory of blocks, failed calls included; calls for metadata
-/// are not counted. Counts wrap around.
+/// How often a heap has called its provider for memory of blocks, failed calls included; calls for
+/// metadata are not counted. Counts wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderCalls {
     /// For addresses: segments and huge blocks.
@@ -20,7 +20,8 @@ pub struct ProviderCalls {
     pub purge: usize,
     /// To move memory to other addresses.
     pub moves: usize,
-    /// To give memory and access back: at the highest level of hardening, and where memory is exhausted.
+    /// To give memory and access back: at the highest level of hardening, and where memory is
+    /// exhausted.
     pub decommit: usize,
     /// To give addresses back, and their memory.
     pub release: usize,

@@ -195,10 +195,16 @@ const PLACES: [u16; TABLE_MAX / STEP + 1] = {
 /// size of zero.
 #[inline]
 pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
-    let size = layout.size();
     if layout.align() > STEP {
-        None
-    } else if size <= FINE_MAX {
+        return None;
+    }
+    quick_place_of(layout.size())
+}
+
+/// As [`quick_place`], of a size without special alignment.
+#[inline]
+pub(super) const fn quick_place_of(size: usize) -> Option<usize> {
+    if size <= FINE_MAX {
         // The kind is how many steps it takes, and those of what comes before.
         Some(((size + (STEP - 1) + (FIRST_KIND - 1) * STEP) & !(STEP - 1)) * (MAGAZINE / STEP))
     } else {
@@ -209,6 +215,51 @@ pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
         Some(PLACES[size.div_ceil(STEP)] as usize)
     }
 }
+
+/// Returns the size of the class of a place that [`quick_place_of`] returned for `size`, which is
+/// not zero.
+#[inline]
+pub(super) const fn quick_size_of(size: usize) -> usize {
+    if size <= FINE_MAX {
+        return (size + (STEP - 1)) & !(STEP - 1);
+    }
+    cold_path();
+    SIZES[BY_STEPS[size.div_ceil(STEP)] as usize]
+}
+
+/// The largest class of which one byte tells how much of a block was not asked for.
+pub(super) const BYTE_MAX: usize = 2 << 10;
+
+/// More blocks than a slab of a larger class has.
+pub(super) const FEW_BLOCKS: usize = 32;
+
+/// Returns how far behind a block's state the byte is that tells how much of it was not asked for.
+/// Of classes above [`BYTE_MAX`], another one lies as far behind that.
+pub(super) const fn slack_after(class: usize) -> usize {
+    if SIZES[class] <= BYTE_MAX {
+        slack_after_quick(reciprocal(class))
+    } else {
+        FEW_BLOCKS
+    }
+}
+
+/// As [`slack_after`], of a class up to [`BYTE_MAX`], by its reciprocal.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "it has sixteen bits")]
+pub(super) const fn slack_after_quick(reciprocal: u64) -> usize {
+    (reciprocal >> (u64::BITS - GRANULE.ilog2())) as usize + 1
+}
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASSES {
+        assert!(
+            slack_after(class) > blocks(class),
+            "behind the states, one more included"
+        );
+        class += 1;
+    }
+};
 
 /// The place before the first class's: of no class, and always empty.
 pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;

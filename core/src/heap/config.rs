@@ -1,6 +1,12 @@
 //! What a heap can be told.
 
-use super::class::{CLASSES, GRANULE, size};
+use super::{
+    class::{CLASSES, GRANULE, size},
+    error::{HeapError, end},
+    segment::GRANULES,
+};
+use crate::config::{ConfigError, Step, check};
+use core::fmt;
 
 /// Bytes of a bin and its lock, at most.
 pub(super) const BIN: usize = 64;
@@ -10,10 +16,11 @@ pub(super) const BIN: usize = 64;
 const LEAST: usize = 24 * GRANULE;
 
 /// Shards that one heap can have at most.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 
 /// When memory that is free goes back to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Return {
     /// At a [tick](super::Heap::tick) that finds it free for this many milliseconds at least, and for
     /// twice as many at most if ticks come as often.
@@ -30,9 +37,13 @@ pub enum Return {
 pub enum Hardening {
     /// Frees of what is no live block are refused: level 1.
     Checked,
-    /// That, and writes outside of live blocks are found: level 2. Canaries behind blocks, a pattern in free
-    /// ones, inaccessible memory around large and huge ones, and any free block of a slab is handed out. Every
-    /// call takes a lock.
+    /// That, and what is cheap to find: level 2. Canaries behind blocks, a pattern at the start of
+    /// free ones, and frees and resizes by a wrong layout are refused.
+    Canaries,
+    /// All that the heap can find: level 3. The pattern fills free blocks, which wait in a
+    /// [quarantine](HeapConfig::quarantine) and are handed out in any order; memory around large
+    /// and huge blocks is inaccessible, as long as there are [mappings](HeapConfig::mappings) for
+    /// that; and of calls that free a block at once, all but one are refused.
     Full,
 }
 
@@ -53,7 +64,26 @@ pub struct HeapConfig {
     large_pages: bool,
     clock: Option<fn() -> Option<u64>>,
     hardening: Hardening,
-    seed: Option<u64>,
+    keys: Option<Keys>,
+    quarantine: usize,
+    quarantine_addresses: usize,
+    mappings: Option<usize>,
+    on_invalid_free: fn(*mut u8, HeapError),
+}
+
+/// Keys, which are not to be printed.
+#[derive(Clone, Copy)]
+struct Keys([u8; 32]);
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// Ends the program.
+fn end_program(block: *mut u8, error: HeapError) {
+    end(block, &error);
 }
 
 impl HeapConfig {
@@ -69,7 +99,11 @@ impl HeapConfig {
             large_pages: true,
             clock: None,
             hardening: Hardening::Checked,
-            seed: None,
+            keys: None,
+            quarantine: 1 << 20,
+            quarantine_addresses: if usize::BITS > 32 { 1 << 30 } else { 16 << 20 },
+            mappings: None,
+            on_invalid_free: end_program,
         }
     }
 
@@ -122,7 +156,7 @@ impl HeapConfig {
 
     pub(super) const fn has_large_pages(&self) -> bool {
         // Guards are granules without memory among others.
-        self.large_pages && matches!(self.hardening, Hardening::Checked)
+        self.large_pages && !self.is_full()
     }
 
     /// Sets a clock that calls which take a lock look at, of those for blocks without a class one in
@@ -142,12 +176,68 @@ impl HeapConfig {
         self
     }
 
-    /// Sets what canaries and the order of blocks are made of at [`Hardening::Full`], so that a run repeats.
-    /// Default where the heap's metadata lies, which is as hard to guess as the host makes it.
+    /// Sets the keys of canaries and of the order of blocks, 16 bytes each: at a level above
+    /// [`Hardening::Checked`]. Default what the provider says, of metadata or else of blocks
+    /// ([`PageProvider::random_key`](crate::provider::PageProvider::random_key)). Where none has
+    /// random numbers, keys come from where the heap's metadata lies, which is as hard to guess as
+    /// the host makes it.
     #[must_use]
-    pub const fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+    pub const fn keys(mut self, bytes: [u8; 32]) -> Self {
+        self.keys = Some(Keys(bytes));
         self
+    }
+
+    /// Sets keys that come from a number, so that a run repeats: for tests, since there are few.
+    #[must_use]
+    pub const fn seed(self, seed: u64) -> Self {
+        let mut bytes = [0; 32];
+        let mut n = 0;
+        while n < 32 {
+            bytes[n] = (seed >> (n % 8 * 8)).to_le_bytes()[0] ^ n.to_le_bytes()[0];
+            n += 1;
+        }
+        self.keys(bytes)
+    }
+
+    /// Sets how many bytes of freed blocks up to 256 KiB wait at [`Hardening::Full`] before they
+    /// serve again, 4096 blocks at most; default 1 MiB.
+    #[must_use]
+    pub const fn quarantine(mut self, bytes: usize) -> Self {
+        self.quarantine = bytes;
+        self
+    }
+
+    /// Sets how many bytes of addresses of freed larger blocks wait at [`Hardening::Full`], without
+    /// memory; default 1 GiB where addresses have 64 bits. Less where few are left.
+    #[must_use]
+    pub const fn quarantine_addresses(mut self, bytes: usize) -> Self {
+        self.quarantine_addresses = bytes;
+        self
+    }
+
+    /// Sets about how many mappings of the host guards may take at [`Hardening::Full`]; default
+    /// half of those that are left when the heap is made. Beyond that blocks have no guards, and
+    /// freed ones stay accessible, which
+    /// [`HeapStatistics::unguarded_blocks`](super::HeapStatistics::unguarded_blocks) tells.
+    #[must_use]
+    pub const fn mappings(mut self, count: usize) -> Self {
+        self.mappings = Some(count);
+        self
+    }
+
+    /// Sets what is told of faults where an interface has no error for them: the collections of
+    /// `allocator-api2`, which free a block that is no live one of this heap, resize it or free it
+    /// by another layout, and corrupt blocks. It must not unwind. By default, it ends the program.
+    #[must_use]
+    pub const fn on_invalid_free(mut self, tell: fn(*mut u8, HeapError)) -> Self {
+        self.on_invalid_free = tell;
+        self
+    }
+
+    /// Tells of a fault.
+    #[cfg(feature = "allocator-api2")]
+    pub(super) fn tell(&self, block: *mut u8, error: HeapError) {
+        (self.on_invalid_free)(block, error);
     }
 
     /// Returns how many bytes of addresses a heap needs to begin with, so that it serves blocks of up to 1 MiB:
@@ -164,10 +254,27 @@ impl HeapConfig {
         self.hardening
     }
 
-    /// Returns the seed for a heap at an address, if there is to be one.
-    pub(super) fn hard_seed(&self, addr: usize) -> Option<u64> {
-        let is_full = self.hardening == Hardening::Full;
-        is_full.then(|| self.seed.unwrap_or(addr as u64))
+    /// Returns the keys, if they are told.
+    pub(super) fn own_keys(&self) -> Option<[u8; 32]> {
+        self.keys.map(|keys| keys.0)
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        matches!(self.hardening, Hardening::Full)
+    }
+
+    /// Returns how many bytes of freed blocks wait, of those that have memory and of those that
+    /// have addresses.
+    pub(super) const fn waiting(&self) -> (usize, usize) {
+        if self.is_full() {
+            (self.quarantine, self.quarantine_addresses)
+        } else {
+            (0, 0)
+        }
+    }
+
+    pub(super) const fn mapping_count(&self) -> Option<usize> {
+        self.mappings
     }
 
     /// Reads the clock, if there is one and it is needed.
@@ -199,21 +306,25 @@ impl HeapConfig {
         self.memory_return
     }
 
+    /// Says whether every value is one that may be asked for, as [`Heap::on`](super::Heap::on) asks.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that has another value.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check("metadata", self.metadata, 1..=usize::MAX, Step::One)?;
+        check("shards", self.shards, 1..=SHARDS, Step::One)?;
+        let segment = GRANULE..=GRANULES * GRANULE;
+        check("segment", self.segment, segment, Step::Multiple(GRANULE))
+    }
+
     pub(super) fn is_valid(&self) -> bool {
-        let segment = self.segment_granules();
-        (1..=SHARDS).contains(&self.shards)
-            && self.segment.is_multiple_of(GRANULE)
-            && (1..=super::segment::GRANULES).contains(&segment)
-            && self.metadata != 0
+        self.check().is_ok()
     }
 
     /// Returns how many blocks of a class a magazine may hold.
     pub(super) fn limit(&self, class: usize) -> u32 {
         debug_assert!(class < CLASSES, "a class");
-        // None at hand: every call has to be seen.
-        if self.hardening == Hardening::Full {
-            return 0;
-        }
         let by_bytes = u32::try_from(self.magazine / size(class)).unwrap_or(u32::MAX);
         by_bytes.clamp(MAGAZINE_LEAST, MAGAZINE_MOST)
     }

@@ -7,8 +7,9 @@ use core::{fmt, mem::size_of, ptr::NonNull};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeapError {
-    /// The configuration has a value out of its range, or the provider's pages are larger than a
-    /// granule.
+    /// The configuration has a value out of its range, which
+    /// [`HeapConfig::check`](super::HeapConfig::check) names, or the provider's pages are larger than
+    /// a granule.
     Config,
     /// No host has memory of such a size or alignment.
     InvalidSize,
@@ -26,6 +27,9 @@ pub enum HeapError {
     /// handed out, at [`Hardening::Full`](super::Hardening::Full). Its memory never serves again; another
     /// call gets another block.
     WriteAfterFree(BlockAddr),
+    /// The layout that a free or a resize was told is not that of the block: found at
+    /// [`Hardening::Full`](super::Hardening::Full). The block stays as it is.
+    WrongLayout(BlockAddr),
     /// A call that must not wait would have had to, or the thread is in a call of the heap already.
     Busy,
     /// The heap in a static was [closed](super::GlobalHeap::close), which is final.
@@ -40,6 +44,17 @@ pub enum HeapError {
     Metadata(Error),
     /// No memory for blocks.
     Memory(Error),
+}
+
+/// Panics, and cannot unwind, so that the program ends: whoever frees what is not allocated cannot
+/// be trusted further.
+#[cold]
+#[expect(clippy::panic, reason = "the only way to end from here")]
+pub(super) extern "C" fn end(block: *mut u8, error: &HeapError) {
+    match error {
+        HeapError::WriteAfterFree(_) => panic!("{error}"),
+        _ => panic!("{block:p} cannot be freed: {error}"),
+    }
 }
 
 /// Where a corrupt block starts.
@@ -65,6 +80,16 @@ impl BlockAddr {
     }
 }
 
+impl HeapError {
+    /// Says whether the block that was given up is none that can be.
+    pub(super) const fn is_invalid_free(self) -> bool {
+        matches!(
+            self,
+            Self::NotOwned | Self::NotLive | Self::Interior | Self::WrongLayout(_)
+        )
+    }
+}
+
 impl fmt::Display for BlockAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the block at {:#x}", self.addr())
@@ -87,6 +112,7 @@ impl fmt::Display for HeapError {
             Self::Interior => f.write_str("the address lies inside a block, not at its start"),
             Self::Overflow(addr) => write!(f, "{addr} was written beyond its end"),
             Self::WriteAfterFree(addr) => write!(f, "{addr} was written while it was free"),
+            Self::WrongLayout(addr) => write!(f, "{addr} was asked for by another layout"),
             Self::Busy => f.write_str("the heap is locked, and the call must not wait"),
             Self::Closed => f.write_str("the heap is closed"),
             Self::TooSmall { needed } => {

@@ -11,6 +11,7 @@
 //! | granules | the segments that were ever made, the page map, and states |
 //! | huge blocks | their index, a copy of which is published after each change |
 //! | the list of caches | all that were ever made, and which ones are in use |
+//! | large and huge blocks in quarantine | nothing: they are free, as their states say |
 //! | the arena | nothing: it is left behind, and what lies in it is never freed |
 //!
 //! New parts are put in the place of all that locks guard, and what no lock was held of moves there
@@ -19,12 +20,16 @@
 //! slabs can be freed, but do not serve again. What is lost to the child so is counted
 //! ([`HeapStatistics::abandoned`](super::HeapStatistics::abandoned)).
 //!
+//! The quarantine of blocks with a class has no lock: what is in it stays, and is counted again. A
+//! block that a thread was just freeing, moving or handing out which the child does not have stays
+//! out of use.
+//!
 //! A call that goes on finds that it was replaced when it waits for a lock; or it ends in what it
 //! had locked, of which nothing is in use any more. Before it gives addresses back it looks whether
 //! the child still knows them.
 
 #[cfg(all(test, not(loom)))]
-mod tests;
+pub(super) mod tests;
 
 use super::{
     Heap, LocalHeap,
@@ -89,6 +94,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Those of [`ForkChild::fork_child`]; and unless it `resumes`, no call of this thread on the
     /// heap has begun that is to go on.
     pub(super) unsafe fn repair(&self, resumes: bool) -> Result<(), Error> {
+        self.recount_quarantine();
         let arena = self.arena();
         let is_arena_held = arena.is_locked();
         let old = self.parts();
@@ -174,7 +180,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 continue;
             }
             space.segments.make_room(self.arena()).map_err(metadata)?;
-            let in_use = self.owned(&mut space, segment);
+            let in_use = self.owned(&mut space, segment, resumes);
             let segment = if resumes {
                 let new = self.arena().alloc_value(Segment::new())?;
                 // SAFETY: initialised just now, and never freed before the arena, which is the
@@ -191,6 +197,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let all = 0..segment.granules();
             space.gauges.reserved += segment.kept_count() * GRANULE;
             space.gauges.committed += segment.with_memory(&all) * GRANULE;
+            space.gauges.mappings += segment.borders(&all);
             space.insert(segment);
         }
         self.find_huge(&mut space, resumes)?;
@@ -207,22 +214,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Returns which granules of a segment are in use, as the page map and states tell, and counts
     /// large blocks.
-    fn owned(&self, space: &mut Space, segment: SegmentRef) -> Bits {
+    fn owned(&self, space: &mut Space, segment: SegmentRef, resumes: bool) -> Bits {
         let in_use = Bits::new();
         for (first, slab) in self.slabs_of(segment) {
             let count = slab.len_bytes() / GRANULE;
+            let mut guards = 0;
             if slab.is(LARGE) {
+                guards = self.guard_of(slab) / GRANULE;
                 if matches!(slab.only().state().load(Relaxed), FREED | ZERO) {
+                    // It was being given back, or waited in quarantine.
+                    let bytes = (count + 2 * guards) * GRANULE;
+                    self.note_abandoned(if resumes { bytes } else { 0 });
                     continue;
                 }
                 space.gauges.large += slab.len_bytes();
                 space.gauges.large_blocks += 1;
+                self.count_guards(space, slab, true);
             }
-            let guards = if slab.is(LARGE) {
-                self.guard() / GRANULE
-            } else {
-                0
-            };
             let end = (first + count + guards).min(segment.granules());
             in_use.set(first.saturating_sub(guards)..end);
             // Of all of its granules, if a call had begun with that.
@@ -275,6 +283,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let is_free = matches!(slab.only().state().load(Relaxed), FREED | ZERO);
             if !is_free {
                 bytes += self.counted(slab);
+                self.count_guards(space, slab, true);
             } else if resumes {
                 self.note_abandoned(range.len);
             } else {
@@ -355,6 +364,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache.by_slot.load(Relaxed) && cache.in_use.load(Relaxed) && Some(cache) != own
         });
         for cache in orphans {
+            if self.is_full() {
+                // Half of an entry may be written.
+                cache.forget_call();
+            }
             // SAFETY: in use by a thread that is not in this process.
             drop(unsafe { LocalHeap::from_cache(self, cache) });
         }

@@ -7,6 +7,7 @@
 use super::{
     Heap, HeapError, Level, LocalHeap,
     cache::CacheRef,
+    error::end,
     parts::Mark,
     shared::cleared,
     slot::{BUSY, DETACHED, FRESH, NOWHERE, ThreadSlot, is_cache, is_fresh},
@@ -53,11 +54,16 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// [`LocalHeap::free_unchecked`] is.
     const CHECKED: bool = true;
 
+    /// Whether [`GlobalAlloc`]'s calls expect a heap that is opened at a level above
+    /// [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then. It may be
+    /// opened at any level.
+    const HARDENED: bool = false;
+
     /// Makes the heap, at the first call. An error fails that call, and the next one tries again.
     ///
     /// # Errors
     ///
-    /// Those of [`Heap::new`].
+    /// The errors of [`Heap::on`].
     fn open() -> Result<HeapOf<Self>, HeapError>;
 
     /// Returns where the heap lies.
@@ -69,23 +75,13 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// meanwhile.
     fn register() {}
 
-    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block of
-    /// the heap's; and of corrupt ones at [`Hardening::Full`](super::Hardening::Full), those too that were to be
-    /// handed out. It must not unwind.
+    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block
+    /// of the heap's; and of corrupt ones above [`Hardening::Checked`](super::Hardening::Checked),
+    /// those too that were to be handed out. It must not unwind.
     ///
     /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
     fn refused(block: *mut u8, error: HeapError) {
         end(block, &error);
-    }
-}
-
-/// Panics, and cannot unwind, so that the program ends.
-#[cold]
-#[expect(clippy::panic, reason = "the only way to end from here")]
-extern "C" fn end(block: *mut u8, error: &HeapError) {
-    match error {
-        HeapError::WriteAfterFree(_) => panic!("{error}"),
-        _ => panic!("{block:p} cannot be freed: {error}"),
     }
 }
 
@@ -423,8 +419,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
     }
 
-    /// Gives back what the calling thread has at hand, as its end does; then its calls take a lock each.
-    /// For threads whose slot does not see their end.
+    /// Ends the calling thread's use of what it has cached, as its end does: the next thread that begins finds it, or the next
+    /// tick brings it back. Then the thread's calls take a lock each. For threads whose slot does not see their end.
     pub fn detach(&self) {
         Self::exit();
     }
@@ -535,8 +531,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return;
         };
         let call = Call::<C>::begin(DETACHED);
-        // Somebody else has the cache as soon as the handle is gone.
-        drop(turn.into_local(&call));
+        // Another thread may have the cache from then on.
+        turn.into_local(&call).leave_to_next();
     }
 
     /// Gives the calling thread, which has not called before, a cache if that is possible.
@@ -617,6 +613,40 @@ impl<C: StaticHeap> GlobalHeap<C> {
         without(C::state().open()?)
     }
 
+    /// Allocates a block of a heap that is thought to be hardened, if a quick call does not.
+    #[inline(never)]
+    fn alloc_hardened(layout: Layout) -> *mut u8 {
+        if let Some(turn) = Turn::<C>::begin_quick() {
+            if let Some(block) = turn.local().alloc_sealed(layout) {
+                drop(turn);
+                return Self::or_null(block);
+            }
+            if let Some(block) = turn.alloc(layout) {
+                return block.as_ptr();
+            }
+        }
+        Self::alloc_slow(layout)
+    }
+
+    /// Frees a block of a heap that is thought to be hardened, if a quick call does not.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`GlobalAlloc::dealloc`].
+    #[inline(never)]
+    unsafe fn dealloc_hardened(&self, block: NonNull<u8>, layout: Layout) {
+        let freed = Turn::<C>::begin_quick().and_then(|turn| {
+            // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
+            unsafe { turn.local().free_sealed(block, layout) }
+        });
+        match freed {
+            Some(Ok(())) => {}
+            Some(Err(error)) => C::refused(block.as_ptr(), error),
+            // SAFETY: as above; it was left as it is.
+            None => unsafe { self.dealloc_other(block, layout) },
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn alloc_slow(layout: Layout) -> *mut u8 {
@@ -635,9 +665,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
-    unsafe fn dealloc_other(&self, block: NonNull<u8>) {
-        // SAFETY: by the contract a live block of this heap, whose user gives it up.
-        match unsafe { Self::free_other(block) } {
+    unsafe fn dealloc_other(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: by the contract a live block of this heap, whose user gives it up, and its
+        // layout.
+        match unsafe { Self::free_other(block, Some(layout)) } {
             // It went with the heap.
             Ok(()) | Err(HeapError::Closed) => {}
             Err(error) => C::refused(block.as_ptr(), error),
@@ -677,6 +708,16 @@ impl<C: StaticHeap> GlobalHeap<C> {
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if C::HARDENED {
+            if let Some(turn) = Turn::<C>::begin_quick()
+                && let Some(block) = turn.cache.alloc_sealed(layout)
+            {
+                turn.count(layout.size());
+                return block.as_ptr();
+            }
+            cold_path();
+            return Self::alloc_hardened(layout);
+        }
         if let Some(turn) = Turn::<C>::begin_quick()
             && let Some(block) = turn.alloc(layout)
         {
@@ -690,6 +731,18 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
+        if C::HARDENED {
+            if let Some(turn) = Turn::<C>::begin_quick()
+                // SAFETY: by the contract the block is live, and its user gives it up.
+                && unsafe { turn.cache.free_sealed(block, layout) }
+            {
+                return;
+            }
+            cold_path();
+            // SAFETY: by the contract; the block was left as it is.
+            unsafe { self.dealloc_hardened(block, layout) };
+            return;
+        }
         if let Some(turn) = Turn::<C>::begin_quick()
             // SAFETY: by the contract the block is live, and its user gives it up.
             && unsafe { turn.free(block, Some(layout)) }
@@ -698,7 +751,7 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         }
         cold_path();
         // SAFETY: by the contract the block's user gives it up.
-        unsafe { self.dealloc_other(block) };
+        unsafe { self.dealloc_other(block, layout) };
     }
 
     #[inline]
@@ -739,7 +792,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
                 |heap| unsafe { heap.try_realloc(at, layout, new_size) },
             )
         };
-        if let Err(error @ (HeapError::NotOwned | HeapError::NotLive | HeapError::Interior)) = moved
+        if let Err(error) = moved
+            && error.is_invalid_free()
         {
             C::refused(block, error);
         }

@@ -125,7 +125,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let part = self
             .whole(slab)
             .and_then(|whole| whole.part(old, size - old, self.page));
-        let Some(part) = part.filter(|_| self.guard() == 0) else {
+        let Some(part) = part.filter(|_| self.guard_of(slab) == 0) else {
             return false;
         };
         // SAFETY: reserved with the block, behind what is committed.

@@ -16,7 +16,7 @@ use super::{
     error::HeapError,
     large::{Big, CHUNK, Growth},
     parts::Held,
-    slab::{self, FREED, Handle, LIVE, ZERO},
+    slab::{self, FREED, Handle, LIVE, Notes, ZERO},
     space::Space,
 };
 use crate::{
@@ -44,7 +44,7 @@ const AHEAD_MOST: usize = 1 << (20 + usize::BITS / 4);
 const COMMITTED_AHEAD: usize = 8;
 
 /// The holes of a huge block whose memory went back, or away.
-const PURGED: u64 = 1;
+pub(super) const PURGED: u64 = 1;
 
 /// The holes of one whose addresses went back, when the heap is dropped.
 const RELEASED: u64 = 2;
@@ -69,10 +69,17 @@ pub(super) fn is_hole(slab: Handle) -> bool {
     slab.holes() & FLAGS != 0
 }
 
+/// Returns how many mappings the guards of a huge block cost.
+pub(super) fn guards_of(slab: Handle) -> usize {
+    2 * slab.shard()
+}
+
 /// Addresses for a huge block, guards included, and the descriptor that is to have them.
 pub(super) struct Place {
     pub(super) slab: Handle,
     pub(super) whole: PageRange,
+    /// Bytes of each of the guards.
+    pub(super) guard: usize,
     /// Bytes between the guards.
     pub(super) len: usize,
     /// Bytes that the block gets memory for.
@@ -81,6 +88,10 @@ pub(super) struct Place {
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     pub(super) fn alloc_huge(&self, space: &mut Space, layout: Layout) -> Result<Big, HeapError> {
+        let in_use = self.huge_bytes.load(Relaxed);
+        space
+            .kept
+            .note(layout.size(), in_use.saturating_add(layout.size()));
         if let Some(block) = self.alloc_kept(space, layout) {
             return Ok((block, false));
         }
@@ -118,12 +129,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         let slab = match space.spare_huge {
             Some(slab) => slab,
-            None => slab::make(self.arena(), HUGE, CHUNK, true)?,
+            None => slab::make(self.arena(), HUGE, CHUNK, Notes::Asked)?,
         };
         space.spare_huge = Some(slab);
         let room = space.spares.make_room(&space.huge, self.arena());
         room.map_err(HeapError::Metadata)?;
-        let guard = self.guard();
+        let guard = self.guard_now(space);
         let wanted = match growth {
             Growth::Fixed => self.kept_ahead(space, least),
             Growth::Growing => self.with_headroom(least),
@@ -148,6 +159,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(Place {
             slab,
             whole,
+            guard,
             len,
             size,
         })
@@ -165,7 +177,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives the block of a place memory from byte `from` on. If that fails, the place goes back.
     pub(super) fn commit_huge(&self, place: &Place, from: usize) -> Result<(), HeapError> {
-        let before = self.guard() + from;
+        let before = place.guard + from;
         let len = place.size.saturating_sub(from);
         let part = place.whole.part(before, len, self.page);
         let Some(part) = part else {
@@ -183,12 +195,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn open_huge(&self, space: &mut Space, place: &Place, asked: usize) -> NonNull<u8> {
         let slab = place.slab;
         space.spare_huge = slab.next.get();
-        let start = place.whole.start().as_ptr().wrapping_add(self.guard());
+        let start = place.whole.start().as_ptr().wrapping_add(place.guard);
         let start = NonNull::new(start).unwrap_or(place.whole.start());
         space.gauges.reserved += place.whole.len_bytes();
         space.gauges.committed += place.size;
         slab.set_holes(0);
-        slab.open(start, place.len, false, 0);
+        let guards = u8::try_from(place.guard / GRANULE).unwrap_or(0);
+        slab.open(start, place.len, false, guards);
+        space.gauges.mappings += guards_of(slab);
         slab.resize(place.size, place.len);
         let range = Interval {
             start: place.whole.addr(),
@@ -210,9 +224,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Makes a huge block live that is there.
     pub(super) fn make_live(&self, space: &mut Space, slab: Handle, asked: usize) {
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.only(), self.in_pages(asked));
         self.count_huge(self.counted(slab));
         space.gauges.huge_blocks += 1;
+        self.count_guards(space, slab, true);
         slab.only().state().store(LIVE, Release);
     }
 
@@ -277,7 +292,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Notes what is asked for of a live huge block.
     pub(super) fn set_usable(&self, slab: Handle, asked: usize) {
         let before = self.counted(slab);
-        slab.set_asked(slab.addr(), self.in_pages(asked));
+        slab.set_asked(slab.only(), self.in_pages(asked));
         self.count_huge(self.counted(slab).wrapping_sub(before));
     }
 
@@ -377,7 +392,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let room = space.spares.make_room(&index, self.arena());
         room.map_err(HeapError::Metadata)?;
         index.insert(&mut space.spares, range);
-        space.count_huge(range.len, self.huge_of(range));
+        let slab = self.huge_of(range);
+        space.count_huge(range.len, slab);
+        if let Some(slab) = slab {
+            self.count_guards(&mut space, slab, true);
+        }
         self.carry_over(space, block)
     }
 
@@ -393,12 +412,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let used = self.counted(slab);
         self.count_huge(0_usize.wrapping_sub(used));
         space.gauges.huge_blocks = space.gauges.huge_blocks.saturating_sub(1);
+        self.count_guards(space, slab, false);
         if ahead(slab) != 0 {
             let end = backed(slab);
             self.set_huge(space, slab, end, slab.len_bytes(), end);
         }
         if !self.keep(space, slab, used) {
-            self.drop_huge(space, slab);
+            self.wait_big(space, slab);
         }
     }
 
@@ -433,6 +453,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return Err(error);
         }
         space.huge.remove(&mut space.spares, range.addr());
+        space.gauges.mappings = space.gauges.mappings.saturating_sub(guards_of(slab));
         space.gauges.reserved -= range.len_bytes();
         if !is_hole(slab) {
             space.gauges.committed -= slab.block_bytes();
@@ -467,7 +488,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn cut_huge(&self, space: &mut Space, slab: Handle, len: usize) -> bool {
         let (old_size, old_len) = (slab.block_bytes(), slab.len_bytes());
         let (old_end, end) = (backed(slab), backed(slab).min(len));
-        let Some(whole) = self.whole(slab).filter(|_| self.guard() == 0) else {
+        let Some(whole) = self.whole(slab).filter(|_| self.guard_of(slab) == 0) else {
             return false;
         };
         let Some(rest) = whole.part(len, old_len.saturating_sub(len), self.page) else {

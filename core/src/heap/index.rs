@@ -5,7 +5,8 @@
 //!             └──────────── len ──────────────────┘                       │ room
 //! ```
 //!
-//! It is right for what costs a call of the provider anyway, beside which moving some kilobytes is little.
+//! It is right for what costs a call of the provider anyway, beside which moving some kilobytes is
+//! little.
 
 use super::error::HeapError;
 use crate::{
@@ -39,8 +40,9 @@ impl<T: Copy> Index<T> {
 
     /// Returns all entries, by address.
     pub(super) fn all(&self) -> &[(usize, T)] {
-        // SAFETY: len entries are initialised, or none where the pointer dangles; the memory is never freed
-        // but by `make_room`, which needs an exclusive reference, and with the arena, which outlives this.
+        // SAFETY: len entries are initialised, or none where the pointer dangles; the memory is
+        // never freed but by `make_room`, which needs an exclusive reference, and with the arena,
+        // which outlives this.
         unsafe { slice::from_raw_parts(self.entries.as_ptr(), self.len) }
     }
 
@@ -58,7 +60,8 @@ impl<T: Copy> Index<T> {
         self.all().partition_point(|(start, _)| *start < addr)
     }
 
-    /// Returns the place of the last entry at `addr` or below; of the first of all if there is none.
+    /// Returns the place of the last entry at `addr` or below; of the first of all if there is
+    /// none.
     pub(super) fn around(&self, addr: usize) -> usize {
         let behind = self.all().partition_point(|(start, _)| *start <= addr);
         behind.saturating_sub(1)
@@ -92,7 +95,8 @@ impl<T: Copy> Index<T> {
         Ok(())
     }
 
-    /// Moves to memory for `room` entries; returns the memory before, which dangles if there was none.
+    /// Moves to memory for `room` entries; returns the memory before, which dangles if there was
+    /// none.
     ///
     /// # Safety
     ///
@@ -113,7 +117,8 @@ impl<T: Copy> Index<T> {
         let slot = unsafe { self.entries.add(place) };
         // SAFETY: as above, one more.
         let next = unsafe { slot.add(1) };
-        // SAFETY: the entries from place on are initialised, and there is room for one more behind them.
+        // SAFETY: the entries from place on are initialised, and there is room for one more behind
+        // them.
         unsafe { next.copy_from(slot, self.len - place) };
         // SAFETY: in the room; what was there lies behind now.
         unsafe { slot.write((addr, what)) };

@@ -8,10 +8,11 @@
 //!                 └────────┴────────┴────────┴────────┴────────┴────
 //! ```
 //!
-//! They hold no more than half of what huge blocks in use do, or a little where those are few. A
-//! block serves for one that is a little shorter; else it gets memory in its headroom, or gives
-//! some back to it: fresh pages are what huge blocks cost, and a block brings those that it has. One
-//! that grows takes all of them as headroom, until it needs them or a tick takes them.
+//! They hold no more than half of what huge blocks in use do, or a little where those are few; and
+//! up to three times as much where a program asks for many times that between two ticks. A block serves
+//! for one that is shorter, or it gets memory in its headroom: fresh pages are what huge blocks cost,
+//! and a block brings those that it has. What it has too much is its headroom, until it grows or a tick
+//! takes it.
 
 use super::{
     Heap,
@@ -37,9 +38,12 @@ const PART: usize = 2;
 /// A block serves as it is for one that takes three quarters of it.
 const SLACK: usize = 4;
 
-/// A block serves for one that is so many times as long, or as short, if it can be given memory, or
-/// give some back.
+/// A block serves for one that is so many times as long, if it can be given memory, or as short, with
+/// the rest as headroom.
 const RESIZED: usize = 2;
+
+/// What is asked for between two ticks is so many times what is kept for that reason.
+const TURNS: usize = 4;
 
 /// Bins for each doubling of sizes.
 const STEPS: usize = 4;
@@ -80,6 +84,24 @@ pub(super) struct Kept {
     hand: usize,
     /// Those that could not be released, linked by `next`: the next pass tries again.
     unreleased: Option<Handle>,
+    /// Since the last tick, and between the two before.
+    demand: [Demand; 2],
+}
+
+/// What there was in a time.
+#[derive(Clone, Copy)]
+struct Demand {
+    /// Bytes of huge blocks that were asked for.
+    asked: usize,
+    /// The most bytes that were in use.
+    in_use: usize,
+}
+
+impl Demand {
+    const NONE: Self = Self {
+        asked: 0,
+        in_use: 0,
+    };
 }
 
 /// How a block that is kept serves.
@@ -87,9 +109,11 @@ pub(super) struct Kept {
 enum Fit {
     /// As it is.
     Whole,
+    /// With a little more memory.
+    Near,
     /// With more memory.
     Longer,
-    /// With less.
+    /// With some of it as headroom.
     Shorter,
 }
 
@@ -99,6 +123,7 @@ impl Fit {
         let (bytes, len) = (slab.block_bytes(), slab.len_bytes());
         let fits = match self {
             Self::Whole => bytes >= size && bytes - bytes / SLACK <= size,
+            Self::Near => bytes < size && len >= size && bytes >= size - size / SLACK,
             Self::Longer => bytes < size && len >= size && bytes >= size / RESIZED,
             Self::Shorter => bytes >= size && bytes / RESIZED <= size,
         };
@@ -113,7 +138,24 @@ impl Kept {
             bytes: 0,
             hand: 0,
             unreleased: None,
+            demand: [Demand::NONE; 2],
         }
+    }
+
+    /// Notes that a block is asked for while others are in use.
+    pub(super) const fn note(&mut self, size: usize, in_use: usize) {
+        let now = &mut self.demand[0];
+        now.asked = now.asked.saturating_add(size);
+        if now.in_use < in_use {
+            now.in_use = in_use;
+        }
+    }
+
+    /// Returns how many bytes it is worth to keep where so many are asked for.
+    fn turned_over(&self) -> usize {
+        let [now, before] = self.demand;
+        let (asked, in_use) = (now.asked.max(before.asked), now.in_use.max(before.in_use));
+        (asked / TURNS).min(in_use.saturating_add(in_use / PART))
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -157,13 +199,15 @@ impl Kept {
             return None;
         }
         match how {
-            Fit::Longer => {
+            Fit::Near | Fit::Longer => {
                 let least = (own + 1).saturating_sub(NEAR);
                 (least..=own)
                     .rev()
                     .find_map(|bin| self.take_from(bin, suits))
             }
-            _ => (own..BINS.min(own + NEAR)).find_map(|bin| self.take_from(bin, suits)),
+            Fit::Whole | Fit::Shorter => {
+                (own..BINS.min(own + NEAR)).find_map(|bin| self.take_from(bin, suits))
+            }
         }
     }
 
@@ -258,23 +302,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some(slab.start())
     }
 
-    /// Allocates a huge block that was kept, if it serves when it is given memory, or gives some
-    /// back.
+    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or when
+    /// it is given more.
     pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
         let size = self.page.round_up(layout.size().max(1))?;
-        for how in [Fit::Longer, Fit::Shorter] {
+        for how in [Fit::Near, Fit::Shorter, Fit::Longer] {
             let Some(slab) = space.kept.take(size, layout.align(), how) else {
                 continue;
             };
-            let done = match how {
-                Fit::Longer => self.extend_huge(space, slab, size),
-                _ => self.shorten_huge(space, slab, size),
-            };
-            if done {
-                self.make_live(space, slab, layout.size());
-                return Some(slab.start());
+            if how == Fit::Shorter {
+                let (end, len) = (slab.block_bytes(), slab.len_bytes());
+                slab.set_taken_at(self.ticks.load(Relaxed));
+                self.set_huge(space, slab, size, len, end);
+            } else if !self.extend_huge(space, slab, size) {
+                space.kept.push(slab);
+                continue;
             }
-            space.kept.push(slab);
+            self.make_live(space, slab, layout.size());
+            return Some(slab.start());
         }
         None
     }
@@ -287,7 +332,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         layout: Layout,
     ) -> Option<NonNull<u8>> {
         let need = self.page.round_up(layout.size().max(1))?;
-        let most = self.most_kept().saturating_sub(space.gauges.ahead);
+        let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
         let slab = space.kept.take_to_grow(need, layout.align(), most)?;
         let (end, len) = (slab.block_bytes(), slab.len_bytes());
         let size = committed_ahead(need, len).min(end);
@@ -298,8 +343,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Returns how many bytes are kept at most, with those that blocks have ahead of their growth.
-    fn most_kept(&self) -> usize {
-        let most = LEAST.max(self.huge_bytes.load(Relaxed) / PART);
+    fn most_kept(&self, space: &Space) -> usize {
+        let part = self.huge_bytes.load(Relaxed) / PART;
+        // Where there are no ticks nothing tells in which time it was asked for.
+        let ticks = self.ticks.load(Relaxed) != 0;
+        let turned_over = if ticks { space.kept.turned_over() } else { 0 };
+        let most = LEAST.max(part).max(turned_over);
         self.page.round_down(most)
     }
 
@@ -349,8 +398,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Keeps a huge block that was freed for the next, of which so much was used; says whether it did.
     pub(super) fn keep(&self, space: &mut Space, slab: Handle, used: usize) -> bool {
-        let most = self.most_kept().saturating_sub(space.gauges.ahead);
-        if used > most || self.config.returns() == super::Return::Eager || self.is_hard() {
+        let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
+        if used > most || self.config.returns() == super::Return::Eager || self.is_full() {
             return false;
         }
         // What it had ahead of its growth may be too much.
@@ -395,6 +444,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// live ones have ahead of their growth for as long.
     pub(super) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
         self.drop_all_ahead(space, only_aged);
+        let [now, _] = space.kept.demand;
+        space.kept.demand = [Demand::NONE, now];
         for bin in 0..BINS {
             for _ in 0..if only_aged { 1 } else { 2 } {
                 let mut next = space.kept.age(bin);

@@ -5,10 +5,13 @@ use super::{
     Heap,
     class::{GRANULE, HUGE, LARGE},
     error::HeapError,
-    slab::{self, FREED, Handle, LIVE},
+    slab::{self, CLAIMED, FREED, Handle, LIVE},
     space::Space,
 };
-use crate::{provider::PageProvider, sync::RawMutex};
+use crate::{
+    provider::{ErrorKind, PageProvider},
+    sync::RawMutex,
+};
 use core::{
     alloc::Layout,
     ptr::NonNull,
@@ -52,7 +55,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Big, HeapError> {
         let slab = match space.spare_large {
             Some(slab) => slab,
-            None => slab::make(self.arena(), LARGE, CHUNK, self.is_hard())?,
+            None => slab::make(self.arena(), LARGE, CHUNK, self.notes())?,
         };
         space.spare_large = Some(slab);
         let count = size.div_ceil(GRANULE).max(1);
@@ -60,21 +63,41 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             Growth::Fixed => 0,
             Growth::Growing => count.min(LARGE_MAX / GRANULE - count),
         };
-        let guards = self.guard() / GRANULE;
+        let mut guards = self.guard_now(space) / GRANULE;
         let (start, zero) = match self.take_with_room(space, count, room)? {
             Some(taken) => taken,
-            None => self.take_granules(space, count, guards)?,
+            None => self.take_guarded(space, count, &mut guards)?,
         };
         space.spare_large = slab.next.get();
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
         let len = count * GRANULE;
-        Ok((self.open(slab, start, len), zero))
+        let block = self.open(slab, start, len, guards);
+        self.count_guards(space, slab, true);
+        Ok((block, zero))
     }
 
-    /// Makes a live block of a descriptor.
-    fn open(&self, slab: Handle, start: NonNull<u8>, len: usize) -> NonNull<u8> {
-        slab.open(start, len, false, 0);
+    /// Takes granules between guards, or without where the host cannot have more of those.
+    fn take_guarded(
+        &self,
+        space: &mut Space,
+        count: usize,
+        guards: &mut usize,
+    ) -> Result<Big, HeapError> {
+        match self.take_granules(space, count, *guards) {
+            Err(HeapError::Memory(error))
+                if *guards != 0 && error.kind() == ErrorKind::Exhausted =>
+            {
+                *guards = 0;
+                self.take_granules(space, count, 0)
+            }
+            taken => taken,
+        }
+    }
+
+    /// Makes a live block of a descriptor, which has so many granules of guards on either side.
+    fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, guards: usize) -> NonNull<u8> {
+        slab.open(start, len, false, u8::try_from(guards).unwrap_or(0));
         slab.resize(len, len);
         slab.only().state().store(LIVE, Release);
         self.map.set(slab.addr(), len, Some(slab));
@@ -104,31 +127,53 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         space.gauges.large += count * GRANULE;
         space.gauges.large_blocks += 1;
         let len = count * GRANULE;
-        Ok((self.open(slab, start, len), zero))
+        Ok((self.open(slab, start, len, 0), zero))
     }
 
-    /// Frees a block without a class, whose state says that it is live.
-    pub(super) fn free_big(&self, slab: Handle) {
+    /// Frees the block without a class that starts at `addr`, whose state said that it is live.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::NotLive`] where another call has freed it since.
+    pub(super) fn free_big(&self, slab: Handle, addr: usize) -> Result<(), HeapError> {
         let mut space = self.lock_space();
-        // Somebody else may have freed it since it was looked at.
-        if slab.only().state().swap(FREED, Relaxed) != LIVE {
-            return;
+        if !self.take_live(&space, slab, addr, FREED) {
+            return Err(HeapError::NotLive);
         }
+        self.drop_big(&mut space, slab);
+        Ok(())
+    }
+
+    /// Takes the live block without a class that starts at `addr` away from its user, so that no
+    /// other call frees it, nor is its descriptor used again; says whether it was still live.
+    pub(super) fn claim_big(&self, slab: Handle, addr: usize) -> bool {
+        self.take_live(&self.lock_space(), slab, addr, CLAIMED)
+    }
+
+    /// Changes the state of a live block; says whether it was live. The lock keeps its descriptor
+    /// from becoming that of another block meanwhile, which may have happened before.
+    fn take_live(&self, _space: &Space, slab: Handle, addr: usize, to: u8) -> bool {
+        let same = slab.addr() == addr && self.slab_at(addr) == Some(slab);
+        same && slab.only().take_live(to).is_ok()
+    }
+
+    /// Frees a block without a class that the calling thread has for itself.
+    pub(super) fn free_claimed(&self, slab: Handle) {
+        let mut space = self.lock_space();
+        slab.only().state().store(FREED, Relaxed);
+        self.drop_big(&mut space, slab);
+    }
+
+    /// Takes the granules or the reservation of a block that is free.
+    fn drop_big(&self, space: &mut Space, slab: Handle) {
         if slab.is(HUGE) {
-            self.free_huge(&mut space, slab);
+            self.free_huge(space, slab);
             return;
         }
         space.gauges.large = space.gauges.large.saturating_sub(slab.len_bytes());
         space.gauges.large_blocks = space.gauges.large_blocks.saturating_sub(1);
-        let (addr, len) = (slab.addr(), slab.len_bytes());
-        self.give_granules(&mut space, addr, len);
-        if self.is_hard() {
-            let guard = self.guard();
-            self.give_granules(&mut space, addr - guard, guard);
-            self.give_granules(&mut space, addr + len, guard);
-        }
-        slab.next.set(space.spare_large);
-        space.spare_large = Some(slab);
+        self.count_guards(space, slab, false);
+        self.wait_big(space, slab);
     }
 }
 

@@ -1,18 +1,21 @@
 //! A thread's own handle of a heap: the calls that take no lock.
 
 use super::{
-    Heap, Level,
-    cache::{Cache, CacheRef, FIRST, Magazine},
+    Heap, Level, Return,
+    cache::{Cache, CacheRef, FIRST, Hardened, Magazine},
     class::{self, CLASSES, STEP},
+    config::SHARDS,
     error::HeapError,
+    hard::{self, Hard},
     large::Big,
     map,
     shared::cleared,
     slab::{Entry, FREED, Handle, LIVE, ZERO},
+    slot::NOWHERE,
 };
 use crate::{
     atomic::AtomicU8,
-    provider::PageProvider,
+    provider::{Error, PageProvider},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -74,27 +77,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     fn try_make_local(&self, by_slot: bool) -> Result<LocalHeap<'_, P, M, R>, HeapError> {
         let mut caches = self.lock_caches();
-        let cache = match caches.unused {
-            Some(cache) => {
-                let next = NonNull::new(cache.next_unused.load(Relaxed));
-                // SAFETY: links hold what `drop` put there: caches, which stay as long as the heap.
-                caches.unused = next.map(|next| unsafe { CacheRef::new(next) });
-                cache
-            }
+        let cache = match caches.take() {
+            Some(cache) => cache,
             None => {
-                let made = self.arena().alloc_value(Cache::new(self.map.root().raw()));
-                let made = made.map_err(HeapError::Metadata)?;
-                // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
-                let cache = unsafe { CacheRef::new(made) };
-                // It stays in its shard: threads that go on with what others did, one after the other, then share
-                // slabs, and the lines of their states, with few.
-                let shards = u32::try_from(self.config.shard_count()).unwrap_or(1);
-                cache.shard.store(caches.made % shards, Relaxed);
-                caches.made = caches.made.wrapping_add(1);
+                let cache = self.make_cache().map_err(HeapError::Metadata)?;
                 self.note_cache(cache);
                 cache
             }
         };
+        let shard = caches.least_used(cache.shard(), self.config.shard_count());
+        caches.threads[shard] += 1;
+        cache
+            .shard
+            .store(u32::try_from(shard).unwrap_or(0), Relaxed);
         cache.ticks.store(self.ticks.load(Relaxed), Relaxed);
         cache.trims.store(self.trims.load(Relaxed), Relaxed);
         cache.by_slot.store(by_slot, Relaxed);
@@ -109,6 +104,20 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             cache,
             _not_sync: PhantomData,
         })
+    }
+
+    /// Makes another cache.
+    fn make_cache(&self) -> Result<CacheRef, Error> {
+        let new = Cache::new(self.map.root().raw());
+        let Some(hard) = &self.hard else {
+            let made = self.arena().alloc_value(new)?;
+            // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
+            return Ok(unsafe { CacheRef::new(made) });
+        };
+        let place = self.arena().alloc(Layout::new::<Hardened>())?;
+        // SAFETY: allocated just now with this layout, and never freed before the arena, which is
+        // the heap's.
+        Ok(unsafe { CacheRef::new_hardened(place, new, hard.seals) })
     }
 
     /// Adds a cache to all that were ever made.
@@ -156,8 +165,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Returns the entry of the page map for an address, or zero.
     #[inline]
-    fn value(&self, addr: usize) -> u64 {
+    pub(super) fn value(&self, addr: usize) -> u64 {
         self.cache.value_in_window(addr).unwrap_or_else(|| {
+            self.cache.miss(addr);
             // SAFETY: the heap's own map, and the heap is borrowed for so long.
             unsafe { self.cache.root.get() }.value(addr)
         })
@@ -175,8 +185,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// map tells of it.
     #[inline]
     fn live_big(&self, addr: usize) -> Option<Handle> {
-        // SAFETY: a value of the heap's map, and the heap is borrowed.
-        let slab = unsafe { map::slab(self.value(addr)) }?;
+        let slab = self.slab_around(addr)?;
         slab.is_live_big(addr).then_some(slab)
     }
 
@@ -225,7 +234,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Counts what was asked for, and looks at the clock if it is time to.
     #[inline]
-    fn count(&self, bytes: usize) {
+    pub(super) fn count(&self, bytes: usize) {
         if !self.cache.count(bytes) {
             self.look();
         }
@@ -320,7 +329,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return Ok(());
         }
         // SAFETY: the caller's promise is no less.
-        unsafe { self.free_slow(block) }
+        unsafe { self.free_slow(block, None) }
     }
 
     /// Frees a block whose layout is known, which is a little faster than [`LocalHeap::free`].
@@ -335,8 +344,10 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         debug_assert!(
-            self.usable_size(block)
-                .is_none_or(|size| size >= layout.size()),
+            self.heap.is_hard()
+                || self
+                    .usable_size(block)
+                    .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
         // SAFETY: the caller's promise.
@@ -344,8 +355,30 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return Ok(());
         }
         cold_path();
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_slow(block, Some(layout)) };
+        }
         // SAFETY: the caller's promise.
         unsafe { self.free_other::<true>(block) }
+    }
+
+    /// Frees a block whose layout may be known, which is looked at if the heap is hardened.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    pub(super) unsafe fn free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.heap.is_hard() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.free_slow(block, layout) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free(block) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -417,7 +450,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
         if !self.magazine(class).push_live(Entry { block, state }) {
             // SAFETY: the caller gives the block up, which is live.
-            let freed = unsafe { self.free_slow(block) };
+            let freed = unsafe { self.free_slow(block, None) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
         }
         self.count(new_size);
@@ -459,8 +492,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
-        for (class, magazine) in self.cache.magazines.iter().enumerate() {
-            self.flush_oldest(class, magazine.len());
+        for class in 0..CLASSES {
+            self.flush_oldest(class, self.stack(class).len());
         }
     }
 
@@ -500,8 +533,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Does what ticks and trims by others ask for.
     fn follow(&self) {
-        if !self.cache.has_window()
-            && let Some(window) = self.heap.map.window()
+        if let Some(addr) = self.cache.place_for_window()
+            && let Some(window) = self.heap.map.window_around(addr)
         {
             self.cache.set_window(window);
         }
@@ -523,6 +556,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         &self.cache.magazines[class]
     }
 
+    /// As [`Cache::stack`].
+    #[inline]
+    fn stack(&self, class: usize) -> &Magazine {
+        self.cache.stack(class)
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
@@ -538,9 +577,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        if self.heap.is_hard() {
-            self.cache.count(layout.size());
-            return self.alloc_hard(layout);
+        if let Some(hard) = &self.heap.hard {
+            return self.alloc_hard(hard, layout);
         }
         let Some(class) = class::of(layout) else {
             self.count_big(layout.size());
@@ -556,6 +594,86 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Ok((entry.block, zero))
     }
 
+    /// Returns the slab around an address, if the page map has one.
+    #[inline]
+    fn slab_around(&self, addr: usize) -> Option<Handle> {
+        // SAFETY: a value of the heap's map, and the heap is borrowed.
+        unsafe { map::slab(self.value(addr)) }
+    }
+
+    /// Allocates a block of a hardened heap, if one is cached.
+    #[inline]
+    pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
+        let hard = self.heap.hard.as_ref()?;
+        if hard.is_full()
+            && let Some(block) = self.alloc_full(hard, layout)
+        {
+            return Some(block);
+        }
+        let class = hard::class_for(layout)?;
+        let entry = hard.pop(&self.cache, class)?;
+        self.count(layout.size());
+        let slab = self.slab_around(entry.block.addr().get());
+        let told = self.heap.hand_out(slab, entry, class, layout);
+        Some(told.map(|(block, _)| block))
+    }
+
+    /// Frees a block if the heap is hardened, or says why it cannot be.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free_sized`].
+    #[inline]
+    pub(super) unsafe fn free_sealed(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+    ) -> Option<Result<(), HeapError>> {
+        let hard = self.heap.hard.as_ref()?;
+        // SAFETY: the caller's promise.
+        if hard.is_full() && !self.cache.is_due() && unsafe { self.free_full(block, layout) } {
+            return Some(Ok(()));
+        }
+        // SAFETY: the caller's promise; it was left as it is.
+        Some(unsafe { self.free_hard(block, Some(layout)) })
+    }
+
+    /// Allocates a block of a hardened heap, and says whether it reads zero.
+    fn alloc_hard(&self, hard: &Hard, layout: Layout) -> Result<Big, HeapError> {
+        let Some(class) = hard::class_for(layout) else {
+            self.count_big(layout.size());
+            return self.heap.alloc_big_sealed(layout);
+        };
+        self.count(layout.size());
+        let entry = match hard.pop(&self.cache, class) {
+            Some(entry) => entry,
+            None => self.refill(class)?,
+        };
+        self.heap.hand_out(None, entry, class, layout)
+    }
+
+    /// Frees a block of a hardened heap, or says why not.
+    ///
+    /// # Safety
+    ///
+    /// As of [`LocalHeap::free`].
+    unsafe fn free_hard(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
+        if self.cache.is_due() {
+            self.upkeep();
+        }
+        let find = |addr| self.slab_around(addr);
+        if find(block.addr().get()).is_none_or(|slab| slab.class() >= CLASSES) {
+            self.count_big(0);
+        }
+        let keep = |class, entry| self.keep(class, entry);
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.free_hard(block, find, layout, keep) }
+    }
+
     /// Counts a call for a block without a class, and looks at the clock if it is time to.
     fn count_big(&self, bytes: usize) {
         if self.cache.count_big(bytes) {
@@ -565,21 +683,35 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    fn alloc_hard(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.upkeep();
-        let shard = self.cache.shard.load(Relaxed) as usize;
-        self.heap.alloc_hard(shard, layout)
+    /// Puts a block that is free into its magazine, or half of that into their slabs.
+    #[inline]
+    pub(super) fn keep(&self, class: usize, entry: Entry) {
+        if !self.stack(class).push(entry) {
+            self.keep_slow(class, entry);
+        }
+    }
+
+    #[cold]
+    fn keep_slow(&self, class: usize, entry: Entry) {
+        let magazine = self.stack(class);
+        self.widen(class);
+        if !magazine.push(entry) {
+            self.flush_oldest(class, magazine.len().div_ceil(2));
+            if !magazine.push(entry) {
+                self.heap.flush(class, &[entry]);
+            }
+        }
     }
 
     /// Fills the empty magazine of a class by half, and returns one block more.
     #[cold]
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         self.upkeep();
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
-        let shard = self.cache.shard.load(Relaxed) as usize;
+        let shard = self.cache.shard();
         // From above downwards, as the lowest comes first and is to be the first that is popped.
         let (mut found, mut place) = (None, most - 1);
         let mut take = |entry| {
@@ -602,15 +734,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         found.ok_or(HeapError::Config)
     }
 
-    /// Doubles the room in a magazine, up to what the configuration allows, if there is metadata.
+    /// Makes the room in a magazine four times as much, up to what the configuration allows, if there is metadata.
     fn widen(&self, class: usize) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let old = magazine.capacity();
         let limit = self.heap.config.limit(class);
         if old >= limit {
             return;
         }
-        let capacity = (old * 2).max(FIRST).min(limit);
+        let capacity = (old * WIDER).max(FIRST).min(limit);
         let layout = Magazine::layout(capacity);
         let bytes = (capacity - old) as usize * class::size(class);
         // The arena is used under one of the heap's locks, so that a fork finds it at rest.
@@ -631,46 +763,42 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Frees a block for which there is no room at hand, or that has no class, or says why there is none.
+    /// Frees a block for which there is no room at hand, or that has no class, or says why there is
+    /// none. A layout is compared with what was asked for if the heap is hardened.
     ///
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
-    pub(super) unsafe fn free_slow(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+    pub(super) unsafe fn free_slow(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         if self.heap.is_hard() {
-            self.upkeep();
             // SAFETY: the caller's promise.
-            return unsafe { self.heap.free_hard(block) };
+            return unsafe { self.free_hard(block, layout) };
         }
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
             self.count_big(0);
             if let Some(slab) = self.live_big(addr) {
-                self.heap.free_big(slab);
-                return Ok(());
+                return self.heap.free_big(slab, addr);
             }
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
         self.upkeep();
         let entry = Entry { block, state };
-        entry.state().store(FREED, Relaxed);
-        let magazine = self.magazine(class);
-        self.widen(class);
-        if !magazine.push(entry) {
-            self.flush_oldest(class, magazine.len().div_ceil(2));
-            if !magazine.push(entry) {
-                self.heap.flush(class, &[entry]);
-            }
-        }
+        entry.take_live(FREED)?;
+        self.keep(class, entry);
         Ok(())
     }
 
     /// Brings back the `count` blocks of a class that are at hand for longest.
     fn flush_oldest(&self, class: usize, count: u32) {
-        let magazine = self.magazine(class);
+        let magazine = self.stack(class);
         let mut left = count;
         while left != 0 {
             let mut some = [const { MaybeUninit::uninit() }; FLUSHED as usize];
@@ -699,14 +827,22 @@ const FLUSHED: u32 = 128;
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
 const ROOM: usize = 64 << 20;
 
+/// How many times the room of a magazine grows at once. Slots of each size that it had before stay behind for
+/// other magazines, so that steps are few.
+const WIDER: u32 = 4;
+
 /// What the lock of the caches guards, beside which ones are in use.
 pub(super) struct Caches {
-    /// How many there are.
-    made: u32,
-    /// Those that no thread has.
+    /// Those that no thread has, and that are empty.
     unused: Option<CacheRef>,
-    /// Bytes of blocks that magazines have room for.
+    /// Those that threads left behind with blocks in them.
+    stocked: Option<CacheRef>,
+    /// Bytes of blocks that magazines of the stocked ones have room for.
+    stock: usize,
+    /// Bytes of blocks that all magazines have room for.
     room: usize,
+    /// How many threads there are in each shard.
+    threads: [u16; SHARDS],
     /// Whether a call that never goes on may have left all this half changed.
     pub(super) is_torn: bool,
 }
@@ -714,9 +850,11 @@ pub(super) struct Caches {
 impl Caches {
     pub(super) const fn new() -> Self {
         Self {
-            made: 0,
             unused: None,
+            stocked: None,
+            stock: 0,
             room: 0,
+            threads: [0; SHARDS],
             is_torn: false,
         }
     }
@@ -725,25 +863,115 @@ impl Caches {
     pub(super) fn of(all: impl Iterator<Item = CacheRef>, serve: bool) -> Self {
         let mut caches = Self::new();
         for cache in all {
-            caches.made = caches.made.wrapping_add(1);
-            let rooms = cache.magazines.iter().enumerate();
-            let rooms = rooms.map(|(n, magazine)| magazine.capacity() as usize * class::size(n));
-            caches.room += rooms.sum::<usize>();
-            if serve && !cache.in_use.load(Relaxed) {
-                let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
-                cache.next_unused.store(next, Relaxed);
-                caches.unused = Some(cache);
+            caches.room += cache.room();
+            if cache.in_use.load(Relaxed) {
+                caches.threads[cache.shard()] += 1;
+            } else if serve {
+                caches.put(cache);
             }
         }
         caches
     }
+
+    /// Takes a cache that no thread has, the last that was put there, before those that are empty.
+    fn take(&mut self) -> Option<CacheRef> {
+        self.take_stocked().or_else(|| pop(&mut self.unused))
+    }
+
+    fn take_stocked(&mut self) -> Option<CacheRef> {
+        let cache = pop(&mut self.stocked)?;
+        self.stock = self.stock.saturating_sub(cache.room());
+        Some(cache)
+    }
+
+    /// Puts a cache that no thread has where the next one finds it.
+    fn put(&mut self, cache: CacheRef) {
+        let list = if cache.is_empty() {
+            &mut self.unused
+        } else {
+            self.stock += cache.room();
+            &mut self.stocked
+        };
+        let next = list.map_or(null_mut(), CacheRef::as_ptr);
+        cache.next_unused.store(next, Relaxed);
+        *list = Some(cache);
+    }
+
+    /// Notes that the thread of a cache does not use it any more.
+    fn end(&mut self, cache: CacheRef) {
+        let threads = &mut self.threads[cache.shard()];
+        *threads = threads.saturating_sub(1);
+        cache.in_use.store(false, Relaxed);
+        self.put(cache);
+    }
+
+    /// Returns a shard that no other one has fewer threads than: this one if possible, so that threads that go on
+    /// with what others did, one after the other, share slabs, and the lines of their states, with few.
+    fn least_used(&self, own: usize, shards: usize) -> usize {
+        let threads = |shard: &usize| self.threads[*shard];
+        let least = (0..shards).min_by_key(threads).unwrap_or(0);
+        if threads(&own) == threads(&least) {
+            own
+        } else {
+            least
+        }
+    }
+}
+
+/// Takes the first of a list of caches.
+fn pop(list: &mut Option<CacheRef>) -> Option<CacheRef> {
+    let cache = (*list)?;
+    let next = NonNull::new(cache.next_unused.load(Relaxed));
+    // SAFETY: links hold what `put` stored there: caches, which stay as long as the heap.
+    *list = next.map(|next| unsafe { CacheRef::new(next) });
+    Some(cache)
 }
 
 // SAFETY: caches are made of atomics, and stay as long as the heap.
 unsafe impl Send for Caches {}
 
-/// Blocks that a magazine has room for when nobody has its cache, at most.
+/// Blocks that a magazine has room for in an empty cache that no thread has, at most.
 const KEPT: u32 = 32;
+
+/// Bytes of blocks that magazines of stocked caches have room for at most.
+const STOCK: usize = 8 << 20;
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
+    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which does much the same; but
+    /// only until the next tick, and only some megabytes in all.
+    pub(super) fn leave_to_next(self) {
+        let local = ManuallyDrop::new(self);
+        let mut caches = local.heap.lock_caches();
+        let is_kept = local.heap.config.returns() != Return::Eager
+            && local.cache.room() <= STOCK - caches.stock.min(STOCK);
+        if is_kept {
+            caches.end(local.cache);
+        } else {
+            drop(caches);
+            drop(ManuallyDrop::into_inner(local));
+        }
+    }
+}
+
+impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
+    /// Brings back the blocks that ended threads left in their caches.
+    pub(super) fn flush_stocked(&self) {
+        loop {
+            let mut caches = self.lock_caches();
+            let Some(cache) = caches.take_stocked() else {
+                return;
+            };
+            caches.threads[cache.shard()] += 1;
+            // A forked child finds it as it finds those of threads that it has not.
+            cache.by_slot.store(true, Relaxed);
+            cache.place.store(NOWHERE, Relaxed);
+            cache.in_use.store(true, Relaxed);
+            drop(caches);
+            // SAFETY: in use by this call alone since it is in no list any more.
+            drop(unsafe { LocalHeap::from_cache(self, cache) });
+        }
+    }
+}
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for LocalHeap<'_, P, M, R> {
     fn drop(&mut self) {
@@ -753,7 +981,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         // The next thread, which does much the same, finds room for some blocks of each class that this one used.
         for class in 0..CLASSES {
             let _changing = self.cache.changing(class);
-            let magazine = self.magazine(class);
+            let magazine = self.stack(class);
             let capacity = magazine.capacity();
             if capacity > KEPT
                 && let Some((slots, layout)) = magazine.shut()
@@ -764,10 +992,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
                 unsafe { self.heap.free_metadata(slots, layout) };
             }
         }
-        self.cache.in_use.store(false, Relaxed);
-        let next = caches.unused.map_or(null_mut(), CacheRef::as_ptr);
-        self.cache.next_unused.store(next, Relaxed);
-        caches.unused = Some(self.cache);
+        caches.end(self.cache);
     }
 }
 

@@ -13,9 +13,10 @@
 //!   a window, an array                      as long as needed           no longer than needed
 //! ```
 //!
-//! An entry has all that a free needs: the class of the slab, as the place of its magazine in a cache, which of its
-//! granules this is, and where its states lie, before which the descriptor is. Those who know only an address so need not look
-//! at the descriptor, which at a million blocks would seldom be in a cache.
+//! An entry has all that a free needs: the class of the slab, as the place of its magazine in a
+//! cache, which of its granules this is, and where its states lie, before which the descriptor is.
+//! Those who know only an address so need not look at the descriptor, which at a million blocks
+//! would seldom be in a cache.
 //!
 //! ```text
 //!   63 ························· 16 │ 15 ··········· 12 │ 11 ················ 0
@@ -25,8 +26,9 @@
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
 //! never taken away before the heap is dropped.
 //!
-//! Leaves around the first block lie side by side, in the *window*: who has an address there finds its entry by a
-//! subtraction, as quick calls do.
+//! Leaves around the first block lie side by side, in the *window*: who has an address there finds
+//! its entry by a subtraction, as quick calls do. A thread whose blocks lie elsewhere, since others
+//! have reserved many addresses in between, takes the leaf there for its window.
 //!
 //! ```text
 //!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │          window: 64 leaves, or all; fewer where memory is short
@@ -35,12 +37,14 @@
 //!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘
 //! ```
 //!
-//! A huge block has an entry for its first granule, where that can be written without much ado: so it is found as
-//! quickly as others by where it starts. What lies behind that only the index of huge blocks tells.
+//! A huge block has an entry for its first granule, where that can be written without much ado: so
+//! it is found as quickly as others by where it starts. What lies behind that only the index of
+//! huge blocks tells.
 //!
-//! Root and window are committed readable as a whole, and made writable where leaves are entered, or entries
-//! are set: one range of their pages each, which grows. So a process that locks its memory holds no more of it than
-//! it uses, since untouched private pages that can only be read are all the same page of zeros.
+//! Root and window are committed readable as a whole, and made writable where leaves are entered,
+//! or entries are set: one range of their pages each, which grows. So a process that locks its
+//! memory holds no more of it than it uses, since untouched private pages that can only be read are
+//! all the same page of zeros.
 
 use super::{
     NAME,
@@ -65,10 +69,13 @@ use core::{
     ptr::{self, NonNull, null_mut, with_exposed_provenance_mut},
 };
 
-/// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in the
-/// models, where an entry takes a kilobyte.
+/// Bits of addresses that one map tells apart; no host maps above without being asked to. Few in
+/// the models, where an entry takes a kilobyte, and under Miri, which looks through all of the map
+/// at every call.
 const ADDRESS_BITS: u32 = if cfg!(all(test, loom)) {
     24
+} else if cfg!(miri) {
+    32
 } else if usize::BITS < 48 {
     usize::BITS
 } else {
@@ -111,8 +118,8 @@ const FEW: usize = if cfg!(all(test, loom)) {
 /// Leaves that the window has at most: 64 GiB of blocks, by 8 MiB of addresses.
 const WINDOW: usize = if cfg!(all(test, loom)) { 2 } else { 64 };
 
-/// Bytes of the window that become writable at once for the first granule of a huge block, at most: those of 512 MiB of
-/// addresses.
+/// Bytes of the window that become writable at once for the first granule of a huge block, at most:
+/// those of 512 MiB of addresses.
 const NEAR: usize = 64 << 10;
 
 pub(super) type Entry = AtomicU64;
@@ -292,7 +299,8 @@ impl Window {
         }
         // SAFETY: there are `len` entries.
         let entry = unsafe { self.entries.load(Relaxed).add(place) };
-        // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long as the map.
+        // SAFETY: zeroed when the window was made, changed by its atomics only, and there as long
+        // as the map.
         Some(unsafe { &*entry })
     }
 }
@@ -305,8 +313,8 @@ fn memory<M: PageProvider>(provider: &M, bytes: usize, how: Commit) -> Result<Pa
         Ok(_) => Ok(range),
         Err(error) => {
             if error.kind() != ErrorKind::RangeLost {
-                // SAFETY: reserved above, and not used yet. An error has no consequence but that the
-                // addresses stay reserved.
+                // SAFETY: reserved above, and not used yet. An error has no consequence but that
+                // the addresses stay reserved.
                 let _ = unsafe { provider.release(range) };
             }
             Err(error)
@@ -329,8 +337,8 @@ fn small<A: Default, M: PageProvider + Copy, R: RawMutex>(
     Ok(first)
 }
 
-/// Says whether a host that gave `page`, which is readable, can make it writable: if not, all of a root has to
-/// be.
+/// Says whether a host that gave `page`, which is readable, can make it writable: if not, all of a
+/// root has to be.
 fn can_protect<M: PageProvider>(provider: &M, page: PageRange) -> bool {
     [Access::ReadWrite, Access::Read].iter().all(|access| {
         // SAFETY: committed by the caller, with a ceiling that allows it, and known to nobody else.
@@ -353,8 +361,8 @@ fn reserve_readable<M: PageProvider>(
         if part.is_some_and(|part| can_protect(provider, part)) {
             return Ok((range, true));
         }
-        // SAFETY: reserved just now, and not used yet. An error has no consequence but that the addresses
-        // stay reserved.
+        // SAFETY: reserved just now, and not used yet. An error has no consequence but that the
+        // addresses stay reserved.
         let _ = unsafe { provider.release(range) };
     }
     memory(provider, bytes, Commit::READ_WRITE).map(|range| (range, false))
@@ -415,7 +423,8 @@ impl Map {
 
     #[inline]
     pub(super) fn root(&self) -> RootRef<'_> {
-        // SAFETY: the root is released when the heap is dropped, which a borrow of the map keeps from happening.
+        // SAFETY: the root is released when the heap is dropped, which a borrow of the map keeps
+        // from happening.
         unsafe { self.raw.get() }
     }
 
@@ -435,8 +444,8 @@ impl Map {
         unsafe { slab(value) }
     }
 
-    /// Returns the slab of a class that has the granule around `addr`, any address at all, where it begins, and the
-    /// number of its block there.
+    /// Returns the slab of a class that has the granule around `addr`, any address at all, where it
+    /// begins, and the number of its block there.
     #[inline]
     pub(super) fn block(&self, addr: usize) -> Option<Spot> {
         let value = self.entry(addr)?.load(Acquire);
@@ -444,10 +453,11 @@ impl Map {
         let class = class::of_kind(kind)?;
         let offset = offset(value, addr);
         let (index, _) = class::index(offset, class::reciprocal(class));
-        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap is there, as for
-        // entries.
+        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap
+        // is there, as for entries.
         let slab = unsafe { Handle::from_exposed_unchecked(states(value) - STATES) };
-        // SAFETY: as above: there is a state for each number of a block in the granules of a slab, and one more.
+        // SAFETY: as above: there is a state for each number of a block in the granules of a slab,
+        // and one more.
         let state = unsafe { state(value, index) };
         Some(Spot {
             slab,
@@ -474,8 +484,8 @@ impl Map {
         AddressRange::new(start, last).unwrap_or(AddressRange::ALL)
     }
 
-    /// Makes the leaves for `len` bytes at `start`, so that [`Map::set`] can be called there, and keeps
-    /// record of them in `leaves`.
+    /// Makes the leaves for `len` bytes at `start`, so that [`Map::set`] can be called there, and
+    /// keeps record of them in `leaves`.
     ///
     /// # Errors
     ///
@@ -588,7 +598,8 @@ impl Map {
         (self.raw.first + n * LEAF) << GRANULE_BITS
     }
 
-    /// Makes the page of the root writable that has slot `n`, and all between it and those that are.
+    /// Makes the page of the root writable that has slot `n`, and all between it and those that
+    /// are.
     fn make_writable<M: PageProvider>(
         &self,
         provider: &M,
@@ -659,8 +670,19 @@ impl Map {
         })
     }
 
-    /// Says whose the granule at `addr` is, of a block that is found without it as well: if there is an entry for
-    /// it, and that can be written, or lies near those that can.
+    /// Returns a window that has an address, if blocks lie near it: *the* window, or a leaf that serves as one. Where they do
+    /// not, returns the window.
+    pub(super) fn window_around(&self, addr: usize) -> Option<RawWindow> {
+        if self.window.entry(addr).is_none()
+            && let Some(leaf) = self.root().leaf(addr)
+        {
+            return Some(leaf);
+        }
+        self.window()
+    }
+
+    /// Says whose the granule at `addr` is, of a block that is found without it as well: if there
+    /// is an entry for it, and that can be written, or lies near those that can.
     pub(super) fn set_first<M: PageProvider + Copy, R: RawMutex>(
         &self,
         provider: &M,
@@ -712,13 +734,13 @@ impl Map {
     ///
     /// # Safety
     ///
-    /// `provider` is the one that the map and its leaves came from, `leaves` are all of them, and nobody uses
-    /// the map any more.
+    /// `provider` is the one that the map and its leaves came from, `leaves` are all of them, and
+    /// nobody uses the map any more.
     pub(super) unsafe fn release<M: PageProvider>(&self, provider: &M, leaves: &Leaves) {
         let leaves = leaves.own.all().iter().map(|(_, leaf)| *leaf);
         for range in leaves.chain(self.range) {
-            // SAFETY: reserved by `cover` or by `new`; not used any more, as the caller says. An error has no
-            // consequence but that the addresses stay reserved.
+            // SAFETY: reserved by `cover` or by `new`; not used any more, as the caller says. An
+            // error has no consequence but that the addresses stay reserved.
             let _ = unsafe { provider.release(range) };
         }
     }
@@ -729,7 +751,8 @@ fn publish(slot: &Slot, leaf: *mut Entry) {
     let _ = slot.compare_exchange(null_mut(), leaf, Release, Relaxed);
 }
 
-/// Returns the first granule of a map of fewer, around where `pages` gives addresses now, and how many they are.
+/// Returns the first granule of a map of fewer, around where `pages` gives addresses now, and how
+/// many they are.
 fn few_around<P: PageProvider>(
     pages: &P,
     first: usize,
@@ -738,8 +761,8 @@ fn few_around<P: PageProvider>(
     let few = granules.min(FEW);
     let request = Request::bytes(GRANULE).align(GRANULE);
     let range = pages.reserve(&request).map_err(HeapError::Memory)?;
-    // SAFETY: reserved just now, and known to nobody else. An error has no consequence but that the addresses
-    // stay reserved.
+    // SAFETY: reserved just now, and known to nobody else. An error has no consequence but that the
+    // addresses stay reserved.
     let _ = unsafe { pages.release(range) };
     // In the middle of a leaf, so that a short region needs but one.
     let around = (range.addr() >> GRANULE_BITS).saturating_sub(few / 2 + LEAF / 2);
@@ -795,9 +818,21 @@ impl<'map> RootRef<'map> {
         }
         // SAFETY: `Map::new` made as many slots.
         let slot = unsafe { self.raw.root.add(n) };
-        // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed through its atomics;
-        // there as long as the map, as whoever made this said.
+        // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed
+        // through its atomics; there as long as the map, as whoever made this said.
         Some(unsafe { slot.as_ref() })
+    }
+
+    /// Returns the leaf that has an address, as a window.
+    fn leaf(self, addr: usize) -> Option<RawWindow> {
+        let granule = (addr >> GRANULE_BITS).wrapping_sub(self.raw.first);
+        let n = granule >> LEAF_BITS;
+        let entries = NonNull::new(self.slot(n)?.load(Acquire))?;
+        Some(RawWindow {
+            entries,
+            start: (self.raw.first + n * LEAF) << GRANULE_BITS,
+            len: LEAF.min(self.raw.granules - n * LEAF),
+        })
     }
 
     #[inline]
@@ -811,9 +846,11 @@ impl<'map> RootRef<'map> {
         // SAFETY: as in `slot`.
         let slot = unsafe { slot.as_ref() };
         let leaf = NonNull::new(slot.load(Acquire))?;
-        // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are granules.
+        // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are
+        // granules.
         let entry = unsafe { leaf.add(granule % LEAF) };
-        // SAFETY: zeroed by `Map::cover`, changed by its atomics only, and there as long as the map.
+        // SAFETY: zeroed by `Map::cover`, changed by its atomics only, and there as long as the
+        // map.
         Some(unsafe { entry.as_ref() })
     }
 
@@ -833,12 +870,13 @@ impl<'map> RootRef<'map> {
 pub(super) unsafe fn slab(value: u64) -> Option<Handle> {
     // Zero, if that is what there is.
     let descriptor = states(value).saturating_sub(STATES);
-    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there, as the caller says.
+    // SAFETY: `set` stores more than what `Handle::exposed` returned, or zero; the heap is there,
+    // as the caller says.
     unsafe { Handle::from_exposed(descriptor) }
 }
 
-/// Returns the class and the state of the live block that starts at `addr`, of whose granule an entry has this
-/// value, if it has a class. Unless `CHECKED`, one is known to start there.
+/// Returns the class and the state of the live block that starts at `addr`, of whose granule an
+/// entry has this value, if it has a class. Unless `CHECKED`, one is known to start there.
 ///
 /// # Safety
 ///
@@ -850,17 +888,17 @@ pub(super) unsafe fn live<const CHECKED: bool>(
 ) -> Option<(usize, NonNull<AtomicU8>)> {
     let (index, class) = class::divide(offset(value, addr), kind(value));
     let class = class?;
-    // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class, and
-    // where its descriptor lies, which keeps its class as long as the heap: the index is that of a block, or
-    // one more.
+    // SAFETY: `set` stored all of the value at once: a class, a granule of a slab of that class,
+    // and where its descriptor lies, which keeps its class as long as the heap: the index is that
+    // of a block, or one more.
     let state = unsafe { state(value, index) };
     // SAFETY: as above; states are initialised, and changed by atomics only.
     let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
     (!CHECKED || is_live).then_some((class, state))
 }
 
-/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this value, if it is the
-/// first one of a slab whose [class is quick](class::is_quick).
+/// Returns the [place](class::place) of the magazine for a block of whose granule an entry has this
+/// value, if it is the first one of a slab whose [class is quick](class::is_quick).
 #[inline]
 pub(super) const fn quick_place(value: u64) -> Option<usize> {
     let place = low(value);
@@ -871,20 +909,21 @@ pub(super) const fn quick_place(value: u64) -> Option<usize> {
     Some(place as usize)
 }
 
-/// Says whether an entry of this value has the [place](class::place) of a [quick class](class::is_quick), and so is of the
-/// first granule of a slab of that.
+/// Says whether an entry of this value has the [place](class::place) of a [quick
+/// class](class::is_quick), and so is of the first granule of a slab of that.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "places have twelve bits")]
 pub(super) const fn has_place(value: u64, place: usize) -> bool {
     low(value) == place as u16
 }
 
-/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this value. Unless `CHECKED`,
-/// one is known to start there.
+/// Returns the state of the live block that starts at `addr`, of whose granule an entry has this
+/// value. Unless `CHECKED`, one is known to start there.
 ///
 /// # Safety
 ///
-/// As [`live`] asks; [`quick_place`] returns the place of a class for the value, and the reciprocal is that one's.
+/// As [`live`] asks; [`quick_place`] returns the place of a class for the value, and the reciprocal
+/// is that one's.
 #[inline]
 pub(super) unsafe fn live_quick<const CHECKED: bool>(
     value: u64,
@@ -922,7 +961,8 @@ const fn kind(value: u64) -> Kind {
     (value >> class::MAGAZINE.ilog2() & 0x7f) as Kind
 }
 
-/// Returns how far an address is from the start of a slab, of a granule of which an entry has this value.
+/// Returns how far an address is from the start of a slab, of a granule of which an entry has this
+/// value.
 #[inline]
 #[cfg_attr(
     not(target_pointer_width = "64"),
@@ -959,4 +999,58 @@ const fn states(value: u64) -> usize {
 /// Says whether an entry can hold the address of a descriptor.
 pub(super) const fn fits(addr: usize) -> bool {
     addr as u64 <= u64::MAX >> ADDRESS_SHIFT
+}
+
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
+mod tests {
+    use super::{
+        super::{Heap, HeapConfig, cache::Cache, fork::tests::Memory},
+        *,
+    };
+
+    /// Blocks of a heap lie where others have left room: a thread finds entries by a subtraction there too.
+    #[test]
+    fn a_thread_takes_the_window_that_its_blocks_lie_in() {
+        let heap = Heap::<Memory>::on(Memory, Memory, HeapConfig::new()).expect("metadata");
+        let [near, far] = [1 << 40, 3 << 40];
+        for (addr, len) in [(near, GRANULE), (far, 3 * GRANULE)] {
+            let mut space = heap.lock_space();
+            let made = heap
+                .map
+                .cover(&Memory, &mut space.leaves, heap.arena(), addr, len);
+            made.expect("memory");
+            heap.map.set(addr, len, Some(heap.nothing));
+        }
+        let cache = Cache::new(heap.map.root().raw());
+        let follow = || {
+            let addr = cache.place_for_window()?;
+            cache.set_window(heap.map.window_around(addr)?);
+            Some(addr)
+        };
+        assert_eq!(follow(), Some(0), "it has none");
+        let wanted = |addr: usize| Some(heap.map.entry(addr)?.load(Relaxed));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+        assert!(wanted(far).is_some_and(|value| value != 0));
+        for end in [far, far + 2 * GRANULE] {
+            assert_eq!(cache.value_in_window(end), None);
+            // A few addresses elsewhere change nothing, many do.
+            cache.miss(end);
+            assert_eq!(follow(), None);
+            (0..100).for_each(|_| cache.miss(end));
+            assert_eq!(follow(), Some(end));
+            assert_eq!(cache.value_in_window(end), wanted(end));
+            assert_eq!(cache.value_in_window(near), None);
+            (0..100).for_each(|_| cache.miss(near));
+            assert_eq!(follow(), Some(near));
+            assert_eq!(cache.value_in_window(near), wanted(near));
+        }
+        // Where nothing lies there is none to take.
+        (0..100).for_each(|_| cache.miss(5 << 40));
+        assert_eq!(follow(), Some(5 << 40));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+        // One that is in a hurry finds its own again.
+        cache.hurry();
+        assert_eq!(follow(), Some(heap.map.window().map_or(0, |w| w.start)));
+        assert_eq!(cache.value_in_window(near), wanted(near));
+    }
 }

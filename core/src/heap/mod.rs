@@ -25,7 +25,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard` | canaries, patterns and guards |
+//! | `hard`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod fork;
 // Its locks are made by what constants can be, as those of the models cannot.
+mod full;
 #[cfg(not(all(test, loom)))]
 mod global;
 mod grow;
@@ -62,6 +63,7 @@ mod local;
 mod map;
 mod order;
 mod parts;
+mod quarantine;
 mod ranges;
 mod segment;
 mod shared;
@@ -112,7 +114,7 @@ use local::Caches;
 use map::Map;
 use parts::{Mark, Parts};
 use segment::SegmentLink;
-use slab::Handle;
+use slab::{Handle, Notes};
 use space::{IndexRef, Space};
 use upkeep::Sweep;
 
@@ -168,13 +170,27 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     /// Bytes that a forked child could not reuse.
     abandoned: AtomicUsize,
     calls: Calls,
-    /// At the highest level of hardening.
+    /// Above the first level of hardening.
     hard: Option<Hard>,
     arena: Renewable<Arena<M, R>>,
 }
 
+impl<P: PageProvider + Copy + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    Heap<P, M, R>
+{
+    /// Makes a heap on providers that need no arguments, such as an operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Heap::on`].
+    pub fn new(config: HeapConfig) -> Result<Self, HeapError> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Makes a heap. Reserves metadata, but no memory for blocks yet.
+    /// Makes a heap on memory from `provider`, with metadata from `metadata`. Reserves metadata, but
+    /// no memory for blocks yet.
     ///
     /// # Errors
     ///
@@ -182,7 +198,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer addresses are
     /// [left](PageProvider::left) than are needed: [`HeapConfig::least_window`] bytes; [`HeapError::Metadata`]
     /// where the metadata cannot be had.
-    pub fn new(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
+    pub fn on(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
         const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
         if !config.is_valid() || page.bytes() > GRANULE {
@@ -198,8 +214,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .alloc_slice(config.shard_count() * CLASSES, || Lock::new(Bin::new()))
             .map_err(HeapError::Metadata)?;
         let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
-        let nothing = slab::make(&arena, NOTHING, 1, false)?;
+        let nothing = slab::make(&arena, NOTHING, 1, Notes::None)?;
         let map = Map::new(&provider, &metadata, &arena)?;
+        let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
             huge_bytes: AtomicUsize::new(0),
@@ -224,7 +241,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             trim_deep: AtomicBool::new(false),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
-            hard: config.hard_seed(nothing.exposed()).map(Hard::new),
+            hard,
             provider,
             metadata,
             config,

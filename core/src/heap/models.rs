@@ -32,8 +32,8 @@ const HALF: usize = GRANULE / 2;
 /// Addresses for blocks, each given once.
 struct Addresses(AtomicUsize);
 
-// SAFETY: ranges are apart, as the sum only grows; nobody reads or writes there, so that there need not be
-// memory.
+// SAFETY: ranges are apart, as the sum only grows; nobody reads or writes there, so that there need
+// not be memory.
 unsafe impl PageProvider for Addresses {
     fn page_size(&self) -> PageSize {
         PAGE
@@ -82,8 +82,8 @@ impl Memory {
     }
 }
 
-// SAFETY: ranges are allocations, zeroed, and only taken back as a whole when they are released, as the
-// heap and its arena do.
+// SAFETY: ranges are allocations, zeroed, and only taken back as a whole when they are released, as
+// the heap and its arena do.
 unsafe impl PageProvider for Memory {
     fn page_size(&self) -> PageSize {
         PAGE
@@ -122,8 +122,8 @@ unsafe impl PageProvider for Memory {
 
 type Model = Heap<&'static Addresses, Memory>;
 
-/// Runs `check` with a heap that has one shard and keeps no free granules, in every order of steps with so
-/// many switches in the middle of something.
+/// Runs `check` with a heap that has one shard and keeps no free granules, in every order of steps
+/// with so many switches in the middle of something.
 fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -136,9 +136,10 @@ fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'sta
             .shards(1)
             .magazine(0)
             .memory_return(Return::Eager);
-        let heap = Model::new(addresses, Memory, config).expect("metadata");
+        let heap = Model::on(addresses, Memory, config).expect("metadata");
         let heap = Box::into_raw(Box::new(heap));
-        // SAFETY: a value that is dropped below, when `check` has ended with all its threads and handles.
+        // SAFETY: a value that is dropped below, when `check` has ended with all its threads and
+        // handles.
         check(unsafe { &*heap });
         // SAFETY: as above, from a box.
         drop(unsafe { Box::from_raw(heap) });
@@ -158,7 +159,8 @@ fn info(addr: usize, len: usize) -> Option<BlockInfo> {
     Some(BlockInfo { addr, len })
 }
 
-/// The granule of a block becomes one of a slab of another class, in which nobody has a block there.
+/// The granule of a block becomes one of a slab of another class, in which nobody has a block
+/// there.
 #[test]
 fn model_no_block_is_invented_where_another_slab_is_opened() {
     model(2, |heap| {
@@ -211,8 +213,8 @@ struct Sent(NonNull<u8>);
 // SAFETY: nobody uses what it points to.
 unsafe impl Send for Sent {}
 
-/// A slab is dropped, and its descriptor describes granules elsewhere, where a block is live that is not
-/// in the place that is asked about.
+/// A slab is dropped, and its descriptor describes granules elsewhere, where a block is live that
+/// is not in the place that is asked about.
 #[test]
 fn model_no_block_is_invented_where_a_descriptor_moves() {
     model(2, |heap| {
@@ -319,8 +321,8 @@ fn model_no_block_is_handed_out_twice() {
     });
 }
 
-/// Two handles free one block at the same moment, and each brings back what it was told is its own. Nobody waits for ever,
-/// and what was freed twice serves once.
+/// Two handles free one block at the same moment, and each brings back what it was told is its own.
+/// Nobody waits for ever, and what was freed twice serves once.
 #[test]
 fn model_two_frees_of_one_block_come_to_an_end() {
     model(3, |heap| {

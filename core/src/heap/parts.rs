@@ -90,8 +90,8 @@ impl Marked {
         awaits: None,
     };
 
-    /// Marks the thread, if it is to be, before it goes for a lock of a kind, and a bin's if so, for a
-    /// frame in which the stack ends at `depth`.
+    /// Marks the thread, if it is to be, before it goes for a lock of a kind, and a bin's if so,
+    /// for a frame in which the stack ends at `depth`.
     fn new(mark: Option<Mark>, lock: u32, bin: Option<u32>, depth: usize) -> Self {
         let Some(mark) = mark else {
             return Self::NONE;
@@ -365,8 +365,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Ok(new) = Arena::new(self.metadata, self.config.metadata_bytes()) else {
             return;
         };
-        // SAFETY: this waited for all others that might do the same: they hold one of the locks that
-        // the caller has just opened. Drop disposes with the same provider.
+        // SAFETY: this waited for all others that might do the same: they hold one of the locks
+        // that the caller has just opened. Drop disposes with the same provider.
         if unsafe { self.arena.renew(&self.metadata, || new) }.is_ok() {
             // SAFETY: it was taken out of use just now; whoever holds it nonetheless ends in it.
             unsafe { arena.abandon() };

@@ -82,24 +82,25 @@ fn lower(one: Option<HeapRange>, other: Option<HeapRange>) -> Option<HeapRange> 
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Yields the ranges of addresses that the heap holds for blocks, by address; no two share one. Neighbours
-    /// may lie side by side. Those of metadata are in [`Heap::metadata_ranges`].
+    /// Yields the ranges of addresses that the heap holds for blocks, by address; no two share one.
+    /// Neighbours may lie side by side. Those of metadata are in [`Heap::metadata_ranges`].
     ///
-    /// Each step takes a lock, allocates nothing, and holds nothing between two steps, so that the heap can be
-    /// used meanwhile, by the caller too. What the heap holds from the first step to the last is yielded, as
-    /// one range or as several; what it gets or gives back meanwhile may be or not.
+    /// Each step takes a lock, allocates nothing, and holds nothing between two steps, so that the
+    /// heap can be used meanwhile, by the caller too. What the heap holds from the first step to
+    /// the last is yielded, as one range or as several; what it gets or gives back meanwhile may be
+    /// or not.
     pub fn ranges(&self) -> impl Iterator<Item = HeapRange> {
         steps(|from| self.next_range(&self.lock_space(), from))
     }
 
-    /// Yields the ranges of addresses that the heap holds for metadata, as [`Heap::ranges`] does. They are where
-    /// its second provider put them.
+    /// Yields the ranges of addresses that the heap holds for metadata, as [`Heap::ranges`] does.
+    /// They are where its second provider put them.
     pub fn metadata_ranges(&self) -> impl Iterator<Item = HeapRange> {
         steps(|from| self.next_metadata(&self.lock_space(), from))
     }
 
-    /// Says whether the heap holds any of these addresses, for blocks or for metadata: what is mapped there
-    /// would be mapped over memory of the heap. Takes a lock.
+    /// Says whether the heap holds any of these addresses, for blocks or for metadata: what is
+    /// mapped there would be mapped over memory of the heap. Takes a lock.
     pub fn overlaps(&self, addresses: AddressRange) -> bool {
         let space = self.lock_space();
         let blocks = self.next_range(&space, addresses.start());

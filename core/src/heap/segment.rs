@@ -282,6 +282,14 @@ impl Segment {
         self.committed.none(part.clone())
     }
 
+    /// Returns how many borders there are in and around `part` between granules that can be written
+    /// and others.
+    pub(super) fn borders(&self, part: &Range<usize>) -> usize {
+        let is_writable = |n: usize| n < self.granules() && !self.committed.none(n..n + 1);
+        let is_border = |n: usize| is_writable(n) != (n != 0 && is_writable(n - 1));
+        (part.start..=part.end).filter(|n| is_border(*n)).count()
+    }
+
     /// Marks free granules as in use that have no memory, and get none.
     pub(super) fn reserve(&self, part: Range<usize>) {
         self.take(part.clone());

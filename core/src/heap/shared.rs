@@ -87,17 +87,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_as(block, None) }
+    }
+
+    /// Frees a block whose layout may be known, which is looked at if the heap is hardened.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Heap::free`].
+    pub(super) unsafe fn free_as(
+        &self,
+        block: NonNull<u8>,
+        layout: Option<Layout>,
+    ) -> Result<(), HeapError> {
         self.upkeep();
         if self.is_hard() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block) };
+            return unsafe { self.free_hard_by(block, layout) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
             && let Some(entry) = slab.live(addr)
             && slab.class() < CLASSES
         {
-            entry.state().store(FREED, Relaxed);
+            entry.take_live(FREED)?;
             self.flush(slab.class(), &[entry]);
             return Ok(());
         }
@@ -114,9 +128,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Safety
     ///
     /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
-    pub unsafe fn free_sized(&self, block: NonNull<u8>, _layout: Layout) -> Result<(), HeapError> {
+    pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
-        unsafe { self.free(block) }
+        unsafe { self.free_as(block, Some(layout)) }
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
@@ -190,8 +204,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
         match self.slab_at(addr) {
             Some(slab) if slab.live(addr).is_some() && slab.class() >= CLASSES => {
-                self.free_big(slab);
-                Ok(())
+                self.free_big(slab, addr)
             }
             _ => Err(self.refusal(addr)),
         }
@@ -226,7 +239,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let (slab, entry) = self.live_at(addr)?;
         if self.is_hard() {
-            return self.resize_hard(slab, entry, new);
+            return self.resize_hard(slab, entry, layout, new);
         }
         let stays = if slab.class() < CLASSES {
             // A class that is a little too large is not worth a copy.

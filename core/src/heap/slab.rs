@@ -7,12 +7,16 @@
 //!   └───────┴───────────────┴──────────────────────────────┴──────────────────────────────┘
 //!    any thread  bin's lock   any thread: live, or not       bin's lock: may be handed out
 //!
+//!   hardened heaps: behind the states, by the byte, what was not asked for of each block, which
+//!   so is found by where the state lies; at the highest level, behind the bits, a canary a block
+//!
 //!   a block        free bit  state           goes to
 //!   in its slab       1      ZERO, FREED     a magazine
 //!   in a magazine     0      ZERO, FREED     its user, back to its slab
 //!   in use            0      LIVE            a magazine
 //!   put aside         0      ASIDE           its slab
 //!   given up          0      CORRUPT         nowhere
+//!   being freed       0      CLAIMED         its slab, or nowhere
 //!   left behind       0      LOST            nowhere
 //! ```
 //!
@@ -26,6 +30,7 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
+    hard::{CANARY_LEAST, can_note},
     map::{self, Spot},
 };
 use crate::{
@@ -55,8 +60,10 @@ pub(super) const LIVE: u8 = 2;
 pub(super) const ASIDE: u8 = 3;
 /// Given up.
 pub(super) const CORRUPT: u8 = 4;
+/// Being freed by a call that has it for itself, and looks whether it is corrupt.
+pub(super) const CLAIMED: u8 = 5;
 /// Free, in a slab that a forked child has left behind: it does not serve again.
-const LOST: u8 = 5;
+const LOST: u8 = 6;
 
 /// More blocks than any slab has.
 const NEVER: u16 = u16::MAX;
@@ -73,9 +80,12 @@ pub(super) struct Slab {
     /// As of the class.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
-    /// What was asked for, a number a block, if the heap keeps it.
-    asked: Option<NonNull<AtomicUsize>>,
+    /// Of a class, its blocks' canaries, if the heap keeps those; of one block without a class,
+    /// what was asked for.
+    numbers: Option<NonNull<AtomicU64>>,
     class: u8,
+    /// Whether the heap keeps what was asked for.
+    has_asked: bool,
     shard: AtomicU8,
     /// Whether a forked child has left it behind: a call that the fork interrupted may be in it.
     is_abandoned: AtomicBool,
@@ -180,8 +190,18 @@ impl Deref for Handle {
     }
 }
 
-/// Makes `count` descriptors of a class, each with room for the states of its blocks, and if so for what was
-/// asked for, linked by `next`; returns the first.
+/// What is kept of blocks beside their states.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    None,
+    /// What was asked for.
+    Asked,
+    /// That, and the canaries of blocks with a class.
+    Canaries,
+}
+
+/// Makes `count` descriptors of a class, each with room for the states of its blocks and for what
+/// is kept of them, linked by `next`; returns the first.
 ///
 /// # Errors
 ///
@@ -190,21 +210,38 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<M, R>,
     class: u8,
     count: usize,
-    with_asked: bool,
+    notes: Notes,
 ) -> Result<Handle, HeapError> {
-    let (blocks, size, reciprocal) = match usize::from(class) {
-        n if n < class::CLASSES => (class::blocks(n), class::size(n), class::reciprocal(n)),
-        _ => (1, 0, class::ONE_BLOCK),
+    let kind = usize::from(class);
+    let has_class = kind < class::CLASSES;
+    let (blocks, size, reciprocal) = if has_class {
+        (
+            class::blocks(kind),
+            class::size(kind),
+            class::reciprocal(kind),
+        )
+    } else {
+        (1, 0, class::ONE_BLOCK)
     };
+    let has_asked = notes != Notes::None;
     let words = blocks.div_ceil(64);
     let layout = Layout::new::<Slab>();
     // One state more, for addresses behind the last block.
-    let states_bytes = (blocks + 1) * size_of::<AtomicU8>();
+    let states = match (has_class && has_asked, size <= class::BYTE_MAX) {
+        (false, _) => blocks + 1,
+        (true, true) => 2 * class::slack_after(kind),
+        (true, false) => 3 * class::slack_after(kind),
+    };
+    let states_bytes = states * size_of::<AtomicU8>();
     let before_bits = STATES + states_bytes.next_multiple_of(size_of::<AtomicU64>());
-    let before_asked = before_bits + words * size_of::<AtomicU64>();
-    let numbers = if with_asked { blocks } else { 0 };
-    let asked_bytes = numbers * size_of::<AtomicUsize>();
-    let stride = (before_asked + asked_bytes).next_multiple_of(layout.align());
+    let before_numbers = before_bits + words * size_of::<AtomicU64>();
+    let numbers = match notes {
+        Notes::Canaries => blocks,
+        Notes::Asked if !has_class => 1,
+        Notes::Asked | Notes::None => 0,
+    };
+    let numbers_bytes = numbers * size_of::<AtomicU64>();
+    let stride = (before_numbers + numbers_bytes).next_multiple_of(layout.align());
     let whole = Layout::from_size_align(stride * count, layout.align())
         .map_err(|_| HeapError::Metadata(ErrorKind::InvalidArgument.into()))?;
     let chunk = arena.alloc(whole).map_err(HeapError::Metadata)?;
@@ -218,12 +255,13 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
         // SAFETY: count strides fit in the chunk.
         let place = unsafe { chunk.add(n * stride) };
         // SAFETY: the states follow the descriptor within the stride.
-        let states = unsafe { place.add(STATES) }.cast::<AtomicU8>();
-        for state in 0..=blocks {
+        let first_state = unsafe { place.add(STATES) }.cast::<AtomicU8>();
+        for number in 0..states {
             // SAFETY: so many bytes fit, by the stride.
-            let state = unsafe { states.add(state) };
+            let state = unsafe { first_state.add(number) };
+            let value = if number <= blocks { FREED } else { 0 };
             // SAFETY: in the fresh chunk.
-            unsafe { state.write(AtomicU8::new(FREED)) };
+            unsafe { state.write(AtomicU8::new(value)) };
         }
         // SAFETY: the bits follow the states within the stride.
         let bits = unsafe { place.add(before_bits) }.cast::<AtomicU64>();
@@ -234,21 +272,22 @@ pub(super) fn make<M: PageProvider + Copy, R: RawMutex>(
             unsafe { word.write(AtomicU64::new(0)) };
         }
         // SAFETY: the numbers follow the bits within the stride, or nothing does.
-        let asked = unsafe { place.add(before_asked) }.cast::<AtomicUsize>();
+        let first_number = unsafe { place.add(before_numbers) }.cast::<AtomicU64>();
         for number in 0..numbers {
             // SAFETY: so many fit, by the stride.
-            let number = unsafe { asked.add(number) };
+            let number = unsafe { first_number.add(number) };
             // SAFETY: in the fresh chunk; aligned, as words of bits are.
-            unsafe { number.write(AtomicUsize::new(0)) };
+            unsafe { number.write(AtomicU64::new(0)) };
         }
         let slab = Slab {
             start: AtomicPtr::new(null_mut()),
             len: AtomicUsize::new(0),
             size: AtomicUsize::new(size),
             reciprocal,
-            states: NonNull::slice_from_raw_parts(states, blocks + 1),
-            asked: with_asked.then_some(asked),
+            states: NonNull::slice_from_raw_parts(first_state, blocks + 1),
+            numbers: (numbers != 0).then_some(first_number),
             class,
+            has_asked,
             shard: AtomicU8::new(0),
             is_abandoned: AtomicBool::new(false),
             version: AtomicU32::new(0),
@@ -297,6 +336,59 @@ impl Entry {
         unsafe { self.state.as_ref() }
     }
 
+    /// Changes the state of a live block.
+    ///
+    /// # Errors
+    ///
+    /// [`HeapError::NotLive`] where another call has freed it since it was looked at.
+    #[inline]
+    pub(super) fn take_live(&self, to: u8) -> Result<(), HeapError> {
+        let taken = self.state().compare_exchange(LIVE, to, Acquire, Relaxed);
+        taken.map(|_| ()).map_err(|_| HeapError::NotLive)
+    }
+
+    /// Notes how much of a block of a class was not asked for, beside [`CANARY_LEAST`] bytes.
+    ///
+    /// # Safety
+    ///
+    /// The slab keeps what was asked for; `after` is the class's [`class::slack_after`], and its
+    /// blocks are as long as [`class::BYTE_MAX`] at most unless `is_wide`.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the two bytes")]
+    pub(super) unsafe fn set_slack(&self, after: usize, slack: usize, is_wide: bool) {
+        // SAFETY: the caller's promise: `make` made as many bytes behind the states.
+        let low = unsafe { self.state.add(after) };
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the heap.
+        unsafe { low.as_ref() }.store(slack as u8, Relaxed);
+        if is_wide {
+            // SAFETY: as above, and as many once more.
+            let high = unsafe { low.add(after) };
+            // SAFETY: as above.
+            unsafe { high.as_ref() }.store((slack >> u8::BITS) as u8, Relaxed);
+        }
+    }
+
+    /// Returns what was noted by [`Entry::set_slack`]: something else if another thread notes it at
+    /// this moment.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`Entry::set_slack`].
+    #[inline]
+    pub(super) unsafe fn slack(&self, after: usize, is_wide: bool) -> usize {
+        // SAFETY: the caller's promise: `make` made as many bytes behind the states.
+        let low = unsafe { self.state.add(after) };
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the heap.
+        let slack = usize::from(unsafe { low.as_ref() }.load(Relaxed));
+        if !is_wide {
+            return slack;
+        }
+        // SAFETY: as above, and as many once more.
+        let high = unsafe { low.add(after) };
+        // SAFETY: as above.
+        slack | usize::from(unsafe { high.as_ref() }.load(Relaxed)) << u8::BITS
+    }
+
     /// Returns the number of the block in the slab whose states begin at an address, without a
     /// division; more than that has if it is no block of the slab.
     #[inline]
@@ -306,6 +398,7 @@ impl Entry {
 }
 
 impl Slab {
+    #[inline]
     pub(super) const fn class(&self) -> usize {
         self.class as usize
     }
@@ -314,6 +407,7 @@ impl Slab {
         self.class == kind
     }
 
+    #[inline]
     pub(super) fn shard(&self) -> usize {
         usize::from(self.shard.load(Relaxed))
     }
@@ -328,6 +422,7 @@ impl Slab {
     }
 
     /// Returns where the granules begin; dangling where there are none.
+    #[inline]
     pub(super) fn start(&self) -> NonNull<u8> {
         NonNull::new(self.start.load(Relaxed)).unwrap_or(NonNull::dangling())
     }
@@ -338,11 +433,13 @@ impl Slab {
     }
 
     /// Returns the bytes of the granules.
+    #[inline]
     pub(super) fn len_bytes(&self) -> usize {
         self.len.load(Relaxed)
     }
 
     /// Returns the bytes of a block.
+    #[inline]
     pub(super) fn block_bytes(&self) -> usize {
         self.size.load(Relaxed)
     }
@@ -352,6 +449,7 @@ impl Slab {
         self.free.load(Relaxed) as usize
     }
 
+    #[inline]
     pub(super) fn blocks(&self) -> usize {
         self.states.len() - 1
     }
@@ -402,13 +500,21 @@ impl Slab {
 
     /// Returns the number of the block around `addr`, which lies in the granules, and whether it starts
     /// there; the number of blocks for what is left over behind them.
+    #[inline]
     fn index(&self, addr: usize) -> (usize, bool) {
         class::index(addr.wrapping_sub(self.addr()), self.reciprocal)
     }
 
     /// Returns the live block that starts at `addr`.
+    #[inline]
     pub(super) fn live(&self, addr: usize) -> Option<Entry> {
         self.block(addr, LIVE)
+    }
+
+    /// Returns the block that starts at `addr` and is free.
+    #[inline]
+    pub(super) fn freed(&self, addr: usize) -> Option<Entry> {
+        self.block(addr, FREED)
     }
 
     /// Says whether this is of one block, without a class, that is live and starts at `addr`.
@@ -425,6 +531,7 @@ impl Slab {
     }
 
     /// Returns the block in a state that starts at `addr`.
+    #[inline]
     fn block(&self, addr: usize, in_state: u8) -> Option<Entry> {
         let (index, is_start) = self.index(addr);
         let state = self.states().get(index)?;
@@ -435,37 +542,126 @@ impl Slab {
         let block = self.start.load(Relaxed).with_addr(addr);
         Some(Entry {
             block: NonNull::new(block)?,
-            state: NonNull::from(state),
+            state: self.state(index),
         })
     }
 
-    fn asked(&self, index: usize) -> Option<&AtomicUsize> {
-        let first = self.asked.filter(|_| index < self.blocks())?;
+    /// Returns where the state of a block is, from which those of others can be reached.
+    #[inline]
+    fn state(&self, index: usize) -> NonNull<AtomicU8> {
+        debug_assert!(index <= self.blocks(), "a state");
+        // SAFETY: there is a state for each block, and one more.
+        unsafe { self.states.cast::<AtomicU8>().add(index) }
+    }
+
+    /// Returns one of the numbers, if the heap keeps them.
+    #[inline]
+    fn number(&self, index: usize) -> Option<&AtomicU64> {
+        let first = self.numbers.filter(|_| index < self.blocks())?;
         // SAFETY: `make` made as many numbers as there are blocks.
         let number = unsafe { first.add(index) };
-        // SAFETY: as above, initialised, and there as long as the descriptor.
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the
+        // descriptor.
         Some(unsafe { number.as_ref() })
     }
 
-    /// Notes what was asked for the block around `addr`.
-    pub(super) fn set_asked(&self, addr: usize, bytes: usize) {
-        if let Some(number) = self.asked(self.index(addr).0) {
-            number.store(bytes, Relaxed);
+    /// Returns the canary of a block of this slab, if those are kept.
+    #[inline]
+    pub(super) fn canary(&self, entry: Entry) -> Option<u64> {
+        let first_state = self.states.cast::<AtomicU8>().addr().get();
+        let number = self.number(entry.number_from(first_state));
+        Some(
+            number
+                .filter(|_| self.class() < class::CLASSES)?
+                .load(Relaxed),
+        )
+    }
+
+    /// Returns the canary of a block.
+    ///
+    /// # Safety
+    ///
+    /// A block of this slab, which is of a class, in a heap that keeps canaries.
+    #[inline]
+    pub(super) unsafe fn canary_of(&self, entry: Entry) -> u64 {
+        let index = entry.number_from(self.states.cast::<AtomicU8>().addr().get());
+        // SAFETY: the caller's promise: there are numbers.
+        let first = unsafe { self.numbers.unwrap_unchecked() };
+        // SAFETY: as above: as many as there are blocks.
+        let number = unsafe { first.add(index) };
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the descriptor.
+        unsafe { number.as_ref() }.load(Relaxed)
+    }
+
+    /// Notes the canaries of all blocks, which `canary` tells by their addresses, if the heap keeps
+    /// them.
+    pub(super) fn set_canaries(&self, canary: impl Fn(usize) -> u64) {
+        for index in 0..self.blocks() {
+            let Some(number) = self.number(index) else {
+                return;
+            };
+            number.store(canary(self.addr() + index * self.block_bytes()), Relaxed);
         }
     }
 
-    /// Returns how many bytes of the block of a number, of which there are `size`, may be used.
+    /// Notes what was asked for a block of this slab, if the heap keeps that. Of a class, as much
+    /// as [`can_note`] says.
+    #[inline]
+    pub(super) fn set_asked(&self, entry: Entry, bytes: usize) {
+        if !self.has_asked {
+            return;
+        }
+        if self.class() < class::CLASSES {
+            debug_assert!(
+                can_note(self.class(), bytes),
+                "{bytes} of {}",
+                self.block_bytes()
+            );
+            let slack = self.block_bytes().wrapping_sub(bytes + CANARY_LEAST);
+            let is_wide = self.block_bytes() > class::BYTE_MAX;
+            // SAFETY: a block of this slab, which is of this class and keeps what was asked for.
+            unsafe { entry.set_slack(class::slack_after(self.class()), slack, is_wide) };
+        } else if let Some(number) = self.number(0) {
+            number.store(bytes as u64, Relaxed);
+        }
+    }
+
+    /// Returns how many bytes of the block of a number may be used, or `size` if it is none's.
+    #[inline]
     pub(super) fn usable_by(&self, index: usize, size: usize) -> usize {
-        let asked = self.asked(index).map(|number| number.load(Relaxed));
-        asked.unwrap_or(size)
+        if index >= self.blocks() {
+            return size;
+        }
+        self.usable_of(Entry {
+            block: self.start(),
+            state: self.state(index),
+        })
+    }
+
+    /// Returns how many bytes of a block of this slab may be used.
+    #[inline]
+    pub(super) fn usable_of(&self, entry: Entry) -> usize {
+        let size = self.block_bytes();
+        if !self.has_asked {
+            return size;
+        }
+        if self.class() >= class::CLASSES {
+            let asked = self.number(0).map(|number| number.load(Relaxed));
+            return asked.map_or(size, |asked| usize::try_from(asked).unwrap_or(size));
+        }
+        let is_wide = size > class::BYTE_MAX;
+        // SAFETY: a block of this slab, which is of this class and keeps what was asked for.
+        let slack = unsafe { entry.slack(class::slack_after(self.class()), is_wide) };
+        size.saturating_sub(slack + CANARY_LEAST)
     }
 
     /// Returns how many bytes of the block around `addr`, of which there are `size`, may be used.
     #[inline]
     pub(super) fn usable(&self, addr: usize, size: usize) -> usize {
-        match self.asked {
-            Some(_) => self.usable_by(self.index(addr).0, size),
-            None => size,
+        if self.has_asked {
+            self.usable_by(self.index(addr).0, size)
+        } else {
+            size
         }
     }
 
@@ -513,7 +709,7 @@ impl Slab {
     pub(super) fn only(&self) -> Entry {
         Entry {
             block: self.start(),
-            state: NonNull::from(&self.states()[0]),
+            state: self.state(0),
         }
     }
 
@@ -678,7 +874,7 @@ impl Slab {
             let block = unsafe { self.start().add(index * size) };
             return Some(Entry {
                 block,
-                state: NonNull::from(&self.states()[index]),
+                state: self.state(index),
             });
         }
         None

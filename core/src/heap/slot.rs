@@ -9,8 +9,8 @@
 //!   else                has this cache, which says whether the thread is in a call
 //! ```
 //!
-//! All but null point to a mark, which caches begin with. Those of the first three say for good that
-//! the thread is in a call: so quick calls that never see null look at no more than that.
+//! All but null point to a mark, which caches begin with. Those of the first three say for good
+//! that the thread is in a call: so quick calls that never see null look at no more than that.
 
 use crate::atomic::{
     AtomicPtr, AtomicUsize,
@@ -19,22 +19,24 @@ use crate::atomic::{
 use core::ptr::null_mut;
 
 /// A thread's own place for one pointer, null at first: `hostmem::std_slot!` makes one of a
-/// `thread_local!`, and a runtime without the standard library has its own, in its state of a thread,
-/// say, or by a [`SlotTable`]. Every [`StaticHeap`](super::StaticHeap) needs one of its own.
+/// `thread_local!`, and a runtime without the standard library has its own, in its state of a
+/// thread, say, or by a [`SlotTable`]. Every [`StaticHeap`](super::StaticHeap) needs one of its
+/// own.
 ///
 /// # Safety
 ///
-/// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live thread
-/// set. A place that [`ThreadSlot::place`] returns may be written, by a thread that waits for the one whose
-/// it is, until that one has called `exit` or [`GlobalHeap::detach`](super::GlobalHeap::detach); `get` returns
-/// what was written. In a signal handler both calls work as in the thread that it interrupted. Nothing here unwinds.
+/// `get` returns what the same thread set last, or null, or [`DETACHED`]; never what another live
+/// thread set. A place that [`ThreadSlot::place`] returns may be written, by a thread that waits
+/// for the one whose it is, until that one has called `exit` or
+/// [`GlobalHeap::detach`](super::GlobalHeap::detach); `get` returns what was written. In a signal
+/// handler both calls work as in the thread that it interrupted. Nothing here unwinds.
 pub unsafe trait ThreadSlot: 'static {
-    /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a cached block serves need
-    /// not look at what there is.
+    /// Whether `get` returns [`FRESH`] where nothing was set, and never null. Then a call that a
+    /// cached block serves need not look at what there is.
     const IS_NEVER_NULL: bool = false;
 
-    /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where there is no slot
-    /// for this thread.
+    /// Returns what the calling thread set last; null or [`FRESH`] if nothing. [`DETACHED`] where
+    /// there is no slot for this thread.
     fn get() -> *mut ();
 
     /// Sets the calling thread's value, if there is a slot for it.
@@ -47,8 +49,8 @@ pub unsafe trait ThreadSlot: 'static {
         true
     }
 
-    /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called once a
-    /// thread, after [`ThreadSlot::set`]; it may allocate.
+    /// Sees to it that the calling thread calls `exit` when it ends; says whether it will. Called
+    /// once a thread, after [`ThreadSlot::set`]; it may allocate.
     ///
     /// A runtime that knows when its threads end returns true here, and has them call
     /// [`GlobalHeap::detach`](super::GlobalHeap::detach).
@@ -56,8 +58,8 @@ pub unsafe trait ThreadSlot: 'static {
 
     /// Returns where the calling thread's value lies, or null where no other thread may write it.
     ///
-    /// [`GlobalHeap::close`](super::GlobalHeap::close) writes [`DETACHED`] there for threads that go
-    /// on living. It asks that a thread whose slot returns null has detached before.
+    /// [`GlobalHeap::close`](super::GlobalHeap::close) writes [`DETACHED`] there for threads that
+    /// go on living. It asks that a thread whose slot returns null has detached before.
     fn place() -> *mut *mut () {
         null_mut()
     }
@@ -73,7 +75,6 @@ pub(super) const BUSY: *mut () = absent(1);
 pub const DETACHED: *mut () = absent(2);
 
 /// The place of a slot whose thread a forked child has not.
-#[cfg(not(all(test, loom)))]
 pub(super) const NOWHERE: *mut *mut () = core::ptr::dangling_mut();
 
 /// Marks of no cache, which are never changed.
@@ -105,8 +106,8 @@ pub(super) fn is_cache(value: *mut ()) -> bool {
     !value.is_null() && place >= size_of_val(&ABSENT)
 }
 
-/// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not call a
-/// heap with this slot, since the thread that it interrupted may hold that lock.
+/// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not
+/// call a heap with this slot, since the thread that it interrupted may hold that lock.
 #[derive(Debug)]
 pub struct NoSlot;
 
@@ -161,11 +162,11 @@ const NOBODY: usize = 0;
 /// # assert!(Slot::get().is_null());
 /// ```
 ///
-/// A number of zero is no thread's: such threads are [`DETACHED`]. Those for whom there is no room have
-/// nothing at hand, and must not allocate in signal handlers. The entry of a thread that ended serves
-/// another one only after the heap was detached; where a live thread has the number of one that ended
-/// without that, it goes on with what that one had. A thread that calls the heap after it was detached has
-/// an entry again, and must be detached again.
+/// A number of zero is no thread's: such threads are [`DETACHED`]. Those for whom there is no room
+/// have nothing at hand, and must not allocate in signal handlers. The entry of a thread that ended
+/// serves another one only after the heap was detached; where a live thread has the number of one
+/// that ended without that, it goes on with what that one had. A thread that calls the heap after
+/// it was detached has an entry again, and must be detached again.
 #[derive(Debug)]
 pub struct SlotTable<const N: usize> {
     keys: [AtomicUsize; N],
@@ -201,7 +202,8 @@ impl<const N: usize> SlotTable<N> {
         (0..N).map(move |n| (first + n) % N)
     }
 
-    /// Finds the entry of a thread. Only the thread itself makes and gives up entries by its number.
+    /// Finds the entry of a thread. Only the thread itself makes and gives up entries by its
+    /// number.
     fn find(&self, thread: usize) -> Option<usize> {
         Self::places(thread).find(|&n| self.keys[n].load(Relaxed) == thread)
     }
@@ -220,8 +222,8 @@ impl<const N: usize> SlotTable<N> {
         if value.is_null() { BUSY } else { value }
     }
 
-    /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give up its
-    /// entry. Where there is no room for one, nothing is set.
+    /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give
+    /// up its entry. Where there is no room for one, nothing is set.
     pub fn set(&self, thread: usize, value: *mut ()) {
         if thread == NOBODY {
             return;
@@ -240,8 +242,8 @@ impl<const N: usize> SlotTable<N> {
         }
     }
 
-    /// Returns where the value of the calling thread lies, whose number `thread` is; null where it has set none.
-    /// For [`ThreadSlot::place`].
+    /// Returns where the value of the calling thread lies, whose number `thread` is; null where it
+    /// has set none. For [`ThreadSlot::place`].
     #[cfg(not(all(test, loom)))]
     #[must_use]
     pub fn place(&self, thread: usize) -> *mut *mut () {
@@ -249,8 +251,8 @@ impl<const N: usize> SlotTable<N> {
         entry.map_or(null_mut(), |n| self.values[n].as_ptr())
     }
 
-    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value a
-    /// signal handler on this thread is told that the thread is in a call, so that it takes none.
+    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value
+    /// a signal handler on this thread is told that the thread is in a call, so that it takes none.
     fn take(&self, thread: usize) -> Option<usize> {
         let taken = Self::places(thread).find(|&n| {
             let key = &self.keys[n];
@@ -306,7 +308,8 @@ mod tests {
         }
     }
 
-    /// A handler interrupts `set` between its two stores: there is no value yet, and no second entry.
+    /// A handler interrupts `set` between its two stores: there is no value yet, and no second
+    /// entry.
     #[cfg(not(loom))]
     #[test]
     fn a_thread_that_is_taking_an_entry_is_in_a_call() {
@@ -328,8 +331,8 @@ mod tests {
         assert_eq!(table.keys.iter().filter(free).count(), 8);
     }
 
-    /// Three threads in turn for two entries: each sees what it set, or that there was no room, and never what
-    /// another one did.
+    /// Three threads in turn for two entries: each sees what it set, or that there was no room, and
+    /// never what another one did.
     #[cfg(loom)]
     #[test]
     fn model_threads_share_a_table_that_has_room_for_fewer() {

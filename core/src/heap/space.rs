@@ -4,10 +4,11 @@ use super::{
     Heap, NAME,
     class::GRANULE,
     error::HeapError,
-    huge::{ahead, backed, is_hole},
+    huge::{ahead, backed, guards_of, is_hole},
     index::Index,
     kept::Kept,
     map::Leaves,
+    quarantine::Waiting,
     segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
     slab::{FREED, Handle, ZERO},
 };
@@ -48,6 +49,8 @@ pub(super) struct Space {
     pub(super) leaves: Leaves,
     /// Huge blocks that were freed.
     pub(super) kept: Kept,
+    /// Large and huge blocks that were freed, and wait.
+    pub(super) waiting: Waiting,
     pub(super) gauges: Gauges,
 }
 
@@ -88,6 +91,9 @@ impl Deref for IndexRef {
 /// splits a mapping.
 const GAPS: usize = 16;
 
+/// Mappings that a run of granules costs at most that loses its access or gets some.
+const SPLIT: usize = 2;
+
 /// Granules whose addresses are given back at once for want of metadata, at most: as much as it grows by.
 const ADDRESSES: usize = 4;
 
@@ -101,6 +107,10 @@ pub(super) struct Gauges {
     pub(super) large: usize,
     pub(super) large_blocks: usize,
     pub(super) huge_blocks: usize,
+    /// Mappings that guards and granules without access cost, about.
+    pub(super) mappings: usize,
+    /// Live blocks without guards that were to have some.
+    pub(super) unguarded: usize,
 }
 
 impl Space {
@@ -118,6 +128,7 @@ impl Space {
             is_torn: false,
             leaves: Leaves::new(),
             kept: Kept::new(),
+            waiting: Waiting::new(),
             gauges: Gauges {
                 reserved: 0,
                 committed: 0,
@@ -125,6 +136,8 @@ impl Space {
                 large: 0,
                 large_blocks: 0,
                 huge_blocks: 0,
+                mappings: 0,
+                unguarded: 0,
             },
         }
     }
@@ -133,6 +146,7 @@ impl Space {
     pub(super) fn count_huge(&mut self, reserved: usize, slab: Option<Handle>) {
         self.gauges.reserved += reserved;
         if let Some(slab) = slab {
+            self.gauges.mappings += guards_of(slab);
             if !is_hole(slab) {
                 self.gauges.committed += backed(slab);
                 self.gauges.ahead += ahead(slab);
@@ -164,11 +178,19 @@ impl Space {
         segment.take(part)
     }
 
+    /// Counts mappings, where the [borders](Segment::borders) in and around some granules have
+    /// changed.
+    fn note_borders(&mut self, before: usize, now: usize) {
+        self.gauges.mappings = (self.gauges.mappings + now).saturating_sub(before);
+    }
+
     /// Forgets free granules of a segment.
     fn lose(&mut self, segment: SegmentRef, part: &Range<usize>) {
         self.gauges.committed -= segment.with_memory(part) * GRANULE;
         self.gauges.reserved -= part.len() * GRANULE;
+        let borders = segment.borders(part);
         segment.lose(part);
+        self.note_borders(borders, segment.borders(part));
     }
 
     fn remove(&mut self, segment: SegmentRef) {
@@ -322,7 +344,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // SAFETY: reserved as part of the segment, not committed, and free.
         match unsafe { self.commit_pages(range, pages) } {
             Ok(()) => {
-                segment.commit(part);
+                let borders = segment.borders(&part);
+                segment.commit(part.clone());
+                space.note_borders(borders, segment.borders(&part));
                 space.gauges.committed += range.len_bytes();
                 Ok(())
             }
@@ -363,7 +387,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let part = first..first + len / GRANULE;
         segment.give(part.clone());
         space.room_from = space.room_from.min(segment.addr());
-        let eager = self.config.returns() == super::Return::Eager || self.is_hard();
+        let eager = self.config.returns() == super::Return::Eager || self.is_full();
         if eager {
             self.return_around(space, segment, &part);
         }
@@ -384,7 +408,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
         let before = space.gauges.committed;
-        if self.is_hard() {
+        if self.is_full() && self.may_split(space, 1) {
             self.decommit_part(space, segment, part)?;
         } else {
             // SAFETY: free and committed granules of the segment, whose contents nobody needs.
@@ -422,7 +446,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), Error> {
         let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
-        let with_memory = segment.with_memory(part);
+        let (with_memory, borders) = (segment.with_memory(part), segment.borders(part));
         // Given up before it goes, so that a forked child does not take it for writable.
         let before = segment.take_access(part);
         // SAFETY: free and committed granules of the segment, which nobody uses.
@@ -430,6 +454,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             Ok(()) => {
                 space.gauges.committed -= with_memory * GRANULE;
                 segment.decommit(part);
+                space.note_borders(borders, segment.borders(part));
             }
             Err(error) => {
                 segment.restore_access(&before);
@@ -573,14 +598,67 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
+    /// Says whether the heap may have so many more granules or blocks that split a mapping.
+    fn may_split(&self, space: &Space, count: usize) -> bool {
+        let most = self.hard.as_ref().map_or(0, |hard| hard.mappings);
+        space.gauges.mappings.saturating_add(SPLIT * count) <= most
+    }
+
+    /// Returns the bytes that are to be inaccessible on either side of a large or huge block that
+    /// is made now.
+    pub(super) fn guard_now(&self, space: &Space) -> usize {
+        // The two guards, and the block.
+        if self.is_full() && self.may_split(space, 3) {
+            GRANULE
+        } else {
+            0
+        }
+    }
+
     /// Returns the bytes that are inaccessible on either side of a large or huge block.
-    pub(super) const fn guard(&self) -> usize {
-        if self.is_hard() { GRANULE } else { 0 }
+    pub(super) fn guard_of(&self, slab: Handle) -> usize {
+        slab.shard() * GRANULE
+    }
+
+    /// Counts a block that was made live or was freed, if it has no guards and is to have some.
+    pub(super) fn count_guards(&self, space: &mut Space, slab: Handle, is_new: bool) {
+        if self.guard_of(slab) != 0 || !self.is_full() {
+            return;
+        }
+        if is_new {
+            space.gauges.unguarded += 1;
+        } else {
+            space.gauges.unguarded = space.gauges.unguarded.saturating_sub(1);
+        }
+    }
+
+    /// Takes the memory of a large block that is free, and its access if the heap may split
+    /// mappings, and keeps its granules; says whether it could.
+    pub(super) fn hold_granules(&self, space: &mut Space, slab: Handle) -> bool {
+        let (addr, len) = (slab.addr(), slab.len_bytes());
+        self.give_granules(space, addr, len);
+        let Some(segment) = space.find(addr) else {
+            return false;
+        };
+        let first = segment.number(addr);
+        let part = first..first + len / GRANULE;
+        if !segment.are_free(&part) {
+            // They were lost as their memory went.
+            return false;
+        }
+        if segment.are_empty(&part) {
+            segment.reserve(part);
+        } else {
+            // Whether it reads zero is not asked before it is free again.
+            space.take(segment, part);
+        }
+        self.map.set(addr, len, Some(slab));
+        true
     }
 
     /// Describes what was reserved for a huge block.
     pub(super) fn whole(&self, slab: Handle) -> Option<PageRange> {
-        let guard = self.guard();
+        let guard = self.guard_of(slab);
         let start = NonNull::new(slab.start().as_ptr().wrapping_sub(guard))?;
         PageRange::new(start, slab.len_bytes() + 2 * guard, self.page)
     }

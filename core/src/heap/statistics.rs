@@ -53,6 +53,16 @@ pub struct HeapStatistics {
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
     pub corrupt_blocks: usize,
+    /// Bytes of freed blocks up to 256 KiB that [wait](super::HeapConfig::quarantine) before they
+    /// serve again.
+    pub quarantined: usize,
+    /// Bytes of addresses of freed larger blocks that
+    /// [wait](super::HeapConfig::quarantine_addresses).
+    pub quarantined_addresses: usize,
+    /// How many large and huge blocks are live and have no guards at
+    /// [`Hardening::Full`](super::Hardening::Full), since those would take too many
+    /// [mappings](super::HeapConfig::mappings).
+    pub unguarded_blocks: usize,
     /// Bytes of metadata that have memory, those of the page map excluded.
     pub metadata: usize,
     /// Bytes of addresses of the page map, but for what lies among the other metadata: 2 MiB, and 128 KiB for
@@ -77,6 +87,8 @@ pub struct ClassStatistics {
     pub used: usize,
     /// How many free blocks threads keep at hand.
     pub cached: usize,
+    /// How many freed blocks [wait](super::HeapConfig::quarantine) before they serve again.
+    pub quarantined: usize,
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
@@ -93,6 +105,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
         all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
+        all.quarantined = self.hard.as_ref().map_or(0, Hard::quarantined);
         all.calls = self.calls.counts();
         all.metadata = self.arena.all().map(Arena::committed_bytes).sum();
         all.abandoned = self.abandoned.load(Relaxed);
@@ -103,6 +116,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.large = gauges.large;
         all.large_blocks = gauges.large_blocks;
         all.huge_blocks = gauges.huge_blocks;
+        all.quarantined_addresses = space.waiting.bytes;
+        all.unguarded_blocks = gauges.unguarded;
         all.reserved = gauges.reserved;
         all.committed = gauges.committed.saturating_sub(holes);
         all.refused = refused_bytes(&space);
@@ -115,21 +130,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Yields what is held of each class now, by size. Each step takes locks, for itself alone.
     pub fn class_statistics(&self) -> impl Iterator<Item = ClassStatistics> {
-        (0..CLASSES).map(|class| {
+        let waiting = self.waiting_blocks();
+        (0..CLASSES).map(move |class| {
             let (mut slabs, mut taken) = (0, 0);
             for shard in 0..self.config.shard_count() {
                 let bin = self.lock_bin(shard, class);
                 slabs += bin.slabs as usize;
                 taken += bin.taken;
             }
-            let lens = self.all_caches().map(|cache| cache.magazines[class].len());
+            let lens = self.all_caches().map(|cache| cache.stack(class).len());
             let cached = lens.map(|len| len as usize).sum::<usize>().min(taken);
+            let quarantined = waiting[class].min(taken - cached);
             ClassStatistics {
                 size: class::size(class),
                 slabs,
                 blocks: slabs * class::blocks(class),
-                used: taken - cached,
+                used: taken - cached - quarantined,
                 cached,
+                quarantined,
             }
         })
     }

@@ -111,6 +111,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives back what has been free as a whole for long enough, and begins with pages inside slabs.
     pub(super) fn tick_now(&self) {
+        self.flush_stocked();
         self.drop_free_slabs();
         let mut space = self.lock_space();
         self.return_free(&mut space, true, false);
@@ -146,9 +147,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives back all memory that is free now.
     pub(super) fn collect_own(&self, level: Level) {
         self.take_aside();
+        self.flush_stocked();
+        self.end_quarantine();
         self.drop_free_slabs();
         {
             let mut space = self.lock_space();
+            self.drop_waiting(&mut space);
             self.release_unreleased(&mut space);
             self.drop_kept(&mut space, false);
             self.release_free(&mut space);
@@ -180,6 +184,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
         }
         if excess() != 0 {
+            self.flush_stocked();
             self.drop_free_slabs();
             let left = excess();
             self.return_some(&mut self.lock_space(), left);

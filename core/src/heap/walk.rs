@@ -34,7 +34,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             };
             // How long a slab is says nothing of what lies behind it, once it may be another one's.
             let first = match range.kind {
-                RangeKind::Huge => start + self.guard(),
+                RangeKind::Huge => {
+                    start + self.huge_at(start).map_or(0, |slab| self.guard_of(slab))
+                }
                 _ => start,
             };
             for addr in (first..last).step_by(step) {

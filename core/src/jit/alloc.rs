@@ -4,14 +4,17 @@ use super::{
     CodeProvider, JitAllocator, JitError, Refused, Span, SpanInfo,
     block::{Block, Held},
     shard::Shard,
+    span::round_len,
     views::Views,
 };
 use crate::{
-    page::AddressRange,
-    provider::{Error, PageProvider, Place, Placement},
+    provider::{Error, PageProvider, Placement},
     sync::{Guard, RawMutex},
 };
 use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
+
+/// Spans that are released under one lock.
+const TOGETHER: usize = 16;
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Allocates at least `size` bytes of executable memory, aligned to a granule. Its contents are
@@ -23,7 +26,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// [`JitError::Map`] if the host gave none, [`JitError::Limit`] if the configuration allows
     /// none, [`JitError::Metadata`] without metadata. [`JitError::Map`] too where the memory was
     /// given back by [`JitAllocator::decommit_unused`], and the host has none left for it.
+    #[inline]
     pub fn alloc(&self, size: usize) -> Result<Span, JitError> {
+        if self.ordered {
+            return self.alloc_lowest(size);
+        }
         let (pool, need) = self.fit(size)?;
         let (n, mut guard) = self.shards.lock_any();
         if let Some((at, span)) = found(guard.pools[pool].allocate(need)) {
@@ -73,25 +80,27 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Unmaps the blocks that are kept empty, if that lets a block for `size` bytes be mapped; says
     /// whether it does.
-    fn give_up_empty_blocks(&self, size: usize) -> bool {
+    pub(super) fn give_up_empty_blocks(&self, size: usize) -> bool {
         let Ok((pool, need)) = self.fit(size) else {
             return false;
         };
         let shift = self.config.shift(pool);
-        let bytes = (need << shift) + self.config.padding_bytes(shift);
+        // Where the limit is that tight a block goes without padding.
+        let bytes = need << shift;
         let mut kept = 0;
-        self.for_each_kept(|_, held| kept += held.len_bytes());
+        self.for_each_empty(|_, held| kept += held.len_bytes());
         let others = self.statistics().reserved.saturating_sub(kept);
         let room = self.config.limit_bytes().saturating_sub(others);
         let enough = self.page.round_up(bytes).is_some_and(|least| least <= room);
         if kept != 0 && enough {
-            self.for_each_kept(|shard, held| self.unmap_block(shard, held));
+            self.for_each_empty(|shard, held| self.unmap_block(shard, held));
         }
         kept != 0 && enough
     }
 
     /// Returns the pool that serves a size, and the granules of that pool that it takes.
-    fn fit(&self, size: usize) -> Result<(usize, usize), JitError> {
+    #[inline]
+    pub(super) fn fit(&self, size: usize) -> Result<(usize, usize), JitError> {
         let granules = self.granules(size, 0)?;
         let last = self.config.pool_count() - 1;
         let pool = last.min(granules.trailing_zeros() as usize);
@@ -99,13 +108,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Returns the granules of a pool that `size` bytes take.
+    #[inline]
     pub(super) fn granules(&self, size: usize, pool: usize) -> Result<usize, JitError> {
         /// Twice as much is no object that a pointer can span.
         const MOST: usize = isize::MAX.unsigned_abs() / 4;
         if size == 0 || size > MOST {
             return Err(JitError::InvalidSize);
         }
-        Ok(((size - 1) >> self.config.shift(pool)) + 1)
+        Ok(((round_len(size) - 1) >> self.config.shift(pool)) + 1)
     }
 
     /// Makes the token of a span that was just taken from a block of the shard, which is locked.
@@ -115,7 +125,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// [`JitError::Map`] where pages of the span were given back to the host, which has no memory
     /// for them now; the span is free again then.
     #[inline]
-    fn grant(
+    pub(super) fn grant(
         &self,
         shard: &mut Shard,
         at: NonNull<Block>,
@@ -131,7 +141,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
-        Ok(Span::new(describe(&held, &span), self.id(), held.at))
+        Ok(Span::new(describe(&held, &span), self.id()))
     }
 
     /// Makes sure that a span which was just taken has memory, of a block that was purged or kept
@@ -184,7 +194,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Allocates from a shard whose free runs are all joined first: what was joined may be long
     /// enough, and what no class promises to fit may fit. `None` where nothing fits.
-    fn alloc_settled(
+    pub(super) fn alloc_settled(
         &self,
         shard: &mut Shard,
         pool: usize,
@@ -229,7 +239,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Allocates in one block of a locked shard, whatever its granules.
-    fn alloc_in(
+    pub(super) fn alloc_in(
         &self,
         shard: &mut Shard,
         block: NonNull<Block>,
@@ -267,55 +277,6 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         None
     }
 
-    /// Allocates as [`JitAllocator::alloc`] does, with the executable view where `placement` says:
-    /// aligned, with every byte within its range, and near its anchor if a new block is needed.
-    ///
-    /// Costs more than a plain allocation: holes are looked through one after another.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`JitAllocator::alloc`]; [`JitError::InvalidPlacement`] for an alignment that
-    /// is not a power of two, and for a place other than [`Place::Anywhere`] and [`Place::Near`].
-    ///
-    /// ```no_run
-    /// # use hostmem_core::{jit::{CodeProvider, JitAllocator, JitError, Span}, provider::Placement};
-    /// # fn near<P: CodeProvider>(jit: &JitAllocator<P>, caller: usize) -> Result<Span, JitError> {
-    /// // Within reach of a branch of AArch64.
-    /// jit.alloc_with(100, Placement::near(caller, 128 << 20))
-    /// # }
-    /// ```
-    pub fn alloc_with(&self, size: usize, placement: Placement) -> Result<Span, JitError> {
-        let Placement {
-            align,
-            within,
-            place,
-        } = placement;
-        if !align.is_power_of_two() || !matches!(place, Place::Anywhere | Place::Near(_)) {
-            return Err(JitError::InvalidPlacement);
-        }
-        let (pool, need) = self.fit(size)?;
-        let choose = |need| move |held: &mut Held<'_>| choose(held, need, align, within);
-        let (n, mut guard) = self.shards.lock_any();
-        guard.pools[pool].settle();
-        if let Some((at, span)) = found(guard.pools[pool].allocate_where(need, choose(need))) {
-            return self.grant(&mut guard, at, span);
-        }
-        // Room for the span wherever the alignment falls: blocks are aligned for their granules.
-        let mapped = self.map_block(n, &mut guard, pool, (size, align), placement);
-        let error = match mapped {
-            Ok(block) => {
-                let choose = |held: &mut Held<'_>, need| self::choose(held, need, align, within);
-                match self.alloc_in(&mut guard, block, size, choose) {
-                    Some(result) => return result,
-                    None => JitError::InvalidPlacement, // A new block has room for its first span.
-                }
-            }
-            Err(error) => error,
-        };
-        drop(guard);
-        self.alloc_elsewhere(size, choose).ok_or(error)
-    }
-
     /// Gives a span back.
     ///
     /// Nobody may execute it any more, which only its owner can know; releasing is safe because
@@ -329,10 +290,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"
     )]
+    #[inline]
     pub fn release(&self, span: Span) -> Result<(), Refused> {
-        let result = self.check_owner(&span).and_then(|()| {
+        let result = self.block_of_span(&span).and_then(|block| {
             // SAFETY: the token is this allocator's, and owns the span.
-            unsafe { self.release_in(span.block(), Which::Owned(span.info())) }
+            unsafe { self.release_in(block, Which::Owned(span.info())) }
         });
         result.map_err(|error| Refused { span, error })
     }
@@ -358,18 +320,80 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// # Safety
     ///
     /// The promises of [`JitAllocator::release_at`]; the block is this allocator's.
+    #[inline]
     unsafe fn release_in(&self, block: NonNull<Block>, which: Which) -> Result<(), JitError> {
         // SAFETY: the caller's promise.
-        let (mut guard, mut held) = unsafe { self.lock_block(block) };
+        let (mut guard, held) = unsafe { self.lock_block(block) };
+        self.release_held(&mut guard, held, which)
+    }
+
+    /// Gives a span in a block back, whose owner asked for it; the shard is locked.
+    #[inline]
+    fn release_held(
+        &self,
+        shard: &mut Shard,
+        mut held: Held<'_>,
+        which: Which,
+    ) -> Result<(), JitError> {
         let span = which.find(&held)?;
-        guard.totals.spans -= 1;
-        guard.totals.used -= span.len() << held.block.shift;
+        shard.totals.spans -= 1;
+        shard.totals.used -= span.len() << held.block.shift;
+        held.block.tags.clear(span.start);
         self.fill_granules(&held, span.clone());
-        guard.pools[held.block.pool].free(&mut held, span);
+        shard.pools[held.block.pool].free(&mut held, span);
         if held.guarded.spans == 0 {
-            self.retire_empty(&mut guard, held);
+            self.retire_empty(shard, held);
         }
         Ok(())
+    }
+
+    /// Gives many spans back, and takes them out of `spans`. Those that [`JitAllocator::release`]
+    /// would refuse stay there; returns how many those are.
+    ///
+    /// Takes a fraction of the time of as many single calls: what the next ones need is fetched while
+    /// one is released, and a lock is taken for several.
+    pub fn release_many(&self, spans: &mut [Option<Span>]) -> usize {
+        let mut refused = 0;
+        for part in spans.chunks_mut(TOGETHER) {
+            let mut blocks = [None; TOGETHER];
+            for (span, found) in part.iter().zip(&mut blocks) {
+                let Some(span) = span else {
+                    continue;
+                };
+                *found = self.block_of_span(span).ok();
+                if let Some(block) = *found {
+                    // SAFETY: the block lives as long as this allocator, whose index it is in.
+                    unsafe { block.as_ref() }.prefetch(span.rx().addr().get());
+                }
+            }
+            let mut locked: Option<(usize, Guard<'_, Shard, R>)> = None;
+            for (token, block) in part.iter_mut().zip(blocks) {
+                let Some(span) = token else {
+                    continue;
+                };
+                let Some(block) = block else {
+                    refused += 1;
+                    continue;
+                };
+                // SAFETY: as above; its shard never changes.
+                let shard = unsafe { block.as_ref() }.shard;
+                let (_, guard) = match locked.take() {
+                    Some(same) if same.0 == shard => locked.insert(same),
+                    other => {
+                        drop(other);
+                        locked.insert((shard, self.shards.lock(shard)))
+                    }
+                };
+                // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other
+                // Held is alive.
+                let held = unsafe { Block::held(block) };
+                match self.release_held(guard, held, Which::Owned(span.info())) {
+                    Ok(()) => *token = None,
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        refused
     }
 
     /// Shrinks `span` to `new_len` bytes, rounded up to granules, returning the tail to its block.
@@ -378,10 +402,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// [`JitError::InvalidSize`] for zero, [`JitError::Grow`] where `new_len` takes more granules
     /// than the span has, [`JitError::NotOwned`] for another allocator's span.
+    #[inline]
     pub fn shrink(&self, span: &mut Span, new_len: usize) -> Result<(), JitError> {
-        self.check_owner(span)?;
+        let block = self.block_of_span(span)?;
         // SAFETY: the token is this allocator's, and owns the span.
-        let len = unsafe { self.shrink_in(span.block(), Which::Owned(span.info()), new_len)? };
+        let len = unsafe { self.shrink_in(block, Which::Owned(span.info()), new_len)? };
         span.set_len(len);
         Ok(())
     }
@@ -408,6 +433,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// # Safety
     ///
     /// The promises of [`JitAllocator::shrink_at`]; the block is this allocator's.
+    #[inline]
     pub(super) unsafe fn shrink_in(
         &self,
         block: NonNull<Block>,
@@ -417,7 +443,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         self.granules(new_len, 0)?;
         // SAFETY: the caller's promise.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
-        let (keep, pool) = (held.granules_for(new_len), held.block.pool);
+        let (keep, pool) = (held.granules_for(round_len(new_len)), held.block.pool);
         let span = which.find(&held)?;
         let cut = span.len().checked_sub(keep).ok_or(JitError::Grow)?;
         if cut > 0 {
@@ -437,7 +463,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// The block is this allocator's, and the result is dropped before self. The guard is kept as
     /// long as the block is used, and no other [`Held`] of the shard's blocks lives meanwhile.
-    unsafe fn lock_block<'a>(&'a self, block: NonNull<Block>) -> (Guard<'a, Shard, R>, Held<'a>) {
+    #[inline]
+    pub(super) unsafe fn lock_block<'a>(
+        &'a self,
+        block: NonNull<Block>,
+    ) -> (Guard<'a, Shard, R>, Held<'a>) {
         // SAFETY: the block lives as long as this allocator, whose it is; its shard never changes.
         let guard = self.shards.lock(unsafe { block.as_ref() }.shard);
         // SAFETY: the arena outlives the borrow of self; the lock is held, as long as the caller
@@ -469,7 +499,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
 /// Names what a pool found by the block alone, which lets go of the pool.
 #[inline]
-fn found(taken: Option<(Held<'_>, Range<usize>)>) -> Option<(NonNull<Block>, Range<usize>)> {
+pub(super) fn found(
+    taken: Option<(Held<'_>, Range<usize>)>,
+) -> Option<(NonNull<Block>, Range<usize>)> {
     taken.map(|(held, span)| (held.at, span))
 }
 
@@ -521,26 +553,4 @@ impl Which {
 #[expect(clippy::unnecessary_wraps, reason = "others may not")]
 const fn lowest(run: &Range<usize>) -> Option<usize> {
     Some(run.start)
-}
-
-/// Takes the lowest `need` granules of a block that are aligned and lie in a window.
-fn choose(
-    held: &mut Held<'_>,
-    need: usize,
-    align: usize,
-    within: AddressRange,
-) -> Option<Range<usize>> {
-    let window = held.granules_in(within);
-    if window.len() < need {
-        return None;
-    }
-    let base = held.rx(0).addr().get();
-    let shift = held.block.shift;
-    held.allocate_where(need, usize::MAX, |run| {
-        let first = base + (run.start.max(window.start) << shift);
-        // The base is a multiple of the granule, as map_block takes care of, so the difference is
-        // one too, or is rounded up to the next granule for an alignment below that.
-        let start = (first.checked_next_multiple_of(align)? - base).div_ceil(1 << shift);
-        (start.checked_add(need)? <= window.end).then_some(start)
-    })
 }

@@ -1,12 +1,14 @@
 //! Many writes, published at once.
 
-use super::{CodeProvider, JitAllocator, JitError, Span, SpanWriter};
+use super::{
+    CodeProvider, JitAllocator, JitError, PatchWord, Span, SpanWriter, block::Block, write::note_in,
+};
 use crate::{
     arch,
     provider::PageProvider,
     sync::{RawMutex, Spin},
 };
-use core::{fmt, ptr};
+use core::{fmt, ptr, ptr::NonNull};
 
 /// Ranges remembered between two passes of cache maintenance: what 64 small functions take, and a
 /// kibibyte of stack.
@@ -44,8 +46,9 @@ const RANGES: usize = 64;
 #[must_use = "what was written can be executed after `finish` only"]
 pub struct Batch<'a, P: CodeProvider, M: PageProvider + Copy = P, R: RawMutex = Spin> {
     jit: &'a JitAllocator<P, M, R>,
-    /// Written, and not yet published.
+    /// Written, and not yet published: of one block each.
     ranges: [(*const u8, usize); RANGES],
+    blocks: [Option<NonNull<Block>>; RANGES],
     len: usize,
     reused: bool,
 }
@@ -56,6 +59,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Batch {
             jit: self,
             ranges: [(ptr::null(), 0); RANGES],
+            blocks: [None; RANGES],
             len: 0,
             reused: false,
         }
@@ -70,19 +74,81 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     /// # Errors
     ///
     /// The errors of [`JitAllocator::write`], but for [`JitError::SyncCores`].
+    #[inline]
     pub fn write(
         &mut self,
         span: &'a mut Span,
         offset: usize,
         bytes: &[u8],
     ) -> Result<(), JitError> {
-        self.jit.check_owner(span)?;
+        let block = self.jit.block_of_span(span)?;
         // SAFETY: the token owns the span, and `&mut` makes this the only writer.
-        let reused = unsafe { self.jit.put(span.block(), &span.info(), offset, bytes)? };
-        self.reused |= reused;
-        // SAFETY: the bytes lie in the span, since put returned.
-        let start = unsafe { span.rx().as_ptr().add(offset) };
-        self.remember(start, bytes.len());
+        unsafe { self.jit.put(block, &span.info(), offset, bytes)? };
+        self.remember(block, span.rx().addr().get() + offset, bytes.len());
+        Ok(())
+    }
+
+    /// Writes as [`Batch::write`] does, to the span that starts at `rx`, as often as it takes.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::write_at`], but for [`JitError::SyncCores`].
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`JitAllocator::write_at`]; and the span is not released before the end of the
+    /// batch.
+    pub unsafe fn write_at(
+        &mut self,
+        rx: usize,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), JitError> {
+        let (block, info) = self.jit.live_at(rx)?;
+        // SAFETY: the caller's promise: it owns the span, and no other code writes those bytes.
+        unsafe { self.jit.put(block, &info, offset, bytes)? };
+        self.remember(block, rx + offset, bytes.len());
+        Ok(())
+    }
+
+    /// Patches as [`JitAllocator::patch`] does, with the batch's barrier: old instructions may run on
+    /// other cores until its end.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::patch`], but for [`JitError::SyncCores`].
+    #[inline]
+    pub fn patch<W: PatchWord>(
+        &mut self,
+        span: &'a Span,
+        offset: usize,
+        value: W,
+    ) -> Result<(), JitError> {
+        let block = self.jit.block_of_span(span)?;
+        // SAFETY: the token says that the span is live, and is borrowed until the batch has ended.
+        unsafe { self.jit.store(block, &span.info(), offset, value)? };
+        self.remember(block, span.rx().addr().get() + offset, size_of::<W>());
+        Ok(())
+    }
+
+    /// Patches as [`JitAllocator::patch_at`] does, with the batch's barrier.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::patch_at`], but for [`JitError::SyncCores`].
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`JitAllocator::patch_at`]; and the span is not released before the end of the
+    /// batch.
+    pub unsafe fn patch_at<W: PatchWord>(&mut self, at: usize, value: W) -> Result<(), JitError> {
+        let (block, info) = self.jit.live_around(at)?;
+        // SAFETY: the caller's promise: the span stays live.
+        unsafe {
+            self.jit
+                .store(block, &info, at - info.rx.addr().get(), value)?
+        };
+        self.remember(block, at, size_of::<W>());
         Ok(())
     }
 
@@ -97,15 +163,21 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
         span: &'a mut Span,
         write: impl FnOnce(&mut SpanWriter<'_>) -> T,
     ) -> Result<T, JitError> {
-        let (result, reused) = self.jit.fill_in(span, write)?;
-        self.reused |= reused;
-        self.remember(span.rx().as_ptr(), span.len_bytes());
+        let (result, block) = self.jit.fill_in(span, write)?;
+        self.remember(block, span.rx().addr().get(), span.len_bytes());
         Ok(result)
     }
 
-    fn remember(&mut self, start: *const u8, len: usize) {
+    #[inline]
+    fn remember(&mut self, block: NonNull<Block>, rx: usize, len: usize) {
+        if len == 0 {
+            return;
+        }
+        // SAFETY: the block lives as long as its allocator.
+        let start = unsafe { block.as_ref() }.executable(rx);
         if let Some((last, last_len)) = self.ranges[..self.len].last_mut()
             && last.wrapping_add(*last_len) == start
+            && self.blocks[self.len - 1] == Some(block)
         {
             *last_len += len;
             return;
@@ -114,14 +186,22 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
             self.publish();
         }
         self.ranges[self.len] = (start, len);
+        self.blocks[self.len] = Some(block);
         self.len += 1;
     }
 
-    /// Does the cache maintenance for everything that was written.
+    /// Does the cache maintenance for everything that was written, and notes it.
     fn publish(&mut self) {
-        // SAFETY: every range lies in the executable view of a span whose token has been borrowed
-        // since, so that it is live.
-        unsafe { arch::publish_ranges(&self.ranges[..self.len]) };
+        let ranges = &self.ranges[..self.len];
+        // SAFETY: every range lies in the executable view of a span that is live: its token has been
+        // borrowed since, or the caller promised so.
+        unsafe { arch::publish_ranges(ranges) };
+        for (&(start, len), block) in ranges.iter().zip(&self.blocks) {
+            if let Some(block) = *block {
+                // SAFETY: as above.
+                self.reused |= unsafe { note_in(block, start, len) };
+            }
+        }
         self.len = 0;
     }
 
@@ -137,8 +217,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     /// Publishes everything that was written to this core and to those that have not executed what
     /// was there before: for callers that synchronize their executors themselves.
     pub fn finish_without_sync(mut self) {
-        self.reused = false;
         self.publish();
+        self.reused = false;
     }
 
     fn end(&mut self) -> Result<(), JitError> {

@@ -23,7 +23,7 @@
 //! the used bits were set.
 
 use crate::atomic::{AtomicU64, Ordering};
-use core::ops::Range;
+use core::{hint::select_unpredictable, ops::Range};
 
 #[cfg(all(test, loom))]
 mod models;
@@ -112,10 +112,13 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Makes all words zero, as new ones are.
-    pub(super) fn clear(self) {
+    /// Makes all words zero, as new ones are; looks at each before, unless most are not.
+    pub(super) fn clear(self, dense: bool) {
         for word in &self.words[..Self::words_for(self.lines * WORD)] {
-            word.store(0, Ordering::Relaxed);
+            // What was never touched takes no memory, and stays so.
+            if dense || word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
         }
     }
 
@@ -174,6 +177,18 @@ impl<'a> Bits<'a> {
         if bits.start / WORD == last / WORD {
             return change(last / WORD, from_bit(bits.start) & up_to_bit(last));
         }
+        self.set_used_words(bits, value);
+    }
+
+    /// Stores `value` in a range of used bits that takes several words.
+    fn set_used_words(self, bits: Range<usize>, value: bool) {
+        let change = |word: usize, mask: u64| {
+            let slot = &self.words[2 * word];
+            let old = slot.load(Ordering::Relaxed);
+            let new = if value { old | mask } else { old & !mask };
+            slot.store(new, Ordering::Release);
+        };
+        let last = bits.end - 1;
         change(bits.start / WORD, from_bit(bits.start));
         for word in bits.start / WORD + 1..last / WORD {
             change(word, u64::MAX);
@@ -204,7 +219,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Notes in the summaries that a stop word is now `some` or none.
-    #[cold]
+    #[inline(never)]
     fn summarize(self, word: usize, some: bool) {
         let (mut at, mut nodes, mut start) = (word, self.lines, 0);
         while nodes > 1 {
@@ -319,11 +334,37 @@ impl<'a> Bits<'a> {
     #[inline]
     pub(super) fn span_around(self, granule: usize) -> Option<Range<usize>> {
         let word = granule / WORD;
-        let (used, stop) = self.pair(word);
+        let (pairs, _) = self.words[..2 * self.lines].as_chunks::<2>();
+        let [used, stop] = pairs.get(word)?;
         if used.load(Ordering::Acquire) >> (granule % WORD) & 1 == 0 {
             return None;
         }
         let stop = stop.load(Ordering::Acquire);
+        // The words beside it are looked at whether they are needed or not: that depends on the
+        // address, and would be predicted wrongly. Before the first granule there is a stop.
+        let beside = |word: usize| Some(pairs.get(word)?[1].load(Ordering::Acquire));
+        let left = beside(word.wrapping_sub(1)).unwrap_or(if word == 0 { 1 << 63 } else { 0 });
+        let right = beside(word + 1).unwrap_or(0);
+        let (before, behind) = (stop & !from_bit(granule), stop & from_bit(granule));
+        let first = word * WORD;
+        let (left, base) = select_unpredictable(before != 0, (before, first), {
+            (left, first.wrapping_sub(WORD))
+        });
+        let (right, end) =
+            select_unpredictable(behind != 0, (behind, first), (right, first + WORD));
+        if left == 0 || right == 0 {
+            return self.long_span_around(granule);
+        }
+        Some(base.wrapping_add(highest(left) + 1)..end + lowest(right) + 1)
+    }
+
+    /// Returns what [`Bits::span_around`] does of a used granule whose span goes beyond the words
+    /// beside its own.
+    #[cold]
+    #[inline(never)]
+    fn long_span_around(self, granule: usize) -> Option<Range<usize>> {
+        let word = granule / WORD;
+        let stop = self.stop(word);
         let (before, behind) = (stop & !from_bit(granule), stop & from_bit(granule));
         let start = match Self::bit(before, highest) {
             Some(bit) => word * WORD + bit + 1,
@@ -394,6 +435,12 @@ impl<'a> Bits<'a> {
                 };
                 self.used(word) & mask == 0 && self.stop(word) & mask == end
             })
+    }
+
+    /// Returns where the run starts that a granule belongs to. The lock is held.
+    #[inline]
+    pub(super) fn run_start(self, granule: usize) -> usize {
+        self.last_stop(granule).map_or(0, |stop| stop + 1)
     }
 
     /// Yields the free runs that start in a word, in order. The lock is held.
@@ -480,6 +527,24 @@ impl<'a> Bits<'a> {
         self.clear_stop(run.end - 1);
         run.end = stop + 1;
         true
+    }
+
+    /// Returns where spans start in a word, and its stop bits. The lock is held.
+    #[inline]
+    pub(super) fn starts_in(self, word: usize) -> (u64, u64) {
+        let stops = self.stop(word);
+        let before = match word.checked_sub(1) {
+            Some(before) => self.stop(before) >> (WORD - 1),
+            None => 1,
+        };
+        (self.used(word) & (stops << 1 | before), stops)
+    }
+
+    /// Returns where the span ends that starts at a granule. The lock is held.
+    #[inline]
+    pub(super) fn end_of(self, start: usize) -> usize {
+        // The lock is held: every run has its stop bit.
+        self.next_stop(start).map_or(self.count, |stop| stop + 1)
     }
 
     /// Yields the maximal runs of used granules, in order. The lock is held.

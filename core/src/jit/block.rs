@@ -21,10 +21,12 @@ use super::{
     class,
     span::SpanInfo,
     tables,
+    tag::Tags,
     tree::Tree,
     views::Views,
 };
 use crate::{
+    arch,
     arena::Arena,
     atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering},
     page::{AddressRange, PageSize},
@@ -62,6 +64,26 @@ const TRIES: usize = 32;
 /// What a long run has at least beyond a request, in granules, to become the active one.
 const LONG: usize = 64;
 
+/// Where a span is wanted, and how long.
+#[derive(Clone, Copy)]
+pub(super) struct Spot {
+    /// Granules.
+    pub(super) need: usize,
+    /// A power of two.
+    pub(super) align: usize,
+    pub(super) within: AddressRange,
+}
+
+/// What a look at some words of a block found.
+pub(super) enum Placed {
+    /// Granules, taken.
+    Here(Range<usize>),
+    /// None up to this word.
+    Behind(usize),
+    /// None.
+    Nowhere,
+}
+
 /// What a block is for, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Home {
@@ -90,6 +112,8 @@ pub(super) struct Block {
     words: NonNull<[AtomicU64]>,
     /// The seen bits: granules that code was ever published in.
     seen: NonNull<[AtomicU64]>,
+    /// What spans carry.
+    pub(super) tags: Tags,
     /// Granule 0 in the executable view.
     rx: AtomicPtr<u8>,
     /// Granule 0 in the writable view.
@@ -147,12 +171,13 @@ impl Block {
     }
 
     /// Makes a block without mapping for at most `capacity` granules, in pages of `page`, in an
-    /// arena.
+    /// arena. Where that fails, `tags` are the caller's still.
     pub(super) fn make<P: PageProvider + Copy, R: RawMutex>(
         arena: &Arena<P, R>,
         home: Home,
         capacity: usize,
         page: PageSize,
+        tags: Tags,
     ) -> Result<NonNull<Self>, Error> {
         let (words, bytes) = Self::metadata_for(capacity);
         let words = tables::zeroed(arena, words)?;
@@ -172,7 +197,8 @@ impl Block {
             // SAFETY: as above.
             unsafe { tables::free(arena, tree) };
         })?;
-        let block = Self::unmapped(home, words, tree, pages, capacity);
+        let mut block = Self::unmapped(home, words, tree, pages, capacity);
+        block.tags = tags;
         arena.alloc_value(block).inspect_err(|_| {
             // SAFETY: as above; the block that pointed there is gone.
             unsafe { tables::free(arena, words) };
@@ -202,6 +228,7 @@ impl Block {
             lone: home.lone,
             words,
             seen: NonNull::slice_from_raw_parts(first, words_for(capacity)),
+            tags: Tags::NONE,
             rx: AtomicPtr::new(null_mut()),
             rw: AtomicPtr::new(null_mut()),
             extent: AtomicUsize::new(0),
@@ -266,6 +293,37 @@ impl Block {
         addr.wrapping_sub(rx.addr()) < self.extent.load(Ordering::Relaxed)
     }
 
+    /// Begins to fetch what the span at an address carries, or one that starts shortly before.
+    #[inline]
+    pub(super) fn prefetch_tags(&self, addr: usize) {
+        self.tags.prefetch(self.granule_of(addr));
+    }
+
+    /// Begins to fetch what a release at an address needs.
+    #[inline]
+    pub(super) fn prefetch(&self, addr: usize) {
+        let word = self.granule_of(addr) / 64;
+        // SAFETY: as in bits.
+        let words = unsafe { self.words.as_ref() };
+        if let Some(used) = words.get(2 * word) {
+            arch::prefetch(used);
+        }
+    }
+
+    /// Returns the granule of an address in the executable view.
+    #[inline]
+    pub(super) fn granule_of(&self, addr: usize) -> usize {
+        let offset = addr.wrapping_sub(self.rx.load(Ordering::Relaxed).addr());
+        offset >> (self.shift & (usize::BITS - 1))
+    }
+
+    /// Returns the pointer to an address of the executable view.
+    #[inline]
+    pub(super) fn executable(&self, addr: usize) -> *const u8 {
+        let rx = self.rx.load(Ordering::Relaxed);
+        rx.wrapping_add(addr.wrapping_sub(rx.addr()))
+    }
+
     /// Returns the addresses of the first granule and behind the last one, in the executable view.
     pub(super) fn range(&self) -> (usize, usize) {
         let start = self.rx.load(Ordering::Relaxed).addr();
@@ -321,7 +379,20 @@ impl Block {
     #[inline]
     pub(super) fn note_published(&self, addr: usize, len: usize) -> bool {
         let offset = addr - self.rx.load(Ordering::Relaxed).addr();
-        let granules = offset >> self.shift..((offset + len - 1) >> self.shift) + 1;
+        let shift = self.shift & (usize::BITS - 1);
+        let (first, last) = (offset >> shift, (offset + len - 1) >> shift);
+        if first / 64 == last / 64
+            && let Some(slot) = self.seen().get(first / 64)
+        {
+            let mask = (u64::MAX << (first % 64)) & (u64::MAX >> (63 - last % 64));
+            let old = slot.load(Ordering::Relaxed);
+            if old & mask != mask {
+                // Others publish in other granules of the same word meanwhile.
+                slot.fetch_or(mask, Ordering::Relaxed);
+            }
+            return old & mask != 0;
+        }
+        let granules = first..last + 1;
         let mut reused = false;
         for (word, mask) in masks(granules) {
             let slot = &self.seen()[word];
@@ -388,7 +459,7 @@ impl Held<'_> {
             .iter()
             .for_each(|w| w.store(0, Ordering::Relaxed));
         self.forget_purged();
-        self.empty();
+        self.empty(false);
     }
 
     #[inline]
@@ -433,9 +504,9 @@ impl Held<'_> {
         padding + (granules.start << shift)..padding + (granules.end << shift)
     }
 
-    /// Makes everything free.
-    pub(super) fn empty(&mut self) {
-        self.bits().clear();
+    /// Makes everything free. What was never touched stays so, unless most of it was in use.
+    pub(super) fn empty(&mut self, dense: bool) {
+        self.bits().clear(dense);
         self.tree().clear();
         self.begin();
     }
@@ -546,6 +617,26 @@ impl Held<'_> {
         unsafe { self.guarded.rw.add(granule << self.block.shift) }
     }
 
+    /// Returns the address of a granule, or of where the last one ends.
+    pub(super) fn address_of(&self, granule: usize) -> Option<usize> {
+        let offset = granule.min(self.guarded.count) << self.block.shift;
+        self.guarded.rx.addr().get().checked_add(offset)
+    }
+
+    /// Clears what all live spans carry, before they go.
+    pub(super) fn clear_tags(&self) {
+        if self.block.tags.is_empty() {
+            return;
+        }
+        let bits = self.bits();
+        for word in 0..bits.words() {
+            let (starts, _) = bits.starts_in(word);
+            for bit in BitSlice::<u64, Lsb0>::from_element(&starts).iter_ones() {
+                self.block.tags.clear(word * 64 + bit);
+            }
+        }
+    }
+
     /// Returns the granule at `addr` and whether it starts there; `None` for an address that is
     /// none of the block's.
     #[inline]
@@ -591,6 +682,12 @@ impl Held<'_> {
     #[inline]
     pub(super) const fn has_active(&self) -> bool {
         self.guarded.active.start < self.guarded.active.end
+    }
+
+    /// Returns where the active run starts.
+    #[inline]
+    pub(super) const fn active_start(&self) -> usize {
+        self.guarded.active.start
     }
 
     /// Returns the word that the active run starts in.
@@ -662,6 +759,85 @@ impl Held<'_> {
             from = word + 1;
         }
         None
+    }
+
+    /// Says whether a run of granules lies in a spot, if it lies in the block.
+    #[inline]
+    pub(super) fn is_in_spot(&self, run: &Range<usize>, spot: &Spot) -> bool {
+        if run.end > self.guarded.count {
+            return false;
+        }
+        let start = self.guarded.rx.addr().get() + (run.start << self.block.shift);
+        let last = start + ((run.end - run.start) << self.block.shift) - 1;
+        spot.within.start() <= start
+            && last <= spot.within.last()
+            && start.is_multiple_of(spot.align)
+    }
+
+    /// Takes the lowest granules that lie in a spot.
+    pub(super) fn allocate_at_spot(&mut self, spot: &Spot) -> Option<Range<usize>> {
+        match self.allocate_from(0, usize::MAX, spot) {
+            Placed::Here(span) => Some(span),
+            Placed::Behind(_) | Placed::Nowhere => None,
+        }
+    }
+
+    /// Takes the lowest granules that lie in a spot, of runs that start in `word` or behind, looking
+    /// at `tries` words.
+    pub(super) fn allocate_from(&mut self, word: usize, tries: usize, spot: &Spot) -> Placed {
+        let window = self.granules_in(spot.within);
+        let closed = self.block.mode() != Mode::Open || self.guarded.views.is_none();
+        if closed || window.end.saturating_sub(window.start) < spot.need {
+            return Placed::Nowhere;
+        }
+        let class = class::of_run(spot.need);
+        // Where the run starts that the window starts in.
+        let mut from = word.max(self.bits().run_start(window.start) / 64);
+        for _ in 0..tries {
+            let found = self.tree().find(from, class);
+            let Some(word) = found.filter(|word| word * 64 < window.end) else {
+                return Placed::Nowhere;
+            };
+            let found = self.bits().free_runs_from(word).find_map(|run| {
+                let start = self.start_in_spot(&run, &window, spot.align)?;
+                let end = start.checked_add(spot.need)?;
+                (end <= run.end.min(window.end)).then_some((run, start..end))
+            });
+            if let Some((run, span)) = found {
+                self.take(word, &run, span.clone());
+                return Placed::Here(span);
+            }
+            from = word + 1;
+        }
+        Placed::Behind(from)
+    }
+
+    /// Returns the first granule of a run that lies in a window and is aligned.
+    fn start_in_spot(
+        &self,
+        run: &Range<usize>,
+        window: &Range<usize>,
+        align: usize,
+    ) -> Option<usize> {
+        let (base, shift) = (self.guarded.rx.addr().get(), self.block.shift);
+        let first = base + (run.start.max(window.start) << shift);
+        // The base is a multiple of the granule, as map_block takes care of, so the difference is
+        // one too, or is rounded up to the next granule for an alignment below that.
+        Some((first.checked_next_multiple_of(align)? - base).div_ceil(1 << shift))
+    }
+
+    /// Takes just these granules, if all of them are free and no run of theirs is left apart.
+    pub(super) fn allocate_granules(&mut self, span: Range<usize>) -> Option<Range<usize>> {
+        if self.block.mode() != Mode::Open || span.end > self.guarded.count {
+            return None;
+        }
+        let start = self.bits().run_start(span.start);
+        let run = start..self.bits().end_of(span.start);
+        if run.end < span.end || self.bits().is_used(span.start) {
+            return None;
+        }
+        self.take(start / 64, &run, span.clone());
+        Some(span)
     }
 
     /// Makes a part of the free run that starts in `word` a span.

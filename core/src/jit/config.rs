@@ -1,9 +1,11 @@
 //! What a JIT allocator can be told.
 
+use super::{Barrier, Words};
 use crate::{
     arch,
+    config::{ConfigError, Step, check},
     page::{PageSize, RwxOptIn, align_up},
-    provider::{Fork, Placement},
+    provider::{Fork, Place, Placement},
 };
 use core::ffi::CStr;
 
@@ -15,6 +17,7 @@ pub(super) const SHARDS: usize = 16;
 
 /// What memory that belongs to no span reads as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fill {
     /// Whatever it held: zero at first, old code later. Costs nothing.
     #[default]
@@ -40,12 +43,14 @@ impl Fill {
 
 /// How blocks are mapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mapping {
     /// Twice: written through one view, executed through the other. Nothing is ever both.
     #[default]
     Dual,
     /// Once, executable, and writable instead for the time of a write. A thread that executes code
-    /// in the same pages meanwhile faults, so nobody may; writers take turns. For hosts that allow
+    /// in the same pages meanwhile faults, so nobody may. Pages that several writers share become
+    /// executable again when the last of them is done. For hosts that allow
     /// no dual mappings, and programs that do not write while they run; and for debugging, since
     /// a debugger can write breakpoints into this memory, but not into dual mappings.
     Toggle,
@@ -57,6 +62,7 @@ pub enum Mapping {
 
 /// Whether blocks are made of large pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LargePages {
     /// The host's pages.
     #[default]
@@ -86,6 +92,7 @@ impl LargePages {
 
 /// When other cores are made to see new instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyncCores {
     /// When bytes are published where code was published before, on hosts that can: those with
     /// [`Capabilities::CORE_SYNC`]. Memory that never held code needs no barrier, and costs no system
@@ -98,6 +105,12 @@ pub enum SyncCores {
     WhenReused,
     /// As `WhenReused`, but a host that cannot is refused when the allocator is made.
     Required,
+    /// As `WhenReused`, but a write leaves it to the next [`JitAllocator::publish`] or the end of a
+    /// batch: the program publishes code by these. So recycled memory costs no system call for each
+    /// write.
+    ///
+    /// [`JitAllocator::publish`]: super::JitAllocator::publish
+    Deferred,
     /// Never: the program has one thread, or synchronizes its executors itself.
     Never,
 }
@@ -130,13 +143,15 @@ pub struct JitConfig {
     limit: usize,
     strict: bool,
     name: &'static CStr,
+    words: Words,
+    groups: bool,
 }
 
 impl JitConfig {
     /// Granules that may be asked for, in bytes: from 16 to 4096.
     pub const GRANULARITY: core::ops::RangeInclusive<usize> = 16..=4096;
-    /// Block sizes that may be asked for, in bytes: from 64 KiB to 256 MiB.
-    pub const BLOCK_SIZE: core::ops::RangeInclusive<usize> = 64 << 10..=256 << 20;
+    /// Block sizes that may be asked for, in bytes: from 64 KiB to 1 GiB.
+    pub const BLOCK_SIZE: core::ops::RangeInclusive<usize> = 64 << 10..=1 << 30;
 
     /// The defaults: granules of 64 bytes, one pool; blocks from 128 KiB that double up to 32 MiB,
     /// padded, mapped twice, both views anywhere, one empty one kept; forked children detach; cores
@@ -163,6 +178,8 @@ impl JitConfig {
             limit: usize::MAX,
             strict: false,
             name: c"hostmem: jit",
+            words: Words::None,
+            groups: false,
         }
     }
 
@@ -184,6 +201,11 @@ impl JitConfig {
     }
 
     /// Sets where executable views go: near what code calls, or below what a guest can see.
+    ///
+    /// With [`Placement::lowest`] spans are handed out in order: each at the lowest free address of
+    /// the blocks that has room for it, and where none has, a block is mapped at the lowest place of
+    /// the window. Blocks do not grow then, one lock serves all threads, and released memory is
+    /// joined at once. Of several [pools](JitConfig::pools) each has an order of its own.
     #[must_use]
     pub const fn rx(mut self, placement: Placement) -> Self {
         self.rx = placement;
@@ -274,7 +296,8 @@ impl JitConfig {
     }
 
     /// Sets whether the first granule of every block stays unused, which keeps the first byte of a
-    /// mapping from being anybody's code.
+    /// mapping from being anybody's code. A block that exceeds the [limit](JitConfig::limit) by
+    /// its padding alone has none.
     #[must_use]
     pub const fn padding(mut self, wanted: bool) -> Self {
         self.padding = wanted;
@@ -282,6 +305,9 @@ impl JitConfig {
     }
 
     /// Sets the most bytes of code that are mapped at a time, each counted once for both views.
+    ///
+    /// A span as long as all that is left of a limit is served: its block goes without
+    /// [padding](JitConfig::padding) where that alone would not fit.
     #[must_use]
     pub const fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes;
@@ -296,6 +322,22 @@ impl JitConfig {
     #[must_use]
     pub const fn strict(mut self, wanted: bool) -> Self {
         self.strict = wanted;
+        self
+    }
+
+    /// Sets whether spans carry a word for the program, which queries and iteration return: four or
+    /// eight bytes of metadata a granule, of which pages are taken where spans are.
+    #[must_use]
+    pub const fn words(mut self, words: Words) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// Sets whether spans have groups, a number of 32 bits by which they are iterated and
+    /// released: one for each guest file, say. Four bytes of metadata a granule.
+    #[must_use]
+    pub const fn groups(mut self, wanted: bool) -> Self {
+        self.groups = wanted;
         self
     }
 
@@ -352,6 +394,23 @@ impl JitConfig {
     #[must_use]
     pub const fn sync_cores_policy(&self) -> SyncCores {
         self.sync_cores
+    }
+
+    /// Says whether spans are handed out lowest first.
+    pub(super) const fn is_ordered(&self) -> bool {
+        let start = self.rx.within.start();
+        let whole = start == 0 && self.rx.within.last() == usize::MAX;
+        matches!(self.rx.place, Place::Near(anchor) if anchor == start) && !whole
+    }
+
+    /// Returns when the barrier of a write comes.
+    #[inline]
+    pub(super) const fn barrier(&self) -> Barrier {
+        match self.sync_cores {
+            SyncCores::WhenReused | SyncCores::Required => Barrier::Now,
+            SyncCores::Deferred => Barrier::Deferred,
+            SyncCores::Never => Barrier::Never,
+        }
     }
 
     /// Returns the bound of the metadata in bytes.
@@ -415,28 +474,59 @@ impl JitConfig {
         self.strict
     }
 
+    /// Returns whether spans carry a word.
+    #[must_use]
+    pub const fn word_kind(&self) -> Words {
+        self.words
+    }
+
+    /// Says whether spans have groups.
+    #[must_use]
+    pub const fn has_groups(&self) -> bool {
+        self.groups
+    }
+
     /// Returns the name of the blocks.
     #[must_use]
     pub const fn block_name(&self) -> &'static CStr {
         self.name
     }
 
+    /// Says whether every value is one that may be asked for, as
+    /// [`JitAllocator::on`](super::JitAllocator::on) asks. What the provider and the CPU lack is
+    /// told there alone.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that has another value. [`JitConfig::mapping`] has no range: it has the
+    /// value 1 where [`JitConfig::strict`] allows 0, no mapping that is writable and executable.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let writes_code = self.strict && matches!(self.mapping, Mapping::ReadWriteExec(_));
+        check(
+            "granularity",
+            self.granularity,
+            Self::GRANULARITY,
+            Step::Power,
+        )?;
+        check("block_size", self.block_size, Self::BLOCK_SIZE, Step::Power)?;
+        let most = self.block_size..=*Self::BLOCK_SIZE.end();
+        check("block_size", self.max_block_size, most, Step::Power)?;
+        check("metadata", self.metadata, 1..=usize::MAX, Step::One)?;
+        check("pools", self.pools, 1..=POOLS, Step::One)?;
+        check("shards", self.shards, 1..=SHARDS, Step::Power)?;
+        check(
+            "large_pages",
+            self.large_pages.bytes(),
+            1..=usize::MAX,
+            Step::Power,
+        )?;
+        check("mapping", usize::from(writes_code), 0..=0, Step::One)
+    }
+
     /// Says whether every value is one that may be asked for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        let granularity =
-            self.granularity.is_power_of_two() && Self::GRANULARITY.contains(&self.granularity);
-        let block = |n: usize| n.is_power_of_two() && Self::BLOCK_SIZE.contains(&n);
-        granularity
-            && !(self.strict && matches!(self.mapping, Mapping::ReadWriteExec(_)))
-            && block(self.block_size)
-            && block(self.max_block_size)
-            && self.block_size <= self.max_block_size
-            && self.metadata != 0
-            && (1..=POOLS).contains(&self.pools)
-            && self.shards.is_power_of_two()
-            && self.shards <= SHARDS
-            && self.large_pages.bytes().is_power_of_two()
+        self.check().is_ok()
     }
 
     /// Returns the bytes of the granule of a pool, as a power of two.

@@ -7,7 +7,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JitError {
-    /// The configuration has a value out of its range, or asks for what the CPU or the provider
+    /// The configuration has a value out of its range, which
+    /// [`JitConfig::check`](super::JitConfig::check) names, or asks for what the CPU or the provider
     /// does not have.
     Config,
     /// A size of zero, or one too large for any block.
@@ -27,6 +28,8 @@ pub enum JitError {
     Interior,
     /// The span cannot be written in this forked child: its fork policy took the writable view.
     ReadOnly,
+    /// The configuration gives spans no word, or no such long one, or no group.
+    Untagged,
     /// A new block would take more than the configuration allows.
     Limit,
     /// As many retired spans wait as the configuration allows.
@@ -56,6 +59,7 @@ impl fmt::Display for JitError {
             Self::NotLive => f.write_str("no live span is at the address"),
             Self::Interior => f.write_str("the address lies inside a span, not at its start"),
             Self::ReadOnly => f.write_str("the span cannot be written in this forked child"),
+            Self::Untagged => f.write_str("spans carry no such word or group"),
             Self::Limit => f.write_str("the configured limit is reached"),
             Self::QueueFull => f.write_str("too many retired spans wait already"),
             Self::TooManyExecutors => f.write_str("too many executors are registered already"),

@@ -47,6 +47,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
         }
         let mut mappings = self.mappings.lock();
         mem::forget(self.toggling.lock());
+        mem::forget(self.cores.turn.lock());
         if self.config.fork_policy() == Fork::Detach && used != 0 {
             match self.take_snapshot(used) {
                 Ok(snapshot) => mappings.snapshot = Some(snapshot),
@@ -64,8 +65,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
 
     unsafe fn fork_parent(&self) {
         // SAFETY: fork_prepare forgot the guards on this thread, by the caller's promise.
-        unsafe { self.unlock_all() };
-        let snapshot = self.mappings.lock().snapshot.take();
+        let snapshot = unsafe { self.unlock_all() };
         self.drop_snapshot(snapshot);
     }
 
@@ -73,8 +73,9 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
     /// queries no longer find them, and its addresses stay reserved.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         // SAFETY: fork_prepare forgot the guards on this thread's copy in the parent.
-        unsafe { self.unlock_all() };
+        let snapshot = unsafe { self.unlock_all() };
         let mut first_error = None;
+        self.end_writes_of_the_parent();
         // All addresses first, so that nothing mapped on the way can land on one of them.
         for at in self.index.blocks() {
             // SAFETY: the arena outlives the borrow of self; this is the child's only thread, which
@@ -89,7 +90,6 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
                 held.block.set_mode(Mode::Orphan);
             }
         }
-        let snapshot = self.mappings.lock().snapshot.take();
         let result = self.adopt_blocks(snapshot.as_ref());
         self.drop_snapshot(snapshot);
         first_error.map_or(result, Err)
@@ -97,24 +97,31 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Opens all locks that fork_prepare took.
+    /// Opens all locks that fork_prepare took, and returns the snapshot that it took. It is taken out
+    /// before the first lock is open: another thread may prepare a fork from then on, and would
+    /// put its own in this one's place.
     ///
     /// # Safety
     ///
     /// The promises of [`Lock::unlock_forgotten`](crate::sync::Lock::unlock_forgotten), for each.
-    unsafe fn unlock_all(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.mappings.unlock_forgotten() };
-        // SAFETY: the caller's promise.
+    unsafe fn unlock_all(&self) -> Option<Snapshot> {
+        // SAFETY: the caller's promise, for the lock of the mappings.
+        let mut mappings = unsafe { self.mappings.resume_forgotten() };
+        let snapshot = mappings.snapshot.take();
+        drop(mappings);
+        // SAFETY: the caller's promise, for the other locks.
         unsafe { self.unlock_shards() };
+        snapshot
     }
 
-    /// Opens the locks of the shards and of the pages being toggled.
+    /// Opens the locks of the shards, of the pages being toggled and of barriers.
     ///
     /// # Safety
     ///
     /// The promises of [`JitAllocator::unlock_all`].
     unsafe fn unlock_shards(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.cores.turn.unlock_forgotten() };
         // SAFETY: the caller's promise.
         unsafe { self.toggling.unlock_forgotten() };
         for shard in self.shards.all() {

@@ -13,7 +13,8 @@
 use super::{block::Block, span::SpanInfo, tables};
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    page::AddressRange,
     provider::{Error, PageProvider},
     sync::RawMutex,
 };
@@ -25,8 +26,9 @@ mod models;
 /// Entries of the first tables.
 const FIRST_CAPACITY: usize = 16;
 
-/// Entries that are compared one and all, rather than by halves.
-const COUNTED: usize = 8;
+/// Buckets for each entry of a table: so many that blocks which lie side by side, and are as
+/// long as each other, begin in buckets of their own even where half of the table is free.
+const BUCKETS_EACH: usize = 8;
 
 /// Where a block starts, and the block.
 type Entry = (usize, NonNull<Block>);
@@ -39,8 +41,13 @@ struct Table {
     blocks: NonNull<[AtomicPtr<Block>]>,
     /// Where the first block starts.
     first: AtomicUsize,
-    /// Where the last one ends.
-    end: AtomicUsize,
+    /// Bytes from there to where the last one ends.
+    extent: AtomicUsize,
+    /// Equal parts of those addresses: how many blocks start at or below the start of each. A power
+    /// of two of them.
+    buckets: NonNull<[AtomicU32]>,
+    /// Bytes of a bucket, as a power of two.
+    shift: AtomicUsize,
 }
 
 impl Table {
@@ -74,35 +81,76 @@ impl Table {
         NonNull::new(self.all_blocks().get(n)?.load(Ordering::Relaxed))
     }
 
-    /// Returns how many blocks start below `addr`.
     #[inline]
+    fn buckets(&self) -> &[AtomicU32] {
+        // SAFETY: as in all_starts.
+        unsafe { self.buckets.as_ref() }
+    }
+
+    /// Returns how many blocks start below `addr`.
     fn below(&self, addr: usize) -> usize {
-        let is_below = |start: &AtomicUsize| start.load(Ordering::Relaxed) < addr;
-        let mut rest = self.starts();
-        let mut before = 0;
-        while rest.len() > COUNTED {
-            let (low, high) = rest.split_at(rest.len() / 2);
-            let skip = is_below(&high[0]);
-            before += if skip { low.len() } else { 0 };
-            rest = if skip { high } else { low };
-        }
-        // No branch depends on an address here, so none is predicted wrongly.
-        before
-            + rest
-                .iter()
-                .map(|start| usize::from(is_below(start)))
-                .sum::<usize>()
+        self.starts()
+            .partition_point(|start| start.load(Ordering::Relaxed) < addr)
     }
 
     /// Returns the block with the highest start at or below `addr`, unless `addr` lies before or
     /// behind all of them, as most addresses do that are not of code.
     #[inline]
     fn find(&self, addr: usize) -> Option<NonNull<Block>> {
-        if addr < self.first.load(Ordering::Relaxed) || addr >= self.end.load(Ordering::Relaxed) {
+        let offset = addr.wrapping_sub(self.first.load(Ordering::Relaxed));
+        if offset >= self.extent.load(Ordering::Relaxed) {
             return None;
         }
+        let buckets = self.buckets();
+        // The mask takes nothing away, unless the table is just being written.
+        let shift = self.shift.load(Ordering::Relaxed) % usize::BITS as usize;
+        let bucket = buckets.get(offset >> shift & buckets.len().wrapping_sub(1))?;
+        let before = bucket.load(Ordering::Relaxed) as usize;
+        let starts = self.all_starts();
+        // Behind the last block the table has one more start, that no address reaches.
+        let starts_by = |n: usize| Some(starts.get(n)?.load(Ordering::Relaxed) <= addr);
+        let after = before + usize::from(starts_by(before)?);
+        if starts_by(after)? {
+            return self.find_by_halves(addr);
+        }
+        self.block(after.wrapping_sub(1))
+    }
+
+    /// Searches where several blocks start in one bucket.
+    #[cold]
+    #[inline(never)]
+    fn find_by_halves(&self, addr: usize) -> Option<NonNull<Block>> {
         let after = self.below(addr.checked_add(1)?);
         self.block(after.checked_sub(1)?)
+    }
+
+    /// Fills the buckets, when everything else is right.
+    fn divide(&self) {
+        let buckets = self.buckets();
+        let (first, extent) = (
+            self.first.load(Ordering::Relaxed),
+            self.extent.load(Ordering::Relaxed),
+        );
+        if buckets.is_empty() || extent == 0 {
+            return;
+        }
+        let mut shift = 0;
+        while (extent - 1) >> shift >= buckets.len() {
+            shift += 1;
+        }
+        self.shift.store(shift, Ordering::Relaxed);
+        let starts = self.starts();
+        let mut below = 0;
+        for (n, bucket) in buckets.iter().enumerate() {
+            let at = n << shift;
+            while let Some(start) = starts.get(below)
+                && start.load(Ordering::Relaxed) - first <= at
+            {
+                below += 1;
+            }
+            // Blocks are 4 KiB long at least: so many take more addresses than any CPU has.
+            bucket.store(u32::try_from(below).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
     }
 
     /// Sets the nth block and where it starts.
@@ -154,12 +202,20 @@ impl Index {
     /// Finds the live span around `addr` without a lock, without touching what is at `addr`.
     #[inline]
     pub(super) fn query(&self, addr: usize) -> Option<Found> {
-        self.at_one_moment(|table| {
-            let block = table.find(addr)?;
-            // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
-            let info = unsafe { block.as_ref() }.span_around(addr)?;
-            Some(Found { info, block })
-        })
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let mut found = None;
+            if let Some(table) = self.table(version)
+                && let Some(block) = table.find(addr)
+                // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
+                && let Some(info) = unsafe { block.as_ref() }.span_around(addr)
+            {
+                found = Some(Found { info, block });
+            }
+            if self.is_current(version) {
+                return found;
+            }
+        }
     }
 
     /// Says whether `version` is current still, after all loads before.
@@ -172,10 +228,30 @@ impl Index {
     /// Returns the block whose granules held `addr` at some moment of the call, without a lock.
     #[inline]
     pub(super) fn block_at(&self, addr: usize) -> Option<NonNull<Block>> {
-        self.at_one_moment(|table| {
-            let block = table.find(addr)?;
-            // SAFETY: as in query.
-            unsafe { block.as_ref() }.covers(addr).then_some(block)
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let mut found = self.table(version).and_then(|table| table.find(addr));
+            if let Some(block) = found
+                // SAFETY: as in query.
+                && !unsafe { block.as_ref() }.covers(addr)
+            {
+                found = None;
+            }
+            if self.is_current(version) {
+                return found;
+            }
+        }
+    }
+
+    /// Says whether all blocks lie within a range, as they are now.
+    #[inline]
+    pub(super) fn lies_within(&self, range: AddressRange) -> bool {
+        let bounds = self.at_one_moment(|table| {
+            let first = table.first.load(Ordering::Relaxed);
+            Some((first, table.extent.load(Ordering::Relaxed)))
+        });
+        bounds.is_none_or(|(first, extent)| {
+            extent == 0 || range.start() <= first && first + (extent - 1) <= range.last()
         })
     }
 
@@ -229,7 +305,7 @@ impl Index {
         let len = self.current().map_or(0, Table::len);
         if self
             .table(version + 1)
-            .is_none_or(|t| t.starts.len() <= len)
+            .is_none_or(|t| t.starts.len() <= len + 1)
         {
             self.make_table(version + 1, (2 * len).max(FIRST_CAPACITY), arena)?;
         }
@@ -246,12 +322,16 @@ impl Index {
     ) -> Result<(), Error> {
         let starts = tables::zeroed(arena, capacity)?;
         let blocks = tables::zeroed(arena, capacity)?;
+        let buckets = capacity.next_power_of_two() * BUCKETS_EACH;
+        let buckets = tables::zeroed(arena, buckets)?;
         let table = arena.alloc_value(Table {
             len: AtomicUsize::new(0),
             starts,
             blocks,
             first: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
+            extent: AtomicUsize::new(0),
+            buckets,
+            shift: AtomicUsize::new(0),
         })?;
         self.slot(version).store(table.as_ptr(), Ordering::Release);
         Ok(())
@@ -305,8 +385,13 @@ impl Index {
             },
         );
         next.len.store(len, Ordering::Relaxed);
-        next.first.store(first.unwrap_or(0), Ordering::Relaxed);
-        next.end.store(end, Ordering::Relaxed);
+        let first = first.unwrap_or(0);
+        next.first.store(first, Ordering::Relaxed);
+        next.extent.store(end - first, Ordering::Relaxed);
+        if let Some(behind) = next.all_starts().get(len) {
+            behind.store(usize::MAX, Ordering::Relaxed);
+        }
+        next.divide();
         self.version.store(version + 1, Ordering::Release);
     }
 }

@@ -5,6 +5,7 @@ use super::{
     block::{Block, Held, Home, Mode},
     pool::Pool,
     shard::Shard,
+    tag::Tags,
     views::Views,
 };
 use crate::{
@@ -117,24 +118,30 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let home = self.home(n, pool, bytes);
         let granule: usize = 1 << home.shift;
         let padding = self.config.padding_bytes(home.shift);
-        let least = bytes
+        let bare = bytes
             .checked_next_multiple_of(granule)
             .and_then(|bytes| bytes.checked_add(align.saturating_sub(granule)))
-            .and_then(|bytes| bytes.checked_add(padding))
-            .and_then(|bytes| self.page.round_up(bytes))
             .ok_or(JitError::InvalidSize)?;
+        let padded = bare.checked_add(padding);
+        let padded = padded.and_then(|bytes| self.page.round_up(bytes));
+        let padded = padded.ok_or(JitError::InvalidSize)?;
         let grown = shard.pools[pool].next_len;
-        let len = self.config.block_len(least, grown, self.page);
+        let len = self.config.block_len(padded, grown, self.page);
         let len = len.ok_or(JitError::InvalidSize)?;
         let mut mappings = self.mappings.lock();
         let window = self.config.rx_placement().within;
         let window = window.intersect(placement.within).unwrap_or(window);
-        let ahead = self.len_ahead(least, len, window, mappings.full);
+        let ahead = self.len_ahead(padded, len, window, mappings.full);
         let room = self.config.limit_bytes().saturating_sub(mappings.reserved);
-        if least > room {
-            return Err(JitError::Limit);
-        }
-        let most = ahead.min(self.page.round_down(room)).max(least);
+        let room = self.page.round_down(room);
+        // At a limit of whole blocks it is the padding that does not fit.
+        let (least, padding) = if padded <= room {
+            (padded, padding)
+        } else {
+            let bare = self.page.round_up(bare).filter(|bare| *bare <= room);
+            (bare.ok_or(JitError::Limit)?, 0)
+        };
+        let most = ahead.min(room).max(least);
         let at = self
             .prepare(&mut shard.pools[pool], home, most)
             .map_err(JitError::Metadata)?;
@@ -162,10 +169,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         shard.totals.reserved += got;
         let pool = &mut shard.pools[pool];
         pool.add(&mut held);
-        pool.make_bins(&self.arena);
+        // Without bins what is released is joined at once, so that the tree knows all holes.
+        if !self.ordered {
+            pool.make_bins(&self.arena);
+        }
         // Blocks double. One that was made larger for its first span, or smaller for want of
         // room, says nothing about the next.
-        if got == len && least <= grown {
+        if got == len && least <= grown && !self.ordered {
             pool.next_len = (grown * 2).min(self.config.max_block_size_bytes());
         }
         Ok(at)
@@ -213,16 +223,23 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // Most blocks are a power of two long. Of others there are few sizes this way, so that they
         // serve again, and an eighth too much at most.
         let capacity = count.next_multiple_of((count.next_power_of_two() / 8).max(64));
-        Block::make(&self.arena, home, capacity, self.page)
+        let (words, groups) = (self.config.word_kind(), self.config.has_groups());
+        let tags = Tags::make(&self.tag_arena, words, groups, capacity)?;
+        Block::make(&self.arena, home, capacity, self.page, tags).inspect_err(|_| {
+            // SAFETY: made just now, and used by no other code: there is no block.
+            unsafe { tags.free(&self.tag_arena) };
+        })
     }
 
-    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is
-    /// beyond an ordinary block's, and no reader can have met it, its metadata goes back instead.
+    /// Keeps a block that could not be mapped for the next one of its capacity. Where that is no
+    /// ordinary block's, and no reader can have met it, its metadata goes back instead.
     fn put_away(&self, pool: &mut Pool, held: Held<'_>) {
         let mut held = held;
         let ordinary = self.config.max_block_size_bytes() >> held.block.shift;
-        if held.guarded.fresh && held.block.capacity() > ordinary.max(LONE_GRANULES) {
+        if held.guarded.fresh && (held.block.home().lone || held.block.capacity() > ordinary) {
             // SAFETY: the block is in no list and no index, and never was in an index.
+            unsafe { held.block.tags.free(&self.tag_arena) };
+            // SAFETY: as above.
             unsafe { held.free(&self.arena) };
         } else {
             keep_unmapped(pool, &mut held);
@@ -353,6 +370,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         rx.within = rx.within.intersect(placement.within)?;
         // Granules may be longer than a page.
         rx.align = rx.align.max(granule);
+        let unit = self.config.block_size_bytes();
+        if self.ordered && rx.within.start().is_multiple_of(unit) {
+            // On the grid that alloc_at goes by.
+            rx.align = rx.align.max(unit);
+        }
         if placement.place != Placement::ANYWHERE.place {
             rx.place = placement.place;
         }
@@ -501,6 +523,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Forgets a block whose code is gone. Its addresses stay reserved, so that a stale pointer to
     /// code faults. Its shard is locked.
     pub(super) fn lose(&self, shard: &mut Shard, mappings: &mut Mappings, mut held: Held<'_>) {
+        held.clear_tags();
         // Without the token nobody unmaps the views, if there are any: that is the intention.
         let len = held
             .take_views()
@@ -542,44 +565,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if self.kind.way() != Way::Toggle {
             return Ok(write());
         }
-        let start = self.page.round_down(rw.addr().get());
-        let end = self.page.round_up(rw.addr().get() + len);
-        // SAFETY: a block starts at a page, so the start of this page lies in it too.
-        let first = unsafe { rw.sub(rw.addr().get() - start) };
-        let pages = end.and_then(|end| PageRange::new(first, end - start, self.page));
-        let pages = pages.ok_or(JitError::OutOfBounds)?;
-        let _writers = self.toggling.lock();
-        // SAFETY: the pages lie in one block that is mapped once, committed to be toggled.
-        unsafe { self.provider.protect(pages, Access::ReadWrite) }.map_err(JitError::Protect)?;
-        let executable = Executable(self, pages);
-        let result = write();
-        executable.again().map(|()| result)
-    }
-}
-
-/// Makes pages executable again, also when a writer panics.
-struct Executable<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex>(
-    &'a JitAllocator<P, M, R>,
-    PageRange,
-);
-
-impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Executable<'_, P, M, R> {
-    fn again(self) -> Result<(), JitError> {
-        let result = self.protect();
-        core::mem::forget(self);
-        result
-    }
-
-    fn protect(&self) -> Result<(), JitError> {
-        // SAFETY: the pages lie in one block that is mapped once, committed to be toggled.
-        unsafe { self.0.provider.protect(self.1, Access::ReadExec) }.map_err(JitError::Protect)
-    }
-}
-
-impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Drop for Executable<'_, P, M, R> {
-    fn drop(&mut self) {
-        // A panic is on its way, and says more than this could.
-        let _ = self.protect();
+        // SAFETY: the caller's promise: the bytes lie in a block that stays mapped.
+        unsafe { self.toggled(rw, len, write) }
     }
 }
 

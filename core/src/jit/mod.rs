@@ -14,16 +14,21 @@
 //! |---|---|
 //! | `config` | what can be asked for |
 //! | `alloc`, `write`, `batch`, `upkeep` | the calls: memory, contents, many contents, all of it |
+//! | `placed` | allocations that say where |
+//! | `patch` | changes of code that may be running |
 //! | `bits`, `class`, `tree` | the bitmaps of a block; lengths of runs; where the long ones are |
 //! | `block`, `views` | one mapping cut into granules |
 //! | `pool`, `shard` | the blocks of one granularity; what one lock guards |
+//! | `cores` | when other cores see new code |
 //! | `mapping` | how blocks come and go |
+//! | `toggle` | pages that are writable for the time of a write |
 //! | `index` | the blocks by address, readable without a lock |
 //! | `fork` | what happens around a fork |
 //! | `retire` | release that waits until nobody runs the code |
 //! | `tables` | tables in the arena that are all zero at first |
 //! | `span`, `error` | tokens and errors |
-//! | `runtime`, `func` | functions: code with fix-ups, called by type |
+//! | `tag`, `spans` | what spans carry for the program; all of them, in order |
+//! | `runtime`, `func`, `cell` | functions: code with fix-ups, called by type, replaced while they run |
 //!
 //! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
 //! the arena's.
@@ -33,31 +38,43 @@ mod alloc;
 mod batch;
 mod bits;
 mod block;
+mod cell;
 mod class;
 mod config;
+mod cores;
 mod error;
 mod fork;
 mod func;
 mod index;
 mod mapping;
+mod patch;
+mod placed;
 mod pool;
 mod retire;
 mod runtime;
 mod shard;
 mod span;
+mod spans;
 mod tables;
+mod tag;
+mod toggle;
 mod tree;
 mod upkeep;
 mod views;
 mod write;
 
 pub use batch::Batch;
+pub use cell::FuncCell;
 pub use config::{Fill, JitConfig, LargePages, Mapping, SyncCores};
+pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
+pub use patch::PatchWord;
 pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
+pub use spans::Spans;
+pub use tag::{LiveSpan, Words};
 pub use upkeep::{BlockInfo, Reset};
 pub use write::SpanWriter;
 
@@ -75,17 +92,24 @@ use core::{
     fmt, ptr,
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering},
 };
+use cores::Cores;
 use fork::Snapshot;
 use index::Index;
 use mapping::Kind;
 use shard::Shards;
+use span::LAST_OWNER;
+use toggle::Toggling;
 use views::Views;
 
 /// Numbers allocators, so that no span is mistaken for another allocator's.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-fn next_id() -> u64 {
-    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+/// Returns a number that no allocator had before; `None` after 2^40 of them.
+fn next_id() -> Option<u64> {
+    let next = |id: u64| (id < LAST_OWNER).then_some(id + 1);
+    NEXT_ID
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        .ok()
 }
 
 /// What a [`JitAllocator`] asks of the provider of code.
@@ -104,8 +128,10 @@ pub struct JitStatistics {
     pub used: usize,
     /// Bytes mapped for code, once for both views.
     pub reserved: usize,
-    /// Bytes of metadata committed.
+    /// Bytes of metadata committed, but for words and groups.
     pub metadata: usize,
+    /// Bytes committed for the words and groups of spans.
+    pub tags: usize,
 }
 
 impl JitStatistics {
@@ -127,18 +153,23 @@ pub struct JitAllocator<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     page: PageSize,
     /// Whether other cores are synchronized, one of [`Syncs`].
     syncs_cores: AtomicU8,
+    /// Whether spans are handed out lowest first.
+    ordered: bool,
+    cores: Cores<R>,
     provider: P,
     metadata: M,
     index: Index,
     kind: Kind,
-    /// Held while pages of a block that is mapped once are writable.
-    toggling: Lock<(), R>,
+    /// Which pages of blocks that are mapped once are writable now.
+    toggling: Lock<Toggling, R>,
     /// The empty block that is kept of each pool, or null. Written under the lock of that block's
     /// shard.
     kept: [AtomicPtr<Block>; POOLS],
     shards: Shards<R>,
     mappings: Lock<Mappings, R>,
     arena: Arena<M, R>,
+    /// Words and groups of spans, which are counted apart.
+    tag_arena: Arena<M, R>,
 }
 
 /// What is known of a host that is to synchronize cores.
@@ -161,15 +192,30 @@ struct Mappings {
     snapshot: Option<Snapshot>,
 }
 
+impl<P: CodeProvider + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    JitAllocator<P, M, R>
+{
+    /// Makes an allocator on providers that need no arguments, such as an operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::on`].
+    pub fn new(config: JitConfig) -> Result<Self, JitError> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Makes an allocator. Maps no code yet, and takes no memory for metadata.
+    /// Makes an allocator of executable memory from `provider`, with metadata from `metadata`. Maps
+    /// no code yet, and takes no memory for metadata.
     ///
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of range, for a provider without
-    /// a capability that the configuration needs, and on a CPU without known cache maintenance;
+    /// a capability that the configuration needs, on a CPU without known cache maintenance, and for
+    /// the last allocator and reset of 2^40 in a process;
     /// [`JitError::Metadata`] where no page ends behind the bound of the metadata.
-    pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
+    pub fn on(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         let mut needed = Capabilities::empty();
         needed.set(Capabilities::LANDING_PADS, config.wants_landing_pads());
         needed.set(Capabilities::EXEC_ONLY_WHERE_ASKED, config.is_strict());
@@ -183,18 +229,27 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             return Err(JitError::Config);
         }
         Ok(Self {
-            id: AtomicU64::new(next_id()),
+            id: AtomicU64::new(next_id().ok_or(JitError::Config)?),
             page: provider.page_size(),
             syncs_cores: AtomicU8::new(match sync {
                 SyncCores::Required => Syncs::YES,
                 SyncCores::Never => Syncs::NO,
                 _ => Syncs::UNKNOWN,
             }),
+            ordered: config.is_ordered(),
+            cores: Cores::new(),
             index: Index::new(),
             kind,
-            toggling: Lock::new(()),
+            toggling: Lock::new(Toggling::NONE),
             kept: [const { AtomicPtr::new(ptr::null_mut()) }; POOLS],
-            shards: Shards::new(config.block_size_bytes(), config.max_shards()),
+            shards: Shards::new(
+                config.block_size_bytes(),
+                if config.is_ordered() {
+                    1
+                } else {
+                    config.max_shards()
+                },
+            ),
             mappings: Lock::new(Mappings {
                 reserved: 0,
                 refused: None,
@@ -202,6 +257,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 snapshot: None,
             }),
             arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,
+            tag_arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,
             config,
             provider,
             metadata,
@@ -260,6 +316,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let _mappings = self.mappings.lock();
         total.metadata = self.arena.committed_bytes();
+        total.tags = self.tag_arena.committed_bytes();
         total
     }
 

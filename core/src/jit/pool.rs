@@ -13,7 +13,7 @@
 //! Before a new block is mapped, all that is in the bins is joined with what lies beside it.
 
 use super::{
-    block::{Block, Held},
+    block::{Block, Held, Spot},
     class, tables,
     tree::Tree,
 };
@@ -33,27 +33,91 @@ const BINS: usize = 128;
 
 /// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once
 /// in so many times and one more.
-pub(super) const DEPTH: usize = 8;
+const DEPTH: usize = 64;
 
 /// Granules that a bin holds at most, so that long spans are joined soon.
-const BIN_GRANULES: usize = 256;
+const BIN_GRANULES: usize = 512;
 
-/// Where a span was released.
+/// Hints that a request for a spot looks at, the last ones first.
+const LOOKED_AT: usize = 4;
+
+/// Runs that are joined before the lock is given back to others: some microseconds.
+pub(super) const SETTLED: usize = 256;
+
+/// Where a span was released: the block's slot in 8 bits, the granule in 24. Spans that these do not
+/// tell are joined at once: of a pool's 256th block and its like, and behind the first 16 Mi
+/// granules of one.
 #[derive(Clone, Copy)]
-pub(super) struct Hint {
-    pub(super) slot: u32,
-    pub(super) granule: u32,
+pub(super) struct Hint(u32);
+
+impl Hint {
+    /// Bits of a granule.
+    const BITS: u32 = 24;
+
+    /// What zero bytes stand for.
+    pub(super) const ZERO: Self = Self(0);
+
+    #[inline]
+    fn new(slot: usize, granule: usize) -> Option<Self> {
+        if slot >> (u32::BITS - Self::BITS) != 0 || granule >> Self::BITS != 0 {
+            return None;
+        }
+        u32::try_from(slot << Self::BITS | granule).ok().map(Self)
+    }
+
+    #[inline]
+    const fn slot(self) -> usize {
+        (self.0 >> Self::BITS) as usize
+    }
+
+    /// Returns the run of `len` granules.
+    #[inline]
+    const fn run(self, len: usize) -> Range<usize> {
+        let start = (self.0 & ((1 << Self::BITS) - 1)) as usize;
+        start..start + len
+    }
 }
 
-/// Where spans of one length were released, the last one on top.
-type Bin = [Hint; DEPTH];
+/// Returns how many hints the bin for spans of `len` granules has room for.
+const fn room(len: usize) -> usize {
+    let most = BIN_GRANULES / len;
+    match most {
+        0..2 => 2,
+        2..DEPTH => most,
+        _ => DEPTH,
+    }
+}
+
+/// Where the bins begin among the hints of all, the shortest length first; and where the last one
+/// ends.
+const STARTS: [u16; BINS + 1] = {
+    let mut starts = [0; BINS + 1];
+    let mut n = 0;
+    while n < BINS {
+        #[expect(clippy::cast_possible_truncation, reason = "no bin has more than 64")]
+        {
+            starts[n + 1] = starts[n] + room(n + 1) as u16;
+        }
+        n += 1;
+    }
+    starts
+};
+
+/// The hints of all bins, in each the last one on top.
+const HINTS: usize = STARTS[BINS] as usize;
+
+/// Returns the place of a hint: of the nth of the bin for spans of `len` granules.
+#[inline]
+fn place(len: usize, n: usize) -> usize {
+    usize::from(STARTS[len - 1]) + n
+}
 
 /// The bins of a pool.
 #[derive(Clone, Copy)]
 struct Bins {
     /// How many hints each bin has: apart from these, so that an empty bin is not touched.
     counts: NonNull<[u8; BINS]>,
-    hints: NonNull<[Bin; BINS]>,
+    hints: NonNull<[Hint; HINTS]>,
 }
 
 /// Blocks of one granularity, and which of them have room.
@@ -101,7 +165,7 @@ impl Pool {
 
     /// Returns how many hints each bin has, and the bins, if there are any.
     #[inline]
-    fn bins(&mut self) -> Option<(&mut [u8; BINS], &mut [Bin; BINS])> {
+    fn bins(&mut self) -> Option<(&mut [u8; BINS], &mut [Hint; HINTS])> {
         let Bins {
             mut counts,
             mut hints,
@@ -179,7 +243,7 @@ impl Pool {
         let Ok(counts) = tables::zeroed::<u8, _, _>(arena, BINS) else {
             return;
         };
-        match tables::zeroed::<Bin, _, _>(arena, BINS) {
+        match tables::zeroed::<Hint, _, _>(arena, HINTS) {
             Ok(hints) => {
                 self.bins = Some(Bins {
                     counts: counts.cast(),
@@ -197,7 +261,7 @@ impl Pool {
         let (counts, hints) = self.bins()?;
         let count = counts.get_mut(len - 1)?;
         *count = count.checked_sub(1)?;
-        hints[len - 1].get(usize::from(*count)).copied()
+        hints.get(place(len, usize::from(*count))).copied()
     }
 
     /// Adds a hint to the bin for spans of `len` granules; says whether there was room.
@@ -209,10 +273,10 @@ impl Pool {
         let Some(count) = counts.get_mut(len - 1) else {
             return false;
         };
-        let place = usize::from(*count);
-        let has_room = place < DEPTH && (place < 2 || place * len < BIN_GRANULES);
+        let at = place(len, usize::from(*count));
+        let has_room = at < usize::from(STARTS[len]);
         if has_room {
-            hints[len - 1][place] = hint;
+            hints[at] = hint;
             *count += 1;
         }
         has_room
@@ -279,8 +343,8 @@ impl Pool {
     #[inline]
     pub(super) fn allocate(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
         while let Some(hint) = self.pop_hint(need) {
-            let run = hint.granule as usize..hint.granule as usize + need;
-            if let Some(at) = self.slots()[hint.slot as usize] {
+            let run = hint.run(need);
+            if let Some(at) = self.slots()[hint.slot()] {
                 // SAFETY: the arena outlives the pool; a pool is reached under its shard's lock
                 // only, and no other Held is alive here.
                 let mut held = unsafe { Block::held(at) };
@@ -290,6 +354,61 @@ impl Pool {
             }
         }
         self.allocate_lowest(need)
+    }
+
+    /// Takes a run that was released just now, or the start of the active run, if it lies in a spot.
+    /// The lock is held.
+    #[inline]
+    pub(super) fn allocate_recent(
+        &mut self,
+        need: usize,
+        spot: &Spot,
+    ) -> Option<(Held<'_>, Range<usize>)> {
+        for back in 1..=LOOKED_AT {
+            let Some(hint) = self.hint(need, back) else {
+                break;
+            };
+            let run = hint.run(need);
+            let Some(at) = self.slots()[hint.slot()] else {
+                continue;
+            };
+            // SAFETY: as in allocate.
+            let mut held = unsafe { Block::held(at) };
+            if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
+                self.drop_hint(need, back);
+                return Some((held, run));
+            }
+        }
+        // SAFETY: as in allocate.
+        let mut held = unsafe { Block::held(self.active?) };
+        let start = held.active_start();
+        if !held.is_in_spot(&(start..start + need), spot) {
+            return None;
+        }
+        let span = held.allocate_active(need)?;
+        Some((held, span))
+    }
+
+    /// Returns the hint of the bin for spans of `len` granules that is so far from the top.
+    #[inline]
+    fn hint(&mut self, len: usize, back: usize) -> Option<Hint> {
+        let (counts, hints) = self.bins()?;
+        let n = usize::from(*counts.get(len - 1)?).checked_sub(back)?;
+        hints.get(place(len, n)).copied()
+    }
+
+    /// Drops that hint; the one on top takes its place.
+    #[inline]
+    fn drop_hint(&mut self, len: usize, back: usize) {
+        let Some(top) = self.pop_hint(len) else {
+            return;
+        };
+        if let Some((counts, hints)) = self.bins()
+            && back > 1
+            && let Some(n) = (usize::from(counts[len - 1]) + 1).checked_sub(back)
+        {
+            hints[place(len, n)] = top;
+        }
     }
 
     /// Takes the first run in the first block that has one, or the start of the active run if that
@@ -352,13 +471,11 @@ impl Pool {
     #[inline]
     pub(super) fn free(&mut self, held: &mut Held<'_>, span: Range<usize>) {
         let len = span.len();
-        let hint = u32::try_from(held.guarded.slot)
-            .ok()
-            .zip(u32::try_from(span.start).ok());
+        let hint = Hint::new(held.guarded.slot, span.start);
         // The last span of a block leaves one run behind, which needs no hint.
         if held.guarded.spans > 1
-            && let Some((slot, granule)) = hint
-            && self.push_hint(len, Hint { slot, granule })
+            && let Some(hint) = hint
+            && self.push_hint(len, hint)
         {
             held.free_apart(span);
         } else {
@@ -377,20 +494,30 @@ impl Pool {
     /// Joins what is in the bins with what lies beside it, and the active run is one like others:
     /// from now on the tree knows all. The lock is held.
     pub(super) fn settle(&mut self) {
+        while self.settle_some() >= SETTLED {}
+    }
+
+    /// Does a part of what [`Pool::settle`] does; returns how many runs that were, as many as
+    /// [`SETTLED`] where there may be more.
+    pub(super) fn settle_some(&mut self) -> usize {
+        let mut settled = usize::from(self.active.is_some());
         self.settle_active(None);
-        let mut from = 0;
-        while let Some(n) = self.next_hinted(from) {
-            from = n + 1;
+        while let Some(n) = self.next_hinted(0) {
             while let Some(hint) = self.pop_hint(n + 1) {
-                let Some(at) = self.slots()[hint.slot as usize] else {
+                let Some(at) = self.slots()[hint.slot()] else {
                     continue;
                 };
                 // SAFETY: as in allocate.
                 let mut held = unsafe { Block::held(at) };
-                held.join(hint.granule as usize..hint.granule as usize + n + 1);
+                held.join(hint.run(n + 1));
                 self.update(&mut held);
+                settled += 1;
+                if settled == SETTLED {
+                    return settled;
+                }
             }
         }
+        settled
     }
 
     /// Forgets what was released and what run was active, as a new pool does not know any.
@@ -432,15 +559,14 @@ mod tests {
 
     #[test]
     fn bins_with_hints_are_found_in_order() {
-        let hint = Hint {
-            slot: 0,
-            granule: 0,
-        };
+        let hint = Hint::new(255, (1 << 24) - 1).expect("the most there is");
+        assert_eq!((hint.slot(), hint.run(3).start), (255, (1 << 24) - 1));
+        assert!(Hint::new(256, 0).is_none() && Hint::new(0, 1 << 24).is_none());
         let mut pool = Pool::new(0);
         assert_eq!(pool.next_hinted(0), None, "no bins");
         pool.bins = Some(Bins {
             counts: NonNull::from(Box::leak(Box::new([0; BINS]))),
-            hints: NonNull::from(Box::leak(Box::new([[hint; DEPTH]; BINS]))),
+            hints: NonNull::from(Box::leak(Box::new([hint; HINTS]))),
         });
         let all = [0, 1, 7, 8, 15, 31, 64, 120, 126, 127];
         for first in 0..all.len() {

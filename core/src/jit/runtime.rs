@@ -64,14 +64,26 @@ pub struct JitRuntime<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     jit: JitAllocator<P, M, R>,
 }
 
-impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
-    /// Makes a runtime with an allocator of its own.
+impl<P: CodeProvider + Default, M: PageProvider + Copy + Default, R: RawMutex> JitRuntime<P, M, R> {
+    /// Makes a runtime on providers that need no arguments, such as an operating system's.
     ///
     /// # Errors
     ///
-    /// The errors of [`JitAllocator::new`].
-    pub fn new(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
-        JitAllocator::new(provider, metadata, config).map(Self::from)
+    /// The errors of [`JitAllocator::on`].
+    pub fn new(config: JitConfig) -> Result<Self, JitError> {
+        Self::on(P::default(), M::default(), config)
+    }
+}
+
+impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
+    /// Makes a runtime with an allocator of its own, on executable memory from `provider` and with
+    /// metadata from `metadata`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::on`].
+    pub fn on(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
+        JitAllocator::on(provider, metadata, config).map(Self::from)
     }
 
     /// Returns the allocator.
@@ -294,7 +306,7 @@ pub struct Function {
 impl Function {
     /// Returns where the code is executed.
     #[must_use]
-    pub const fn rx(&self) -> NonNull<u8> {
+    pub fn rx(&self) -> NonNull<u8> {
         self.span.rx()
     }
 

@@ -4,8 +4,8 @@
 //! allocation that of a shard of its choice: by the address of its stack, which tells threads apart
 //! without the help of an operating system, and is no more than a hint. There is one shard at
 //! first, and twice as many whenever threads have met at a lock often enough, so that a program
-//! with one thread, or few calls, keeps all its code together. They halve again when one of them turns
-//! out to have been mapped for code that comes and goes.
+//! with one thread, or few calls, keeps all its code together. They halve again when one of them
+//! turns out to have been mapped for code that comes and goes.
 
 use super::{
     config::{POOLS, SHARDS},

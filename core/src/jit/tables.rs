@@ -1,12 +1,9 @@
 //! Tables in the arena that are all zero at first.
 
-use super::{
-    block::Block,
-    pool::{DEPTH, Hint},
-};
+use super::{block::Block, pool::Hint};
 use crate::{
     arena::Arena,
-    atomic::{AtomicPtr, AtomicU64, AtomicUsize},
+    atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize},
     provider::{Error, PageProvider},
     sync::RawMutex,
 };
@@ -42,14 +39,12 @@ macro_rules! zero {
 zero! {
     u8 = 0;
     u64 = 0;
+    AtomicU32 = Self::new(0);
     AtomicU64 = Self::new(0);
     AtomicUsize = Self::new(0);
     AtomicPtr<Block> = Self::new(null_mut());
     Option<NonNull<Block>> = None;
-    [Hint; DEPTH] = [Hint {
-        slot: 0,
-        granule: 0,
-    }; DEPTH];
+    Hint = Self::ZERO;
 }
 
 /// Allocates a table of `len` zeros. Fresh memory is not written, so that what is not used of it

@@ -22,6 +22,10 @@ pub enum Reset {
     Soft,
     /// Unmaps all.
     Hard,
+    /// Keeps all blocks mapped and makes them empty, to be filled again without a system call: for
+    /// a cache that is flushed when it is full. Blocks that were made for one long span go all the
+    /// same. What is written next replaces code, which may take [barriers](super::SyncCores).
+    Keep,
 }
 
 /// A block, as it was at one moment.
@@ -72,7 +76,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Releases all spans at once. Tokens from before are refused from now on, and the allocator
-    /// behaves as a new one.
+    /// behaves as a new one; after [`Reset::Keep`] as one that has its blocks already.
     ///
     /// # Safety
     ///
@@ -80,12 +84,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// the call no other code uses a token or an address of one in another call.
     pub unsafe fn reset(&self, how: Reset) {
         let mut guards: [_; super::SHARDS] = core::array::from_fn(|n| self.shards.lock(n));
-        self.id.store(next_id(), Ordering::Relaxed);
+        let id = next_id().expect("no process resets allocators 2^40 times");
+        self.id.store(id, Ordering::Relaxed);
         self.shards.gather();
         for guard in &mut guards {
             let shard = &mut **guard;
             for n in 0..super::POOLS {
-                shard.pools[n].next_len = self.config.block_size_bytes();
+                if how != Reset::Keep {
+                    shard.pools[n].next_len = self.config.block_size_bytes();
+                }
                 shard.pools[n].forget_hints();
                 let mut slot = 0;
                 while let Some((at, block)) = shard.pools[n].block_from(slot) {
@@ -99,8 +106,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
-    /// Calls `act` with every block that is kept empty, and its shard, which is locked.
-    pub(super) fn for_each_kept(&self, mut act: impl FnMut(&mut Shard, Held<'_>)) {
+    /// Calls `act` with every block that is empty, and its shard, which is locked: those that are
+    /// kept, and those that a reset left.
+    pub(super) fn for_each_empty(&self, mut act: impl FnMut(&mut Shard, Held<'_>)) {
         for shard in self.shards.all() {
             let mut guard = shard.lock();
             for n in 0..super::POOLS {
@@ -110,7 +118,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                     // SAFETY: the arena outlives the borrow of self; the shard is locked, and no
                     // other Held is alive.
                     let held = unsafe { Block::held(block) };
-                    if held.guarded.kept {
+                    if held.guarded.spans == 0 && held.block.mode() == Mode::Open {
                         act(&mut guard, held);
                     }
                 }
@@ -121,13 +129,20 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     fn reset_block(&self, shard: &mut Shard, mut held: Held<'_>, how: Reset) {
         shard.totals.spans -= held.guarded.spans;
         shard.totals.used -= held.guarded.used << held.block.shift;
+        let dense = held.guarded.used * 2 > held.count();
         (held.guarded.spans, held.guarded.used) = (0, 0);
+        held.clear_tags();
+        if how == Reset::Keep && held.block.mode() == Mode::Open && !held.block.home().lone {
+            held.empty(dense);
+            self.fill_granules(&held, 0..held.count());
+            return shard.pools[held.block.pool].update(&mut held);
+        }
         let first = self.config.block_size_bytes().max(self.page.bytes());
         let large = match self.config.large_pages_wanted() {
             LargePages::Align { bytes } => bytes,
             _ => 0,
         };
-        if how == Reset::Hard
+        if how != Reset::Soft
             || held.block.mode() != Mode::Open
             || held.len_bytes() != first.max(large)
             || self.config.releases_immediately()
@@ -135,7 +150,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         {
             return self.unmap_block(shard, held);
         }
-        held.empty();
+        held.empty(dense);
         self.fill_granules(&held, 0..held.count());
         let pool = &mut shard.pools[held.block.pool];
         // To the first slot that is free by now, as a block of a new pool.
@@ -186,7 +201,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             return 0;
         }
         if !mapping.purges() {
-            if !held.guarded.kept {
+            if held.guarded.spans != 0 {
                 return 0;
             }
             let len = mapping.len_bytes();

@@ -1,7 +1,7 @@
 //! Calls that write code.
 
 use super::{
-    CodeProvider, JitAllocator, JitError, Span, SpanInfo,
+    Barrier, CodeProvider, JitAllocator, JitError, Span, SpanInfo,
     block::{Block, Held},
 };
 use crate::{arch, provider::PageProvider, sync::RawMutex};
@@ -42,20 +42,51 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// they can be executed. `bytes` lies outside this allocator's memory.
     ///
     /// Takes no lock, unless blocks are mapped once; makes a system call only where code was
-    /// published before, in this span or in one that had its memory.
+    /// published before, in this span or in one that had its memory. [`SyncCores`] says more.
+    ///
+    /// [`SyncCores`]: super::SyncCores
     ///
     /// # Errors
     ///
     /// [`JitError::OutOfBounds`] and [`JitError::NotOwned`] with nothing written;
     /// [`JitError::SyncCores`] with everything written, but another core may still run what it
     /// had fetched; [`JitError::Protect`].
+    #[inline]
     pub fn write(&self, span: &mut Span, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
-        self.check_owner(span)?;
+        self.write_by(self.config.barrier(), span, offset, bytes)
+    }
+
+    /// Writes as [`JitAllocator::write`] does, and leaves the barrier to the next
+    /// [`JitAllocator::publish`], or to the end of a batch: until then the code is not to be
+    /// executed by another thread, which may have fetched what was there before.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`JitAllocator::write`], but for [`JitError::SyncCores`].
+    #[inline]
+    pub fn write_deferred(
+        &self,
+        span: &mut Span,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), JitError> {
+        self.write_by(Barrier::Deferred, span, offset, bytes)
+    }
+
+    #[inline]
+    fn write_by(
+        &self,
+        barrier: Barrier,
+        span: &mut Span,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), JitError> {
+        let block = self.block_of_span(span)?;
         // SAFETY: the token owns the span, and `&mut` makes this the only writer.
-        let reused = unsafe { self.put(span.block(), &span.info(), offset, bytes)? };
+        unsafe { self.put(block, &span.info(), offset, bytes)? };
         // SAFETY: as above; the bytes lie in the span, since put returned.
-        unsafe { arch::publish_code(span.rx().as_ptr().wrapping_add(offset), bytes.len()) };
-        self.sync_if(reused)
+        let reused = unsafe { publish_in(block, span.rx().addr().get() + offset, bytes.len()) };
+        self.sync_by(barrier, reused)
     }
 
     /// Writes as [`JitAllocator::write`] does, to the span that starts at `rx`.
@@ -71,16 +102,18 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// nobody executes them unless any mix of old and new bytes does no harm.
     pub unsafe fn write_at(&self, rx: usize, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
         let (block, info) = self.live_at(rx)?;
-        // SAFETY: the caller's promise.
-        let reused = unsafe { self.put(block, &info, offset, bytes)? };
+        // SAFETY: the caller's promise: it owns the span, and no other code writes those bytes.
+        unsafe { self.put(block, &info, offset, bytes)? };
         // SAFETY: as above; the bytes lie in the span, since put returned.
-        unsafe { arch::publish_code(info.rx.as_ptr().wrapping_add(offset), bytes.len()) };
-        self.sync_if(reused)
+        let reused = unsafe { publish_in(block, rx + offset, bytes.len()) };
+        self.sync_by(self.config.barrier(), reused)
     }
 
     /// Lets `write` fill `span` in place, publishes all of it, and shrinks it if asked to.
     ///
-    /// Where blocks are mapped once, `write` runs under a lock, and must not write to other spans.
+    /// `write` may call the allocator, and write, shrink and release other spans. Where blocks are
+    /// mapped once it must not fork and go on writing in the child, where the memory is executable
+    /// and not writable.
     ///
     /// # Errors
     ///
@@ -91,30 +124,34 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         span: &mut Span,
         write: impl FnOnce(&mut SpanWriter<'_>) -> T,
     ) -> Result<T, JitError> {
-        let (result, reused) = self.fill_in(span, write)?;
-        // SAFETY: the span is live, so its executable view is mapped and readable.
-        unsafe { arch::publish_code(span.rx().as_ptr(), span.len_bytes()) };
-        self.sync_if(reused)?;
+        let (result, block) = self.fill_in(span, write)?;
+        // SAFETY: the token owns the span, which is live in the block.
+        let reused = unsafe { publish_in(block, span.rx().addr().get(), span.len_bytes()) };
+        self.sync_by(self.config.barrier(), reused)?;
         Ok(result)
     }
 
-    /// Lets `write` fill `span`, and shrinks it if asked to; says whether code was published there
-    /// before.
+    /// Lets `write` fill `span`, and shrinks it if asked to; returns its block too.
     pub(super) fn fill_in<T>(
         &self,
         span: &mut Span,
         write: impl FnOnce(&mut SpanWriter<'_>) -> T,
-    ) -> Result<(T, bool), JitError> {
-        self.check_owner(span)?;
+    ) -> Result<(T, NonNull<Block>), JitError> {
+        let block = self.block_of_span(span)?;
         // SAFETY: the token owns the span, and `&mut` makes this the only writer.
-        let (result, keep) = unsafe { self.put_with(span.block(), span.info(), write)? };
+        let (result, keep) = unsafe { self.put_with(block, span.info(), write)? };
         if keep != span.len_bytes() {
             self.shrink(span, keep)?;
         }
-        // SAFETY: the block lives as long as this allocator, whose it is by the token.
-        let block = unsafe { span.block().as_ref() };
-        let reused = block.note_published(span.rx().addr().get(), span.len_bytes());
-        Ok((result, reused))
+        Ok((result, block))
+    }
+
+    /// Finds the block of a live span of this allocator. A fork may have taken it away.
+    #[inline]
+    pub(super) fn block_of_span(&self, span: &Span) -> Result<NonNull<Block>, JitError> {
+        self.check_owner(span)?;
+        let block = self.index.block_at(span.rx().addr().get());
+        block.ok_or(JitError::NotOwned)
     }
 
     /// Runs `write` on a span's bytes; returns how much of the span is to be kept too.
@@ -129,7 +166,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         write: impl FnOnce(&mut SpanWriter<'_>) -> T,
     ) -> Result<(T, usize), JitError> {
         // SAFETY: the block lives as long as this allocator, whose it is.
-        check_writable(unsafe { block.as_ref() }, &info)?;
+        check_writable(unsafe { block.as_ref() })?;
         let mut writer = SpanWriter {
             info,
             keep: info.len,
@@ -142,17 +179,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Finds the live span that starts at `rx`, and its block.
     pub(super) fn live_at(&self, rx: usize) -> Result<(NonNull<Block>, SpanInfo), JitError> {
-        match self.index.query(rx) {
-            Some(found) if found.info.rx.addr().get() == rx => Ok((found.block, found.info)),
-            Some(_) => Err(JitError::Interior),
-            None => Err(match self.block_of(rx) {
-                Ok(_) => JitError::NotLive,
-                Err(error) => error,
-            }),
+        let (block, info) = self.live_around(rx)?;
+        if info.rx.addr().get() == rx {
+            Ok((block, info))
+        } else {
+            Err(JitError::Interior)
         }
     }
 
-    /// Copies bytes into a span; says whether code was published there before.
+    /// Copies bytes into a span, to be published.
     ///
     /// # Safety
     ///
@@ -164,16 +199,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         info: &SpanInfo,
         offset: usize,
         bytes: &[u8],
-    ) -> Result<bool, JitError> {
+    ) -> Result<(), JitError> {
         let end = offset.checked_add(bytes.len());
         if end.is_none_or(|end| end > info.len) {
             return Err(JitError::OutOfBounds);
         }
         // SAFETY: the block lives as long as this allocator, whose it is.
-        let block = unsafe { block.as_ref() };
-        check_writable(block, info)?;
+        check_writable(unsafe { block.as_ref() })?;
         if bytes.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         // SAFETY: offset lies within the span, as just checked.
         let rw = unsafe { info.rw.add(offset) };
@@ -184,21 +218,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             unsafe { rw.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) }
         };
         // SAFETY: the span is live, so its block stays mapped.
-        unsafe { self.while_writable(rw, bytes.len(), copy)? };
-        Ok(block.note_published(info.rx.addr().get() + offset, bytes.len()))
-    }
-
-    /// Makes other cores see what was published, where that is needed.
-    #[inline]
-    pub(super) fn sync_if(&self, reused: bool) -> Result<(), JitError> {
-        if reused && self.syncs_cores() {
-            return self.provider.sync_cores().map_err(JitError::SyncCores);
-        }
-        Ok(())
+        unsafe { self.while_writable(rw, bytes.len(), copy) }
     }
 
     /// Writes the fill pattern, if there is one, to granules that belong to no span. The block's
     /// shard is locked.
+    #[inline]
     pub(super) fn fill_granules(&self, held: &Held<'_>, granules: Range<usize>) {
         if let Some(pattern) = self.config.fill_kind().pattern() {
             self.fill_granules_with(pattern, held, granules);
@@ -216,6 +241,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
+    #[cold]
     fn fill_granules_with(&self, pattern: u32, held: &Held<'_>, granules: Range<usize>) {
         if !granules.is_empty() {
             let views = (held.rw(granules.start), held.rx(granules.start));
@@ -246,18 +272,56 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if filled.is_ok() {
             // SAFETY: the same bytes, through the executable view.
             unsafe { arch::publish_code(rx.as_ptr(), len) };
+            arch::discard_translations(rx.as_ptr(), len);
         }
     }
 }
 
-/// Says why a span cannot be written, if so: a fork took its block away, or the writable view.
+/// Says why a block's spans cannot be written, if so: a fork took the writable view away.
 #[inline]
-fn check_writable(block: &Block, info: &SpanInfo) -> Result<(), JitError> {
-    if !block.covers(info.rx.addr().get()) {
-        return Err(JitError::NotOwned);
+pub(super) fn check_writable(block: &Block) -> Result<(), JitError> {
+    if block.writable() {
+        Ok(())
+    } else {
+        Err(JitError::ReadOnly)
     }
-    if !block.writable() {
-        return Err(JitError::ReadOnly);
+}
+
+/// Makes bytes of a span visible to instruction fetches, and notes it; says whether a barrier is
+/// needed, since other cores may have fetched what was there before.
+///
+/// # Safety
+///
+/// The bytes lie in a live span of the block, which the caller owns.
+#[inline]
+pub(super) unsafe fn publish_in(block: NonNull<Block>, rx: usize, len: usize) -> bool {
+    if len == 0 {
+        return false;
     }
-    Ok(())
+    // SAFETY: the caller's block lives as long as its allocator.
+    let block = unsafe { block.as_ref() };
+    let code = block.executable(rx);
+    // SAFETY: the bytes lie in a live span, whose executable view is mapped and readable.
+    unsafe { arch::publish_code(code, len) };
+    note(block, code, len)
+}
+
+/// Notes that bytes of a span were published; says what [`publish_in`] does.
+///
+/// # Safety
+///
+/// The promises of [`publish_in`]; there is at least one byte.
+#[inline]
+pub(super) unsafe fn note_in(block: NonNull<Block>, code: *const u8, len: usize) -> bool {
+    // SAFETY: the caller's block lives as long as its allocator.
+    note(unsafe { block.as_ref() }, code, len)
+}
+
+#[inline]
+fn note(block: &Block, code: *const u8, len: usize) -> bool {
+    let reused = block.note_published(code.addr(), len);
+    if reused {
+        arch::discard_translations(code, len);
+    }
+    reused || arch::FETCHES_AHEAD
 }

@@ -64,6 +64,11 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
         unsafe { (**self).avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { (**self).wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { (**self).release(range) }
@@ -75,6 +80,10 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
 
     fn large_page(&self) -> PageSize {
         (**self).large_page()
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        (**self).random_key()
     }
 
     fn addresses(&self) -> AddressRange {

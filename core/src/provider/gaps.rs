@@ -6,8 +6,8 @@ use crate::page::AddressRange;
 /// Addresses below are never chosen: hosts keep them free so that null pointers fault.
 pub(crate) const FLOOR: usize = 0x1_0000;
 
-/// Calls `visit` for every part of `within` that `map` shows no mapping at, in ascending order, until
-/// it returns `false`. As old as the walk is: somebody may have mapped there meanwhile.
+/// Calls `visit` for every part of `within` that `map` shows no mapping at, in ascending order,
+/// until it returns `false`. As old as the walk is: somebody may have mapped there meanwhile.
 ///
 /// # Errors
 ///

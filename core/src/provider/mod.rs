@@ -33,11 +33,14 @@ pub use dual::{
     DualView, Fork, Leave, MAX_DUAL_STEPS, Target, order, run_dual,
 };
 pub use end::last_address;
+pub(crate) use error::linux;
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
 pub(crate) use place::{Places, place_views};
-pub use request::{Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request};
+pub use request::{
+    Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request, is_mapping_name,
+};
 pub(crate) use resource::AHEAD;
 pub use resource::{Resource, reserve_ahead};
 pub use search::{consists_of, search};
@@ -76,6 +79,14 @@ bitflags::bitflags! {
         /// `personality(READ_IMPLIES_EXEC)`) whatever is readable is executable too: writable views
         /// and committed pages are both at once, though nothing asked for it.
         const EXEC_ONLY_WHERE_ASKED = 1 << 9;
+        /// The host keeps names of private mappings, and keeps mappings with different ones apart.
+        const NAMES = 1 << 10;
+        /// The host leaves mappings [out of core files](Dump::Excluded), and keeps those apart from
+        /// others.
+        const CORE_FILES = 1 << 11;
+        /// The host takes advice about the sizes of pages ([`PageWish::Transparent`],
+        /// [`PageWish::Never`]), and keeps mappings apart that were given different advice.
+        const PAGE_ADVICE = 1 << 12;
     }
 }
 
@@ -199,7 +210,8 @@ pub unsafe trait PageProvider: Send + Sync {
     /// reserved, and `to` committed with the access, the ceiling and the contents that `from` had.
     ///
     /// Meant for ranges that are a reservation of their own: what was moved may be a mapping of its
-    /// own from then on, which does not join its neighbours.
+    /// own from then on, which does not join its neighbours. It also serves for what the caller
+    /// mapped itself over pages reserved here, private or shared, where the host moves that.
     ///
     /// # Errors
     ///
@@ -227,14 +239,25 @@ pub unsafe trait PageProvider: Send + Sync {
         let _ = (range, name, dump);
     }
 
-    /// Advises that large pages are not welcome any more in committed memory that was committed with
-    /// [`PageWish::Transparent`]: parts of it are to be [purged](PageProvider::purge), and the host should not fill
+    /// Advises that large pages are not welcome in committed memory, for instance since it was
+    /// committed with [`PageWish::Transparent`]: parts of it are to be [purged](PageProvider::purge), and the host should not fill
     /// them again. It is advice: hosts without such pages, and this method by itself, pass it by.
     ///
     /// # Safety
     ///
     /// The trait's conditions.
     unsafe fn avoid_large_pages(&self, range: PageRange) {
+        let _ = range;
+    }
+
+    /// Advises that large pages are welcome in committed memory, as [`PageWish::Transparent`] does
+    /// when it is committed. It is advice: hosts without such pages, and this method by itself, pass
+    /// it by.
+    ///
+    /// # Safety
+    ///
+    /// The trait's conditions.
+    unsafe fn wish_large_pages(&self, range: PageRange) {
         let _ = range;
     }
 
@@ -261,6 +284,12 @@ pub unsafe trait PageProvider: Send + Sync {
     /// they have 16, 512 MiB where they have 64.
     fn large_page(&self) -> PageSize {
         self.page_size().of_table()
+    }
+
+    /// Returns bytes of the host's source of random numbers that is fit for keys; `None` where it
+    /// has none, or refuses, as by default.
+    fn random_key(&self) -> Option<[u8; 32]> {
+        None
     }
 
     /// Returns the addresses that ranges from this provider can have; by default, any.

@@ -1,6 +1,6 @@
 //! What can be asked of a provider, and the one place where requests are validated.
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, linux};
 use crate::page::{Access, AddressRange, Ceiling, PageRange, PageSize, align_up};
 use core::ffi::CStr;
 
@@ -42,6 +42,16 @@ impl Placement {
     pub const fn within(range: AddressRange) -> Self {
         Self {
             within: range,
+            ..Self::ANYWHERE
+        }
+    }
+
+    /// As low as can be within `range`.
+    #[must_use]
+    pub const fn lowest(range: AddressRange) -> Self {
+        Self {
+            within: range,
+            place: Place::Near(range.start()),
             ..Self::ANYWHERE
         }
     }
@@ -197,6 +207,15 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Says whether a host with names of mappings takes this one: see [`Request::name`].
+#[must_use]
+pub fn is_mapping_name(name: &CStr) -> bool {
+    /// Bytes of a name, the zero at its end included, that Linux takes (`PR_SET_VMA(2const)`).
+    const MOST: usize = 80;
+    let known = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\\`$[]".contains(byte);
+    name.count_bytes() < MOST && name.to_bytes().iter().all(known)
+}
+
 /// A validated request in whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -219,14 +238,18 @@ impl Plan {
         if len == 0 || !placement.align.is_power_of_two() {
             return Err(invalid);
         }
-        let round = |n| page.round_up(n).ok_or(invalid);
+        let overflow = invalid.with_like(linux::ENOMEM);
+        let round = |n| page.round_up(n).ok_or(overflow);
         let (before, body, after) = (round(guards.before)?, round(len)?, round(guards.after)?);
         let total = before
             .checked_add(body)
             .and_then(|n| n.checked_add(after))
-            .ok_or(invalid)?;
+            .ok_or(overflow)?;
         // Larger than any address space, and the sums below would overflow.
-        if total > isize::MAX.unsigned_abs() || placement.align > isize::MAX.unsigned_abs() {
+        if total > isize::MAX.unsigned_abs() {
+            return Err(overflow);
+        }
+        if placement.align > isize::MAX.unsigned_abs() {
             return Err(invalid);
         }
         let min_total = match request.min_len {
@@ -424,6 +447,9 @@ pub enum PageWish {
     Base,
     /// The host's pages, and advice that larger ones would be welcome.
     Transparent,
+    /// The host's pages, and advice that larger ones are not welcome, even where the host gives them
+    /// unasked.
+    Never,
     /// Pages of `bytes`, a size that the probe lists. Start and length must be multiples of it.
     Large {
         /// The page size in bytes.

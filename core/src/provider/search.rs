@@ -18,11 +18,11 @@ const BLIND_TRIES: usize = 1024;
 /// length of the whole reservation and must not replace anything.
 ///
 /// Anywhere means the lowest hole of the range; near, the hole closest to the anchor. Where no hole
-/// is long enough, and the plan settles for less ([`Plan::min_total`]), it is the longest one. The map
-/// is read once, unless holes are taken meanwhile.
+/// is long enough, and the plan settles for less ([`Plan::min_total`]), it is the longest one. The
+/// map is read once, unless holes are taken meanwhile.
 ///
-/// Without a map, addresses spread over the range are tried, with the length asked for and then with
-/// the least.
+/// Without a map, addresses spread over the range are tried, with the length asked for and then
+/// with the least.
 ///
 /// # Errors
 ///
@@ -104,8 +104,8 @@ fn search_exact(
     take(plan, base, free, try_at)
 }
 
-/// Takes `len` bytes of a hole at `base`; where that is too much for the host, half as many and so on
-/// down to the least that will do.
+/// Takes `len` bytes of a hole at `base`; where that is too much for the host, half as many and so
+/// on down to the least that will do.
 fn take(
     plan: &Plan,
     base: usize,
@@ -283,8 +283,8 @@ fn try_spread(
 }
 
 /// Says whether a range, without a hole, consists of mappings whose sharing and backing are `kind`
-/// ([`MapFlags::SHARED`], [`MapFlags::OBJECT`], both or none): what a backend asks after a call that
-/// may have lost the range to somebody else.
+/// ([`MapFlags::SHARED`], [`MapFlags::OBJECT`], both or none): what a backend asks after a call
+/// that may have lost the range to somebody else.
 ///
 /// # Errors
 ///
@@ -431,8 +431,8 @@ mod tests {
         }
     }
 
-    /// Searches, where a host maps no more than `most` bytes at once; returns what was found and the
-    /// walks that it took.
+    /// Searches, where a host maps no more than `most` bytes at once; returns what was found and
+    /// the walks that it took.
     fn longest(
         request: Request<'_>,
         used: &[(usize, usize)],

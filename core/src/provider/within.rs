@@ -118,6 +118,11 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the caller's promise, passed on.
         unsafe { self.inner.release(range) }
@@ -138,6 +143,10 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
 
     fn large_page(&self) -> PageSize {
         self.inner.large_page()
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
     }
 
     fn addresses(&self) -> AddressRange {

@@ -17,7 +17,7 @@
 use super::{
     Value,
     list::List,
-    node::{Entry, Node},
+    node::{Entry, Node, saturated},
     pool::{Source, Writer},
     rebuild::{INNERS, LEAVES},
     tree::{LEVELS, Path, Tree},
@@ -37,6 +37,21 @@ const NEAR: usize = 4;
 pub(super) enum Present {
     Replace,
     Refuse,
+}
+
+/// Returns how many levels so many changes add at most.
+#[inline]
+fn levels_of<const W: usize>(changes: usize) -> usize {
+    // Nodes beside the root, each of which has its share of children at least when it is split.
+    let most = Node::<W>::WIDE_INNER;
+    let share = most.div_ceil(4).max(2);
+    let mut nodes = changes.saturating_mul(LEAVES);
+    let mut levels = 1;
+    while nodes > most {
+        nodes = nodes.div_ceil(share);
+        levels += 1;
+    }
+    levels
 }
 
 /// A place in a leaf.
@@ -99,17 +114,42 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
     /// of memory.
+    #[inline]
     pub(crate) fn prepare(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
         changes: usize,
     ) -> Result<(), Error> {
-        let height = self.root().map_or(0, |(_, height)| height);
-        if height + changes > LEVELS {
+        let Some(more) = changes.checked_sub(1) else {
+            return Ok(());
+        };
+        let height = self.root().map_or(0, |(_, height)| height) + levels_of::<W>(changes);
+        // The last one needs what one change takes, those before leave behind what they add.
+        let left = more.checked_mul(self.growth(height));
+        let nodes = left.and_then(|nodes| nodes.checked_add(Self::need(height)));
+        if height + 2 > LEVELS {
             return Err(ErrorKind::Exhausted.into());
         }
-        self.ensure(writer, source, changes * Self::need(height + changes))
+        self.ensure(writer, source, nodes.ok_or(ErrorKind::Exhausted)?)
+    }
+
+    /// Returns how many nodes more than before there are at most after a change of a tree that may
+    /// become so high.
+    #[inline]
+    fn growth(&self, height: usize) -> usize {
+        // Three leaves become four of usual ones, and twice as many if these have to be wide.
+        let far = self.high - self.low > Node::<W>::NARROW_PAGES;
+        let may_be_wide = far || size_of::<T>() > size_of::<u32>();
+        let leaves = if may_be_wide { LEAVES - 3 } else { 1 };
+        // A few children more than a node holds make one more, or two where they are too far from
+        // each other for one, unless nodes are tiny.
+        let inners = match far {
+            _ if Node::<W>::WIDE_INNER <= 2 * LEAVES => INNERS,
+            true => 2,
+            false => 1,
+        };
+        leaves + height * inners
     }
 
     /// Makes sure that an update of these pages cannot fail for want of memory, nor one change instead.
@@ -119,15 +159,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
         source: &impl Source<W>,
         (start, end): Pages,
     ) -> Result<(), Error> {
-        // Ranges are split at both ends, and grow by joining. Where one gets so long that its leaf
-        // must be wide, that leaf may become two; there are only so many such ranges.
+        let ranges = self.count_in((start, end));
         let height = self.root().map_or(0, |(_, height)| height);
         if height + 4 > LEVELS {
             return Err(ErrorKind::Exhausted.into());
         }
-        let long = usize::try_from((end - start) >> 32).unwrap_or(usize::MAX);
-        let long = long.min(writer.used()) + 2;
-        self.ensure(writer, source, 3 * Self::need(height + 1) + 2 * long)
+        self.ensure(writer, source, self.need_for(ranges + 2))
     }
 
     /// Takes the values of pages away; returns how many had one.
@@ -141,35 +178,21 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.set(writer, source, pages, None, Present::Replace, None)
     }
 
-    /// Changes the values of pages, range by range; returns how many had one.
+    /// Changes the values of pages in one change; returns how many had one.
     pub(crate) fn update(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
-        (start, end): Pages,
+        pages: Pages,
         mut change: impl FnMut(T) -> T,
     ) -> Result<u64, Error> {
-        self.prepare_update(writer, source, (start, end))?;
-        let (mut page, mut pages) = (start, 0);
-        while page < end
-            && let Some(entry) = self.next_from(page).filter(|e| e.start < end)
-        {
-            let part = (entry.start.max(page), entry.end().min(end));
-            let old = T::from_bits(entry.bits);
-            let new = change(old);
-            if new != old {
-                self.insert(writer, source, part, new)?;
-            }
-            pages += part.1 - part.0;
-            page = part.1;
-        }
-        Ok(pages)
+        self.rewrite(writer, source, pages, false, |_, old| old.map(&mut change))
     }
 }
 
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives the pages from `start` up to `end` a value, or none. Returns how many of them had one.
-    fn set(
+    pub(super) fn set(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
@@ -220,7 +243,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if let Some(value) = value {
             self.ensure(writer, source, 1)?;
             let id = self.take(writer);
-            let entry = Entry::new(start, end, value.to_bits());
+            let entry = Entry::new(start, end, value.to_bits64());
             self.node(id).write_leaf(&[entry]);
             self.publish_root(Some((id, 0)));
             writer.ranges += 1;
@@ -232,14 +255,14 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Thinks out a change of leaves without dead ranges; the path is the one to the page before it.
     #[inline]
-    fn plan(
+    pub(super) fn plan(
         &self,
         (root, mut path): ((u32, usize), Path),
         (start, end): Pages,
         value: Option<T>,
         present: Present,
     ) -> Result<Plan, Error> {
-        let bits = value.map_or(0, T::to_bits);
+        let bits = value.map_or(0, T::to_bits64);
         let joins = |e: &Entry| value.is_some_and(T::joins) && e.bits == bits;
         let mut fresh = Entry::new(start, end, bits);
         let mut fresh_end = end;
@@ -329,7 +352,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         root: (u32, usize),
         right: &mut Place,
         end: u64,
-        bits: u32,
+        bits: u64,
         fresh_end: &mut u64,
     ) {
         let leaf = self.node(right.path.node[0]);
@@ -420,7 +443,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Notes the largest gap of the node below `level` of a path, and what follows above.
     #[inline]
-    pub(super) fn update_gap(&self, path: &Path, level: usize, mut gap: u64) {
+    pub(super) fn update_gap(&self, path: &Path, level: usize, gap: u64) {
+        let mut gap = saturated(gap);
         for level in level..=path.height {
             let (node, at) = (self.node(path.node[level]), path.at(level));
             let was = node.gap(at);

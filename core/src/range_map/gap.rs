@@ -2,12 +2,13 @@
 //!
 //! Every inner node has the largest gap below each of its children. A gap belongs to the child whose
 //! range is in front of it, the very first one to the first child; so each gap is counted once and
-//! whole, and a child whose largest one is too small is passed by.
+//! whole, and a child whose largest one is too small is passed by. Of the longest ones, 2^31 pages and
+//! more, nothing else is noted, so that these are looked at.
 
 use super::{
     Value,
     change::Pages,
-    node::Node,
+    node::{Node, saturated},
     tree::{Path, Tree},
 };
 use crate::arch::prefetch;
@@ -147,7 +148,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             if high <= wanted.low {
                 return None;
             }
-            if node.gap(n) < wanted.len {
+            if !node.may_have(n, wanted.len) {
                 continue;
             }
             let low = if n == 0 { low } else { node.low(n) };
@@ -248,15 +249,20 @@ impl<T: Value, const W: usize> Tree<T, W> {
             (low, if n + 1 < count { node.low(n + 1) } else { high })
         };
         let visit = |n: usize, best: &mut Pages| {
-            if node.gap(n) > best.1 - best.0 {
+            if node.may_have(n, best.1 - best.0 + 1) {
                 self.largest_in((node.child(n), level - 1), pages(n), window, best);
             }
         };
         visit(first, best);
-        // Of the children that lie wholly in the window one has the largest gap.
+        // Of the children that lie wholly in the window one has the largest gap, or several have one
+        // that is too large to be noted.
         let inside = (first + 1..last).reduce(|a, b| if node.gap(b) > node.gap(a) { b } else { a });
         if let Some(n) = inside {
+            let same = node.gap(n);
             visit(n, best);
+            if same == saturated(u64::MAX) {
+                (n + 1..last).for_each(|n| visit(n, best));
+            }
         }
         if last > first {
             visit(last, best);

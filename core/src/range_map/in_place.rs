@@ -19,7 +19,7 @@ use super::{
     Value,
     change::{Pages, Present},
     list::List,
-    node::{Entry, Node, WORDS},
+    node::{Entry, Node, WORDS, saturated},
     pool::{Source, Writer},
     tree::{Path, Tree},
 };
@@ -66,7 +66,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
             (Some((n, entry)), None) => Ok(self.kill(writer, path, n, entry).then_some(entry.len)),
             (Some((n, entry)), Some(value)) => {
-                let becomes = Entry::new(start, end, value.to_bits());
+                let becomes = Entry::new(start, end, value.to_bits64());
                 let whole = entry.start == start;
                 let done = whole && self.replace(path, n, becomes, value.joins());
                 Ok(done.then_some(entry.len))
@@ -79,7 +79,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                     _ if next < end => Ok(None),
                     None => Ok(Some(0)),
                     Some(value) => {
-                        let entry = Entry::new(start, end, value.to_bits());
+                        let entry = Entry::new(start, end, value.to_bits64());
                         let joins = value.joins();
                         let filled = self.fill(writer, source, path, at, (entry, joins), next)?;
                         Ok(filled.then_some(0))
@@ -132,6 +132,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives the nth range another value, unless it becomes one with a neighbour.
     fn replace(&self, path: &Path, n: usize, becomes: Entry, joins: bool) -> bool {
         let leaf = self.node(path.node[0]);
+        if !leaf.can_hold(becomes) {
+            return false;
+        }
         if joins {
             // What lies in other leaves may join.
             let in_front = leaf
@@ -213,7 +216,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         writer.pages += entry.len;
         if path.height > 0 {
             let was = self.node(path.node[1]).gap(path.at(1));
-            if next - low == was {
+            if saturated(next - low) == was {
                 // The first range is the one that it was.
                 let low = self.low_in(path, new);
                 let gap = new.leaf_gap(low, self.next_low(path, 0), was);

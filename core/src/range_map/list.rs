@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 
 /// At most `N` values.
 pub(super) struct List<T, const N: usize> {
-    /// The first `len` are initialised; the others would take longer to fill than most changes take.
+    /// The first `len` are initialised; the others would take longer to fill than most changes
+    /// take.
     values: [MaybeUninit<T>; N],
     len: usize,
 }

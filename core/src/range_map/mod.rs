@@ -15,12 +15,14 @@
 
 mod change;
 mod gap;
+mod hook;
 mod in_place;
 mod iter;
 mod list;
 mod node;
 mod pool;
 mod rebuild;
+mod rewrite;
 mod tree;
 mod value;
 
@@ -31,6 +33,7 @@ mod tests;
 
 pub(crate) use change::Pages;
 pub(crate) use gap::Wanted;
+pub use hook::SignalHook;
 pub use iter::{Gaps, Ranges};
 pub(crate) use pool::Writer;
 pub(crate) use tree::{Path, Tree};
@@ -44,6 +47,7 @@ use crate::{
     sync::{Guard, Lock, RawMutex, Spin},
 };
 use core::fmt;
+use hook::Deferred;
 use node::{Entry, Node, WORDS};
 
 /// Which gap is taken of those that fit.
@@ -143,7 +147,7 @@ pub struct Statistics {
 /// };
 ///
 /// let bounds = AddressRange::LOW_4G;
-/// let map: RangeMap<u8, _> = RangeMap::new(memory, bounds, PageSize::KIB_4, 16 << 20)?;
+/// let map: RangeMap<u8, _> = RangeMap::on(memory, bounds, PageSize::KIB_4, 16 << 20)?;
 /// let gap = map.find_gap(&GapRequest::bytes(8 << 12))?;
 /// map.insert_new(gap, 3)?;
 /// assert_eq!(map.query(gap.start() + 100), Some((gap, 3)));
@@ -157,6 +161,7 @@ pub struct RangeMap<T, M: PageProvider + Copy, R = Spin> {
     max_bytes: usize,
     bounds: AddressRange,
     shift: u32,
+    signals: Option<SignalHook>,
 }
 
 /// What a forked child makes anew where the lock was held.
@@ -171,20 +176,34 @@ struct Parts<T, M: PageProvider + Copy, R> {
 /// The lock, held, and what it guards.
 struct Held<'a, T, M: PageProvider + Copy, R: RawMutex> {
     parts: &'a Parts<T, M, R>,
+    // In this order: the lock is given back before signals come in.
     writer: Guard<'a, Writer, R>,
+    _deferred: Deferred,
+}
+
+impl<T: Value, M: PageProvider + Copy + Default, R: RawMutex> RangeMap<T, M, R> {
+    /// Makes an empty map with nodes from a provider that needs no arguments, such as an operating
+    /// system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::on`].
+    pub fn new(bounds: AddressRange, page: PageSize, max_bytes: usize) -> Result<Self, Error> {
+        Self::on(M::default(), bounds, page, max_bytes)
+    }
 }
 
 /// Making a map, and reading it.
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
-    /// host's. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range, which are
+    /// host's: with pages of one byte it is a map of any ranges. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range, which are
     /// reserved as they are needed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages of two bytes or more, and a
-    /// page ends behind `max_bytes`.
-    pub fn new(
+    /// [`ErrorKind::InvalidArgument`] unless the bounds are whole pages, fewer than half of all
+    /// addresses where a page is one byte, and a page ends behind `max_bytes`.
+    pub fn on(
         metadata: M,
         bounds: AddressRange,
         page: PageSize,
@@ -197,7 +216,16 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             max_bytes,
             bounds,
             shift: page.bytes().trailing_zeros(),
+            signals: None,
         })
+    }
+
+    /// Sets what keeps signals away from a thread that holds the lock, so that handlers may change the
+    /// map, too.
+    #[must_use]
+    pub fn with_signals(mut self, hook: SignalHook) -> Self {
+        self.signals = Some(hook);
+        self
     }
 
     /// Returns the addresses that ranges may have.
@@ -234,11 +262,23 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Some(self.seen(self.parts.current().tree.next_from(page)?))
     }
 
+    /// Finds the last range that does not lie wholly above `addr`, and its value: the one that holds
+    /// `addr`, or else the one before.
+    ///
+    /// Takes no lock, as [`RangeMap::query`].
+    pub fn prev(&self, addr: usize) -> Option<(AddressRange, T)> {
+        if addr < self.bounds.start() {
+            return None;
+        }
+        let page = self.page_of(addr.min(self.bounds.last()));
+        Some(self.seen(self.parts.current().tree.prev_from(page)?))
+    }
+
     /// Yields the ranges that share an address with `window`, whole and in order.
     ///
-    /// Each step is a [`RangeMap::next_from`] of its own: ranges that stay are seen once, those
-    /// that come and go meanwhile may be seen or not, and none is seen that overlaps one before it
-    /// but by pages behind that one.
+    /// Some dozens are read at a time, without a lock, as of one moment: ranges that stay are seen
+    /// once, those that come and go meanwhile may be seen or not, and none is seen that overlaps one
+    /// before it but by pages behind that one.
     pub const fn ranges(&self, window: AddressRange) -> Ranges<'_, T, M, R> {
         Ranges::new(self, window)
     }
@@ -301,7 +341,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 
     /// Returns what the map holds.
     pub fn statistics(&self) -> Statistics {
-        let Held { parts, writer } = self.lock();
+        let Held { parts, writer, .. } = self.lock();
         Statistics {
             ranges: writer.ranges,
             pages: to_usize(writer.pages),
@@ -326,7 +366,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// [`ErrorKind::Exhausted`], where memory is needed and there is none. Nothing changes then.
     pub fn insert(&self, range: AddressRange, value: T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self.change(pages, |Held { parts, writer }| {
+        let had = self.change(pages, |Held { parts, writer, .. }| {
             parts.tree.insert(writer, &parts.arena, pages, value)
         })?;
         Ok(to_usize(had))
@@ -341,9 +381,60 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// changes then.
     pub fn insert_new(&self, range: AddressRange, value: T) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        self.change(pages, |Held { parts, writer }| {
+        self.change(pages, |Held { parts, writer, .. }| {
             parts.tree.insert_new(writer, &parts.arena, pages, value)
         })
+    }
+
+    /// As [`RangeMap::insert`], and tells `dropped` of each piece that had a value before, in order, cut off
+    /// at the ends of `range`: what of it was taken from which range.
+    ///
+    /// `dropped` runs under the lock of the map before anything changes, and once it runs nothing fails:
+    /// it must not call the map, but for reading without a lock. Where it panics, nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::insert`]. `dropped` was not called then.
+    pub fn insert_with(
+        &self,
+        range: AddressRange,
+        value: T,
+        dropped: impl FnMut(AddressRange, T),
+    ) -> Result<usize, Error> {
+        self.set_with(range, Some(value), dropped)
+    }
+
+    /// As [`RangeMap::remove`], and tells `dropped` of each piece that goes, as
+    /// [`RangeMap::insert_with`] does.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::insert`]. `dropped` was not called then.
+    pub fn remove_with(
+        &self,
+        range: AddressRange,
+        dropped: impl FnMut(AddressRange, T),
+    ) -> Result<usize, Error> {
+        self.set_with(range, None, dropped)
+    }
+
+    fn set_with(
+        &self,
+        range: AddressRange,
+        value: Option<T>,
+        mut dropped: impl FnMut(AddressRange, T),
+    ) -> Result<usize, Error> {
+        let pages = self.pages(range)?;
+        let had = self.change(pages, |Held { parts, writer, .. }| {
+            parts.tree.prepare(writer, &parts.arena, 1)?;
+            parts.tree.each_in(pages, |entry| {
+                let (piece, value) = self.seen(entry);
+                dropped(piece, value);
+            });
+            let (tree, arena) = (&parts.tree, &parts.arena);
+            tree.set_at(writer, arena, pages, value, None)
+        })?;
+        Ok(to_usize(had))
     }
 
     /// Takes `range` away, however many ranges it is part of or holds; returns how many pages had a
@@ -355,28 +446,157 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// be changed. Nothing changes then.
     pub fn remove(&self, range: AddressRange) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self.change(pages, |Held { parts, writer }| {
+        let had = self.change(pages, |Held { parts, writer, .. }| {
             parts.tree.remove(writer, &parts.arena, pages)
         })?;
         Ok(to_usize(had))
     }
 
-    /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;
-    /// returns how many pages had a value. Readers see each range change by itself.
+    /// Makes sure that the next `changes` changes cannot fail for want of memory: so many calls of
+    /// [`RangeMap::insert`], [`RangeMap::insert_new`] and [`RangeMap::remove`], whoever makes them.
+    /// A tracker asks before it lets the host change something that is then to be noted.
     ///
-    /// `change` runs under the lock of the map, once for each range as it is then: it must not call
-    /// the map, but for reading without a lock. Where it panics, ranges before that one have
-    /// changed.
+    /// Each takes some 4 KiB of the map's memory, or some 10 KiB in bounds of 2^31 pages and more,
+    /// most of which stays for later changes. It says nothing of a child that is forked
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// The errors of [`RangeMap::insert`]. `change` was not called then.
+    /// What the metadata's provider says, or [`ErrorKind::Exhausted`], where there is not so much
+    /// memory. The map is as it was then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn unmap<M: hostmem_core::provider::PageProvider + Copy>(
+    /// #     map: &hostmem_core::range_map::RangeMap<u8, M>,
+    /// #     range: hostmem_core::page::AddressRange,
+    /// #     munmap: impl FnOnce() -> bool,
+    /// # ) -> Result<(), hostmem_core::provider::Error> {
+    /// map.prepare(1)?;
+    /// if munmap() {
+    ///     map.remove(range).expect("prepared");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepare(&self, changes: usize) -> Result<(), Error> {
+        let Held {
+            parts, mut writer, ..
+        } = self.lock();
+        parts.tree.prepare(&mut writer, &parts.arena, changes)
+    }
+
+    /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;
+    /// returns how many pages had a value. Readers see all of it or nothing.
+    ///
+    /// `change` runs under the lock of the map, once for each range as it is then, in order: it must not
+    /// call the map, but for reading without a lock. Where it panics, nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::insert`]. `change` was not called then, or once, where there is one
+    /// range. A range that gets another value where it lies needs no memory.
     pub fn update(&self, range: AddressRange, change: impl FnMut(T) -> T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
-        let had = self.change(pages, |Held { parts, writer }| {
+        let had = self.change(pages, |Held { parts, writer, .. }| {
             parts.tree.update(writer, &parts.arena, pages, change)
         })?;
         Ok(to_usize(had))
+    }
+
+    /// Changes what lies in `range` by what `change` says of each range in it and of each gap, in order,
+    /// cut off at the ends of `range`: its value then, `None` for none. What it returns is the value
+    /// of the piece from then on. Returns how many pages had a value before. Readers see all of it or
+    /// nothing; a call that sets flags of pages, as emulators do, is one of these.
+    ///
+    /// `change` is called as that of [`RangeMap::update`].
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RangeMap::update`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn set_flags<M: hostmem_core::provider::PageProvider + Copy>(
+    /// #     map: &hostmem_core::range_map::RangeMap<u32, M>,
+    /// #     range: hostmem_core::page::AddressRange,
+    /// # ) -> Result<(), hostmem_core::provider::Error> {
+    /// const VALID: u32 = 1;
+    /// const DIRTY: u32 = 2;
+    /// // What is there is written to, and what is not there comes to be.
+    /// map.rewrite(range, |_, flags| Some(flags.unwrap_or(VALID) | DIRTY))?;
+    /// // What is dirty goes.
+    /// map.rewrite(range, |_, flags| flags.filter(|flags| flags & DIRTY == 0))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rewrite(
+        &self,
+        range: AddressRange,
+        mut change: impl FnMut(AddressRange, Option<T>) -> Option<T>,
+    ) -> Result<usize, Error> {
+        let pages = self.pages(range)?;
+        let had = self.change(pages, |Held { parts, writer, .. }| {
+            let change = |pages, old| change(self.addresses(pages), old);
+            let (tree, arena) = (&parts.tree, &parts.arena);
+            tree.rewrite(writer, arena, pages, true, change)
+        })?;
+        Ok(to_usize(had))
+    }
+}
+
+/// Changing a map where waiting is no choice.
+impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
+    /// As [`RangeMap::insert`]; `None` where the map is being changed, by another thread or by what a
+    /// signal handler that calls this has interrupted. Nothing changed then.
+    pub fn try_insert(&self, range: AddressRange, value: T) -> Option<Result<usize, Error>> {
+        self.try_change(range, |tree, writer, arena, pages| {
+            tree.insert(writer, arena, pages, value)
+        })
+    }
+
+    /// As [`RangeMap::insert_new`]; `None` as of [`RangeMap::try_insert`].
+    pub fn try_insert_new(&self, range: AddressRange, value: T) -> Option<Result<(), Error>> {
+        let done = self.try_change(range, |tree, writer, arena, pages| {
+            tree.insert_new(writer, arena, pages, value).map(|()| 0)
+        });
+        done.map(|done| done.map(drop))
+    }
+
+    /// As [`RangeMap::remove`]; `None` as of [`RangeMap::try_insert`].
+    pub fn try_remove(&self, range: AddressRange) -> Option<Result<usize, Error>> {
+        self.try_change(range, |tree, writer, arena, pages| {
+            tree.remove(writer, arena, pages)
+        })
+    }
+
+    /// As [`RangeMap::update`]; `None` as of [`RangeMap::try_insert`].
+    pub fn try_update(
+        &self,
+        range: AddressRange,
+        change: impl FnMut(T) -> T,
+    ) -> Option<Result<usize, Error>> {
+        self.try_change(range, |tree, writer, arena, pages| {
+            tree.update(writer, arena, pages, change)
+        })
+    }
+
+    fn try_change(
+        &self,
+        range: AddressRange,
+        change: impl FnOnce(&Tree<T>, &mut Writer, &Arena<M, R>, Pages) -> Result<u64, Error>,
+    ) -> Option<Result<usize, Error>> {
+        let pages = match self.pages(range) {
+            Ok(pages) => pages,
+            Err(error) => return Some(Err(error)),
+        };
+        let held = self.try_lock()?;
+        let had = self.change_held(held, pages, |Held { parts, writer, .. }| {
+            change(&parts.tree, writer, &parts.arena, pages)
+        });
+        Some(had.map(to_usize))
     }
 }
 
@@ -384,12 +604,32 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     #[inline]
     fn lock(&self) -> Held<'_, T, M, R> {
+        let deferred = Deferred::new(self.signals);
         loop {
             let parts = self.parts.current();
             let writer = parts.writer.lock();
             // A handler may have forked before the lock was taken.
             if self.parts.is_current(parts) {
-                return Held { parts, writer };
+                return Held {
+                    parts,
+                    writer,
+                    _deferred: deferred,
+                };
+            }
+        }
+    }
+
+    fn try_lock(&self) -> Option<Held<'_, T, M, R>> {
+        let deferred = Deferred::new(self.signals);
+        loop {
+            let parts = self.parts.current();
+            let writer = parts.writer.try_lock()?;
+            if self.parts.is_current(parts) {
+                return Some(Held {
+                    parts,
+                    writer,
+                    _deferred: deferred,
+                });
             }
         }
     }
@@ -401,7 +641,16 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         pages: Pages,
         change: impl FnOnce(&mut Held<'_, T, M, R>) -> Result<X, Error>,
     ) -> Result<X, Error> {
-        let mut held = self.lock();
+        self.change_held(self.lock(), pages, change)
+    }
+
+    #[inline]
+    fn change_held<X>(
+        &self,
+        mut held: Held<'_, T, M, R>,
+        pages: Pages,
+        change: impl FnOnce(&mut Held<'_, T, M, R>) -> Result<X, Error>,
+    ) -> Result<X, Error> {
         let done = change(&mut held)?;
         if !self.parts.is_current(held.parts) {
             self.transfer(held.parts, pages)?;
@@ -409,18 +658,13 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Ok(done)
     }
 
-    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for
-    /// want of memory, as long as no others are made.
-    pub(crate) fn prepare(&self, changes: usize) -> Result<(), Error> {
-        let Held { parts, mut writer } = self.lock();
-        parts.tree.prepare(&mut writer, &parts.arena, changes)
-    }
-
     /// Copies a change that was made in parts which are not current any more: this is a forked
     /// child, and the fork was in the middle of the change.
     #[cold]
     fn transfer(&self, from: &Parts<T, M, R>, (start, end): Pages) -> Result<(), Error> {
-        let Held { parts, mut writer } = self.lock();
+        let Held {
+            parts, mut writer, ..
+        } = self.lock();
         let (tree, arena) = (&parts.tree, &parts.arena);
         tree.remove(&mut writer, arena, (start, end))?;
         let mut page = start;
@@ -428,7 +672,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             && let Some(entry) = from.tree.next_from(page).filter(|e| e.start < end)
         {
             let part = (entry.start.max(page), entry.end().min(end));
-            tree.insert(&mut writer, arena, part, T::from_bits(entry.bits))?;
+            tree.insert(&mut writer, arena, part, entry.value::<T>())?;
             page = part.1;
         }
         Ok(())
@@ -458,10 +702,21 @@ impl<T, M: PageProvider + Copy, R> RangeMap<T, M, R> {
         (addr >> self.shift) as u64
     }
 
+    /// Returns the first page that a window touches and the last one, in the bounds; the first is
+    /// behind the last where there is none.
+    const fn touched_pages(&self, window: AddressRange) -> Pages {
+        match window.intersect(self.bounds) {
+            Some(window) => (self.page_of(window.start()), self.page_of(window.last())),
+            None => (1, 0),
+        }
+    }
+
+    #[inline]
     fn addresses(&self, (start, end): Pages) -> AddressRange {
         let start = to_usize(start << self.shift);
-        let last = to_usize(end - 1) << self.shift | ((1 << self.shift) - 1);
-        AddressRange::new(start, last).expect("ranges are not empty")
+        // The end of all addresses wraps.
+        let last = to_usize((end << self.shift).wrapping_sub(1));
+        AddressRange::spanning(start, last)
     }
 
     #[inline]
@@ -470,7 +725,7 @@ impl<T, M: PageProvider + Copy, R> RangeMap<T, M, R> {
         T: Value,
     {
         let range = self.addresses((entry.start, entry.end()));
-        (range, T::from_bits(entry.bits))
+        (range, entry.value::<T>())
     }
 
     /// Returns the pages of a range to be changed.
@@ -496,14 +751,14 @@ impl<T, M: PageProvider + Copy, R> RangeMap<T, M, R> {
 }
 
 /// Returns the pages of a range, if they are whole.
+#[inline]
 fn whole_pages(range: AddressRange, page: PageSize) -> Option<Pages> {
     let (shift, mask) = (page.bytes().trailing_zeros(), page.bytes() - 1);
-    let whole = mask != 0 && range.start() & mask == 0 && range.last() & mask == mask;
-    let pages = (
-        (range.start() >> shift) as u64,
-        (range.last() >> shift) as u64 + 1,
-    );
-    whole.then_some(pages)
+    // Numbers of pages have 63 bits.
+    let few = range.last() >> shift <= usize::MAX >> 1;
+    let whole = few && range.start() & mask == 0 && range.last() & mask == mask;
+    let (first, last) = (range.start() >> shift, range.last() >> shift);
+    whole.then(|| (first as u64, last as u64 + 1))
 }
 
 #[inline]

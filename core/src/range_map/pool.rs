@@ -26,8 +26,9 @@ const AT_A_TIME: core::ops::RangeInclusive<usize> = 16..=1024;
 ///
 /// # Safety
 ///
-/// `nodes` promises that the nodes which it returns are initialised, lie one behind the other in one
-/// allocation, have addresses that no other code has yet, and stay as long as the source's user.
+/// `nodes` promises that the nodes which it returns are initialised, lie one behind the other in
+/// one allocation, have addresses that no other code has yet, and stay as long as the source's
+/// user.
 pub(crate) unsafe trait Source<const W: usize> {
     /// Makes `least` to `most` nodes, all of whose words are zero; returns the first and how many.
     ///
@@ -223,8 +224,8 @@ impl<const W: usize> Writer<W> {
     }
 
     /// Takes nodes from a source: up to an eighth as many as there are, and no fewer than
-    /// `missing`. Returns those fresh ones from before that do not lie in front of them, which are to be given
-    /// to the list.
+    /// `missing`. Returns those fresh ones from before that do not lie in front of them, which are
+    /// to be given to the list.
     pub(super) fn make(
         &mut self,
         places: &Places<W>,

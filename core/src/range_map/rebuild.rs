@@ -15,7 +15,7 @@ use super::{
     Value,
     change::Plan,
     list::List,
-    node::{Child, Entry, Node},
+    node::{Child, Entry, Node, saturated},
     pool::{Source, Writer},
     tree::{LEVELS, Path, Tree},
 };
@@ -33,7 +33,7 @@ const CHILDREN: usize = 128;
 
 /// A node that was replaced, and those of its children that were dropped.
 #[derive(Clone, Copy)]
-struct Retired {
+pub(super) struct Retired {
     id: u32,
     level: usize,
     from: usize,
@@ -56,18 +56,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return Err(ErrorKind::Exhausted.into());
         }
         self.ensure(writer, source, Self::need(height))?;
-        let (left, right) = (plan.left.path, plan.right.path);
-        let mut work = Rebuild {
-            tree: self,
-            writer,
-            left,
-            right,
-            a: left,
-            b: right,
-            retired: List::new(),
-            collapsed: false,
-        };
+        let left = plan.left.path;
         let old_low = self.low_of(&left);
+        let mut work = Rebuild::new(self, writer, plan);
         let mut made = work.leaves(plan);
         // The gap in front of a leaf is its neighbour's.
         let new_low = made.as_slice().first().map(|child| child.low);
@@ -92,28 +83,39 @@ impl<T: Value, const W: usize> Tree<T, W> {
             work.publish_above(level, &made);
         }
         let retired = work.retired;
+        self.retire_all(writer, retired.as_slice());
+        if grew_in_front {
+            self.grow_gap_before(old_low);
+        }
+        Ok(())
+    }
+
+    /// Frees the nodes that were replaced, and what was dropped below them.
+    pub(super) fn retire_all(&self, writer: &mut Writer<W>, retired: &[Retired]) {
         self.recycle(writer);
-        for old in retired.as_slice() {
+        for old in retired {
             for n in old.from..old.to {
                 let child = self.node(old.id).child(n);
                 self.drop_below(writer, child, old.level - 1);
             }
         }
-        for old in retired.as_slice() {
+        for old in retired {
             self.release(writer, old.id);
         }
-        if grew_in_front && let Some(root) = self.root() {
-            let path = self.descend(root, old_low - 1);
-            if path.height > 0 {
-                let gap = self.node(path.node[0]).leaf_gap(
-                    self.low_of(&path),
-                    self.next_low(&path, 0),
-                    u64::MAX,
-                );
-                self.update_gap(&path, 1, gap);
-            }
+    }
+
+    /// Notes the gap in front of a leaf that began at `low`, which is its neighbour's and grew, or
+    /// shrank.
+    pub(super) fn grow_gap_before(&self, low: u64) {
+        let Some(root) = self.root() else {
+            return;
+        };
+        let path = self.descend(root, low - 1);
+        if path.height > 0 {
+            let leaf = self.node(path.node[0]);
+            let gap = leaf.leaf_gap(self.low_of(&path), self.next_low(&path, 0), u64::MAX);
+            self.update_gap(&path, 1, gap);
         }
-        Ok(())
     }
 
     /// Frees a node that no reader reaches, and all below it.
@@ -132,17 +134,17 @@ impl<T: Value, const W: usize> Tree<T, W> {
 }
 
 /// A change on its way up.
-struct Rebuild<'a, T, const W: usize> {
-    tree: &'a Tree<T, W>,
-    writer: &'a mut Writer<W>,
+pub(super) struct Rebuild<'a, T, const W: usize> {
+    pub(super) tree: &'a Tree<T, W>,
+    pub(super) writer: &'a mut Writer<W>,
     /// The ends of the change.
     left: Path,
     right: Path,
     /// The first node and the last one of each level that are replaced: those of the ends, or
     /// neighbours that were drawn in.
-    a: Path,
-    b: Path,
-    retired: List<Retired, { 4 * LEVELS }>,
+    pub(super) a: Path,
+    pub(super) b: Path,
+    pub(super) retired: List<Retired, { 4 * LEVELS }>,
     /// The only child of the root becomes the root.
     collapsed: bool,
 }
@@ -167,11 +169,42 @@ fn nodes_for(count: usize, capacity: usize, inputs: usize, grows: bool) -> usize
 }
 
 /// Returns the bounds of the nth of `parts` of `count`, as even as can be.
-fn part(n: usize, parts: usize, count: usize) -> core::ops::Range<usize> {
+pub(super) fn part(n: usize, parts: usize, count: usize) -> core::ops::Range<usize> {
     n * count / parts..(n + 1) * count / parts
 }
 
-impl<T: Value, const W: usize> Rebuild<'_, T, W> {
+impl<'a, T: Value, const W: usize> Rebuild<'a, T, W> {
+    pub(super) fn new(tree: &'a Tree<T, W>, writer: &'a mut Writer<W>, plan: &Plan) -> Self {
+        let (left, right) = (plan.left.path, plan.right.path);
+        Self {
+            tree,
+            writer,
+            left,
+            right,
+            a: left,
+            b: right,
+            retired: List::new(),
+            collapsed: false,
+        }
+    }
+
+    /// Counts what the change takes out of the leaves at its ends.
+    pub(super) fn count_dropped(&mut self, plan: &Plan) -> usize {
+        let tree = self.tree;
+        let (first, last) = (tree.node(self.a.node[0]), tree.node(self.b.node[0]));
+        let (from, to) = (plan.left.at, plan.right.at);
+        let same = self.a.node[0] == self.b.node[0];
+        let until = if same { to } else { first.count() };
+        let others = if same { 0 } else { to };
+        let dropped = until - from + others;
+        let pages = |node: &Node<W>, range: core::ops::Range<usize>| {
+            range.map(|n| node.entry(n).len).sum::<u64>()
+        };
+        self.writer.pages -= pages(first, from..until) + pages(last, 0..others);
+        self.writer.ranges -= dropped;
+        dropped
+    }
+
     /// Makes the leaves.
     fn leaves(&mut self, plan: &Plan) -> List<Child, LEAVES> {
         let tree = self.tree;
@@ -185,16 +218,9 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         entries.extend(with.iter().copied());
         entries.extend(last.entries().skip(to));
 
-        let until = if same { to } else { first.count() };
-        let others = if same { 0 } else { to };
-        let dropped = until - from + others;
-        let pages = |node: &Node<W>, range: core::ops::Range<usize>| {
-            range.map(|n| node.entry(n).len).sum::<u64>()
-        };
-        let added = with.iter().map(|e| e.len).sum::<u64>();
-        self.writer.pages =
-            self.writer.pages + added - pages(first, from..until) - pages(last, 0..others);
-        self.writer.ranges = self.writer.ranges + with.len() - dropped;
+        let dropped = self.count_dropped(plan);
+        self.writer.pages += with.iter().map(|e| e.len).sum::<u64>();
+        self.writer.ranges += with.len();
         let grows = with.len() > dropped;
         let count = entries.as_slice().len();
         // A run of ranges that come in order leaves full leaves behind.
@@ -235,7 +261,13 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
     }
 
     /// Makes a leaf of ranges, or more if they do not fit; `next` is where the one behind begins.
-    fn leaf(&mut self, entries: &[Entry], first: bool, next: u64, made: &mut List<Child, LEAVES>) {
+    pub(super) fn leaf(
+        &mut self,
+        entries: &[Entry],
+        first: bool,
+        next: u64,
+        made: &mut List<Child, LEAVES>,
+    ) {
         let parts = if Node::<W>::fits(entries) {
             1
         } else {
@@ -253,7 +285,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             } else {
                 some.first().map_or(self.tree.low, |e| e.start)
             };
-            let gap = node.leaf_gap(low, next, u64::MAX);
+            let gap = saturated(node.leaf_gap(low, next, u64::MAX));
             made.extend([Child { low, id, gap }]);
         }
     }
@@ -263,15 +295,19 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         let [child] = made.as_slice() else {
             return None;
         };
+        self.is_in_place(level, *child).then_some(*child)
+    }
+
+    /// Says whether a child takes the place of just one with the same lowest start.
+    pub(super) fn is_in_place(&self, level: usize, child: Child) -> bool {
         let (id, at) = (self.a.node[level], self.a.at(level));
         let one = id == self.b.node[level] && at == self.b.at(level);
-        (one && self.tree.node(id).low(at) == child.low).then_some(*child)
+        one && self.tree.node(id).low(at) == child.low
     }
 
     /// Makes the inner nodes of a level above the nodes that were made.
     fn inners(&mut self, level: usize, below: &List<Child, LEAVES>) -> List<Child, LEAVES> {
         let tree = self.tree;
-        let capacity = Node::<W>::INNER;
         let (first, last) = (self.a.node[level], self.b.node[level]);
         let mut children: List<Child, CHILDREN> = List::new();
         let from = self.a.at(level);
@@ -290,7 +326,8 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             return made;
         }
         let at_end = to == tree.node(last).count();
-        if grows && count > capacity && at_end {
+        let capacity = Node::<W>::room_for(children.as_slice());
+        if grows && (capacity + 1..=2 * capacity).contains(&count) && at_end {
             let (low, high) = children.as_slice().split_at(capacity);
             self.inner(low, &mut made);
             self.inner(high, &mut made);
@@ -306,6 +343,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             }
         }
         let children = children.as_slice();
+        let capacity = Node::<W>::room_for(children);
         let parts = nodes_for(children.len(), capacity, inputs, grows);
         for n in 0..parts {
             self.inner(&children[part(n, parts, children.len())], &mut made);
@@ -313,7 +351,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
         made
     }
 
-    fn inner(&mut self, children: &[Child], made: &mut List<Child, LEAVES>) {
+    pub(super) fn inner(&mut self, children: &[Child], made: &mut List<Child, LEAVES>) {
         let id = self.tree.take(self.writer);
         let node = self.tree.node(id);
         node.write_inner(children);
@@ -392,7 +430,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
     }
 
     /// Notes which nodes of a level are replaced, and which below them are dropped.
-    fn retire(&mut self, level: usize) {
+    pub(super) fn retire(&mut self, level: usize) {
         let (left, right) = (self.left.node[level], self.right.node[level]);
         let mut retire = |id, from, to| {
             self.retired.extend([Retired {

@@ -5,7 +5,7 @@ use super::{
     Value,
     change::Pages,
     gap::Wanted,
-    node::{Entry, Node},
+    node::{Entry, Node, saturated},
     pool::{Source, Writer},
     tree::Tree,
 };
@@ -32,6 +32,27 @@ impl Value for Apart {
     }
     fn joins(self) -> bool {
         false
+    }
+}
+
+/// A value of more than 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Big(u32);
+
+impl Value for Big {
+    fn to_bits(self) -> u32 {
+        self.0
+    }
+    fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+    fn to_bits64(self) -> u64 {
+        u64::from(self.0) << (20 * self.0)
+    }
+    fn from_bits64(bits: u64) -> Self {
+        let all = [0, 1, 2].map(Self);
+        let found = all.into_iter().find(|big| big.to_bits64() == bits);
+        found.expect("nothing else was inserted")
     }
 }
 
@@ -156,6 +177,16 @@ impl Oracle {
         pages
     }
 
+    /// All ranges and gaps of a window, cut off at its ends.
+    fn pieces(&self, (low, high): Pages) -> Vec<(Pages, Option<u32>)> {
+        let ranges = self.overlapping((low, high)).into_iter();
+        let ranges = ranges.map(|(s, e, v)| ((s.max(low), e.min(high)), Some(v)));
+        let gaps = self.gaps((low, high)).into_iter().map(|gap| (gap, None));
+        let mut all: Vec<_> = ranges.chain(gaps).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn gaps(&self, (low, high): Pages) -> Vec<Pages> {
         let (mut at, mut gaps) = (low, Vec::new());
         for (s, e, _) in self.overlapping((low, high)) {
@@ -246,7 +277,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 low == self.low || node.start(0) == low,
                 "exact lowest starts"
             );
-            return node.leaf_gap(low, high, u64::MAX);
+            return saturated(node.leaf_gap(low, high, u64::MAX));
         }
         let children: Vec<_> = node.children().collect();
         assert_eq!(children[0].low, low);
@@ -265,6 +296,74 @@ struct Layout {
     base: u64,
     step: u64,
     slots: u64,
+}
+
+/// What is prepared succeeds when there is nothing left.
+fn prepared<const W: usize>(layout: Layout, seed: u64) {
+    let slab = Slab::<W>::new(60_000);
+    slab.sparing.set(true);
+    let Layout { base, step, slots } = layout;
+    let (low, high) = (base, base + slots * step);
+    // SAFETY: the slab is what all changes are given, and is dropped last.
+    let tree: Tree<u32, W> = unsafe { Tree::new(&slab, low, high) };
+    let mut writer = Writer::new();
+    let mut random = Random(seed);
+    let any = |random: &mut Random, longest: u64| {
+        let slot = random.below(slots);
+        let count = 1 + random.below(longest.min(slots - slot));
+        let value = u32::try_from(random.below(3)).ok().filter(|n| *n < 2);
+        (
+            ((base + slot * step), (base + (slot + count) * step)),
+            value,
+        )
+    };
+    for round in 0..scaled(60) {
+        // From an empty tree, a full one, and one that is a single range.
+        let pages = (low, high);
+        slab.exhausted.set(false);
+        let filled = [None, Some(7)][round % 2];
+        let set = |writer: &mut _, (pages, value): (Pages, Option<u32>)| {
+            tree.set_at(writer, &slab, pages, value, None)
+        };
+        set(&mut writer, (pages, filled)).expect("nodes");
+        for _ in 0..random.below(3000) {
+            let change = any(&mut random, 3);
+            set(&mut writer, change).expect("nodes");
+        }
+        let changes = 1 + random.below(400);
+        let number = usize::try_from(changes).expect("few");
+        tree.prepare(&mut writer, &slab, number).expect("nodes");
+        slab.exhausted.set(true);
+        let (in_order, longest) = (random.below(3), 1 + random.below(5));
+        for n in 0..changes {
+            let mut change = any(&mut random, longest);
+            if in_order == 0 {
+                // Every second page of a long range.
+                let start = base + 2 * n % slots * step;
+                change = ((start, start + step), Some(2));
+            } else if random.below(64) == 0 {
+                change.0.1 = high;
+            }
+            set(&mut writer, change).unwrap_or_else(|error| {
+                panic!("change {n} of {changes} in round {round}: {error}")
+            });
+        }
+        tree.check(&writer);
+    }
+}
+
+#[test]
+fn what_was_prepared_cannot_fail() {
+    for (step, slots) in [(1, 4000), (2, 3000), (1 << 33, 2000)] {
+        let layout = Layout {
+            base: 16,
+            step,
+            slots,
+        };
+        prepared::<48>(layout, 0x1234_5678 + step);
+        prepared::<24>(layout, 0x1234_5679 + step);
+        prepared::<96>(layout, 0x1234_567a + step);
+    }
 }
 
 /// Returns how many operations to do of so many: more in a long run, few under an emulator.
@@ -330,6 +429,34 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
         } else if kind < 9 {
             let had = tree.insert(&mut writer, &slab, pages, value);
             assert_eq!(had, Ok(oracle.insert(pages, bits)));
+        } else if random.below(2) == 0 {
+            // Removes, fills and changes; each piece by where it lies.
+            let salt = random.below(1000);
+            let change = |start: u64, old: Option<u32>| match (start / step + salt) % 7 {
+                0 => None,
+                1 => Some(1),
+                2 => old.map(|bits| (bits + 1) % 3),
+                3 => old.or(Some(2)),
+                _ => old,
+            };
+            let mut asked = Vec::new();
+            let had = tree.rewrite(&mut writer, &slab, pages, true, |piece, old: Option<T>| {
+                let old = old.map(T::to_bits);
+                asked.push((piece, old));
+                change(piece.0, old).map(T::from_bits)
+            });
+            let pieces = oracle.pieces(pages);
+            assert_eq!(asked, pieces);
+            let covered = pieces.iter().filter(|(_, old)| old.is_some());
+            let covered: u64 = covered.map(|((start, end), _)| end - start).sum();
+            assert_eq!(had, Ok(covered));
+            for (piece, old) in pieces {
+                match change(piece.0, old) {
+                    new if new == old => {}
+                    Some(bits) => drop(oracle.insert(piece, bits)),
+                    None => drop(oracle.remove(piece)),
+                }
+            }
         } else {
             let change = |bits: u32| if bits == 2 { 0 } else { bits + 1 };
             let had = tree.update(&mut writer, &slab, pages, |value: T| {
@@ -344,7 +471,9 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
         if n.is_multiple_of(64) || n + 1 == operations {
             tree.check(&writer);
             let plain = oracle.map.iter();
-            let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
+            let entry =
+                |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, T::from_bits(v).to_bits64());
+            let plain: Vec<_> = plain.map(entry).collect();
             assert_eq!(tree.all(), plain);
         }
     }
@@ -374,10 +503,22 @@ fn compare_near<T: Value, const W: usize>(
         }
         let below = oracle.map.range(..=page).next_back();
         let holds = below.filter(|(_, (e, _))| *e > page);
-        let entry = |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, v);
+        let entry =
+            |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, T::from_bits(v).to_bits64());
         assert_eq!(tree.query(page), holds.map(entry));
         let next = holds.or_else(|| oracle.map.range(page..).next());
         assert_eq!(tree.next_from(page), next.map(entry));
+        let prev = oracle.map.range(..=page).next_back();
+        assert_eq!(tree.prev_from(page), prev.map(entry));
+        let mut buffer = [core::mem::MaybeUninit::uninit(); 5];
+        let count = tree.read_from((page, tree.high - 1), &mut buffer);
+        let following = next
+            .iter()
+            .flat_map(|(start, _)| oracle.map.range(*start..));
+        // SAFETY: so many were written.
+        let read = unsafe { buffer[..count].assume_init_ref() };
+        assert!(count > 0 || next.is_none());
+        assert!(following.map(entry).take(count).eq(read.iter().copied()));
     }
 }
 
@@ -433,6 +574,7 @@ fn narrow_nodes_agree_with_a_plain_map() {
     model::<Apart, 12>(CLOSE, 20_000, 0x9abc_def1_2345_6781);
     model::<u32, 16>(CLOSE, 20_000, 0x1111_5678_9abc_def1);
     model::<Apart, 16>(CLOSE, 20_000, 0x2222_5678_9abc_def1);
+    model::<Big, 16>(CLOSE, 20_000, 0x3333_5678_9abc_def1);
 }
 
 #[test]
@@ -443,6 +585,7 @@ fn nodes_of_the_real_size_agree_with_a_plain_map() {
     };
     model::<u32, 96>(many, 50_000, 0x1357_9bdf_0246_8ace);
     model::<Apart, 96>(many, 50_000, 0xace0_2468_1357_9bdf);
+    model::<Big, 96>(many, 20_000, 0xace0_2468_1357_9be1);
 }
 
 #[test]
@@ -523,7 +666,9 @@ fn without_memory_a_change_changes_nothing() {
         assert!(had, "as many pages as the plain map says");
         failures[kind] += usize::from(failed);
         let plain = oracle.map.iter();
-        let plain: Vec<_> = plain.map(|(&s, &(e, v))| Entry::new(s, e, v)).collect();
+        let plain: Vec<_> = plain
+            .map(|(&s, &(e, v))| Entry::new(s, e, v.into()))
+            .collect();
         assert_eq!(tree.all(), plain);
     }
     assert!(failures.iter().all(|&n| n > 5), "all failed: {failures:?}");
@@ -541,7 +686,7 @@ fn named((start, end): Pages) -> Apart {
 }
 
 fn is_named(entry: Entry) -> bool {
-    Apart(entry.bits) == named((entry.start, entry.end()))
+    entry.value::<Apart>() == named((entry.start, entry.end()))
 }
 
 fn readers_see_only_what_was_there<const W: usize>(changes: usize) {

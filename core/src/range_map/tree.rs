@@ -2,6 +2,7 @@
 
 use super::{
     Value,
+    change::Pages,
     node::{Entry, Node, WORDS},
     pool::{NONE, Places, Source, Writer},
 };
@@ -10,7 +11,7 @@ use crate::{
     atomic::{AtomicU64, Ordering, fence},
     provider::Error,
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem::MaybeUninit};
 
 /// Levels that a tree can have. Nodes are at least a third full when they are merged, so that no
 /// map that fits into memory gets there.
@@ -147,13 +148,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let mut next = self.high;
         for _ in 0..height {
             let node = self.node(id);
-            let at = node.child_for(page);
+            // An acquiring load, so that a number from another life of the node comes with the
+            // version that began it.
+            let (at, child) = node.way_to(page);
             if NEXT {
                 next = next.min(node.low(at + 1));
             }
-            // An acquiring load, so that a number from another life of the node comes with the
-            // version that began it.
-            id = node.child(at);
+            id = child;
             if self.version.load(Ordering::Relaxed) != version {
                 return Err(Moved);
             }
@@ -219,6 +220,126 @@ impl<T: Value, const W: usize> Tree<T, W> {
     }
 }
 
+/// Reading several ranges at a time, and backwards.
+impl<T: Value, const W: usize> Tree<T, W> {
+    /// Finds the last range that starts at or before `page`, without a lock.
+    pub(crate) fn prev_from(&self, page: u64) -> Option<Entry> {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let Ok(leaf) = self.leaf_for::<false>(page, version) else {
+                continue;
+            };
+            // The first range of a leaf is not dead, and only the first leaf begins behind the page.
+            let found = leaf.and_then(|(leaf, _)| leaf.last_from(page));
+            if self.is_current(version) {
+                return found;
+            }
+        }
+    }
+
+    /// Reads ranges that end behind the first page and start at or before the last one, in order, as
+    /// many as fit, or as lie in one inner node; returns how many. All are of one moment. No lock is
+    /// taken.
+    pub(super) fn read_from(
+        &self,
+        (page, last): Pages,
+        buffer: &mut [MaybeUninit<Entry>],
+    ) -> usize {
+        loop {
+            let version = self.version.load(Ordering::Acquire);
+            let changes = self.changes.load(Ordering::Acquire);
+            let Ok(way) = self.leaf_and_parent(page, version) else {
+                continue;
+            };
+            let Some((leaf, parent)) = way else {
+                return 0;
+            };
+            let (mut count, is_all) = leaf.read_from((page, last), buffer);
+            if !self.is_current(version) {
+                continue;
+            }
+            if let Some((parent, at)) = parent.filter(|_| is_all)
+                && let Some(more) = self.read_siblings(
+                    (parent, at),
+                    (last, version),
+                    buffer.get_mut(count..).unwrap_or_default(),
+                )
+                && self.is_current(version)
+                && self.changes.load(Ordering::Relaxed) == changes
+            {
+                count += more;
+            }
+            if count > 0 {
+                return count;
+            }
+            // Behind dead ones, or in a leaf of another inner node, if anywhere.
+            let next = self.next_from(page).filter(|entry| entry.start <= last);
+            return match (next, buffer.first_mut()) {
+                (Some(entry), Some(slot)) => {
+                    slot.write(entry);
+                    1
+                }
+                _ => 0,
+            };
+        }
+    }
+
+    /// Returns the leaf that answers for `page`, and the node above with the number of the leaf.
+    #[inline]
+    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
+    fn leaf_and_parent(
+        &self,
+        page: u64,
+        version: u64,
+    ) -> Result<Option<(&Node<W>, Option<(&Node<W>, usize)>)>, Moved> {
+        let root = self.root.load(Ordering::Acquire);
+        if root == EMPTY {
+            return Ok(None);
+        }
+        let (mut id, height) = unpack(root);
+        let mut parent = None;
+        for _ in 0..height {
+            let node = self.node(id);
+            let (at, child) = node.way_to(page);
+            id = child;
+            // As in leaf_for.
+            if self.version.load(Ordering::Relaxed) != version {
+                return Err(Moved);
+            }
+            parent = Some((node, at));
+        }
+        Ok(Some((self.node(id), parent)))
+    }
+
+    /// Reads the leaves behind one, of the same inner node; `None` where that has become another
+    /// node.
+    fn read_siblings(
+        &self,
+        (parent, at): (&Node<W>, usize),
+        (last, version): (u64, u64),
+        buffer: &mut [MaybeUninit<Entry>],
+    ) -> Option<usize> {
+        let mut read = 0;
+        for at in at + 1..parent.count().min(Node::<W>::INNER) {
+            let rest = buffer.get_mut(read..).unwrap_or_default();
+            if rest.is_empty() || parent.low(at) > last {
+                break;
+            }
+            let id = parent.child(at);
+            // As in leaf_for.
+            if self.version.load(Ordering::Relaxed) != version {
+                return None;
+            }
+            let (count, is_all) = self.node(id).read_from((0, last), rest);
+            read += count;
+            if !is_all {
+                break;
+            }
+        }
+        Some(read)
+    }
+}
+
 /// Copying what a writer left behind who will not come back, or not before this is done.
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Bytes of a node.
@@ -239,7 +360,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return Ok(0);
         }
         self.copy_below(unpack(root), &mut |entry| {
-            let value = T::from_bits(entry.bits);
+            let value = entry.value::<T>();
             to.insert(writer, source, (entry.start, entry.end()), value)?;
             see(value, entry.len);
             Ok(())
@@ -296,9 +417,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         path.height = height;
         for level in (1..=height).rev() {
             let node = self.node(id);
-            let at = node.child_for(page);
+            let (at, child) = node.way_to(page);
             path.step(level, id, at);
-            id = node.child(at);
+            id = child;
         }
         path.step(0, id, 0);
         prefetch(self.node(id));

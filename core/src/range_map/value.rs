@@ -1,6 +1,14 @@
 //! What a range map keeps for a range.
 
-/// A small value, kept as 32 bits so that readers without a lock get it whole.
+/// A small value, kept as 32 bits, or 64, so that readers without a lock get it whole.
+///
+/// Values of 32 bits take less room. One of 64, a pointer to what is known of a mapping for instance,
+/// overrides [`Value::to_bits64`] and [`Value::from_bits64`], which are all that a map uses. What it
+/// points to may be asked for by readers for some time after the map has forgotten it: it is retired,
+/// not freed, and freed once no reader from before is under way. A reader holds what it got no longer
+/// than it says, by a counter of readers, an epoch, or a lock of its own around `query` and the use of
+/// its answer. [`jit::retire`](crate::jit) does the same for code. A map whose readers are the threads
+/// that change it needs nothing of that.
 ///
 /// # Examples
 ///
@@ -29,6 +37,19 @@ pub trait Value: Copy + Eq {
 
     /// Returns the value that [`Value::to_bits`] made `bits` of. It is called with nothing else.
     fn from_bits(bits: u32) -> Self;
+
+    /// As [`Value::to_bits`], of values that take more than 32 bits.
+    #[inline]
+    fn to_bits64(self) -> u64 {
+        self.to_bits().into()
+    }
+
+    /// As [`Value::from_bits`], of what [`Value::to_bits64`] made.
+    #[inline]
+    fn from_bits64(bits: u64) -> Self {
+        let [a, b, c, d, ..] = bits.to_le_bytes();
+        Self::from_bits(u32::from_le_bytes([a, b, c, d]))
+    }
 
     /// Says whether ranges that touch and both have this value become one. They do unless an
     /// implementation says otherwise.
@@ -78,6 +99,25 @@ impl Value for u32 {
         self
     }
     fn from_bits(bits: u32) -> Self {
+        bits
+    }
+}
+
+/// All 64 bits are kept. `to_bits` and `from_bits` are of the lower half.
+impl Value for u64 {
+    fn to_bits(self) -> u32 {
+        let [a, b, c, d, ..] = self.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+    fn from_bits(bits: u32) -> Self {
+        bits.into()
+    }
+    #[inline]
+    fn to_bits64(self) -> u64 {
+        self
+    }
+    #[inline]
+    fn from_bits64(bits: u64) -> Self {
         bits
     }
 }

@@ -19,13 +19,13 @@ use super::{
     PageState, RegionRange, SignalHook,
     fork::Parts,
     lock::Held,
-    record::{Notes, Record},
+    record::{Mark, Names, Record},
 };
 use crate::{
     fork::Renewable,
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Error, ErrorKind, PageProvider, Place, Plan},
-    range_map::{Pages, Path, Value, Wanted, Writer},
+    provider::{Capabilities, Error, ErrorKind, PageProvider, Place, Plan},
+    range_map::{Pages, Path, Wanted, Writer},
     sync::{RawMutex, Spin},
 };
 use core::{
@@ -169,7 +169,7 @@ pub(super) struct State {
 /// # use hostmem_core::{page::Access, provider::{Commit, Error, PageProvider, ProcessMap, Request}};
 /// # use hostmem_core::region::{ClaimRequest, RegionAllocator, RegionConfig, claim};
 /// # fn above<P: PageProvider + ProcessMap + Copy>(os: P) -> Result<(), Error> {
-/// let host: RegionAllocator<P> = RegionAllocator::new(os, os, RegionConfig::new())?;
+/// let host: RegionAllocator<P> = RegionAllocator::on(os, os, RegionConfig::new())?;
 /// let mut slots = [None; 256];
 /// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
 /// for range in claim.usable() {
@@ -191,16 +191,31 @@ pub struct RegionAllocator<P: PageProvider + Copy, M: PageProvider + Copy = P, R
     mapping_limit: usize,
     pub(super) metadata: M,
     pub(super) metadata_bytes: usize,
+    pub(super) names: Names,
+}
+
+impl<P: PageProvider + Copy + Default, M: PageProvider + Copy + Default, R: RawMutex>
+    RegionAllocator<P, M, R>
+{
+    /// Makes an allocator without addresses on providers that need no arguments, such as an
+    /// operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RegionAllocator::on`].
+    pub fn new(config: RegionConfig) -> Result<Self, Error> {
+        Self::on(P::default(), M::default(), config)
+    }
 }
 
 /// Making one, and looking at it.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
-    /// Makes an allocator without addresses: a pass-through.
+    /// Makes an allocator without addresses: a pass-through to `inner`.
     ///
     /// # Errors
     ///
     /// What `metadata` says of the reservation for the book-keeping.
-    pub fn new(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
+    pub fn on(inner: P, metadata: M, config: RegionConfig) -> Result<Self, Error> {
         let page = inner.page_size();
         let end = 1 << (u64::BITS - page.bytes().trailing_zeros());
         let mut parts: Parts<M, R> = Parts::new(metadata, config.metadata_bytes, end)?;
@@ -218,6 +233,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             mapping_limit: config.mapping_limit,
             metadata,
             metadata_bytes: config.metadata_bytes,
+            names: Names::new(),
         })
     }
 
@@ -312,7 +328,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// allocator's. Takes no lock, and may be called from a signal handler.
     pub fn query(&self, addr: usize) -> Option<RegionRange> {
         let entry = self.parts.current().tree.query(self.page_of(addr))?;
-        self.described(entry.start, entry.end(), Record::from_bits(entry.bits))
+        self.described(entry.start, entry.end(), entry.value::<Record>())
     }
 
     /// Yields what was given out in `window`, whole and in order. Each step looks anew, without a
@@ -325,7 +341,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 let tree = &self.parts.current().tree;
                 let entry = tree.next_from(from).filter(|e| e.start <= last)?;
                 from = entry.end();
-                let record = Record::from_bits(entry.bits);
+                let record = entry.value::<Record>();
                 if let Some(range) = self.described(entry.start, entry.end(), record) {
                     return Some(range);
                 }
@@ -379,28 +395,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         Some(MappingPressure { mappings, limit })
     }
 
-    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours of equal
-    /// access: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours that are
+    /// alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    ///
+    /// What was [mapped by the caller](RegionAllocator::map_with), moved, or is a view of a dual
+    /// mapping, counts by itself. A host may join some of that (parts of a file that lie side by side
+    /// in it, too): then there are fewer. On Linux there may be more where pages that were written to
+    /// while they lay apart are joined by what is mapped between them.
     pub fn host_mappings(&self) -> usize {
         let held = self.lock();
+        let apart = Capabilities::NAMES | Capabilities::CORE_FILES | Capabilities::PAGE_ADVICE;
+        let can = self.inner.capabilities_among(apart);
         let (mut count, mut before) = (0, None);
         for (_, record) in held.parts.entries((0, self.end())) {
             let seen = match record {
                 Some(Record::Foreign) => None,
-                // A mapping of its own.
-                Some(Record::Ours(_, mark)) if mark.notes.contains(Notes::APART) => {
-                    Some((None, count + 1))
+                Some(Record::Ours(state, mark)) => {
+                    let access = match state {
+                        PageState::Committed(access) => Some(access),
+                        PageState::Reserved | PageState::Interrupted => Some(Access::None),
+                        // A view tells itself apart.
+                        PageState::Dual => None,
+                    };
+                    Some((access, mark.seen_by(can)))
                 }
-                Some(Record::Ours(PageState::Committed(access), mark)) => {
-                    // The wish for large pages keeps neighbours apart, too.
-                    let large = mark.notes.contains(Notes::LARGE);
-                    Some((Some(access), if large { usize::MAX } else { 0 }))
-                }
-                // Every view is a mapping of its own.
-                Some(Record::Ours(PageState::Dual, _)) => Some((None, count + 1)),
-                None | Some(Record::Ours(PageState::Reserved | PageState::Interrupted, _)) => {
-                    Some((Some(Access::None), 0))
-                }
+                None => Some((Some(Access::None), Mark::of(0))),
             };
             count += usize::from(seen.is_some() && seen != before);
             before = seen;
@@ -573,7 +592,7 @@ impl<M: PageProvider + Copy, R> Parts<M, R> {
             let next = self.tree.next_from(at).filter(|e| e.start < end);
             let (piece, record) = match next {
                 Some(entry) if entry.start <= at => {
-                    let record = Record::from_bits(entry.bits);
+                    let record = entry.value::<Record>();
                     ((at, entry.end().min(end)), Some(record))
                 }
                 Some(entry) => ((at, entry.start), None),

@@ -21,13 +21,14 @@ mod scan;
 mod tests;
 
 pub use list::{Claimed, Purpose, Tally};
-pub use report::{BreakBlock, ClaimReport};
+pub use report::{BreakBlock, ClaimReport, Others};
 pub use request::ClaimRequest;
 
 use crate::{
     page::{AddressRange, PageRange, PageSize},
     provider::{
-        AddressSpace, Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request, walk_gaps,
+        AddressSpace, Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request, Resource,
+        walk_gaps,
     },
 };
 use core::fmt;
@@ -65,8 +66,8 @@ pub struct Claim<'s, P> {
 
 /// Claims the gaps of a range.
 ///
-/// `slots` hold what is got: one for each gap, two more for a hole and the break, and one for each
-/// mapping that appears meanwhile; [`survey`] counts gaps. They are emptied first.
+/// `slots` hold what is got: one for each gap, four more for a hole, the guard, the break and others'
+/// room, and one for each mapping that appears meanwhile; [`survey`] counts gaps. They are emptied first.
 ///
 /// That something could not be had is no error: the report says what and why. A host without such
 /// addresses gives an empty claim.
@@ -92,7 +93,8 @@ pub struct Claim<'s, P> {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidArgument`] for a hole that does not lie in the range, and a least length
-/// that overflows in whole pages. Nothing is claimed then.
+/// that overflows in whole pages; why something is missing, where all was
+/// [required](ClaimRequest::require_complete). Nothing is claimed then.
 pub fn claim<'s, P>(
     provider: P,
     request: &ClaimRequest,
@@ -103,7 +105,8 @@ where
 {
     let page = provider.page_size();
     let space = provider.address_space();
-    let terms = request.terms(page, space)?;
+    let mut terms = request.terms(page, space, provider.left(Resource::Addresses))?;
+    terms.caller = left::stack_pointer();
     let mut claim = Claim {
         provider,
         page,
@@ -122,11 +125,20 @@ where
             scans: 0,
             settled: false,
             block_break: BreakBlock::NotAsked,
+            others: Others::NotTried,
+            heap_bytes: 0,
         },
     };
     claim.renew();
     if request.block_break {
         claim.report.block_break = claim.put_behind_break();
+    }
+    if request.complete && !claim.report.is_complete() {
+        let error = claim.report.error.or(claim.report.map.err());
+        let error = error.unwrap_or(ErrorKind::Exhausted.into());
+        // SAFETY: claimed just now, and known to nobody. What cannot go stays reserved.
+        let _ = unsafe { claim.give_back() };
+        return Err(error);
     }
     Ok(claim)
 }
@@ -141,7 +153,8 @@ where
     P: PageProvider + ProcessMap + Copy,
 {
     let page = provider.page_size();
-    let terms = request.terms(page, provider.address_space())?;
+    let mut terms = request.terms(page, provider.address_space(), None)?;
+    terms.caller = left::stack_pointer();
     let left = Left::seen(&provider, &terms)?;
     let mut found = Tally::default();
     for (area, _) in areas(&terms).into_iter().flatten() {
@@ -160,23 +173,45 @@ where
 
 /// Returns what to claim, in the order of importance where not all can be had: what memory can be
 /// placed in first.
-fn areas(terms: &Terms) -> [Option<(AddressRange, Purpose)>; 3] {
+fn areas(terms: &Terms) -> [Option<(AddressRange, Purpose)>; 4] {
     let Some(range) = terms.range else {
-        return [None; 3];
+        return [None; 4];
     };
-    let Some(hole) = terms.hole else {
-        return [Some((range, Purpose::Usable)), None, None];
+    let guard = terms.guard.map(|guard| (guard, Purpose::Guard));
+    let behind = |part: AddressRange| {
+        let start = part.last().checked_add(1)?;
+        AddressRange::new(start, range.last())
     };
-    let above = hole.last().checked_add(1);
-    let above = above.and_then(|start| AddressRange::new(start, range.last()));
-    let below = hole.start().checked_sub(1);
-    let below = below.and_then(|last| AddressRange::new(range.start(), last));
+    let rest = match terms.guard {
+        Some(guard) => behind(guard),
+        None => Some(range),
+    };
     let usable = |area| (area, Purpose::Usable);
+    let Some((hole, rest)) = terms.hole.zip(rest) else {
+        return [rest.map(usable), None, guard, None];
+    };
+    let below = hole.start().checked_sub(1);
+    let below = below.and_then(|last| AddressRange::new(rest.start(), last));
     [
-        above.map(usable),
+        behind(hole).map(usable),
         below.map(usable),
+        guard,
         Some((hole, Purpose::Hole)),
     ]
+}
+
+/// Returns where the host places as many bytes as that, or half of them, and so on, if it chooses.
+fn chosen_place<P: PageProvider>(provider: &P, page: PageSize, bytes: usize) -> Option<PageRange> {
+    let mut len = bytes;
+    while len >= page.bytes() {
+        if let Ok(place) = provider.reserve(&Request::bytes(len)) {
+            // SAFETY: reserved just now, and no other code has its address yet.
+            let released = unsafe { provider.release(place) };
+            return released.is_ok().then_some(place);
+        }
+        len = page.round_down(len / 2);
+    }
+    None
 }
 
 /// Takes addresses below the range while the range is claimed, so that a host that limits them has
@@ -205,6 +240,7 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
     /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
     pub fn renew(&mut self) -> &ClaimReport {
         if let Some(range) = self.terms.range {
+            let chosen = chosen_place(&self.provider, self.page, self.terms.others_room);
             let spare = set_aside(&self.provider, self.terms.spare, range);
             self.scan_all();
             if let Some(spare) = spare {
@@ -213,8 +249,99 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
                 // A whole mapping can always go; if not, addresses are wasted and no more.
                 let _ = released;
             }
+            self.report.others = self.place_others(chosen, range);
+            self.report.heap_bytes = self.heap_in(range).unwrap_or(0);
         }
         &self.report
+    }
+
+    /// Tries whether a page can be mapped where the host chooses, and leaves room in the range if it
+    /// chooses places nowhere else.
+    fn place_others(&mut self, chosen: Option<PageRange>, range: AddressRange) -> Others {
+        if self.list.iter().next().is_none() {
+            return Others::NotTried;
+        }
+        let page = Request::bytes(self.page.bytes());
+        let tried = self.try_place(&page);
+        if let Ok(place) = tried {
+            let in_it = |range: &AddressRange| range.contains(place.addr());
+            if let Some(room) = self.terms.others.filter(in_it) {
+                return Others::Room(room);
+            }
+            let leave = self.terms.leave;
+            let is_free = self.report.missed.bytes != 0;
+            if !in_it(&range) || is_free || leave.is_some_and(|leave| in_it(&leave)) {
+                return Others::Outside;
+            }
+            // In the room of a stack, which is all that is free.
+        }
+        // What can be had below by asking for it, and is not chosen, is no limit's fault.
+        let below = range.start().checked_sub(1);
+        let below = below.and_then(|last| AddressRange::new(FLOOR, last));
+        let is_layout = below.is_some_and(|below| self.try_place(&page.within(below)).is_ok());
+        let (true, Some(chosen), None) = (is_layout, chosen, self.terms.others) else {
+            return tried.map_or_else(Others::Nowhere, |_| Others::Outside);
+        };
+        self.make_room(chosen).unwrap_or_else(Others::Nowhere)
+    }
+
+    /// Gives back what lies where the host would choose, and tries whether it does.
+    fn make_room(&mut self, chosen: PageRange) -> Result<Others, Error> {
+        let page = self.page;
+        let common = |claimed: Claimed| {
+            let start = claimed.range.addr().max(chosen.addr());
+            let len = claimed.range.end().min(chosen.end()).checked_sub(start)?;
+            claimed.range.part(start - claimed.range.addr(), len, page)
+        };
+        let usable = |claimed: &Claimed| claimed.purpose == Purpose::Usable;
+        let parts = self.list.iter().filter(usable).filter_map(common);
+        let room = parts.max_by_key(|part| part.len_bytes());
+        let room = room.ok_or(ErrorKind::Exhausted)?;
+        self.list.remove(room, page)?;
+        // SAFETY: reserved by this claim, and not given out yet where this is the first scan; else
+        // free since, and just claimed again.
+        let released = unsafe { self.provider.release(room) };
+        let purpose = Purpose::Usable;
+        if let Err(error) = released {
+            self.list.insert(Claimed {
+                range: room,
+                purpose,
+            });
+            return Err(error);
+        }
+        let tried = self.try_place(&Request::bytes(page.bytes()));
+        if tried.is_ok_and(|place| room.contains_range(place)) {
+            self.terms.others = Some(room.addresses());
+            return Ok(Others::Room(room.addresses()));
+        }
+        let again = Request::bytes(room.len_bytes()).place(Place::Exact(room.addr()));
+        if let Ok(range) = self.provider.reserve(&again) {
+            self.list.insert(Claimed { range, purpose });
+        }
+        tried.map(|_| Others::Outside)
+    }
+
+    /// Reserves what is asked for and gives it back.
+    fn try_place(&self, request: &Request<'_>) -> Result<PageRange, Error> {
+        let place = self.provider.reserve(request)?;
+        // SAFETY: reserved just now, and no other code has its address yet. A failure wastes a page
+        // of addresses.
+        let _ = unsafe { self.provider.release(place) };
+        Ok(place)
+    }
+
+    /// Returns how many bytes of the memory that the break gave lie in the range.
+    fn heap_in(&self, range: AddressRange) -> Option<usize> {
+        let end = self.behind_break()?;
+        let mut bytes = 0;
+        let walked = self.provider.walk(&mut |entry| {
+            if entry.range.last().checked_add(1) == Some(end) {
+                let inside = entry.range.intersect(range);
+                bytes = inside.map_or(0, |inside| inside.last() - inside.start() + 1);
+            }
+            entry.range.last() < end
+        });
+        walked.ok().map(|()| bytes)
     }
 
     /// Scans until nothing more is taken.

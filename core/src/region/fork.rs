@@ -20,7 +20,7 @@ use crate::{
     arena::Arena,
     fork::ForkChild,
     provider::{Error, ErrorKind, PageProvider},
-    range_map::{Pages, Tree, Value, Writer},
+    range_map::{Pages, Tree, Writer},
     sync::{Lock, RawMutex},
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -335,7 +335,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 return Ok(freed);
             };
             at = entry.end();
-            let record = Record::from_bits(entry.bits);
+            let record = entry.value::<Record>();
             if matches!(record, Record::Ours(PageState::Interrupted, _)) {
                 let range = self.range((entry.start, entry.end()));
                 // SAFETY: the caller's promise: no other code uses it.

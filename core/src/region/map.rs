@@ -4,14 +4,15 @@ use super::{
     PageState, RegionAllocator,
     fork::{Parts, Undo},
     lock::Held,
-    record::{Mark, Notes, Record},
+    record::{Colour, Mark, Notes, Record},
 };
 use crate::{
     page::{Access, PageRange, PageSize},
-    provider::{Commit, Dump, Error, ErrorKind, PageProvider, Purged, Request},
-    range_map::{Pages, Path, Value},
+    provider::{Commit, Dump, Error, ErrorKind, PageProvider, PageWish, Place, Purged, Request},
+    range_map::{Pages, Path},
     sync::RawMutex,
 };
+use core::{cell::Cell, ffi::CStr};
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Maps memory: finds addresses and commits all of them but the guards, which lie within what
@@ -28,26 +29,29 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// then.
     pub fn map(&self, request: &Request<'_>, how: Commit, tag: u16) -> Result<PageRange, Error> {
         let state = PageState::Committed(how.access);
-        let mark = Mark {
-            tag,
-            notes: Notes::of_wish(how.pages),
-        };
-        self.map_placed(request, (state, mark), Undo::Free, |body| {
+        self.map_placed(request, state, Undo::Free, |body, colour| {
             // SAFETY: the pages are reserved, by this call alone.
-            unsafe { self.inner.commit(body, how) }.map(drop)
+            let got = unsafe { self.inner.commit(body, how) }?;
+            Ok(Mark::of(tag).committed(how, (got, self.page), colour))
         })
     }
 
     /// Maps what `place` maps: finds addresses, and lets it map a file, say, over all of them but
-    /// the guards. They are known as `state` afterwards, and taken away by
-    /// [`RegionAllocator::unmap`].
+    /// the guards. They are known as `state` afterwards, `Committed` or `Reserved`, and taken away
+    /// by [`RegionAllocator::unmap`].
+    ///
+    /// The mapping is the caller's own: it counts as one mapping of the host, whatever lies beside
+    /// it. [`protect`](PageProvider::protect) and [`move_pages`](PageProvider::move_pages) serve as
+    /// far as the host does that with such a mapping; [`RegionAllocator::purge`] leaves its memory
+    /// alone, `commit` is refused, and [`RegionAllocator::resize`] makes it shorter, never longer.
+    /// It is `place` that vouches for the state: the region reads no memory because of it.
     ///
     /// `place` runs under the allocator's lock, and must not call it.
     ///
     /// # Errors
     ///
-    /// The errors of [`RegionAllocator::map`], and what `place` returns, which then has changed
-    /// nothing, or says [`ErrorKind::RangeLost`].
+    /// The errors of [`RegionAllocator::map`]; [`ErrorKind::InvalidArgument`] for any other state;
+    /// what `place` returns, which then has changed nothing, or says [`ErrorKind::RangeLost`].
     pub fn map_with(
         &self,
         request: &Request<'_>,
@@ -55,29 +59,32 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         state: PageState,
         place: impl FnOnce(PageRange) -> Result<(), Error>,
     ) -> Result<PageRange, Error> {
+        can_be_placed(state)?;
         let mut place = Some(place);
-        self.map_placed(request, (state, Mark::of(tag)), Undo::Leave, |body| {
+        self.map_placed(request, state, Undo::Leave, |body, colour| {
             // Undo::Leave: what was placed is left to this call, which asks once.
-            place.take().ok_or(ErrorKind::Other)?(body)
+            place.take().ok_or(ErrorKind::Other)?(body)?;
+            Ok(Mark::placed(tag, colour()))
         })
     }
 
-    /// Maps what `place` maps; `undo` is what a child does about it that finds it under way.
+    /// Maps what `place` maps, which returns what to note of it; `undo` is what a child does about
+    /// it that finds it under way.
     #[inline]
     fn map_placed(
         &self,
         request: &Request<'_>,
-        (state, mark): (PageState, Mark),
+        state: PageState,
         undo: Undo,
-        mut place: impl FnMut(PageRange) -> Result<(), Error>,
+        mut place: impl FnMut(PageRange, &dyn Fn() -> Colour) -> Result<Mark, Error>,
     ) -> Result<PageRange, Error> {
         let plan = request.plan(self.page)?;
         if !self.is_active() {
             let whole = self.inner.reserve(request)?;
             let body = whole.part(plan.before(), plan.body(), self.page);
-            let placed = body.ok_or(ErrorKind::Other.into()).and_then(place);
-            return match placed {
-                Ok(()) => Ok(whole),
+            let body = body.ok_or(ErrorKind::Other.into());
+            return match body.and_then(|body| place(body, &|| Colour::NONE)) {
+                Ok(_) => Ok(whole),
                 Err(error) => {
                     if error.kind() != ErrorKind::RangeLost {
                         // SAFETY: reserved just now, known to nobody. A failure wastes addresses.
@@ -98,45 +105,42 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if !self.begin(&held, undo, whole) {
                 continue;
             }
-            let placed = place(self.range(body));
-            let mut mark = mark;
-            if placed.is_ok() {
-                mark.notes |= self.describe_as(whole, request);
-            }
-            let record = Some(Record::Ours(state, mark));
-            match &placed {
-                Ok(()) if body == whole => {
-                    self.record_at(&mut held, body, record, way.known())?;
-                }
-                Ok(()) => {
-                    let guards = Mark {
-                        notes: mark.notes & Notes::APART,
-                        ..mark
-                    };
-                    let guards = Record::Ours(PageState::Reserved, guards);
-                    self.record_at(&mut held, whole, Some(guards), way.known())?;
-                    self.record(&mut held, body, record)?;
+            let placed = place(self.range(body), &|| parts.colour_beside(whole));
+            match placed {
+                Ok(mark) => {
+                    let mark = self.describe_as(whole, request, mark);
+                    let record = Some(Record::Ours(state, mark));
+                    if body == whole {
+                        self.record_at(&mut held, body, record, way.known())?;
+                    } else {
+                        let guards = Record::Ours(PageState::Reserved, mark.of_guards());
+                        self.record_at(&mut held, whole, Some(guards), way.known())?;
+                        self.record(&mut held, body, record)?;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, body),
                 Err(_) => {}
             }
             if self.finish(&held, undo, whole) {
-                return placed.map(|()| self.range(whole));
+                return placed.map(|_| self.range(whole));
             }
         }
     }
 
-    /// Passes on what a request says of pages beside their place, and returns what to note of it.
-    pub(super) fn describe_as(&self, pages: Pages, request: &Request<'_>) -> Notes {
+    /// Passes on what a request says of pages beside their place, and adds to their mark what to
+    /// note of it.
+    pub(super) fn describe_as(&self, pages: Pages, request: &Request<'_>, mark: Mark) -> Mark {
         if request.name.is_none() && request.dump == Dump::Default {
-            return Notes::empty();
+            return mark;
         }
         // SAFETY: the pages are the allocator's, and about to be given out.
         unsafe {
             self.inner
                 .describe(self.range(pages), request.name, request.dump);
         };
-        Notes::APART
+        let number = request.name.map(|name| self.names.number(name));
+        let parts = self.parts.current();
+        mark.described(number, request.dump, || parts.colour_beside(pages))
     }
 
     /// Maps memory at exactly this range, in place of what the allocator has there, free or not.
@@ -195,14 +199,83 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             self.record(held, pages, None)?;
         }
         // SAFETY: all pages are reserved now, and not committed.
-        let result = unsafe { self.inner.commit(self.range(pages), how) }.map(drop);
-        self.or_lost(held, pages, result)?;
+        let result = unsafe { self.inner.commit(self.range(pages), how) };
+        let got = self.or_lost(held, pages, result)?;
         let state = PageState::Committed(how.access);
-        let mark = Mark {
-            tag,
-            notes: Notes::of_wish(how.pages),
-        };
+        let parts = held.parts;
+        let colour = || parts.colour_beside(pages);
+        let mark = Mark::of(tag).committed(how, (got, self.page), colour);
         self.record(held, pages, Some(Record::Ours(state, mark)))
+    }
+
+    /// Maps what `place` maps over exactly this range, in place of what the allocator has there, free
+    /// or not: a file over memory, or over several mappings. What was there stays until `place` takes it
+    /// away, by a mapping over it (`MAP_FIXED`), so that there is no moment when another thread could
+    /// get the addresses. State and mapping are as with [`RegionAllocator::map_with`].
+    ///
+    /// `place` runs under the allocator's lock, and must not call it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as of
+    /// [`RegionAllocator::map_with`] and [`RegionAllocator::map_over`], [`ErrorKind::Taken`] where a
+    /// view of a dual mapping lies in the range; want of memory. `place` was not called then.
+    ///
+    /// What `place` returns, which then has changed nothing. Where its call took away all that was
+    /// there before it failed, which hosts do, this says [`ErrorKind::RangeLost`]: the addresses are
+    /// the allocator's still, and free. Where `place` says that itself, others have them.
+    ///
+    /// # Safety
+    ///
+    /// No other code uses the memory that is replaced.
+    pub unsafe fn map_over_with(
+        &self,
+        range: PageRange,
+        tag: u16,
+        state: PageState,
+        place: impl FnOnce(PageRange) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        can_be_placed(state)?;
+        let pages = self.pages(range)?;
+        let mut place = Some(place);
+        loop {
+            let mut held = self.lock();
+            let parts = held.parts;
+            if parts
+                .entries(pages)
+                .any(|(_, r)| r == Some(Record::Foreign))
+            {
+                return Err(ErrorKind::OutsideRange.into());
+            }
+            parts.committed_in(pages)?;
+            parts.tree.prepare(&mut held.writer, &parts.arena, 1)?;
+            if !self.begin(&held, Undo::Leave, pages) {
+                continue;
+            }
+            // Undo::Leave: what was placed is left to this call, which asks once.
+            let place = place.take().ok_or(ErrorKind::Other)?;
+            let mut done = place(range);
+            match done {
+                Ok(()) => {
+                    let mark = Mark::placed(tag, parts.colour_beside(pages));
+                    self.record(&mut held, pages, Some(Record::Ours(state, mark)))?;
+                }
+                Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, pages),
+                Err(error) => {
+                    // Whatever refuses this for another reason than that something is there has
+                    // refused the other call before it took anything away.
+                    let whole = Request::bytes(range.len_bytes());
+                    let whole = whole.place(Place::Exact(range.addr()));
+                    if self.inner.reserve(&whole).is_ok() {
+                        self.record(&mut held, pages, None)?;
+                        done = Err(error.with_kind(ErrorKind::RangeLost));
+                    }
+                }
+            }
+            if self.finish(&held, Undo::Leave, pages) {
+                return done;
+            }
+        }
     }
 
     /// Takes pages away, whatever parts of however many mappings they are: their memory is gone,
@@ -228,11 +301,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut way = Path::unknown();
         if let Some(entry) = held.parts.tree.look(pages.0, &mut way)
             && entry.end() >= pages.1
-            && let Record::Ours(state, mark) = Record::from_bits(entry.bits)
+            && let Record::Ours(state, mark) = entry.value::<Record>()
             && state != PageState::Dual
         {
             // A name or the like goes with what is mapped over it.
-            let plain = state == PageState::Reserved && !mark.notes.contains(Notes::APART);
+            let plain = state == PageState::Reserved && mark.is_plain();
             let committed = (!plain).then_some(pages);
             // SAFETY: the caller's promise; the path was just looked up.
             let freed = unsafe { self.free_piece(&mut held, pages, committed, way.known()) };
@@ -322,8 +395,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     fn change<T>(
         &self,
         range: PageRange,
-        is: impl Fn(PageState) -> bool,
-        (becomes, notes): (PageState, impl Fn(Notes) -> Notes),
+        is: impl Fn(PageState, Mark) -> bool,
+        (becomes, remark): (PageState, impl Fn(&T, Mark, &dyn Fn() -> Colour) -> Mark),
         undo: Undo,
         call: impl Fn() -> Result<T, Error>,
     ) -> Result<T, Error> {
@@ -333,7 +406,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let parts = held.parts;
             for (_, record) in parts.entries(pages) {
                 match record {
-                    Some(Record::Ours(state, _)) if is(state) => {}
+                    Some(Record::Ours(state, mark)) if is(state, mark) => {}
                     Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
                     Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
                 }
@@ -347,14 +420,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             }
             let called = call();
             let done = self.or_lost(&mut held, pages, called);
-            if done.is_ok() {
+            if let Ok(done) = &done {
+                // One mapping, whatever the pages were before.
+                let colour = Cell::new(None);
+                let one = || {
+                    let one = colour.get().unwrap_or_else(|| parts.colour_beside(pages));
+                    colour.set(Some(one));
+                    one
+                };
                 parts
                     .tree
                     .update(&mut held.writer, &parts.arena, pages, |old| match old {
-                        Record::Ours(_, mark) => {
-                            let notes = notes(mark.notes);
-                            Record::Ours(becomes, Mark { notes, ..mark })
-                        }
+                        Record::Ours(_, mark) => Record::Ours(becomes, remark(done, mark, &one)),
                         Record::Foreign => old,
                     })?;
             } else if undo == Undo::Restore {
@@ -427,9 +504,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         self.change(
             range,
-            |state| state == PageState::Reserved,
-            (PageState::Committed(how.access), |notes| {
-                notes | Notes::of_wish(how.pages)
+            |state, mark| state == PageState::Reserved && !mark.notes.contains(Notes::PLACED),
+            (PageState::Committed(how.access), |got, mark, colour| {
+                mark.committed(how, (*got, self.page), colour)
             }),
             Undo::Reserve,
             // SAFETY: the pages are reserved, as was just looked up under the lock.
@@ -453,8 +530,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         self.change(
             range,
-            |state| matches!(state, PageState::Committed(_)),
-            (PageState::Committed(access), |notes| notes),
+            |state, _| matches!(state, PageState::Committed(_)),
+            (PageState::Committed(access), |(), mark, _| mark),
             Undo::Restore,
             // SAFETY: the pages are committed, as was just looked up under the lock.
             || unsafe { self.inner.protect(range, access) },
@@ -473,8 +550,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         self.change(
             range,
-            |state| state != PageState::Dual,
-            (PageState::Reserved, |_| Notes::empty()),
+            |state, _| state != PageState::Dual,
+            (PageState::Reserved, |(), mark, _| mark.replaced()),
             Undo::Reserve,
             // SAFETY: the pages are reserved or committed, as was just looked up under the lock.
             || unsafe { self.inner.decommit(range) },
@@ -516,17 +593,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         let pages = self.pages(range)?;
         let held = self.lock();
-        let mut large = false;
+        let mut pieces = false;
         for (_, record) in held.parts.entries(pages) {
             match record {
                 Some(Record::Ours(PageState::Committed(_), mark)) => {
-                    large |= whole && mark.notes.contains(Notes::LARGE);
+                    pieces |= mark.notes.contains(Notes::PLACED)
+                        || whole && mark.notes.contains(Notes::LARGE);
                 }
                 Some(Record::Ours(..)) => return Err(ErrorKind::InvalidArgument.into()),
                 Some(Record::Foreign) | None => return Err(ErrorKind::OutsideRange.into()),
             }
         }
-        if !large {
+        if !pieces {
             // SAFETY: committed, as was just looked up under the lock; the caller's promise: the
             // contents are not needed.
             return unsafe { self.inner.purge(range) };
@@ -534,11 +612,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let mut shown = None;
         for (piece, record) in held.parts.entries(pages) {
             let mut part = piece;
-            if let Some(Record::Ours(_, mark)) = record
-                && mark.notes.contains(Notes::LARGE)
-            {
-                let unit = self.page_of(LARGE).max(1);
-                part = (piece.0.next_multiple_of(unit), piece.1 / unit * unit);
+            if let Some(Record::Ours(_, mark)) = record {
+                if mark.notes.contains(Notes::PLACED) {
+                    // Whoever mapped it knows what giving its memory back would show.
+                    part = (piece.0, piece.0);
+                } else if whole && mark.notes.contains(Notes::LARGE) {
+                    let unit = self.page_of(LARGE).max(1);
+                    part = (piece.0.next_multiple_of(unit), piece.1 / unit * unit);
+                }
             }
             let mut one = Purged::Kept;
             if part.0 < part.1 {
@@ -551,6 +632,105 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             shown = Some(shown.map_or(one, |all| weaker(all, one)));
         }
         Ok(shown.unwrap_or(Purged::Kept))
+    }
+
+    /// Names pages in the process map, and says whether they belong in core files; see
+    /// [`PageProvider::describe`]. What is free or not the allocator's is passed by, and so are views
+    /// of dual mappings. A name goes with the mapping; what was left out of core files stays so.
+    ///
+    /// # Safety
+    ///
+    /// The range is the caller's.
+    pub unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
+        let number = name.map(|name| self.names.number(name));
+        let remark = |mark: Mark, colour: &dyn Fn() -> Colour| mark.described(number, dump, colour);
+        self.advise(range, remark, |part| {
+            // SAFETY: the caller's promise, of a part.
+            unsafe { self.inner.describe(part, name, dump) }
+        });
+    }
+
+    /// Changes whether large pages are welcome in committed memory: [`PageWish::Never`] says that they
+    /// are not, [`PageWish::Transparent`] that they are. It is advice, and others change nothing;
+    /// see [`PageProvider::avoid_large_pages`] and [`PageProvider::wish_large_pages`]. What is not
+    /// committed is passed by, and so is what the caller mapped itself.
+    ///
+    /// # Safety
+    ///
+    /// The range is the caller's.
+    pub unsafe fn wish_pages(&self, range: PageRange, wish: PageWish) {
+        match wish {
+            PageWish::Never => self.advise(
+                range,
+                |mark, _| mark.wished(Notes::NEVER),
+                // SAFETY: the caller's promise, of a part.
+                |part| unsafe { self.inner.avoid_large_pages(part) },
+            ),
+            PageWish::Transparent => self.advise(
+                range,
+                |mark, _| mark.wished(Notes::LARGE),
+                // SAFETY: the caller's promise, of a part.
+                |part| unsafe { self.inner.wish_large_pages(part) },
+            ),
+            PageWish::Base | PageWish::Large { .. } => {}
+        }
+    }
+
+    /// Gives advice of pages, and notes what it leaves, where `remark` changes their mark.
+    fn advise(
+        &self,
+        range: PageRange,
+        remark: impl Fn(Mark, &dyn Fn() -> Colour) -> Mark,
+        call: impl Fn(PageRange),
+    ) {
+        let Ok(pages) = self.pages(range) else {
+            return;
+        };
+        if self.is_foreign(range).unwrap_or(true) {
+            return call(range);
+        }
+        let mut held = self.lock();
+        let mut at = pages.0;
+        while at < pages.1 {
+            let parts = held.parts;
+            let Some((piece, record)) = parts.entries((at, pages.1)).next() else {
+                return;
+            };
+            at = piece.1;
+            let Some(Record::Ours(state, mark)) = record else {
+                continue;
+            };
+            let becomes = remark(mark, &|| parts.colour_beside(piece));
+            let takes = match state {
+                PageState::Committed(_) => true,
+                PageState::Reserved => becomes.notes & Notes::WISHES == mark.notes & Notes::WISHES,
+                _ => false,
+            };
+            let wishes = becomes.notes & Notes::WISHES != mark.notes & Notes::WISHES;
+            if !takes || wishes && mark.notes.contains(Notes::PLACED) {
+                continue;
+            }
+            // Advice that could not be noted is not given.
+            if parts
+                .tree
+                .prepare(&mut held.writer, &parts.arena, 1)
+                .is_err()
+            {
+                return;
+            }
+            call(self.range(piece));
+            if becomes != mark {
+                let (recent, record) = (held.recent, Record::Ours(state, becomes));
+                let _ = self.record(&mut held, piece, Some(record));
+                held.recent = recent;
+            }
+            if !self.parts.is_current(parts) {
+                // A child that was forked meanwhile, and may not have it.
+                drop(held);
+                held = self.lock();
+                at = piece.0;
+            }
+        }
     }
 
     /// Moves memory to pages that are reserved; see [`PageProvider::move_pages`].
@@ -601,8 +781,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if done.is_ok() {
                 // Nothing was taken.
                 let recent = held.recent;
-                let notes = mark.notes | Notes::APART;
-                let there = Record::Ours(state, Mark { notes, ..mark });
+                // The host tells what was moved from its neighbours by where it was.
+                let colour = parts.colour_beside(target);
+                let there = Record::Ours(state, Mark { colour, ..mark });
                 let here = Record::Ours(PageState::Reserved, Mark::of(mark.tag));
                 done = self.record(&mut held, target, Some(there));
                 done = done.and(self.record(&mut held, source, Some(here)));
@@ -643,8 +824,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if !self.begin(&held, Undo::Free, pages) {
                 continue;
             }
-            let notes = self.describe_as(pages, request);
-            let reserved = Record::Ours(PageState::Reserved, Mark { tag, notes });
+            let mark = self.describe_as(pages, request, Mark::of(tag));
+            let reserved = Record::Ours(PageState::Reserved, mark);
             let done = self.record_at(&mut held, pages, Some(reserved), way.known());
             if self.finish(&held, Undo::Free, pages) {
                 return done.map(|()| self.range(pages));
@@ -662,6 +843,30 @@ const fn weaker(a: Purged, b: Purged) -> Purged {
         (Purged::Zero, Purged::Zero) => Purged::Zero,
         (Purged::Kept, Purged::Kept) => Purged::Kept,
         _ => Purged::ZeroOrOld,
+    }
+}
+
+/// Says whether pages that a caller maps can be in a state.
+fn can_be_placed(state: PageState) -> Result<(), Error> {
+    match state {
+        PageState::Committed(_) | PageState::Reserved => Ok(()),
+        PageState::Dual | PageState::Interrupted => Err(ErrorKind::InvalidArgument.into()),
+    }
+}
+
+/// What is looked up for the calls.
+impl<M: PageProvider + Copy, R> Parts<M, R> {
+    /// Returns a colour for a mapping that what lies beside it does not have.
+    #[cold]
+    pub(super) fn colour_beside(&self, (start, end): Pages) -> Colour {
+        let of = |page: Option<u64>| {
+            let entry = page.and_then(|page| self.tree.query(page));
+            match entry.map(|entry| entry.value::<Record>()) {
+                Some(Record::Ours(_, mark)) => mark.colour,
+                _ => Colour::NONE,
+            }
+        };
+        Colour::other_than([of(start.checked_sub(1)), of(Some(end))])
     }
 }
 
@@ -685,8 +890,7 @@ impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
         for (piece, record) in self.entries(pages) {
             match record {
                 Some(Record::Ours(PageState::Dual, _)) => return Err(ErrorKind::Taken.into()),
-                Some(Record::Ours(PageState::Reserved, mark))
-                    if !mark.notes.contains(Notes::APART) => {}
+                Some(Record::Ours(PageState::Reserved, mark)) if mark.is_plain() => {}
                 Some(Record::Ours(_, _)) => {
                     all = Some((all.map_or(piece.0, |all| all.0), piece.1));
                 }

@@ -24,7 +24,7 @@ mod stack;
 
 pub use allocator::{MappingPressure, Order, RegionAllocator, RegionConfig, RegionStatistics};
 pub use claim::{
-    BreakBlock, Claim, ClaimReport, ClaimRequest, Claimed, Purpose, Tally, claim, survey,
+    BreakBlock, Claim, ClaimReport, ClaimRequest, Claimed, Others, Purpose, Tally, claim, survey,
 };
 pub use lock::SignalHook;
 pub use record::{PageState, RegionRange};

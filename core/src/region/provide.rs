@@ -8,8 +8,8 @@ use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider, Places,
-        Plan, ProcessMap, Purged, Request, Resource, Target, place_views,
+        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, PageProvider, PageWish,
+        Places, Plan, ProcessMap, Purged, Request, Resource, Target, place_views,
     },
     sync::RawMutex,
 };
@@ -68,12 +68,17 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
         // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.describe(range, name, dump) }
+        unsafe { self.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
         // SAFETY: the caller's promise, passed on.
-        unsafe { self.inner.avoid_large_pages(range) }
+        unsafe { self.wish_pages(range, PageWish::Never) }
+    }
+
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.wish_pages(range, PageWish::Transparent) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
@@ -90,6 +95,10 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
 
     fn large_page(&self) -> PageSize {
         self.inner.large_page()
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
     }
 
     fn addresses(&self) -> AddressRange {
@@ -111,10 +120,17 @@ where
         becomes: Option<PageState>,
     ) -> Result<(), Error> {
         let pages = self.pages(range)?;
-        let record = becomes.map(|state| Record::Ours(state, Mark::of(0)));
         loop {
             let mut held = self.lock();
             let parts = held.parts;
+            let record = becomes.map(|state| {
+                let mut mark = Mark::of(0);
+                if state == PageState::Dual {
+                    // Each view is a mapping of its own.
+                    mark.colour = parts.colour_beside(pages);
+                }
+                Record::Ours(state, mark)
+            });
             // Not what is from before the allocator was active.
             let is = |r| matches!(r, Some(Record::Ours(state, _)) if state == was);
             let mut at = pages.0;

@@ -1,9 +1,13 @@
 //! What the allocator keeps of every page.
 
 use crate::{
-    page::{Access, AddressRange, RwxOptIn},
-    provider::PageWish,
+    page::{Access, AddressRange, PageSize, RwxOptIn},
+    provider::{Capabilities, Commit, Dump, PageWish, is_mapping_name},
     range_map::Value,
+};
+use core::{
+    ffi::CStr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// The state of pages in a [`RegionAllocator`](super::RegionAllocator).
@@ -41,18 +45,93 @@ bitflags::bitflags! {
     pub(super) struct Notes: u8 {
         /// Large pages were wished for.
         const LARGE = 1 << 0;
-        /// They are a mapping of their own, which does not join its neighbours: they were moved,
-        /// have a name, or are left out of core files.
-        const APART = 1 << 1;
+        /// Large pages are not welcome.
+        const NEVER = 1 << 1;
+        /// They are left out of core files.
+        const NO_DUMP = 1 << 2;
+        /// The caller mapped them, not the provider below.
+        const PLACED = 1 << 3;
+        /// What is wished of the sizes of their pages.
+        const WISHES = Self::LARGE.bits() | Self::NEVER.bits();
     }
 }
 
 impl Notes {
-    pub(super) const fn of_wish(pages: PageWish) -> Self {
+    /// What a commit with that wish leaves.
+    const fn of_wish(pages: PageWish) -> Self {
         match pages {
             PageWish::Base => Self::empty(),
             PageWish::Transparent | PageWish::Large { .. } => Self::LARGE,
+            PageWish::Never => Self::NEVER,
         }
+    }
+}
+
+/// Tells mappings of the host that touch apart, though they are alike: each gets another colour than
+/// its neighbours have when it is made, and parts of it keep that, so that they join again and with
+/// nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Colour(u8);
+
+impl Colour {
+    /// What the host joins with anything that is alike.
+    pub(super) const NONE: Self = Self(0);
+    const MASK: u8 = 3;
+
+    /// Returns one that neither neighbour has.
+    pub(super) fn other_than(neighbours: [Self; 2]) -> Self {
+        let free = [1, 2, 3].map(Self);
+        let free = free.into_iter().find(|one| !neighbours.contains(one));
+        free.expect("two neighbours have two colours at most")
+    }
+}
+
+/// The number of a name that pages have in the process map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Name(u8);
+
+impl Name {
+    /// None.
+    pub(super) const NONE: Self = Self(0);
+    /// One of those that have no number.
+    pub(super) const OTHER: Self = Self(Self::MASK);
+    const MASK: u8 = 63;
+}
+
+/// Names that were given to pages, by their hashes: pages of one name are one mapping of the host.
+pub(super) struct Names([AtomicU64; Name::MASK as usize - 1]);
+
+impl Names {
+    pub(super) const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; Name::MASK as usize - 1])
+    }
+
+    /// Returns the number of a name, which gets one as long as there are some.
+    pub(super) fn number(&self, name: &CStr) -> Name {
+        if !is_mapping_name(name) {
+            return Name::NONE;
+        }
+        // FNV-1a, <https://www.rfc-editor.org/rfc/rfc9923>.
+        let hash = name
+            .to_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        let hash = hash.max(1);
+        for (slot, number) in self.0.iter().zip(1..) {
+            let known = match slot.load(Ordering::Relaxed) {
+                // Others may give it one at the same time: in a child, a call that was interrupted.
+                0 => slot
+                    .compare_exchange(0, hash, Ordering::Relaxed, Ordering::Relaxed)
+                    .map_or_else(|known| known, |_| hash),
+                known => known,
+            };
+            if known == hash {
+                return Name(number);
+            }
+        }
+        Name::OTHER
     }
 }
 
@@ -61,6 +140,8 @@ impl Notes {
 pub(super) struct Mark {
     pub(super) tag: u16,
     pub(super) notes: Notes,
+    pub(super) name: Name,
+    pub(super) colour: Colour,
 }
 
 impl Mark {
@@ -68,7 +149,102 @@ impl Mark {
         Self {
             tag,
             notes: Notes::empty(),
+            name: Name::NONE,
+            colour: Colour::NONE,
         }
+    }
+
+    /// The mark of what a caller mapped.
+    pub(super) const fn placed(tag: u16, colour: Colour) -> Self {
+        Self {
+            notes: Notes::PLACED,
+            colour,
+            ..Self::of(tag)
+        }
+    }
+
+    /// Returns the mark of pages that were given a name, or left out of core files.
+    pub(super) fn described(
+        mut self,
+        name: Option<Name>,
+        dump: Dump,
+        colour: impl FnOnce() -> Colour,
+    ) -> Self {
+        if let Some(name) = name {
+            self.name = name;
+            if name == Name::OTHER && self.colour == Colour::NONE {
+                self.colour = colour();
+            }
+        }
+        if dump == Dump::Excluded {
+            self.notes |= Notes::NO_DUMP;
+        }
+        self
+    }
+
+    /// Returns the mark of pages of whose sizes another thing is wished.
+    pub(super) fn wished(mut self, wish: Notes) -> Self {
+        self.notes.remove(Notes::WISHES);
+        self.notes |= wish;
+        self
+    }
+
+    /// Returns what a host that can so much tells mappings apart by.
+    pub(super) fn seen_by(mut self, can: Capabilities) -> Self {
+        // Who has pages, and who mapped them, is all the same to it.
+        self.tag = 0;
+        self.notes.remove(Notes::PLACED);
+        if !can.contains(Capabilities::NAMES) {
+            self.name = Name::NONE;
+        }
+        if !can.contains(Capabilities::CORE_FILES) {
+            self.notes.remove(Notes::NO_DUMP);
+        }
+        if !can.contains(Capabilities::PAGE_ADVICE) {
+            self.notes.remove(Notes::WISHES);
+        }
+        self
+    }
+
+    /// Says whether the host keeps nothing for the pages beside their access.
+    pub(super) fn is_plain(self) -> bool {
+        self == Self::of(self.tag)
+    }
+
+    /// Returns the mark of the guards around pages with this one.
+    pub(super) fn of_guards(self) -> Self {
+        Self {
+            notes: self.notes & Notes::NO_DUMP,
+            ..self
+        }
+    }
+
+    /// Returns the mark of pages that have got another mapping of the host.
+    pub(super) const fn replaced(self) -> Self {
+        Self::of(self.tag)
+    }
+
+    /// Returns the mark of pages committed with a wish, which got pages of `got` bytes where the host's
+    /// have `page`.
+    pub(super) fn committed(
+        self,
+        how: Commit,
+        (got, page): (PageSize, PageSize),
+        colour: impl FnOnce() -> Colour,
+    ) -> Self {
+        // What was said of pages goes with them.
+        let replaced = got != page || how.access.executable();
+        let mut mark = if replaced { self.replaced() } else { self };
+        if got != page {
+            // A file of the host's own, for each commit another one.
+            mark.colour = colour();
+        }
+        let is_base = got == page && matches!(how.pages, PageWish::Large { .. });
+        let wish = Notes::of_wish(how.pages);
+        if !wish.is_empty() && !is_base {
+            mark = mark.wished(wish);
+        }
+        mark
     }
 }
 
@@ -81,7 +257,10 @@ pub(super) enum Record {
     Ours(PageState, Mark),
 }
 
-/// The lowest bits say which state, the next eight are notes, the upper half is the tag.
+/// ```text
+///   31            16 15      12 11   10 9       4 3      0
+///   ├───── tag ─────┼─ notes ──┼colour ┼─ name ──┼─ state ─┤
+/// ```
 mod bits {
     pub(super) const FOREIGN: u8 = 0;
     pub(super) const RESERVED: u8 = 1;
@@ -92,6 +271,14 @@ mod bits {
     pub(super) const READ_EXEC: u8 = 6;
     pub(super) const READ_WRITE_EXEC: u8 = 7;
     pub(super) const INTERRUPTED: u8 = 8;
+
+    /// The bits of a state.
+    pub(super) const STATE: u16 = 15;
+    /// Where the others begin.
+    pub(super) const NAME: u32 = 4;
+    pub(super) const COLOUR: u32 = 10;
+    pub(super) const NOTES: u32 = 12;
+    pub(super) const TAG: u32 = 16;
 }
 
 impl Value for Record {
@@ -113,18 +300,18 @@ impl Value for Record {
                 mark,
             ),
         };
-        let [low, high] = mark.tag.to_le_bytes();
-        u32::from_le_bytes([state, mark.notes.bits(), low, high])
-    }
-
-    #[inline]
-    fn joins(self) -> bool {
-        !matches!(self, Self::Ours(_, mark) if mark.notes.contains(Notes::APART))
+        u32::from(state)
+            | u32::from(mark.name.0) << bits::NAME
+            | u32::from(mark.colour.0) << bits::COLOUR
+            | u32::from(mark.notes.bits()) << bits::NOTES
+            | u32::from(mark.tag) << bits::TAG
     }
 
     #[inline]
     fn from_bits(value: u32) -> Self {
-        let [state, notes, low, high] = value.to_le_bytes();
+        let [low, middle, tag @ ..] = value.to_le_bytes();
+        let low = u16::from_le_bytes([low, middle]);
+        let [state, ..] = (low & bits::STATE).to_le_bytes();
         let access = match state {
             bits::FOREIGN => return Self::Foreign,
             bits::INACCESSIBLE => Some(Access::None),
@@ -141,9 +328,14 @@ impl Value for Record {
             (None, bits::INTERRUPTED) => PageState::Interrupted,
             _ => PageState::Reserved,
         };
+        let [name, ..] = (low >> bits::NAME).to_le_bytes();
+        let [colour, ..] = (low >> bits::COLOUR).to_le_bytes();
+        let [notes, ..] = (low >> bits::NOTES).to_le_bytes();
         let mark = Mark {
-            tag: u16::from_le_bytes([low, high]),
+            tag: u16::from_le_bytes(tag),
             notes: Notes::from_bits_retain(notes),
+            name: Name(name & Name::MASK),
+            colour: Colour(colour & Colour::MASK),
         };
         Self::Ours(state, mark)
     }
@@ -151,6 +343,7 @@ impl Value for Record {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
     use super::*;
 
     #[test]
@@ -173,9 +366,47 @@ mod tests {
         for state in committed.into_iter().chain(states) {
             for tag in [0, 1, 0xabcd, u16::MAX] {
                 for notes in [Notes::empty(), Notes::LARGE, Notes::all()] {
-                    let record = Record::Ours(state, Mark { tag, notes });
-                    assert_eq!(Record::from_bits(record.to_bits()), record);
+                    for (name, colour) in [(0, 0), (1, 1), (62, 2), (63, 3)] {
+                        let (name, colour) = (Name(name), Colour(colour));
+                        let mark = Mark {
+                            tag,
+                            notes,
+                            name,
+                            colour,
+                        };
+                        let record = Record::Ours(state, mark);
+                        assert_eq!(Record::from_bits(record.to_bits()), record);
+                    }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn names_have_numbers_as_long_as_there_are_some() {
+        let names = Names::new();
+        let mut text = [b'a', 0, 0, 0];
+        let mut numbers = std::vec::Vec::new();
+        for n in 0..80 {
+            text[1] = b'0' + n / 10;
+            text[2] = b'0' + n % 10;
+            let name = CStr::from_bytes_until_nul(&text).expect("a zero at its end");
+            let number = names.number(name);
+            assert_eq!(names.number(name), number);
+            assert_eq!(number == Name::OTHER, n >= 62, "{n}");
+            assert!(number == Name::OTHER || !numbers.contains(&number));
+            numbers.push(number);
+        }
+        assert_eq!(names.number(c"no $name"), Name::NONE);
+    }
+
+    #[test]
+    fn a_colour_is_another_than_both_neighbours_have() {
+        for left in 0..4 {
+            for right in 0..4 {
+                let neighbours = [Colour(left), Colour(right)];
+                let colour = Colour::other_than(neighbours);
+                assert!(colour != Colour::NONE && !neighbours.contains(&colour));
             }
         }
     }

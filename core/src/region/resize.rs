@@ -1,21 +1,26 @@
 //! Mappings that become longer or shorter.
 
-use super::{PageState, RegionAllocator, record::Record};
+use super::{
+    PageState, RegionAllocator,
+    record::{Mark, Notes, Record},
+};
 use crate::{
     page::{Access, PageRange},
-    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request},
+    provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Place, Request, linux},
     range_map::Pages,
     sync::RawMutex,
 };
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Makes a mapping shorter or longer where it lies: what is committed in `range`, all with one
-    /// access and tag, becomes `new_len` bytes long, rounded up to whole pages.
+    /// access and tag, becomes `new_len` bytes long, rounded up to whole pages. `how` is what new
+    /// pages will be like; they are left out of core files where the others are, and have no name.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, and unless the
-    /// range is committed, all alike; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where
+    /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, unless the range
+    /// is committed, all alike, and for a longer one where the caller
+    /// [mapped](RegionAllocator::map_with) some of it: it knows what a longer one shows; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where
     /// the addresses behind it are not free; what [`RegionAllocator::map`] and
     /// [`RegionAllocator::unmap`] say. Nothing changes then.
     ///
@@ -28,7 +33,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         new_len: usize,
         how: Commit,
     ) -> Result<PageRange, Error> {
-        let (new_len, _, tag) = self.to_resize(range, new_len)?;
+        let (new_len, _, mark) = self.to_resize(range, new_len)?;
         let pages = self.pages(range)?;
         let end = range.addr() + new_len;
         let new = (pages.0, self.page_of(end));
@@ -36,8 +41,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             // SAFETY: the caller's promise, of the tail.
             unsafe { self.unmap(self.range((new.1, pages.1)))? };
         } else if new.1 > pages.1 {
-            let tail = Request::bytes(new_len - range.len_bytes()).place(Place::Exact(range.end()));
-            self.map(&tail, how, tag)?;
+            let mut tail =
+                Request::bytes(new_len - range.len_bytes()).place(Place::Exact(range.end()));
+            if mark.notes.contains(Notes::NO_DUMP) {
+                tail = tail.exclude_from_dump();
+            }
+            // mremap(2) has one number for all that is in the way.
+            self.map(&tail, how, mark.tag)
+                .map_err(|error| match is_want_of_room(error) {
+                    true => error.with_like(linux::ENOMEM),
+                    false => error,
+                })?;
         }
         Ok(self.range(new))
     }
@@ -72,14 +86,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             Err(error) if is_want_of_room(error) => {}
             result => return result,
         }
-        let (new_len, access, tag) = self.to_resize(range, new_len)?;
+        let (new_len, access, mark) = self.to_resize(range, new_len)?;
         let writes = how.ceiling.allows(Access::ReadWrite);
         if access.executable() || how.access.executable() || !writes {
             return Err(ErrorKind::InvalidArgument.into());
         }
         if how.access == access && self.inner.capabilities().contains(Capabilities::MOVE_PAGES) {
             // SAFETY: the caller's promise.
-            match unsafe { self.remap_moved(range, new_len, how, tag) } {
+            match unsafe { self.remap_moved(range, new_len, how, mark) } {
                 Err(error) if error.kind() == ErrorKind::Unsupported => {}
                 result => return result,
             }
@@ -89,7 +103,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             ..how
         };
         let recent = self.lock().recent;
-        let new = self.map(&Request::bytes(new_len), writable, tag)?;
+        let new = self.map(&described(new_len, mark), writable, mark.tag)?;
         // SAFETY: the caller's promise for the old range; the new one is this call's, and writable.
         let moved = unsafe { self.move_memory((range, access), (new, how.access)) };
         if let Err(error) = moved {
@@ -112,10 +126,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         range: PageRange,
         new_len: usize,
         how: Commit,
-        tag: u16,
+        mark: Mark,
     ) -> Result<PageRange, Error> {
         let recent = self.lock().recent;
-        let new = self.reserve_pages(&Request::bytes(new_len), tag)?;
+        let new = self.reserve_pages(&described(new_len, mark), mark.tag)?;
         let len = range.len_bytes();
         let head = new.part(0, len, self.page).ok_or(ErrorKind::Other)?;
         let mut done = Ok(());
@@ -177,28 +191,46 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Returns what a mapping is to be in bytes, and what it is like.
-    fn to_resize(&self, range: PageRange, new_len: usize) -> Result<(usize, Access, u16), Error> {
+    fn to_resize(&self, range: PageRange, new_len: usize) -> Result<(usize, Access, Mark), Error> {
         let invalid = Error::of(ErrorKind::InvalidArgument);
         let rounded = self.page.round_up(new_len).filter(|len| *len > 0);
         let new_len = rounded.ok_or(invalid)?;
         range.addr().checked_add(new_len).ok_or(invalid)?;
-        let (access, tag) = self.committed_alike(self.pages(range)?).ok_or(invalid)?;
-        Ok((new_len, access, tag))
+        let pages = self.pages(range)?;
+        let not_one = invalid.with_like(linux::EFAULT);
+        let (access, mark) = self.committed_alike(pages).ok_or(not_one)?;
+        // What lies behind the end of what a caller mapped is known to the caller.
+        if new_len > range.len_bytes() && mark.notes.contains(Notes::PLACED) {
+            return Err(invalid);
+        }
+        Ok((new_len, access, mark))
     }
 
-    /// Returns access and tag of pages that are all committed alike.
-    fn committed_alike(&self, pages: Pages) -> Option<(Access, u16)> {
-        let mut all = None;
+    /// Returns access and mark of pages that are all committed with one access and tag. What is
+    /// noted of any of them is in the mark.
+    fn committed_alike(&self, pages: Pages) -> Option<(Access, Mark)> {
+        let mut all: Option<(Access, Mark)> = None;
         for (_, record) in self.parts.current().entries(pages) {
             let Some(Record::Ours(PageState::Committed(access), mark)) = record else {
                 return None;
             };
-            let is = (access, mark.tag);
-            if *all.get_or_insert(is) != is {
+            let (is, so_far) = all.get_or_insert((access, mark));
+            if (*is, so_far.tag) != (access, mark.tag) {
                 return None;
             }
+            so_far.notes |= mark.notes;
         }
         all
+    }
+}
+
+/// Asks for addresses for what takes the place of a mapping with a mark.
+fn described(len: usize, mark: Mark) -> Request<'static> {
+    let request = Request::bytes(len);
+    if mark.notes.contains(Notes::NO_DUMP) {
+        request.exclude_from_dump()
+    } else {
+        request
     }
 }
 

@@ -222,6 +222,11 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.inner.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::RELEASE)?;
         // SAFETY: the caller's promise, passed on.
@@ -234,6 +239,10 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
 
     fn large_page(&self) -> PageSize {
         self.inner.large_page()
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.inner.random_key()
     }
 
     fn addresses(&self) -> AddressRange {

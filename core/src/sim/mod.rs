@@ -395,6 +395,11 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         unsafe { self.base.avoid_large_pages(range) }
     }
 
+    unsafe fn wish_large_pages(&self, range: PageRange) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { self.base.wish_large_pages(range) }
+    }
+
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
         state.check("release", range, PageState::is_plain)?;
@@ -411,6 +416,10 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
             }
             _ => self.base.left(of),
         }
+    }
+
+    fn random_key(&self) -> Option<[u8; 32]> {
+        self.base.random_key()
     }
 
     fn addresses(&self) -> AddressRange {

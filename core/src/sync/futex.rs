@@ -26,19 +26,19 @@ const LOCKED: u32 = 1;
 /// A thread has the lock, and others may sleep.
 const CONTENDED: u32 = 2;
 
-/// How often a thread looks at a lock that is taken before it sleeps, with pauses between that double:
-/// 127 in all, longer than a short critical section takes, and about as long as going to sleep. Each
-/// look takes the word's cache line from the holder, which few looks slow down less. None in the
-/// models, where looking again shows nothing new.
+/// How often a thread looks at a lock that is taken before it sleeps, with pauses between that
+/// double: 127 in all, longer than a short critical section takes, and about as long as going to
+/// sleep. Each look takes the word's cache line from the holder, which few looks slow down less.
+/// None in the models, where looking again shows nothing new.
 const LOOKS: u32 = if cfg!(all(test, loom)) { 0 } else { 7 };
 
 /// How a system puts a thread to sleep until a word changes.
 ///
 /// # Safety
 ///
-/// `wait` may return at any time, but a thread that sleeps in it, on a word that was `expected` when
-/// it began to sleep, returns after a later `wake_one` of the same word, unless that woke another
-/// thread. Neither call unwinds.
+/// `wait` may return at any time, but a thread that sleeps in it, on a word that was `expected`
+/// when it began to sleep, returns after a later `wake_one` of the same word, unless that woke
+/// another thread. Neither call unwinds.
 pub unsafe trait Futex {
     /// Sleeps while `word` is `expected`, until [`Futex::wake_one`]. May return early.
     fn wait(word: &AtomicU32, expected: u32);
@@ -91,7 +91,8 @@ fn acquire_contended<F: Futex>(word: &AtomicU32) {
         }
     }
     loop {
-        // From here on others may sleep, and this thread cannot tell: it takes the lock as contended.
+        // From here on others may sleep, and this thread cannot tell: it takes the lock as
+        // contended.
         if seen != CONTENDED && word.swap(CONTENDED, Acquire) == OPEN {
             return;
         }

@@ -1,5 +1,5 @@
-//! Locks in the models of `ci/loom.sh`: the algorithm of `futex`, on loom's atomics, which cannot be
-//! made by constants.
+//! Locks in the models of `ci/loom.sh`: the algorithm of `futex`, on loom's atomics, which cannot
+//! be made by constants.
 
 use crate::atomic::AtomicU32;
 use core::{
@@ -92,6 +92,15 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
         futex::release::<R::Futex>(&self.word);
+    }
+
+    /// Makes the guard of a lock anew: see the other `Lock`.
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten guard.
+    pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
+        Guard(self)
     }
 
     /// Returns where the holder may note a number of its own: see the other `Lock`.

@@ -36,7 +36,8 @@ impl<T: Copy, R: RawMutex> Once<T, R> {
             let _making = self.making.lock();
             if !self.is_made.load(Ordering::Relaxed) {
                 let value = make();
-                // SAFETY: the lock is held and no value was made, so nothing else refers to the cell.
+                // SAFETY: the lock is held and no value was made, so nothing else refers to the
+                // cell.
                 let place = unsafe { &mut *self.value.get() };
                 place.write(value);
                 self.is_made.store(true, Ordering::Release);

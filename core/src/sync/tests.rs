@@ -1,4 +1,5 @@
-//! The lock that sleeps, with a model of the kernel's two calls that wakes nobody who was not asleep.
+//! The lock that sleeps, with a model of the kernel's two calls that wakes nobody who was not
+//! asleep.
 
 extern crate std;
 

@@ -63,7 +63,7 @@ unsafe impl StaticHeap for OnRegion {
     fn open() -> Result<HeapOf<Self>, HeapError> {
         let region = region().map_err(HeapError::Metadata)?;
         let config = HeapConfig::new().clock(|| OsProvider::new().now_ms());
-        Heap::new(region, region, config)
+        Heap::on(region, region, config)
     }
 
     fn state() -> &'static State<Self> {
@@ -81,7 +81,7 @@ pub(crate) fn region() -> Result<&'static Region, Error> {
     static REGION: OnceLock<Result<Region, Error>> = OnceLock::new();
     let new = || {
         let os = OsProvider::new();
-        RegionAllocator::new(os, os, RegionConfig::new())
+        RegionAllocator::on(os, os, RegionConfig::new())
     };
     REGION.get_or_init(new).as_ref().map_err(|error| *error)
 }
@@ -148,7 +148,7 @@ impl Host {
     ) -> Result<LowHeap, HeapError> {
         let window = low_heap_window();
         let last = window.start() + LOW_HEAP as usize;
-        let low = RegionAllocator::new(os, region, RegionConfig::new());
+        let low = RegionAllocator::on(os, region, RegionConfig::new());
         let low: &'static LowRegion = Box::leak(Box::new(low.map_err(HeapError::Metadata)?));
         for range in guest {
             let start = range.addr().max(window.start());
@@ -159,7 +159,7 @@ impl Host {
                 unsafe { low.adopt(part) }.map_err(HeapError::Metadata)?;
             }
         }
-        Heap::new(low, region, HeapConfig::new())
+        Heap::on(low, region, HeapConfig::new())
     }
 }
 

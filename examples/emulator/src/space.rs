@@ -157,7 +157,7 @@ impl Space {
         }
         let bounds = AddressRange::new(0, USER_END as usize - 1);
         let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
-        let map = RangeMap::new(region, bounds, os.page_size(), MAP_BYTES)?;
+        let map = RangeMap::on(region, bounds, os.page_size(), MAP_BYTES)?;
         let mapping = Mapping {
             content: Content::Host,
             protection: Protection::NONE,

@@ -1,14 +1,14 @@
-//! The allocator on this target's backend, by the names that the facade gives it.
+//! What programs name of this target's backend, by the names that the facade gives it.
 
 #![no_std]
 
-use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError},
-};
-
 /// Makes an allocator, and drops it.
-pub fn make() -> Result<(), JitError> {
-    let os = OsProvider::new();
-    JitAllocator::<_, _, OsLock>::new(os, os, JitConfig::new()).map(drop)
+#[cfg(not(feature = "heap"))]
+pub fn make() -> Result<(), hostmem::jit::JitError> {
+    hostmem::JitAllocator::new(hostmem::JitConfig::new()).map(drop)
 }
+
+/// The heap of the process.
+#[cfg(feature = "heap")]
+#[global_allocator]
+static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();

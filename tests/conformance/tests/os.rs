@@ -23,8 +23,8 @@ use std::{
 
 type Region = RegionAllocator<OsProvider>;
 
-/// The suite itself lives in what it tests; but on Linux alone, so that elsewhere a heap that fails does not take the
-/// suite with it.
+/// The suite itself lives in what it tests; but on Linux alone, so that elsewhere a heap that fails
+/// does not take the suite with it.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static HEAP: hostmem::GlobalHeap = hostmem::GlobalHeap::new();
@@ -95,8 +95,8 @@ fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
     hostmem_conformance::cases().chain(process::cases())
 }
 
-/// Says why a case cannot hold where an emulator stands in for the kernel, as `ci/aarch64.sh` tells by
-/// the environment.
+/// Says why a case cannot hold where an emulator stands in for the kernel, as `ci/aarch64.sh` tells
+/// by the environment.
 fn emulator_lacks(case: &str) -> Option<&'static str> {
     std::env::var_os("HOSTMEM_EMULATED")?;
     match case {
@@ -147,8 +147,8 @@ fn run_simulated(host: &str, policy: Policy, filter: &Filter, all: &mut Totals) 
 /// Bytes of addresses for a region that serves every case.
 const REGION: usize = 64 << 30;
 
-/// Runs every case on a region allocator, a provider itself, and looks at what it left behind; those of
-/// many configurations in the default one.
+/// Runs every case on a region allocator, a provider itself, and looks at what it left behind;
+/// those of many configurations in the default one.
 fn run_in_region(filter: &Filter, all: &mut Totals) {
     let host = "region";
     let default = |name: &&str| !name.contains('(') || name.ends_with("(default)");
@@ -158,7 +158,7 @@ fn run_in_region(filter: &Filter, all: &mut Totals) {
         return;
     }
     let os = OsProvider::new();
-    let region = Region::new(os, os, RegionConfig::new()).expect("metadata");
+    let region = Region::on(os, os, RegionConfig::new()).expect("metadata");
     let Ok(space) = os.reserve(&Request::bytes(REGION)) else {
         println!("{host}: skipped: {REGION} bytes of addresses cannot be had");
         all.skipped += 1;

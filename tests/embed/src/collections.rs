@@ -58,7 +58,7 @@ impl Place {
 
     /// Makes the region. Called once, before there are threads.
     fn make(&'static self) -> Option<&'static Host> {
-        let host = Host::new(OS, OS, RegionConfig::new()).ok()?;
+        let host = Host::on(OS, OS, RegionConfig::new()).ok()?;
         let above = AddressRange::new(GUEST_END, usize::MAX)?;
         let space = OS.reserve(&Request::bytes(LEN).within(above)).ok()?;
         // SAFETY: reserved just now, and the region's for good.
@@ -83,7 +83,7 @@ unsafe impl StaticHeap for Primary {
 
     fn open() -> Result<HeapOf<Self>, HeapError> {
         let host = PLACE.get().ok_or(HeapError::Config)?;
-        Heap::new(host, host, HeapConfig::new().metadata(64 << 20))
+        Heap::on(host, host, HeapConfig::new().metadata(64 << 20))
     }
 
     fn state() -> &'static State<Self> {

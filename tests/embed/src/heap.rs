@@ -37,8 +37,8 @@ type Primary<'host> = Heap<&'host Host, &'host Host, OsLock>;
 pub(crate) fn run(host: &Host) -> Result<(), Step> {
     let config = HeapConfig::new().metadata(64 << 20);
     let low = Within::new(OS, AddressRange::LOW_4G);
-    let low = Heap::<_, _, OsLock>::new(low, host, config).map_err(|_| Step::LowHeap)?;
-    let primary = Primary::new(host, host, config).map_err(|_| Step::PrimaryHeap)?;
+    let low = Heap::<_, _, OsLock>::on(low, host, config).map_err(|_| Step::LowHeap)?;
+    let primary = Primary::on(host, host, config).map_err(|_| Step::PrimaryHeap)?;
     blocks(&low, &primary, |addr| addr < GUEST_END).ok_or(Step::LowHeap)?;
     blocks(&primary, &low, |addr| addr >= GUEST_END).ok_or(Step::PrimaryHeap)?;
     is_empty(&low)?;

@@ -1,9 +1,10 @@
 //! The skeleton of an emulator's runtime without `std` and libc: it probes the host, maps
-//! memory, generates, runs and releases code, also on a second thread and in a claim of all addresses
-//! above 4 GiB, allocates from a heap in that claim and from one below, and prints a report.
+//! memory, generates, runs and releases code, also on a second thread and in a claim of all
+//! addresses above 4 GiB, allocates from a heap in that claim and from one below, and prints a
+//! report.
 //!
-//! That it links shows that nothing under it asks for a C library, and that all but the collections come
-//! before there is an allocator shows that nothing else asks for one. Its image lies
+//! That it links shows that nothing under it asks for a C library, and that all but the collections
+//! come before there is an allocator shows that nothing else asks for one. Its image lies
 //! above 4 GiB, as that of an emulator with a 32-bit guest must, and it looks itself up to see.
 //!
 //! | exit code | meaning |

@@ -20,7 +20,7 @@ pub(crate) const GUEST_END: usize = 4 << 30;
 pub(crate) type Host = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 pub(crate) fn run() -> Result<(), Step> {
-    let host = Host::new(OS, OS, RegionConfig::new()).map_err(|_| Step::Claim)?;
+    let host = Host::on(OS, OS, RegionConfig::new()).map_err(|_| Step::Claim)?;
     let mut slots = [None; 64];
     let request = ClaimRequest::above(GUEST_END);
     let mut claim = claim(OS, &request, &mut slots).map_err(|_| Step::Claim)?;
@@ -57,7 +57,7 @@ fn memory(host: &Host) -> Option<()> {
 
 /// Runs code in the region.
 fn code(host: &Host) -> Option<()> {
-    let jit = JitAllocator::<_, _, OsLock>::new(host, host, JitConfig::new()).ok()?;
+    let jit = JitAllocator::<_, _, OsLock>::on(host, host, JitConfig::new()).ok()?;
     for value in 0..100 {
         let mut span = jit.alloc(64).ok()?;
         let above = |at: usize| at >= GUEST_END;

@@ -19,7 +19,7 @@ type Spans = [Option<Span>; SPANS];
 
 pub(crate) fn run() -> Result<(), Step> {
     let config = JitConfig::new().granularity(16).pools(3).fill(Fill::Trap);
-    let jit = Jit::new(OS, OS, config).map_err(|_| Step::MakeAllocator)?;
+    let jit = Jit::on(OS, OS, config).map_err(|_| Step::MakeAllocator)?;
     let mut spans: Spans = [const { None }; SPANS];
     fill(&jit, &mut spans, 0)?;
     expect_all(&jit, &spans, 0)?;

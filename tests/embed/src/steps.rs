@@ -50,7 +50,7 @@ pub(crate) fn run() -> Result<(), Step> {
     probe()?;
     image_above_4_gib()?;
     pages().ok_or(Step::Pages)?;
-    let jit = Jit::new(OS, OS, JitConfig::new()).map_err(|_| Step::MakeAllocator)?;
+    let jit = Jit::on(OS, OS, JitConfig::new()).map_err(|_| Step::MakeAllocator)?;
     let first = generate(&jit, 4242)?;
     let second = generate(&jit, 1717)?;
     for (span, value) in [(&first, 4242), (&second, 1717)] {
@@ -153,7 +153,7 @@ pub(crate) fn call(span: &Span) -> u32 {
 
 /// Releases code once this thread says that it does not run it.
 fn retire(jit: &Jit, span: Span) -> Option<()> {
-    let queue = RetireQueue::<_, _, OsLock>::new(jit, OS, RetireConfig::new()).ok()?;
+    let queue = RetireQueue::<_, _, OsLock>::on(jit, OS, RetireConfig::new()).ok()?;
     let me = queue.register().ok()?;
     queue.retire(span).ok()?;
     let early = queue.reclaim().spans;

@@ -1,5 +1,5 @@
-//! The general heap on a simulated host, its pages and its metadata failing on demand, against the oracle
-//! of the conformance suite.
+//! The general heap on a simulated host, its pages and its metadata failing on demand, against the
+//! oracle of the conformance suite.
 #![no_main]
 
 use hostmem::{

@@ -1,5 +1,5 @@
-//! The range map, its metadata bounded and its provider failing on demand, against the plain map of the
-//! conformance suite.
+//! The range map, its metadata bounded and its provider failing on demand, against the plain map of
+//! the conformance suite.
 #![no_main]
 
 use hostmem::{

@@ -1,5 +1,5 @@
-//! The region allocator on a simulated host, its providers failing on demand, against the page array of
-//! the conformance suite.
+//! The region allocator on a simulated host, its providers failing on demand, against the page
+//! array of the conformance suite.
 #![no_main]
 
 use hostmem::{
@@ -19,8 +19,8 @@ const SPACE: usize = 32 << 20;
 /// Pages of the region.
 const PAGES: usize = 130;
 
-/// Bounds of the metadata: for no change but the first ones, for those of a small tree, for some that
-/// a larger one wants, for all.
+/// Bounds of the metadata: for no change but the first ones, for those of a small tree, for some
+/// that a larger one wants, for all.
 const METADATA: [usize; 4] = [16 << 10, 48 << 10, 64 << 10, 1 << 20];
 
 /// A configuration and what is done with it.

@@ -5,6 +5,7 @@
 //! [`ENV`] set; there the same `#[test]` function runs its body instead of starting a process.
 
 use core::fmt::Display;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::process::{Command, Output};
 use std::{env, thread};
@@ -13,6 +14,14 @@ use crate::Unavailable;
 
 /// Names the environment variable that tells a process which test it isolates.
 pub const ENV: &str = "HOSTMEM_ISOLATED_TEST";
+
+/// Names the environment variable that is `1` where a skip is a failure: on machines that have all
+/// that the tests need.
+pub const STRICT: &str = "HOSTMEM_STRICT";
+
+/// Names the environment variable with the file that skips are added to, so that they are read at
+/// the end of a run.
+pub const SKIPS: &str = "HOSTMEM_SKIPS";
 
 /// Begins the line that [`skip`] writes.
 const SKIPPED: &str = "SKIPPED: ";
@@ -118,14 +127,39 @@ pub fn check(test_name: &str, output: &Output) {
 }
 
 /// Writes `SKIPPED: <test>: <reason>` to standard error, past the capture of the harness.
+///
+/// # Panics
+///
+/// Where [`STRICT`] is `1`.
 pub fn skip(reason: impl Display) {
+    let line = note_skip(&reason);
+    let is_strict = env::var_os(STRICT).is_some_and(|value| value == "1");
+    assert!(!is_strict, "{STRICT} is set: {line}");
+}
+
+/// Writes what [`skip`] does, and is no failure anywhere: of what has a long form that runs it, and
+/// of what no privileges give, since the kernel was built without it.
+pub fn leave_out(reason: impl Display) {
+    note_skip(&reason);
+}
+
+/// Says what was skipped and why, and adds it to the file of [`SKIPS`].
+fn note_skip(reason: &dyn Display) -> String {
     let isolated = env::var(ENV).ok();
     let current = thread::current();
     let name = isolated
         .as_deref()
         .or(current.name())
         .unwrap_or("unnamed test");
-    say(&format!("{SKIPPED}{name}: {reason}"));
+    let line = format!("{SKIPPED}{name}: {reason}");
+    say(&line);
+    let file = env::var_os(SKIPS).filter(|path| !path.is_empty());
+    let file = file.and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());
+    if let Some(mut file) = file {
+        // In one write; where it fails the line above has said it.
+        let _ = file.write_all(format!("{line}\n").as_bytes());
+    }
+    line
 }
 
 /// Returns the value, or [skips](skip) aloud and returns none.

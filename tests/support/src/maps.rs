@@ -142,7 +142,8 @@ pub fn kernel_page_size(address: usize) -> io::Result<Option<usize>> {
     Ok(smaps_field(address, "KernelPageSize")?.map(|kib| kib * 1024))
 }
 
-/// Reads the number of a field of `/proc/self/smaps` (in kB for sizes) for the mapping of `address`.
+/// Reads the number of a field of `/proc/self/smaps` (in kB for sizes) for the mapping of
+/// `address`.
 ///
 /// None if the address is not mapped or the kernel has no such field.
 ///

@@ -1,8 +1,8 @@
 //! Makes chosen system calls of the process fail with a chosen errno.
 //!
 //! A filter cannot be removed: use it in an [isolated](crate::isolate::isolated) test. Filters add
-//! up, and of several that match the kernel takes the one that permits least (seccomp(2)). A refused
-//! call does not happen, and a [tracer](crate::trace) outside does not see it.
+//! up, and of several that match the kernel takes the one that permits least (seccomp(2)). A
+//! refused call does not happen, and a [tracer](crate::trace) outside does not see it.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;

@@ -1,9 +1,9 @@
 //! Counts the instructions of a closure, and looks at what lies between two of them.
 //!
 //! The CPU traps after every instruction while its trap flag is set, and the kernel turns that into
-//! `SIGTRAP`. A count does not depend on the load of the machine, so it can be held to a bound where
-//! a time cannot; and what a handler sees between two instructions is every state that a signal can
-//! find. Only for x86-64.
+//! `SIGTRAP`. A count does not depend on the load of the machine, so it can be held to a bound
+//! where a time cannot; and what a handler sees between two instructions is every state that a
+//! signal can find. Only for x86-64.
 
 use crate::Unavailable;
 

@@ -225,7 +225,8 @@ fn what_is_readable_is_executable_under_that_personality() {
         || {
             anonymous(1, RW);
             let flag = libc::c_ulong::from(libc::READ_IMPLIES_EXEC.cast_unsigned());
-            // SAFETY: personality takes no pointer; what is mapped later gets more rights, not fewer.
+            // SAFETY: personality takes no pointer; what is mapped later gets more rights, not
+            // fewer.
             assert_eq!(unsafe { libc::personality(flag) }, 0);
             let map = anonymous(7, RW);
             let found = hostmem_test_support::maps::find(map.start.addr())

@@ -100,8 +100,26 @@ fn a_skip_names_the_test_and_the_reason() {
         });
         return;
     }
-    let output = run(&mut isolated_command(name));
+    let skips = std::env::temp_dir().join(format!("hostmem-skips-{}", process::id()));
+    let lenient = || {
+        let mut command = isolated_command(name);
+        command.env(isolate::STRICT, "").env(isolate::SKIPS, &skips);
+        command
+    };
+    let output = run(&mut lenient());
     check(name, &output);
+    let noted = std::fs::read_to_string(&skips).expect("it was written");
+    std::fs::remove_file(&skips).expect("it is there");
+    assert_eq!(
+        noted,
+        format!("SKIPPED: {name}: no such hardware\nSKIPPED: {name}: wishing: in vain\n")
+    );
+    // Where skips are failures the first one ends the test.
+    let strict = run(lenient().env(isolate::STRICT, "1"));
+    std::fs::remove_file(&skips).expect("it was written again");
+    assert!(!strict.status.success());
+    let stderr = String::from_utf8_lossy(&strict.stderr);
+    assert!(!stderr.contains("in vain"), "{stderr}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         stderr.contains(&format!("SKIPPED: {name}: no such hardware\n")),
@@ -115,6 +133,14 @@ fn a_skip_names_the_test_and_the_reason() {
 
 #[test]
 fn unavailable_conditions_skip_the_test() {
+    let name = "unavailable_conditions_skip_the_test";
+    if std::env::var_os(isolate::STRICT).is_some_and(|strict| !strict.is_empty()) {
+        let output = run(isolated_command(name)
+            .env(isolate::STRICT, "")
+            .env(isolate::SKIPS, ""));
+        assert!(output.status.success());
+        return;
+    }
     let body = || panic!("the body is not to run");
     isolated_by(
         "no_such_test",

@@ -173,7 +173,9 @@ static void numbers(void) {
     f(huge);
     for (int n = 0; n < COUNT; n++)
         f(blocks[n]);
-    MUST(malloc_trim(0) == 1);
+    // Unless all went back at once.
+    const char *purge = getenv("HOSTMEM_PURGE_MS");
+    MUST(malloc_trim(0) == 1 || (purge && strcmp(purge, "0") == 0));
     now = mallinfo2();
     MUST(now.uordblks < before.uordblks + 1000000 && now.hblks == before.hblks);
     MUST(now.arena < 4000000);

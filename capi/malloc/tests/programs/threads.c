@@ -24,8 +24,11 @@ static void ended(void *block) {
 
 static void *run(void *seed) {
     unsigned number = (unsigned)(size_t)seed;
-    for (int n = 0; n < 40; n++)
+    for (int n = 0; n < 40; n++) {
+        // A thread that does this again and again.
+        free(pthread_getspecific(keys[n]));
         pthread_setspecific(keys[n], malloc(100 + n));
+    }
     char *own[64] = {0};
     for (int n = 0; n < 1000; n++) {
         number = number * 1664525 + 1013904223;

@@ -2,19 +2,22 @@
 
 extern crate std;
 
-use super::super::{Heap, HeapConfig, LocalHeap};
+use super::super::{
+    Hardening, Heap, HeapConfig, LocalHeap,
+    class::{CLASSES, GRANULE, LARGE},
+};
 use crate::{
     page::{Access, PageRange, PageSize},
     provider::{Capabilities, Commit, Error, ErrorKind, PageProvider, Purged, Request},
 };
-use core::{alloc::Layout, mem, ops::ControlFlow, ptr::NonNull};
+use core::{alloc::Layout, mem, ops::ControlFlow, ptr::NonNull, sync::atomic::Ordering::Relaxed};
 use std::{alloc, vec::Vec};
 
 const PAGE: PageSize = PageSize::KIB_4;
 
 /// Memory of the tests' own allocator, all of it writable.
 #[derive(Clone, Copy)]
-struct Memory;
+pub(in super::super) struct Memory;
 
 /// Enough for all that is asked for, so that a range can be given back without what it was asked
 /// with.
@@ -54,7 +57,10 @@ unsafe impl PageProvider for Memory {
         Ok(())
     }
 
-    unsafe fn decommit(&self, _: PageRange) -> Result<(), Error> {
+    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
+        // What is committed again reads zero.
+        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(())
     }
 
@@ -110,6 +116,52 @@ fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
     if random.below(rarity) == 0 {
         heap.arena().hold();
     }
+    // A thread had put a block into the quarantine, or taken one, and not counted it.
+    if let Some(waiting) = heap.hard.as_ref().and_then(|hard| hard.quarantine.as_ref()) {
+        let bytes = random.below(1 << 20).wrapping_sub(1 << 19);
+        waiting.bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// What is counted of the guards of blocks without a class, and of blocks that wait, is what there
+/// is.
+fn counts_of_guards_are_right(heap: &TestHeap, blocks: &Blocks) {
+    let is_full = heap.config().is_full();
+    let slabs = blocks.0.iter();
+    let slabs = slabs.filter_map(|(block, ..)| heap.slab_at(block.addr().get()));
+    let big: Vec<_> = slabs.filter(|slab| slab.class() >= CLASSES).collect();
+    let unguarded = big
+        .iter()
+        .filter(|slab| is_full && heap.guard_of(**slab) == 0);
+    let unguarded = unguarded.count();
+    let space = heap.lock_space();
+    for slab in big.iter().filter(|slab| slab.is(LARGE)) {
+        let (addr, len, guard) = (slab.addr(), slab.len_bytes(), heap.guard_of(*slab));
+        let around = addr - guard..addr + len + guard;
+        for granule in around.step_by(GRANULE) {
+            let mut all = space.segments.all().iter();
+            let segment = all.find(|(_, segment)| segment.contains(granule));
+            let (_, segment) = segment.expect("large blocks lie in segments");
+            let n = segment.number(granule);
+            assert!(
+                !segment.are_free(&(n..n + 1)),
+                "neither blocks nor guards are free"
+            );
+        }
+    }
+    assert_eq!(space.gauges.unguarded, unguarded);
+    let all = space.segments.all().iter();
+    let borders = all.map(|(_, segment)| segment.borders(&(0..segment.granules())));
+    let guards = heap.all_huge().map(super::super::huge::guards_of);
+    assert_eq!(
+        space.gauges.mappings,
+        borders.sum::<usize>() + guards.sum::<usize>()
+    );
+    drop(space);
+    let waiting = heap.waiting_blocks();
+    let bytes = waiting.iter().enumerate();
+    let bytes = bytes.map(|(class, count)| count * super::super::class::size(class));
+    assert_eq!(heap.statistics().quarantined, bytes.sum::<usize>());
 }
 
 /// Live blocks, each with a byte of its own in the first and the last place.
@@ -145,15 +197,13 @@ impl Blocks {
     }
 }
 
-fn any_locks_may_be_held(resumes: bool, rarity: usize) {
+fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
     let mut random = Random(0x9e37_79b9 + rarity as u64);
-    let config = HeapConfig::new()
-        .shards(2)
-        .metadata(64 << 20)
-        .large_pages(false);
-    let heap = TestHeap::new(Memory, Memory, config).expect("metadata");
+    let config = config.shards(2).metadata(64 << 20).large_pages(false);
+    let heap = TestHeap::on(Memory, Memory, config).expect("metadata");
     let mut blocks = Blocks(Vec::new());
-    for _ in 0..12 {
+    // Filling freed blocks takes its time.
+    for _ in 0..if heap.is_hard() { 4 } else { 12 } {
         let local = heap.local().expect("metadata");
         for _ in 0..400 {
             let size = random.size();
@@ -174,6 +224,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize) {
         });
         assert!(walked.is_continue());
         assert_eq!(live, blocks.0.len(), "each block is there once");
+        counts_of_guards_are_right(&heap, &blocks);
         // What handles had is not lost where nothing was held of it.
         let parts = core::ptr::from_ref(heap.parts()).addr();
         let mut metadata = heap.metadata_ranges();
@@ -194,21 +245,41 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize) {
     heap.trim();
     let held = heap.statistics();
     assert_eq!((held.used, held.cached), (0, 0), "{held:?}");
+    assert_eq!(held.corrupt_blocks, 0, "{held:?}");
+    assert_eq!((held.quarantined, held.quarantined_addresses), (0, 0));
     if !resumes {
-        assert_eq!(held.committed, 0, "all serves again: {held:?}");
+        let memory = (held.committed, held.reserved);
+        assert_eq!(memory, (0, 0), "all serves again: {held:?}");
     }
 }
 
 #[test]
 fn what_dead_threads_held_serves_again() {
     for rarity in [1, 4, 60, 400] {
-        any_locks_may_be_held(false, rarity);
+        any_locks_may_be_held(false, rarity, HeapConfig::new());
     }
 }
 
 #[test]
 fn what_an_interrupted_call_may_hold_is_left_to_it() {
     for rarity in [1, 4, 60, 400] {
-        any_locks_may_be_held(true, rarity);
+        any_locks_may_be_held(true, rarity, HeapConfig::new());
+    }
+}
+
+/// Heaps of the levels above the first: with as many guards as they want, with few, and with none.
+#[test]
+fn hardened_heaps_are_repaired_as_others() {
+    let full = HeapConfig::new().hardening(Hardening::Full).seed(1);
+    let canaries = full.hardening(Hardening::Canaries);
+    // Little waits, so that what has waited serves again within the test.
+    let few = full
+        .mappings(60)
+        .quarantine(100 << 10)
+        .quarantine_addresses(8 << 20);
+    for config in [full, few, full.mappings(0), canaries] {
+        for resumes in [false, true] {
+            any_locks_may_be_held(resumes, 4, config);
+        }
     }
 }

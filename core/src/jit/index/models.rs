@@ -26,7 +26,7 @@ fn slice<T>(len: usize, value: impl Fn() -> T) -> NonNull<[T]> {
     NonNull::from(Box::leak(values.into_boxed_slice()))
 }
 
-/// Makes an index with room for two blocks.
+/// Makes an index with room for two blocks, and for the start that no address reaches.
 fn index() -> &'static Index {
     // Made now, what all fences share orders nothing later.
     fence(Ordering::SeqCst);
@@ -34,10 +34,12 @@ fn index() -> &'static Index {
     for slot in &index.tables {
         let table = Table {
             len: AtomicUsize::new(0),
-            starts: slice(2, || AtomicUsize::new(0)),
-            blocks: slice(2, || AtomicPtr::new(null_mut())),
+            starts: slice(3, || AtomicUsize::new(0)),
+            blocks: slice(3, || AtomicPtr::new(null_mut())),
             first: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
+            extent: AtomicUsize::new(0),
+            buckets: slice(2, || AtomicU32::new(0)),
+            shift: AtomicUsize::new(0),
         };
         slot.store(Box::leak(Box::new(table)), Ordering::Release);
     }

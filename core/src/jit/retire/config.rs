@@ -1,6 +1,9 @@
 //! What can be asked for, and what is told.
 
-use crate::page::PageSize;
+use crate::{
+    config::{ConfigError, Step, check},
+    page::PageSize,
+};
 use core::ops::{AddAssign, RangeInclusive};
 
 /// The configuration of a [`RetireQueue`](super::RetireQueue).
@@ -60,10 +63,21 @@ impl RetireConfig {
         self.executors
     }
 
+    /// Says whether every value is one that may be asked for, as
+    /// [`RetireQueue::on`](super::RetireQueue::on) asks.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that has another value.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check("waiting", self.waiting, Self::WAITING, Step::One)?;
+        check("executors", self.executors, Self::EXECUTORS, Step::One)
+    }
+
     /// Says whether every value is one that may be asked for.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        Self::WAITING.contains(&self.waiting) && Self::EXECUTORS.contains(&self.executors)
+        self.check().is_ok()
     }
 }
 

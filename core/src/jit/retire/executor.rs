@@ -21,19 +21,19 @@
 //!   or of a later one. Stamps are stored under the queue's lock, so the unlinking happens before
 //!   either S, with S and E before all that the executor does from there on: it does not find the
 //!   span. What it ran before that, it ran before A, and with A and G before the release.
-//! - G read `OFFLINE`. What the executor ran before it went offline, A and G order as above. For what
-//!   it runs once it is online again, of the fences C and F one is first in the order of all
-//!   sequentially consistent operations. It is not C, or G would have read what A announced before C.
-//!   So it is F, and the executor, behind C, sees what happened before F: the unlinking, since N had
-//!   read S of this span or of a later one. That is why `passed` is never more than N.
+//! - G read `OFFLINE`. What the executor ran before it went offline, A and G order as above. For
+//!   what it runs once it is online again, of the fences C and F one is first in the order of all
+//!   sequentially consistent operations. It is not C, or G would have read what A announced before
+//!   C. So it is F, and the executor, behind C, sees what happened before F: the unlinking, since N
+//!   had read S of this span or of a later one. That is why `passed` is never more than N.
 //!
 //! A slot that nobody has is one whose executor is offline; who takes a slot (Acquire) from who
 //! left it (Release) continues what that one did. An executor that is registered while spans wait
 //! has read an epoch not below their stamps, or the fences order it behind the unlinking: it runs
 //! none of them.
 //!
-//! `quiescent` needs no fence: to go on unseen with an old epoch announced only holds code back. Nor
-//! does it need to announce what is announced: nothing was retired since.
+//! `quiescent` needs no fence: to go on unseen with an old epoch announced only holds code back.
+//! Nor does it need to announce what is announced: nothing was retired since.
 //!
 //! Epochs do not wrap: a retirement every nanosecond would take five centuries.
 
@@ -232,7 +232,7 @@ impl Executor<'_> {
 
     /// Says whether the slot is this executor's: always, but after a fork.
     #[inline]
-    fn is_registered(&self) -> bool {
+    pub(super) fn is_registered(&self) -> bool {
         self.slot.owner.load(Ordering::Relaxed) == self.number
     }
 

@@ -65,7 +65,7 @@ const BATCH: usize = 16;
 /// # fn example<P: CodeProvider>(p: P, jit: &JitAllocator<P>, old: Span) -> Result<(), Refused> {
 /// # fn next_piece_of_code() -> Option<extern "C" fn()> { None }
 /// # fn unlink(_: &Span) {}
-/// let queue = RetireQueue::<_, _>::new(jit, p, RetireConfig::new()).expect("memory");
+/// let queue = RetireQueue::<_, _>::on(jit, p, RetireConfig::new()).expect("memory");
 /// // Every thread that runs code:
 /// let me = queue.register().expect("one of 64");
 /// while let Some(code) = next_piece_of_code() {
@@ -89,14 +89,26 @@ pub struct RetireQueue<A: Releases, M: PageProvider + Copy, R: RawMutex = Spin> 
     arena: Arena<M, R>,
 }
 
+impl<A: Releases, M: PageProvider + Copy + Default, R: RawMutex> RetireQueue<A, M, R> {
+    /// Makes a queue in front of `allocator`, with book-keeping from a provider that needs no
+    /// arguments, such as an operating system's.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`RetireQueue::on`].
+    pub fn new(allocator: A, config: RetireConfig) -> Result<Self, JitError> {
+        Self::on(allocator, M::default(), config)
+    }
+}
+
 impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
-    /// Makes a queue in front of `allocator`, with all of its book-keeping.
+    /// Makes a queue in front of `allocator`, with all of its book-keeping, from `metadata`.
     ///
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of range, [`JitError::Metadata`]
     /// without memory.
-    pub fn new(allocator: A, metadata: M, config: RetireConfig) -> Result<Self, JitError> {
+    pub fn on(allocator: A, metadata: M, config: RetireConfig) -> Result<Self, JitError> {
         if !config.is_valid() {
             return Err(JitError::Config);
         }
@@ -130,6 +142,13 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         self.executors.register()
     }
 
+    /// Says whether what is retired waits for an executor: it is one of this queue's, and is
+    /// registered, as all are but in a forked child.
+    #[inline]
+    pub(super) fn protects(&self, executor: &Executor<'_>) -> bool {
+        executor.is_of(&self.executors) && executor.is_registered()
+    }
+
     /// Puts a span aside, to be released when no executor can be running it.
     ///
     /// Nobody comes to the code any more, which only its owner can know. Where the queue is full, a
@@ -138,9 +157,9 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// # Errors
     ///
     /// [`JitError::QueueFull`], with the span, where as many wait as the configuration allows: some
-    /// executor has no quiescent point. The span may be retired again later; a thread that runs code
-    /// itself needs a quiescent point before that, or it waits for itself. [`JitError::NotOwned`],
-    /// with the span, where the allocator would not take it.
+    /// executor has no quiescent point. The span may be retired again later; a thread that runs
+    /// code itself needs a quiescent point before that, or it waits for itself.
+    /// [`JitError::NotOwned`], with the span, where the allocator would not take it.
     #[expect(
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"

@@ -52,8 +52,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Releases for JitAlloc
     }
 
     unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError> {
-        let (block, info) = self.live_at(rx)?;
-        Ok(Span::new(info, self.id(), block))
+        let (_, info) = self.live_at(rx)?;
+        Ok(Span::new(info, self.id()))
     }
 }
 

@@ -1,14 +1,29 @@
 //! Inner nodes.
 //!
 //! ```text
-//!   header │ lowest starts │ children, two a word ┃ largest gaps
-//!          └──────── what a query reads ──────────┛
+//!   inner node   header │ base │ offsets │ children, two a word ┃ largest gaps, two a word │ low
+//!   wide inner   header │ lowest starts  │ children, two a word ┃ largest gaps
+//!                       └── what a query reads ─────────────────┛
 //! ```
 //!
-//! All slots of children, used or not, hold nodes.
+//! The first child answers for all in front of the second one, so its own lowest start, often the
+//! first page of all, is no offset: the base is that of the second child. All slots of children, used
+//! or not, hold nodes.
 
-use super::{NEVER, Node, high_half, larger, low_half, pair};
+use super::{NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger, low_half, pair};
 use crate::atomic::{AtomicU64, Ordering};
+
+/// Gaps of so many pages, or more, are all noted as this: 31 bits are compared two at a time.
+const MOST_GAP: u64 = NO_OFFSET as u64;
+
+/// The highest bits of the halves of a word, which gaps do not have.
+const HIGHEST: u64 = 1 << 63 | 1 << 31;
+
+/// Returns what is noted of a gap.
+#[inline]
+pub(in crate::range_map) const fn saturated(gap: u64) -> u64 {
+    if gap < MOST_GAP { gap } else { MOST_GAP }
+}
 
 /// A child of an inner node.
 #[derive(Clone, Copy, Debug)]
@@ -16,33 +31,68 @@ pub(in crate::range_map) struct Child {
     /// The lowest start below it; of the very first child, where the tree's bounds begin.
     pub(in crate::range_map) low: u64,
     pub(in crate::range_map) id: u32,
-    /// Pages of the largest gap below it.
+    /// Pages of the largest gap below it, as they are noted.
     pub(in crate::range_map) gap: u64,
 }
 
+/// Reading.
 impl<const W: usize> Node<W> {
     /// Returns the child that answers for `page`.
     #[inline]
     pub(in crate::range_map) fn child_for(&self, page: u64) -> usize {
-        // A reader that comes late may find none.
-        self.rank_words(Self::LOWS, Self::INNER, page)
-            .saturating_sub(1)
+        self.child_for_as(self.is_wide(), page)
+    }
+
+    #[inline]
+    fn child_for_as(&self, wide: bool, page: u64) -> usize {
+        let reached = if wide {
+            self.rank_words(Self::WIDE_LOWS, Self::WIDE_INNER, page)
+        } else {
+            self.rank_narrow(page)
+        };
+        // Of a wide node a reader that comes late may find none.
+        reached.saturating_sub(1)
+    }
+
+    /// Returns the child that answers for `page`, and its number, with all that was written to it.
+    #[inline(always)]
+    pub(in crate::range_map) fn way_to(&self, page: u64) -> (usize, u32) {
+        let wide = self.is_wide();
+        let at = self.child_for_as(wide, page);
+        (at, self.child_as(wide, at))
     }
 
     /// Returns the lowest start of a child; behind the last child, a page that is never reached.
     #[inline]
     pub(in crate::range_map) fn low(&self, n: usize) -> u64 {
-        if n < Self::INNER {
-            self.get(Self::LOWS + n)
-        } else {
-            NEVER
+        if self.is_wide() {
+            return if n < Self::WIDE_INNER {
+                self.get(Self::WIDE_LOWS + n)
+            } else {
+                NEVER
+            };
+        }
+        if n == 0 {
+            return self.get(Self::LOW);
+        }
+        if n >= Self::INNER {
+            return NEVER;
+        }
+        match self.offset(n) {
+            NO_OFFSET => NEVER,
+            offset => self.get(1).wrapping_add(offset.into()),
         }
     }
 
     /// Returns a child, and all that was written to it.
     #[inline]
     pub(in crate::range_map) fn child(&self, n: usize) -> u32 {
-        let word = self.words[Self::CHILDREN + n / 2].load(Ordering::Acquire);
+        self.child_as(self.is_wide(), n)
+    }
+
+    #[inline]
+    fn child_as(&self, wide: bool, n: usize) -> u32 {
+        let word = self.words[Self::children_at(wide) + n / 2].load(Ordering::Acquire);
         if n.is_multiple_of(2) {
             low_half(word)
         } else {
@@ -50,55 +100,13 @@ impl<const W: usize> Node<W> {
         }
     }
 
-    /// Publishes another child in the place of the nth: the one change of a node that readers
-    /// reach, a single store.
     #[inline]
-    pub(in crate::range_map) fn publish_child(&self, n: usize, id: u32) {
-        let slot = &self.words[Self::CHILDREN + n / 2];
-        let word = slot.load(Ordering::Relaxed);
-        let word = if n.is_multiple_of(2) {
-            pair(id, high_half(word))
+    const fn children_at(wide: bool) -> usize {
+        if wide {
+            Self::WIDE_CHILDREN
         } else {
-            pair(low_half(word), id)
-        };
-        slot.store(word, Ordering::Release);
-    }
-
-    /// Returns the pages of the largest gap below a child. No reader asks.
-    #[inline]
-    pub(in crate::range_map) fn gap(&self, n: usize) -> u64 {
-        self.get(Self::GAPS + n)
-    }
-
-    /// Finds the first child from the nth on with a gap of `len` pages or more.
-    #[inline]
-    pub(in crate::range_map) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
-        let gaps = self.words[Self::GAPS..Self::GAPS + self.count()].get(n..)?;
-        // Four at a time, so that counting and the end of the loop cost less than comparing.
-        let (fours, rest) = gaps.as_chunks::<4>();
-        let find = |gaps: &[AtomicU64]| {
-            let mut gaps = gaps.iter();
-            gaps.position(|gap| gap.load(Ordering::Relaxed) >= len)
-        };
-        for (four, at) in fours.iter().zip((n..).step_by(4)) {
-            if let Some(found) = find(four) {
-                return Some(at + found);
-            }
+            Self::CHILDREN
         }
-        find(rest).map(|found| n + 4 * fours.len() + found)
-    }
-
-    /// Changes the largest gap below a child. No reader sees it.
-    #[inline]
-    pub(in crate::range_map) fn set_gap(&self, n: usize, gap: u64) {
-        self.set(Self::GAPS + n, gap);
-    }
-
-    /// Returns the pages of the largest gap below the node.
-    pub(in crate::range_map) fn inner_gap(&self) -> u64 {
-        let gaps = &self.words[Self::GAPS..Self::GAPS + self.count()];
-        let gaps = gaps.iter().map(|gap| gap.load(Ordering::Relaxed));
-        gaps.fold(0, larger)
     }
 
     pub(in crate::range_map) fn children(&self) -> impl Iterator<Item = Child> + '_ {
@@ -108,19 +116,170 @@ impl<const W: usize> Node<W> {
             gap: self.gap(n),
         })
     }
+}
 
-    /// Writes an inner node of at least one child.
-    pub(in crate::range_map) fn write_inner(&self, children: &[Child]) {
-        self.set(0, children.len() as u64);
-        for n in 0..Self::INNER {
-            let low = children.get(n).map_or(NEVER, |child| child.low);
-            self.set(Self::LOWS + n, low);
-            self.set_gap(n, children.get(n).map_or(0, |child| child.gap));
-        }
-        // Slots that are not in use hold nodes, too: a reader that comes late may follow any.
-        let id = |n: usize| children.get(n).or(children.first()).map_or(0, |c| c.id);
-        for word in 0..Self::INNER.div_ceil(2) {
-            self.set(Self::CHILDREN + word, pair(id(2 * word), id(2 * word + 1)));
+/// Writing.
+impl<const W: usize> Node<W> {
+    /// Publishes another child in the place of the nth: the one change of a node that readers
+    /// reach, a single store.
+    #[inline]
+    pub(in crate::range_map) fn publish_child(&self, n: usize, id: u32) {
+        let slot = &self.words[Self::children_at(self.is_wide()) + n / 2];
+        let word = slot.load(Ordering::Relaxed);
+        let word = if n.is_multiple_of(2) {
+            pair(id, high_half(word))
+        } else {
+            pair(low_half(word), id)
+        };
+        slot.store(word, Ordering::Release);
+    }
+
+    /// Returns how many of some children, which are in order, a node can have at most.
+    #[inline]
+    pub(in crate::range_map) fn room_for(children: &[Child]) -> usize {
+        match children {
+            [_, second, .., last] if last.low - second.low >= NO_OFFSET.into() => Self::WIDE_INNER,
+            _ => Self::INNER,
         }
     }
+
+    /// Writes an inner node of at least one child, of no more than [`Node::room_for`] says.
+    pub(in crate::range_map) fn write_inner(&self, children: &[Child]) {
+        let most = Self::room_for(children);
+        debug_assert!(children.len() <= most, "children that a node can have");
+        let count = children.len() as u64;
+        // Slots that are not in use hold nodes, too: a reader that comes late may follow any.
+        let id = |n: usize| children.get(n).or(children.first()).map_or(0, |c| c.id);
+        let gap = |n: usize| saturated(children.get(n).map_or(0, |child| child.gap));
+        if most == Self::WIDE_INNER {
+            self.set(0, count | WIDE_BIT);
+            for n in 0..most {
+                let low = children.get(n).map_or(NEVER, |child| child.low);
+                self.set(Self::WIDE_LOWS + n, low);
+                self.set(Self::WIDE_GAPS + n, gap(n));
+            }
+            for word in 0..most.div_ceil(2) {
+                let ids = pair(id(2 * word), id(2 * word + 1));
+                self.set(Self::WIDE_CHILDREN + word, ids);
+            }
+            return;
+        }
+        // No page reaches the second child where there is none.
+        let base = children.get(1).map_or(NEVER, |second| second.low);
+        let offset = |n: usize| match children.get(n) {
+            Some(child) if n > 0 => low_half(child.low - base),
+            Some(_) => 0,
+            None => NO_OFFSET,
+        };
+        self.set(0, count);
+        self.set(1, base);
+        self.set(Self::LOW, children.first().map_or(0, |child| child.low));
+        for word in 0..Self::PAIRS {
+            let (even, odd) = (2 * word, 2 * word + 1);
+            self.set(Self::OFFSETS + word, pair(offset(even), offset(odd)));
+            self.set(Self::CHILDREN + word, pair(id(even), id(odd)));
+            self.set(Self::GAPS + word, gap(even) | gap(odd) << 32);
+        }
+    }
+}
+
+/// Largest gaps, which no reader asks for.
+impl<const W: usize> Node<W> {
+    /// Returns the pages of the largest gap below a child, as they are noted.
+    #[inline]
+    pub(in crate::range_map) fn gap(&self, n: usize) -> u64 {
+        if self.is_wide() {
+            return self.get(Self::WIDE_GAPS + n);
+        }
+        let word = self.get(Self::GAPS + n / 2);
+        let half = if n.is_multiple_of(2) {
+            low_half(word)
+        } else {
+            high_half(word)
+        };
+        half.into()
+    }
+
+    /// Says whether a gap of `len` pages or more may lie below a child: one does where all gaps are
+    /// noted as they are.
+    #[inline]
+    pub(in crate::range_map) fn may_have(&self, n: usize, len: u64) -> bool {
+        self.gap(n) >= saturated(len)
+    }
+
+    /// Changes the largest gap below a child, as it is noted.
+    #[inline]
+    pub(in crate::range_map) fn set_gap(&self, n: usize, gap: u64) {
+        if self.is_wide() {
+            self.set(Self::WIDE_GAPS + n, gap);
+        } else {
+            self.set_half(Self::GAPS + n / 2, n, low_half(gap));
+        }
+    }
+
+    /// Finds the first child from the nth on that may have a gap of `len` pages or more, which is not
+    /// 0.
+    #[inline]
+    pub(in crate::range_map) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
+        let len = saturated(len);
+        if self.is_wide() {
+            return (n..self.count()).find(|&n| self.gap(n) >= len);
+        }
+        // Where a half is long enough, its highest bit gets set; gaps and slots not in use have none.
+        let add = HIGHEST - pair(low_half(len), low_half(len));
+        let enough = |word: &AtomicU64| word.load(Ordering::Relaxed).wrapping_add(add) & HIGHEST;
+        let gaps = self.words[Self::GAPS..Self::LOW].get(n / 2..)?;
+        let which = |at: usize, bits: u64| 2 * at + usize::from(low_half(bits) == 0);
+        let mut at = n / 2;
+        let (first, rest) = gaps.split_first()?;
+        // What lies before the nth does not count.
+        let bits = enough(first)
+            & if n.is_multiple_of(2) {
+                HIGHEST
+            } else {
+                1 << 63
+            };
+        if bits != 0 {
+            return Some(which(at, bits));
+        }
+        at += 1;
+        // Four at a time, so that counting and the end of the loop cost less than comparing.
+        let (fours, rest) = rest.as_chunks::<4>();
+        for four in fours {
+            if four.iter().fold(0, |all, word| all | enough(word)) != 0 {
+                return find(four, at, enough, which);
+            }
+            at += 4;
+        }
+        find(rest, at, enough, which)
+    }
+
+    /// Returns the pages of the largest gap below the node, as they are noted.
+    pub(in crate::range_map) fn inner_gap(&self) -> u64 {
+        if self.is_wide() {
+            return (0..self.count()).fold(0, |most, n| larger(most, self.gap(n)));
+        }
+        let gaps = self.words[Self::GAPS..Self::LOW].iter();
+        let (low, high) = gaps.fold((0, 0), |(low, high), word| {
+            let word = word.load(Ordering::Relaxed);
+            (
+                larger(low, low_half(word).into()),
+                larger(high, high_half(word).into()),
+            )
+        });
+        larger(low, high)
+    }
+}
+
+/// Finds the first word with a half that is long enough, and which half that is.
+#[inline]
+fn find(
+    words: &[AtomicU64],
+    at: usize,
+    enough: impl Fn(&AtomicU64) -> u64,
+    which: impl Fn(usize, u64) -> usize,
+) -> Option<usize> {
+    let mut found = words.iter().zip(at..).map(|(word, at)| (at, enough(word)));
+    let (at, bits) = found.find(|(_, bits)| *bits != 0)?;
+    Some(which(at, bits))
 }

@@ -2,21 +2,19 @@
 //!
 //! ```text
 //!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
-//!   wide leaf    header │      │ starts │ lengths │ values, two a word
+//!   wide leaf    header │      │ starts │ lengths │ values
 //! ```
 //!
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
 
-use super::{Entry, GROUP, NEVER, Node, high_half, is_below, larger, low_half, pair};
+use super::{
+    super::change::Pages, Entry, GROUP, NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger,
+    low_half, pair,
+};
 use crate::atomic::{AtomicU64, Ordering};
-use core::ops::ControlFlow;
+use core::{mem::MaybeUninit, ops::ControlFlow};
 
-/// The offset of no range in a leaf that is not wide. Offsets have 31 bits, so that pairs of them
-/// are compared as words.
-const NO_OFFSET: u32 = u32::MAX >> 1;
-/// The bit of the header that makes a leaf wide.
-const WIDE_BIT: u64 = 1 << 32;
 /// What one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
 
@@ -49,31 +47,6 @@ fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
 }
 
 impl<const W: usize> Node<W> {
-    /// Returns how many offsets are at most `key`, which is below [`NO_OFFSET`].
-    #[inline]
-    fn rank_offsets(&self, key: u32) -> usize {
-        const PAIRS: usize = GROUP / 2;
-        let words = &self.words[Self::OFFSETS..Self::TAILS];
-        // A pair is below this if its larger half is at most the key.
-        let end = u64::from(key + 1) << 32;
-        let reached = |word: &AtomicU64| is_below(word.load(Ordering::Relaxed), end);
-        let pairs = if Self::LEAF < 2 * GROUP {
-            words.iter().map(reached).sum()
-        } else {
-            let (groups, _) = words.as_chunks::<PAIRS>();
-            let whole: usize = groups.iter().map(|group| reached(&group[PAIRS - 1])).sum();
-            // The last pair of the next group is known to be more.
-            let rest = PAIRS - 1;
-            let before = (whole * PAIRS).min(Self::LEAF / 2 - rest);
-            let words = &words[before..before + rest];
-            before + words.iter().map(reached).sum::<usize>()
-        };
-        let half = words
-            .get(pairs)
-            .map_or(NO_OFFSET, |word| low_half(word.load(Ordering::Relaxed)));
-        2 * pairs + usize::from(half <= key)
-    }
-
     /// Returns how many ranges, or children, there are.
     #[inline]
     pub(in crate::range_map) fn count(&self) -> usize {
@@ -108,14 +81,7 @@ impl<const W: usize> Node<W> {
         if wide {
             return self.rank_words(Self::STARTS, Self::WIDE, page);
         }
-        let Some(offset) = page.checked_sub(self.get(1)) else {
-            return 0;
-        };
-        self.rank_offsets(
-            u32::try_from(offset)
-                .unwrap_or(NO_OFFSET)
-                .min(NO_OFFSET - 1),
-        )
+        self.rank_narrow(page)
     }
 
     /// Returns the range with the highest start at or below `page`, dead or not, and the next one behind
@@ -139,13 +105,97 @@ impl<const W: usize> Node<W> {
         (below, next)
     }
 
-    #[inline]
-    fn offset(&self, n: usize) -> u32 {
-        let word = self.get(Self::OFFSETS + n / 2);
-        if n.is_multiple_of(2) {
-            low_half(word)
+    /// Returns the last range that starts at or below `page` and is not dead, for a reader, as
+    /// [`Node::around`].
+    pub(in crate::range_map) fn last_from(&self, page: u64) -> Option<Entry> {
+        let wide = self.get(0) & WIDE_BIT != 0;
+        let rank = self.rank_as(wide, page);
+        let mut before = (0..rank).rev().map(|n| self.entry_as(wide, n));
+        before.find(|e| e.len != 0)
+    }
+
+    /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a buffer, as
+    /// many as fit; returns how many, and whether these are all. For a reader, as [`Node::around`].
+    pub(in crate::range_map) fn read_from(
+        &self,
+        (page, last): Pages,
+        buffer: &mut [MaybeUninit<Entry>],
+    ) -> (usize, bool) {
+        let header = self.get(0);
+        let wide = header & WIDE_BIT != 0;
+        let slots = if wide { Self::WIDE } else { Self::LEAF };
+        let all = slots.min(low_half(header) as usize);
+        let first = self.rank_as(wide, page).saturating_sub(1);
+        let until = match all.checked_sub(1) {
+            Some(n) if self.entry_as(wide, n).start <= last => all,
+            // Ranks are those of all slots.
+            _ => self.rank_as(wide, last.min(NEVER - 1)).min(all),
+        };
+        let wanted = until.saturating_sub(first);
+        let count = wanted.min(buffer.len());
+        let is_all = wanted == count;
+        let Some(buffer) = buffer.get_mut(..count) else {
+            return (0, false);
+        };
+        if wide {
+            for (slot, n) in buffer.iter_mut().zip(first..) {
+                slot.write(self.entry_as(true, n));
+            }
         } else {
-            high_half(word)
+            self.read_narrow(first, buffer);
+        }
+        // The first one may end before the page, and there may be dead ones. A late reader's header
+        // may say anything: what it leads to is discarded.
+        let dead = header / ONE_DEAD != 0;
+        let skipped = usize::from(
+            page != 0
+                && buffer.first().is_some_and(|first| {
+                    // SAFETY: all of the buffer was written above.
+                    unsafe { first.assume_init_ref() }.end() <= page
+                }),
+        );
+        if !dead && skipped == 0 {
+            return (count, is_all);
+        }
+        let mut kept = 0;
+        for n in skipped..count {
+            // SAFETY: as above.
+            let entry = *unsafe { buffer[n].assume_init_ref() };
+            buffer[kept].write(entry);
+            kept += usize::from(entry.len != 0);
+        }
+        (kept, is_all)
+    }
+
+    /// Writes the ranges of a leaf that is not wide from the nth on to a buffer, dead ones too.
+    #[inline]
+    fn read_narrow(&self, n: usize, buffer: &mut [MaybeUninit<Entry>]) {
+        let odd = (n % 2).min(buffer.len());
+        let (first, rest) = buffer.split_at_mut(odd);
+        if let [first] = first {
+            first.write(self.entry_as(false, n));
+        }
+        let n = n + odd;
+        // Offsets come in pairs.
+        let base = self.get(1);
+        let (slots, last) = rest.as_chunks_mut::<2>();
+        let offsets = &self.words[Self::OFFSETS..Self::TAILS];
+        let tails = self.words[Self::TAILS..Self::TAILS + Self::LEAF]
+            .as_chunks::<2>()
+            .0;
+        let words = offsets[n / 2..].iter().zip(&tails[n / 2..]);
+        for ([a, b], (word, [low, high])) in slots.iter_mut().zip(words) {
+            let word = word.load(Ordering::Relaxed);
+            let entry = |offset: u32, tail: u64| Entry {
+                start: base.wrapping_add(offset.into()),
+                len: high_half(tail).into(),
+                bits: low_half(tail).into(),
+            };
+            a.write(entry(low_half(word), low.load(Ordering::Relaxed)));
+            b.write(entry(high_half(word), high.load(Ordering::Relaxed)));
+        }
+        if let [last] = last {
+            last.write(self.entry_as(false, n + 2 * slots.len()));
         }
     }
 
@@ -168,22 +218,17 @@ impl<const W: usize> Node<W> {
     #[inline]
     fn entry_as(&self, wide: bool, n: usize) -> Entry {
         if wide {
-            let values = self.get(Self::VALUES + n / 2);
             return Entry {
                 start: self.get(Self::STARTS + n),
                 len: self.get(Self::LENGTHS + n),
-                bits: if n.is_multiple_of(2) {
-                    low_half(values)
-                } else {
-                    high_half(values)
-                },
+                bits: self.get(Self::VALUES + n),
             };
         }
         let tail = self.get(Self::TAILS + n);
         Entry {
             start: self.get(1).wrapping_add(self.offset(n).into()),
             len: high_half(tail).into(),
-            bits: low_half(tail),
+            bits: low_half(tail).into(),
         }
     }
 
@@ -222,7 +267,8 @@ impl<const W: usize> Node<W> {
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
     #[inline]
     fn packs(base: u64, entry: Entry) -> bool {
-        entry.start >= base && entry.start - base < NO_OFFSET.into() && entry.len <= u32::MAX.into()
+        let near = entry.start >= base && entry.start - base < NO_OFFSET.into();
+        near && (entry.len | entry.bits) <= u32::MAX.into()
     }
 
     /// Says whether ranges can be written to one leaf.
@@ -235,7 +281,7 @@ impl<const W: usize> Node<W> {
     }
 
     fn tail(entry: Entry) -> u64 {
-        pair(entry.bits, u32::try_from(entry.len).unwrap_or(u32::MAX))
+        pair(low_half(entry.bits), low_half(entry.len))
     }
 
     /// Writes a leaf of ranges that fit.
@@ -268,7 +314,7 @@ impl<const W: usize> Node<W> {
         for entry in entries {
             self.set(Self::STARTS + count, entry.start);
             self.set(Self::LENGTHS + count, entry.len);
-            self.set_half(Self::VALUES + count / 2, count, entry.bits);
+            self.set(Self::VALUES + count, entry.bits);
             count += 1;
         }
         for n in count..Self::WIDE {
@@ -515,7 +561,7 @@ impl<const W: usize> Node<W> {
     #[inline]
     pub(in crate::range_map) fn set_bits(&self, n: usize, entry: Entry) {
         if self.is_wide() {
-            self.set_half(Self::VALUES + n / 2, n, entry.bits);
+            self.set(Self::VALUES + n, entry.bits);
         } else {
             self.set(Self::TAILS + n, Self::tail(entry));
         }
@@ -555,17 +601,5 @@ impl<const W: usize> Node<W> {
     #[inline]
     pub(in crate::range_map) fn set_dead(&self, dead: usize) {
         self.set(0, self.get(0) + ONE_DEAD * dead as u64);
-    }
-
-    /// Changes the lower half of a word for even numbers, the upper one for odd ones.
-    #[inline]
-    fn set_half(&self, at: usize, n: usize, half: u32) {
-        let word = self.get(at);
-        let word = if n.is_multiple_of(2) {
-            pair(half, high_half(word))
-        } else {
-            pair(low_half(word), half)
-        };
-        self.set(at, word);
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! ```text
 //!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
-//!   wide leaf    header │      │ starts │ lengths │ values, two a word
-//!   inner node   header │ lowest starts │ children, two a word ┃ largest gaps
+//!   wide leaf    header │      │ starts │ lengths │ values
+//!   inner node   header │ base │ offsets of lowest starts, two a word │ children, two a word ┃ …
+//!   wide inner   header │ lowest starts │ children, two a word ┃ …
 //!                       └── what a query reads ────────────────┛
 //! ```
+//!
+//! Offsets have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
+//! lines.
 //!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
 //! one: what it got is then discarded. Slots behind the last one in use hold starts that no page
@@ -14,16 +18,25 @@
 mod inner;
 mod leaf;
 
-use crate::atomic::{AtomicU64, Ordering};
-pub(super) use inner::Child;
+use super::Value;
+use crate::{
+    arch::{self, rank_pairs},
+    atomic::{AtomicU64, Ordering},
+};
+pub(super) use inner::{Child, saturated};
 
-/// The words of a node: 768 bytes. Sixty-two ranges are found by three cache lines or four, and
-/// copied in less time than a miss takes; wider nodes gain little on the first and lose on the
-/// second.
+/// The words of a node: 768 bytes. Sixty ranges are found by five cache lines, and copied in less
+/// time than a miss takes; wider nodes gain little on the first and lose on the second.
 pub(super) const WORDS: usize = 96;
 
-/// A start that no page reaches: pages have at least two bytes.
+/// A start that no page reaches: pages have two bytes, or lie below it.
 const NEVER: u64 = 1 << 63;
+
+/// The offset of nothing in a node that is not wide. Offsets have 31 bits, so that pairs of them
+/// are compared as words.
+const NO_OFFSET: u32 = u32::MAX >> 1;
+/// The bit of the header that makes a node wide.
+const WIDE_BIT: u64 = 1 << 32;
 
 /// How many starts are compared one and all, rather than by halves.
 const GROUP: usize = 8;
@@ -33,11 +46,11 @@ const GROUP: usize = 8;
 pub(crate) struct Entry {
     pub(crate) start: u64,
     pub(crate) len: u64,
-    pub(crate) bits: u32,
+    pub(crate) bits: u64,
 }
 
 impl Entry {
-    pub(super) const fn new(start: u64, end: u64, bits: u32) -> Self {
+    pub(super) const fn new(start: u64, end: u64, bits: u64) -> Self {
         Self {
             start,
             len: end - start,
@@ -45,10 +58,16 @@ impl Entry {
         }
     }
 
+    /// Returns what the bits stand for.
+    #[inline]
+    pub(crate) fn value<T: Value>(self) -> T {
+        T::from_bits64(self.bits)
+    }
+
     /// Returns the page behind the last one.
     #[inline]
     pub(crate) const fn end(self) -> u64 {
-        self.start + self.len
+        self.start.wrapping_add(self.len)
     }
 }
 
@@ -93,23 +112,41 @@ const fn larger(a: u64, b: u64) -> u64 {
 }
 
 impl<const W: usize> Node<W> {
+    /// Words of offsets in a node that is not wide. Many are an even number, so that two words are
+    /// read at a time, and end with a cache line.
+    const PAIRS: usize = {
+        let pairs = (W - 3) / 3;
+        if pairs > 2 * arch::PAIRS {
+            pairs / 2 * 2
+        } else {
+            pairs
+        }
+    };
     /// Ranges in a leaf; even.
-    pub(super) const LEAF: usize = (W - 2) / 3 * 2;
+    pub(super) const LEAF: usize = 2 * Self::PAIRS;
     /// Ranges in a wide leaf.
-    pub(super) const WIDE: usize = (W - 2) * 2 / 5;
-    /// Children of an inner node.
-    pub(super) const INNER: usize = (W - 1) * 2 / 5;
+    pub(super) const WIDE: usize = (W - 2) / 3;
+    /// Ranges that lie within so many pages never make a node wide.
+    pub(super) const NARROW_PAGES: u64 = (u32::MAX >> 1) as u64;
+    /// Children of an inner node; even.
+    pub(super) const INNER: usize = 2 * Self::PAIRS;
+    /// Children of a wide inner node.
+    pub(super) const WIDE_INNER: usize = (W - 1) * 2 / 5;
 
     const OFFSETS: usize = 2;
-    const TAILS: usize = Self::OFFSETS + Self::LEAF / 2;
+    const TAILS: usize = Self::OFFSETS + Self::PAIRS;
 
     const STARTS: usize = 2;
     const LENGTHS: usize = Self::STARTS + Self::WIDE;
     const VALUES: usize = Self::LENGTHS + Self::WIDE;
 
-    const LOWS: usize = 1;
-    const CHILDREN: usize = Self::LOWS + Self::INNER;
-    const GAPS: usize = Self::CHILDREN + Self::INNER.div_ceil(2);
+    const CHILDREN: usize = Self::OFFSETS + Self::PAIRS;
+    const GAPS: usize = Self::CHILDREN + Self::PAIRS;
+    const LOW: usize = Self::GAPS + Self::PAIRS;
+
+    const WIDE_LOWS: usize = 1;
+    const WIDE_CHILDREN: usize = Self::WIDE_LOWS + Self::WIDE_INNER;
+    const WIDE_GAPS: usize = Self::WIDE_CHILDREN + Self::WIDE_INNER.div_ceil(2);
 
     /// Makes a node as it is in fresh memory.
     #[cfg(test)]
@@ -127,6 +164,61 @@ impl<const W: usize> Node<W> {
     #[inline]
     fn set(&self, at: usize, word: u64) {
         self.words[at].store(word, Ordering::Relaxed);
+    }
+
+    /// Changes the lower half of a word for even numbers, the upper one for odd ones.
+    #[inline]
+    fn set_half(&self, at: usize, n: usize, half: u32) {
+        let word = self.get(at);
+        let word = if n.is_multiple_of(2) {
+            pair(half, high_half(word))
+        } else {
+            pair(low_half(word), half)
+        };
+        self.set(at, word);
+    }
+
+    #[inline]
+    fn offset(&self, n: usize) -> u32 {
+        let word = self.get(Self::OFFSETS + n / 2);
+        if n.is_multiple_of(2) {
+            low_half(word)
+        } else {
+            high_half(word)
+        }
+    }
+
+    /// Returns how many offsets of a node that is not wide lead to `page` or less; 0 below the base.
+    #[inline]
+    fn rank_narrow(&self, page: u64) -> usize {
+        let Some(offset) = page.checked_sub(self.get(1)) else {
+            return 0;
+        };
+        let most = NO_OFFSET - 1;
+        self.rank_offsets(u32::try_from(offset).unwrap_or(most).min(most))
+    }
+
+    /// Returns how many offsets are at most `key`, which is below [`NO_OFFSET`].
+    #[inline]
+    fn rank_offsets(&self, key: u32) -> usize {
+        let words = &self.words[Self::OFFSETS..Self::OFFSETS + Self::PAIRS];
+        if Self::PAIRS < 2 * arch::PAIRS || !Self::PAIRS.is_multiple_of(2) {
+            let reached = |word: &AtomicU64| {
+                let word = word.load(Ordering::Relaxed);
+                usize::from(low_half(word) <= key) + usize::from(high_half(word) <= key)
+            };
+            return words.iter().map(reached).sum();
+        }
+        // The first of each sixteen, and then the sixteen; no branch depends on a page, so none is
+        // predicted wrongly, and the lines of all are fetched at once.
+        let (mut steps, mut at) = (0, arch::PAIRS);
+        while at < Self::PAIRS {
+            steps += usize::from(low_half(words[at].load(Ordering::Relaxed)) <= key);
+            at += arch::PAIRS;
+        }
+        let before = (steps * arch::PAIRS).min(Self::PAIRS - arch::PAIRS);
+        let sixteen = words[before..].first_chunk().expect("so many are left");
+        2 * before + rank_pairs(sixteen, key)
     }
 
     /// Returns how many of `slots` sorted words from `at` are at most `key`, which is below
@@ -147,6 +239,31 @@ impl<const W: usize> Node<W> {
         let before = (whole * GROUP).min(slots - rest);
         let words = &words[before..before + rest];
         before + words.iter().map(reached).sum::<usize>()
+    }
+}
+
+/// Nodes that hold anything for a while.
+impl<const W: usize> Node<W> {
+    /// Items of three words.
+    pub(super) const ITEMS: usize = (W - 1) / 3;
+
+    pub(super) fn item(&self, n: usize) -> [u64; 3] {
+        core::array::from_fn(|word| self.get(3 * n + word))
+    }
+
+    pub(super) fn set_item(&self, n: usize, item: [u64; 3]) {
+        for (word, value) in item.into_iter().enumerate() {
+            self.set(3 * n + word, value);
+        }
+    }
+
+    /// Returns the node with the next items.
+    pub(super) fn link(&self) -> u32 {
+        low_half(self.get(W - 1))
+    }
+
+    pub(super) fn set_link(&self, id: u32) {
+        self.set(W - 1, id.into());
     }
 }
 

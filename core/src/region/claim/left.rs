@@ -6,6 +6,12 @@ use crate::{
     provider::{Error, MapFlags, ProcessMap},
 };
 
+/// Returns an address in the caller's stack.
+pub(super) fn stack_pointer() -> usize {
+    let here = 0u8;
+    (&raw const here).addr()
+}
+
 /// Addresses that are left as they are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
@@ -13,25 +19,35 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// The range of the request, and the room of what grows: Linux tells of one such mapping.
-    const MOST: usize = 4;
+    /// The range of the request, others' room, that of the caller's stack, now and at first, and the
+    /// room of what grows: Linux tells of one such mapping.
+    const MOST: usize = 7;
 
     fn new(terms: &Terms) -> Self {
         let mut ranges = [None; Self::MOST];
         ranges[0] = terms.leave;
+        ranges[1] = terms.others;
         Self { ranges }
     }
 
     /// Finds what to leave: what the request says, and the room of what the map says grows.
     pub(super) fn seen(map: &impl ProcessMap, terms: &Terms) -> Result<Self, Error> {
         let mut left = Self::new(terms);
+        let callers = [stack_pointer(), terms.caller];
+        let mut end = 0;
         map.walk(&mut |entry| {
-            if entry.flags.contains(MapFlags::GROWS) {
+            let start = entry.range.start();
+            // Somebody else than the kernel may make a stack grow, too (valgrind does): one that ends
+            // in a hole. Those of threads end in guards.
+            let is_stack = |at: &usize| entry.range.contains(*at);
+            let may_grow = end != start && callers.iter().any(is_stack);
+            if entry.flags.contains(MapFlags::GROWS) || may_grow {
                 let below = entry.range.last().saturating_sub(terms.stack_room);
                 let lowest = below.saturating_add(1);
-                let room = entry.range.start().checked_sub(1);
+                let room = start.checked_sub(1);
                 left.add(room.and_then(|last| AddressRange::new(lowest, last)));
             }
+            end = entry.range.last().saturating_add(1);
             true
         })?;
         Ok(left)
@@ -41,8 +57,7 @@ impl Left {
     /// below the caller's, which is the main thread's if that is who calls.
     pub(super) fn unseen(terms: &Terms) -> Self {
         let mut left = Self::new(terms);
-        let here = 0u8;
-        let at = terms.stack.unwrap_or((&raw const here).addr());
+        let at = terms.stack.unwrap_or(terms.caller);
         left.add(AddressRange::new(at.saturating_sub(terms.stack_room), at));
         left
     }

@@ -15,6 +15,9 @@ pub enum Purpose {
     Hole,
     /// To keep the program break from growing.
     Break,
+    /// To stay inaccessible, at the start of the range:
+    /// [`ClaimRequest::guard`](super::ClaimRequest::guard).
+    Guard,
 }
 
 /// A claimed range: reserved, and the claim's alone.

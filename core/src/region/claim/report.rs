@@ -19,6 +19,21 @@ pub enum BreakBlock {
     Failed(Error),
 }
 
+/// Where a mapping can land whose place the host chooses, tried after the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Others {
+    /// It was not tried: nothing is claimed.
+    NotTried,
+    /// Outside of what is claimed.
+    Outside,
+    /// In the range, where this was left to them: the host chooses no other places. So it is in
+    /// Linux's legacy layout (`setarch -L`, and on some CPUs without a limit of stacks).
+    Room(AddressRange),
+    /// Nowhere: they are refused with this error, by a limit or since no address is left.
+    Nowhere(Error),
+}
+
 /// What a claim got, and what it did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,4 +62,24 @@ pub struct ClaimReport {
     pub settled: bool,
     /// What became of the break.
     pub block_break: BreakBlock,
+    /// Where others' mappings go now.
+    pub others: Others,
+    /// How many bytes of the memory that `brk` gave lie in the range. The C library's heap keeps
+    /// serving from there what it has, and will ever free: blocks from it lie in the range though
+    /// the claim does not hold them.
+    pub heap_bytes: usize,
+}
+
+impl ClaimReport {
+    /// Says whether all of the range is the claim's now that was to be claimed: nothing was missed, by
+    /// a map that could be read. A range without such addresses on this host is complete with
+    /// nothing, if the host tells where its addresses end.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let Some(_) = self.range else {
+            return self.address_bits.is_some();
+        };
+        let all = self.settled && self.missed.bytes == 0 && !self.full;
+        self.map.is_ok() && all && !matches!(self.block_break, BreakBlock::Failed(_))
+    }
 }

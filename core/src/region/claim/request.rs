@@ -20,8 +20,20 @@ const GUARD_PAGES: usize = 256;
 /// than what there is.
 const STACK_SHARE: usize = 8;
 
-/// What other mappings are left by default where addresses are limited.
+/// What other mappings are left at least by default where addresses are limited, and the unit of
+/// what they are left.
 const SPARE: usize = 1 << 30;
+
+/// The part of what a limit of addresses leaves that other mappings are left by default.
+const SPARE_SHARE: usize = 4;
+
+/// What the host's own choices are left by default where they fall into the range: as much as below
+/// 4 GiB, where they fall elsewhere.
+const OTHERS_ROOM: usize = 4 << 30;
+
+/// Bytes at the start of a range that begins where a guest's memory ends: the largest page of any
+/// host, so that what runs beyond that end faults.
+const GUARD: usize = 64 << 10;
 
 /// Asks for every gap of an address range.
 ///
@@ -51,9 +63,20 @@ pub struct ClaimRequest {
     /// host a mapping each.
     pub least: usize,
     /// Bytes that are not claimed where the host limits a process's addresses (`RLIMIT_AS`): without
-    /// them nothing could be mapped after the claim. They are taken for the time of the claim,
+    /// them nothing could be mapped after the claim. `None`: a quarter of what the limit leaves,
+    /// rounded to whole gigabytes, and one at least. They are taken for the time of the claim,
     /// below the range, as far as there is room; without a limit that is all they cost.
-    pub spare: usize,
+    pub spare: Option<usize>,
+    /// Bytes at the start of the range that are claimed to be inaccessible for ever, so that what
+    /// runs beyond the end of what lies below faults. A [hole](ClaimRequest::hole) there serves as
+    /// well.
+    pub guard: usize,
+    /// Bytes that are left to others where the host chooses places in the range and nowhere else, as
+    /// Linux does in its legacy layout: claimed all of it, no place would be left that it tries, and
+    /// every `mmap` of the process would fail. See [`ClaimReport::others`](super::ClaimReport::others).
+    pub others_room: usize,
+    /// Whether a claim that is not [complete](super::ClaimReport::is_complete) is an error.
+    pub complete: bool,
     /// Whether the program break is kept from growing. One that lies in the range is, asked or not.
     pub block_break: bool,
 }
@@ -68,18 +91,46 @@ impl ClaimRequest {
             stack_room: None,
             leave: None,
             least: 1,
-            spare: SPARE,
+            spare: None,
+            guard: 0,
+            others_room: OTHERS_ROOM,
+            complete: false,
             block_break: false,
         }
     }
 
-    /// Asks for what is free from `start` upwards.
+    /// Asks for what is free from `start` upwards. The first 64 KiB of that are a
+    /// [guard](ClaimRequest::guard).
     #[must_use]
     pub const fn above(start: usize) -> Self {
-        Self::range(match AddressRange::new(start, usize::MAX) {
+        let range = match AddressRange::new(start, usize::MAX) {
             Some(range) => range,
             None => unreachable!(),
-        })
+        };
+        Self::range(range).guard(GUARD)
+    }
+
+    /// Asks that the first `bytes` of the range stay inaccessible for ever; 0 for none.
+    #[must_use]
+    pub const fn guard(mut self, bytes: usize) -> Self {
+        self.guard = bytes;
+        self
+    }
+
+    /// Asks that `bytes` are left to others where the host chooses places in the range only; 0 for
+    /// none.
+    #[must_use]
+    pub const fn others_room(mut self, bytes: usize) -> Self {
+        self.others_room = bytes;
+        self
+    }
+
+    /// Asks for an error instead of a claim that is not
+    /// [complete](super::ClaimReport::is_complete).
+    #[must_use]
+    pub const fn require_complete(mut self) -> Self {
+        self.complete = true;
+        self
     }
 
     /// Asks that `hole`, a part of the range, stays inaccessible for ever.
@@ -113,7 +164,7 @@ impl ClaimRequest {
     /// Asks that `bytes` are left for other mappings where addresses are limited.
     #[must_use]
     pub const fn spare(mut self, bytes: usize) -> Self {
-        self.spare = bytes;
+        self.spare = Some(bytes);
         self
     }
 
@@ -125,7 +176,12 @@ impl ClaimRequest {
     }
 
     /// Validates the request and cuts it to what the host has.
-    pub(super) fn terms(&self, page: PageSize, space: AddressSpace) -> Result<Terms, Error> {
+    pub(super) fn terms(
+        &self,
+        page: PageSize,
+        space: AddressSpace,
+        limit: Option<usize>,
+    ) -> Result<Terms, Error> {
         let invalid = ErrorKind::InvalidArgument;
         if self
             .hole
@@ -150,17 +206,26 @@ impl ClaimRequest {
                 .map_or(usize::MAX, |user| user.last() / STACK_SHARE);
             limit.min(share).max(STACK_ROOM)
         });
+        let quarter = limit.unwrap_or(0) / SPARE_SHARE;
+        let in_units = quarter.saturating_add(SPARE / 2) / SPARE * SPARE;
+        let hole = self.hole.zip(range);
+        let hole = hole.and_then(|(hole, range)| hole.intersect(range));
+        let guard = AddressRange::from_len(self.range.start(), self.guard)
+            .zip(range)
+            .and_then(|(guard, range)| guard.intersect(range));
         Ok(Terms {
             range,
-            hole: self
-                .hole
-                .zip(range)
-                .and_then(|(hole, range)| hole.intersect(range)),
+            // What lies in a hole is inaccessible anyway.
+            guard: guard.filter(|guard| hole.is_none_or(|hole| hole.intersect(*guard).is_none())),
+            hole,
             stack: space.stack,
             stack_room,
             leave: self.leave,
             least,
-            spare: self.spare,
+            spare: self.spare.unwrap_or(in_units.max(SPARE)),
+            others_room: page.round_up(self.others_room).ok_or(invalid)?,
+            others: None,
+            caller: 0,
         })
     }
 }
@@ -170,6 +235,7 @@ impl ClaimRequest {
 pub(super) struct Terms {
     /// What the host has of the range.
     pub(super) range: Option<AddressRange>,
+    pub(super) guard: Option<AddressRange>,
     pub(super) hole: Option<AddressRange>,
     /// An address in the main thread's stack.
     pub(super) stack: Option<usize>,
@@ -177,4 +243,10 @@ pub(super) struct Terms {
     pub(super) leave: Option<AddressRange>,
     pub(super) least: usize,
     pub(super) spare: usize,
+    /// How much to leave to others where the host chooses places in the range only.
+    pub(super) others_room: usize,
+    /// What was left to others.
+    pub(super) others: Option<AddressRange>,
+    /// Where the stack of the first caller was.
+    pub(super) caller: usize,
 }

@@ -9,10 +9,10 @@ use crate::{
     provider::{Error, ErrorKind, PageProvider, Place, ProcessMap, Request, walk_gaps},
 };
 
-/// How many places a scan tries: each is a system call. Where the map is true, one for each gap would
-/// do; where a gap turns out to be used in part, halving takes as many as its length has bits; where
-/// there is no map, two for each page that somebody has, so that 128 MiB of such pages of 4 KiB are
-/// seen through within a tenth of a second.
+/// How many places a scan tries: each is a system call. Where the map is true, one for each gap
+/// would do; where a gap turns out to be used in part, halving takes as many as its length has
+/// bits; where there is no map, two for each page that somebody has, so that 128 MiB of such pages
+/// of 4 KiB are seen through within a tenth of a second.
 pub(super) const TRIES: usize = 1 << 16;
 
 /// Gaps noted before they are taken, on the stack: no lock of the map's provider is held meanwhile.
@@ -151,8 +151,8 @@ impl<'a, 's, P: PageProvider + ProcessMap + Copy> Scan<'a, 's, P> {
 
     /// Takes a piece, or of its halves what can be had.
     ///
-    /// Where something turns out to lie in it, that ends at the pages around; where the host refuses
-    /// the length, at the length that it gives.
+    /// Where something turns out to lie in it, that ends at the pages around; where the host
+    /// refuses the length, at the length that it gives.
     fn take(&mut self, piece: Piece, purpose: Purpose) {
         if self.too_long <= self.least || self.tries == 0 {
             return;

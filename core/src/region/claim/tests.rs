@@ -36,7 +36,17 @@ struct Host {
     space: AddressSpace,
     map: Result<(), Error>,
     limit: usize,
+    layout: Layout,
     state: Lock<State>,
+}
+
+/// Where a host looks for a place by itself.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// From the end down to the start.
+    TopDown,
+    /// From there up to the end.
+    BottomUp(usize),
 }
 
 impl Host {
@@ -52,6 +62,7 @@ impl Host {
             },
             map: Ok(()),
             limit: usize::MAX,
+            layout: Layout::TopDown,
             state: Lock::new(State {
                 used: Vec::new(),
                 appear: Vec::new(),
@@ -90,6 +101,33 @@ impl Host {
         self.state.lock().used.clone()
     }
 
+    /// Returns where the host itself puts something, if it finds room.
+    fn chosen(&self, used: &[Used], len: usize) -> Option<usize> {
+        let top = self.space.user.map_or(1 << 47, |user| user.last() + 1);
+        let mut starts: Vec<_> = match self.layout {
+            Layout::TopDown => used.iter().map(|u| u.start).rev().collect(),
+            Layout::BottomUp(_) => used.iter().map(|u| u.end).collect(),
+        };
+        let stacks = used.iter().filter(|u| u.flags.contains(MapFlags::GROWS));
+        let base = stacks.map(|stack| stack.start - GIB).min().unwrap_or(top);
+        let top = match self.layout {
+            Layout::TopDown => top.min(base),
+            Layout::BottomUp(_) => top,
+        };
+        let fits = |&start: &usize| start + len <= top && is_free(used, start, start + len);
+        match self.layout {
+            Layout::TopDown => {
+                starts.insert(0, top);
+                let down = starts.iter().filter_map(|end| end.checked_sub(len));
+                down.filter(|start| *start >= FLOOR).find(fits)
+            }
+            Layout::BottomUp(base) => {
+                starts.insert(0, base);
+                starts.into_iter().filter(|start| *start >= base).find(fits)
+            }
+        }
+    }
+
     /// What lies in a range and is mapped by nobody, in bytes.
     fn free(&self, start: usize, end: usize) -> usize {
         let used = self.used();
@@ -124,9 +162,14 @@ unsafe impl PageProvider for Host {
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let plan = request.plan(self.page)?;
         let mut state = self.state.lock();
+        let chooses = plan.unconstrained();
         let now = state.calls;
-        state.calls += 1;
-        let due = state.appear.iter().position(|&(call, ..)| call == now);
+        // What nobody waits for is not counted.
+        state.calls += usize::from(!chooses);
+        let due = state
+            .appear
+            .iter()
+            .position(|&(call, ..)| call == now && !chooses);
         if let Some(due) = due {
             let (_, start, end) = state.appear.remove(due);
             let used = Used {
@@ -142,11 +185,17 @@ unsafe impl PageProvider for Host {
         }
         let start = match plan.place() {
             Place::Exact(start) => start,
+            _ if chooses => self
+                .chosen(&state.used, plan.total())
+                .ok_or(Error::os(ErrorKind::Exhausted, 12))?,
             _ => plan
-                .start_at_or_above(plan.within().start())
+                .start_at_or_above(plan.within().start().max(FLOOR))
                 .expect("some place"),
         };
         let end = start + plan.total();
+        if end - 1 > plan.within().last() {
+            return Err(ErrorKind::Exhausted.into());
+        }
         if !is_free(&state.used, start, end) {
             return Err(Error::os(ErrorKind::Taken, 17));
         }
@@ -224,6 +273,11 @@ impl ProcessMap for Host {
 
 type Slots = Vec<Option<Claimed>>;
 
+/// Asks for all above 4 GiB, without a guard.
+fn above() -> ClaimRequest {
+    ClaimRequest::above(4 * GIB).guard(0)
+}
+
 fn slots() -> Slots {
     vec![None; 512]
 }
@@ -289,7 +343,7 @@ fn every_gap_above_is_claimed() {
             .mapped(0x5555_0000_0000, 0x5555_0010_0000)
             .mapped(0x7fff_f000_0000, 0x7fff_f000_0000 + p)
             .mapped(0x7fff_f000_0000 + 2 * p, 0x7fff_f000_0000 + 4 * p);
-        let request = ClaimRequest::above(4 * GIB).hole(span(4 * GIB, 8 * GIB));
+        let request = above().hole(span(4 * GIB, 8 * GIB));
         let found = survey(&host, &request).expect("there is a map");
         let (got, report) = check(&host, &request);
         let expected = [
@@ -355,7 +409,7 @@ fn what_becomes_free_is_claimed_by_renewing() {
         .mapped(20 * GIB, 21 * GIB)
         .mapped(30 * GIB, 31 * GIB);
     let mut slots = [None; 3];
-    let request = ClaimRequest::above(4 * GIB);
+    let request = above();
     let mut claim = claim(&host, &request, &mut slots).expect("valid");
     assert_eq!(claim.ranges().count(), 3);
     let once = *claim.report();
@@ -411,7 +465,7 @@ fn room_is_left_below_what_grows() {
             report.stack_room,
         )
     };
-    let above = ClaimRequest::above(4 * GIB);
+    let above = above();
     let room = 128 << 20;
     for limit in [None, Some(0), Some(8 << 20)] {
         let expected = vec![(4 * GIB, stack - room), (stack, 1 << 47)];
@@ -448,33 +502,30 @@ fn room_is_left_below_what_grows() {
 fn of_many_that_grow_more_is_left_rather_than_less() {
     let grows = MapFlags::READ | MapFlags::GROWS;
     let mut host = Host::new(47, PageSize::KIB_4);
-    for n in 1..=6 {
+    for n in 1..=9 {
         host = host.with(n * 100 * GIB, n * 100 * GIB + 4096, grows);
     }
-    let (got, _) = check(&host, &ClaimRequest::above(4 * GIB).stack_room(GIB));
-    for n in 1..=6 {
+    let (got, _) = check(&host, &above().stack_room(GIB));
+    for n in 1..=9 {
         let room = n * 100 * GIB + 4096 - GIB..n * 100 * GIB;
         let free =
             |&(start, end, _): &(usize, usize, Purpose)| end <= room.start || room.end <= start;
         assert!(got.iter().all(free), "{n}: {got:x?}");
     }
-    assert_eq!(got.len(), 5, "what lies between the last three is left too");
+    assert_eq!(got.len(), 8, "what lies between the last three is left too");
 }
 
 #[test]
 fn what_is_to_be_left_is_left() {
     let host = Host::new(47, PageSize::KIB_4).mapped(16 * GIB, 17 * GIB);
-    let request = ClaimRequest::above(4 * GIB).leave(span(10 * GIB, 20 * GIB));
+    let request = above().leave(span(10 * GIB, 20 * GIB));
     let (got, _) = check(&host, &request);
     let both = [
         (4 * GIB, 10 * GIB, Purpose::Usable),
         (20 * GIB, 1 << 47, Purpose::Usable),
     ];
     assert_eq!(got, both);
-    let (got, report) = check(
-        &host,
-        &ClaimRequest::above(4 * GIB).leave(AddressRange::ALL),
-    );
+    let (got, report) = check(&host, &above().leave(AddressRange::ALL));
     assert!(got.is_empty());
     assert_eq!(report.missed, Tally::default());
 }
@@ -485,7 +536,7 @@ fn short_gaps_are_left_when_asked() {
         .mapped(5 * GIB, 6 * GIB)
         .mapped(6 * GIB + 0x1_0000, 7 * GIB)
         .mapped(7 * GIB + 0xf000, 8 * GIB);
-    let (got, report) = check(&host, &ClaimRequest::above(4 * GIB).least(0xf001));
+    let (got, report) = check(&host, &above().least(0xf001));
     let starts: Vec<_> = got.iter().map(|&(start, ..)| start).collect();
     assert_eq!(starts, [4 * GIB, 6 * GIB, 8 * GIB]);
     assert_eq!(report.missed, Tally::default(), "nothing that was wanted");
@@ -502,7 +553,7 @@ fn mappings_that_appear_meanwhile_are_left_alone() {
             ((1 << 47) - 4096, 1 << 47),
         ] {
             let host = Host::new(47, PageSize::KIB_4).mapped(40 * GIB, 41 * GIB);
-            let request = ClaimRequest::above(4 * GIB).spare(0);
+            let request = above().spare(0);
             host.state.lock().appear.push((call, start, end));
             let mut slots = slots();
             let claim = claim(&host, &request, &mut slots).expect("valid");
@@ -522,7 +573,7 @@ fn a_host_where_somebody_maps_all_the_time_ends_the_scans() {
     let appear = (0..4096).map(|n| (n, first + n * 0x3000 + 0x1000, first + n * 0x3000 + 0x2000));
     host.state.lock().appear = appear.collect();
     let mut slots = vec![None; 20_000];
-    let claim = claim(&host, &ClaimRequest::above(4 * GIB).spare(0), &mut slots);
+    let claim = claim(&host, &above().spare(0), &mut slots);
     let claim = claim.expect("valid");
     assert!(claim.report().scans <= SCANS);
     assert!(claim.tally(Purpose::Usable).bytes > 0);
@@ -535,7 +586,7 @@ fn what_the_map_does_not_show_is_found_by_halving() {
         .hidden(20 * GIB + 0x3000, 20 * GIB + 0x7000)
         .hidden(1 << 40, (1 << 40) + (64 << 20));
     let mut slots = slots();
-    let claim = claim(&host, &ClaimRequest::above(4 * GIB), &mut slots).expect("valid");
+    let claim = claim(&host, &above(), &mut slots).expect("valid");
     assert_eq!(host.free(4 * GIB, 1 << 47), 0, "no gap is left");
     let report = claim.report();
     assert!(report.settled && report.map.is_ok());
@@ -565,7 +616,7 @@ fn without_a_map_everything_is_tried() {
         // it.
         let stack = (p == 4096).then_some(0x6000_0000_0000);
         host.space.stack = stack;
-        let request = ClaimRequest::above(4 * GIB).stack_room(1 << 20);
+        let request = above().stack_room(1 << 20);
         let mut slots = slots();
         let claim = claim(&host, &request, &mut slots).expect("valid");
         let report = claim.report();
@@ -587,7 +638,7 @@ fn without_a_map_tries_are_bounded() {
     let mut host = Host::new(47, PageSize::KIB_4).mapped(16 * GIB, 20 * GIB);
     host.map = Err(ErrorKind::Unsupported.into());
     let mut slots = slots();
-    let claim = claim(&host, &ClaimRequest::above(4 * GIB), &mut slots).expect("valid");
+    let claim = claim(&host, &above(), &mut slots).expect("valid");
     assert!(host.state.lock().calls <= 2 * scan::TRIES + 64);
     // By the first scan, down to its coarse length, all the same.
     assert!(host.free(20 * GIB, 1 << 46) <= claim.report().stack_room + (4 << 20));
@@ -605,9 +656,7 @@ fn a_limit_of_addresses_shrinks_the_claim() {
         ] {
             let mut host = Host::new(47, page).mapped(64 * GIB, 65 * GIB);
             host.limit = limit;
-            let request = ClaimRequest::above(4 * GIB)
-                .hole(span(4 * GIB, 8 * GIB))
-                .spare(spare);
+            let request = above().hole(span(4 * GIB, 8 * GIB)).spare(spare);
             let mut slots = slots();
             let claim = claim(&host, &request, &mut slots).expect("valid");
             let report = claim.report();
@@ -636,7 +685,7 @@ fn a_limit_of_addresses_shrinks_the_claim() {
 fn nothing_is_got_where_nothing_can_be_had() {
     let mut host = Host::new(47, PageSize::KIB_4);
     host.limit = 0;
-    let (got, report) = check(&host, &ClaimRequest::above(4 * GIB));
+    let (got, report) = check(&host, &above());
     assert!(got.is_empty() && report.settled);
     assert_eq!(report.missed.bytes, (1 << 47) - 4 * GIB);
 }
@@ -647,7 +696,7 @@ fn r13_a_39_bit_host_gives_what_it_has() {
     let grows = MapFlags::READ | MapFlags::GROWS;
     for page in PAGES {
         let host = Host::new(39, page).with(stack, (1 << 39) - 0x1_0000, grows);
-        let (got, report) = check(&host, &ClaimRequest::above(4 * GIB));
+        let (got, report) = check(&host, &above());
         assert_eq!(report.address_bits, Some(39));
         let room = 128 << 20;
         let expected = [
@@ -672,7 +721,7 @@ fn a_host_that_does_not_tell_its_end_is_claimed_up_to_it() {
     // What lies behind the end is refused, as by a host that says no more than that.
     let host = Within::new(&host, user.expect("told above"));
     let mut slots = slots();
-    let request = ClaimRequest::above(4 * GIB);
+    let request = above();
     let claim = claim(&host, &request, &mut slots).expect("valid");
     assert_eq!(usable(&claim), [(4 * GIB, 1 << 47)]);
     assert_eq!(claim.report().address_bits, None);
@@ -686,7 +735,7 @@ fn too_few_slots_are_reported() {
     }
     for count in 0..11 {
         let mut slots = vec![None; count];
-        let mut claim = claim(&host, &ClaimRequest::above(4 * GIB), &mut slots).expect("valid");
+        let mut claim = claim(&host, &above(), &mut slots).expect("valid");
         assert_eq!(claim.ranges().count(), count);
         assert!(claim.report().full && claim.report().settled);
         assert_eq!(claim.report().missed.ranges, 11 - count);
@@ -699,7 +748,7 @@ fn too_few_slots_are_reported() {
     }
     let mut slots = [None; 11];
     assert!(
-        !claim(&host, &ClaimRequest::above(4 * GIB), &mut slots)
+        !claim(&host, &above(), &mut slots)
             .expect("valid")
             .report()
             .full
@@ -712,7 +761,7 @@ fn more_gaps_than_a_batch_holds_are_claimed() {
     for n in 0..300 {
         host = host.mapped(8 * GIB + n * 0x2000, 8 * GIB + n * 0x2000 + 0x1000);
     }
-    let (got, report) = check(&host, &ClaimRequest::above(4 * GIB));
+    let (got, report) = check(&host, &above());
     assert_eq!(got.len(), 301);
     assert_eq!((report.scans, report.missed.ranges), (2, 0));
 }
@@ -724,7 +773,7 @@ fn the_break_is_kept_from_growing() {
         host.space.program_break = Some(at);
         host
     };
-    let request = ClaimRequest::above(4 * GIB).block_break();
+    let request = above().block_break();
     for at in [0x60_0000, 0x5f_f001] {
         let (got, report) = check(&with(at), &request);
         assert_eq!(report.block_break, BreakBlock::Blocked);
@@ -753,7 +802,7 @@ fn the_break_is_kept_from_growing() {
 fn what_is_withdrawn_is_not_given_back() {
     let host = Host::new(47, PageSize::KIB_4);
     let mut slots = [None; 3];
-    let mut claim = claim(&host, &ClaimRequest::above(4 * GIB), &mut slots).expect("valid");
+    let mut claim = claim(&host, &above(), &mut slots).expect("valid");
     let whole = claim.usable().next().expect("one range");
     let part = |offset, len| whole.part(offset, len, PageSize::KIB_4).expect("inside");
     let (head, middle) = (part(0, 0x1000), part(0x5000, 0x1000));
@@ -865,5 +914,144 @@ fn random_hosts_are_claimed_as_a_page_array_says() {
         // SAFETY: no other code uses the claim.
         unsafe { claim.give_back() }.expect("all can go");
         assert_eq!(host.state.lock().reserved, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_start_of_what_lies_above_a_guest_is_a_guard() {
+    for page in PAGES {
+        let host = Host::new(47, page).mapped(0x40_0000, 0x50_0000);
+        let (got, report) = check(&host, &ClaimRequest::above(4 * GIB));
+        let guard = 4 * GIB + (64 << 10);
+        let expected = [
+            (4 * GIB, guard, Purpose::Guard),
+            (guard, 1 << 47, Purpose::Usable),
+        ];
+        assert_eq!(got, expected);
+        assert!(report.is_complete());
+        // Behind it a hole, and all of it in a hole, or a part.
+        for (start, end) in [(guard, 8 * GIB), (8 * GIB, 9 * GIB)] {
+            let request = ClaimRequest::above(4 * GIB).hole(span(start, end));
+            let (got, _) = check(&host, &request);
+            assert_eq!(got[0], (4 * GIB, guard, Purpose::Guard));
+            assert!(got.contains(&(start, end, Purpose::Hole)));
+        }
+        let request = ClaimRequest::above(4 * GIB).hole(span(4 * GIB, 8 * GIB));
+        let (got, _) = check(&host, &request);
+        assert_eq!(got[0], (4 * GIB, 8 * GIB, Purpose::Hole));
+        // A range of one's own has none unless asked.
+        let request = ClaimRequest::range(span(4 * GIB, 8 * GIB));
+        let (got, _) = check(&host, &request);
+        assert_eq!(got, [(4 * GIB, 8 * GIB, Purpose::Usable)]);
+        let (got, _) = check(&host, &request.guard(4 * GIB));
+        assert_eq!(got, [(4 * GIB, 8 * GIB, Purpose::Guard)]);
+    }
+}
+
+#[test]
+fn where_the_host_looks_above_only_room_is_left_there() {
+    let base = 0x2aaa_aaaa_0000;
+    for (bytes, room) in [(4 * GIB, 4 * GIB), (1 << 20, 1 << 20), (0, 0)] {
+        let mut host = Host::new(47, PageSize::KIB_64)
+            .mapped(0x40_0000, 0x50_0000)
+            .mapped(base, base + 0x10_0000)
+            .mapped(base + 0x20_0000, base + 0x30_0000);
+        host.layout = Layout::BottomUp(base);
+        let mut slots = slots();
+        let request = above().others_room(bytes);
+        let mut claim = claim(&host, &request, &mut slots).expect("valid");
+        let page = Request::bytes(1);
+        if room == 0 {
+            let error = Error::os(ErrorKind::Exhausted, 12);
+            assert_eq!(claim.report().others, Others::Nowhere(error));
+            assert_eq!(host.reserve(&page).map_err(Error::kind), Err(error.kind()));
+            continue;
+        }
+        let Others::Room(left) = claim.report().others else {
+            panic!("{:?}", claim.report());
+        };
+        assert_eq!(left.last() - left.start() + 1, room);
+        assert!(claim.report().is_complete(), "{:?}", claim.report());
+        for _ in 0..2 {
+            let theirs = host.reserve(&page).expect("there is room");
+            assert!(left.contains(theirs.addr()));
+            assert_eq!(claim.renew().others, Others::Room(left), "it stays theirs");
+        }
+    }
+    // Not in the room of a stack, where that is all that is free above.
+    let grows = MapFlags::READ | MapFlags::GROWS;
+    let mut host = Host::new(47, PageSize::KIB_4).with(0x7f00_0000_0000, 0x7f00_0010_0000, grows);
+    host.layout = Layout::BottomUp(base);
+    let (_, report) = check(&host, &above());
+    let room = span(base, base + 4 * GIB);
+    assert_eq!(report.others, Others::Room(room));
+    // Where it is a limit, nothing is left.
+    let mut host = Host::new(47, PageSize::KIB_4);
+    (host.layout, host.limit) = (Layout::BottomUp(base), 16 * GIB);
+    let mut slots = slots();
+    let claim = claim(&host, &above().spare(0), &mut slots).expect("valid");
+    assert!(matches!(claim.report().others, Others::Nowhere(_)));
+    assert_eq!(claim.tally(Purpose::Usable).bytes, 16 * GIB);
+    // Others land elsewhere by themselves.
+    let host = Host::new(47, PageSize::KIB_4);
+    let (_, report) = check(&host, &above());
+    assert_eq!(report.others, Others::Outside);
+}
+
+#[test]
+fn an_incomplete_claim_is_an_error_where_that_is_asked() {
+    let mut host = Host::new(47, PageSize::KIB_4);
+    for n in 1..=3 {
+        host = host.mapped((4 + n) * GIB, (4 + n) * GIB + 4096);
+    }
+    let request = above().require_complete();
+    for count in 0..4 {
+        let mut slots = vec![None; count];
+        let kind = claim(&host, &request, &mut slots)
+            .map(drop)
+            .map_err(Error::kind);
+        assert_eq!(kind, Err(ErrorKind::Exhausted), "{count} slots");
+        assert_eq!(host.state.lock().reserved, 0, "nothing stays claimed");
+        let partial = claim(&host, &above(), &mut slots).expect("valid");
+        assert!(!partial.report().is_complete());
+        let mut partial = partial;
+        // SAFETY: no other code uses the claim.
+        unsafe { partial.give_back() }.expect("all can go");
+    }
+    let mut slots = vec![None; 4];
+    let all = claim(&host, &request, &mut slots).expect("enough slots");
+    assert!(all.report().is_complete());
+    // A limit, a map that cannot be read, and an end that is not known.
+    let mut host = Host::new(47, PageSize::KIB_4);
+    host.limit = GIB;
+    let mut slots = vec![None; 4];
+    let kind = claim(&host, &request, &mut slots)
+        .map(drop)
+        .map_err(Error::kind);
+    assert_eq!(kind, Err(ErrorKind::Exhausted));
+    let mut host = Host::new(47, PageSize::KIB_4);
+    (host.map, host.space.stack) = (Err(ErrorKind::Denied.into()), Some(GIB));
+    let kind = claim(&host, &request, &mut slots)
+        .map(drop)
+        .map_err(Error::kind);
+    assert_eq!(kind, Err(ErrorKind::Denied));
+    // Such a host has none of these addresses, which is all of them.
+    let host = Host::new(32, PageSize::KIB_4);
+    let none = claim(&host, &request, &mut slots).expect("nothing to claim");
+    assert_eq!((none.ranges().count(), none.report().range), (0, None));
+}
+
+#[test]
+fn what_the_break_gave_in_the_range_is_told() {
+    for (heap, brk, inside) in [
+        ((5 * GIB, 6 * GIB), 6 * GIB, GIB),
+        ((5 * GIB, 6 * GIB), 6 * GIB - 100, GIB),
+        ((3 * GIB, 6 * GIB), 6 * GIB, 2 * GIB),
+        ((GIB, 2 * GIB), 2 * GIB, 0),
+    ] {
+        let mut host = Host::new(47, PageSize::KIB_4).mapped(heap.0, heap.1);
+        host.space.program_break = Some(brk);
+        let (_, report) = check(&host, &above());
+        assert_eq!(report.heap_bytes, inside, "{heap:x?}");
     }
 }

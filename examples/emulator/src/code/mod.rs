@@ -166,7 +166,7 @@ impl Code {
             .granularity(32)
             .strict(true)
             .name(c"guest code");
-        let jit = Jit::new(region, region, config)?;
+        let jit = Jit::on(region, region, config)?;
         let gates = x86_64::gates();
         let mut span = jit.alloc(gates.code.len())?;
         jit.write(&mut span, 0, &gates.code)?;
@@ -175,7 +175,7 @@ impl Code {
         let enter = unsafe { mem::transmute::<*mut u8, Enter>(start.as_ptr()) };
         let config = RetireConfig::new().waiting(WAITING).executors(THREADS);
         Ok(Self {
-            queue: Queue::new(jit, region, config)?,
+            queue: Queue::on(jit, region, config)?,
             cache: Mutex::new(Cache::default()),
             cpus: Mutex::new(Vec::new()),
             enter,

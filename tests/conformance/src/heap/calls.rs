@@ -455,7 +455,7 @@ pub(super) fn a_full_host_is_exhausted_and_serves_again<P: Provider + Copy>(p: P
         memory: 8 << 20,
     };
     let limited: Counted<P> = Counted::new(p, "heap", limits).expect("a small arena");
-    let heap = Heap::<_, _>::new(&limited, p, config()).expect("metadata");
+    let heap = Heap::<_, _>::on(&limited, p, config()).expect("metadata");
     let local = heap.local().expect("metadata");
     for size in [100, 9000, 200_000, 700_000, 2_000_000] {
         let mut blocks = Vec::new();

@@ -19,7 +19,7 @@ const FAILING: Calls = Calls::RESERVE
 
 /// Calls that meet every call of the provider; returns how many of them failed.
 fn script<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Result<usize, HeapError> {
-    let heap = Heap::<P>::new(p, p, config)?;
+    let heap = Heap::<P>::on(p, p, config)?;
     let mut live: Vec<(NonNull<u8>, Layout)> = Vec::new();
     let mut failed = 0;
     let local = match heap.local() {
@@ -85,7 +85,8 @@ pub(super) fn any_call_may_fail<P: Provider + Copy>(p: P, config: HeapConfig) {
             break;
         }
         met += 1;
-        // Only what the heap needs to begin with ends the script. Of much else nothing is told, since the heap tries again.
+        // Only what the heap needs to begin with ends the script. Of much else nothing is told,
+        // since the heap tries again.
         told += result.unwrap_or(1);
     }
     assert!(

@@ -89,7 +89,8 @@ pub(super) fn what_is_written_behind_a_block_is_found<P: Provider + Copy>(p: P) 
 
 pub(super) fn what_is_written_after_a_free_is_found<P: Provider + Copy>(p: P) -> Outcome {
     for size in SIZES.into_iter().filter(|size| *size <= 30_000) {
-        let heap = heap(p, full());
+        // Freed blocks serve again at once.
+        let heap = heap(p, full().quarantine(0));
         // So that the slab stays.
         let kept = heap.alloc(bytes(size)).expect("memory");
         for offset in [0, size / 2, size.saturating_sub(1)] {
@@ -157,7 +158,7 @@ pub(super) fn large_and_huge_blocks_lie_between_guards<P: Provider + Copy>(p: P)
 fn between_guards<P: Provider + Copy>(p: P, config: HeapConfig) {
     const GUARD: usize = 64 << 10;
     let counted = counted(p);
-    let heap = Heap::<_, _>::new(&counted, p, config).expect("metadata");
+    let heap = Heap::<_, _>::on(&counted, p, config).expect("metadata");
     for (size, count) in [(300_000, 20), (1 << 20, 10), (3 << 20, 4), (5_000_001, 2)] {
         let blocks: Vec<_> = (0..count)
             .map(|_| heap.alloc(bytes(size)).expect("memory"))

@@ -40,7 +40,8 @@ fn walked<P: PageProvider + Copy, M: PageProvider + Copy>(
     found
 }
 
-/// Asserts that the heap knows of the blocks of the oracle, of no others, and of the addresses of all.
+/// Asserts that the heap knows of the blocks of the oracle, of no others, and of the addresses of
+/// all.
 pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
     oracle: &Oracle,
@@ -96,8 +97,8 @@ pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     }
 }
 
-/// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments or
-/// elsewhere.
+/// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments
+/// or elsewhere.
 fn numbers<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
     held: HeapStatistics,
@@ -130,7 +131,7 @@ fn numbers<P: PageProvider + Copy, M: PageProvider + Copy>(
 
 pub(super) fn ranges_are_all_that_is_reserved<P: Provider + Copy>(p: P) -> Outcome {
     let (pages, metadata) = (counted(p), counted(p));
-    let heap = Heap::<_, _>::new(&pages, &metadata, config()).expect("metadata");
+    let heap = Heap::<_, _>::on(&pages, &metadata, config()).expect("metadata");
     assert_eq!(heap.ranges().count(), 0, "no block, no address");
     let mut blocks = Vec::new();
     for size in SIZES {
@@ -339,7 +340,7 @@ pub(super) fn what_was_never_handed_out_is_not_resident<P: Provider + Copy>(p: P
     let page = p.page_size().bytes();
     for size in [16, 48, 700, 5000, 20_000] {
         let counted = counted(p);
-        let heap = Heap::<_, _>::new(&counted, p, config().shards(1)).expect("metadata");
+        let heap = Heap::<_, _>::on(&counted, p, config().shards(1)).expect("metadata");
         assert_eq!(heap.statistics().resident, 0);
         let count = (600_000 / size).min(500);
         let blocks: Vec<_> = (1..=count)

@@ -93,7 +93,7 @@ pub(super) fn a_heap_in_few_addresses_keeps_to_them<P: Provider + Copy>(p: P) ->
     let free = free.expect("a plain request");
     let few = free.addresses();
     let heap: Heap<Within<P>, P> =
-        Heap::new(Within::new(p, few), p, config()).expect("metadata can be had");
+        Heap::on(Within::new(p, few), p, config()).expect("metadata can be had");
     // Now that the metadata is elsewhere.
     // SAFETY: reserved just now, and not used.
     unsafe { p.release(free) }.expect("what was reserved can be released");
@@ -186,14 +186,15 @@ pub(super) fn many_handles_take_little<P: Provider + Copy>(p: P) -> Outcome {
 /// Bytes of addresses that blocks of five hundred threads take at most, if each has few.
 const BLOCKS: usize = 96 << 20;
 
-/// Makes so many handles at once, each with a few blocks, and lets each free what another one allocated.
+/// Makes so many handles at once, each with a few blocks, and lets each free what another one
+/// allocated.
 ///
 /// # Panics
 ///
 /// Where that takes many addresses, or leaves something.
 pub fn many_handles<P: PageProvider + Copy>(p: P, config: HeapConfig, count: usize) {
     let counted = counted(p);
-    let heap: Heap<&Counted<P>> = Heap::new(&counted, &counted, config).expect("metadata");
+    let heap: Heap<&Counted<P>> = Heap::on(&counted, &counted, config).expect("metadata");
     let metadata = counted.counters().reserved.now;
     let handles: Vec<_> = (0..count)
         .map(|_| heap.local().expect("metadata"))
@@ -235,7 +236,7 @@ pub(super) fn short_handles_leave_memory_flat<P: Provider + Copy>(p: P) -> Outco
 /// Where one leaves something behind.
 pub fn short_handles<P: PageProvider + Copy>(p: P, count: usize) {
     let counted = counted(p);
-    let heap: Heap<&Counted<P>> = Heap::new(&counted, &counted, config()).expect("metadata");
+    let heap: Heap<&Counted<P>> = Heap::on(&counted, &counted, config()).expect("metadata");
     let mut first = None;
     for n in 0..count {
         let local = heap.local().expect("metadata");

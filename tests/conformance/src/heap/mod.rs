@@ -75,7 +75,7 @@ fn config() -> HeapConfig {
 }
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P> {
-    Heap::new(p, p, config).expect("metadata can be had")
+    Heap::on(p, p, config).expect("metadata can be had")
 }
 
 fn bytes(size: usize) -> Layout {

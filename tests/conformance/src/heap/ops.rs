@@ -183,7 +183,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
 ) -> Tally {
     let mut tally = Tally::default();
     let mut oracle = Oracle::default();
-    let Ok(heap) = Heap::<P, M>::new(p, metadata, config) else {
+    let Ok(heap) = Heap::<P, M>::on(p, metadata, config) else {
         tally.exhausted += 1;
         return tally;
     };
@@ -351,7 +351,8 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::Handle(number) => {
                 if current == NOT_WAITING {
-                    // Gives nothing back, but frees what was put aside, which counts as used until then.
+                    // Gives nothing back, but frees what was put aside, which counts as used until
+                    // then.
                     heap.trim_to(usize::MAX);
                 }
                 current = number % CALLERS;

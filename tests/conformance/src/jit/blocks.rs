@@ -21,7 +21,7 @@ pub(super) fn lifo_release_leaves_at_most_one_block<P: Provider + Copy>(p: P) ->
     need_jit!(p);
     let code = count(p, "code");
     let config = adapted(p, JitConfig::new().block_size(64 << 10, 64 << 10));
-    let jit = JitAllocator::<_, P>::new(&code, p, config).expect("an allocator can be made");
+    let jit = JitAllocator::<_, P>::on(&code, p, config).expect("an allocator can be made");
     for _ in 0..3 {
         let mut spans: Vec<Span> = Vec::new();
         for n in 0..MANY {
@@ -216,7 +216,7 @@ pub(super) fn metadata_is_bounded<P: Provider + Copy>(p: P) -> Outcome {
 pub(super) fn code_and_metadata_come_from_their_providers<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let (code, data) = (count(p, "code"), count(p, "metadata"));
-    let jit = JitAllocator::<_, _>::new(&code, &data, adapted(p, JitConfig::new()));
+    let jit = JitAllocator::<_, _>::on(&code, &data, adapted(p, JitConfig::new()));
     let jit = jit.expect("an allocator can be made");
     assert_eq!(code.calls(), 0, "no code is mapped before it is needed");
     assert_eq!(data.calls(), 0, "nor is metadata reserved");
@@ -254,7 +254,7 @@ pub(super) fn code_and_metadata_come_from_their_providers<P: Provider + Copy>(p:
 pub(super) fn fork_hooks_without_a_fork_change_nothing<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let data = count(p, "metadata");
-    let jit = JitAllocator::<P, _>::new(p, &data, adapted(p, JitConfig::new()));
+    let jit = JitAllocator::<P, _>::on(p, &data, adapted(p, JitConfig::new()));
     let mut model = Model::new(jit.expect("an allocator can be made"));
     for seed in 0..100 {
         let counters = data.counters();

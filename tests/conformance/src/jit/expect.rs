@@ -23,7 +23,8 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
             return expected;
         }
         let found = self.block_at(span.rx()).expect("a span lies in a block");
-        // A span that is longer than every ordinary block may have one to itself, of longer granules.
+        // A span that is longer than every ordinary block may have one to itself, of longer
+        // granules.
         if may_be_alone && found.granularity > expected {
             assert_eq!(found.spans, 1, "{found:?} is for one span");
             assert!(

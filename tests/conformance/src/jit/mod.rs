@@ -1,7 +1,8 @@
 //! The JIT allocator on a provider.
 //!
 //! [`check`], [`stress()`] and [`check_retire`] take the configuration, the operations or their
-//! number, and the seed, so that property tests, fuzzers and long runs call the same code as the cases here.
+//! number, and the seed, so that property tests, fuzzers and long runs call the same code as the
+//! cases here.
 
 mod batches;
 mod blocks;
@@ -154,6 +155,7 @@ pub fn unable<P: JitProvider>(p: P, config: &JitConfig) -> Option<&'static str> 
             able.contains(Capabilities::RWX),
             "no memory that is writable and executable",
         ),
+        _ => (false, "a mapping that is not known here"),
     };
     if !possible {
         return Some(lack);
@@ -167,7 +169,7 @@ pub fn unable<P: JitProvider>(p: P, config: &JitConfig) -> Option<&'static str> 
 
 /// Makes an allocator of code and metadata from `p`, that asks no more of `p` than it can do.
 fn make<P: JitProvider>(p: P, config: JitConfig) -> Result<JitAllocator<P>, JitError> {
-    JitAllocator::new(p, p, adapted(p, config))
+    JitAllocator::on(p, p, adapted(p, config))
 }
 
 /// Takes the synchronization of cores out where `p` has none.

@@ -95,7 +95,7 @@ fn without_dual<P: Provider + Copy>(faulty: &Faulty<P>, p: P) -> JitAllocator<&F
     faulty.only(Calls::MAP_DUAL);
     faulty.fail_randomly(0, 1);
     let config = adapted(p, JitConfig::new().mapping(Mapping::Auto));
-    JitAllocator::new(faulty, p, config).expect("an allocator can be made")
+    JitAllocator::on(faulty, p, config).expect("an allocator can be made")
 }
 
 pub(super) fn refused_dual_mappings_are_replaced<P: Provider + Copy>(p: P) -> Outcome {
@@ -147,7 +147,7 @@ pub(super) fn failed_toggles_are_told<P: Provider + Copy>(p: P) -> Outcome {
     let error = Error::os(ErrorKind::Exhausted, 12);
     let faulty = Faulty::new(p);
     faulty.only(Calls::PROTECT);
-    let jit = JitAllocator::<_, P>::new(&faulty, p, config);
+    let jit = JitAllocator::<_, P>::on(&faulty, p, config);
     let mut model = Model::new(jit.expect("an allocator can be made"));
     model.alloc(100, 1).expect("a small span can be had");
     let before = model.jit.statistics();

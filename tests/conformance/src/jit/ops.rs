@@ -134,7 +134,7 @@ fn random_op(random: &mut SplitMix64) -> Op {
 ///
 /// On a violation, and where `provider` cannot give the least that an allocator needs.
 pub fn check<P: JitProvider>(provider: P, config: JitConfig, ops: &[Op], what: &str) {
-    let jit = JitAllocator::new(provider, provider, adapted(provider, config));
+    let jit = JitAllocator::on(provider, provider, adapted(provider, config));
     let jit: JitAllocator<P> = jit.unwrap_or_else(|e| panic!("{what}: no allocator: {e}"));
     let mut model = Model::new(jit);
     let able = provider.capabilities();

@@ -224,7 +224,7 @@ pub(super) fn a_page_is_enough_for_what_fits_in_it<P: Provider + Copy>(p: P) -> 
         let config = JitConfig::new().metadata(1 << 20).rw(elsewhere);
         // Metadata must not take the hole.
         let metadata = Within::new(p, AddressRange::new(region.at(3), usize::MAX)?);
-        let jit: JitAllocator<P, _> = JitAllocator::new(p, metadata, adapted(p, config)).ok()?;
+        let jit: JitAllocator<P, _> = JitAllocator::on(p, metadata, adapted(p, config)).ok()?;
         let span = jit.alloc_with(page - 64, Placement::within(window));
         let Ok(span) = span else {
             // Is it free at all?
@@ -273,7 +273,7 @@ fn counted<C: CodeProvider, P: Provider + Copy>(
     p: P,
     config: JitConfig,
 ) -> Option<JitAllocator<C, P>> {
-    JitAllocator::new(code, p, adapted(p, config.metadata(1 << 20))).ok()
+    JitAllocator::on(code, p, adapted(p, config.metadata(1 << 20))).ok()
 }
 
 /// Yields the ways of mapping that a host has.

@@ -97,7 +97,7 @@ pub(super) fn bad_configurations_are_refused<P: Provider + Copy>(p: P) -> Outcom
         new().block_size(0, 1 << 20),
         new().block_size(32 << 10, 1 << 20),
         new().block_size(96 << 10, 1 << 20),
-        new().block_size(64 << 10, 512 << 20),
+        new().block_size(64 << 10, 2 << 30),
         new().block_size(2 << 20, 1 << 20),
         new().metadata(0),
     ] {

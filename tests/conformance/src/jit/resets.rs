@@ -85,7 +85,7 @@ pub(super) fn a_hard_reset_unmaps_and_a_soft_one_keeps_a_block<P: Provider + Cop
     for immediate in [false, true] {
         let code = Counted::<P>::new(p, "code", Limits::NONE).expect("a small arena");
         let config = adapted(p, JitConfig::new().immediate_release(immediate));
-        let jit = JitAllocator::<_, P>::new(&code, p, config);
+        let jit = JitAllocator::<_, P>::on(&code, p, config);
         let mut model = Model::new(jit.expect("an allocator can be made"));
         for how in [Reset::Soft, Reset::Hard, Reset::Soft] {
             for seed in 0..500 {
@@ -122,7 +122,7 @@ pub(super) fn a_reset_does_not_end_the_keeping_of_blocks<P: Provider + Copy>(p: 
     need_jit!(p);
     for how in [Reset::Soft, Reset::Hard] {
         let code = Counted::<P>::new(p, "code", Limits::NONE).expect("a small arena");
-        let jit = JitAllocator::<_, P>::new(&code, p, adapted(p, JitConfig::new()));
+        let jit = JitAllocator::<_, P>::on(&code, p, adapted(p, JitConfig::new()));
         let jit = jit.expect("an allocator can be made");
         for _ in 0..3 {
             let _lost = jit.alloc(100).expect("a small span can be had");

@@ -58,7 +58,7 @@ fn expect_empty<P: JitProvider>(jit: &JitAllocator<P>, what: &str) {
 ///
 /// On a violation, and where `provider` cannot give enough memory.
 pub fn last_in_first_out<P: JitProvider>(provider: P, config: JitConfig, count: usize, what: &str) {
-    let jit = JitAllocator::new(provider, provider, adapted(provider, config));
+    let jit = JitAllocator::on(provider, provider, adapted(provider, config));
     let jit: JitAllocator<P> = jit.unwrap_or_else(|e| panic!("{what}: no allocator: {e}"));
     for how in [None, Some(Reset::Soft), None, Some(Reset::Hard), None] {
         let spans = fill(&jit, count, what);
@@ -85,7 +85,7 @@ pub(super) fn immediate_release_keeps_nothing<P: Provider + Copy>(p: P) -> Outco
             .pools(pools)
             .block_size(64 << 10, 64 << 10)
             .immediate_release(true);
-        let jit = JitAllocator::<_>::new(&code, &code, adapted(p, config));
+        let jit = JitAllocator::<_>::on(&code, &code, adapted(p, config));
         let jit = jit.expect("an allocator can be made");
         for _ in 0..3 {
             let spans = fill(&jit, MANY, "immediate release");
@@ -122,7 +122,7 @@ pub(super) fn one_empty_block_a_pool_is_kept<P: Provider + Copy>(p: P) -> Outcom
 pub(super) fn a_kept_block_saves_mapping<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let code = Counted::<P>::new(p, "code", Limits::NONE).expect("a small arena");
-    let jit = JitAllocator::<_, P>::new(&code, p, adapted(p, JitConfig::new()));
+    let jit = JitAllocator::<_, P>::on(&code, p, adapted(p, JitConfig::new()));
     let jit = jit.expect("an allocator can be made");
     come_and_go(&jit);
     let calls = code.calls();

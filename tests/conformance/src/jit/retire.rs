@@ -50,7 +50,7 @@ fn queue<P: JitProvider>(
     executors: usize,
 ) -> Queue<'_, P> {
     let config = RetireConfig::new().waiting(waiting).executors(executors);
-    RetireQueue::new(jit, p, config).expect("a small queue can be made")
+    RetireQueue::on(jit, p, config).expect("a small queue can be made")
 }
 
 fn alloc<P: JitProvider>(jit: &JitAllocator<P>) -> Span {
@@ -227,7 +227,7 @@ pub(super) fn executors_are_bounded<P: Provider + Copy>(p: P) -> Outcome {
         RetireConfig::new().executors(0),
         RetireConfig::new().executors(usize::MAX),
     ] {
-        let refused = Queue::new(&jit, p, config).expect_err("out of range");
+        let refused = Queue::on(&jit, p, config).expect_err("out of range");
         assert_eq!(refused, JitError::Config, "{config:?}");
     }
     Outcome::Passed
@@ -301,7 +301,7 @@ pub(super) fn spans_of_others_come_back<P: Provider + Copy>(p: P) -> Outcome {
 pub(super) fn a_queue_that_goes_releases_everything<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let (code, data) = (allocator(p), count(p));
-    let queue = RetireQueue::<_, _>::new(&code, &data, RetireConfig::new());
+    let queue = RetireQueue::<_, _>::on(&code, &data, RetireConfig::new());
     let queue = queue.expect("a queue can be made");
     let metadata = queue.statistics().metadata;
     assert_eq!(metadata, data.counters().committed.now);
@@ -322,7 +322,7 @@ pub(super) fn a_queue_that_goes_releases_everything<P: Provider + Copy>(p: P) ->
     let left = data.counters();
     assert_eq!((left.reserved.now, left.committed.now), (0, 0), "leaked");
     // One that owns its allocator.
-    let queue = RetireQueue::<_, _>::new(code, p, RetireConfig::new());
+    let queue = RetireQueue::<_, _>::on(code, p, RetireConfig::new());
     let queue = queue.expect("a queue can be made");
     let span = alloc(queue.allocator());
     queue.retire(span).expect("there is room");
@@ -335,7 +335,7 @@ pub(super) fn queues_that_cannot_be_made_leave_nothing<P: Provider + Copy>(p: P)
     let faulty = Faulty::new(&data).with_error(Error::os(ErrorKind::Denied, 12));
     let fails_at = |n| {
         faulty.fail_nth(n);
-        let made = RetireQueue::<_, _>::new(&code, &faulty, RetireConfig::new());
+        let made = RetireQueue::<_, _>::on(&code, &faulty, RetireConfig::new());
         // What dropping gives back cannot be tried again, so nothing may fail there.
         faulty.fail_none();
         let error = made.map(drop).err()?;

@@ -39,16 +39,16 @@ struct Run<'a, P: JitProvider> {
     random: SplitMix64,
 }
 
-/// Runs `count` random calls of a queue with a few executors, from `seed`: after each, as much waits
-/// as the oracle says, and all of it is live.
+/// Runs `count` random calls of a queue with a few executors, from `seed`: after each, as much
+/// waits as the oracle says, and all of it is live.
 ///
 /// # Panics
 ///
 /// On a violation, and where `provider` cannot give enough memory.
 pub fn check_retire<P: JitProvider>(provider: P, config: JitConfig, count: usize, seed: u64) {
-    let jit = JitAllocator::new(provider, provider, config).expect("an allocator can be made");
+    let jit = JitAllocator::on(provider, provider, config).expect("an allocator can be made");
     let bounds = RetireConfig::new().waiting(WAITING).executors(EXECUTORS);
-    let queue = RetireQueue::new(&jit, provider, bounds).expect("a queue can be made");
+    let queue = RetireQueue::on(&jit, provider, bounds).expect("a queue can be made");
     let mut run = Run {
         jit: &jit,
         queue: &queue,

@@ -15,10 +15,10 @@ use hostmem_core::jit::{JitAllocator, JitConfig, JitError};
 ///
 /// # Panics
 ///
-/// On a violation, and where `provider` cannot give enough memory. At the limit of the configuration
-/// a phase goes on with the spans that there are.
+/// On a violation, and where `provider` cannot give enough memory. At the limit of the
+/// configuration a phase goes on with the spans that there are.
 pub fn stress<P: JitProvider>(provider: P, config: JitConfig, count: usize, seed: u64, what: &str) {
-    let jit = JitAllocator::new(provider, provider, adapted(provider, config));
+    let jit = JitAllocator::on(provider, provider, adapted(provider, config));
     let jit: JitAllocator<P> = jit.unwrap_or_else(|e| panic!("{what}: no allocator: {e}"));
     let mut run = Run {
         model: Model::new(jit),

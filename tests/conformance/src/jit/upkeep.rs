@@ -104,7 +104,7 @@ pub(super) fn pages_without_memory_stay_free<P: Provider + Copy>(p: P) -> Outcom
         // One block, so that no other serves instead.
         let config = JitConfig::new().pools(pools).limit(32 * page.max(4096));
         let config = config.block_size((32 * page).max(64 << 10), (32 * page).max(64 << 10));
-        let jit = JitAllocator::<_, P>::new(&faulty, p, adapted(p, config));
+        let jit = JitAllocator::<_, P>::on(&faulty, p, adapted(p, config));
         let mut model = Model::new(jit.expect("an allocator can be made"));
         model.alloc(page / 2, 1).expect("there is memory");
         model.alloc(8 * page, 2).expect("there is memory");

@@ -90,8 +90,8 @@ pub enum Op {
 pub struct Setup {
     /// Whether neighbours with the same value become one.
     pub joins: bool,
-    /// The bound of the metadata in bytes. A change that finds no memory within it must have changed
-    /// nothing, as after a failure of the provider.
+    /// The bound of the metadata in bytes. A change that finds no memory within it must have
+    /// changed nothing, as after a failure of the provider.
     pub metadata: usize,
 }
 
@@ -218,7 +218,7 @@ impl<'a, const JOINS: bool, M: PageProvider + Copy> Run<'a, JOINS, M> {
         what: &'a str,
     ) -> Tally {
         faulty.only(Calls::COMMIT);
-        let map = RangeMap::new(faulty, addresses(BOUNDS), PAGE, setup.metadata);
+        let map = RangeMap::on(faulty, addresses(BOUNDS), PAGE, setup.metadata);
         let mut run = Self {
             map: map.unwrap_or_else(|e| panic!("{what}: no map: {e}")),
             oracle: Oracle::new(JOINS),

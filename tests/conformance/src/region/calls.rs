@@ -255,7 +255,7 @@ pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outc
     for metadata in (page.bytes()..20 * page.bytes()).step_by(page.bytes()) {
         let space = p.reserve(&pages).expect("a small reservation");
         let config = RegionConfig::new().metadata(metadata);
-        let region: Result<RegionAllocator<P>, _> = RegionAllocator::new(p, p, config);
+        let region: Result<RegionAllocator<P>, _> = RegionAllocator::on(p, p, config);
         // SAFETY: reserved above, and the region's from now on.
         let region = region.and_then(|region| unsafe { region.adopt(space) }.map(|()| region));
         if let Ok(region) = region
@@ -345,7 +345,7 @@ pub(super) fn pages_above_2_to_the_32_stand_alone<P: Provider + Copy>(p: P) -> O
 pub(super) fn unmapping_across_two_regions_frees_both<P: Provider + Copy>(p: P) -> Outcome {
     let page = p.page_size();
     let config = RegionConfig::new().metadata(16 << 20);
-    let region: RegionAllocator<P> = RegionAllocator::new(p, p, config).expect("metadata");
+    let region: RegionAllocator<P> = RegionAllocator::on(p, p, config).expect("metadata");
     let whole = p
         .reserve(&Request::bytes(20 * page.bytes()))
         .expect("a small reservation");
@@ -481,7 +481,7 @@ pub(super) fn free_addresses_go_back<P: Provider + Copy>(p: P) -> Outcome {
 
 pub(super) fn a_pass_through_serves_before_and_after<P: Provider + Copy>(p: P) -> Outcome {
     let config = RegionConfig::new().metadata(16 << 20);
-    let region: RegionAllocator<P> = RegionAllocator::new(p, p, config).expect("metadata");
+    let region: RegionAllocator<P> = RegionAllocator::on(p, p, config).expect("metadata");
     let page = p.page_size();
     let early = region
         .map(&Request::bytes(3 * page.bytes()), RW, 0)

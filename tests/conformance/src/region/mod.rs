@@ -1,7 +1,7 @@
 //! The region allocator, on addresses that the provider gave it.
 //!
-//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers and long
-//! runs call the same code as the cases here.
+//! [`check`] takes the configuration and the calls, and [`stress`] their number, so that fuzzers
+//! and long runs call the same code as the cases here.
 
 mod array;
 mod calls;
@@ -78,7 +78,7 @@ impl<P: PageProvider + Copy, I: PageProvider + Copy> Lent<P, I> {
     fn around(provider: P, inner: I, pages: usize) -> Result<Self, Error> {
         let page = provider.page_size();
         let config = RegionConfig::new().metadata(16 << 20);
-        let region = RegionAllocator::new(inner, provider, config)?;
+        let region = RegionAllocator::on(inner, provider, config)?;
         let len = (pages + 2) * page.bytes();
         let whole = provider.reserve(&Request::bytes(len))?;
         let part = |offset, len| whole.part(offset, len, page).expect("a part");

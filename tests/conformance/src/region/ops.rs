@@ -246,7 +246,7 @@ pub fn check<P: PageProvider + Copy>(
     let config = RegionConfig::new()
         .order(setup.order)
         .metadata(setup.metadata);
-    let region = RegionAllocator::new(&pages, &metadata, config);
+    let region = RegionAllocator::on(&pages, &metadata, config);
     let mut run = Run {
         region: region.unwrap_or_else(|e| panic!("{what}: no allocator: {e}")),
         array: Array::new(provider, setup),

@@ -30,8 +30,8 @@ pub(crate) struct Child {
 
 /// Forks without any hooks; `None` is the child, which has to [`finish`].
 pub(crate) fn fork() -> Option<Child> {
-    // SAFETY: the process has no thread beside the caller, or the child keeps from the heap and from
-    // locks, by the rules of this module.
+    // SAFETY: the process has no thread beside the caller, or the child keeps from the heap and
+    // from locks, by the rules of this module.
     match unsafe { libc::fork() } {
         -1 => panic!("cannot fork: {}", io::Error::last_os_error()),
         0 => {

@@ -139,7 +139,8 @@ impl<P: DualMapProvider + Copy> Coded<P> {
         let Some(mapping) = self.mapping.take() else {
             return true;
         };
-        // SAFETY: the mapping came from this provider, and `&mut self` keeps users of its views out.
+        // SAFETY: the mapping came from this provider, and `&mut self` keeps users of its views
+        // out.
         unsafe { self.provider.unmap_dual(mapping, Leave::Hole) }.is_ok()
     }
 }

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Descriptors, one bit for each number from zero. A new one gets the lowest number that is free, so
-/// that those of a mapping are here as long as the process has few.
+/// Descriptors, one bit for each number from zero. A new one gets the lowest number that is free,
+/// so that those of a mapping are here as long as the process has few.
 type Numbers = u64;
 
 /// The most of them that may be open before: as many are left for what leaks.
@@ -109,7 +109,8 @@ where
 
 /// Descriptors of the process when a watch began.
 static OWN: AtomicU64 = AtomicU64::new(0);
-/// Descriptors beside those, each time that one was seen, and those of them that an exec would keep.
+/// Descriptors beside those, each time that one was seen, and those of them that an exec would
+/// keep.
 static SEEN: AtomicU32 = AtomicU32::new(0);
 static KEPT: AtomicU32 = AtomicU32::new(0);
 /// Whether the timer has gone off since it was set.

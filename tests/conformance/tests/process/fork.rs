@@ -154,7 +154,8 @@ where
 
 /// Says whether nothing is mapped at `at`.
 fn is_hole(at: NonNull<u8>) -> bool {
-    // SAFETY: writes nothing to memory; it fails where none is mapped, which is what it is made for.
+    // SAFETY: writes nothing to memory; it fails where none is mapped, which is what it is made
+    // for.
     unsafe { libc::msync(at.as_ptr().cast(), 1, libc::MS_ASYNC) == -1 }
 }
 

@@ -146,7 +146,7 @@ fn work<P: PageProvider + Copy>(
 /// Has threads make so many calls, all together, of a heap; then frees what is left.
 pub(crate) fn exchange<P: Provider + Copy>(p: P, threads: usize, steps: usize) {
     let config = HeapConfig::new().metadata(64 << 20).shards(2);
-    let heap = Heap::<P, P, OsLock>::new(p, p, config).expect("metadata");
+    let heap = Heap::<P, P, OsLock>::on(p, p, config).expect("metadata");
     let between = Exchange::default();
     thread::scope(|scope| {
         for seed in 0..threads {

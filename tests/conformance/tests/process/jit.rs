@@ -26,7 +26,7 @@ fn function(value: u16) -> Code {
 }
 
 pub(super) fn allocator<P: Provider + Copy>(p: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::new(p, p, config).expect("the configuration is valid")
+    JitAllocator::on(p, p, config).expect("the configuration is valid")
 }
 
 /// Allocates a span with a function that returns `value`.
@@ -267,7 +267,8 @@ where
         let mut kept: Vec<Span> = (0..KEPT).map(|n| place(jit, n)).collect();
         let mut first = 0;
         for n in 0..FORKS {
-            // No fork is without the threads, however few cores there are and whoever else uses them.
+            // No fork is without the threads, however few cores there are and whoever else uses
+            // them.
             let rounds = &rounds[usize::from(n % THREADS)];
             let before = rounds.load(Ordering::Relaxed);
             while rounds.load(Ordering::Relaxed) == before {

@@ -46,8 +46,8 @@ pub(crate) fn exit(code: i32) -> ! {
 }
 
 /// Starts a thread that calls `entry(argument)` on a stack that ends at `stack_top`; returns its
-/// number, or an error as a negative one. With `CLONE_CHILD_CLEARTID`, the kernel stores zero at `ended`
-/// when the thread is gone.
+/// number, or an error as a negative one. With `CLONE_CHILD_CLEARTID`, the kernel stores zero at
+/// `ended` when the thread is gone.
 ///
 /// # Safety
 ///

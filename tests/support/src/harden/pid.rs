@@ -5,8 +5,9 @@
 //!        <── status ──       <──────────── status ─────────────
 //! ```
 //!
-//! `unshare(CLONE_NEWPID)` moves only the later children of its caller, hence the relay. The command
-//! is not made pid 1: the kernel keeps from that process every signal it has no handler for.
+//! `unshare(CLONE_NEWPID)` moves only the later children of its caller, hence the relay. The
+//! command is not made pid 1: the kernel keeps from that process every signal it has no handler
+//! for.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::fs;

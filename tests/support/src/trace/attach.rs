@@ -6,8 +6,8 @@
 //! tracer's thread:         receives, with the sender's pid ─ seizes ─ "go" ─ runs the engine
 //! ```
 //!
-//! The kernel attaches the pid to the message, so it is right even if the child is in a pid namespace
-//! and does not know its own (`SCM_CREDENTIALS`, unix(7)).
+//! The kernel attaches the pid to the message, so it is right even if the child is in a pid
+//! namespace and does not know its own (`SCM_CREDENTIALS`, unix(7)).
 
 use core::mem::MaybeUninit;
 use core::ptr;

@@ -81,7 +81,8 @@ impl Call {
         i32::try_from(errno).ok()
     }
 
-    /// Says whether the call asks for memory that is writable and executable at once, granted or not.
+    /// Says whether the call asks for memory that is writable and executable at once, granted or
+    /// not.
     pub fn asks_write_and_exec(&self) -> bool {
         let prot = match self.number {
             libc::SYS_mmap | libc::SYS_mprotect | libc::SYS_pkey_mprotect => self.args[2],

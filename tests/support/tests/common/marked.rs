@@ -40,8 +40,8 @@ pub(crate) fn trace(command: Command, plan: Plan) -> Option<TraceReport> {
 
 /// Forks, runs `body` in the child, and returns the child's pid.
 pub(crate) fn fork(body: impl FnOnce()) -> i32 {
-    // SAFETY: the child runs what a test gave it and exits; the tests fork before they make threads,
-    // or make system calls only.
+    // SAFETY: the child runs what a test gave it and exits; the tests fork before they make
+    // threads, or make system calls only.
     match unsafe { libc::fork() } {
         0 => {
             body();

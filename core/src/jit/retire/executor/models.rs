@@ -1,5 +1,5 @@
-//! Code is never released while an executor can run it. Code is a cell here, which loom does not let
-//! be read and written without an order between the two.
+//! Code is never released while an executor can run it. Code is a cell here, which loom does not
+//! let be read and written without an order between the two.
 
 extern crate std;
 use super::*;

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# ThreadSanitizer, on real memory. About three minutes; with `long`, all threads of the conformance
+# suite. One test at a time: it does not see that raw system calls unmap, and takes memory of one
+# test and the next one's at the same address for a race.
+source "$(dirname "$0")/lib.sh"
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+if [ "$host" != x86_64-unknown-linux-gnu ]; then
+    skip "ThreadSanitizer: not for $host"
+    exit 0
+fi
+if ! cargo +nightly fetch --quiet -Zbuild-std --target "$host" 2>/dev/null; then
+    skip "ThreadSanitizer: there is no nightly compiler with its library's source"
+    exit 0
+fi
+
+export RUSTFLAGS=-Zsanitizer=thread
+# Tests fork with threads around.
+export TSAN_OPTIONS=die_after_fork=0
+watched() {
+    cargo +nightly test --quiet -Zbuild-std --target "$host" --target-dir target/tsan "$@"
+}
+
+step "code, functions and range maps under ThreadSanitizer"
+watched -p hostmem --features sim --test retire --test runtime --test func_cell --test range_map \
+    -- --test-threads=1
+step "heaps under ThreadSanitizer"
+# Not what clones with shared memory, which it takes for a fork, nor what fills 4 GiB.
+watched -p hostmem --features sim --test heap -- --test-threads=1 threads short_threads signal_handlers
+step "the core under ThreadSanitizer"
+watched -p hostmem-core --lib -- readers_without_a_lock threads_find
+if [ "${1:-}" = long ]; then
+    step "the conformance suite's threads under ThreadSanitizer"
+    watched -p hostmem-conformance --test os -- "linux process::threads"
+fi
