@@ -11,6 +11,11 @@ install_zig() {
     python3 -m pip install -qq --target "$PYTHONPATH" ziglang
 }
 
+if late; then
+    skip "linking for the BSDs, since this machine is slow and time is short"
+    exit 0
+fi
+
 step "the linker"
 if ! $HOSTMEM_ZIG version 2>/dev/null && ! { install_zig && $HOSTMEM_ZIG version; }; then
     skip "linking for the BSDs: the compiler package cannot be had"

@@ -15,6 +15,12 @@ skip() {
     [ "${HOSTMEM_STRICT:-}" != 1 ] || exit 1
 }
 
+# Says whether the checks, which began at HOSTMEM_CI_BEGAN, have taken so long that what takes many
+# minutes under an emulator is to be left out.
+late() {
+    [ $(($(date +%s) - ${HOSTMEM_CI_BEGAN:-$(date +%s)})) -gt $((14 * 60)) ]
+}
+
 # Makes the tests' skips failures where they can do all that they ask for: by root on Linux. They
 # are not where HOSTMEM_STRICT is set to something else.
 be_strict() {

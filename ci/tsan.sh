@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ThreadSanitizer, on real memory. About three minutes; with `long`, all threads of the conformance
+# ThreadSanitizer, on real memory, as part of `ci/long.sh`; with `long`, all threads of the conformance
 # suite. One test at a time: it does not see that raw system calls unmap, and takes memory of one
 # test and the next one's at the same address for a race.
 source "$(dirname "$0")/lib.sh"
@@ -21,12 +21,14 @@ watched() {
     cargo +nightly test --quiet -Zbuild-std --target "$host" --target-dir target/tsan "$@"
 }
 
+# Without `std` the tests' own memory is not a heap's, whose order of steps it would not see.
+hostmem=(-p hostmem --no-default-features --features linux,sim)
 step "code, functions and range maps under ThreadSanitizer"
-watched -p hostmem --features sim --test retire --test runtime --test func_cell --test range_map \
+watched "${hostmem[@]}" --test retire --test runtime --test func_cell --test range_map \
     -- --test-threads=1
 step "heaps under ThreadSanitizer"
 # Not what clones with shared memory, which it takes for a fork, nor what fills 4 GiB.
-watched -p hostmem --features sim --test heap -- --test-threads=1 threads short_threads signal_handlers
+watched "${hostmem[@]}" --test heap -- --test-threads=1 threads short_threads signal_handlers
 step "the core under ThreadSanitizer"
 watched -p hostmem-core --lib -- readers_without_a_lock threads_find
 if [ "${1:-}" = long ]; then

@@ -82,7 +82,7 @@ macro_rules! std_slot {
 }
 
 /// Puts a heap into a static, for `#[global_allocator]` or beside it: a
-/// [`heap::GlobalHeap`](crate::heap::GlobalHeap), with a slot for threads, and repaired in the
+/// [`heap::GlobalHeap`], with a slot for threads, and repaired in the
 /// children of the C library's `fork`.
 ///
 /// What stands behind the `=` makes the heap at the first call, and again where that failed. It is

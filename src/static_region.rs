@@ -87,7 +87,7 @@ impl StaticRegion {
     ///
     /// # Errors
     ///
-    /// Those of [`StaticRegion::get`] and of [`adopt_claim`](crate::adopt_claim).
+    /// Those of [`StaticRegion::get`] and of [`adopt_claim`].
     pub fn claim_above(&'static self, start: usize) -> Result<ClaimReport, Error> {
         adopt_claim(self.get()?, &ClaimRequest::above(start))
     }

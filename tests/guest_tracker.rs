@@ -1,6 +1,6 @@
 //! A tracker of a guest's mappings on a range map, as emulators of Linux programs need it: several
-//! mappings of one file, `mprotect` that splits, `mremap`, `shmat` and `shmdt`, `MAP_FIXED` over several,
-//! `madvise`. Compared with an array of pages.
+//! mappings of one file, `mprotect` that splits, `mremap`, `shmat` and `shmdt`, `MAP_FIXED` over
+//! several, `madvise`. Compared with an array of pages.
 #![cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]
 
 use hostmem::{

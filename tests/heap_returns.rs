@@ -11,7 +11,7 @@ use std::{
     alloc::Layout,
     array, fs,
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -187,15 +187,20 @@ fn what_an_ended_thread_had_cached_serves_the_next_and_goes_back() {
                 assert!(begun.elapsed() < LONG, "a tick finds them");
             }
             // Many at once leave some megabytes at most.
-            let turns = Barrier::new(100);
-            thread::scope(|scope| {
-                for _ in 0..100 {
-                    scope.spawn(|| {
+            let turns = Arc::new(Barrier::new(100));
+            let threads: Vec<_> = (0..100)
+                .map(|_| {
+                    let turns = turns.clone();
+                    thread::spawn(move || {
                         drop(fill(1 << 20, |n| 32 + n * 611 % 4064));
                         turns.wait();
-                    });
-                }
-            });
+                    })
+                })
+                .collect();
+            // Unlike those of a scope, they have ended then, with all that runs at their ends.
+            for thread in threads {
+                thread.join().expect("it does not panic");
+            }
             let held = HEAP.heap().expect("it is open").statistics();
             assert!(held.cached < 10 << 20, "{held:?}");
         },

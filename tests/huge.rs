@@ -402,7 +402,8 @@ fn what_is_kept_follows_what_is_in_use_and_goes_by_ticks() {
     assert_eq!(heap.statistics().committed, 0);
 }
 
-/// A program that asks for as much again and again, between two ticks, has its pages back each time.
+/// A program that asks for as much again and again, between two ticks, has its pages back each
+/// time.
 #[test]
 fn more_is_kept_where_much_is_asked_for_between_two_ticks() {
     let heap = heap(OS, HeapConfig::new().memory_return(Return::After(1000)));

@@ -170,7 +170,8 @@ fn code_that_is_patched_by_halves_is_seen_half_patched() {
         "code_that_is_patched_by_halves_is_seen_half_patched",
         || {
             if cfg!(not(target_arch = "x86_64")) || emulated() {
-                // Half a branch is no instruction to be run, and an emulator translates whole blocks.
+                // Half a branch is no instruction to be run, and an emulator translates whole
+                // blocks.
                 return hostmem_test_support::isolate::skip("half an operand needs x86-64");
             }
             let patience = Patience::new();

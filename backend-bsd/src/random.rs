@@ -8,7 +8,7 @@
 )]
 pub(crate) fn key() -> Option<[u8; 32]> {
     let mut key = [0; 32];
-    // SAFETY: there is room for so many bytes.
+    // SAFETY: the array is as long as its length says, and may be written.
     unsafe { libc::arc4random_buf(key.as_mut_ptr().cast(), key.len()) };
     Some(key)
 }

@@ -46,10 +46,6 @@ static void *run(void *with) {
 int main(int argc, char **argv) {
     uint64_t sums[THREADS] = {0, 1};
     rounds = share(argc, argv, 1000);
-    pthread_t threads[THREADS];
-    for (int n = 0; n < THREADS; n++)
-        start(&threads[n], run, &sums[n]);
-    for (int n = 0; n < THREADS; n++)
-        join(threads[n]);
+    run_for_each(run, sums, sizeof *sums, THREADS);
     printf("%llu\n", (unsigned long long)(sums[0] + sums[1]));
 }

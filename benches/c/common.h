@@ -60,4 +60,13 @@ static inline void join(pthread_t thread) {
     pthread_join(thread, NULL);
 }
 
+// Runs a thread for each element of a table, of `size` bytes each, and waits for all of them.
+static inline void run_for_each(void *(*run)(void *), void *table, size_t size, size_t count) {
+    pthread_t threads[count];
+    for (size_t n = 0; n < count; n++)
+        start(&threads[n], run, (char *)table + n * size);
+    for (size_t n = 0; n < count; n++)
+        join(threads[n]);
+}
+
 #endif

@@ -36,12 +36,7 @@ int main(int argc, char **argv) {
     steps = share(argc, argv, 400000);
     for (unsigned n = 0; n < THREADS; n++)
         tables[n].number = n * 1000;
-    for (int generation = 0; generation < GENERATIONS; generation++) {
-        pthread_t threads[THREADS];
-        for (int n = 0; n < THREADS; n++)
-            start(&threads[n], serve, &tables[n]);
-        for (int n = 0; n < THREADS; n++)
-            join(threads[n]);
-    }
+    for (int generation = 0; generation < GENERATIONS; generation++)
+        run_for_each(serve, tables, sizeof *tables, THREADS);
     printf("%llu\n", (unsigned long long)(tables[0].sum + tables[1].sum));
 }

@@ -26,7 +26,8 @@ pub fn run(command: &mut Command) -> io::Result<(Cost, String)> {
     let id = i32::try_from(child.id()).map_err(io::Error::other)?;
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
-    // SAFETY: there is room for both, and the child is this process's own, which has not waited for it.
+    // SAFETY: there is room for both, and the child is this process's own, which has not waited for
+    // it.
     if unsafe { libc::wait4(id, &raw mut status, 0, usage.as_mut_ptr()) } != id {
         return Err(io::Error::last_os_error());
     }

@@ -1,4 +1,5 @@
-//! What runs on the mallocs: the programs in `../c`, which are compiled here, and some of the system.
+//! What runs on the mallocs: the programs in `../c`, which are compiled here, and some of the
+//! system.
 
 use std::{
     fs, io,

@@ -71,7 +71,8 @@ impl<T, R: RawMutex> Lock<T, R> {
     ///
     /// # Safety
     ///
-    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten guard.
+    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten
+    /// guard.
     pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
         // SAFETY: make_guard_unchecked asks that this thread holds the lock and has no guard: it
         // took the lock and forgot the guard, by the caller's promise.

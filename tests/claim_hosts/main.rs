@@ -1,5 +1,5 @@
-//! Claims on the main thread of whole processes, in the layouts, under the limits and the tools that
-//! emulators are run under. Each case runs or is skipped aloud.
+//! Claims on the main thread of whole processes, in the layouts, under the limits and the tools
+//! that emulators are run under. Each case runs or is skipped aloud.
 //!
 //! It has no harness, since that runs what it tests on threads of its own.
 #[cfg(all(target_os = "linux", feature = "linux", target_pointer_width = "64"))]

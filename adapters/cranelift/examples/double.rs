@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // SAFETY: it was compiled for this type and this host, and the module's memory is still there.
     let double: extern "C" fn(i64) -> i64 = unsafe { core::mem::transmute(code) };
     println!("{}", double(21));
-    // SAFETY: nobody calls it any more.
+    // SAFETY: the function is not called after this.
     unsafe { module.free_memory() };
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem]'s executable memory, on
-//! Linux, FreeBSD and NetBSD.
+//! Assembling with [dynasm-rs](https://docs.rs/dynasmrt) into [hostmem](https://docs.rs/hostmem)'s
+//! executable memory, on Linux, FreeBSD and NetBSD.
 //!
 //! dynasm-rs puts code together in an ordinary buffer, and must know where it will run to encode
 //! what depends on that: calls of the host, addresses of labels. Its own assemblers guess an

@@ -1,5 +1,5 @@
-//! What a code cache does beside churn: it writes where code was, is flushed and filled again, drops
-//! many pieces at once, asks for pieces near each other, and looks through all of them.
+//! What a code cache does beside churn: it writes where code was, is flushed and filled again,
+//! drops many pieces at once, asks for pieces near each other, and looks through all of them.
 
 use crate::{
     ours::{BATCH, Ours, Recycling},
@@ -191,8 +191,8 @@ pub struct Refusals<'a> {
 }
 
 impl<'a> Refusals<'a> {
-    /// Fills 60,000 pieces of a granule, and releases every other one: the window is all of them but
-    /// the last.
+    /// Fills 60,000 pieces of a granule, and releases every other one: the window is all of them
+    /// but the last.
     pub fn new(ours: &'a Ours) -> Self {
         let granule = ours.granule();
         let pieces: Vec<Piece> = (0..60_000).map(|_| ours.alloc(granule)).collect();

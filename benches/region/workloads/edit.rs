@@ -1,5 +1,5 @@
-//! A map of ranges that is changed at places that the caller knows: a range goes, and another one comes
-//! elsewhere.
+//! A map of ranges that is changed at places that the caller knows: a range goes, and another one
+//! comes elsewhere.
 //!
 //! ```text
 //!   slots of 16 pages, every second one in use, at random

@@ -47,8 +47,8 @@ impl<L: Lookup> Lane for Queries<'_, L> {
     }
 }
 
-/// Addresses, each of which depends on the last answer: no query begins before the one in front of it
-/// has ended.
+/// Addresses, each of which depends on the last answer: no query begins before the one in front of
+/// it has ended.
 pub struct Chained<'a, L> {
     space: &'a L,
     addresses: &'a [u64],

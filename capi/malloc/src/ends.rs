@@ -2,8 +2,8 @@
 
 use crate::{hostmem, line, settings};
 
-/// The loader, or the start-up code of a static program, calls this before `main`, and so before the
-/// program opens a file that could get the number of a standard error that is closed.
+/// The loader, or the start-up code of a static program, calls this before `main`, and so before
+/// the program opens a file that could get the number of a standard error that is closed.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = at_start;

@@ -38,8 +38,8 @@ pub unsafe extern "C" fn hostmem_block_of(address: *const c_void, size: *mut usi
     with_exposed_provenance_mut(block.addr)
 }
 
-/// What this malloc holds: `struct hostmem_malloc_statistics` of the header. New numbers come at its
-/// end.
+/// What this malloc holds: `struct hostmem_malloc_statistics` of the header. New numbers come at
+/// its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
@@ -91,9 +91,9 @@ impl Statistics {
     }
 }
 
-/// Stores what the heap holds through `to`, as far as `size` bytes have room, and zeros in what this
-/// library does not know. Returns 0, or -1 where there is no heap: with `HOSTMEM_PASS=1`, or without
-/// memory. Not for signal handlers.
+/// Stores what the heap holds through `to`, as far as `size` bytes have room, and zeros in what
+/// this library does not know. Returns 0, or -1 where there is no heap: with `HOSTMEM_PASS=1`, or
+/// without memory. Not for signal handlers.
 ///
 /// # Safety
 ///
@@ -117,8 +117,8 @@ pub unsafe extern "C" fn hostmem_malloc_statistics(to: *mut c_void, size: usize)
 
 /// Repairs the heap in the child of a raw `clone` that copied the memory of a process with threads;
 /// to be called there before any other call of this library. The C library's `fork` does it by
-/// itself; children of `vfork`, or with `CLONE_VM`, must not call it. Returns 0, or -1 where there is
-/// no memory for it: then the child may run only what does not allocate.
+/// itself; children of `vfork`, or with `CLONE_VM`, must not call it. Returns 0, or -1 where there
+/// is no memory for it: then the child may run only what does not allocate.
 ///
 /// # Safety
 ///

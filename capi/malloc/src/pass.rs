@@ -1,8 +1,8 @@
 //! The C library's own calls, to which all are passed on where `HOSTMEM_PASS=1` asks for it: what
 //! AddressSanitizer or valgrind put in their place sees each block then.
 //!
-//! The heap is closed before its first call, so that no quick call looks whether it is: each of them
-//! fails, and its slow way comes here.
+//! The heap is closed before its first call, so that no quick call looks whether it is: each of
+//! them fails, and its slow way comes here.
 
 use crate::{
     heap::HEAP,

@@ -76,8 +76,8 @@ impl Settings {
         self.0 >> PURGE
     }
 
-    /// Sets what a variable says, or tells what it may say. Those of other names are ignored, and so
-    /// are those that say nothing.
+    /// Sets what a variable says, or tells what it may say. Those of other names are ignored, and
+    /// so are those that say nothing.
     fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let most = match name {
             b"HOSTMEM_LOW4G" | b"HOSTMEM_STATS" | b"HOSTMEM_PASS" => 1,

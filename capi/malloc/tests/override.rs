@@ -1,4 +1,5 @@
-//! The malloc under programs in C: preloaded, and linked into them, as `capi/install.sh` installs it.
+//! The malloc under programs in C: preloaded, and linked into them, as `capi/install.sh` installs
+//! it.
 //!
 //! They are compiled here, by `cc`; where there is none the tests are skipped aloud.
 #![cfg(all(

@@ -35,15 +35,15 @@ pub const TRAP: u32 = cpu::TRAP;
 
 /// Whether another core may run what memory held before code was written there for the first time.
 ///
-/// Arm allows an implementation to fetch instructions from any executable address at any time, and to run
-/// them until its next context synchronization event, although the line was invalidated meanwhile
-/// (Arm ARM, "Concurrent modification and execution of instructions" and "Ordering of instruction
-/// fetches"): that nothing was there before is no reason to do without one.
+/// Arm allows an implementation to fetch instructions from any executable address at any time, and
+/// to run them until its next context synchronization event, although the line was invalidated
+/// meanwhile (Arm ARM, "Concurrent modification and execution of instructions" and "Ordering of
+/// instruction fetches"): that nothing was there before is no reason to do without one.
 pub const FETCHES_AHEAD: bool = cpu::FETCHES_AHEAD;
 
-/// Tells an emulator that the instructions in `len` bytes at `code` were replaced, where this process
-/// runs under one that keeps translations of instructions and does not watch the memory: valgrind.
-/// Elsewhere this is a comparison.
+/// Tells an emulator that the instructions in `len` bytes at `code` were replaced, where this
+/// process runs under one that keeps translations of instructions and does not watch the memory:
+/// valgrind. Elsewhere this is a comparison.
 #[inline]
 pub fn discard_translations(code: *const u8, len: usize) {
     valgrind::discard_translations(code, len);

@@ -331,8 +331,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         unsafe { Self::free_other(block, None) }
     }
 
-    /// As [`GlobalHeap::free`], but tells `failed` of an error. The quickest of these calls, since it
-    /// has no result.
+    /// As [`GlobalHeap::free`], but tells `failed` of an error. The quickest of these calls, since
+    /// it has no result.
     ///
     /// ```
     /// use core::ptr::NonNull;
@@ -353,7 +353,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline]
     pub unsafe fn free_or_else(&self, block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
         if let Some(turn) = Turn::<C>::begin_quick()
-            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
+            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is
+            // live.
             && unsafe { turn.free(block, None) }
         {
             return;

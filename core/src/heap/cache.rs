@@ -299,7 +299,8 @@ const LOOKS: u64 = 16;
 /// How many times as often it looks while pages of slabs are being given back.
 const SOON: u64 = 4;
 
-/// How many addresses outside of its window a thread may meet between two looks at the clock until it takes another.
+/// How many addresses outside of its window a thread may meet between two looks at the clock until
+/// it takes another.
 const MISSES: u32 = 32;
 
 /// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
@@ -311,8 +312,8 @@ pub(super) struct Cache {
     /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
     /// Only that thread looks, and its signal handlers.
     pub(super) mark: AtomicUsize,
-    /// A window of the page map; see [`map::RawWindow`]. Of no length before there is one, and where another thread
-    /// wants this one to take a slow path.
+    /// A window of the page map; see [`map::RawWindow`]. Of no length before there is one, and
+    /// where another thread wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
     window_start: AtomicUsize,
     window_len: AtomicUsize,
@@ -350,7 +351,8 @@ pub(super) struct Cache {
     /// Where the slot of its thread keeps its value; null if the slot does not tell. See
     /// [`ThreadSlot::place`](super::ThreadSlot::place).
     pub(super) place: AtomicPtr<*mut ()>,
-    /// An address that did not lie in the window since the thread looked at the clock, and how many did not.
+    /// An address that did not lie in the window since the thread looked at the clock, and how many
+    /// did not.
     missed: AtomicUsize,
     misses: AtomicU32,
     /// Random numbers that were drawn and are to be used.
@@ -519,8 +521,9 @@ impl Cache {
         self.awaited.load(Relaxed) == 0
     }
 
-    /// Notes that its thread goes for a lock, for which a bit stands, and that the stack ends at `depth` or deeper until it
-    /// has given it back. Returns what [`Cache::forget_lock`] is to restore.
+    /// Notes that its thread goes for a lock, for which a bit stands, and that the stack ends at
+    /// `depth` or deeper until it has given it back. Returns what [`Cache::forget_lock`] is to
+    /// restore.
     pub(super) fn await_lock(&self, lock: u32, depth: usize) -> usize {
         let before = self.awaited_at.load(Relaxed);
         self.awaited_at.store(depth, Relaxed);
@@ -588,10 +591,11 @@ impl Cache {
             .store(self.misses.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Returns an address around which there should be a window, if there is none, or if many addresses did not lie in it
-    /// since this was called last.
+    /// Returns an address around which there should be a window, if there is none, or if many
+    /// addresses did not lie in it since this was called last.
     pub(super) fn place_for_window(&self) -> Option<usize> {
-        let misses = self.misses.swap(0, Relaxed);
+        let misses = self.misses.load(Relaxed);
+        self.misses.store(0, Relaxed);
         if misses > MISSES {
             Some(self.missed.load(Relaxed))
         } else if self.window_len.load(Relaxed) == 0 {
@@ -711,7 +715,8 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark lies there for ever.
+    /// [`CacheRef::as_slot`] gave the value, and the cache stays as long as the result; or a mark
+    /// lies there for good.
     #[cfg(not(all(test, loom)))]
     #[inline]
     pub(super) const unsafe fn mark<'a>(value: *mut ()) -> &'a AtomicUsize {

@@ -306,7 +306,8 @@ impl HeapConfig {
         self.memory_return
     }
 
-    /// Says whether every value is one that may be asked for, as [`Heap::on`](super::Heap::on) asks.
+    /// Says whether every value is one that may be asked for, as [`Heap::on`](super::Heap::on)
+    /// asks.
     ///
     /// # Errors
     ///

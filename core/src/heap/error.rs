@@ -8,8 +8,8 @@ use core::{fmt, mem::size_of, ptr::NonNull};
 #[non_exhaustive]
 pub enum HeapError {
     /// The configuration has a value out of its range, which
-    /// [`HeapConfig::check`](super::HeapConfig::check) names, or the provider's pages are larger than
-    /// a granule.
+    /// [`HeapConfig::check`](super::HeapConfig::check) names, or the provider's pages are larger
+    /// than a granule.
     Config,
     /// No host has memory of such a size or alignment.
     InvalidSize,

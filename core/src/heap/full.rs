@@ -1,5 +1,6 @@
-//! The quick calls of the highest level of hardening: of blocks whose class a table tells. They change
-//! nothing where something is not as it should be, and leave it to the calls of [`hard`](super::hard).
+//! The quick calls of the highest level of hardening: of blocks whose class a table tells. They
+//! change nothing where something is not as it should be, and leave it to the calls of
+//! [`super::hard`].
 
 use super::{
     Heap, LocalHeap,
@@ -63,14 +64,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ) -> Option<Result<NonNull<u8>, HeapError>> {
         let fit = Fit::of(layout)?;
         let cache = self.cache();
-        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero; the
-        // cache is of a hardened heap.
+        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero;
+        // the cache is of a hardened heap.
         let magazine = unsafe { cache.stack_at(fit.place) };
         let class = fit.place / class::MAGAZINE - class::FIRST_KIND;
         let entry = hard.pop_any(&cache, class, magazine)?;
         self.count(layout.size());
-        // SAFETY: free, and this thread's; filled when it was freed, unless it was never used; blocks
-        // are whole steps long.
+        // SAFETY: free, and this thread's; filled when it was freed, unless it was never used;
+        // blocks are whole steps long.
         let is_filled = unsafe { hard::is_all(entry.block, fit.size, PATTERN) };
         let value = self.value(entry.block.addr().get());
         // SAFETY: a value of the heap's map, and the heap is borrowed.
@@ -93,8 +94,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         Some(Ok(entry.block))
     }
 
-    /// Frees a block at the highest level, if all is as it should be; says whether it did. The heap is
-    /// of that level.
+    /// Frees a block at the highest level, if all is as it should be; says whether it did. The heap
+    /// is of that level.
     ///
     /// # Safety
     ///

@@ -419,8 +419,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
     }
 
-    /// Ends the calling thread's use of what it has cached, as its end does: the next thread that begins finds it, or the next
-    /// tick brings it back. Then the thread's calls take a lock each. For threads whose slot does not see their end.
+    /// Ends the calling thread's use of what it has cached, as its end does: the next thread that
+    /// begins finds it, or the next tick brings it back. Then the thread's calls take a lock each.
+    /// For threads whose slot does not see their end.
     pub fn detach(&self) {
         Self::exit();
     }

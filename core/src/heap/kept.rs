@@ -9,10 +9,10 @@
 //! ```
 //!
 //! They hold no more than half of what huge blocks in use do, or a little where those are few; and
-//! up to three times as much where a program asks for many times that between two ticks. A block serves
-//! for one that is shorter, or it gets memory in its headroom: fresh pages are what huge blocks cost,
-//! and a block brings those that it has. What it has too much is its headroom, until it grows or a tick
-//! takes it.
+//! up to three times as much where a program asks for many times that between two ticks. A block
+//! serves for one that is shorter, or it gets memory in its headroom: fresh pages are what huge
+//! blocks cost, and a block brings those that it has. What it has too much is its headroom, until
+//! it grows or a tick takes it.
 
 use super::{
     Heap,
@@ -38,11 +38,11 @@ const PART: usize = 2;
 /// A block serves as it is for one that takes three quarters of it.
 const SLACK: usize = 4;
 
-/// A block serves for one that is so many times as long, if it can be given memory, or as short, with
-/// the rest as headroom.
+/// A block serves for one that is up to this many times as long, if it can be given memory, or as
+/// short, with the rest as headroom.
 const RESIZED: usize = 2;
 
-/// What is asked for between two ticks is so many times what is kept for that reason.
+/// Bytes that are asked for between two ticks, for each byte that is kept for that reason.
 const TURNS: usize = 4;
 
 /// Bins for each doubling of sizes.
@@ -151,7 +151,7 @@ impl Kept {
         }
     }
 
-    /// Returns how many bytes it is worth to keep where so many are asked for.
+    /// Returns how many bytes are worth keeping, by what was asked for lately.
     fn turned_over(&self) -> usize {
         let [now, before] = self.demand;
         let (asked, in_use) = (now.asked.max(before.asked), now.in_use.max(before.in_use));
@@ -302,8 +302,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some(slab.start())
     }
 
-    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or when
-    /// it is given more.
+    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or
+    /// when it is given more.
     pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
         let size = self.page.round_up(layout.size().max(1))?;
         for how in [Fit::Near, Fit::Shorter, Fit::Longer] {

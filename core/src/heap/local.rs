@@ -86,7 +86,6 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
         };
         let shard = caches.least_used(cache.shard(), self.config.shard_count());
-        caches.threads[shard] += 1;
         cache
             .shard
             .store(u32::try_from(shard).unwrap_or(0), Relaxed);
@@ -98,7 +97,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         cache.changing.store(0, Relaxed);
         cache.forget_locks();
         cache.place.store(null_mut(), Relaxed);
-        cache.in_use.store(true, Relaxed);
+        caches.begin(cache);
         Ok(LocalHeap {
             heap: self,
             cache,
@@ -734,7 +733,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         found.ok_or(HeapError::Config)
     }
 
-    /// Makes the room in a magazine four times as much, up to what the configuration allows, if there is metadata.
+    /// Makes the room in a magazine four times as much, up to what the configuration allows, if
+    /// there is metadata.
     fn widen(&self, class: usize) {
         let magazine = self.stack(class);
         let old = magazine.capacity();
@@ -827,8 +827,8 @@ const FLUSHED: u32 = 128;
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
 const ROOM: usize = 64 << 20;
 
-/// How many times the room of a magazine grows at once. Slots of each size that it had before stay behind for
-/// other magazines, so that steps are few.
+/// How many times the room of a magazine grows at once. Slots of each size that it had before stay
+/// behind for other magazines, so that steps are few.
 const WIDER: u32 = 4;
 
 /// What the lock of the caches guards, beside which ones are in use.
@@ -842,7 +842,7 @@ pub(super) struct Caches {
     /// Bytes of blocks that all magazines have room for.
     room: usize,
     /// How many threads there are in each shard.
-    threads: [u16; SHARDS],
+    threads: [u32; SHARDS],
     /// Whether a call that never goes on may have left all this half changed.
     pub(super) is_torn: bool,
 }
@@ -897,6 +897,12 @@ impl Caches {
         *list = Some(cache);
     }
 
+    /// Notes that a thread uses a cache.
+    fn begin(&mut self, cache: CacheRef) {
+        self.threads[cache.shard()] += 1;
+        cache.in_use.store(true, Relaxed);
+    }
+
     /// Notes that the thread of a cache does not use it any more.
     fn end(&mut self, cache: CacheRef) {
         let threads = &mut self.threads[cache.shard()];
@@ -905,8 +911,9 @@ impl Caches {
         self.put(cache);
     }
 
-    /// Returns a shard that no other one has fewer threads than: this one if possible, so that threads that go on
-    /// with what others did, one after the other, share slabs, and the lines of their states, with few.
+    /// Returns a shard that no other one has fewer threads than: this one if possible, so that
+    /// threads that go on with what others did, one after the other, share slabs, and the lines of
+    /// their states, with few.
     fn least_used(&self, own: usize, shards: usize) -> usize {
         let threads = |shard: &usize| self.threads[*shard];
         let least = (0..shards).min_by_key(threads).unwrap_or(0);
@@ -937,8 +944,8 @@ const KEPT: u32 = 32;
 const STOCK: usize = 8 << 20;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
-    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which does much the same; but
-    /// only until the next tick, and only some megabytes in all.
+    /// Ends a thread's use of the cache, and leaves it with what is in it to the next thread, which
+    /// does much the same; but only until the next tick, and only some megabytes in all.
     pub(super) fn leave_to_next(self) {
         let local = ManuallyDrop::new(self);
         let mut caches = local.heap.lock_caches();
@@ -961,11 +968,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let Some(cache) = caches.take_stocked() else {
                 return;
             };
-            caches.threads[cache.shard()] += 1;
             // A forked child finds it as it finds those of threads that it has not.
             cache.by_slot.store(true, Relaxed);
             cache.place.store(NOWHERE, Relaxed);
-            cache.in_use.store(true, Relaxed);
+            caches.begin(cache);
             drop(caches);
             // SAFETY: in use by this call alone since it is in no list any more.
             drop(unsafe { LocalHeap::from_cache(self, cache) });

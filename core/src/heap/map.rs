@@ -670,8 +670,8 @@ impl Map {
         })
     }
 
-    /// Returns a window that has an address, if blocks lie near it: *the* window, or a leaf that serves as one. Where they do
-    /// not, returns the window.
+    /// Returns a window that has an address, if blocks lie near it: *the* window, or a leaf that
+    /// serves as one. Where they do not, returns the window.
     pub(super) fn window_around(&self, addr: usize) -> Option<RawWindow> {
         if self.window.entry(addr).is_none()
             && let Some(leaf) = self.root().leaf(addr)
@@ -1008,7 +1008,8 @@ mod tests {
         *,
     };
 
-    /// Blocks of a heap lie where others have left room: a thread finds entries by a subtraction there too.
+    /// Blocks of a heap lie where others have left room: a thread finds entries by a subtraction
+    /// there too.
     #[test]
     fn a_thread_takes_the_window_that_its_blocks_lie_in() {
         let heap = Heap::<Memory>::on(Memory, Memory, HeapConfig::new()).expect("metadata");

@@ -189,8 +189,8 @@ impl<P: PageProvider + Copy + Default, M: PageProvider + Copy + Default, R: RawM
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Makes a heap on memory from `provider`, with metadata from `metadata`. Reserves metadata, but
-    /// no memory for blocks yet.
+    /// Makes a heap on memory from `provider`, with metadata from `metadata`. Reserves metadata,
+    /// but no memory for blocks yet.
     ///
     /// # Errors
     ///

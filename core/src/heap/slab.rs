@@ -589,7 +589,8 @@ impl Slab {
         let first = unsafe { self.numbers.unwrap_unchecked() };
         // SAFETY: as above: as many as there are blocks.
         let number = unsafe { first.add(index) };
-        // SAFETY: as above, initialised, changed by atomics only, and there as long as the descriptor.
+        // SAFETY: as above, initialised, changed by atomics only, and there as long as the
+        // descriptor.
         unsafe { number.as_ref() }.load(Relaxed)
     }
 

@@ -350,8 +350,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Gives many spans back, and takes them out of `spans`. Those that [`JitAllocator::release`]
     /// would refuse stay there; returns how many those are.
     ///
-    /// Takes a fraction of the time of as many single calls: what the next ones need is fetched while
-    /// one is released, and a lock is taken for several.
+    /// Takes a fraction of the time of as many single calls: what the next ones need is fetched
+    /// while one is released, and a lock is taken for several.
     pub fn release_many(&self, spans: &mut [Option<Span>]) -> usize {
         let mut refused = 0;
         for part in spans.chunks_mut(TOGETHER) {

@@ -96,8 +96,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     ///
     /// # Safety
     ///
-    /// The promises of [`JitAllocator::write_at`]; and the span is not released before the end of the
-    /// batch.
+    /// The promises of [`JitAllocator::write_at`]; and the span is not released before the end of
+    /// the batch.
     pub unsafe fn write_at(
         &mut self,
         rx: usize,
@@ -111,8 +111,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
         Ok(())
     }
 
-    /// Patches as [`JitAllocator::patch`] does, with the batch's barrier: old instructions may run on
-    /// other cores until its end.
+    /// Patches as [`JitAllocator::patch`] does, with the batch's barrier: old instructions may run
+    /// on other cores until its end.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     ///
     /// # Safety
     ///
-    /// The promises of [`JitAllocator::patch_at`]; and the span is not released before the end of the
-    /// batch.
+    /// The promises of [`JitAllocator::patch_at`]; and the span is not released before the end of
+    /// the batch.
     pub unsafe fn patch_at<W: PatchWord>(&mut self, at: usize, value: W) -> Result<(), JitError> {
         let (block, info) = self.jit.live_around(at)?;
         // SAFETY: the caller's promise: the span stays live.
@@ -193,8 +193,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     /// Does the cache maintenance for everything that was written, and notes it.
     fn publish(&mut self) {
         let ranges = &self.ranges[..self.len];
-        // SAFETY: every range lies in the executable view of a span that is live: its token has been
-        // borrowed since, or the caller promised so.
+        // SAFETY: every range lies in the executable view of a span that is live: its token has
+        // been borrowed since, or the caller promised so.
         unsafe { arch::publish_ranges(ranges) };
         for (&(start, len), block) in ranges.iter().zip(&self.blocks) {
             if let Some(block) = *block {

@@ -782,8 +782,8 @@ impl Held<'_> {
         }
     }
 
-    /// Takes the lowest granules that lie in a spot, of runs that start in `word` or behind, looking
-    /// at `tries` words.
+    /// Takes the lowest granules that lie in a spot, of runs that start in `word` or behind,
+    /// looking at `tries` words.
     pub(super) fn allocate_from(&mut self, word: usize, tries: usize, spot: &Spot) -> Placed {
         let window = self.granules_in(spot.within);
         let closed = self.block.mode() != Mode::Open || self.guarded.views.is_none();

@@ -203,8 +203,8 @@ impl JitConfig {
     /// Sets where executable views go: near what code calls, or below what a guest can see.
     ///
     /// With [`Placement::lowest`] spans are handed out in order: each at the lowest free address of
-    /// the blocks that has room for it, and where none has, a block is mapped at the lowest place of
-    /// the window. Blocks do not grow then, one lock serves all threads, and released memory is
+    /// the blocks that has room for it, and where none has, a block is mapped at the lowest place
+    /// of the window. Blocks do not grow then, one lock serves all threads, and released memory is
     /// joined at once. Of several [pools](JitConfig::pools) each has an order of its own.
     #[must_use]
     pub const fn rx(mut self, placement: Placement) -> Self {

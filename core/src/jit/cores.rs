@@ -1,8 +1,8 @@
 //! When other cores are made to see what was published.
 //!
-//! Barriers have numbers. A write that needs one needs any that begins when the bytes are there: the
-//! one after the last that has begun. So threads that wait for their turn find that another one's
-//! barrier served them too, and however many they are, two barriers one behind the other do.
+//! Barriers have numbers. A write that needs one needs any that begins when the bytes are there:
+//! the one after the last that has begun. So threads that wait for their turn find that another
+//! one's barrier served them too, and however many they are, two barriers one behind the other do.
 //!
 //! A write that leaves its barrier to somebody else notes that one is owed. What is owed is taken
 //! by the next barrier that begins, whoever asked for it.
@@ -18,8 +18,8 @@ use crate::{
 ///
 /// A core may have fetched an instruction before it was replaced, and run it afterwards: until it
 /// goes through an event that discards what it fetched. A barrier makes all cores go through one;
-/// on Linux it is a system call. Until then another core runs either the old instructions or the new
-/// ones, and no mix inside of what [`JitAllocator::patch_u32`] and its like store.
+/// on Linux it is a system call. Until then another core runs either the old instructions or the
+/// new ones, and no mix inside of what [`JitAllocator::patch_u32`] and its like store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barrier {
     /// None: old instructions do no harm, or the caller synchronizes the cores that run them.
@@ -102,15 +102,15 @@ impl<R: RawMutex> Cores<R> {
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Makes other cores see all code that was written before and whose barrier was deferred, by any
-    /// thread: by [`JitAllocator::write_deferred`], by a patch with [`Barrier::Deferred`], or under
-    /// [`SyncCores::Deferred`](super::SyncCores::Deferred). Costs nothing where no barrier is owed,
-    /// and threads that call it at the same time share one.
+    /// Makes other cores see all code that was written before and whose barrier was deferred, by
+    /// any thread: by [`JitAllocator::write_deferred`], by a patch with [`Barrier::Deferred`], or
+    /// under [`SyncCores::Deferred`](super::SyncCores::Deferred). Costs nothing where no barrier is
+    /// owed, and threads that call it at the same time share one.
     ///
     /// # Errors
     ///
-    /// [`JitError::SyncCores`]: other cores may still run what they had fetched; the barrier is owed
-    /// still.
+    /// [`JitError::SyncCores`]: other cores may still run what they had fetched; the barrier is
+    /// owed still.
     pub fn publish(&self) -> Result<(), JitError> {
         let wanted = self.cores.next_owed();
         self.sync_until(wanted)

@@ -8,8 +8,8 @@ use core::fmt;
 #[non_exhaustive]
 pub enum JitError {
     /// The configuration has a value out of its range, which
-    /// [`JitConfig::check`](super::JitConfig::check) names, or asks for what the CPU or the provider
-    /// does not have.
+    /// [`JitConfig::check`](super::JitConfig::check) names, or asks for what the CPU or the
+    /// provider does not have.
     Config,
     /// A size of zero, or one too large for any block.
     InvalidSize,

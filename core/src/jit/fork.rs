@@ -97,8 +97,8 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Opens all locks that fork_prepare took, and returns the snapshot that it took. It is taken out
-    /// before the first lock is open: another thread may prepare a fork from then on, and would
+    /// Opens all locks that fork_prepare took, and returns the snapshot that it took. It is taken
+    /// out before the first lock is open: another thread may prepare a fork from then on, and would
     /// put its own in this one's place.
     ///
     /// # Safety

@@ -207,7 +207,8 @@ impl Index {
             let mut found = None;
             if let Some(table) = self.table(version)
                 && let Some(block) = table.find(addr)
-                // SAFETY: the blocks of a table live as long as the arena, which outlives the index.
+                // SAFETY: the blocks of a table live as long as the arena, which outlives the
+                // index.
                 && let Some(info) = unsafe { block.as_ref() }.span_around(addr)
             {
                 found = Some(Found { info, block });

@@ -48,15 +48,15 @@ macro_rules! words {
 words!(u32 = AtomicU32, u64 = AtomicU64);
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Stores four bytes at `offset` in `span`, naturally aligned, that running code may meet at any
-    /// moment: a thread that executes them runs either what was there or what is there now. On
+    /// Stores four bytes at `offset` in `span`, naturally aligned, that running code may meet at
+    /// any moment: a thread that executes them runs either what was there or what is there now. On
     /// AArch64 the caches are kept right.
     ///
     /// Which instructions may be replaced so is the CPU's affair:
     ///
-    /// - *AArch64*: `B`, `B.cond`, `BC.cond`, `BL`, `BRK`, `CBZ`, `CBNZ`, `HVC`, `ISB`, `NOP`, `SMC`,
-    ///   `SVC`, `TBZ` and `TBNZ` by one of them, without any synchronization (Arm ARM, B2.2.5
-    ///   "Concurrent modification and execution of instructions"). Anything else may only be
+    /// - *AArch64*: `B`, `B.cond`, `BC.cond`, `BL`, `BRK`, `CBZ`, `CBNZ`, `HVC`, `ISB`, `NOP`,
+    ///   `SMC`, `SVC`, `TBZ` and `TBNZ` by one of them, without any synchronization (Arm ARM,
+    ///   B2.2.5 "Concurrent modification and execution of instructions"). Anything else may only be
     ///   replaced while no thread executes it, and needs [`Barrier::Now`] before one does.
     ///   Data that code loads, as a literal or a counter, is not bound by this.
     /// - *x86-64*: the manuals promise no more than that an aligned store of up to eight bytes is
@@ -73,8 +73,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// [`JitError::OutOfBounds`] for an offset that is unaligned or leaves the span, and the errors of
-    /// [`JitAllocator::write`].
+    /// [`JitError::OutOfBounds`] for an offset that is unaligned or leaves the span, and the errors
+    /// of [`JitAllocator::write`].
     ///
     /// # Examples
     ///
@@ -142,8 +142,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// The errors of [`JitAllocator::patch`]; [`JitError::NotLive`] and [`JitError::NotOwned`] where
-    /// no span is at `at`.
+    /// The errors of [`JitAllocator::patch`]; [`JitError::NotLive`] and [`JitError::NotOwned`]
+    /// where no span is at `at`.
     ///
     /// # Safety
     ///

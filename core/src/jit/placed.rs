@@ -30,9 +30,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// Allocates as [`JitAllocator::alloc`] does, with the executable view where `placement` says:
     /// aligned, with every byte within its range, and near its anchor if a new block is needed.
     ///
-    /// Where all blocks lie within the range, and no alignment beyond a granule's is asked for, this
-    /// costs as much as a plain allocation. Otherwise holes are looked through one after another;
-    /// no lock is held for all of that.
+    /// Where all blocks lie within the range, and no alignment beyond a granule's is asked for,
+    /// this costs as much as a plain allocation. Otherwise holes are looked through one after
+    /// another; no lock is held for all of that.
     ///
     /// # Errors
     ///
@@ -186,7 +186,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             return None; // It serves the span alone that it was made for.
         }
         loop {
-            // SAFETY: the block is this allocator's, and the guard lives until the end of this turn.
+            // SAFETY: the block is this allocator's, and the guard lives until the end of this
+            // turn.
             let (mut guard, mut held) = unsafe { self.lock_block(at) };
             let need = held.granules_for(size);
             match held.allocate_from(word, TRIES, &spot(need)) {
@@ -210,9 +211,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
-    /// Allocates `size` bytes that are executed `offset` bytes behind the start of the window: where
-    /// a code cache that was kept in a file has them. For allocators whose configuration places
-    /// code by [`Placement::lowest`].
+    /// Allocates `size` bytes that are executed `offset` bytes behind the start of the window:
+    /// where a code cache that was kept in a file has them. For allocators whose configuration
+    /// places code by [`Placement::lowest`].
     ///
     /// The spans of a cache, by whatever calls they were allocated, can be had again at their
     /// offsets by another allocator with the same configuration, in the order of their offsets:

@@ -44,8 +44,8 @@ const LOOKED_AT: usize = 4;
 /// Runs that are joined before the lock is given back to others: some microseconds.
 pub(super) const SETTLED: usize = 256;
 
-/// Where a span was released: the block's slot in 8 bits, the granule in 24. Spans that these do not
-/// tell are joined at once: of a pool's 256th block and its like, and behind the first 16 Mi
+/// Where a span was released: the block's slot in 8 bits, the granule in 24. Spans that these do
+/// not tell are joined at once: of a pool's 256th block and its like, and behind the first 16 Mi
 /// granules of one.
 #[derive(Clone, Copy)]
 pub(super) struct Hint(u32);
@@ -356,8 +356,8 @@ impl Pool {
         self.allocate_lowest(need)
     }
 
-    /// Takes a run that was released just now, or the start of the active run, if it lies in a spot.
-    /// The lock is held.
+    /// Takes a run that was released just now, or the start of the active run, if it lies in a
+    /// spot. The lock is held.
     #[inline]
     pub(super) fn allocate_recent(
         &mut self,

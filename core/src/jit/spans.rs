@@ -158,8 +158,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Spans<'_, P, M, R> {
         }
     }
 
-    /// Looks at some words of a block, from where to go on; says whether one has spans. Its shard is
-    /// locked.
+    /// Looks at some words of a block, from where to go on; says whether one has spans. Its shard
+    /// is locked.
     fn look(&mut self, held: &Held<'_>) -> bool {
         let Some(from) = self.from else {
             return false;

@@ -1,7 +1,7 @@
 //! What spans carry for the program: a word and a group, by the granule where a span starts.
 //!
-//! Both are zero in every granule where no span starts: they are cleared before a span goes, so that a
-//! new one appears without those of an older one. Readers take no lock.
+//! Both are zero in every granule where no span starts: they are cleared before a span goes, so
+//! that a new one appears without those of an older one. Readers take no lock.
 
 use super::{
     CodeProvider, JitAllocator, JitError, Span, SpanInfo,
@@ -114,8 +114,8 @@ impl Tags {
 
     #[inline]
     const fn words32(&self) -> &[AtomicU32] {
-        // SAFETY: initialised when the block was made, changed only through its atomics, and alive as
-        // long as the arena, which outlives the block's users.
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the block's users.
         unsafe { self.words32.as_ref() }
     }
 

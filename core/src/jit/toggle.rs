@@ -65,8 +65,8 @@ impl Toggling {
 
     /// Yields the writes under way.
     fn all(&self) -> impl Iterator<Item = &Writing> {
-        // SAFETY: an entry is pinned in the frame of a call that takes it out before it returns, under
-        // the lock, which is held here.
+        // SAFETY: an entry is pinned in the frame of a call that takes it out before it returns,
+        // under the lock, which is held here.
         let at = |entry: *const Writing| unsafe { entry.as_ref() };
         core::iter::successors(at(self.first), move |entry| at(entry.next.get()))
     }

@@ -103,9 +103,9 @@ impl Error {
         self.kind
     }
 
-    /// Returns the number that `mmap`, `munmap`, `mremap` or `mprotect` of Linux would have given for
-    /// the same mistake, on any host: what an emulator answers a Linux guest whose call it made by
-    /// a [region](crate::region::RegionAllocator).
+    /// Returns the number that `mmap`, `munmap`, `mremap` or `mprotect` of Linux would have given
+    /// for the same mistake, on any host: what an emulator answers a Linux guest whose call it made
+    /// by a [region](crate::region::RegionAllocator).
     ///
     /// | kind | number |
     /// |---|---|
@@ -116,8 +116,8 @@ impl Error {
     /// | [`InvalidArgument`](ErrorKind::InvalidArgument), [`Unsupported`](ErrorKind::Unsupported) | `EINVAL` |
     /// | [`Other`](ErrorKind::Other) | the host's where all systems have that number, else `EINVAL` |
     ///
-    /// Some cases differ: a request that overflows is `ENOMEM`; to resize what is not mapped, or not one
-    /// mapping, is `EFAULT`, and what cannot grow where it lies is `ENOMEM`.
+    /// Some cases differ: a request that overflows is `ENOMEM`; to resize what is not mapped, or
+    /// not one mapping, is `EFAULT`, and what cannot grow where it lies is `ENOMEM`.
     ///
     /// ```
     /// use hostmem_core::provider::{Error, ErrorKind};

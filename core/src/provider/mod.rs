@@ -240,8 +240,9 @@ pub unsafe trait PageProvider: Send + Sync {
     }
 
     /// Advises that large pages are not welcome in committed memory, for instance since it was
-    /// committed with [`PageWish::Transparent`]: parts of it are to be [purged](PageProvider::purge), and the host should not fill
-    /// them again. It is advice: hosts without such pages, and this method by itself, pass it by.
+    /// committed with [`PageWish::Transparent`]: parts of it are to be
+    /// [purged](PageProvider::purge), and the host should not fill them again. It is advice: hosts
+    /// without such pages, and this method by itself, pass it by.
     ///
     /// # Safety
     ///
@@ -251,8 +252,8 @@ pub unsafe trait PageProvider: Send + Sync {
     }
 
     /// Advises that large pages are welcome in committed memory, as [`PageWish::Transparent`] does
-    /// when it is committed. It is advice: hosts without such pages, and this method by itself, pass
-    /// it by.
+    /// when it is committed. It is advice: hosts without such pages, and this method by itself,
+    /// pass it by.
     ///
     /// # Safety
     ///

@@ -447,8 +447,8 @@ pub enum PageWish {
     Base,
     /// The host's pages, and advice that larger ones would be welcome.
     Transparent,
-    /// The host's pages, and advice that larger ones are not welcome, even where the host gives them
-    /// unasked.
+    /// The host's pages, and advice that larger ones are not welcome, even where the host gives
+    /// them unasked.
     Never,
     /// Pages of `bytes`, a size that the probe lists. Start and length must be multiples of it.
     Large {

@@ -2,8 +2,8 @@
 //!
 //! Every inner node has the largest gap below each of its children. A gap belongs to the child whose
 //! range is in front of it, the very first one to the first child; so each gap is counted once and
-//! whole, and a child whose largest one is too small is passed by. Of the longest ones, 2^31 pages and
-//! more, nothing else is noted, so that these are looked at.
+//! whole, and a child whose largest one is too small is passed by. Of the longest ones, 2^31 pages
+//! and more, nothing else is noted, so that these are looked at.
 
 use super::{
     Value,
@@ -254,8 +254,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
         };
         visit(first, best);
-        // Of the children that lie wholly in the window one has the largest gap, or several have one
-        // that is too large to be noted.
+        // Of the children that lie wholly in the window one has the largest gap, or several have
+        // one that is too large to be noted.
         let inside = (first + 1..last).reduce(|a, b| if node.gap(b) > node.gap(a) { b } else { a });
         if let Some(n) = inside {
             let same = node.gap(n);

@@ -33,14 +33,14 @@ unsafe impl Send for SignalHook {}
 unsafe impl Sync for SignalHook {}
 
 impl SignalHook {
-    /// Makes a hook. `enter` is called with the context before the lock is waited for or tried, on the
-    /// thread that will hold it; what it returns, the signals blocked before for instance, goes to
-    /// `leave`, which is called after the lock was given back, on the same thread.
+    /// Makes a hook. `enter` is called with the context before the lock is waited for or tried, on
+    /// the thread that will hold it; what it returns, the signals blocked before for instance, goes
+    /// to `leave`, which is called after the lock was given back, on the same thread.
     ///
     /// # Safety
     ///
-    /// Both may be called with this context on any thread, by several at a time, as long as a map has the
-    /// hook. They do not unwind, and do not call the map.
+    /// Both may be called with this context on any thread, by several at a time, as long as a map
+    /// has the hook. They do not unwind, and do not call the map.
     #[must_use]
     pub const unsafe fn new(
         context: *const c_void,

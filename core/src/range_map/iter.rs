@@ -8,7 +8,8 @@ use crate::{
 };
 use core::{fmt, mem::MaybeUninit};
 
-/// Ranges that are read at a time: those of two leaves, mostly, so that finding them is a small part.
+/// Ranges that are read at a time: those of two leaves, mostly, so that finding them is a small
+/// part.
 const BATCH: usize = 128;
 
 /// The ranges of a window in order; what [`RangeMap::ranges`] returns.

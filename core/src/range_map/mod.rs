@@ -196,8 +196,8 @@ impl<T: Value, M: PageProvider + Copy + Default, R: RawMutex> RangeMap<T, M, R> 
 /// Making a map, and reading it.
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Makes an empty map of the addresses in `bounds`, in pages of `page`, which need not be a
-    /// host's: with pages of one byte it is a map of any ranges. Its nodes take up to `max_bytes` from `metadata`, about 16 bytes a range, which are
-    /// reserved as they are needed.
+    /// host's: with pages of one byte it is a map of any ranges. Its nodes take up to `max_bytes`
+    /// from `metadata`, about 16 bytes a range, which are reserved as they are needed.
     ///
     /// # Errors
     ///
@@ -220,8 +220,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         })
     }
 
-    /// Sets what keeps signals away from a thread that holds the lock, so that handlers may change the
-    /// map, too.
+    /// Sets what keeps signals away from a thread that holds the lock, so that handlers may change
+    /// the map, too.
     #[must_use]
     pub fn with_signals(mut self, hook: SignalHook) -> Self {
         self.signals = Some(hook);
@@ -262,8 +262,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Some(self.seen(self.parts.current().tree.next_from(page)?))
     }
 
-    /// Finds the last range that does not lie wholly above `addr`, and its value: the one that holds
-    /// `addr`, or else the one before.
+    /// Finds the last range that does not lie wholly above `addr`, and its value: the one that
+    /// holds `addr`, or else the one before.
     ///
     /// Takes no lock, as [`RangeMap::query`].
     pub fn prev(&self, addr: usize) -> Option<(AddressRange, T)> {
@@ -277,8 +277,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Yields the ranges that share an address with `window`, whole and in order.
     ///
     /// Some dozens are read at a time, without a lock, as of one moment: ranges that stay are seen
-    /// once, those that come and go meanwhile may be seen or not, and none is seen that overlaps one
-    /// before it but by pages behind that one.
+    /// once, those that come and go meanwhile may be seen or not, and none is seen that overlaps
+    /// one before it but by pages behind that one.
     pub const fn ranges(&self, window: AddressRange) -> Ranges<'_, T, M, R> {
         Ranges::new(self, window)
     }
@@ -386,11 +386,12 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         })
     }
 
-    /// As [`RangeMap::insert`], and tells `dropped` of each piece that had a value before, in order, cut off
-    /// at the ends of `range`: what of it was taken from which range.
+    /// As [`RangeMap::insert`], and tells `dropped` of each piece that had a value before, in
+    /// order, cut off at the ends of `range`: what of it was taken from which range.
     ///
-    /// `dropped` runs under the lock of the map before anything changes, and once it runs nothing fails:
-    /// it must not call the map, but for reading without a lock. Where it panics, nothing has changed.
+    /// `dropped` runs under the lock of the map before anything changes, and once it runs nothing
+    /// fails: it must not call the map, but for reading without a lock. Where it panics, nothing
+    /// has changed.
     ///
     /// # Errors
     ///
@@ -490,13 +491,13 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;
     /// returns how many pages had a value. Readers see all of it or nothing.
     ///
-    /// `change` runs under the lock of the map, once for each range as it is then, in order: it must not
-    /// call the map, but for reading without a lock. Where it panics, nothing has changed.
+    /// `change` runs under the lock of the map, once for each range as it is then, in order: it
+    /// must not call the map, but for reading without a lock. Where it panics, nothing has changed.
     ///
     /// # Errors
     ///
-    /// The errors of [`RangeMap::insert`]. `change` was not called then, or once, where there is one
-    /// range. A range that gets another value where it lies needs no memory.
+    /// The errors of [`RangeMap::insert`]. `change` was not called then, or once, where there is
+    /// one range. A range that gets another value where it lies needs no memory.
     pub fn update(&self, range: AddressRange, change: impl FnMut(T) -> T) -> Result<usize, Error> {
         let pages = self.pages(range)?;
         let had = self.change(pages, |Held { parts, writer, .. }| {
@@ -505,10 +506,10 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Ok(to_usize(had))
     }
 
-    /// Changes what lies in `range` by what `change` says of each range in it and of each gap, in order,
-    /// cut off at the ends of `range`: its value then, `None` for none. What it returns is the value
-    /// of the piece from then on. Returns how many pages had a value before. Readers see all of it or
-    /// nothing; a call that sets flags of pages, as emulators do, is one of these.
+    /// Changes what lies in `range` by what `change` says of each range in it and of each gap, in
+    /// order, cut off at the ends of `range`: its value then, `None` for none. What it returns is
+    /// the value of the piece from then on. Returns how many pages had a value before. Readers see
+    /// all of it or nothing; a call that sets flags of pages, as emulators do, is one of these.
     ///
     /// `change` is called as that of [`RangeMap::update`].
     ///
@@ -549,8 +550,8 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 
 /// Changing a map where waiting is no choice.
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
-    /// As [`RangeMap::insert`]; `None` where the map is being changed, by another thread or by what a
-    /// signal handler that calls this has interrupted. Nothing changed then.
+    /// As [`RangeMap::insert`]; `None` where the map is being changed, by another thread or by what
+    /// a signal handler that calls this has interrupted. Nothing changed then.
     pub fn try_insert(&self, range: AddressRange, value: T) -> Option<Result<usize, Error>> {
         self.try_change(range, |tree, writer, arena, pages| {
             tree.insert(writer, arena, pages, value)

@@ -207,15 +207,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let all = ranges.saturating_add(2 * Node::<W>::LEAF);
         let leaves = (all / (Node::<W>::LEAF / 2) + 2).saturating_mul(2);
         let inners = leaves / (Node::<W>::WIDE_INNER / 3).max(1) * 2 + 2 * LEVELS;
-        // What the caller says and what is written of it, the children of one level and of the next.
+        // What the caller says and what is written of it, the children of one level and of the
+        // next.
         let lists = ranges.saturating_add(leaves) / Node::<W>::ITEMS * 2 + 8;
         let work = leaves.saturating_add(inners).saturating_add(lists);
         work.saturating_add(Self::need(height + 1))
     }
 
-    /// Asks what becomes of each range in pages, and of each gap if that is asked for, in order, and
-    /// makes it so in one change; returns how many pages had a value. Where memory is short it may
-    /// have asked about one piece.
+    /// Asks what becomes of each range in pages, and of each gap if that is asked for, in order,
+    /// and makes it so in one change; returns how many pages had a value. Where memory is short it
+    /// may have asked about one piece.
     pub(crate) fn rewrite(
         &self,
         writer: &mut Writer<W>,

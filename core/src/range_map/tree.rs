@@ -229,7 +229,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             let Ok(leaf) = self.leaf_for::<false>(page, version) else {
                 continue;
             };
-            // The first range of a leaf is not dead, and only the first leaf begins behind the page.
+            // The first range of a leaf is not dead, and only the first leaf begins behind the
+            // page.
             let found = leaf.and_then(|(leaf, _)| leaf.last_from(page));
             if self.is_current(version) {
                 return found;
@@ -237,9 +238,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         }
     }
 
-    /// Reads ranges that end behind the first page and start at or before the last one, in order, as
-    /// many as fit, or as lie in one inner node; returns how many. All are of one moment. No lock is
-    /// taken.
+    /// Reads ranges that end behind the first page and start at or before the last one, in order,
+    /// as many as fit, or as lie in one inner node; returns how many. All are of one moment. No
+    /// lock is taken.
     pub(super) fn read_from(
         &self,
         (page, last): Pages,

@@ -2,13 +2,13 @@
 
 /// A small value, kept as 32 bits, or 64, so that readers without a lock get it whole.
 ///
-/// Values of 32 bits take less room. One of 64, a pointer to what is known of a mapping for instance,
-/// overrides [`Value::to_bits64`] and [`Value::from_bits64`], which are all that a map uses. What it
-/// points to may be asked for by readers for some time after the map has forgotten it: it is retired,
-/// not freed, and freed once no reader from before is under way. A reader holds what it got no longer
-/// than it says, by a counter of readers, an epoch, or a lock of its own around `query` and the use of
-/// its answer. [`jit::retire`](crate::jit) does the same for code. A map whose readers are the threads
-/// that change it needs nothing of that.
+/// Values of 32 bits take less room. One of 64, a pointer to what is known of a mapping for
+/// instance, overrides [`Value::to_bits64`] and [`Value::from_bits64`], which are all that a map
+/// uses. What it points to may be asked for by readers for some time after the map has forgotten
+/// it: it is retired, not freed, and freed once no reader from before is under way. A reader holds
+/// what it got no longer than it says, by a counter of readers, an epoch, or a lock of its own
+/// around `query` and the use of its answer. [`jit::retire`](crate::jit) does the same for code. A
+/// map whose readers are the threads that change it needs nothing of that.
 ///
 /// # Examples
 ///

@@ -395,13 +395,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         Some(MappingPressure { mappings, limit })
     }
 
-    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours that are
-    /// alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
+    /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours that
+    /// are alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
     ///
     /// What was [mapped by the caller](RegionAllocator::map_with), moved, or is a view of a dual
-    /// mapping, counts by itself. A host may join some of that (parts of a file that lie side by side
-    /// in it, too): then there are fewer. On Linux there may be more where pages that were written to
-    /// while they lay apart are joined by what is mapped between them.
+    /// mapping, counts by itself. A host may join some of that (parts of a file that lie side by
+    /// side in it, too): then there are fewer. On Linux there may be more where pages that were
+    /// written to while they lay apart are joined by what is mapped between them.
     pub fn host_mappings(&self) -> usize {
         let held = self.lock();
         let apart = Capabilities::NAMES | Capabilities::CORE_FILES | Capabilities::PAGE_ADVICE;

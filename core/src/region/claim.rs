@@ -66,8 +66,9 @@ pub struct Claim<'s, P> {
 
 /// Claims the gaps of a range.
 ///
-/// `slots` hold what is got: one for each gap, four more for a hole, the guard, the break and others'
-/// room, and one for each mapping that appears meanwhile; [`survey`] counts gaps. They are emptied first.
+/// `slots` hold what is got: one for each gap, four more for a hole, the guard, the break and
+/// others' room, and one for each mapping that appears meanwhile; [`survey`] counts gaps. They are
+/// emptied first.
 ///
 /// That something could not be had is no error: the report says what and why. A host without such
 /// addresses gives an empty claim.
@@ -255,8 +256,8 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
         &self.report
     }
 
-    /// Tries whether a page can be mapped where the host chooses, and leaves room in the range if it
-    /// chooses places nowhere else.
+    /// Tries whether a page can be mapped where the host chooses, and leaves room in the range if
+    /// it chooses places nowhere else.
     fn place_others(&mut self, chosen: Option<PageRange>, range: AddressRange) -> Others {
         if self.list.iter().next().is_none() {
             return Others::NotTried;

@@ -208,22 +208,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.record(held, pages, Some(Record::Ours(state, mark)))
     }
 
-    /// Maps what `place` maps over exactly this range, in place of what the allocator has there, free
-    /// or not: a file over memory, or over several mappings. What was there stays until `place` takes it
-    /// away, by a mapping over it (`MAP_FIXED`), so that there is no moment when another thread could
-    /// get the addresses. State and mapping are as with [`RegionAllocator::map_with`].
+    /// Maps what `place` maps over exactly this range, in place of what the allocator has there,
+    /// free or not: a file over memory, or over several mappings. What was there stays until
+    /// `place` takes it away, by a mapping over it (`MAP_FIXED`), so that there is no moment when
+    /// another thread could get the addresses. State and mapping are as with
+    /// [`RegionAllocator::map_with`].
     ///
     /// `place` runs under the allocator's lock, and must not call it.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as of
-    /// [`RegionAllocator::map_with`] and [`RegionAllocator::map_over`], [`ErrorKind::Taken`] where a
-    /// view of a dual mapping lies in the range; want of memory. `place` was not called then.
+    /// [`RegionAllocator::map_with`] and [`RegionAllocator::map_over`], [`ErrorKind::Taken`] where
+    /// a view of a dual mapping lies in the range; want of memory. `place` was not called then.
     ///
     /// What `place` returns, which then has changed nothing. Where its call took away all that was
-    /// there before it failed, which hosts do, this says [`ErrorKind::RangeLost`]: the addresses are
-    /// the allocator's still, and free. Where `place` says that itself, others have them.
+    /// there before it failed, which hosts do, this says [`ErrorKind::RangeLost`]: the addresses
+    /// are the allocator's still, and free. Where `place` says that itself, others have them.
     ///
     /// # Safety
     ///
@@ -635,8 +636,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Names pages in the process map, and says whether they belong in core files; see
-    /// [`PageProvider::describe`]. What is free or not the allocator's is passed by, and so are views
-    /// of dual mappings. A name goes with the mapping; what was left out of core files stays so.
+    /// [`PageProvider::describe`]. What is free or not the allocator's is passed by, and so are
+    /// views of dual mappings. A name goes with the mapping; what was left out of core files stays
+    /// so.
     ///
     /// # Safety
     ///
@@ -650,10 +652,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         });
     }
 
-    /// Changes whether large pages are welcome in committed memory: [`PageWish::Never`] says that they
-    /// are not, [`PageWish::Transparent`] that they are. It is advice, and others change nothing;
-    /// see [`PageProvider::avoid_large_pages`] and [`PageProvider::wish_large_pages`]. What is not
-    /// committed is passed by, and so is what the caller mapped itself.
+    /// Changes whether large pages are welcome in committed memory: [`PageWish::Never`] says that
+    /// they are not, [`PageWish::Transparent`] that they are. It is advice, and others change
+    /// nothing; see [`PageProvider::avoid_large_pages`] and [`PageProvider::wish_large_pages`].
+    /// What is not committed is passed by, and so is what the caller mapped itself.
     ///
     /// # Safety
     ///

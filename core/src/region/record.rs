@@ -67,9 +67,9 @@ impl Notes {
     }
 }
 
-/// Tells mappings of the host that touch apart, though they are alike: each gets another colour than
-/// its neighbours have when it is made, and parts of it keep that, so that they join again and with
-/// nothing else.
+/// Tells mappings of the host that touch apart, though they are alike: each gets another colour
+/// than its neighbours have when it is made, and parts of it keep that, so that they join again and
+/// with nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Colour(u8);
 
@@ -224,8 +224,8 @@ impl Mark {
         Self::of(self.tag)
     }
 
-    /// Returns the mark of pages committed with a wish, which got pages of `got` bytes where the host's
-    /// have `page`.
+    /// Returns the mark of pages committed with a wish, which got pages of `got` bytes where the
+    /// host's have `page`.
     pub(super) fn committed(
         self,
         how: Commit,

@@ -20,9 +20,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// [`ErrorKind::InvalidArgument`] for a length of zero or one that overflows, unless the range
     /// is committed, all alike, and for a longer one where the caller
-    /// [mapped](RegionAllocator::map_with) some of it: it knows what a longer one shows; [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where
-    /// the addresses behind it are not free; what [`RegionAllocator::map`] and
-    /// [`RegionAllocator::unmap`] say. Nothing changes then.
+    /// [mapped](RegionAllocator::map_with) some of it: it knows what a longer one shows;
+    /// [`ErrorKind::Taken`] and [`ErrorKind::OutsideRange`] where the addresses behind it are not
+    /// free; what [`RegionAllocator::map`] and [`RegionAllocator::unmap`] say. Nothing changes
+    /// then.
     ///
     /// # Safety
     ///

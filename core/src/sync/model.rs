@@ -98,7 +98,8 @@ impl<T, R: RawMutex> Lock<T, R> {
     ///
     /// # Safety
     ///
-    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten guard.
+    /// The promises of [`Lock::unlock_forgotten`], and this is the one call for the forgotten
+    /// guard.
     pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
         Guard(self)
     }

@@ -1,7 +1,7 @@
 //! How many of sixteen sorted numbers are at most another one, without a branch.
 //!
-//! Numbers lie two a word, in words that others may write meanwhile: the answer is then any number up
-//! to sixteen.
+//! Numbers lie two a word, in words that others may write meanwhile: the answer is then any number
+//! up to sixteen.
 
 use crate::atomic::AtomicU64;
 
@@ -40,8 +40,8 @@ pub(crate) const RANKED: usize = 16;
 /// The words that they lie in.
 pub(crate) const PAIRS: usize = RANKED / 2;
 
-/// Returns how many numbers of 31 bits, two a word and in order from the lower half of the first, are
-/// at most `key`, which has 31 bits, too.
+/// Returns how many numbers of 31 bits, two a word and in order from the lower half of the first,
+/// are at most `key`, which has 31 bits, too.
 #[inline(always)]
 pub(crate) fn rank_pairs(words: &[AtomicU64; PAIRS], key: u32) -> usize {
     by::rank_pairs(words, key)

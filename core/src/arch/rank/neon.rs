@@ -8,9 +8,10 @@ use core::arch::asm;
 #[inline(always)]
 pub(super) fn rank_pairs(words: &[AtomicU64; PAIRS], key: u32) -> usize {
     let reached: u32;
-    // SAFETY: it reads the words and writes registers. The elements that it loads are aligned words,
-    // each of which is read in one access, as by a relaxed load (Arm Architecture Reference Manual
-    // for A-profile, B2.2 "Atomicity in the Arm architecture"); which comes first does not matter.
+    // SAFETY: it reads the words and writes registers. The elements that it loads are aligned
+    // words, each of which is read in one access, as by a relaxed load (Arm Architecture Reference
+    // Manual for A-profile, B2.2 "Atomicity in the Arm architecture"); which comes first does not
+    // matter.
     unsafe {
         asm!(
             "dup v4.4s, {key:w}",

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The first child answers for all in front of the second one, so its own lowest start, often the
-//! first page of all, is no offset: the base is that of the second child. All slots of children, used
-//! or not, hold nodes.
+//! first page of all, is no offset: the base is that of the second child. All slots of children,
+//! used or not, hold nodes.
 
 use super::{NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger, low_half, pair};
 use crate::atomic::{AtomicU64, Ordering};
@@ -217,15 +217,16 @@ impl<const W: usize> Node<W> {
         }
     }
 
-    /// Finds the first child from the nth on that may have a gap of `len` pages or more, which is not
-    /// 0.
+    /// Finds the first child from the nth on that may have a gap of `len` pages or more, which is
+    /// not 0.
     #[inline]
     pub(in crate::range_map) fn next_gap(&self, n: usize, len: u64) -> Option<usize> {
         let len = saturated(len);
         if self.is_wide() {
             return (n..self.count()).find(|&n| self.gap(n) >= len);
         }
-        // Where a half is long enough, its highest bit gets set; gaps and slots not in use have none.
+        // Where a half is long enough, its highest bit gets set; gaps and slots not in use have
+        // none.
         let add = HIGHEST - pair(low_half(len), low_half(len));
         let enough = |word: &AtomicU64| word.load(Ordering::Relaxed).wrapping_add(add) & HIGHEST;
         let gaps = self.words[Self::GAPS..Self::LOW].get(n / 2..)?;

@@ -114,8 +114,9 @@ impl<const W: usize> Node<W> {
         before.find(|e| e.len != 0)
     }
 
-    /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a buffer, as
-    /// many as fit; returns how many, and whether these are all. For a reader, as [`Node::around`].
+    /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a
+    /// buffer, as many as fit; returns how many, and whether these are all. For a reader, as
+    /// [`Node::around`].
     pub(in crate::range_map) fn read_from(
         &self,
         (page, last): Pages,

@@ -188,7 +188,8 @@ impl<const W: usize> Node<W> {
         }
     }
 
-    /// Returns how many offsets of a node that is not wide lead to `page` or less; 0 below the base.
+    /// Returns how many offsets of a node that is not wide lead to `page` or less; 0 below the
+    /// base.
     #[inline]
     fn rank_narrow(&self, page: u64) -> usize {
         let Some(offset) = page.checked_sub(self.get(1)) else {

@@ -19,8 +19,8 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// The range of the request, others' room, that of the caller's stack, now and at first, and the
-    /// room of what grows: Linux tells of one such mapping.
+    /// The range of the request, others' room, that of the caller's stack, now and at first, and
+    /// the room of what grows: Linux tells of one such mapping.
     const MOST: usize = 7;
 
     fn new(terms: &Terms) -> Self {
@@ -37,8 +37,8 @@ impl Left {
         let mut end = 0;
         map.walk(&mut |entry| {
             let start = entry.range.start();
-            // Somebody else than the kernel may make a stack grow, too (valgrind does): one that ends
-            // in a hole. Those of threads end in guards.
+            // Somebody else than the kernel may make a stack grow, too (valgrind does): one that
+            // ends in a hole. Those of threads end in guards.
             let is_stack = |at: &usize| entry.range.contains(*at);
             let may_grow = end != start && callers.iter().any(is_stack);
             if entry.flags.contains(MapFlags::GROWS) || may_grow {

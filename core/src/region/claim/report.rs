@@ -71,8 +71,8 @@ pub struct ClaimReport {
 }
 
 impl ClaimReport {
-    /// Says whether all of the range is the claim's now that was to be claimed: nothing was missed, by
-    /// a map that could be read. A range without such addresses on this host is complete with
+    /// Says whether all of the range is the claim's now that was to be claimed: nothing was missed,
+    /// by a map that could be read. A range without such addresses on this host is complete with
     /// nothing, if the host tells where its addresses end.
     #[must_use]
     pub fn is_complete(&self) -> bool {

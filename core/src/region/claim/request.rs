@@ -71,9 +71,10 @@ pub struct ClaimRequest {
     /// runs beyond the end of what lies below faults. A [hole](ClaimRequest::hole) there serves as
     /// well.
     pub guard: usize,
-    /// Bytes that are left to others where the host chooses places in the range and nowhere else, as
-    /// Linux does in its legacy layout: claimed all of it, no place would be left that it tries, and
-    /// every `mmap` of the process would fail. See [`ClaimReport::others`](super::ClaimReport::others).
+    /// Bytes that are left to others where the host chooses places in the range and nowhere else,
+    /// as Linux does in its legacy layout: claimed all of it, no place would be left that it tries,
+    /// and every `mmap` of the process would fail. See
+    /// [`ClaimReport::others`](super::ClaimReport::others).
     pub others_room: usize,
     /// Whether a claim that is not [complete](super::ClaimReport::is_complete) is an error.
     pub complete: bool,
@@ -210,7 +211,11 @@ impl ClaimRequest {
         let in_units = quarter.saturating_add(SPARE / 2) / SPARE * SPARE;
         let hole = self.hole.zip(range);
         let hole = hole.and_then(|(hole, range)| hole.intersect(range));
-        let guard = AddressRange::from_len(self.range.start(), self.guard)
+        // In whole pages, as what is claimed behind it is.
+        let guard = page
+            .round_up(self.range.start())
+            .zip(page.round_up(self.guard))
+            .and_then(|(start, len)| AddressRange::from_len(start, len))
             .zip(range)
             .and_then(|(guard, range)| guard.intersect(range));
         Ok(Terms {
