@@ -70,13 +70,7 @@ impl Identity {
     pub(crate) fn read(self, addr: u32, to: &mut [u8]) -> Result<(), Fault> {
         check(addr, to.len(), Kind::Load)?;
         // SAFETY: the destination is a slice of so many bytes, and a fault of the source returns.
-        let outcome = unsafe {
-            guest_copy(
-                to.as_mut_ptr() as u64,
-                addr.into(),
-                to.len() as u64,
-            )
-        };
+        let outcome = unsafe { guest_copy(to.as_mut_ptr() as u64, addr.into(), to.len() as u64) };
         done(outcome, addr, Kind::Load)
     }
 

@@ -1,8 +1,8 @@
 //! The command line, and the summary.
 
 use crate::{
-    elf::Image,
     code::{BUDGET, Code, cpu},
+    elf::Image,
     faults,
     host::{self, Host},
     load,
@@ -134,7 +134,12 @@ fn start(
     let space = Space::new(host.region, &host.guest, host::low_heap_window())?;
     faults::install();
     signals::prepare_wake();
-    let mut args: Vec<Vec<u8>> = options.program.iter().cloned().map(OsString::into_vec).collect();
+    let mut args: Vec<Vec<u8>> = options
+        .program
+        .iter()
+        .cloned()
+        .map(OsString::into_vec)
+        .collect();
     if args.is_empty() {
         args.push(name.as_bytes().to_vec());
     }
@@ -182,13 +187,22 @@ fn print_statistics(machine: &Machine) {
     eprintln!("thunks        {}", count(&counts.thunks));
     eprintln!("signals       {} handled", count(&counts.signals));
     let low = machine.host.low_heap.statistics();
-    eprintln!("low heap      {} bytes used, {} reserved", low.used, low.reserved);
+    eprintln!(
+        "low heap      {} bytes used, {} reserved",
+        low.used, low.reserved
+    );
     if let Ok(heap) = host::heap() {
         let heap = heap.statistics();
-        eprintln!("heap          {} bytes used, {} reserved", heap.used, heap.reserved);
+        eprintln!(
+            "heap          {} bytes used, {} reserved",
+            heap.used, heap.reserved
+        );
     }
     let region = machine.host.region.statistics();
-    eprintln!("region        {} bytes used of {}", region.used, region.adopted);
+    eprintln!(
+        "region        {} bytes used of {}",
+        region.used, region.adopted
+    );
     let mappings = machine.space.mappings();
     for (range, mapping) in mappings {
         let (start, last) = (range.start(), range.last());

@@ -318,7 +318,10 @@ fn atomic<M: Memory>(
         Op::ScW => {
             let word = hart.reserved_word;
             let done = hart.reserved == addr
-                && memory.compare_exchange(addr, word, b).map_err(Trap::Fault)? == word;
+                && memory
+                    .compare_exchange(addr, word, b)
+                    .map_err(Trap::Fault)?
+                    == word;
             hart.reserved = UNRESERVED;
             hart.set(inst.rd, (!done).into());
         }

@@ -10,10 +10,13 @@ use crate::{
     syscalls::{self, Flow, files::Files},
     thunks,
 };
-use std::{error::Error, sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-}};
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
 
 /// What the threads of a guest share.
 pub(crate) struct Machine {

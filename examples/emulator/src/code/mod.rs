@@ -391,7 +391,9 @@ impl Code {
         let header = unsafe { start.cast::<[u32; HEADER / 4]>().read_unaligned() };
         let [_, table, entries, _] = header;
         let (table, entries) = (index(table), index(entries));
-        let fits = entries.checked_mul(8).and_then(|len| len.checked_add(table));
+        let fits = entries
+            .checked_mul(8)
+            .and_then(|len| len.checked_add(table));
         if fits.is_none_or(|end| end > span.len) {
             // The gates, which do not fault.
             return None;

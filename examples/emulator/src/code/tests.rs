@@ -233,7 +233,6 @@ fn interpret(space: &Space, mut hart: Hart) -> Outcome {
     panic!("the sequence does not end");
 }
 
-
 fn compare(machine: &'static Machine, runner: &Runner, seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut code = Vec::new();
@@ -243,7 +242,9 @@ fn compare(machine: &'static Machine, runner: &Runner, seed: u64) {
     // addi x31, x31, -1; bne x31, x0, start; ecall
     code.extend(0xffff_8f93_u32.to_le_bytes());
     let back = u32::try_from(code.len()).expect("short").wrapping_neg();
-    let imm = (back >> 12 & 1) << 31 | (back >> 5 & 63) << 25 | (back >> 1 & 15) << 8
+    let imm = (back >> 12 & 1) << 31
+        | (back >> 5 & 63) << 25
+        | (back >> 1 & 15) << 8
         | (back >> 11 & 1) << 7;
     code.extend((imm | COUNTER << 15 | 1 << 12 | 0x63).to_le_bytes());
     code.extend(0x73_u32.to_le_bytes());
@@ -331,5 +332,8 @@ fn blocks_that_go_leave_nothing() {
     let statistics = code.queue.allocator().statistics();
     assert_eq!(Some(statistics.reserved), reserved);
     code.invalidate(range);
-    assert_eq!((code.counts().live_blocks, code.counts().live_bytes), (0, 0));
+    assert_eq!(
+        (code.counts().live_blocks, code.counts().live_bytes),
+        (0, 0)
+    );
 }

@@ -29,9 +29,7 @@ macro_rules! with_operand {
 mod arithmetic;
 mod memory;
 
-use super::cpu::{
-    HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE,
-};
+use super::cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE};
 use crate::{
     inst::{Inst, Op},
     interpret::{Code, Trap, decode_at},
@@ -474,7 +472,8 @@ impl Emitter {
             self.exits[index].number_at = self.at() - 4;
             self.jump_to_leave();
         }
-        self.ops.extend([0; 8].iter().take(self.at().wrapping_neg() % 8));
+        self.ops
+            .extend([0; 8].iter().take(self.at().wrapping_neg() % 8));
         let table_at = self.at();
         let entries = self.table.len();
         let mut bytes = assembled(self.ops);

@@ -116,21 +116,81 @@ fn operations_on_two_registers() {
         (Op::Add, &[(1, 2, 3), (ONES, 1, 0), (MAX, 1, MIN)]),
         (Op::Sub, &[(1, 2, ONES), (MIN, 1, MAX), (5, 5, 0)]),
         (Op::Sll, &[(1, 31, MIN), (1, 32, 1), (3, 0xffff_ff01, 6)]),
-        (Op::Slt, &[(MIN, 0, 1), (0, MIN, 0), (ONES, 0, 1), (4, 4, 0)]),
-        (Op::Sltu, &[(MIN, 0, 0), (0, MIN, 1), (0, ONES, 1), (4, 4, 0)]),
+        (
+            Op::Slt,
+            &[(MIN, 0, 1), (0, MIN, 0), (ONES, 0, 1), (4, 4, 0)],
+        ),
+        (
+            Op::Sltu,
+            &[(MIN, 0, 0), (0, MIN, 1), (0, ONES, 1), (4, 4, 0)],
+        ),
         (Op::Xor, &[(0xf0f0, 0xff00, 0x0ff0), (ONES, ONES, 0)]),
         (Op::Srl, &[(MIN, 31, 1), (MIN, 32, MIN), (ONES, 0x21, MAX)]),
-        (Op::Sra, &[(MIN, 31, ONES), (MAX, 30, 1), (MIN, 33, 0xc000_0000)]),
+        (
+            Op::Sra,
+            &[(MIN, 31, ONES), (MAX, 30, 1), (MIN, 33, 0xc000_0000)],
+        ),
         (Op::Or, &[(0xf0, 0x0f, 0xff), (0, 0, 0)]),
         (Op::And, &[(0xf0, 0x3c, 0x30), (ONES, MIN, MIN)]),
-        (Op::Mul, &[(7, 6, 42), (ONES, ONES, 1), (MIN, 2, 0), (0x1_0001, 0x1_0001, 0x2_0001)]),
-        (Op::Mulh, &[(ONES, ONES, 0), (MIN, MIN, 0x4000_0000), (MAX, MAX, 0x3fff_ffff), (ONES, 1, ONES)]),
-        (Op::Mulhsu, &[(ONES, ONES, ONES), (MIN, ONES, MIN), (MAX, ONES, 0x7fff_fffe), (1, ONES, 0)]),
-        (Op::Mulhu, &[(ONES, ONES, 0xffff_fffe), (MIN, 2, 1), (MAX, 2, 0)]),
-        (Op::Div, &[(7, 2, 3), (0xffff_fff9, 2, 0xffff_fffd), (5, 0, ONES), (MIN, ONES, MIN), (MIN, 0, ONES)]),
-        (Op::Divu, &[(7, 2, 3), (ONES, 2, MAX), (5, 0, ONES), (MIN, ONES, 0)]),
-        (Op::Rem, &[(7, 2, 1), (0xffff_fff9, 2, ONES), (5, 0, 5), (MIN, ONES, 0), (7, 0xffff_fffe, 1)]),
-        (Op::Remu, &[(7, 2, 1), (ONES, 2, 1), (5, 0, 5), (MIN, ONES, MIN)]),
+        (
+            Op::Mul,
+            &[
+                (7, 6, 42),
+                (ONES, ONES, 1),
+                (MIN, 2, 0),
+                (0x1_0001, 0x1_0001, 0x2_0001),
+            ],
+        ),
+        (
+            Op::Mulh,
+            &[
+                (ONES, ONES, 0),
+                (MIN, MIN, 0x4000_0000),
+                (MAX, MAX, 0x3fff_ffff),
+                (ONES, 1, ONES),
+            ],
+        ),
+        (
+            Op::Mulhsu,
+            &[
+                (ONES, ONES, ONES),
+                (MIN, ONES, MIN),
+                (MAX, ONES, 0x7fff_fffe),
+                (1, ONES, 0),
+            ],
+        ),
+        (
+            Op::Mulhu,
+            &[(ONES, ONES, 0xffff_fffe), (MIN, 2, 1), (MAX, 2, 0)],
+        ),
+        (
+            Op::Div,
+            &[
+                (7, 2, 3),
+                (0xffff_fff9, 2, 0xffff_fffd),
+                (5, 0, ONES),
+                (MIN, ONES, MIN),
+                (MIN, 0, ONES),
+            ],
+        ),
+        (
+            Op::Divu,
+            &[(7, 2, 3), (ONES, 2, MAX), (5, 0, ONES), (MIN, ONES, 0)],
+        ),
+        (
+            Op::Rem,
+            &[
+                (7, 2, 1),
+                (0xffff_fff9, 2, ONES),
+                (5, 0, 5),
+                (MIN, ONES, 0),
+                (7, 0xffff_fffe, 1),
+            ],
+        ),
+        (
+            Op::Remu,
+            &[(7, 2, 1), (ONES, 2, 1), (5, 0, 5), (MIN, ONES, MIN)],
+        ),
     ];
     for (op, cases) in table {
         for &(a, b, expected) in *cases {
@@ -147,15 +207,30 @@ fn operations_on_two_registers() {
 #[test]
 fn operations_with_an_immediate() {
     let table: Table<(u32, i32, u32)> = &[
-        (Op::Addi, &[(1, -2048, 0xffff_f801), (MAX, 1, MIN), (0, 2047, 2047)]),
-        (Op::Slti, &[(ONES, 0, 1), (0, -1, 0), (MIN, -2048, 1), (5, 5, 0)]),
-        (Op::Sltiu, &[(0, 1, 1), (5, -1, 1), (ONES, -1, 0), (0, 0, 0)]),
+        (
+            Op::Addi,
+            &[(1, -2048, 0xffff_f801), (MAX, 1, MIN), (0, 2047, 2047)],
+        ),
+        (
+            Op::Slti,
+            &[(ONES, 0, 1), (0, -1, 0), (MIN, -2048, 1), (5, 5, 0)],
+        ),
+        (
+            Op::Sltiu,
+            &[(0, 1, 1), (5, -1, 1), (ONES, -1, 0), (0, 0, 0)],
+        ),
         (Op::Xori, &[(0xff, -1, 0xffff_ff00), (1, 1, 0)]),
         (Op::Ori, &[(0xf0, 0xf, 0xff), (0, -2048, 0xffff_f800)]),
-        (Op::Andi, &[(ONES, 0x7ff, 0x7ff), (0x1234_5678, -16, 0x1234_5670)]),
+        (
+            Op::Andi,
+            &[(ONES, 0x7ff, 0x7ff), (0x1234_5678, -16, 0x1234_5670)],
+        ),
         (Op::Slli, &[(1, 31, MIN), (ONES, 0, ONES)]),
         (Op::Srli, &[(MIN, 31, 1), (ONES, 1, MAX)]),
-        (Op::Srai, &[(MIN, 31 | 0x400, ONES), (MAX, 1 | 0x400, 0x3fff_ffff)]),
+        (
+            Op::Srai,
+            &[(MIN, 31 | 0x400, ONES), (MAX, 1 | 0x400, 0x3fff_ffff)],
+        ),
     ];
     for (op, cases) in table {
         for &(a, imm, expected) in *cases {
@@ -179,9 +254,28 @@ fn branches() {
     let table: Table<(u32, u32, bool)> = &[
         (Op::Beq, &[(1, 1, true), (1, 2, false)]),
         (Op::Bne, &[(1, 1, false), (1, 2, true)]),
-        (Op::Blt, &[(ONES, 0, true), (0, ONES, false), (1, 1, false), (MIN, MAX, true)]),
-        (Op::Bge, &[(ONES, 0, false), (0, ONES, true), (1, 1, true), (MIN, MAX, false)]),
-        (Op::Bltu, &[(ONES, 0, false), (0, ONES, true), (1, 1, false)]),
+        (
+            Op::Blt,
+            &[
+                (ONES, 0, true),
+                (0, ONES, false),
+                (1, 1, false),
+                (MIN, MAX, true),
+            ],
+        ),
+        (
+            Op::Bge,
+            &[
+                (ONES, 0, false),
+                (0, ONES, true),
+                (1, 1, true),
+                (MIN, MAX, false),
+            ],
+        ),
+        (
+            Op::Bltu,
+            &[(ONES, 0, false), (0, ONES, true), (1, 1, false)],
+        ),
         (Op::Bgeu, &[(ONES, 0, true), (0, ONES, false), (1, 1, true)]),
     ];
     for (op, cases) in table {

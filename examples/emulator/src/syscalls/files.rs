@@ -273,16 +273,7 @@ impl Files {
         let (low, high) = offset.unwrap_or_default();
         let offset = u64::from(low) | u64::from(high) << 32;
         // SAFETY: the list is valid; the kernel uses the guest's memory, or says EFAULT.
-        host(unsafe {
-            libc::syscall(
-                number,
-                fd,
-                list.as_ptr(),
-                u64::from(count),
-                offset,
-                0,
-            )
-        })
+        host(unsafe { libc::syscall(number, fd, list.as_ptr(), u64::from(count), offset, 0) })
     }
 
     /// Fills guest memory from a file; what lies behind its end stays zero.
@@ -385,10 +376,7 @@ impl Files {
     pub(super) fn renameat2(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
         let (old, from) = self.parent(a, &string(from)?)?;
         let (new, to) = self.parent(b, &string(to)?)?;
-        let (old, new) = (
-            c_long::from(old.as_raw_fd()),
-            c_long::from(new.as_raw_fd()),
-        );
+        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
         let (from, to) = (from.as_ptr(), to.as_ptr());
         // SAFETY: the names end with zero.
         host(unsafe { libc::syscall(libc::SYS_renameat2, old, from, new, to, flags) })
@@ -451,7 +439,9 @@ impl Files {
     pub(super) fn ppoll(&self, list: u32, count: u32, time: u32) -> Answer {
         let list = u64::from(within(list, count.checked_mul(8).ok_or(EINVAL)?)?);
         let mut limit = super::time::timespec(time)?;
-        let limit = limit.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        let limit = limit
+            .as_mut()
+            .map_or(std::ptr::null_mut(), std::ptr::from_mut);
         // SAFETY: the kernel uses the guest's memory, or says EFAULT; the time is valid or null.
         host(unsafe { libc::syscall(libc::SYS_ppoll, list, u64::from(count), limit, 0, 0) })
     }

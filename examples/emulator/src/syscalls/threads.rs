@@ -159,14 +159,8 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
         if tid != thread.peer.tid {
             // A call that waits is to return.
             // SAFETY: the number is one of this program's threads; the signal has a handler.
-            let _ = unsafe {
-                libc::syscall(
-                    libc::SYS_tgkill,
-                    std::process::id(),
-                    tid,
-                    signals::WAKE,
-                )
-            };
+            let _ =
+                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, signals::WAKE) };
         }
     }
     Ok(0)
@@ -280,4 +274,3 @@ pub(crate) fn wait_for_others(machine: &Machine) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
-
