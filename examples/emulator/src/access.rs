@@ -2,30 +2,11 @@
 //! host's. What the guest may not touch faults, and the handler of the fault makes the access
 //! return.
 
-use crate::interpret::{Fault, Kind, Memory};
-use std::{
-    arch::global_asm,
-    sync::atomic::{Ordering, fence},
+use crate::{
+    arch::Context,
+    interpret::{Fault, Kind, Memory},
 };
-
-// Every function lies between the two labels, keeps the stack pointer, and returns in rdx whether
-// it failed; so the handler goes on at `guest_access_failed` in place of whichever of them faulted.
-global_asm!(
-    ".globl guest_access_begin, guest_access_end, guest_access_failed",
-    ".globl guest_load_u8, guest_load_u16, guest_load_u32, guest_store_u8, guest_store_u16",
-    ".globl guest_store_u32, guest_compare_exchange, guest_copy",
-    "guest_access_begin:",
-    "guest_load_u8:  movzx eax, byte ptr [rdi]; xor edx, edx; ret",
-    "guest_load_u16: movzx eax, word ptr [rdi]; xor edx, edx; ret",
-    "guest_load_u32: mov eax, dword ptr [rdi];  xor edx, edx; ret",
-    "guest_store_u8:  mov byte ptr [rdi], sil;  xor edx, edx; ret",
-    "guest_store_u16: mov word ptr [rdi], si;   xor edx, edx; ret",
-    "guest_store_u32: mov dword ptr [rdi], esi; xor edx, edx; ret",
-    "guest_compare_exchange: mov eax, esi; lock cmpxchg dword ptr [rdi], edx; xor edx, edx; ret",
-    "guest_copy: mov rcx, rdx; rep movsb; xor edx, edx; ret",
-    "guest_access_end:",
-    "guest_access_failed: mov edx, 1; ret",
-);
+use std::sync::atomic::{Ordering, fence};
 
 /// What an access returns: the value, and whether it failed.
 #[repr(C)]
@@ -34,7 +15,10 @@ struct Outcome {
     failed: u64,
 }
 
-unsafe extern "sysv64" {
+// These are in `arch/`. Every function lies between the two labels, keeps the stack pointer and the
+// address that it returns to, and says as its second result whether it failed; so the handler goes
+// on at `guest_access_failed` in place of whichever of them faulted.
+unsafe extern "C" {
     fn guest_access_begin();
     fn guest_access_end();
     fn guest_access_failed();
@@ -48,13 +32,15 @@ unsafe extern "sysv64" {
     fn guest_copy(to: u64, from: u64, len: u64) -> Outcome;
 }
 
-/// Returns where to go on instead of at `pc`, if an access to guest memory lies there.
-pub(crate) fn recover(pc: usize) -> Option<usize> {
+/// Lets an access to guest memory that faulted return; says whether the thread was in one.
+pub(crate) fn recover(context: &mut Context) -> bool {
     let begin = guest_access_begin as *const () as usize;
     let end = guest_access_end as *const () as usize;
-    (begin..end)
-        .contains(&pc)
-        .then_some(guest_access_failed as *const () as usize)
+    let found = (begin..end).contains(&context.pc());
+    if found {
+        context.go_on_at(guest_access_failed as *const () as usize, 0);
+    }
+    found
 }
 
 /// The low 4 GiB of this process, seen as a guest's memory.

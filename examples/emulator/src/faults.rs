@@ -1,5 +1,6 @@
 //! The host's faults: those of guest code and of accesses for the guest go on as the guest's.
 
+use crate::arch::Context;
 use hostmem::{provider::Error, region::GuardedStack};
 use std::ptr;
 
@@ -48,13 +49,8 @@ extern "C" fn on_fault(
 ) {
     // SAFETY: with SA_SIGINFO the kernel passes the interrupted thread's context, which is this
     // handler's until it returns.
-    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    let registers = &mut context.uc_mcontext.gregs;
-    let pc = registers[libc::REG_RIP as usize].cast_unsigned();
-    let pc = usize::try_from(pc).unwrap_or(0);
-    if let Some(to) = crate::access::recover(pc) {
-        registers[libc::REG_RIP as usize] = (to as u64).cast_signed();
-    } else if !crate::code::recover(pc, registers) {
+    let context = unsafe { &mut *context.cast::<Context>() };
+    if !crate::access::recover(context) && !crate::code::recover(context) {
         // SAFETY: the fault comes again when this returns, and then ends the program.
         let _ = unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

@@ -10,8 +10,9 @@
 use std::process::ExitCode;
 
 cfg_select! {
-    all(target_os = "linux", target_arch = "x86_64") => {
+    all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")) => {
         mod access;
+        mod arch;
         mod cli;
         mod code;
         mod decode;
@@ -33,7 +34,7 @@ cfg_select! {
     }
     _ => {
         fn main() -> ExitCode {
-            eprintln!("this example runs on x86-64 Linux");
+            eprintln!("this example runs on x86-64 and AArch64 Linux");
             ExitCode::FAILURE
         }
     }

@@ -10,17 +10,27 @@
 //!
 //! All changes are made under one lock, and threads run without it. What a thread may be running is
 //! not overwritten: a block that goes is unlinked, retired, and released once every thread has been
-//! in `run` since (`RetireQueue`). The distance of a jump is four bytes at a multiple of four, so
-//! that it changes in one step.
+//! in `run` since (`RetireQueue`). The field of a jump is four bytes at a multiple of four, so that
+//! it changes in one step.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 pub(crate) mod cpu;
 #[cfg(test)]
 mod tests;
+mod translate;
+#[cfg(target_arch = "x86_64")]
 mod x86_64;
+
+#[cfg(target_arch = "aarch64")]
+use aarch64 as target;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as target;
 
 pub(crate) use cpu::Cpu;
 
 use crate::{
+    arch::Context,
     host::Region,
     interpret::{Hart, Trap, decode_at, step},
     machine::{lock, machine},
@@ -28,27 +38,20 @@ use crate::{
 };
 use hostmem::{
     OsLock,
-    jit::{Executor, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
+    jit::{Barrier, Executor, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
     page::AddressRange,
     provider::{ErrorKind, Placement},
 };
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    ptr::NonNull,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
 };
-use x86_64::{HEADER, INDIRECT, INTERRUPTED, STEP, Translated, distance, put};
+use translate::{HEADER, INDIRECT, INTERRUPTED, STEP, Translated, put};
 
 type Jit = JitAllocator<&'static Region, &'static Region, OsLock>;
 type Queue = RetireQueue<Jit, &'static Region, OsLock>;
-type Enter = unsafe extern "sysv64" fn(*mut Hart, *const u8) -> u32;
-
-/// Bytes of the window that all code lies in: any block reaches any other by a relative jump.
-const WINDOW: usize = 1 << 30;
+type Enter = unsafe extern "C" fn(*mut Hart, *const u8) -> u32;
 
 /// Bytes of code at most, by default. Beyond, the oldest blocks go.
 pub(crate) const BUDGET: usize = 64 << 20;
@@ -77,9 +80,8 @@ struct Block {
 #[derive(Clone, Copy)]
 struct Exit {
     target: u32,
-    /// Where its distance is, as it runs and as it is written.
+    /// Where its field is.
     site: usize,
-    writable: usize,
     /// Where it leads when it is not linked.
     stub: usize,
     linked: u32,
@@ -157,7 +159,7 @@ impl Code {
     pub(crate) fn new(region: &'static Region, budget: usize) -> Result<Self, JitError> {
         let gap = region.largest_gap(AddressRange::ALL);
         let window = gap.and_then(|gap| {
-            let end = gap.start().saturating_add(WINDOW - 1);
+            let end = gap.start().saturating_add(target::WINDOW - 1);
             AddressRange::new(gap.start(), end.min(gap.last()))
         });
         let window = window.ok_or(JitError::Metadata(ErrorKind::Exhausted.into()))?;
@@ -167,7 +169,7 @@ impl Code {
             .strict(true)
             .name(c"guest code");
         let jit = Jit::on(region, region, config)?;
-        let gates = x86_64::gates();
+        let gates = target::gates();
         let mut span = jit.alloc(gates.code.len())?;
         jit.write(&mut span, 0, &gates.code)?;
         let start = span.rx();
@@ -215,7 +217,7 @@ impl Code {
         let block = match cache.by_address.get(&pc) {
             Some(block) => *block,
             None => {
-                let translated = x86_64::translate(&Reader::new(space), pc)?;
+                let translated = translate::translate(&Reader::new(space), pc)?;
                 self.install(&mut cache, pc, translated)
             }
         };
@@ -223,7 +225,7 @@ impl Code {
         if exit == INDIRECT {
             runner.cpu.set_place(pc, code as u64);
         } else if exit < INDIRECT {
-            cache.link(exit, block, pc);
+            cache.link(self.queue.allocator(), exit, block, pc);
         }
         Ok(code)
     }
@@ -248,11 +250,9 @@ impl Code {
             jit.alloc(bytes.len())
                 .unwrap_or_else(|error| fail("no memory for translated code", &error))
         });
-        let (rx, rw) = (span.rx().addr().get(), span.rw().as_ptr());
-        // Jumps of the block are written later through this view, by its address.
-        let rw = rw.expose_provenance();
+        let rx = span.rx().addr().get();
         for site in leaves {
-            put(&mut bytes, site, distance(self.leave, rx + site));
+            put(&mut bytes, site, target::field(self.leave, rx + site));
         }
         let block = take_place(&mut cache.blocks, &mut cache.free_blocks);
         let mut numbers = Vec::with_capacity(exits.len());
@@ -262,7 +262,6 @@ impl Code {
             cache.exits[index(number)] = Some(Exit {
                 target: exit.target,
                 site: rx + exit.site,
-                writable: rw + exit.site,
                 stub: rx + exit.stub,
                 linked: NONE,
             });
@@ -310,7 +309,7 @@ impl Code {
             return;
         };
         for exit in &gone.incoming {
-            cache.unlink(*exit);
+            cache.unlink(self.queue.allocator(), *exit);
         }
         for number in &gone.exits {
             if let Some(exit) = cache.exits[index(*number)].take()
@@ -441,7 +440,7 @@ impl Cache {
     }
 
     /// Makes an exit lead to a block. It may be another's than was left, with the same target.
-    fn link(&mut self, exit: u32, block: u32, pc: u32) {
+    fn link(&mut self, jit: &Jit, exit: u32, block: u32, pc: u32) {
         let code = self.code_of(block);
         let Some(Some(found)) = self.exits.get_mut(index(exit)) else {
             return;
@@ -450,7 +449,7 @@ impl Cache {
             return;
         }
         found.linked = block;
-        found.jump_to(code);
+        patch(jit, found.site, code);
         self.counts.links += 1;
         if let Some(Some(block)) = self.blocks.get_mut(index(block)) {
             block.incoming.push(exit);
@@ -458,24 +457,21 @@ impl Cache {
     }
 
     /// Makes an exit lead out of the code.
-    fn unlink(&mut self, exit: u32) {
+    fn unlink(&mut self, jit: &Jit, exit: u32) {
         if let Some(Some(found)) = self.exits.get_mut(index(exit)) {
             found.linked = NONE;
-            found.jump_to(found.stub);
+            patch(jit, found.site, found.stub);
         }
     }
 }
 
-impl Exit {
-    /// Changes where the jump leads, in one step; threads may be running it.
-    fn jump_to(&self, code: usize) {
-        let field = u32::from_le_bytes(distance(code, self.site));
-        let at: *mut AtomicU32 = std::ptr::with_exposed_provenance_mut(self.writable);
-        if let Some(at) = NonNull::new(at) {
-            // SAFETY: a field of a live block's writable view, aligned to four bytes, and written
-            // by atomic stores alone since the block was placed.
-            unsafe { at.as_ref() }.store(field, Ordering::Release);
-        }
+/// Makes the jump with its field at `site` lead to `code`, in one step; threads may be running it.
+fn patch(jit: &Jit, site: usize, code: usize) {
+    let field = u32::from_le_bytes(target::field(code, site));
+    // SAFETY: a field of a block that is live under the lock of the cache, and is written by
+    // patches alone since the block was placed.
+    if let Err(error) = unsafe { jit.patch_at(site, field, Barrier::Never) } {
+        fail("translated code cannot be linked", &error);
     }
 }
 
@@ -542,25 +538,19 @@ impl Drop for Runner {
     }
 }
 
-/// Registers of an interrupted thread, as the kernel passes them to handlers.
-pub(crate) type Registers = [libc::greg_t; 23];
-
 /// Lets a thread that faulted in translated code leave it, at the guest instruction that faulted;
 /// says whether it was there.
-pub(crate) fn recover(pc: usize, registers: &mut Registers) -> bool {
+pub(crate) fn recover(context: &mut Context) -> bool {
     let Some(code) = machine().and_then(|machine| machine.code.as_ref()) else {
         return false;
     };
-    let Some(source) = code.source_of(pc) else {
+    let Some(source) = code.source_of(context.pc()) else {
         return false;
     };
-    let stack = registers[libc::REG_RSP as usize].cast_unsigned();
-    let stack = usize::try_from(stack).unwrap_or(0);
-    let field = stack.wrapping_add_signed(cpu::PC as isize);
+    let field = context.stack().wrapping_add_signed(cpu::PC as isize);
     let field: *mut u32 = std::ptr::with_exposed_provenance_mut(field);
     // SAFETY: in translated code the stack pointer is at the thread's registers.
     unsafe { field.write(source) };
-    registers[libc::REG_RAX as usize] = i64::from(STEP);
-    registers[libc::REG_RIP as usize] = (code.leave as u64).cast_signed();
+    context.go_on_at(code.leave, STEP);
     true
 }

@@ -4,10 +4,6 @@
 //! one block to another moves nothing; the others are in memory, behind the stack pointer.
 //! Registers hold numbers extended by zeros to 64 bits, so that they are addresses as they are.
 //! `rax`, `rcx` and `rdx` are free within an instruction.
-//!
-//! A block begins at an address that something jumps to, and goes on behind branches that are not
-//! taken, to the first jump. Nothing is kept back for later: at each instruction all guest
-//! registers are what they are to be, so that a fault needs no repair.
 
 #![expect(
     clippy::useless_conversion,
@@ -29,26 +25,17 @@ macro_rules! with_operand {
 mod arithmetic;
 mod memory;
 
-use super::cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE};
-use crate::{
-    inst::{Inst, Op},
-    interpret::{Code, Trap, decode_at},
+use super::{
+    cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE},
+    translate::{Emitter, Gates, HEADER, INDIRECT, assembled, homes},
 };
-use dynasmrt::{DynasmApi, DynasmLabelApi, VecAssembler, dynasm, x64::X64Relocation};
+use crate::inst::{Inst, Op};
+use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, dynasm, x64::X64Relocation};
 
-type Ops = VecAssembler<X64Relocation>;
+pub(super) type Ops = VecAssembler<X64Relocation>;
 
-/// The most guest instructions of a block.
-const MOST: usize = 128;
-
-/// What `leave` is told in `eax`, beside numbers of exits, which are lower.
-pub(super) const INDIRECT: u32 = 0x8000_0000;
-/// The instruction at the program counter is to be interpreted.
-pub(super) const STEP: u32 = 0x8000_0001;
-pub(super) const INTERRUPTED: u32 = 0x8000_0002;
-
-/// Bytes before a block's code: its guest address, and where its table of addresses is.
-pub(super) const HEADER: usize = 16;
+/// Bytes of the window that all code lies in: any block reaches any other by a relative jump.
+pub(super) const WINDOW: usize = 1 << 30;
 
 const RAX: u8 = 0;
 const RCX: u8 = 1;
@@ -72,16 +59,7 @@ const PINNED: [(u8, u8); 12] = [
 ];
 
 /// The host's register of each guest register that has one.
-const HOME: [Option<u8>; 32] = {
-    let mut home = [None; 32];
-    let mut index = 0;
-    while index < PINNED.len() {
-        let (guest, host) = PINNED[index];
-        home[guest as usize] = Some(host);
-        index += 1;
-    }
-    home
-};
+const HOME: [Option<u8>; 32] = homes(&PINNED);
 
 fn home(register: u8) -> Option<u8> {
     HOME[usize::from(register & 31)]
@@ -90,13 +68,6 @@ fn home(register: u8) -> Option<u8> {
 /// Where a guest register is behind the stack pointer.
 fn slot(register: u8) -> i32 {
     i32::from(register) * 4
-}
-
-/// Ways into generated code and out of it.
-pub(super) struct Gates {
-    pub(super) code: Vec<u8>,
-    /// Where in it `leave` begins.
-    pub(super) leave: usize,
 }
 
 /// Makes the gates: `enter(registers, code)` returns what `leave` was told.
@@ -139,92 +110,13 @@ pub(super) fn gates() -> Gates {
     }
 }
 
-fn assembled(ops: Ops) -> Vec<u8> {
-    ops.finalize()
-        .unwrap_or_else(|error| unreachable!("all labels are there: {error}"))
-}
-
-/// A jump out of a block to another guest address.
-pub(super) struct ExitSite {
-    pub(super) target: u32,
-    /// Where the jump's distance is: four bytes, at a multiple of four.
-    pub(super) site: usize,
-    /// Where the jump leads as long as it is not linked.
-    pub(super) stub: usize,
-    /// Where the stub has its exit's number.
-    pub(super) number_at: usize,
-}
-
-/// A translated block, which is to be told where it lies.
-pub(super) struct Translated {
-    pub(super) bytes: Vec<u8>,
-    pub(super) exits: Vec<ExitSite>,
-    /// Where distances to `leave` are.
-    pub(super) leaves: Vec<usize>,
-    /// The address behind the last guest instruction.
-    pub(super) end: u32,
-    pub(super) instructions: usize,
-}
-
-struct Emitter {
-    ops: Ops,
-    start: u32,
-    exits: Vec<ExitSite>,
-    leaves: Vec<usize>,
-    /// Where the code of guest instructions begins that can fault, or must be found otherwise.
-    table: Vec<(u32, u32)>,
-    /// Jumps to be given the distance to the block's own start.
-    own: Vec<usize>,
-    /// What registers are known to hold.
-    known: [Option<u32>; 32],
-    /// Exits that interpret an instruction, or that an interrupt takes: label, address, code.
-    stubs: Vec<(dynasmrt::DynamicLabel, u32, u32)>,
-}
-
-/// Translates the block at `pc`.
-///
-/// # Errors
-///
-/// The trap of its first instruction, if that cannot be decoded.
-pub(super) fn translate<C: Code>(code: &C, start: u32) -> Result<Translated, Trap> {
-    let mut emitter = Emitter {
-        ops: Ops::new(0),
-        start,
-        exits: Vec::new(),
-        leaves: Vec::new(),
-        table: Vec::new(),
-        own: Vec::new(),
-        known: [None; 32],
-        stubs: Vec::new(),
-    };
-    emitter.known[0] = Some(0);
-    emitter.ops.extend([0; HEADER]);
-    let mut inst = decode_at(code, start)?;
-    let (mut pc, mut count) = (start, 0);
-    loop {
-        let ends = emitter.instruction(&inst, pc);
-        pc = inst.next(pc);
-        count += 1;
-        if ends {
-            break;
-        }
-        match decode_at(code, pc) {
-            Ok(next) if count < MOST => inst = next,
-            // What cannot be decoded traps when it is reached.
-            _ => {
-                emitter.exit(None, pc);
-                break;
-            }
-        }
-    }
-    Ok(emitter.finish(pc, count))
+/// Returns the distance that leads to `to` from a jump that ends with it at `at`.
+pub(super) fn field(to: usize, at: usize) -> [u8; 4] {
+    let [a, b, c, d, ..] = to.wrapping_sub(at + 4).to_le_bytes();
+    [a, b, c, d]
 }
 
 impl Emitter {
-    fn at(&self) -> usize {
-        self.ops.offset().0
-    }
-
     /// Returns a register of the host that has a guest register's value: its home, or `scratch`.
     fn source(&mut self, register: u8, scratch: u8) -> u8 {
         match home(register) {
@@ -258,58 +150,38 @@ impl Emitter {
         }
     }
 
-    /// Gives a guest register a value that is known now.
-    fn constant(&mut self, register: u8, value: u32) {
-        if register == 0 {
-            return;
-        }
+    /// Gives a guest register other than `x0` a value.
+    pub(super) fn set(&mut self, register: u8, value: u32) {
         let signed = value.cast_signed();
         match home(register) {
             Some(home) => dynasm!(self.ops ; .arch x64 ; mov Rd(home), signed),
             None => dynasm!(self.ops ; .arch x64 ; mov DWORD [rsp + slot(register)], signed),
         }
-        self.known[usize::from(register)] = Some(value);
     }
 
-    fn known(&self, register: u8) -> Option<u32> {
-        self.known[usize::from(register & 31)]
+    /// Emits a jump to the block's begin; returns where its field is.
+    pub(super) fn jump(&mut self) -> usize {
+        self.jump_by(&[0xe9])
     }
 
-    /// Emits bytes that do nothing until a field that follows `opcode` bytes is aligned.
-    fn align_field(&mut self, opcode: usize) {
-        let padding: &[u8] = match (self.at() + opcode) % 4 {
+    /// Emits a jump with this opcode to the block's begin; returns where its field is, which is
+    /// aligned, so that it can be changed by one store.
+    fn jump_by(&mut self, opcode: &[u8]) -> usize {
+        let padding: &[u8] = match (self.at() + opcode.len()) % 4 {
             0 => &[],
             1 => &[0x0f, 0x1f, 0x00],
             2 => &[0x66, 0x90],
             _ => &[0x90],
         };
         self.ops.extend(padding);
-    }
-
-    /// Jumps to a guest address, always or on a condition of the host's flags.
-    fn exit(&mut self, condition: Option<u8>, target: u32) {
-        let opcode: &[u8] = match condition {
-            Some(condition) => &[0x0f, 0x80 | condition],
-            None => &[0xe9],
-        };
-        self.align_field(opcode.len());
         self.ops.extend(opcode);
         let site = self.at();
-        self.ops.extend(&[0; 4]);
-        if target == self.start {
-            self.own.push(site);
-        } else {
-            self.exits.push(ExitSite {
-                target,
-                site,
-                stub: 0,
-                number_at: 0,
-            });
-        }
+        self.ops.extend(&field(HEADER, site));
+        site
     }
 
     /// Leaves with a program counter, and what is to be done.
-    fn leave(&mut self, pc: u32, code: u32) {
+    pub(super) fn leave(&mut self, pc: u32, code: u32) {
         let (pc, code) = (pc.cast_signed(), code.cast_signed());
         dynasm!(self.ops
             ; .arch x64
@@ -319,16 +191,20 @@ impl Emitter {
         self.jump_to_leave();
     }
 
-    fn jump_to_leave(&mut self) {
-        self.ops.extend(&[0xe9]);
-        self.leaves.push(self.at());
-        self.ops.extend(&[0; 4]);
+    /// Emits what an exit to `target` does as long as it is not linked; returns where its number
+    /// goes.
+    pub(super) fn stub(&mut self, target: u32) -> usize {
+        dynasm!(self.ops
+            ; .arch x64
+            ; mov DWORD [rsp + PC], target.cast_signed()
+            ; mov eax, DWORD 0x7fff_ffff
+        );
+        let number_at = self.at() - 4;
+        self.jump_to_leave();
+        number_at
     }
 
-    /// Makes the thread leave here if it has something else to do; it comes back to `pc`.
-    fn look_for_interrupt(&mut self, pc: u32) {
-        let label = self.ops.new_dynamic_label();
-        self.stubs.push((label, pc, INTERRUPTED));
+    pub(super) fn leave_if_interrupted(&mut self, label: DynamicLabel) {
         dynasm!(self.ops
             ; .arch x64
             ; cmp DWORD [rsp + INTERRUPT], 0
@@ -336,68 +212,17 @@ impl Emitter {
         );
     }
 
-    /// Emits an instruction; says whether the block ends with it.
-    fn instruction(&mut self, inst: &Inst, pc: u32) -> bool {
-        let imm = inst.imm.cast_unsigned();
-        match inst.op {
-            Op::Lui => self.constant(inst.rd, imm),
-            Op::Auipc => self.constant(inst.rd, pc.wrapping_add(imm)),
-            Op::Jal => {
-                let target = inst.target(pc);
-                if target <= pc {
-                    self.look_for_interrupt(pc);
-                }
-                self.constant(inst.rd, inst.next(pc));
-                self.exit(None, target);
-                return true;
-            }
-            Op::Jalr => {
-                self.jump_register(inst, pc);
-                return true;
-            }
-            _ if inst.is_branch() => self.branch(inst, pc),
-            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu => self.load(inst, pc),
-            Op::Sb | Op::Sh | Op::Sw => self.store_to_memory(inst, pc),
-            Op::LrW
-            | Op::ScW
-            | Op::AmoSwap
-            | Op::AmoAdd
-            | Op::AmoXor
-            | Op::AmoAnd
-            | Op::AmoOr
-            | Op::AmoMin
-            | Op::AmoMax
-            | Op::AmoMinu
-            | Op::AmoMaxu => self.atomic(inst, pc),
-            Op::Fence => {
-                // The host orders all but a load behind a store to elsewhere.
-                const WRITES_BEFORE: u32 = 0b0101_0000;
-                const READS_BEHIND: u32 = 0b0000_1010;
-                if imm & WRITES_BEFORE != 0 && imm & READS_BEHIND != 0 {
-                    dynasm!(self.ops ; .arch x64 ; mfence);
-                }
-            }
-            Op::FenceI | Op::Ecall | Op::Ebreak | Op::Thunk => {
-                self.leave(pc, STEP);
-                return true;
-            }
-            _ => self.arithmetic(inst),
+    /// Orders accesses: bits of `before` and `behind` are input, output, reads and writes. The host
+    /// orders all but a load behind a store to elsewhere.
+    pub(super) fn fence(&mut self, before: u32, behind: u32) {
+        const WRITES: u32 = 0b0101;
+        const READS: u32 = 0b1010;
+        if before & WRITES != 0 && behind & READS != 0 {
+            dynasm!(self.ops ; .arch x64 ; mfence);
         }
-        false
     }
 
-    fn jump_register(&mut self, inst: &Inst, pc: u32) {
-        let next = inst.next(pc);
-        if let Some(base) = self.known(inst.rs1) {
-            let target = base.wrapping_add_signed(inst.imm) & !1;
-            if target <= pc {
-                self.look_for_interrupt(pc);
-            }
-            self.constant(inst.rd, next);
-            self.exit(None, target);
-            return;
-        }
-        self.look_for_interrupt(pc);
+    pub(super) fn jump_indirect(&mut self, inst: &Inst, next: u32) {
         let base = self.source(inst.rs1, RCX);
         dynasm!(self.ops
             ; .arch x64
@@ -421,11 +246,7 @@ impl Emitter {
         self.jump_to_leave();
     }
 
-    fn branch(&mut self, inst: &Inst, pc: u32) {
-        let target = inst.target(pc);
-        if target <= pc {
-            self.look_for_interrupt(pc);
-        }
+    pub(super) fn branch(&mut self, inst: &Inst, target: u32) {
         let condition = match inst.op {
             Op::Beq => 0x4,
             Op::Bne => 0x5,
@@ -440,76 +261,7 @@ impl Emitter {
         } else {
             with_operand!(self, cmp, a, inst.rs2);
         }
-        self.exit(Some(condition), target);
+        let site = self.jump_by(&[0x0f, 0x80 | condition]);
+        self.lead(site, target);
     }
-
-    /// Notes that the code that follows is of the instruction at `pc`.
-    fn note(&mut self, pc: u32) {
-        let at = u32::try_from(self.at()).unwrap_or(u32::MAX);
-        self.table.push((at, pc));
-    }
-
-    fn forget(&mut self, register: u8) {
-        if register != 0 {
-            self.known[usize::from(register & 31)] = None;
-        }
-    }
-
-    /// Emits what lies behind the code: stubs, and the table of addresses.
-    fn finish(mut self, end: u32, instructions: usize) -> Translated {
-        for (label, pc, code) in std::mem::take(&mut self.stubs) {
-            dynasm!(self.ops ; .arch x64 ; =>label);
-            self.leave(pc, code);
-        }
-        for index in 0..self.exits.len() {
-            let target = self.exits[index].target.cast_signed();
-            self.exits[index].stub = self.at();
-            dynasm!(self.ops
-                ; .arch x64
-                ; mov DWORD [rsp + PC], target
-                ; mov eax, DWORD 0x7fff_ffff
-            );
-            self.exits[index].number_at = self.at() - 4;
-            self.jump_to_leave();
-        }
-        self.ops
-            .extend([0; 8].iter().take(self.at().wrapping_neg() % 8));
-        let table_at = self.at();
-        let entries = self.table.len();
-        let mut bytes = assembled(self.ops);
-        for (at, pc) in &self.table {
-            bytes.extend(at.to_le_bytes());
-            bytes.extend(pc.to_le_bytes());
-        }
-        let word = |number: usize| u32::try_from(number).unwrap_or(0).to_le_bytes();
-        put(&mut bytes, 0, self.start.to_le_bytes());
-        put(&mut bytes, 4, word(table_at));
-        put(&mut bytes, 8, word(entries));
-        for site in self.own {
-            put(&mut bytes, site, distance(HEADER, site));
-        }
-        for exit in &self.exits {
-            put(&mut bytes, exit.site, distance(exit.stub, exit.site));
-        }
-        Translated {
-            bytes,
-            exits: self.exits,
-            leaves: self.leaves,
-            end,
-            instructions,
-        }
-    }
-}
-
-/// Writes four bytes of a block.
-pub(super) fn put(bytes: &mut [u8], at: usize, field: [u8; 4]) {
-    if let Some(to) = bytes.get_mut(at..at + 4) {
-        to.copy_from_slice(&field);
-    }
-}
-
-/// Returns the distance that leads to `to` from a jump that ends with it at `site`.
-pub(super) fn distance(to: usize, site: usize) -> [u8; 4] {
-    let [a, b, c, d, ..] = to.wrapping_sub(site + 4).to_le_bytes();
-    [a, b, c, d]
 }

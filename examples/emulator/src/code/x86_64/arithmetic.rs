@@ -1,44 +1,14 @@
 //! Arithmetic: what changes a register only.
 
 use super::{Emitter, RAX, RCX, RDX, home, slot};
-use crate::{
-    inst::{Inst, Op},
-    interpret::compute,
-};
+use crate::inst::{Inst, Op};
 use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
 
 impl Emitter {
-    /// Emits an instruction that computes `rd` of two operands.
-    pub(super) fn arithmetic(&mut self, inst: &Inst) {
+    /// Emits an instruction that computes `rd`.
+    pub(in super::super) fn compute(&mut self, inst: &Inst) {
         let imm = inst.imm;
-        if inst.rd == 0 {
-            return;
-        }
-        let has_imm = matches!(
-            inst.op,
-            Op::Addi
-                | Op::Slti
-                | Op::Sltiu
-                | Op::Xori
-                | Op::Ori
-                | Op::Andi
-                | Op::Slli
-                | Op::Srli
-                | Op::Srai
-        );
-        let second = if has_imm {
-            Some(imm.cast_unsigned())
-        } else {
-            self.known(inst.rs2)
-        };
-        if let (Some(a), Some(b)) = (self.known(inst.rs1), second)
-            && let Some(value) = compute(inst.op, a, b)
-        {
-            self.constant(inst.rd, value);
-            return;
-        }
         if home(inst.rd).is_none() && inst.rd == inst.rs1 && self.in_memory(inst) {
-            self.forget(inst.rd);
             return;
         }
         let to = home(inst.rd).unwrap_or(RAX);
@@ -111,12 +81,10 @@ impl Emitter {
                     RDX
                 };
                 self.store(inst.rd, result);
-                self.forget(inst.rd);
                 return;
             }
         }
         self.store(inst.rd, to);
-        self.forget(inst.rd);
     }
 
     /// Changes a register that has no home where it is; says whether the operation can.

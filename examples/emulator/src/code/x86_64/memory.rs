@@ -1,15 +1,18 @@
 //! Loads, stores and atomic operations: what can fault.
 
-use super::{Emitter, RAX, RCX, RDX, STEP, home, slot};
+use super::{Emitter, RAX, RCX, RDX, home, slot};
 use crate::{
-    code::cpu::{RESERVED, RESERVED_WORD},
+    code::{
+        cpu::{RESERVED, RESERVED_WORD},
+        translate::STEP,
+    },
     inst::{Inst, Op},
     interpret::UNRESERVED,
 };
 use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
 
 impl Emitter {
-    pub(super) fn load(&mut self, inst: &Inst, pc: u32) {
+    pub(in super::super) fn load(&mut self, inst: &Inst, pc: u32) {
         let imm = inst.imm;
         let base = self.source(inst.rs1, RAX);
         let to = home(inst.rd).unwrap_or(RAX);
@@ -22,10 +25,9 @@ impl Emitter {
             _ => dynasm!(self.ops ; .arch x64 ; mov Rd(to), [Rq(base) + imm]),
         }
         self.store(inst.rd, to);
-        self.forget(inst.rd);
     }
 
-    pub(super) fn store_to_memory(&mut self, inst: &Inst, pc: u32) {
+    pub(in super::super) fn store_to_memory(&mut self, inst: &Inst, pc: u32) {
         let imm = inst.imm;
         let base = self.source(inst.rs1, RAX);
         let from = self.source(inst.rs2, RCX);
@@ -37,10 +39,9 @@ impl Emitter {
         }
     }
 
-    pub(super) fn atomic(&mut self, inst: &Inst, pc: u32) {
+    pub(in super::super) fn atomic(&mut self, inst: &Inst, pc: u32) {
         self.copy(RDX, inst.rs1);
-        let label = self.ops.new_dynamic_label();
-        self.stubs.push((label, pc, STEP));
+        let label = self.way_out(pc, STEP);
         dynasm!(self.ops
             ; .arch x64
             ; test edx, 3
@@ -97,7 +98,6 @@ impl Emitter {
             }
         }
         self.store(inst.rd, RAX);
-        self.forget(inst.rd);
     }
 
     /// Makes of `ecx` what an atomic operation stores.
