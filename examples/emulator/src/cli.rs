@@ -12,8 +12,8 @@ use crate::{
     syscalls::{files::Files, threads},
 };
 use std::{
-    error::Error,
     ffi::OsString,
+    fmt, io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::PathBuf,
     process::ExitCode,
@@ -96,7 +96,11 @@ pub(crate) fn main() -> ExitCode {
             Ok(bytes) => (bytes, path.display().to_string()),
             Err(error) => {
                 eprintln!("emulator: {}: {error}", path.display());
-                return ExitCode::from(NOT_FOUND);
+                return ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
+                    NOT_FOUND
+                } else {
+                    CANNOT_RUN
+                });
             }
         },
     };
@@ -129,9 +133,10 @@ fn start(
     options: Options,
     image: &Image<'_>,
     name: &str,
-) -> Result<(&'static Machine, Thread), Box<dyn Error>> {
-    let host = Host::claim()?;
-    let space = Space::new(host.region, &host.guest, host::low_heap_window())?;
+) -> Result<(&'static Machine, Thread), String> {
+    let host = Host::claim().map_err(but("addresses cannot be claimed"))?;
+    let space = Space::new(host.region, &host.guest, host::low_heap_window())
+        .map_err(but("no address space for the guest"))?;
     faults::install();
     signals::prepare_wake();
     let mut args: Vec<Vec<u8>> = options
@@ -143,29 +148,56 @@ fn start(
     if args.is_empty() {
         args.push(name.as_bytes().to_vec());
     }
-    let (hart, trampoline) = load::load(&space, image, &args, &options.environment)?;
-    let files = Files::new(&options.root)?;
+    let (hart, trampoline) = load::load(&space, image, &args, &options.environment)
+        .map_err(but("the program cannot be loaded"))?;
+    let root = options.root.display();
+    let files = Files::new(&options.root).map_err(but(&format!("the guest's root {root}")))?;
     let code = if options.interpret {
         None
     } else {
-        Some(Code::new(host.region, options.budget)?)
+        let code = Code::new(host.region, options.budget);
+        Some(code.map_err(but("no memory for code (--interpret needs none)"))?)
     };
     let machine = Machine::install(options, host, space, files, code, trampoline);
-    let thread = Thread::new(machine, hart)?;
+    let thread = Thread::new(machine, hart).map_err(but("no first thread"))?;
     cpu::set_main(thread.cpu.clone());
     Ok((machine, thread))
+}
+
+/// Says of an error what could not be had for it.
+fn but<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
 }
 
 /// Ends the program with the status that a shell would show.
 pub(crate) fn finish(machine: &Machine, end: End) -> ! {
     if machine.options.stats {
         print_statistics(machine);
+    } else if machine.options.program.is_empty() {
+        print_summary(machine);
     }
     let status = match end {
         End::Thread(status) | End::Program(status) => status & 0xff,
         End::Killed(signal) => 128 + i32::from(signal),
     };
     std::process::exit(status)
+}
+
+/// Says after the demonstration what it was.
+fn print_summary(machine: &Machine) {
+    if let Some(code) = &machine.code {
+        let code = code.counts();
+        eprintln!(
+            "{} instructions of a RISC-V program became {} bytes of host code, in {} blocks \
+             with {} links",
+            code.instructions, code.live_bytes, code.blocks, code.links
+        );
+    }
+    let used = machine.host.region.statistics().used;
+    eprintln!(
+        "the program had the low 4 GiB to itself; {} KiB of the host lay above them",
+        used >> 10
+    );
 }
 
 fn print_statistics(machine: &Machine) {

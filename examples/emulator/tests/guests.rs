@@ -1,8 +1,14 @@
 //! Runs the guests, translated and interpreted, and programs that cannot be run.
+//!
+//! With `EMULATOR` in the environment they are run by that command: words, such as an emulator of
+//! another CPU and a program for it.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
 
+use hostmem_test_support::{Unavailable, harden, isolate, seccomp};
 use std::{
+    env,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -37,12 +43,15 @@ const GUESTS: &[(&str, &[&str], &str)] = &[
     ("files", &[], "files work\n"),
 ];
 
-/// Returns the emulator's program, which is built for that, as the tests were: cargo builds
-/// examples for tests only where no test is named.
-fn emulator() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let tests = std::env::current_exe().expect("a path");
+/// Returns the words that run the emulator: what is built for that, as the tests were, unless the
+/// environment says otherwise. Cargo builds examples for tests only where no test is named.
+fn words() -> &'static [OsString] {
+    static WORDS: OnceLock<Vec<OsString>> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        if let Ok(words) = env::var("EMULATOR") {
+            return words.split_whitespace().map(OsString::from).collect();
+        }
+        let tests = env::current_exe().expect("a path");
         let folder = tests.ancestors().nth(2).expect("of the profile");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "-p", "hostmem-emulator", "--example", "emulator"]);
@@ -50,8 +59,19 @@ fn emulator() -> &'static Path {
             cargo.arg("--release");
         }
         assert!(cargo.status().expect("cargo runs").success());
-        folder.join("examples/emulator")
+        vec![folder.join("examples/emulator").into()]
     })
+}
+
+fn emulator() -> Command {
+    let mut command = Command::new(&words()[0]);
+    command.args(&words()[1..]);
+    command
+}
+
+/// Says whether the emulator itself is emulated: then it takes long, and limits are not its own.
+fn is_emulated() -> bool {
+    words().len() > 1
 }
 
 fn guests() -> PathBuf {
@@ -59,8 +79,7 @@ fn guests() -> PathBuf {
 }
 
 fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(emulator());
-    command.args(args).output().expect("it runs")
+    emulator().args(args).output().expect("it runs")
 }
 
 fn run_guests(options: &[&str]) {
@@ -84,7 +103,7 @@ fn tempdir(name: &str) -> PathBuf {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let unique = format!("hostmem-{}-{name}-{number}", std::process::id());
-    let path = std::env::temp_dir().join(unique);
+    let path = env::temp_dir().join(unique);
     fs::create_dir(&path).expect("a folder");
     path
 }
@@ -109,6 +128,8 @@ fn a_program_runs_without_arguments() {
     let output = run(&[]);
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("primes"));
+    let summary = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(summary.contains("of host code"), "{summary}");
 }
 
 /// The sieve, with some bytes changed.
@@ -143,6 +164,7 @@ fn what_is_no_program_is_refused() {
         .map(|index| headers + index * 32)
         .filter(|at| word(&whole, *at) == 1)
         .collect();
+    let last = loads.len() - 1;
     let first = word(&whole, loads[0] + 8).to_le_bytes();
     let entry = 0x8000_0000_u32.to_le_bytes();
     let cases: &[(&str, Vec<u8>, &str)] = &[
@@ -171,6 +193,12 @@ fn what_is_no_program_is_refused() {
             changed(&[(loads[0] + 8, &[0, 0, 0, 0])]),
             "lies outside",
         ),
+        (
+            "host",
+            changed(&[(loads[last] + 8, &[0, 0, 0, 0xfe])]),
+            "cannot be loaded",
+        ),
+        ("nothing", changed(&[(44, &[0, 0])]), "nothing to load"),
     ];
     for (name, bytes, expected) in cases {
         let (status, message) = refusal(name, bytes);
@@ -178,8 +206,20 @@ fn what_is_no_program_is_refused() {
         assert!(message.contains(expected), "{name}: {message}");
         assert_eq!(message.lines().count(), 1, "{name}: {message}");
     }
-    let output = run(&["/nowhere/at/all"]);
-    assert_eq!(output.status.code(), Some(127));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told() {
+    for (path, status, expected) in [
+        ("/nowhere/at/all", 127, "No such file"),
+        ("/", 126, "Is a directory"),
+    ] {
+        let output = run(&[path]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{message}");
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
 }
 
 #[test]
@@ -225,6 +265,40 @@ fn a_guest_that_fails_says_where() {
     }
 }
 
+/// Where code cannot be written and run by two mappings, there is none; the interpreter needs none.
+#[test]
+fn a_host_without_dual_mappings_is_told() {
+    let name = "a_host_without_dual_mappings_is_told";
+    isolate::isolated(name, || {
+        if is_emulated() {
+            return isolate::leave_out("an emulator has none of the filters of its host");
+        }
+        let path = guests().join("sieve.elf");
+        let hardened = |options: &[&str]| {
+            let mut command = emulator();
+            command.args(options).arg(&path).arg("1000");
+            harden::noexec_mounts(&mut command, &["/dev/shm", "/tmp", "/var/tmp"])?;
+            Ok::<_, Unavailable>(command)
+        };
+        let Some((mut translated, mut interpreted)) =
+            isolate::or_skip(hardened(&[]).and_then(|one| Ok((one, hardened(&["--interpret"])?))))
+        else {
+            return;
+        };
+        let refused = seccomp::refuse(&[libc::SYS_memfd_create], libc::ENOSYS);
+        if isolate::or_skip(refused).is_none() {
+            return;
+        }
+        let output = translated.output().expect("it runs");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(126), "{message}");
+        assert!(message.contains("memory for code"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        let output = interpreted.output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+    });
+}
+
 #[test]
 fn options_do_what_they_say() {
     let path = guests().join("sieve.elf");
@@ -246,11 +320,14 @@ fn options_do_what_they_say() {
 
 #[test]
 fn limits_of_addresses_are_met_or_told() {
+    if is_emulated() {
+        return isolate::leave_out("the limits would be those of the other emulator");
+    }
     let path = guests().join("tree.elf");
     let limited = |kib: u64| {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -v {kib} && exec \"$0\" \"$1\"")]);
-        let output = shell.arg(emulator()).arg(&path).output();
+        let output = shell.arg(&words()[0]).arg(&path).output();
         output.expect("a shell")
     };
     // The guest's 4 GiB, and two for the host.
