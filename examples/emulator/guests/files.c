@@ -11,7 +11,8 @@
 
 int main(void) {
     char text[100];
-    if (mkdir("folder", 0755) || chdir("folder") || !getcwd(text, sizeof text) || strcmp(text, "/folder"))
+    if (mkdir("folder", 0755) || chdir("folder") || !getcwd(text, sizeof text) ||
+        strcmp(text, "/folder"))
         return 1;
     FILE *file = fopen("numbers", "w+");
     if (!file)
@@ -31,6 +32,23 @@ int main(void) {
     close(fd);
     if (mapped == MAP_FAILED || memcmp(mapped + 3886, "999\n", 4) || mapped[3890])
         return 4;
+    int both = open("both", O_RDWR | O_CREAT, 0644);
+    if (both < 0 || ftruncate(both, (1ll << 32) + 8192) || fstat(both, &about) ||
+        about.st_size != (1ll << 32) + 8192 || ftruncate(both, 8192))
+        return 10;
+    char *one = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, both, 0);
+    char *two = mmap(0, 4096, PROT_READ, MAP_SHARED, both, 4096);
+    if (one == MAP_FAILED || two == MAP_FAILED)
+        return 11;
+    one[5000] = 'x';
+    if (two[904] != 'x' || msync(one, 8192, MS_SYNC) || pread(both, text, 1, 5000) != 1 ||
+        text[0] != 'x' || munmap(one, 8192) || two[904] != 'x' || munmap(two, 4096))
+        return 12;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    if (fcntl(both, F_SETLK, &lock) || fcntl(both, F_GETLK, &lock) || lock.l_type != F_UNLCK)
+        return 13;
+    if (close(both) || unlink("both"))
+        return 14;
     if (rename("numbers", "others") || access("numbers", F_OK) == 0 || errno != ENOENT)
         return 5;
     DIR *folder = opendir(".");

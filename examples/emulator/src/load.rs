@@ -5,7 +5,7 @@ use crate::{
     elf::{Image, Protection},
     interpret::Hart,
     signals::TRAMPOLINE,
-    space::{Content, Mapping, PAGE, Space},
+    space::{Content, Mapping, PAGE, Place, Space},
     syscalls::system_random,
 };
 use hostmem::provider::{Error, ErrorKind};
@@ -27,11 +27,12 @@ pub(crate) fn load(
     crate::syscalls::load(space, image)?;
     let behind = image.end().checked_next_multiple_of(PAGE);
     space.set_break(behind.ok_or(ErrorKind::Exhausted)?);
+    let anywhere = |len| Place::Anywhere { hint: 0, len };
     let code = Mapping {
         content: Content::Trampoline,
         protection: Protection::READ_WRITE,
     };
-    let page = space.map_anywhere(0, PAGE, code)?;
+    let page = space.map(anywhere(PAGE), code, None)?;
     let trampoline = u32::try_from(page.start()).map_err(|_| ErrorKind::OutsideRange)?;
     for (addr, word) in (trampoline..).step_by(4).zip(TRAMPOLINE) {
         let written = Identity.write(addr, &word.to_le_bytes());
@@ -42,7 +43,7 @@ pub(crate) fn load(
         content: Content::Stack,
         protection: Protection::READ_WRITE,
     };
-    let stack = space.map_anywhere(0, STACK, stack)?;
+    let stack = space.map(anywhere(STACK), stack, None)?;
     let top = u32::try_from(stack.last() + 1).map_err(|_| ErrorKind::OutsideRange)?;
     let mut hart = Hart::new(image.entry);
     hart.x[2] = fill_stack(image, top, args, environment)?;

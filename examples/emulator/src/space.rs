@@ -38,11 +38,39 @@ pub(crate) enum Content {
     Break,
     Stack,
     Anonymous,
+    /// A copy of a file's pages.
     File,
+    /// A file's pages themselves.
+    Shared,
     /// Code of the emulator's for the guest: the return from signal handlers.
     Trampoline,
     /// The host's: the low heap, and what lay there before the guest came.
     Host,
+}
+
+impl Content {
+    /// Says whether a file has more of it.
+    const fn is_of_file(self) -> bool {
+        matches!(self, Self::File | Self::Shared)
+    }
+}
+
+/// Where a mapping is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In the place of what is there.
+    Over(AddressRange),
+    /// There, if all of it is free.
+    Free(AddressRange),
+    /// At `hint` if that is free, else as high as can be.
+    Anywhere { hint: u32, len: u32 },
+}
+
+/// What of which file of the host's is to be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilePart {
+    pub(crate) fd: libc::c_int,
+    pub(crate) offset: u64,
 }
 
 /// What the map says of a range.
@@ -72,7 +100,8 @@ impl Value for Mapping {
             2 => Content::Stack,
             3 => Content::Anonymous,
             4 => Content::File,
-            5 => Content::Trampoline,
+            5 => Content::Shared,
+            6 => Content::Trampoline,
             _ => Content::Host,
         };
         let protection = Protection {
@@ -211,14 +240,42 @@ impl Space {
         ranges.any(|(_, mapping)| mapping.content == Content::Host)
     }
 
-    /// Maps fresh pages in a range, in the place of what was there.
+    /// Maps pages: fresh ones, or those of a file. Returns where.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's; without memory.
-    pub(crate) fn map_at(&self, range: AddressRange, mapping: Mapping) -> Result<(), Error> {
+    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's; [`ErrorKind::Taken`]
+    /// where a place is to be free and is not; [`ErrorKind::Exhausted`] without room or memory; of a
+    /// file, [`ErrorKind::Denied`] too.
+    pub(crate) fn map(
+        &self,
+        place: Place,
+        mapping: Mapping,
+        file: Option<FilePart>,
+    ) -> Result<AddressRange, Error> {
         let held = self.lock();
-        self.map_held(&held, range, mapping)
+        let free = |range: &AddressRange| self.map.ranges(*range).next().is_none();
+        let range = match place {
+            Place::Over(range) => range,
+            Place::Free(range) if free(&range) => range,
+            Place::Free(_) => return Err(ErrorKind::Taken.into()),
+            Place::Anywhere { hint, len } => {
+                let len = in_pages(len).ok_or(ErrorKind::InvalidArgument)?;
+                let wanted = addresses(hint & !(PAGE - 1), len).ok();
+                match wanted.filter(|_| hint != 0).filter(free) {
+                    Some(range) => range,
+                    None => {
+                        let request = GapRequest::bytes(len as usize).order(Order::Highest);
+                        self.map.find_gap(&request)?
+                    }
+                }
+            }
+        };
+        match file {
+            None => self.map_held(&held, range, mapping)?,
+            Some(file) => self.map_file(&held, range, mapping, file)?,
+        }
+        Ok(range)
     }
 
     fn map_held(
@@ -227,60 +284,66 @@ impl Space {
         range: AddressRange,
         mapping: Mapping,
     ) -> Result<(), Error> {
-        self.unmap_held(held, range)?;
         let how = Commit {
             access: mapping.protection.access(),
             ceiling: Ceiling::ReadWrite,
             pages: PageWish::Base,
         };
+        self.fill(held, range, mapping, |pages| {
+            // SAFETY: the guest's reserved pages: unmapped just now, under the lock of all changes.
+            unsafe { self.os.commit(pages, how) }.map(|_| ())
+        })
+    }
+
+    fn map_file(
+        &self,
+        held: &MutexGuard<'_, Break>,
+        range: AddressRange,
+        mapping: Mapping,
+        file: FilePart,
+    ) -> Result<(), Error> {
+        let protection = match mapping.protection.access() {
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+            Access::Read => libc::PROT_READ,
+            _ => libc::PROT_NONE,
+        };
+        let shared = match mapping.content {
+            Content::Shared => libc::MAP_SHARED,
+            _ => libc::MAP_PRIVATE,
+        };
+        let offset = i64::try_from(file.offset).map_err(|_| ErrorKind::InvalidArgument)?;
+        self.fill(held, range, mapping, |pages| {
+            let (start, len) = (pages.start().as_ptr().cast(), pages.len_bytes());
+            let flags = libc::MAP_FIXED | shared;
+            // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
+            let mapped = unsafe { libc::mmap(start, len, protection, flags, file.fd, offset) };
+            if mapped != libc::MAP_FAILED {
+                return Ok(());
+            }
+            Err(match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => ErrorKind::Denied.into(),
+                Some(libc::EINVAL | libc::ENODEV) => ErrorKind::InvalidArgument.into(),
+                _ => ErrorKind::Exhausted.into(),
+            })
+        })
+    }
+
+    /// Notes a mapping in the place of what was there, and calls `back` to give it memory.
+    fn fill(
+        &self,
+        held: &MutexGuard<'_, Break>,
+        range: AddressRange,
+        mapping: Mapping,
+        back: impl FnOnce(PageRange) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.unmap_held(held, range)?;
         let pages = self.pages(range)?;
         self.map.insert(range, mapping)?;
-        // SAFETY: the guest's reserved pages: unmapped just now, under the lock of all changes.
-        if let Err(error) = unsafe { self.os.commit(pages, how) } {
+        if let Err(error) = back(pages) {
             self.map.remove(range)?;
             return Err(error);
         }
         Ok(())
-    }
-
-    /// Maps fresh pages where there is room: at `hint` if that is free, else as high as can be,
-    /// below the stack.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Exhausted`] where there is no room or memory.
-    pub(crate) fn map_anywhere(
-        &self,
-        hint: u32,
-        len: u32,
-        mapping: Mapping,
-    ) -> Result<AddressRange, Error> {
-        let held = self.lock();
-        let len = in_pages(len).ok_or(ErrorKind::InvalidArgument)?;
-        let wanted = addresses(hint & !(PAGE - 1), len).ok();
-        let free = |range: &AddressRange| self.map.ranges(*range).next().is_none();
-        let range = match wanted.filter(|_| hint != 0).filter(free) {
-            Some(range) => range,
-            None => {
-                let request = GapRequest::bytes(len as usize).order(Order::Highest);
-                self.map.find_gap(&request)?
-            }
-        };
-        self.map_held(&held, range, mapping)?;
-        Ok(range)
-    }
-
-    /// Maps fresh pages in a range, if all of it is free.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Taken`] where it is not, and those of [`Space::map_at`].
-    pub(crate) fn map_new(&self, range: AddressRange, mapping: Mapping) -> Result<(), Error> {
-        let held = self.lock();
-        if self.map.ranges(range).next().is_some() {
-            return Err(ErrorKind::Taken.into());
-        }
-        self.map_held(&held, range, mapping)
     }
 
     /// Takes pages away; there need not be any.
@@ -342,7 +405,7 @@ impl Space {
     pub(crate) fn purge(&self, range: AddressRange) -> Result<(), Error> {
         let _held = self.lock();
         for (found, mapping) in self.map.ranges(range) {
-            let anonymous = !matches!(mapping.content, Content::Host | Content::File);
+            let anonymous = mapping.content != Content::Host && !mapping.content.is_of_file();
             if let Some(part) = found.intersect(range).filter(|_| anonymous) {
                 let pages = self.pages(part)?;
                 // SAFETY: the guest's committed pages, whose contents it gave up.
@@ -378,6 +441,9 @@ impl Space {
                 self.unmap_held(&held, tail)?;
             }
             return Ok(resized);
+        }
+        if mapping.content.is_of_file() {
+            return Err(ErrorKind::Exhausted.into());
         }
         let tail = AddressRange::new(range.last() + 1, resized.last()).ok_or(invalid)?;
         let fits = tail.last() < USER_END as usize;

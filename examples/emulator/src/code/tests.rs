@@ -11,7 +11,7 @@ use crate::{
     inst::Op,
     interpret::{Hart, Trap, decode_at, step},
     machine::{Machine, lock},
-    space::{Content, GuestMemory, Mapping, PAGE, Space},
+    space::{Content, GuestMemory, Mapping, PAGE, Place, Space},
     syscalls::files::Files,
 };
 use hostmem::page::AddressRange;
@@ -56,7 +56,8 @@ fn machine() -> &'static Machine {
                 content,
                 protection,
             };
-            space.map_new(range, mapping).expect("free addresses");
+            let mapped = space.map(Place::Free(range), mapping, None);
+            mapped.expect("free addresses");
         }
         Machine::install(options, host, space, files, Some(code), 0)
     })

@@ -21,6 +21,9 @@ const RESOLVE_IN_ROOT: u64 = 0x10;
 /// The most pieces that a call may gather.
 const IOV_MAX: u32 = 1024;
 
+/// The length of what describes a lock.
+const FLOCK: u32 = 32;
+
 /// What `openat2` is told.
 #[repr(C)]
 struct OpenHow {
@@ -207,8 +210,13 @@ impl Files {
                 // SAFETY: as above.
                 host(unsafe { libc::syscall(libc::SYS_fcntl, number, op, arg) })
             }
-            // Locks: no other program shares the files.
-            6 | 7 | 13 | 14 => Ok(0),
+            12..=14 => {
+                let arg = within(arg, FLOCK)?;
+                let host_op = [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW][op as usize - 12];
+                // SAFETY: the kernel uses the guest's memory, or says EFAULT. The structure is that
+                // of the host, whose offsets have 64 bits too.
+                host(unsafe { libc::syscall(libc::SYS_fcntl, number, host_op, u64::from(arg)) })
+            }
             _ => Err(EINVAL),
         }
     }
@@ -276,21 +284,6 @@ impl Files {
         host(unsafe { libc::syscall(number, fd, list.as_ptr(), u64::from(count), offset, 0) })
     }
 
-    /// Fills guest memory from a file; what lies behind its end stays zero.
-    pub(super) fn fill(&self, fd: u32, to: u32, len: u32, offset: u64) -> Answer {
-        let mut done = 0;
-        while done < len {
-            let at = offset + u64::from(done);
-            let halves = crate::signals::halves(at);
-            let number = libc::SYS_pread64;
-            match self.positioned(number, fd, to + done, len - done, halves)? {
-                0 => break,
-                count => done += count,
-            }
-        }
-        Ok(done)
-    }
-
     pub(super) fn llseek(&self, fd: u32, high: u32, low: u32, to: u32, whence: u32) -> Answer {
         let fd = self.fd(fd)?;
         let offset = u64::from(low) | u64::from(high) << 32;
@@ -307,6 +300,26 @@ impl Files {
         let len = u64::from(low) | u64::from(high) << 32;
         // SAFETY: a descriptor of the guest's.
         host(unsafe { libc::syscall(libc::SYS_ftruncate, fd, len) })
+    }
+
+    pub(super) fn fallocate(
+        &self,
+        fd: u32,
+        mode: u32,
+        offset: (u32, u32),
+        len: (u32, u32),
+    ) -> Answer {
+        let fd = self.fd(fd)?;
+        let whole = |(low, high): (u32, u32)| u64::from(low) | u64::from(high) << 32;
+        let (offset, len) = (whole(offset), whole(len));
+        // SAFETY: a descriptor of the guest's.
+        host(unsafe { libc::syscall(libc::SYS_fallocate, fd, mode, offset, len) })
+    }
+
+    pub(super) fn fchmod(&self, fd: u32, mode: u32) -> Answer {
+        let fd = self.fd(fd)?;
+        // SAFETY: a descriptor of the guest's.
+        host(unsafe { libc::syscall(libc::SYS_fchmod, fd, mode & 0o777) })
     }
 
     pub(super) fn sync(&self, fd: u32) -> Answer {
@@ -382,6 +395,45 @@ impl Files {
         host(unsafe { libc::syscall(libc::SYS_renameat2, old, from, new, to, flags) })
     }
 
+    pub(super) fn symlinkat(&self, target: u32, folder: u32, path: u32) -> Answer {
+        let target = CString::new(string(target)?).map_err(|_| EINVAL)?;
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let fd = c_long::from(parent.as_raw_fd());
+        let (target, name) = (target.as_ptr(), name.as_ptr());
+        // SAFETY: both end with zero. Where the link leads is looked at when it is followed.
+        host(unsafe { libc::syscall(libc::SYS_symlinkat, target, fd, name) })
+    }
+
+    pub(super) fn linkat(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
+        if flags != 0 {
+            return Err(EINVAL);
+        }
+        let (old, from) = self.parent(a, &string(from)?)?;
+        let (new, to) = self.parent(b, &string(to)?)?;
+        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        // SAFETY: the names end with zero; a link at the end of the first is not followed.
+        host(unsafe { libc::syscall(libc::SYS_linkat, old, from, new, to, 0) })
+    }
+
+    /// Sets times of an open file, where there is no path, or of what a path names: of a link
+    /// itself, if it is one.
+    pub(super) fn utimensat(&self, folder: u32, path: u32, times: u32, flags: u32) -> Answer {
+        let _ = flags;
+        let times = u64::from(within(times, 2 * super::time::TIMESPEC)?);
+        if path == 0 {
+            let fd = self.fd(folder)?;
+            let none = std::ptr::null::<libc::c_char>();
+            // SAFETY: the kernel reads the guest's memory, or says EFAULT.
+            return host(unsafe { libc::syscall(libc::SYS_utimensat, fd, none, times, 0) });
+        }
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let (fd, name) = (c_long::from(parent.as_raw_fd()), name.as_ptr());
+        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        // SAFETY: the name ends with zero; the times as above.
+        host(unsafe { libc::syscall(libc::SYS_utimensat, fd, name, times, flags) })
+    }
+
     pub(super) fn faccessat(&self, folder: u32, path: u32, mode: u32) -> Answer {
         let fd = self.open_path(folder, &string(path)?, libc::O_PATH, 0)?;
         // SAFETY: opened just now, for this alone.
@@ -434,6 +486,24 @@ impl Files {
         let number = c_long::from(fd.as_raw_fd());
         // SAFETY: as above.
         host(unsafe { libc::syscall(libc::SYS_statx, number, empty, AT_EMPTY_PATH, mask, to) })
+    }
+
+    /// Sets of descriptors are bits, which lie alike in words of any length.
+    pub(super) fn pselect(&self, count: u32, sets: [u32; 3], time: u32) -> Answer {
+        /// The length of a set in C.
+        const SET: u32 = 128;
+        if count > SET * 8 {
+            return Err(EINVAL);
+        }
+        let [read, write, except] = sets.map(|set| within(set, SET).map(u64::from));
+        let (read, write, except) = (read?, write?, except?);
+        let mut limit = super::time::timespec(time)?;
+        let limit = limit
+            .as_mut()
+            .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        let count = u64::from(count);
+        // SAFETY: the kernel uses the guest's memory, or says EFAULT; the time is valid or null.
+        host(unsafe { libc::syscall(libc::SYS_pselect6, count, read, write, except, limit, 0) })
     }
 
     pub(super) fn ppoll(&self, list: u32, count: u32, time: u32) -> Answer {

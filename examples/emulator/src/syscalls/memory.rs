@@ -1,14 +1,14 @@
 //! Calls that change what is mapped.
 
-use super::{Answer, number_of};
+use super::{Answer, host, number_of, within};
 use crate::{
     access::Identity,
     elf::Protection,
     machine::Machine,
-    space::{Content, Mapping, PAGE, Space},
+    space::{Content, FilePart, Mapping, PAGE, Place, Space},
 };
 use hostmem::page::AddressRange;
-use libc::{EBADF, EINVAL, ENODEV, ENOMEM};
+use libc::{EBADF, EINVAL, ENOMEM};
 
 const PROT: [u32; 3] = [1, 2, 4];
 const MAP_SHARED: u32 = 1;
@@ -38,59 +38,39 @@ pub(super) fn brk(machine: &Machine, to: u32) -> u32 {
 
 pub(super) fn mmap(machine: &Machine, args: [u32; 6]) -> Answer {
     let [addr, len, bits, flags, fd, page] = args;
-    let wanted = protection(bits);
-    let file = (flags & MAP_ANONYMOUS == 0).then_some(fd);
-    if file.is_some_and(|fd| !machine.files.is_open(fd)) {
+    let file = if flags & MAP_ANONYMOUS != 0 {
+        None
+    } else if machine.files.is_open(fd) {
+        Some(FilePart {
+            fd: fd.cast_signed(),
+            offset: u64::from(page) * u64::from(PAGE),
+        })
+    } else {
         return Err(EBADF);
-    }
-    if file.is_some() && flags & MAP_SHARED != 0 && wanted.write {
-        // What is written would have to reach the file.
-        return Err(ENODEV);
-    }
-    let content = if file.is_some() {
-        Content::File
-    } else {
-        Content::Anonymous
-    };
-    // What a file holds is copied, so that the pages are written once.
-    let first = if file.is_some() {
-        Protection::READ_WRITE
-    } else {
-        wanted
     };
     let mapping = Mapping {
-        content,
-        protection: first,
+        content: match file {
+            Some(_) if flags & MAP_SHARED != 0 => Content::Shared,
+            Some(_) => Content::File,
+            None => Content::Anonymous,
+        },
+        protection: protection(bits),
     };
-    let fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
-    let range = if fixed {
-        if !addr.is_multiple_of(PAGE) || len == 0 {
-            return Err(EINVAL);
-        }
+    let place = if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == 0 {
+        Place::Anywhere { hint: addr, len }
+    } else if !addr.is_multiple_of(PAGE) || len == 0 {
+        return Err(EINVAL);
+    } else {
         let range = Space::around(addr, len).map_err(|_| ENOMEM)?;
         if flags & MAP_FIXED_NOREPLACE != 0 {
-            machine.space.map_new(range, mapping).map_err(number_of)?;
+            Place::Free(range)
         } else {
-            machine.space.map_at(range, mapping).map_err(number_of)?;
-            machine.invalidate(range);
+            Place::Over(range)
         }
-        range
-    } else {
-        let found = machine.space.map_anywhere(addr, len, mapping);
-        found.map_err(number_of)?
     };
-    if let Some(fd) = file {
-        let filled = machine
-            .files
-            .fill(fd, start(range)?, len, u64::from(page) * u64::from(PAGE));
-        let protected = filled.and_then(|_| {
-            let changed = machine.space.protect(range, wanted);
-            changed.map_err(number_of)
-        });
-        if let Err(error) = protected {
-            let _ = machine.space.unmap(range);
-            return Err(error);
-        }
+    let range = machine.space.map(place, mapping, file).map_err(number_of)?;
+    if let Place::Over(_) = place {
+        machine.invalidate(range);
     }
     start(range)
 }
@@ -138,6 +118,12 @@ pub(super) fn mprotect(machine: &Machine, addr: u32, len: u32, bits: u32) -> Ans
     changed.map(|()| 0).map_err(number_of)
 }
 
+pub(super) fn msync(addr: u32, len: u32, flags: u32) -> Answer {
+    let addr = u64::from(within(addr, len)?);
+    // SAFETY: the call changes no memory.
+    host(unsafe { libc::syscall(libc::SYS_msync, addr, u64::from(len), flags) })
+}
+
 pub(super) fn madvise(machine: &Machine, addr: u32, len: u32, advice: u32) -> Answer {
     if len == 0 {
         return Ok(0);
@@ -171,7 +157,7 @@ pub(crate) fn load(
             if space.query(page).is_none() {
                 // The rest of the segment: what an earlier one has is only its first page.
                 let last = u32::try_from(whole.last()).unwrap_or(u32::MAX);
-                space.map_at(Space::around(page, last - page)?, open)?;
+                space.map(Place::Over(Space::around(page, last - page)?), open, None)?;
                 break;
             }
         }

@@ -160,9 +160,13 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         29 => files.ioctl(a, b, c),
         34 => files.mkdirat(a, b, c),
         35 => files.unlinkat(a, b, c),
-        46 => files.ftruncate(a, c, d),
-        48 => files.faccessat(a, b, c),
+        36 => files.symlinkat(a, b, c),
+        37 => files.linkat(a, b, c, d, e),
+        46 => files.ftruncate(a, b, c),
+        47 => files.fallocate(a, b, (c, d), (e, f)),
+        48 | 439 => files.faccessat(a, b, c),
         49 => files.chdir(a),
+        52 => files.fchmod(a, b),
         56 => files.openat(a, b, c, d),
         57 => files.close(a),
         59 => files.pipe2(a, b),
@@ -178,8 +182,12 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         70 => files.vector(libc::SYS_pwritev, a, b, c, Some((d, e))),
         78 => files.readlinkat(a, b, c, d),
         82 | 83 => files.sync(a),
+        // Advice on how a file will be read.
+        223 => Ok(0),
         276 => files.renameat2(a, b, c, d, e),
         291 => files.statx(a, b, c, d, e),
+        412 => files.utimensat(a, b, c, d),
+        413 => files.pselect(a, [b, c, d], e),
         414 => files.ppoll(a, b, c),
         93 => {
             return Flow::End(End::Thread(a.cast_signed()));
@@ -206,8 +214,10 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         403 => time::clock_gettime(a, b),
         406 => time::clock_getres(a, b),
         407 => time::clock_nanosleep(a, b, c, d),
+        153 => time::times(a),
         160 => system::uname(a),
         165 => system::getrusage(a, b),
+        166 => system::umask(a),
         172 | 173 => host(i64::from(std::process::id())),
         174..=177 => Ok(system::identity()),
         178 => Ok(thread.peer.tid),
@@ -219,7 +229,7 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         216 => memory::mremap(machine, a, b, c, d),
         222 => memory::mmap(machine, [a, b, c, d, e, f]),
         226 => memory::mprotect(machine, a, b, c),
-        227 => Ok(0),
+        227 => memory::msync(a, b, c),
         233 => memory::madvise(machine, a, b, c),
         259 => {
             machine.invalidate_writable();
@@ -240,7 +250,10 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
 
 /// Says whether a call may wait for long, so that no block should wait for its thread.
 fn blocks(number: u32) -> bool {
-    matches!(number, 63..=70 | 133 | 220 | 407 | 414 | 422 | 56 | 82 | 83)
+    matches!(
+        number,
+        25 | 47 | 56 | 63..=70 | 82 | 83 | 133 | 220 | 227 | 407 | 413 | 414 | 422
+    )
 }
 
 /// Says whether a call that was interrupted can be made again as it was.
@@ -257,9 +270,13 @@ fn name(number: u32) -> String {
         29 => "ioctl",
         34 => "mkdirat",
         35 => "unlinkat",
+        36 => "symlinkat",
+        37 => "linkat",
         46 => "ftruncate64",
+        47 => "fallocate",
         48 => "faccessat",
         49 => "chdir",
+        52 => "fchmod",
         56 => "openat",
         57 => "close",
         59 => "pipe2",
@@ -292,8 +309,10 @@ fn name(number: u32) -> String {
         135 => "rt_sigprocmask",
         136 => "rt_sigpending",
         139 => "rt_sigreturn",
+        153 => "times",
         160 => "uname",
         165 => "getrusage",
+        166 => "umask",
         172 => "getpid",
         173 => "getppid",
         174 => "getuid",
@@ -307,6 +326,7 @@ fn name(number: u32) -> String {
         216 => "mremap",
         220 => "clone",
         222 => "mmap2",
+        223 => "fadvise64_64",
         226 => "mprotect",
         227 => "msync",
         233 => "madvise",
@@ -318,8 +338,11 @@ fn name(number: u32) -> String {
         403 => "clock_gettime64",
         406 => "clock_getres_time64",
         407 => "clock_nanosleep_time64",
+        412 => "utimensat_time64",
+        413 => "pselect6_time64",
         414 => "ppoll_time64",
         422 => "futex_time64",
+        439 => "faccessat2",
         _ => return format!("syscall_{number}"),
     };
     known.to_owned()

@@ -19,6 +19,11 @@ pub(super) fn identity() -> u32 {
     1000
 }
 
+pub(super) fn umask(mask: u32) -> Answer {
+    // SAFETY: the call only sets a number of this process's.
+    host(unsafe { libc::syscall(libc::SYS_umask, mask & 0o777) })
+}
+
 pub(super) fn getrandom(to: u32, len: u32, flags: u32) -> Answer {
     let to = within(to, len)?;
     // SAFETY: the kernel writes to the guest's memory, or says EFAULT.

@@ -36,6 +36,27 @@ pub(super) fn clock_nanosleep(clock: u32, flags: u32, time: u32, rest: u32) -> A
     host(unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, time, rest) })
 }
 
+/// Four words of clock ticks; returns the ticks since some moment.
+pub(super) fn times(to: u32) -> Answer {
+    // SAFETY: zero is a value of every field.
+    let mut spent: libc::tms = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid.
+    let now = unsafe { libc::syscall(libc::SYS_times, &raw mut spent) };
+    let word = |ticks: i64| ticks.to_le_bytes().first_chunk::<4>().copied();
+    if to != 0 {
+        let fields = [
+            spent.tms_utime,
+            spent.tms_stime,
+            spent.tms_cutime,
+            spent.tms_cstime,
+        ];
+        for (at, ticks) in (0u32..).step_by(4).zip(fields) {
+            put(to.wrapping_add(at), &word(ticks).unwrap_or_default())?;
+        }
+    }
+    Ok(u32::from_le_bytes(word(now).unwrap_or_default()))
+}
+
 /// The timer has times of 32 bits: seconds and microseconds, of the interval and of the first time.
 pub(super) fn setitimer(which: u32, new: u32, old: u32) -> Answer {
     let field = |at: u32| {
