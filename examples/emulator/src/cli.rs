@@ -7,7 +7,8 @@ use crate::{
     host::{self, Host},
     load,
     machine::{End, Machine, Thread},
-    signals,
+    perf::Names,
+    picture, signals,
     space::Space,
     syscalls::{files::Files, threads},
 };
@@ -28,6 +29,8 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --interpret   look at each instruction, rather than translate it
   --stats       print what was done, at the end
   --strace      print every system call
+  --map FILE    draw the address space at the end, as SVG
+  --perf        name translated code for perf, in /tmp/perf-PID.map
   --budget N    bytes of translated code at most (default: 64 MiB)
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
@@ -47,6 +50,8 @@ pub(crate) struct Options {
     pub(crate) interpret: bool,
     pub(crate) stats: bool,
     pub(crate) strace: bool,
+    map: Option<PathBuf>,
+    perf: bool,
     budget: usize,
     root: PathBuf,
     environment: Vec<Vec<u8>>,
@@ -60,6 +65,8 @@ impl Options {
             interpret: false,
             stats: false,
             strace: false,
+            map: None,
+            perf: false,
             budget: BUDGET,
             root: PathBuf::from("."),
             environment: Vec::new(),
@@ -70,6 +77,8 @@ impl Options {
                 b"--interpret" => options.interpret = true,
                 b"--stats" => options.stats = true,
                 b"--strace" => options.strace = true,
+                b"--map" => options.map = Some(args.next()?.into()),
+                b"--perf" => options.perf = true,
                 b"--budget" => options.budget = args.next()?.to_str()?.parse().ok()?,
                 b"--root" => options.root = args.next()?.into(),
                 b"--env" => options.environment.push(args.next()?.into_vec()),
@@ -155,7 +164,13 @@ fn start(
     let code = if options.interpret {
         None
     } else {
-        let code = Code::new(host.region, options.budget);
+        let names = if options.perf {
+            let names = Names::new(image.bytes);
+            Some(names.map_err(but("no file for perf"))?)
+        } else {
+            None
+        };
+        let code = Code::new(host.region, options.budget, names);
         Some(code.map_err(but("no memory for code (--interpret needs none)"))?)
     };
     let machine = Machine::install(options, host, space, files, code, trampoline);
@@ -175,6 +190,12 @@ pub(crate) fn finish(machine: &Machine, end: End) -> ! {
         print_statistics(machine);
     } else if machine.options.program.is_empty() {
         print_summary(machine);
+    }
+    if let Some(path) = &machine.options.map {
+        let picture = picture::draw(&machine.space, machine.host.region);
+        if let Err(error) = std::fs::write(path, picture) {
+            eprintln!("emulator: {}: {error}", path.display());
+        }
     }
     let status = match end {
         End::Thread(status) | End::Program(status) => status & 0xff,
@@ -238,14 +259,9 @@ fn print_statistics(machine: &Machine) {
     let mappings = machine.space.mappings();
     for (range, mapping) in mappings {
         let (start, last) = (range.start(), range.last());
-        let protection = mapping.protection;
-        let shown = |allowed, letter| if allowed { letter } else { '-' };
         eprintln!(
-            "  {start:08x}..={last:08x} {}{}{} {:?}",
-            shown(protection.read, 'r'),
-            shown(protection.write, 'w'),
-            shown(protection.execute, 'x'),
-            mapping.content
+            "  {start:08x}..={last:08x} {} {:?}",
+            mapping.protection, mapping.content
         );
     }
 }

@@ -84,6 +84,15 @@ pub(crate) struct Protection {
     pub(crate) execute: bool,
 }
 
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = |allowed, letter| if allowed { letter } else { "-" };
+        f.write_str(letter(self.read, "r"))?;
+        f.write_str(letter(self.write, "w"))?;
+        f.write_str(letter(self.execute, "x"))
+    }
+}
+
 /// A part of the file that is to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -205,6 +214,57 @@ impl<'a> Image<'a> {
     pub(crate) fn end(&self) -> u32 {
         self.segments.last().map_or(LOWEST, Segment::end)
     }
+}
+
+/// A function of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Symbol<'a> {
+    pub(crate) addr: u32,
+    pub(crate) len: u32,
+    pub(crate) name: &'a [u8],
+}
+
+/// Yields the names of a program's functions, as far as its file has them.
+pub(crate) fn symbols(bytes: &[u8]) -> Vec<Symbol<'_>> {
+    const SECTION_HEADER: usize = 40;
+    const SYMBOL: usize = 16;
+    const SHT_SYMTAB: u32 = 2;
+    const STT_FUNC: u8 = 2;
+    let bias = match half(bytes, 16) {
+        Ok(ET_DYN) => BIAS,
+        _ => 0,
+    };
+    let place = |word: u32| usize::try_from(word).ok();
+    let section = |index: usize| {
+        let at = place(word(bytes, 32).ok()?)?.checked_add(index * SECTION_HEADER)?;
+        let header: &[u8; SECTION_HEADER] = bytes.get(at..)?.first_chunk()?;
+        let start = place(word(header, 16).ok()?)?;
+        let end = start.checked_add(place(word(header, 20).ok()?)?)?;
+        Some((header, bytes.get(start..end).unwrap_or_default()))
+    };
+    let count = half(bytes, 48).unwrap_or(0);
+    let mut found = Vec::new();
+    for (header, table) in (0..usize::from(count)).map_while(section) {
+        let names = word(header, 24)
+            .ok()
+            .and_then(|index| section(place(index)?));
+        let Some((_, names)) = names.filter(|_| word(header, 4) == Ok(SHT_SYMTAB)) else {
+            continue;
+        };
+        for entry in table.chunks_exact(SYMBOL) {
+            let fields = [0, 4, 8].map(|at| word(entry, at).unwrap_or(0));
+            let [name, addr, len] = fields;
+            let name = place(name)
+                .and_then(|at| names.get(at..))
+                .unwrap_or_default();
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            if entry[12] & 15 == STT_FUNC && !name.is_empty() {
+                let addr = addr.wrapping_add(bias);
+                found.push(Symbol { addr, len, name });
+            }
+        }
+    }
+    found
 }
 
 /// Returns where the byte at `offset` of the file is loaded; zero for nowhere.

@@ -23,6 +23,8 @@ cfg_select! {
         mod interpret;
         mod load;
         mod machine;
+        mod perf;
+        mod picture;
         mod signals;
         mod space;
         mod syscalls;

@@ -11,7 +11,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::OnceLock,
 };
 
@@ -318,6 +318,61 @@ fn options_do_what_they_say() {
         assert!(message.contains(expected), "{expected}: {message}");
     }
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_address_space_is_drawn() {
+    let folder = tempdir("map");
+    let picture = folder.join("out.svg");
+    let path = guests().join("sieve.elf");
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let output = run(&["--map", &text(&picture), &text(&path), "1000"]);
+    assert!(output.status.success(), "{output:?}");
+    let svg = fs::read_to_string(&picture).expect("a picture");
+    fs::remove_dir_all(&folder).expect("the file goes");
+    assert!(
+        svg.starts_with("<svg") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
+    for expected in [
+        "Image r",
+        "Stack rw",
+        "0x100010000",
+        "a view of code",
+        "free",
+    ] {
+        assert!(svg.contains(expected), "{expected}: {svg}");
+    }
+}
+
+#[test]
+fn translated_code_is_named() {
+    if is_emulated() {
+        return isolate::leave_out("the number of the process would be that of the other emulator");
+    }
+    let child = emulator()
+        .args(["--perf", "--root", "/"])
+        .arg(guests().join("sieve.elf"))
+        .arg("1000")
+        .stdout(Stdio::piped())
+        .spawn();
+    let child = child.expect("it runs");
+    let names = PathBuf::from(format!("/tmp/perf-{}.map", child.id()));
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    let text = fs::read_to_string(&names).expect("a file");
+    fs::remove_file(&names).expect("it goes");
+    assert!(text.lines().count() > 50, "{text}");
+    let named = |line: &str| {
+        let mut words = line.split(' ');
+        let numbers: Vec<_> = words.by_ref().take(2).collect();
+        let hex = |word: &&str| usize::from_str_radix(word, 16).is_ok_and(|number| number > 0);
+        numbers.iter().all(hex)
+            && words
+                .next()
+                .is_some_and(|name| name.starts_with("guest:0x"))
+    };
+    assert!(text.lines().all(named), "{text}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ use crate::{
     host::Region,
     interpret::{Hart, Trap, decode_at, step},
     machine::{lock, machine},
+    perf::Names,
     space::{GuestMemory, PAGE, Reader, Space},
 };
 use hostmem::{
@@ -124,6 +125,7 @@ pub(crate) struct Code {
     enter: Enter,
     leave: usize,
     budget: usize,
+    names: Option<Names>,
 }
 
 /// What a thread needs to run code.
@@ -156,7 +158,11 @@ impl Code {
     /// # Errors
     ///
     /// Where the host has no memory that can be both written and executed, by two views.
-    pub(crate) fn new(region: &'static Region, budget: usize) -> Result<Self, JitError> {
+    pub(crate) fn new(
+        region: &'static Region,
+        budget: usize,
+        names: Option<Names>,
+    ) -> Result<Self, JitError> {
         let gap = region.largest_gap(AddressRange::ALL);
         let window = gap.and_then(|gap| {
             let end = gap.start().saturating_add(target::WINDOW - 1);
@@ -183,6 +189,7 @@ impl Code {
             enter,
             leave: start.addr().get() + gates.leave,
             budget,
+            names,
         })
     }
 
@@ -269,6 +276,9 @@ impl Code {
         }
         if let Err(error) = jit.write(&mut span, 0, &bytes) {
             fail("translated code cannot be written", &error);
+        }
+        if let Some(names) = &self.names {
+            names.note(rx, bytes.len(), pc);
         }
         let last = end.wrapping_sub(1);
         for page in pages(pc, last) {

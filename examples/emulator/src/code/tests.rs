@@ -45,7 +45,7 @@ fn machine() -> &'static Machine {
         let space = Space::new(host.region, &host.guest, host::low_heap_window());
         let space = space.expect("a space");
         faults::install();
-        let code = Code::new(host.region, BUDGET).expect("memory for code");
+        let code = Code::new(host.region, BUDGET, None).expect("memory for code");
         let options = Options::parse(std::iter::empty()).expect("no options");
         let files = Files::new(Path::new(".")).expect("a folder");
         for addr in [CODE, DATA] {
