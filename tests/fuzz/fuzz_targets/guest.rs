@@ -21,7 +21,11 @@ fuzz_target!(|bytes: &[u8]| {
                 && bytes.get(segment.file.clone()).is_some()
         }));
     }
-    assert!(elf::symbols(bytes).iter().all(|symbol| !symbol.name.is_empty()));
+    assert!(
+        elf::symbols(bytes)
+            .iter()
+            .all(|symbol| !symbol.name.is_empty())
+    );
     for bits in bytes.chunks_exact(4) {
         let bits = bits.try_into().map(u32::from_le_bytes).expect("four bytes");
         if let Some(inst) = decode::decode(bits) {
