@@ -8,7 +8,8 @@
 //! A number is the CPU time of a process, start and end included, in nanoseconds; the median of
 //! some rounds, in which all that is compared runs in turns. `qemu-riscv32` is looked for in the
 //! path, and native programs are made of the guests' sources by `cc -O2`; what is not there is
-//! absent.
+//! absent. `HOSTMEM_STRANGERS` names the folder in which `examples/emulator/strangers/run.sh` has
+//! built Lua and SQLite; without it their rows are skipped.
 
 use hostmem_bench::{
     program::{Program, Setting},
@@ -19,7 +20,7 @@ use std::{
     error::Error,
     ffi::OsStr,
     io,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
@@ -45,6 +46,8 @@ const ROWS: &[Row] = &[
     Row::new("matrix-native", "native", Target::Ratio(3.0)),
     Row::new("tree-qemu", "qemu", Target::Ratio(1.0)),
     Row::new("threads-qemu", "qemu", Target::Ratio(1.0)),
+    Row::new("lua-qemu", "qemu", Target::Ratio(1.0)),
+    Row::new("sqlite-qemu", "qemu", Target::Ratio(1.0)),
     Row::new(
         "interpreted-instruction",
         "none",
@@ -57,6 +60,8 @@ const ROWS: &[Row] = &[
 /// A guest, with arguments for a run of a second, and for a quick one.
 struct Guest {
     name: &'static str,
+    /// The name of a program that somebody else wrote.
+    stranger: Option<&'static str>,
     full: &'static [&'static str],
     quick: &'static [&'static str],
 }
@@ -64,33 +69,51 @@ struct Guest {
 const GUESTS: &[Guest] = &[
     Guest {
         name: "sieve",
+        stranger: None,
         full: &["5000000", "5"],
         quick: &["1000000", "4"],
     },
     Guest {
         name: "sha256",
+        stranger: None,
         full: &["400000"],
         quick: &["50000"],
     },
     Guest {
         name: "quicksort",
+        stranger: None,
         full: &["2000000"],
         quick: &["300000"],
     },
     Guest {
         name: "matrix",
+        stranger: None,
         full: &["60"],
         quick: &["10"],
     },
     Guest {
         name: "tree",
+        stranger: None,
         full: &["2000"],
         quick: &["200"],
     },
     Guest {
         name: "threads",
+        stranger: None,
         full: &["100000"],
         quick: &["20000"],
+    },
+    Guest {
+        name: "lua",
+        stranger: Some("lua"),
+        full: &["test.lua"],
+        quick: &["test.lua"],
+    },
+    Guest {
+        name: "sqlite",
+        stranger: Some("speedtest1"),
+        full: &["--size", "50", "--memdb"],
+        quick: &["--size", "5", "--memdb"],
     },
 ];
 
@@ -109,6 +132,8 @@ fn main() -> ExitCode {
 struct Place {
     emulator: PathBuf,
     guests: PathBuf,
+    /// Where other people's programs are.
+    strangers: Option<PathBuf>,
     /// Where native programs go.
     built: PathBuf,
 }
@@ -128,16 +153,27 @@ impl Place {
         Ok(Self {
             emulator: folder.join("examples/emulator"),
             guests: workspace.join("examples/emulator/guests"),
+            strangers: env::var_os("HOSTMEM_STRANGERS")
+                .map(path::absolute)
+                .transpose()?,
             built: folder.to_path_buf(),
         })
     }
 
-    fn elf(&self, guest: &Guest) -> PathBuf {
-        self.guests.join(guest.name).with_extension("elf")
+    /// Returns where a guest is, if it is there.
+    fn elf(&self, guest: &Guest) -> Option<PathBuf> {
+        let Some(name) = guest.stranger else {
+            return Some(self.guests.join(guest.name).with_extension("elf"));
+        };
+        let built = self.strangers.as_ref()?.join("built");
+        Some(built.join(name).with_extension("elf"))
     }
 
-    /// Builds a guest for the host; `None` without a compiler.
+    /// Builds a guest of ours for the host; `None` without a compiler.
     fn native(&self, guest: &Guest) -> Option<PathBuf> {
+        if guest.stranger.is_some() {
+            return None;
+        }
         let source = self.guests.join(guest.name).with_extension("c");
         let program = self.built.join(format!("native-{}", guest.name));
         let mut compiler = Command::new("cc");
@@ -149,11 +185,16 @@ impl Place {
     }
 }
 
-/// Runs a program; returns the CPU time that it took, in nanoseconds.
+/// Runs a program, where scripts for strangers' programs are; returns the CPU time that it took, in
+/// nanoseconds.
 fn time(program: &OsStr, args: &[&OsStr]) -> io::Result<f64> {
     let mut command = Command::new(program);
     command
         .args(args)
+        .current_dir(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../examples/emulator/strangers"
+        ))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let before = of_children()?;
@@ -188,18 +229,21 @@ struct Runner {
     args: Vec<PathBuf>,
 }
 
+/// Returns who runs a guest; nobody where it is not there.
 fn runners(place: &Place, guest: &Guest) -> Vec<Runner> {
-    let elf = place.elf(guest);
+    let Some(elf) = place.elf(guest) else {
+        return Vec::new();
+    };
     let runner = |name, program: &Path, args: &[&Path]| Runner {
         name,
         program: program.to_path_buf(),
         args: args.iter().map(|arg| arg.to_path_buf()).collect(),
     };
-    let interpret = Path::new("--interpret");
-    let mut all = vec![
-        runner("ours", &place.emulator, &[&elf]),
-        runner("interpreter", &place.emulator, &[interpret, &elf]),
-    ];
+    let mut all = vec![runner("ours", &place.emulator, &[&elf])];
+    if guest.stranger.is_none() {
+        let interpret = Path::new("--interpret");
+        all.push(runner("interpreter", &place.emulator, &[interpret, &elf]));
+    }
     let qemu = Path::new("qemu-riscv32");
     if Command::new(qemu).arg("--version").output().is_ok() {
         all.push(runner("qemu", qemu, &[&elf]));
@@ -224,6 +268,13 @@ fn run_all(setting: &Setting, table: &mut Table) -> Result<(), Failure> {
             continue;
         }
         let runners = runners(&place, guest);
+        if runners.is_empty() {
+            println!(
+                "note: {}: HOSTMEM_STRANGERS says where to find it",
+                guest.name
+            );
+            continue;
+        }
         let args = if quick { guest.quick } else { guest.full };
         let mut times = vec![Vec::new(); runners.len()];
         for round in 0..rounds {
@@ -261,7 +312,7 @@ fn number_behind(text: &str, line: &str, word: &str) -> Option<f64> {
 
 /// What an instruction costs to interpret, and to translate, as `--stats` counts them.
 fn instructions(place: &Place, table: &mut Table) -> Result<(), Failure> {
-    let elf = place.elf(&GUESTS[1]);
+    let elf = place.elf(&GUESTS[1]).ok_or("no guest")?;
     if table.wants(&["interpreted-instruction"]) {
         let mut command = Command::new(&place.emulator);
         command
@@ -277,7 +328,7 @@ fn instructions(place: &Place, table: &mut Table) -> Result<(), Failure> {
     }
     if table.wants(&["translated-instruction"]) {
         // With a cache that is too small for anything, all is translated again and again.
-        let elf = place.elf(&GUESTS[2]);
+        let elf = place.elf(&GUESTS[2]).ok_or("no guest")?;
         let run = |budget: &str| {
             let mut command = Command::new(&place.emulator);
             command.args(["--stats", "--budget", budget]);
