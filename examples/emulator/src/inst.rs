@@ -102,6 +102,38 @@ impl Inst {
         )
     }
 
+    /// Says whether a reservation of the hart's ends with the instruction, unless the instruction
+    /// is the one that makes or uses it.
+    pub(crate) const fn ends_reservation(&self) -> bool {
+        matches!(
+            self.op,
+            Op::Jalr | Op::Fence | Op::FenceI | Op::Ecall | Op::Ebreak | Op::Thunk
+        ) || self.is_load_or_store()
+            || self.is_amo()
+    }
+
+    const fn is_load_or_store(&self) -> bool {
+        matches!(
+            self.op,
+            Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu | Op::Sb | Op::Sh | Op::Sw
+        )
+    }
+
+    const fn is_amo(&self) -> bool {
+        matches!(
+            self.op,
+            Op::AmoSwap
+                | Op::AmoAdd
+                | Op::AmoXor
+                | Op::AmoAnd
+                | Op::AmoOr
+                | Op::AmoMin
+                | Op::AmoMax
+                | Op::AmoMinu
+                | Op::AmoMaxu
+        )
+    }
+
     /// Returns where a branch or `jal` at `pc` leads.
     pub(crate) const fn target(&self, pc: u32) -> u32 {
         pc.wrapping_add_signed(self.imm)

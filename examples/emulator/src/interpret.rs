@@ -71,6 +71,12 @@ pub(crate) trait Memory {
 }
 
 /// The address of no reservation: one that no word can have.
+///
+/// A reservation ends where the hart itself accesses memory, has a fence, jumps through a register
+/// or traps: the specification lets `sc.w` fail then. So between `lr.w` and an `sc.w` that succeeds
+/// a hart sees nothing of memory but the one word, as if it had been read just before it is
+/// written. That others changed it meanwhile and changed it back makes no difference, and to compare
+/// words is enough.
 pub(crate) const UNRESERVED: u32 = 1;
 
 /// The registers of a hart, the specification's word for what a thread runs on.
@@ -193,7 +199,7 @@ fn amo(op: Op, word: u32, b: u32) -> u32 {
 }
 
 /// Runs one instruction, which lies at `pc`; returns where the next one lies. Where it traps, no
-/// register has changed.
+/// register has changed; a reservation does not outlast a trap.
 #[inline(always)]
 pub(crate) fn step<M: Memory>(
     hart: &mut Hart,
@@ -214,6 +220,7 @@ pub(crate) fn step<M: Memory>(
             return Ok(inst.target(pc));
         }
         Op::Jalr => {
+            hart.reserved = UNRESERVED;
             hart.set(inst.rd, next);
             return Ok(addr & !1);
         }
@@ -223,25 +230,42 @@ pub(crate) fn step<M: Memory>(
             }
         }
         Op::Lb => {
+            hart.reserved = UNRESERVED;
             let byte = memory.load_u8(addr).map_err(Trap::Fault)?;
             hart.set(inst.rd, i32::from(byte.cast_signed()).cast_unsigned());
         }
         Op::Lh => {
+            hart.reserved = UNRESERVED;
             let half = memory.load_u16(addr).map_err(Trap::Fault)?;
             hart.set(inst.rd, i32::from(half.cast_signed()).cast_unsigned());
         }
-        Op::Lw => hart.set(inst.rd, memory.load_u32(addr).map_err(Trap::Fault)?),
-        Op::Lbu => hart.set(inst.rd, memory.load_u8(addr).map_err(Trap::Fault)?.into()),
-        Op::Lhu => hart.set(inst.rd, memory.load_u16(addr).map_err(Trap::Fault)?.into()),
-        Op::Sb => memory
-            .store_u8(addr, b.to_le_bytes()[0])
-            .map_err(Trap::Fault)?,
+        Op::Lw => {
+            hart.reserved = UNRESERVED;
+            hart.set(inst.rd, memory.load_u32(addr).map_err(Trap::Fault)?);
+        }
+        Op::Lbu => {
+            hart.reserved = UNRESERVED;
+            hart.set(inst.rd, memory.load_u8(addr).map_err(Trap::Fault)?.into());
+        }
+        Op::Lhu => {
+            hart.reserved = UNRESERVED;
+            hart.set(inst.rd, memory.load_u16(addr).map_err(Trap::Fault)?.into());
+        }
+        Op::Sb => {
+            hart.reserved = UNRESERVED;
+            let stored = memory.store_u8(addr, b.to_le_bytes()[0]);
+            stored.map_err(Trap::Fault)?;
+        }
         Op::Sh => {
+            hart.reserved = UNRESERVED;
             let [low, high, ..] = b.to_le_bytes();
             let half = u16::from_le_bytes([low, high]);
             memory.store_u16(addr, half).map_err(Trap::Fault)?;
         }
-        Op::Sw => memory.store_u32(addr, b).map_err(Trap::Fault)?,
+        Op::Sw => {
+            hart.reserved = UNRESERVED;
+            memory.store_u32(addr, b).map_err(Trap::Fault)?;
+        }
         Op::Addi
         | Op::Slti
         | Op::Sltiu
@@ -288,7 +312,10 @@ pub(crate) fn step<M: Memory>(
         | Op::AmoMax
         | Op::AmoMinu
         | Op::AmoMaxu => atomic(hart, memory, inst, a, b)?,
-        Op::Fence => memory.fence(),
+        Op::Fence => {
+            hart.reserved = UNRESERVED;
+            memory.fence();
+        }
         Op::FenceI => return Err(Trap::FenceI),
         Op::Ecall => return Err(Trap::Ecall),
         Op::Ebreak => return Err(Trap::Ebreak),
@@ -326,6 +353,7 @@ fn atomic<M: Memory>(
             hart.set(inst.rd, (!done).into());
         }
         op => {
+            hart.reserved = UNRESERVED;
             let old = memory.update(addr, |word| amo(op, word, b));
             hart.set(inst.rd, old.map_err(Trap::Fault)?);
         }

@@ -249,6 +249,7 @@ impl Thread {
         x[11] = frame;
         x[12] = frame.wrapping_add(UCONTEXT);
         self.hart.pc = handler & !1;
+        self.hart.reserved = crate::interpret::UNRESERVED;
         Ok(())
     }
 

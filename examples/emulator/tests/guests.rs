@@ -40,6 +40,7 @@ const GUESTS: &[(&str, &[&str], &str)] = &[
         "packed 1048576 bytes into fewer than 20971\n",
     ),
     ("rewrites", &[], "rewritten\n"),
+    ("reserve", &[], "reservations hold\n"),
     ("files", &[], "files work\n"),
 ];
 

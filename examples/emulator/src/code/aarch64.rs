@@ -17,10 +17,13 @@ mod arithmetic;
 mod memory;
 
 use super::{
-    cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE},
+    cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, TABLE},
     translate::{Emitter, Gates, HEADER, INDIRECT, assembled, homes},
 };
-use crate::inst::{Inst, Op};
+use crate::{
+    inst::{Inst, Op},
+    interpret::UNRESERVED,
+};
 use dynasmrt::{
     DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, aarch64::Aarch64Relocation, dynasm,
 };
@@ -305,7 +308,13 @@ impl Emitter {
         self.jump_to_leave();
     }
 
-    pub(super) fn branch(&mut self, inst: &Inst, target: u32) {
+    /// Ends the hart's reservation.
+    pub(super) fn unreserve(&mut self) {
+        self.load_number(3, UNRESERVED);
+        dynasm!(self.ops ; .arch aarch64 ; str w3, [sp, offset(RESERVED)]);
+    }
+
+    pub(super) fn branch(&mut self, inst: &Inst, key: u32) {
         let a = self.source(inst.rs1, 0);
         let b = self.source(inst.rs2, 1);
         let is_equal = inst.op == Op::Beq;
@@ -324,14 +333,14 @@ impl Emitter {
                 })
             }
         };
-        if self.is_own(target) {
+        if self.is_own(key) {
             let back = distance(HEADER, self.at(), 19);
             self.word(test.bits | back << 5);
         } else {
             // A conditional branch does not reach all blocks: the contrary goes round one that does.
             self.word((test.bits ^ test.contrary) | 2 << 5);
             let site = self.jump();
-            self.lead(site, target);
+            self.lead(site, key);
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) use cpu::Cpu;
 use crate::{
     arch::Context,
     host::Region,
-    interpret::{Hart, Trap, decode_at, step},
+    interpret::{Hart, Trap, UNRESERVED, decode_at, step},
     machine::{lock, machine},
     perf::Names,
     space::{GuestMemory, PAGE, Reader, Space},
@@ -48,7 +48,7 @@ use std::{
     mem,
     sync::{Arc, Mutex, atomic::Ordering},
 };
-use translate::{HEADER, INDIRECT, INTERRUPTED, STEP, Translated, put};
+use translate::{HEADER, HOLDS, INDIRECT, INTERRUPTED, STEP, Translated, put};
 
 type Jit = JitAllocator<&'static Region, &'static Region, OsLock>;
 type Queue = RetireQueue<Jit, &'static Region, OsLock>;
@@ -68,7 +68,7 @@ const NONE: u32 = u32::MAX;
 
 /// A block of translated code.
 struct Block {
-    pc: u32,
+    key: u32,
     /// The last guest address of its instructions.
     last: u32,
     span: Span,
@@ -103,7 +103,7 @@ pub(crate) struct Counts {
 /// All blocks, and who leads where.
 #[derive(Default)]
 struct Cache {
-    by_address: HashMap<u32, u32>,
+    by_key: HashMap<u32, u32>,
     by_page: HashMap<u32, Vec<u32>>,
     blocks: Vec<Option<Block>>,
     free_blocks: Vec<u32>,
@@ -212,33 +212,33 @@ impl Code {
     pub(crate) fn counts(&self) -> Counts {
         let cache = lock(&self.cache);
         Counts {
-            live_blocks: cache.by_address.len(),
+            live_blocks: cache.by_key.len(),
             live_bytes: cache.bytes,
             ..cache.counts
         }
     }
 
-    /// Returns the code at a guest address, and makes `exit`, or the thread's table, lead there.
-    fn find(&self, runner: &Runner, space: &Space, pc: u32, exit: u32) -> Result<usize, Trap> {
+    /// Returns the code of a block, and makes `exit`, or the thread's table, lead there.
+    fn find(&self, runner: &Runner, space: &Space, key: u32, exit: u32) -> Result<usize, Trap> {
         let mut cache = lock(&self.cache);
-        let block = match cache.by_address.get(&pc) {
+        let block = match cache.by_key.get(&key) {
             Some(block) => *block,
             None => {
-                let translated = translate::translate(&Reader::new(space), pc)?;
-                self.install(&mut cache, pc, translated)
+                let translated = translate::translate(&Reader::new(space), key)?;
+                self.install(&mut cache, key, translated)
             }
         };
         let code = cache.code_of(block);
         if exit == INDIRECT {
-            runner.cpu.set_place(pc, code as u64);
+            runner.cpu.set_place(key, code as u64);
         } else if exit < INDIRECT {
-            cache.link(self.queue.allocator(), exit, block, pc);
+            cache.link(self.queue.allocator(), exit, block, key);
         }
         Ok(code)
     }
 
     /// Places a translated block; returns its number.
-    fn install(&self, cache: &mut Cache, pc: u32, translated: Translated) -> u32 {
+    fn install(&self, cache: &mut Cache, key: u32, translated: Translated) -> u32 {
         let Translated {
             mut bytes,
             exits,
@@ -278,19 +278,19 @@ impl Code {
             fail("translated code cannot be written", &error);
         }
         if let Some(names) = &self.names {
-            names.note(rx, bytes.len(), pc);
+            names.note(rx, bytes.len(), key & !HOLDS);
         }
         let last = end.wrapping_sub(1);
-        for page in pages(pc, last) {
+        for page in pages(key, last) {
             cache.by_page.entry(page).or_default().push(block);
         }
-        cache.by_address.insert(pc, block);
-        cache.ages.push_back((block, pc));
+        cache.by_key.insert(key, block);
+        cache.ages.push_back((block, key));
         cache.bytes += span.len_bytes();
         cache.counts.blocks += 1;
         cache.counts.instructions += instructions as u64;
         cache.blocks[index(block)] = Some(Block {
-            pc,
+            key,
             last,
             span,
             exits: numbers,
@@ -302,10 +302,10 @@ impl Code {
     /// Lets the oldest blocks go until the code has no more than `bytes`.
     fn evict(&self, cache: &mut Cache, bytes: usize) {
         while cache.bytes > bytes {
-            let Some((block, pc)) = cache.ages.pop_front() else {
+            let Some((block, key)) = cache.ages.pop_front() else {
                 break;
             };
-            if cache.by_address.get(&pc) == Some(&block) {
+            if cache.by_key.get(&key) == Some(&block) {
                 cache.counts.evicted += 1;
                 self.remove(cache, block);
             }
@@ -329,8 +329,8 @@ impl Code {
             }
             cache.free_exits.push(*number);
         }
-        cache.by_address.remove(&gone.pc);
-        for page in pages(gone.pc, gone.last) {
+        cache.by_key.remove(&gone.key);
+        for page in pages(gone.key, gone.last) {
             if let Some(list) = cache.by_page.get_mut(&page) {
                 list.retain(|other| *other != block);
                 if list.is_empty() {
@@ -339,7 +339,7 @@ impl Code {
             }
         }
         for cpu in lock(&self.cpus).iter() {
-            cpu.clear_place(gone.pc);
+            cpu.clear_place(gone.key);
         }
         cache.free_blocks.push(block);
         cache.bytes -= gone.span.len_bytes();
@@ -450,12 +450,12 @@ impl Cache {
     }
 
     /// Makes an exit lead to a block. It may be another's than was left, with the same target.
-    fn link(&mut self, jit: &Jit, exit: u32, block: u32, pc: u32) {
+    fn link(&mut self, jit: &Jit, exit: u32, block: u32, key: u32) {
         let code = self.code_of(block);
         let Some(Some(found)) = self.exits.get_mut(index(exit)) else {
             return;
         };
-        if found.target != pc || found.linked != NONE {
+        if found.target != key || found.linked != NONE {
             return;
         }
         found.linked = block;
@@ -494,19 +494,20 @@ impl Runner {
         let trap = self.run_on(registers, space);
         // SAFETY: as above.
         *hart = unsafe { (*registers).clone() };
+        hart.reserved = UNRESERVED;
         trap
     }
 
     fn run_on(&self, registers: *mut Hart, space: &Space) -> Trap {
         let mut exit = STEP;
+        // SAFETY: the thread's own registers, which no code runs on now.
+        let mut key = unsafe { (*registers).pc };
         loop {
             self.executor.quiescent();
             if self.cpu.interrupt.load(Ordering::Acquire) != 0 {
                 return Trap::Interrupted;
             }
-            // SAFETY: the thread's own registers, which no code runs on now.
-            let pc = unsafe { (*registers).pc };
-            let code = match self.code.find(self, space, pc, exit) {
+            let code = match self.code.find(self, space, key, exit) {
                 Ok(code) => code,
                 Err(trap) => return trap,
             };
@@ -514,11 +515,13 @@ impl Runner {
             // SAFETY: a block's code, which is not released before this thread is quiescent again,
             // on registers that are part of a thread's state.
             exit = unsafe { (self.code.enter)(registers, code) };
+            // SAFETY: as above; the code has returned.
+            let hart = unsafe { &mut *registers };
+            key = hart.pc;
+            hart.pc = key & !HOLDS;
             match exit {
                 INTERRUPTED => return Trap::Interrupted,
                 STEP => {
-                    // SAFETY: as above.
-                    let hart = unsafe { &mut *registers };
                     let memory = GuestMemory(space);
                     let done = decode_at(&memory, hart.pc)
                         .and_then(|inst| step(hart, &memory, &inst, hart.pc));
@@ -526,6 +529,9 @@ impl Runner {
                         Ok(next) => hart.pc = next,
                         Err(trap) => return trap,
                     }
+                    // What goes on is a block for those that hold none.
+                    hart.reserved = UNRESERVED;
+                    key = hart.pc;
                 }
                 _ => {}
             }

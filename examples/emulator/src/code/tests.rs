@@ -9,7 +9,7 @@ use crate::{
     faults,
     host::{self, Host},
     inst::Op,
-    interpret::{Hart, Trap, decode_at, step},
+    interpret::{Hart, Trap, UNRESERVED, decode_at, step},
     machine::{Machine, lock},
     space::{Content, GuestMemory, Mapping, PAGE, Place, Space},
     syscalls::files::Files,
@@ -159,7 +159,18 @@ impl Random {
                 let funct5 = self.of(&[2, 3, 3, 1, 0, 4, 12, 8, 16, 20, 24, 28]);
                 let rs2 = if funct5 == 2 { 0 } else { rs2 };
                 let order = self.below(4);
-                funct5 << 27 | order << 25 | rs2 << 20 | base << 15 | 2 << 12 | rd << 7 | 0x2f
+                let bits = base << 15 | 2 << 12 | rd << 7 | 0x2f | order << 25;
+                if funct5 == 2 && self.below(2) == 0 {
+                    // What is reserved is stored to, with something between that may end it.
+                    code.extend((2 << 27 | bits).to_le_bytes());
+                    for _ in 0..self.below(3) {
+                        self.instruction(code);
+                    }
+                    let (rd, rs2) = (self.destination(), self.below(32));
+                    3 << 27 | rs2 << 20 | (bits & !(31 << 7)) | rd << 7
+                } else {
+                    funct5 << 27 | rs2 << 20 | bits
+                }
             }
             12 | 13 => {
                 let half = self.compressed();
@@ -220,7 +231,9 @@ struct Outcome {
     data: Vec<u8>,
 }
 
-fn outcome(trap: Trap, hart: Hart) -> Outcome {
+fn outcome(trap: Trap, mut hart: Hart) -> Outcome {
+    // It does not outlast a trap.
+    hart.reserved = UNRESERVED;
     let mut data = vec![0; DATA_LEN as usize];
     Identity.read(DATA, &mut data).expect("mapped");
     Outcome { trap, hart, data }

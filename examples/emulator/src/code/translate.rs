@@ -5,6 +5,10 @@
 //! A block begins at an address that something jumps to, and goes on behind branches that are not
 //! taken, to the first jump. Nothing is kept back for later: at each instruction all guest
 //! registers are what they are to be, so that a fault needs no repair.
+//!
+//! A hart that holds a reservation runs blocks of their own, made for the same addresses: these end
+//! the reservation where `interpret::UNRESERVED` says, and all others need not think of it. The
+//! *key* of a block is its address, with the lowest bit set in those.
 
 use super::target::{self, Ops};
 use crate::{
@@ -22,7 +26,7 @@ pub(super) const INDIRECT: u32 = 0x8000_0000;
 pub(super) const STEP: u32 = 0x8000_0001;
 pub(super) const INTERRUPTED: u32 = 0x8000_0002;
 
-/// Bytes before a block's code: its guest address, and where its table of addresses is.
+/// Bytes before a block's code: its key, and where its table of addresses is.
 pub(super) const HEADER: usize = 16;
 
 /// Ways into generated code and out of it.
@@ -32,8 +36,12 @@ pub(super) struct Gates {
     pub(super) leave: usize,
 }
 
-/// A jump out of a block to another guest address.
+/// The bit of keys of blocks for harts that hold a reservation.
+pub(super) const HOLDS: u32 = 1;
+
+/// A jump out of a block to another one.
 pub(super) struct ExitSite {
+    /// The other one's key.
     pub(super) target: u32,
     /// Where the jump's field is: four bytes, at a multiple of four.
     pub(super) site: usize,
@@ -69,7 +77,9 @@ pub(super) const fn homes(pinned: &[(u8, u8)]) -> [Option<u8>; 32] {
 /// A block in the making.
 pub(super) struct Emitter {
     pub(super) ops: Ops,
-    start: u32,
+    key: u32,
+    /// Whether the hart may hold a reservation.
+    holds: bool,
     exits: Vec<ExitSite>,
     leaves: Vec<usize>,
     /// Where the code of guest instructions begins that can fault, or must be found otherwise.
@@ -80,15 +90,17 @@ pub(super) struct Emitter {
     stubs: Vec<(DynamicLabel, u32, u32)>,
 }
 
-/// Translates the block at `pc`.
+/// Translates the block with a key.
 ///
 /// # Errors
 ///
 /// The trap of its first instruction, if that cannot be decoded.
-pub(super) fn translate<C: Code>(code: &C, start: u32) -> Result<Translated, Trap> {
+pub(super) fn translate<C: Code>(code: &C, key: u32) -> Result<Translated, Trap> {
+    let start = key & !HOLDS;
     let mut emitter = Emitter {
         ops: Ops::new(0),
-        start,
+        key,
+        holds: key & HOLDS != 0,
         exits: Vec::new(),
         leaves: Vec::new(),
         table: Vec::new(),
@@ -122,11 +134,6 @@ impl Emitter {
     /// Returns how many bytes there are.
     pub(super) fn at(&self) -> usize {
         self.ops.offset().0
-    }
-
-    /// Says whether a guest address is the block's own.
-    pub(super) const fn is_own(&self, target: u32) -> bool {
-        target == self.start
     }
 
     /// Returns what a guest register holds here, if that is known.
@@ -164,19 +171,37 @@ impl Emitter {
     /// Jumps to a guest address.
     fn exit(&mut self, target: u32) {
         let site = self.jump();
-        self.lead(site, target);
+        self.lead(site, self.key_of(target));
+    }
+
+    /// Returns the key of the block that goes on at an address.
+    fn key_of(&self, target: u32) -> u32 {
+        target | if self.holds { HOLDS } else { 0 }
+    }
+
+    /// Says whether a key is the block's own.
+    pub(super) const fn is_own(&self, key: u32) -> bool {
+        key == self.key
     }
 
     /// Says where the jump with its field at `site` is to lead, which leads to the block's begin
     /// as it is.
-    pub(super) fn lead(&mut self, site: usize, target: u32) {
-        if !self.is_own(target) {
+    pub(super) fn lead(&mut self, site: usize, key: u32) {
+        if !self.is_own(key) {
             self.exits.push(ExitSite {
-                target,
+                target: key,
                 site,
                 stub: 0,
                 number_at: 0,
             });
+        }
+    }
+
+    /// Ends a reservation, if one may be held.
+    fn end_reservation(&mut self) {
+        if self.holds {
+            self.holds = false;
+            self.unreserve();
         }
     }
 
@@ -189,6 +214,9 @@ impl Emitter {
     /// Emits an instruction; says whether the block ends with it.
     fn instruction(&mut self, inst: &Inst, pc: u32) -> bool {
         let imm = inst.imm.cast_unsigned();
+        if inst.ends_reservation() {
+            self.end_reservation();
+        }
         match inst.op {
             Op::Lui => self.constant(inst.rd, imm),
             Op::Auipc => self.constant(inst.rd, pc.wrapping_add(imm)),
@@ -205,7 +233,7 @@ impl Emitter {
                 if target <= pc {
                     self.look_for_interrupt(pc);
                 }
-                self.branch(inst, target);
+                self.branch(inst, self.key_of(target));
             }
             Op::Lb | Op::Lh | Op::Lw | Op::Lbu | Op::Lhu => {
                 self.load(inst, pc);
@@ -224,6 +252,7 @@ impl Emitter {
             | Op::AmoMinu
             | Op::AmoMaxu => {
                 self.atomic(inst, pc);
+                self.holds = inst.op == Op::LrW;
                 self.forget(inst.rd);
             }
             Op::Fence => self.fence(imm >> 4 & 15, imm & 15),
@@ -297,7 +326,7 @@ impl Emitter {
             bytes.extend(pc.to_le_bytes());
         }
         let word = |number: usize| u32::try_from(number).unwrap_or(0).to_le_bytes();
-        put(&mut bytes, 0, self.start.to_le_bytes());
+        put(&mut bytes, 0, self.key.to_le_bytes());
         put(&mut bytes, 4, word(table_at));
         put(&mut bytes, 8, word(self.table.len()));
         for exit in &self.exits {

@@ -26,10 +26,13 @@ mod arithmetic;
 mod memory;
 
 use super::{
-    cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, TABLE},
+    cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, TABLE},
     translate::{Emitter, Gates, HEADER, INDIRECT, assembled, homes},
 };
-use crate::inst::{Inst, Op};
+use crate::{
+    inst::{Inst, Op},
+    interpret::UNRESERVED,
+};
 use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, dynasm, x64::X64Relocation};
 
 pub(super) type Ops = VecAssembler<X64Relocation>;
@@ -246,7 +249,13 @@ impl Emitter {
         self.jump_to_leave();
     }
 
-    pub(super) fn branch(&mut self, inst: &Inst, target: u32) {
+    /// Ends the hart's reservation.
+    pub(super) fn unreserve(&mut self) {
+        let none = UNRESERVED.cast_signed();
+        dynasm!(self.ops ; .arch x64 ; mov DWORD [rsp + RESERVED], none);
+    }
+
+    pub(super) fn branch(&mut self, inst: &Inst, key: u32) {
         let condition = match inst.op {
             Op::Beq => 0x4,
             Op::Bne => 0x5,
@@ -262,6 +271,6 @@ impl Emitter {
             with_operand!(self, cmp, a, inst.rs2);
         }
         let site = self.jump_by(&[0x0f, 0x80 | condition]);
-        self.lead(site, target);
+        self.lead(site, key);
     }
 }

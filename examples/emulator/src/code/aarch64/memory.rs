@@ -7,7 +7,6 @@ use crate::{
         translate::STEP,
     },
     inst::{Inst, Op},
-    interpret::UNRESERVED,
 };
 use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
 
@@ -122,8 +121,7 @@ impl Emitter {
             ; movz w0, 1
             ; done:
         );
-        self.load_number(3, UNRESERVED);
-        dynasm!(self.ops ; .arch aarch64 ; str w3, [sp, offset(RESERVED)]);
+        self.unreserve();
     }
 
     /// Changes a word, and leaves what it was in `w0`.

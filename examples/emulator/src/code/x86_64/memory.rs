@@ -7,7 +7,6 @@ use crate::{
         translate::STEP,
     },
     inst::{Inst, Op},
-    interpret::UNRESERVED,
 };
 use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
 
@@ -69,8 +68,8 @@ impl Emitter {
                     ; done:
                     ; setne al
                     ; movzx eax, al
-                    ; mov DWORD [rsp + RESERVED], UNRESERVED.cast_signed()
                 );
+                self.unreserve();
             }
             Op::AmoSwap | Op::AmoAdd => {
                 self.copy(RAX, inst.rs2);
