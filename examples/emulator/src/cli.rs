@@ -8,7 +8,7 @@ use crate::{
     load,
     machine::{End, Machine, Thread},
     perf::Names,
-    picture, signals,
+    picture, progress, signals,
     space::Space,
     syscalls::{files::Files, threads},
 };
@@ -122,6 +122,7 @@ pub(crate) fn main() -> ExitCode {
     };
     match start(options, &image, &name) {
         Ok((machine, mut thread)) => {
+            progress::begin(machine);
             let end = thread.run();
             if let End::Thread(_) = end {
                 threads::end(thread);
@@ -187,6 +188,7 @@ fn but<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
 /// Ends the program with the status that a shell would show.
 pub(crate) fn finish(machine: &Machine, end: End) -> ! {
     if machine.options.stats {
+        progress::end();
         print_statistics(machine);
     } else if machine.options.program.is_empty() {
         print_summary(machine);

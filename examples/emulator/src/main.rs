@@ -25,6 +25,7 @@ cfg_select! {
         mod machine;
         mod perf;
         mod picture;
+        mod progress;
         mod signals;
         mod space;
         mod syscalls;

@@ -9,9 +9,12 @@ use hostmem_test_support::{Unavailable, harden, isolate, seccomp};
 use std::{
     env,
     ffi::OsString,
-    fs,
+    fs::{self, File},
+    io::{self, Read},
+    os::fd::FromRawFd,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    ptr,
     sync::OnceLock,
 };
 
@@ -319,6 +322,37 @@ fn options_do_what_they_say() {
         assert!(message.contains(expected), "{expected}: {message}");
     }
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_long_program_tells_a_terminal_how_far_it_is() {
+    let (mut master, mut slave) = (0, 0);
+    let (name, settings, size) = (ptr::null_mut(), ptr::null(), ptr::null());
+    // SAFETY: there is room for two descriptors; nothing else is asked for.
+    let opened = unsafe { libc::openpty(&mut master, &mut slave, name, settings, size) };
+    assert_eq!(opened, 0, "{}", io::Error::last_os_error());
+    // SAFETY: made just now, for this alone.
+    let mut master = unsafe { File::from_raw_fd(master) };
+    // SAFETY: as above.
+    let slave = unsafe { File::from_raw_fd(slave) };
+    let path = guests().join("sieve.elf");
+    let mut child = emulator()
+        .arg("--stats")
+        .arg(path)
+        .args(["1000000", "1000000"])
+        .stdout(Stdio::null())
+        .stderr(slave)
+        .spawn()
+        .expect("it runs");
+    let mut said = Vec::new();
+    let expected = b"instructions translated";
+    while !said.windows(expected.len()).any(|part| part == expected) {
+        let mut some = [0; 1024];
+        let count = master.read(&mut some).expect("the terminal is open");
+        said.extend_from_slice(&some[..count]);
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
 }
 
 #[test]
