@@ -112,7 +112,7 @@ unpack duktape
 step "Duktape"
 build duktape -I"$source/src" -I"$source/extras/print-alert" -DDUK_CMDLINE_PRINTALERT_SUPPORT \
     "$source"/{src/duktape,examples/cmdline/duk_cmdline,extras/print-alert/duk_print_alert}.c -lm
-input=$here/test.js compare duktape -
+input=$here/test.js compare duktape --run-stdin
 
 unpack sqlite3
 step "SQLite"
