@@ -22,6 +22,9 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="timeout 600 qemu-aarch64"
 export HOSTMEM_EMULATED=1
 
 step "the main job for $aarch64"
+"$aarch64_cargo" run --quiet --target "$aarch64" --example emulator
+
+step "the small example for $aarch64"
 "$aarch64_cargo" run --quiet --target "$aarch64" --example expression -- 'x*x - 3*y + 7' x=6 y=5
 "$aarch64_cargo" run --quiet --target "$aarch64" --example expression -- --bench 500
 
@@ -32,6 +35,11 @@ if late; then
     skip "AArch64: the suite and all other tests, since this machine is slow and time is short"
     exit 0
 fi
+
+step "the emulator's code generator and its guests for $aarch64"
+"$aarch64_cargo" test --quiet --target "$aarch64" -p hostmem-emulator --example emulator
+EMULATOR="qemu-aarch64 $PWD/target/$aarch64/debug/examples/emulator" \
+    "$aarch64_cargo" test --quiet -p hostmem-emulator --test guests
 
 # What depends on the CPU and on the page size, and what takes a process.
 step "the conformance suite for $aarch64"

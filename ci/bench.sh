@@ -27,7 +27,7 @@ compare() { # benchmark, names it lists, names it printed
     fi
 }
 
-for bench in jit region seam preload; do
+for bench in jit region seam preload emulator; do
     step "$bench"
     listed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --list)
     printed=$(cargo bench --quiet -p hostmem-bench --bench "$bench" -- --quick | tee >(cat >&2) | names)

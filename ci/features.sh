@@ -5,9 +5,9 @@ source "$(dirname "$0")/lib.sh"
 
 for features in "" linux bsd netbsd std sim linux,sim linux,std; do
     step "hostmem with features '$features'"
-    cargo check --quiet --no-default-features --features "$features"
+    cargo check --quiet -p hostmem --no-default-features --features "$features"
 done
-cargo check --quiet --all-features
+cargo check --quiet -p hostmem --all-features
 cargo build --quiet -p hostmem-core --no-default-features
 cargo build --quiet -p hostmem-linux --no-default-features
 

@@ -26,7 +26,7 @@ if ! cargo +nightly fetch --quiet --locked; then
     skip "fuzzing: its packages cannot be had"
     exit 0
 fi
-for target in heap jit range_map region; do
+for target in guest heap jit range_map region; do
     mkdir -p "corpus/$target" "artifacts/$target"
     step "fuzz $target for $seconds s"
     cargo +nightly run --quiet --locked --release --target "$host" --target-dir ../../target/fuzz --bin "$target" -- \

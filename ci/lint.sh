@@ -3,7 +3,8 @@
 source "$(dirname "$0")/lib.sh"
 
 cargo fmt --all --check
-rustfmt --edition 2024 --check src/*.rs # Named within macros, where cargo fmt does not look.
+# Named within macros, where cargo fmt does not look.
+rustfmt --edition 2024 --check src/*.rs examples/emulator/src/{*,*/*,*/*/*}.rs
 for own_workspace in tests/embed tests/bare tests/backend tests/fuzz tests/miri benches/heap; do
     (cd "$own_workspace" && cargo fmt --check)
 done

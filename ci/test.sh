@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, by the command that the README gives; then the README's main job.
+# All tests, by the command that the README gives; then the README's main job, and the examples.
 source "$(dirname "$0")/lib.sh"
 
 readme() { # The command of README.md that starts like this.
@@ -7,8 +7,10 @@ readme() { # The command of README.md that starts like this.
 }
 
 eval "$(readme 'cargo test')"
-main_job=$(readme 'cargo run --release --example expression')
-said=$(eval "$main_job")
+main_job=$(readme 'cargo run --release --example emulator')
+[ "$(eval "$main_job")" = "78498 primes up to 1000000" ]
+small=$(readme 'cargo run --release --example expression')
+said=$(eval "$small")
 [ "${said%%$'\n'*}" = "value  28" ]
 cargo run --quiet --release --example expression -- --bench 10000
 cargo run --quiet --release --example probe

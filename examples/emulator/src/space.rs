@@ -1,0 +1,604 @@
+//! The guest's address space: what it mapped, where there is room, and what it may do there.
+//!
+//! The whole of it is reserved from the start, so that nothing of the host's comes between; a
+//! mapping gives reserved pages memory, and taking it away makes them reserved again. The host
+//! never maps guest code executable: it is read, and translated.
+
+use crate::{
+    access::Identity,
+    elf::Protection,
+    host::Region,
+    interpret::{Code, Fault, Kind, Memory},
+};
+use hostmem::{
+    OsLock, OsProvider,
+    page::{Access, AddressRange, Ceiling, PageRange},
+    provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
+    range_map::{GapRequest, Order, RangeMap, Value},
+};
+use std::{
+    cell::Cell,
+    ptr::NonNull,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The size of the guest's pages, which is part of its system-call interface.
+pub(crate) const PAGE: u32 = 4096;
+
+pub(crate) use crate::elf::USER_END;
+
+/// Bytes that the map of mappings takes at most: more than a page each would need.
+const MAP_BYTES: usize = 64 << 20;
+
+/// What a mapping is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Content {
+    Image,
+    Break,
+    Stack,
+    Anonymous,
+    /// A copy of a file's pages.
+    File,
+    /// A file's pages themselves.
+    Shared,
+    /// Code of the emulator's for the guest: the return from signal handlers.
+    Trampoline,
+    /// The host's: the low heap, and what lay there before the guest came.
+    Host,
+}
+
+impl Content {
+    /// Says whether a file has more of it.
+    const fn is_of_file(self) -> bool {
+        matches!(self, Self::File | Self::Shared)
+    }
+}
+
+/// Where a mapping is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// In the place of what is there.
+    Over(AddressRange),
+    /// There, if all of it is free.
+    Free(AddressRange),
+    /// At `hint` if that is free, else as high as can be.
+    Anywhere { hint: u32, len: u32 },
+}
+
+/// What of which file of the host's is to be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilePart {
+    pub(crate) fd: libc::c_int,
+    pub(crate) offset: u64,
+}
+
+/// What the map says of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) content: Content,
+    pub(crate) protection: Protection,
+}
+
+impl Value for Mapping {
+    fn to_bits(self) -> u32 {
+        let Protection {
+            read,
+            write,
+            execute,
+        } = self.protection;
+        (self.content as u32) << 3
+            | u32::from(read)
+            | u32::from(write) << 1
+            | u32::from(execute) << 2
+    }
+
+    fn from_bits(bits: u32) -> Self {
+        let content = match bits >> 3 {
+            0 => Content::Image,
+            1 => Content::Break,
+            2 => Content::Stack,
+            3 => Content::Anonymous,
+            4 => Content::File,
+            5 => Content::Shared,
+            6 => Content::Trampoline,
+            _ => Content::Host,
+        };
+        let protection = Protection {
+            read: bits & 1 != 0,
+            write: bits & 2 != 0,
+            execute: bits & 4 != 0,
+        };
+        Self {
+            content,
+            protection,
+        }
+    }
+}
+
+impl Protection {
+    pub(crate) const NONE: Self = Self::of(false, false, false);
+    pub(crate) const READ_WRITE: Self = Self::of(true, true, false);
+    pub(crate) const READ_EXECUTE: Self = Self::of(true, false, true);
+
+    const fn of(read: bool, write: bool, execute: bool) -> Self {
+        Self {
+            read,
+            write,
+            execute,
+        }
+    }
+
+    /// Returns what the host's pages are: readable where the guest may execute, since it is the
+    /// emulator that reads.
+    const fn access(self) -> Access {
+        match self {
+            Self { write: true, .. } => Access::ReadWrite,
+            Self { read: true, .. } | Self { execute: true, .. } => Access::Read,
+            _ => Access::None,
+        }
+    }
+}
+
+/// The guest's address space.
+pub(crate) struct Space {
+    map: RangeMap<Mapping, &'static Region, OsLock>,
+    os: OsProvider,
+    /// Held by changes, so that finding room and taking it are one step; has the program's break.
+    changes: Mutex<Break>,
+}
+
+/// The program's break: where it started, and where it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Break {
+    start: u32,
+    now: u32,
+}
+
+/// Returns `len` in whole pages; `None` where it is zero or does not fit.
+fn in_pages(len: u32) -> Option<u32> {
+    len.checked_next_multiple_of(PAGE).filter(|len| *len != 0)
+}
+
+/// Describes guest addresses, of which there are some.
+fn addresses(addr: u32, len: u32) -> Result<AddressRange, Error> {
+    let range = AddressRange::from_len(addr as usize, len as usize);
+    range
+        .filter(|range| range.last() < USER_END as usize)
+        .ok_or(ErrorKind::InvalidArgument.into())
+}
+
+impl Space {
+    /// Makes the space of what was reserved for it. Other addresses, and the low heap's, are the
+    /// host's.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] on hosts with larger pages than the guest's; without memory.
+    pub(crate) fn new(
+        region: &'static Region,
+        reserved: &[PageRange],
+        host: AddressRange,
+    ) -> Result<Self, Error> {
+        let os = OsProvider::new();
+        if os.page_size().bytes() != PAGE as usize {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        let bounds = AddressRange::new(0, USER_END as usize - 1);
+        let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
+        let map = RangeMap::on(region, bounds, os.page_size(), MAP_BYTES)?;
+        let mapping = Mapping {
+            content: Content::Host,
+            protection: Protection::NONE,
+        };
+        map.insert(bounds, mapping)?;
+        for range in reserved {
+            if let Some(part) = range.addresses().intersect(bounds) {
+                map.remove(part)?;
+            }
+        }
+        map.insert(host, mapping)?;
+        Ok(Self {
+            map,
+            os,
+            changes: Mutex::new(Break::default()),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Break> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pages(&self, range: AddressRange) -> Result<PageRange, Error> {
+        let start = std::ptr::with_exposed_provenance_mut(range.start());
+        let start = NonNull::new(start).ok_or(ErrorKind::InvalidArgument)?;
+        let len = range.last() - range.start() + 1;
+        let pages = PageRange::new(start, len, self.os.page_size());
+        pages.ok_or(ErrorKind::InvalidArgument.into())
+    }
+
+    /// Finds the mapping that has an address. Takes no lock: for the handler of faults, too.
+    pub(crate) fn query(&self, addr: u32) -> Option<(AddressRange, Mapping)> {
+        self.map.query(addr as usize)
+    }
+
+    /// Yields all mappings in the order of their addresses.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (AddressRange, Mapping)> + '_ {
+        self.map.ranges(self.map.bounds())
+    }
+
+    /// Returns the range of whole pages around `len` bytes from `addr` on.
+    pub(crate) fn around(addr: u32, len: u32) -> Result<AddressRange, Error> {
+        let start = addr & !(PAGE - 1);
+        let end = addr.checked_add(len).and_then(in_pages);
+        addresses(start, end.ok_or(ErrorKind::InvalidArgument)? - start)
+    }
+
+    /// Says whether a range has an address of the host's.
+    fn has_host(&self, range: AddressRange) -> bool {
+        let mut ranges = self.map.ranges(range);
+        ranges.any(|(_, mapping)| mapping.content == Content::Host)
+    }
+
+    /// Maps pages: fresh ones, or those of a file. Returns where.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's; [`ErrorKind::Taken`]
+    /// where a place is to be free and is not; [`ErrorKind::Exhausted`] without room or memory; of a
+    /// file, [`ErrorKind::Denied`] too.
+    pub(crate) fn map(
+        &self,
+        place: Place,
+        mapping: Mapping,
+        file: Option<FilePart>,
+    ) -> Result<AddressRange, Error> {
+        let held = self.lock();
+        let free = |range: &AddressRange| self.map.ranges(*range).next().is_none();
+        let range = match place {
+            Place::Over(range) => range,
+            Place::Free(range) if free(&range) => range,
+            Place::Free(_) => return Err(ErrorKind::Taken.into()),
+            Place::Anywhere { hint, len } => {
+                let len = in_pages(len).ok_or(ErrorKind::InvalidArgument)?;
+                let wanted = addresses(hint & !(PAGE - 1), len).ok();
+                match wanted.filter(|_| hint != 0).filter(free) {
+                    Some(range) => range,
+                    None => {
+                        let request = GapRequest::bytes(len as usize).order(Order::Highest);
+                        self.map.find_gap(&request)?
+                    }
+                }
+            }
+        };
+        match file {
+            None => self.map_held(&held, range, mapping)?,
+            Some(file) => self.map_file(&held, range, mapping, file)?,
+        }
+        Ok(range)
+    }
+
+    fn map_held(
+        &self,
+        held: &MutexGuard<'_, Break>,
+        range: AddressRange,
+        mapping: Mapping,
+    ) -> Result<(), Error> {
+        let how = Commit {
+            access: mapping.protection.access(),
+            ceiling: Ceiling::ReadWrite,
+            pages: PageWish::Base,
+        };
+        self.fill(held, range, mapping, |pages| {
+            // SAFETY: the guest's reserved pages: unmapped just now, under the lock of all changes.
+            unsafe { self.os.commit(pages, how) }.map(|_| ())
+        })
+    }
+
+    fn map_file(
+        &self,
+        held: &MutexGuard<'_, Break>,
+        range: AddressRange,
+        mapping: Mapping,
+        file: FilePart,
+    ) -> Result<(), Error> {
+        let protection = match mapping.protection.access() {
+            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+            Access::Read => libc::PROT_READ,
+            _ => libc::PROT_NONE,
+        };
+        let shared = match mapping.content {
+            Content::Shared => libc::MAP_SHARED,
+            _ => libc::MAP_PRIVATE,
+        };
+        let offset = i64::try_from(file.offset).map_err(|_| ErrorKind::InvalidArgument)?;
+        self.fill(held, range, mapping, |pages| {
+            let (start, len) = (pages.start().as_ptr().cast(), pages.len_bytes());
+            let flags = libc::MAP_FIXED | shared;
+            // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
+            let mapped = unsafe { libc::mmap(start, len, protection, flags, file.fd, offset) };
+            if mapped != libc::MAP_FAILED {
+                return Ok(());
+            }
+            Err(match std::io::Error::last_os_error().raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => ErrorKind::Denied.into(),
+                Some(libc::EINVAL | libc::ENODEV) => ErrorKind::InvalidArgument.into(),
+                _ => ErrorKind::Exhausted.into(),
+            })
+        })
+    }
+
+    /// Notes a mapping in the place of what was there, and calls `back` to give it memory.
+    fn fill(
+        &self,
+        held: &MutexGuard<'_, Break>,
+        range: AddressRange,
+        mapping: Mapping,
+        back: impl FnOnce(PageRange) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.unmap_held(held, range)?;
+        let pages = self.pages(range)?;
+        self.map.insert(range, mapping)?;
+        if let Err(error) = back(pages) {
+            self.map.remove(range)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Takes pages away; there need not be any.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's.
+    pub(crate) fn unmap(&self, range: AddressRange) -> Result<(), Error> {
+        let held = self.lock();
+        self.unmap_held(&held, range)
+    }
+
+    fn unmap_held(&self, _: &MutexGuard<'_, Break>, range: AddressRange) -> Result<(), Error> {
+        if self.has_host(range) {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        if self.map.ranges(range).next().is_some() {
+            let pages = self.pages(range)?;
+            // SAFETY: the guest's pages, reserved or committed; the guest alone uses them.
+            unsafe { self.os.decommit(pages)? };
+            self.map.remove(range)?;
+        }
+        Ok(())
+    }
+
+    /// Changes what the guest may do in a range, all of which is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Exhausted`] where something is not mapped, with what lies before it changed.
+    pub(crate) fn protect(&self, range: AddressRange, protection: Protection) -> Result<(), Error> {
+        let _held = self.lock();
+        if self.has_host(range) {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        let mut at = range.start();
+        while at <= range.last() {
+            let (found, mapping) = self.map.query(at).ok_or(ErrorKind::Exhausted)?;
+            let part = AddressRange::new(at, found.last().min(range.last()));
+            let part = part.ok_or(ErrorKind::InvalidArgument)?;
+            let pages = self.pages(part)?;
+            // SAFETY: the guest's committed pages, as the map says under the lock of all changes.
+            unsafe { self.os.protect(pages, protection.access())? };
+            let changed = Mapping {
+                protection,
+                ..mapping
+            };
+            self.map.insert(part, changed)?;
+            at = part.last() + 1;
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of mapped pages back; they read zero again.
+    ///
+    /// # Errors
+    ///
+    /// What the host says.
+    pub(crate) fn purge(&self, range: AddressRange) -> Result<(), Error> {
+        let _held = self.lock();
+        for (found, mapping) in self.map.ranges(range) {
+            let anonymous = mapping.content != Content::Host && !mapping.content.is_of_file();
+            if let Some(part) = found.intersect(range).filter(|_| anonymous) {
+                let pages = self.pages(part)?;
+                // SAFETY: the guest's committed pages, whose contents it gave up.
+                unsafe { self.os.purge(pages)? };
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the length of a mapping, and moves it if it has to and may.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] where no one mapping has the range; [`ErrorKind::Exhausted`]
+    /// where there is no room or no memory.
+    pub(crate) fn remap(
+        &self,
+        range: AddressRange,
+        new_len: u32,
+        may_move: bool,
+    ) -> Result<AddressRange, Error> {
+        let held = self.lock();
+        let invalid = ErrorKind::InvalidArgument;
+        let (found, mapping) = self.map.query(range.start()).ok_or(invalid)?;
+        let old_len = range.last() - range.start() + 1;
+        let new_len = in_pages(new_len).ok_or(invalid)? as usize;
+        if !found.contains_range(range) || mapping.content == Content::Host {
+            return Err(invalid.into());
+        }
+        let resized = AddressRange::from_len(range.start(), new_len).ok_or(invalid)?;
+        if new_len <= old_len {
+            if let Some(tail) = AddressRange::new(resized.last() + 1, range.last()) {
+                self.unmap_held(&held, tail)?;
+            }
+            return Ok(resized);
+        }
+        if mapping.content.is_of_file() {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        let tail = AddressRange::new(range.last() + 1, resized.last()).ok_or(invalid)?;
+        let fits = tail.last() < USER_END as usize;
+        if fits && self.map.ranges(tail).next().is_none() {
+            self.map_held(&held, tail, mapping)?;
+            return Ok(resized);
+        }
+        if !may_move {
+            return Err(ErrorKind::Exhausted.into());
+        }
+        let request = GapRequest::bytes(new_len).order(Order::Highest);
+        let to = self.map.find_gap(&request)?;
+        let open = Mapping {
+            protection: Protection::READ_WRITE,
+            ..mapping
+        };
+        self.map_held(&held, to, open)?;
+        // SAFETY: the guest's committed pages; it alone uses them.
+        unsafe { self.os.protect(self.pages(range)?, Access::ReadWrite)? };
+        let (from, into) = (self.pages(range)?, self.pages(to)?);
+        // SAFETY: both are committed, readable and writable, so long, and do not overlap, since the
+        // second was a gap.
+        unsafe { into.start().copy_from_nonoverlapping(from.start(), old_len) };
+        // SAFETY: as above.
+        unsafe { self.os.protect(into, mapping.protection.access())? };
+        self.map.insert(to, mapping)?;
+        self.unmap_held(&held, range)?;
+        Ok(to)
+    }
+
+    /// Says where the program's break starts.
+    pub(crate) fn set_break(&self, start: u32) {
+        *self.lock() = Break { start, now: start };
+    }
+
+    /// Moves the program's break, if it can; returns where it is then.
+    pub(crate) fn move_break(&self, to: u32) -> u32 {
+        let mut held = self.lock();
+        let Break { start, now } = *held;
+        let page_up = |addr: u32| addr.checked_next_multiple_of(PAGE);
+        let (Some(old), Some(new)) = (page_up(now), page_up(to)) else {
+            return now;
+        };
+        let mapping = Mapping {
+            content: Content::Break,
+            protection: Protection::READ_WRITE,
+        };
+        let moved = if to < start {
+            false
+        } else if new > old {
+            let free = |range: &AddressRange| self.map.ranges(*range).next().is_none();
+            let range = addresses(old, new - old).ok().filter(free);
+            range.is_some_and(|range| self.map_held(&held, range, mapping).is_ok())
+        } else if new < old {
+            let range = addresses(new, old - new);
+            range.is_ok_and(|range| self.unmap_held(&held, range).is_ok())
+        } else {
+            true
+        };
+        if moved {
+            held.now = to;
+        }
+        held.now
+    }
+}
+
+/// The guest's memory, with what it may execute.
+#[derive(Clone, Copy)]
+pub(crate) struct GuestMemory<'a>(pub(crate) &'a Space);
+
+/// Reads instructions, and remembers of which mapping: for a block at a time, since mappings
+/// change.
+pub(crate) struct Reader<'a> {
+    space: &'a Space,
+    /// What the guest may execute around the last address.
+    range: Cell<Option<AddressRange>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(space: &'a Space) -> Self {
+        Self {
+            space,
+            range: Cell::new(None),
+        }
+    }
+
+    fn half(&self, addr: u32) -> Result<u16, Fault> {
+        let fault = Fault {
+            addr,
+            kind: Kind::Fetch,
+        };
+        let holds = |range: AddressRange| range.contains(addr as usize);
+        if !self.range.get().is_some_and(holds) {
+            let (range, mapping) = self.space.query(addr).ok_or(fault)?;
+            if !mapping.protection.execute {
+                return Err(fault);
+            }
+            self.range.set(Some(range));
+        }
+        Identity.load_u16(addr).map_err(|_| fault)
+    }
+}
+
+impl Code for Reader<'_> {
+    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
+        let low = self.half(pc)?;
+        if crate::decode::len_bytes(low) == 2 {
+            return Ok(low.into());
+        }
+        Ok(u32::from(low) | u32::from(self.half(pc.wrapping_add(2))?) << 16)
+    }
+}
+
+impl Code for GuestMemory<'_> {
+    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
+        Reader::new(self.0).fetch(pc)
+    }
+}
+
+impl Memory for GuestMemory<'_> {
+    #[inline(always)]
+    fn load_u8(&self, addr: u32) -> Result<u8, Fault> {
+        Identity.load_u8(addr)
+    }
+
+    #[inline(always)]
+    fn load_u16(&self, addr: u32) -> Result<u16, Fault> {
+        Identity.load_u16(addr)
+    }
+
+    #[inline(always)]
+    fn load_u32(&self, addr: u32) -> Result<u32, Fault> {
+        Identity.load_u32(addr)
+    }
+
+    #[inline(always)]
+    fn store_u8(&self, addr: u32, value: u8) -> Result<(), Fault> {
+        Identity.store_u8(addr, value)
+    }
+
+    #[inline(always)]
+    fn store_u16(&self, addr: u32, value: u16) -> Result<(), Fault> {
+        Identity.store_u16(addr, value)
+    }
+
+    #[inline(always)]
+    fn store_u32(&self, addr: u32, value: u32) -> Result<(), Fault> {
+        Identity.store_u32(addr, value)
+    }
+
+    fn compare_exchange(&self, addr: u32, expected: u32, new: u32) -> Result<u32, Fault> {
+        Identity.compare_exchange(addr, expected, new)
+    }
+
+    fn fence(&self) {
+        Identity.fence();
+    }
+}

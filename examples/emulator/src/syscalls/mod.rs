@@ -1,0 +1,349 @@
+//! System calls of Linux for 32-bit RISC-V: numbers of the generic table
+//! (`include/uapi/asm-generic/unistd.h`), without those that take 32-bit times.
+//!
+//! The guest's pointers are the host's, so that most calls pass them on as they are: the kernel
+//! looks where they lead, and says `EFAULT` where the guest may not.
+
+pub(crate) mod files;
+mod memory;
+mod system;
+pub(crate) mod threads;
+mod time;
+
+pub(crate) use memory::load;
+pub(crate) use system::random as system_random;
+
+use crate::{
+    access::Identity,
+    interpret::Fault,
+    machine::{End, Thread},
+    space::USER_END,
+};
+use hostmem::provider::{Error, ErrorKind};
+use libc::{EFAULT, EINTR, EINVAL, ENOMEM, ENOSYS};
+
+/// What a call returns, or the number of an error.
+pub(crate) type Answer = Result<u32, i32>;
+
+/// How the guest goes on after a call.
+pub(crate) enum Flow {
+    /// With a value in `a0`.
+    Return(u32),
+    /// With registers as they are.
+    Resume,
+    End(End),
+}
+
+/// A system call of a guest.
+pub(crate) struct Call {
+    number: u32,
+    args: [u32; 6],
+}
+
+/// Makes an answer of what the host's call returned.
+fn host(result: libc::c_long) -> Answer {
+    if result == -1 {
+        return Err(errno());
+    }
+    // What does not fit is nothing that this emulator asks for.
+    Ok(u32::try_from(result).unwrap_or(u32::MAX))
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(EINVAL)
+}
+
+/// The number of the error that is nearest to one of hostmem's.
+fn number_of(error: Error) -> i32 {
+    match error.kind() {
+        ErrorKind::InvalidArgument | ErrorKind::OutsideRange => EINVAL,
+        ErrorKind::Taken => libc::EEXIST,
+        ErrorKind::Denied => libc::EACCES,
+        _ => ENOMEM,
+    }
+}
+
+fn fault(_: Fault) -> i32 {
+    EFAULT
+}
+
+/// Reads a number of the guest's memory.
+fn word(addr: u32) -> Result<u32, i32> {
+    Identity.bytes(addr).map(u32::from_le_bytes).map_err(fault)
+}
+
+/// Reads a number of 64 bits.
+fn double(addr: u32) -> Result<u64, i32> {
+    Identity.bytes(addr).map(u64::from_le_bytes).map_err(fault)
+}
+
+/// Writes to the guest's memory.
+fn put(addr: u32, bytes: &[u8]) -> Answer {
+    Identity.write(addr, bytes).map(|()| 0).map_err(fault)
+}
+
+/// Checks that bytes which the kernel is to be told of are below what is the guest's.
+fn within(addr: u32, len: u32) -> Result<u32, i32> {
+    let end = addr.checked_add(len).filter(|end| *end <= USER_END);
+    end.map(|_| addr).ok_or(EFAULT)
+}
+
+/// Reads a string that ends with zero.
+fn string(addr: u32) -> Result<Vec<u8>, i32> {
+    /// The longest path of Linux.
+    const MOST: u32 = 4096;
+    let mut bytes = Vec::new();
+    for offset in 0..MOST {
+        match Identity.bytes(addr.wrapping_add(offset)).map_err(fault)? {
+            [0] => return Ok(bytes),
+            [byte] => bytes.push(byte),
+        }
+    }
+    Err(libc::ENAMETOOLONG)
+}
+
+/// Makes the call that the registers ask for.
+pub(crate) fn call(thread: &mut Thread) -> Flow {
+    let x = &thread.hart.x;
+    let call = Call {
+        number: x[17],
+        args: [x[10], x[11], x[12], x[13], x[14], x[15]],
+    };
+    let strace = thread.machine.options.strace;
+    if strace && ends(call.number) {
+        eprintln!("[{}] {}", thread.peer.tid, shown(&call));
+    }
+    let flow = answer(thread, &call);
+    if let Flow::Return(value) = flow
+        && strace
+    {
+        let value = match value.cast_signed() {
+            error @ -4095..=-1 => std::io::Error::from_raw_os_error(-error).to_string(),
+            _ => format!("{value:#x}"),
+        };
+        eprintln!("[{}] {} = {value}", thread.peer.tid, shown(&call));
+    }
+    flow
+}
+
+/// Says whether a call does not return.
+fn ends(number: u32) -> bool {
+    matches!(number, 93 | 94 | 139)
+}
+
+fn shown(call: &Call) -> String {
+    let name = name(call.number);
+    let [a, b, c, d, e, f] = call.args;
+    format!("{name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x})")
+}
+
+fn answer(thread: &mut Thread, call: &Call) -> Flow {
+    let [a, b, c, d, e, f] = call.args;
+    let machine = thread.machine;
+    let files = &machine.files;
+    let blocking = blocks(call.number);
+    if blocking && call.number != 133 && thread.has_pending() {
+        // Signals come first, and the call is made when their handlers have returned.
+        thread.hart.pc = thread.hart.pc.wrapping_sub(4);
+        return Flow::Resume;
+    }
+    if blocking && let Some(runner) = &thread.runner {
+        runner.offline();
+    }
+    let answer = match call.number {
+        17 => files.getcwd(a, b),
+        23 => files.dup(a),
+        24 => files.dup3(a, b, c),
+        25 => files.fcntl(a, b, c),
+        29 => files.ioctl(a, b, c),
+        34 => files.mkdirat(a, b, c),
+        35 => files.unlinkat(a, b, c),
+        36 => files.symlinkat(a, b, c),
+        37 => files.linkat(a, b, c, d, e),
+        46 => files.ftruncate(a, b, c),
+        47 => files.fallocate(a, b, (c, d), (e, f)),
+        48 | 439 => files.faccessat(a, b, c),
+        49 => files.chdir(a),
+        52 => files.fchmod(a, b),
+        56 => files.openat(a, b, c, d),
+        57 => files.close(a),
+        59 => files.pipe2(a, b),
+        61 => files.getdents(a, b, c),
+        62 => files.llseek(a, b, c, d, e),
+        63 => files.read(a, b, c),
+        64 => files.write(a, b, c),
+        65 => files.vector(libc::SYS_readv, a, b, c, None),
+        66 => files.vector(libc::SYS_writev, a, b, c, None),
+        67 => files.positioned(libc::SYS_pread64, a, b, c, (d, e)),
+        68 => files.positioned(libc::SYS_pwrite64, a, b, c, (d, e)),
+        69 => files.vector(libc::SYS_preadv, a, b, c, Some((d, e))),
+        70 => files.vector(libc::SYS_pwritev, a, b, c, Some((d, e))),
+        78 => files.readlinkat(a, b, c, d),
+        82 | 83 => files.sync(a),
+        // Advice on how a file will be read.
+        223 => Ok(0),
+        276 => files.renameat2(a, b, c, d, e),
+        291 => files.statx(a, b, c, d, e),
+        412 => files.utimensat(a, b, c, d),
+        413 => files.pselect(a, [b, c, d], e),
+        414 => files.ppoll(a, b, c),
+        93 => {
+            return Flow::End(End::Thread(a.cast_signed()));
+        }
+        94 => return Flow::End(End::Program(a.cast_signed())),
+        96 => threads::set_tid_address(thread, a),
+        // The robust list is for programs that are killed, which takes all threads here.
+        99 => Ok(0),
+        422 => threads::futex(a, b, c, d, e, f),
+        123 => threads::getaffinity(b, c),
+        124 => threads::yield_now(),
+        129..=131 => threads::kill(thread, call.number, a, b, c),
+        132 => threads::sigaltstack(thread, a, b),
+        133 => threads::sigsuspend(thread, a),
+        134 => threads::sigaction(thread, a, b, c, d),
+        135 => threads::sigprocmask(thread, a, b, c, d),
+        136 => threads::sigpending(thread, a),
+        139 => match thread.pop_frame() {
+            Ok(()) => return Flow::Resume,
+            Err(_) => return Flow::End(End::Killed(crate::signals::SIGSEGV)),
+        },
+        220 => threads::clone(thread, a, b, c, d, e),
+        103 => time::setitimer(a, b, c),
+        403 => time::clock_gettime(a, b),
+        406 => time::clock_getres(a, b),
+        407 => time::clock_nanosleep(a, b, c, d),
+        153 => time::times(a),
+        160 => system::uname(a),
+        165 => system::getrusage(a, b),
+        166 => system::umask(a),
+        172 | 173 => host(i64::from(std::process::id())),
+        174..=177 => Ok(system::identity()),
+        178 => Ok(thread.peer.tid),
+        179 => system::sysinfo(a),
+        261 => system::prlimit(b, d),
+        278 => system::getrandom(a, b, c),
+        214 => Ok(memory::brk(machine, a)),
+        215 => memory::munmap(machine, a, b),
+        216 => memory::mremap(machine, a, b, c, d),
+        222 => memory::mmap(machine, [a, b, c, d, e, f]),
+        226 => memory::mprotect(machine, a, b, c),
+        227 => memory::msync(a, b, c),
+        233 => memory::madvise(machine, a, b, c),
+        259 => {
+            machine.invalidate_writable();
+            Ok(0)
+        }
+        _ => Err(ENOSYS),
+    };
+    if blocking && let Some(runner) = &thread.runner {
+        runner.online();
+    }
+    if answer == Err(EINTR) && may_restart(call.number) && thread.restarts() {
+        // The instruction is run again once the handler has returned.
+        thread.hart.pc = thread.hart.pc.wrapping_sub(4);
+        return Flow::Resume;
+    }
+    Flow::Return(answer.unwrap_or_else(|error| (-error).cast_unsigned()))
+}
+
+/// Says whether a call may wait for long, so that no block should wait for its thread.
+fn blocks(number: u32) -> bool {
+    matches!(
+        number,
+        25 | 47 | 56 | 63..=70 | 82 | 83 | 133 | 220 | 227 | 407 | 413 | 414 | 422
+    )
+}
+
+/// Says whether a call that was interrupted can be made again as it was.
+fn may_restart(number: u32) -> bool {
+    matches!(number, 63..=70 | 56 | 422)
+}
+
+fn name(number: u32) -> String {
+    let known = match number {
+        17 => "getcwd",
+        23 => "dup",
+        24 => "dup3",
+        25 => "fcntl64",
+        29 => "ioctl",
+        34 => "mkdirat",
+        35 => "unlinkat",
+        36 => "symlinkat",
+        37 => "linkat",
+        46 => "ftruncate64",
+        47 => "fallocate",
+        48 => "faccessat",
+        49 => "chdir",
+        52 => "fchmod",
+        56 => "openat",
+        57 => "close",
+        59 => "pipe2",
+        61 => "getdents64",
+        62 => "_llseek",
+        63 => "read",
+        64 => "write",
+        65 => "readv",
+        66 => "writev",
+        67 => "pread64",
+        68 => "pwrite64",
+        69 => "preadv",
+        70 => "pwritev",
+        78 => "readlinkat",
+        82 => "fsync",
+        83 => "fdatasync",
+        93 => "exit",
+        94 => "exit_group",
+        96 => "set_tid_address",
+        99 => "set_robust_list",
+        103 => "setitimer",
+        123 => "sched_getaffinity",
+        124 => "sched_yield",
+        129 => "kill",
+        130 => "tkill",
+        131 => "tgkill",
+        132 => "sigaltstack",
+        133 => "rt_sigsuspend",
+        134 => "rt_sigaction",
+        135 => "rt_sigprocmask",
+        136 => "rt_sigpending",
+        139 => "rt_sigreturn",
+        153 => "times",
+        160 => "uname",
+        165 => "getrusage",
+        166 => "umask",
+        172 => "getpid",
+        173 => "getppid",
+        174 => "getuid",
+        175 => "geteuid",
+        176 => "getgid",
+        177 => "getegid",
+        178 => "gettid",
+        179 => "sysinfo",
+        214 => "brk",
+        215 => "munmap",
+        216 => "mremap",
+        220 => "clone",
+        222 => "mmap2",
+        223 => "fadvise64_64",
+        226 => "mprotect",
+        227 => "msync",
+        233 => "madvise",
+        259 => "riscv_flush_icache",
+        261 => "prlimit64",
+        276 => "renameat2",
+        278 => "getrandom",
+        291 => "statx",
+        403 => "clock_gettime64",
+        406 => "clock_getres_time64",
+        407 => "clock_nanosleep_time64",
+        412 => "utimensat_time64",
+        413 => "pselect6_time64",
+        414 => "ppoll_time64",
+        422 => "futex_time64",
+        439 => "faccessat2",
+        _ => return format!("syscall_{number}"),
+    };
+    known.to_owned()
+}

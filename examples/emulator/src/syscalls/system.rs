@@ -1,0 +1,94 @@
+//! Calls that tell of the system and the user.
+
+use super::{Answer, host, put, within};
+
+/// The length of each of the six names.
+const NAME: usize = 65;
+
+pub(super) fn uname(to: u32) -> Answer {
+    let names = ["Linux", "guest", "6.6.0", "#1 hostmem", "riscv32", "(none)"];
+    let mut bytes = [0; NAME * 6];
+    for (field, name) in bytes.chunks_mut(NAME).zip(names) {
+        field[..name.len()].copy_from_slice(name.as_bytes());
+    }
+    put(to, &bytes)
+}
+
+/// The user and group of the guest: no one of the host's.
+pub(super) fn identity() -> u32 {
+    1000
+}
+
+pub(super) fn umask(mask: u32) -> Answer {
+    // SAFETY: the call only sets a number of this process's.
+    host(unsafe { libc::syscall(libc::SYS_umask, mask & 0o777) })
+}
+
+pub(super) fn getrandom(to: u32, len: u32, flags: u32) -> Answer {
+    let to = within(to, len)?;
+    // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
+    host(unsafe { libc::syscall(libc::SYS_getrandom, u64::from(to), u64::from(len), flags) })
+}
+
+pub(super) fn sysinfo(to: u32) -> Answer {
+    /// The length of the structure with 32-bit words.
+    const LEN: usize = 64;
+    let mut bytes = [0; LEN];
+    // Total and free memory in units of a page: 4 GiB of the first.
+    let words = [(16, 0x10_0000u32), (20, 0x8_0000), (52, 4096)];
+    for (at, word) in words {
+        bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+    put(to, &bytes)
+}
+
+pub(super) fn getrusage(who: u32, to: u32) -> Answer {
+    // SAFETY: zero is a value of every field.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_getrusage,
+            i64::from(who.cast_signed()),
+            &raw mut usage,
+        )
+    };
+    host(result)?;
+    // Two times of two words of 32 bits, then fourteen words that stay zero here.
+    let mut bytes = [0; 16 + 14 * 4];
+    let times = [
+        usage.ru_utime.tv_sec,
+        usage.ru_utime.tv_usec,
+        usage.ru_stime.tv_sec,
+        usage.ru_stime.tv_usec,
+    ];
+    for (field, time) in bytes.chunks_mut(4).zip(times) {
+        field.copy_from_slice(&time.to_le_bytes()[..4]);
+    }
+    put(to, &bytes)
+}
+
+/// Limits cannot be set, and are none but for the stack's.
+pub(super) fn prlimit(resource: u32, old: u32) -> Answer {
+    const RLIMIT_STACK: u32 = 3;
+    if old != 0 {
+        let limit = if resource == RLIMIT_STACK {
+            u64::from(crate::load::STACK)
+        } else {
+            u64::MAX
+        };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&limit.to_le_bytes());
+        bytes[8..].copy_from_slice(&limit.to_le_bytes());
+        put(old, &bytes)?;
+    }
+    Ok(0)
+}
+
+/// Returns sixteen random bytes; zeros where the host has none.
+pub(crate) fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // SAFETY: there is room for so many.
+    let _ = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    bytes
+}
