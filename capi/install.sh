@@ -38,13 +38,17 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
 # Installs a library, of which only the calls themselves are global.
 install_library() { # name, its package's name, what it is, lists of its calls
-    local name=$1 package=$2 what=$3 roots=() call
+    local name=$1 package=$2 what=$3 how=(build) types=() roots=() call
     shift 3
-    # The name that programs which are linked to it look for. It is not unloaded: threads have its
-    # key, and programs have its blocks and its code.
-    "${CARGO:-cargo}" rustc --quiet --profile capi -p "$package" "${target[@]}" \
-        --crate-type cdylib,staticlib -- \
-        -C "link-arg=-Wl,-soname,lib$name.so.0" -C link-arg=-Wl,-z,nodelete
+    if [ "$package" = hostmem_c ]; then
+        # For cargo it is a library of Rust's. Programs that are linked to it look for the name; it
+        # is not unloaded, as they have its blocks and its code.
+        how=(rustc)
+        types=(--crate-type "cdylib,staticlib" --)
+        types+=(-C "link-arg=-Wl,-soname=lib$name.so.0" -C "link-arg=-Wl,-z,nodelete")
+    fi
+    "${CARGO:-cargo}" "${how[@]}" --quiet --profile capi -p "$package" "${target[@]}" \
+        "${types[@]}"
 
     # One relocatable object: it goes beside any other archive of Rust's, whose names it would meet
     # otherwise.

@@ -444,8 +444,8 @@ typedef struct hm_heap_statistics {
 } hm_heap_statistics;
 
 /**
- * A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock; in
- * the memory of the program, thread-local for instance: begin with zeros. It may go to another
+ * A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock;
+ * in the memory of the program, thread-local for instance: begin with zeros. It may go to another
  * thread, but one at a time uses it, and it is not copied. Any block of the heap may be freed by
  * any handle, and by the heap's own calls.
  */
@@ -537,7 +537,8 @@ typedef struct hm_jit_config {
      */
     size_t block_size;
     /**
-     * The size up to which blocks double, as `block_size`; 32 MiB, or `block_size` if that is more.
+     * The size up to which blocks double, as `block_size`; 32 MiB, or `block_size` if that is
+     * more.
      */
     size_t max_block_size;
     /**
@@ -1446,7 +1447,8 @@ typedef struct hm_retire_statistics {
 #define HM_HARDENING_CHECKED 1
 
 /**
- * That, and canaries behind blocks, a pattern at the start of free ones, and frees by a wrong size.
+ * That, and canaries behind blocks, a pattern at the start of free ones, and frees by a wrong
+ * size.
  */
 #define HM_HARDENING_CANARIES 2
 
@@ -1827,8 +1829,8 @@ uint32_t hm_version(void);
 hm_status hm_fork_child_all(struct hm_error *error);
 
 /**
- * Makes a heap. It reserves metadata, but no memory for blocks yet. A null configuration stands for
- * the defaults.
+ * Makes a heap. It reserves metadata, but no memory for blocks yet. A null configuration stands
+ * for the defaults.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -1876,8 +1878,8 @@ void *hm_heap_malloc(struct hm_heap *heap, size_t size);
 void *hm_heap_calloc(struct hm_heap *heap, size_t count, size_t size);
 
 /**
- * Allocates `size` bytes at a multiple of `align`, a power of two. Returns null as `hm_heap_malloc`
- * does, and for another alignment.
+ * Allocates `size` bytes at a multiple of `align`, a power of two. Returns null as
+ * `hm_heap_malloc` does, and for another alignment.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -1989,8 +1991,8 @@ hm_status hm_heap_get_statistics(struct hm_heap *heap,
                                  struct hm_error *error);
 
 /**
- * Lua's allocator (`lua_Alloc`): `context` is a heap. Frees for a new size of zero, allocates for a
- * null block, and resizes else. A block that is made shorter never fails.
+ * Lua's allocator (`lua_Alloc`): `context` is a heap. Frees for a new size of zero, allocates for
+ * a null block, and resizes else. A block that is made shorter never fails.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -2320,8 +2322,8 @@ hm_status hm_jit_reset(struct hm_jit *jit, hm_reset how, struct hm_error *error)
 
 /**
  * Tells `visit` of the live spans by address, while others may allocate and release: a span that
- * is there all the time is told once. `first` and `last` bound where spans start, and `last` may be
- * 0 for no bound; `group` is null, or the group whose spans are told.
+ * is there all the time is told once. `first` and `last` bound where spans start, and `last` may
+ * be 0 for no bound; `group` is null, or the group whose spans are told.
  *
  * `visit` holds no lock and may call this library.
  *
@@ -2475,8 +2477,8 @@ hm_status hm_range_map_remove(struct hm_range_map *map,
 
 /**
  * Changes what lies in a window by what `change` says of each range and each gap in it, in order,
- * cut off at its ends. Readers see all of it or nothing. Stores through `had`, unless that is null,
- * how many pages had a value.
+ * cut off at its ends. Readers see all of it or nothing. Stores through `had`, unless that is
+ * null, how many pages had a value.
  *
  * Thread-safe; not for signal handlers, unless the map blocks signals.
  */
@@ -2528,8 +2530,8 @@ hm_status hm_range_map_largest_gap(struct hm_range_map *map,
                                    struct hm_gap *gap);
 
 /**
- * Tells `visit` of the ranges that share an address with a window, whole and in order; what changes
- * meanwhile is told or not. A `last` of 0 is no bound.
+ * Tells `visit` of the ranges that share an address with a window, whole and in order; what
+ * changes meanwhile is told or not. A `last` of 0 is no bound.
  *
  * Thread-safe, and safe in signal handlers, as far as `visit` is: it takes no lock.
  */
@@ -2566,10 +2568,10 @@ struct hm_region *hm_region_get_default(void);
 /**
  * Maps as `mmap` does, in a region: the flags are `MAP_PRIVATE` or `MAP_SHARED`, with
  * `MAP_ANONYMOUS`, `MAP_FIXED`, `MAP_FIXED_NOREPLACE`, `MAP_NORESERVE`, `MAP_STACK`,
- * `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`; others
- * fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`, and says
- * why by `errno`, with the numbers that `mmap` would use; addresses that are not of the region
- * cannot be replaced, which is `ENOMEM`.
+ * `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`;
+ * others fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`,
+ * and says why by `errno`, with the numbers that `mmap` would use; addresses that are not of the
+ * region cannot be replaced, which is `ENOMEM`.
  *
  * What a program does to such memory by the kernel's own calls is described in the guide.
  *
@@ -2693,8 +2695,8 @@ hm_status hm_pages_protect(const struct hm_source *from,
                            struct hm_error *error);
 
 /**
- * Gives the memory of pages back to the host and keeps the pages, which show what is stored through
- * `shown`, unless that is null.
+ * Gives the memory of pages back to the host and keeps the pages, which show what is stored
+ * through `shown`, unless that is null.
  *
  * Thread-safe; safe in signal handlers without a region.
  */
@@ -2946,8 +2948,8 @@ hm_status hm_region_get_statistics(struct hm_region *region,
 
 /**
  * Frees, in a forked child, what a call of a thread that the child does not have was mapping or
- * unmapping; stores through `bytes`, unless that is null, how much that was. The thread that forked
- * was in no call of the region, or that call has returned.
+ * unmapping; stores through `bytes`, unless that is null, how much that was. The thread that
+ * forked was in no call of the region, or that call has returned.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */

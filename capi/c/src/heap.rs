@@ -26,8 +26,8 @@ pub struct hm_heap {
     _opaque: [u8; 0],
 }
 
-/// A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock; in
-/// the memory of the program, thread-local for instance: begin with zeros. It may go to another
+/// A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock;
+/// in the memory of the program, thread-local for instance: begin with zeros. It may go to another
 /// thread, but one at a time uses it, and it is not copied. Any block of the heap may be freed by
 /// any handle, and by the heap's own calls.
 #[repr(C)]
@@ -43,7 +43,8 @@ pub type hm_hardening = u32;
 pub const HM_HARDENING_DEFAULT: hm_hardening = 0;
 /// Frees of what is no live block are refused.
 pub const HM_HARDENING_CHECKED: hm_hardening = 1;
-/// That, and canaries behind blocks, a pattern at the start of free ones, and frees by a wrong size.
+/// That, and canaries behind blocks, a pattern at the start of free ones, and frees by a wrong
+/// size.
 pub const HM_HARDENING_CANARIES: hm_hardening = 2;
 /// All that the heap can find: guards, quarantine, frees at the same time.
 pub const HM_HARDENING_FULL: hm_hardening = 3;
@@ -307,8 +308,8 @@ fn configuration(from: &hm_heap_config) -> Result<HeapConfig, Fault> {
     Ok(config)
 }
 
-/// Makes a heap. It reserves metadata, but no memory for blocks yet. A null configuration stands for
-/// the defaults.
+/// Makes a heap. It reserves metadata, but no memory for blocks yet. A null configuration stands
+/// for the defaults.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]
@@ -411,8 +412,8 @@ pub unsafe extern "C" fn hm_heap_calloc(
     or_null(bytes.and_then(|bytes| heap.alloc_bytes_zeroed(bytes)))
 }
 
-/// Allocates `size` bytes at a multiple of `align`, a power of two. Returns null as `hm_heap_malloc`
-/// does, and for another alignment.
+/// Allocates `size` bytes at a multiple of `align`, a power of two. Returns null as
+/// `hm_heap_malloc` does, and for another alignment.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]
@@ -665,8 +666,8 @@ pub unsafe extern "C" fn hm_heap_get_statistics(
     })
 }
 
-/// Lua's allocator (`lua_Alloc`): `context` is a heap. Frees for a new size of zero, allocates for a
-/// null block, and resizes else. A block that is made shorter never fails.
+/// Lua's allocator (`lua_Alloc`): `context` is a heap. Frees for a new size of zero, allocates for
+/// a null block, and resizes else. A block that is made shorter never fails.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]

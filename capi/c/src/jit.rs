@@ -10,7 +10,6 @@ use crate::{
 };
 use core::{
     ffi::{c_char, c_int, c_void},
-    mem::forget,
     ptr::NonNull,
 };
 use hostmem::{
@@ -136,7 +135,8 @@ pub struct hm_jit_config {
     pub granularity: usize,
     /// The size of the first block, a power of two from 64 KiB to 1 GiB; 128 KiB.
     pub block_size: usize,
-    /// The size up to which blocks double, as `block_size`; 32 MiB, or `block_size` if that is more.
+    /// The size up to which blocks double, as `block_size`; 32 MiB, or `block_size` if that is
+    /// more.
     pub max_block_size: usize,
     /// Where executable views go.
     pub rx: hm_placement,
@@ -311,9 +311,8 @@ impl Jit {
 
     /// Returns the name of a span that was just allocated.
     fn hand_out(&self, span: Span) -> Result<hm_span, Fault> {
-        let name = hm_span::of(span.info(), self.allocator.number(&span)?);
-        forget(span);
-        Ok(name)
+        // Its name stands for the span from now on; a token that goes releases nothing.
+        Ok(hm_span::of(span.info(), self.allocator.number(&span)?))
     }
 }
 
@@ -950,8 +949,8 @@ pub unsafe extern "C" fn hm_jit_reset(
 }
 
 /// Tells `visit` of the live spans by address, while others may allocate and release: a span that
-/// is there all the time is told once. `first` and `last` bound where spans start, and `last` may be
-/// 0 for no bound; `group` is null, or the group whose spans are told.
+/// is there all the time is told once. `first` and `last` bound where spans start, and `last` may
+/// be 0 for no bound; `group` is null, or the group whose spans are told.
 ///
 /// `visit` holds no lock and may call this library.
 ///

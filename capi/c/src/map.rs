@@ -412,8 +412,8 @@ pub unsafe extern "C" fn hm_range_map_remove(
 }
 
 /// Changes what lies in a window by what `change` says of each range and each gap in it, in order,
-/// cut off at its ends. Readers see all of it or nothing. Stores through `had`, unless that is null,
-/// how many pages had a value.
+/// cut off at its ends. Readers see all of it or nothing. Stores through `had`, unless that is
+/// null, how many pages had a value.
 ///
 /// Thread-safe; not for signal handlers, unless the map blocks signals.
 #[unsafe(no_mangle)]
@@ -516,8 +516,8 @@ pub unsafe extern "C" fn hm_range_map_largest_gap(
     })
 }
 
-/// Tells `visit` of the ranges that share an address with a window, whole and in order; what changes
-/// meanwhile is told or not. A `last` of 0 is no bound.
+/// Tells `visit` of the ranges that share an address with a window, whole and in order; what
+/// changes meanwhile is told or not. A `last` of 0 is no bound.
 ///
 /// Thread-safe, and safe in signal handlers, as far as `visit` is: it takes no lock.
 #[unsafe(no_mangle)]

@@ -20,11 +20,9 @@ use hostmem::{
 /// The region of the calls that name none.
 static DEFAULT: AtomicPtr<hm_region> = AtomicPtr::new(null_mut());
 
-/// Takes a region that is about to be closed out of the default's place.
+/// Takes a region that was closed out of the default's place.
 pub(crate) fn forget_default(region: *mut hm_region) {
-    if !region.is_null() {
-        let _ = DEFAULT.compare_exchange(region, null_mut(), AcqRel, Acquire);
-    }
+    let _ = DEFAULT.compare_exchange(region, null_mut(), AcqRel, Acquire);
 }
 
 /// Sets the region of `hm_region_mmap` and its kin; null for none, where they fail with `ENODEV`.
@@ -76,6 +74,14 @@ fn set_errno(errno: c_int) {
     let place = unsafe { libc::__errno_location() };
     // SAFETY: as above; it is the calling thread's alone.
     unsafe { place.write(errno) };
+}
+
+/// Returns what the last call of the kernel said.
+fn last_errno() -> c_int {
+    // SAFETY: the C library's own place for the number, which each thread has.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above; it is the calling thread's alone.
+    unsafe { place.read() }
 }
 
 /// Returns 0, or sets `errno` and returns -1.
@@ -201,8 +207,7 @@ impl Mapped {
         // was there, by the promise of the caller in C.
         let got = unsafe { libc::mmap(at, len, self.prot, flags, self.fd, self.offset) };
         if got == libc::MAP_FAILED {
-            // SAFETY: the calling thread's own.
-            return Err(refused(unsafe { *libc::__errno_location() }));
+            return Err(refused(last_errno()));
         }
         Ok(())
     }
@@ -283,10 +288,10 @@ impl Mapped {
 
 /// Maps as `mmap` does, in a region: the flags are `MAP_PRIVATE` or `MAP_SHARED`, with
 /// `MAP_ANONYMOUS`, `MAP_FIXED`, `MAP_FIXED_NOREPLACE`, `MAP_NORESERVE`, `MAP_STACK`,
-/// `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`; others
-/// fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`, and says
-/// why by `errno`, with the numbers that `mmap` would use; addresses that are not of the region
-/// cannot be replaced, which is `ENOMEM`.
+/// `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`;
+/// others fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`,
+/// and says why by `errno`, with the numbers that `mmap` would use; addresses that are not of the
+/// region cannot be replaced, which is `ENOMEM`.
 ///
 /// What a program does to such memory by the kernel's own calls is described in the guide.
 ///
@@ -464,8 +469,7 @@ pub unsafe extern "C" fn hm_region_madvise_in(
                 let at = pages.start().as_ptr().cast();
                 // SAFETY: as above, and that the contents are not needed where the advice says so.
                 if unsafe { libc::madvise(at, pages.len_bytes(), advice) } != 0 {
-                    // SAFETY: the calling thread's own.
-                    return Err(Errno(unsafe { *libc::__errno_location() }));
+                    return Err(Errno(last_errno()));
                 }
             }
             _ => return Err(INVALID),

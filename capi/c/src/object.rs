@@ -2,7 +2,7 @@
 //! at.
 //!
 //! ```text
-//!   list ──► object ──► object ──► …     one list for each kind, to which objects are only added
+//!   list ──► object ──► object ──► …   one list a kind, to which objects are only added
 //!            state: closed, opening or open
 //! ```
 //!
@@ -59,8 +59,10 @@ impl<T> Object<T> {
     /// It is open, and stays so as long as the value is used.
     unsafe fn value(&self) -> &T {
         let place = self.value.get();
-        // SAFETY: open objects have a value, which nothing writes to until it is closed.
-        unsafe { (*place).assume_init_ref() }
+        // SAFETY: the object is there for good, and nothing writes to the value until it is closed.
+        let place = unsafe { &*place };
+        // SAFETY: open objects have a value.
+        unsafe { place.assume_init_ref() }
     }
 
     /// Notes one more user.
@@ -211,8 +213,10 @@ pub(crate) unsafe fn close<T: Kind, H>(
         return Err(invalid(c"a handle that is closed"));
     }
     let place = object.value.get();
-    // SAFETY: it was open, and this call has made it OPENING, so that it alone takes the value.
-    let value = unsafe { (*place).assume_init_read() };
+    // SAFETY: it was open, and this call has made it OPENING, so that it alone has the value.
+    let place = unsafe { &*place };
+    // SAFETY: as above, and nothing reads it again.
+    let value = unsafe { place.assume_init_read() };
     end(value);
     object.state.store(CLOSED, Release);
     Ok(())

@@ -182,8 +182,8 @@ pub unsafe extern "C" fn hm_pages_protect(
     })
 }
 
-/// Gives the memory of pages back to the host and keeps the pages, which show what is stored through
-/// `shown`, unless that is null.
+/// Gives the memory of pages back to the host and keeps the pages, which show what is stored
+/// through `shown`, unless that is null.
 ///
 /// Thread-safe; safe in signal handlers without a region.
 #[unsafe(no_mangle)]
@@ -275,7 +275,6 @@ pub unsafe extern "C" fn hm_dual_map(
             fork: wanted.fork,
             purges: mapping.purges().into(),
         });
-        core::mem::forget(mapping);
     })
 }
 
@@ -329,7 +328,6 @@ pub unsafe extern "C" fn hm_dual_purge(
         let mapping = unsafe { token(&held)? };
         // SAFETY: as above, and that nobody uses those pages.
         unsafe { provider.purge_dual(&mapping, offset, len)? };
-        core::mem::forget(mapping);
     })
 }
 
@@ -351,7 +349,6 @@ pub unsafe extern "C" fn hm_dual_refill(
         let mapping = unsafe { token(&held)? };
         // SAFETY: as above.
         unsafe { provider.refill_dual(&mapping, offset, len)? };
-        core::mem::forget(mapping);
     })
 }
 

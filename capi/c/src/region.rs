@@ -316,9 +316,9 @@ pub unsafe extern "C" fn hm_region_close(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        crate::mmap::forget_default(region);
         // SAFETY: the caller in C promises that it is null, or a handle that no other call uses.
         unsafe { object::close::<Region, _>(region, false, drop)? };
+        crate::mmap::forget_default(region);
     })
 }
 
@@ -650,8 +650,8 @@ pub unsafe extern "C" fn hm_region_get_statistics(
 }
 
 /// Frees, in a forked child, what a call of a thread that the child does not have was mapping or
-/// unmapping; stores through `bytes`, unless that is null, how much that was. The thread that forked
-/// was in no call of the region, or that call has returned.
+/// unmapping; stores through `bytes`, unless that is null, how much that was. The thread that
+/// forked was in no call of the region, or that call has returned.
 ///
 /// Thread-safe; not for signal handlers, unless the region blocks signals.
 #[unsafe(no_mangle)]

@@ -7,7 +7,6 @@ use crate::{
     source::Source,
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
-use core::mem::forget;
 use hostmem::{
     OsLock,
     fork::ForkHooks,
@@ -307,7 +306,6 @@ pub unsafe extern "C" fn hm_retire_span(
         if let Err(refused) = found.queue.retire(taken) {
             // Where a fork took the span away it has no number to be given.
             let _ = allocator.set_number(&refused.span, name.number);
-            forget(refused.span);
             return Err(refused.error.into());
         }
     })

@@ -29,8 +29,9 @@ fn set(mask: u64) -> u64 {
 }
 
 fn block() -> usize {
-    // The bits of a set, as wide as an address on hosts that this is for.
-    set(ALL) as usize
+    let before = set(ALL);
+    // As wide as an address on hosts that this is for.
+    usize::try_from(before).unwrap_or(0)
 }
 
 fn unblock(before: usize) {

@@ -434,7 +434,6 @@ macro_rules! answer {
     ($error:expr, $body:block) => {{
         let result = (|| -> Result<(), $crate::status::Fault> {
             $body
-            #[allow(unreachable_code, reason = "bodies may end with an error")]
             Ok(())
         })();
         match result {

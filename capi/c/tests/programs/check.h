@@ -27,6 +27,12 @@
 
 #define OK(call) STATUS(HM_OK, call)
 
+/* Whether the program runs under qemu-user, which takes some advice for done (MADV_DONTFORK,
+ * MADV_REMOVE), and has other numbers for some errors. */
+#ifndef EMULATED
+#define EMULATED 0
+#endif
+
 typedef uint32_t (*answer_fn)(void);
 
 #define ANSWER_MOST 8

@@ -109,7 +109,7 @@ static void twice(void) {
     if (dual.purges) {
         OK(hm_dual_purge(NULL, &dual, 0, page, NULL));
         OK(hm_dual_refill(NULL, &dual, 0, page, NULL));
-        CHECK(*(unsigned char *)dual.rx == 0);
+        CHECK(EMULATED || *(unsigned char *)dual.rx == 0);
     }
     STATUS(HM_INVALID_ARGUMENT, hm_dual_purge(NULL, &dual, 1, page, NULL));
     OK(hm_dual_unmap(NULL, &dual, NULL));
