@@ -37,6 +37,7 @@ template <class T> inline T hm_sized() noexcept {
 
 #define HM_ERROR_INIT HM_SIZED(hm_error)
 #define HM_SOURCE_INIT HM_SIZED(hm_source)
+#define HM_PROVIDER_INIT HM_SIZED(hm_provider)
 #define HM_REQUEST_INIT HM_SIZED(hm_request)
 #define HM_PROBE_INIT HM_SIZED(hm_probe)
 #define HM_DUAL_REQUEST_INIT HM_SIZED(hm_dual_request)
@@ -234,6 +235,288 @@ typedef struct hm_error {
 typedef uint32_t hm_hardening;
 
 /**
+ * What a provider can do; numbers are added up.
+ */
+typedef uint32_t hm_capability;
+
+/**
+ * Which place is wanted.
+ */
+typedef uint32_t hm_place;
+
+/**
+ * Where something may lie. All zeros: anywhere.
+ */
+typedef struct hm_placement {
+    /**
+     * The lowest address of the window.
+     */
+    size_t first;
+    /**
+     * The highest address of the window; 0 for no bound.
+     */
+    size_t last;
+    /**
+     * The alignment in bytes, a power of two; 0 for pages, or whatever is the unit.
+     */
+    size_t align;
+    /**
+     * The address that `place` means.
+     */
+    size_t at;
+    /**
+     * Which place.
+     */
+    hm_place place;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} hm_placement;
+
+/**
+ * A request for addresses. Begin with `HM_REQUEST_INIT`, and set at least `len`.
+ */
+typedef struct hm_request {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * Not zero: the range is left out of core files.
+     */
+    uint32_t exclude_from_core;
+    /**
+     * Usable bytes, rounded up to pages.
+     */
+    size_t len;
+    /**
+     * As few usable bytes will do where no hole is longer; 0 for no fewer than `len`.
+     */
+    size_t min_len;
+    /**
+     * Where.
+     */
+    struct hm_placement placement;
+    /**
+     * Bytes before the usable ones that stay inaccessible, rounded up to pages.
+     */
+    size_t guard_before;
+    /**
+     * Bytes behind the usable ones that stay inaccessible, rounded up to pages.
+     */
+    size_t guard_after;
+    /**
+     * A name for the process map, up to 79 bytes, or null.
+     */
+    const char *name;
+} hm_request;
+
+/**
+ * A range of memory.
+ */
+typedef struct hm_range {
+    /**
+     * Where it starts.
+     */
+    void *start;
+    /**
+     * Its length in bytes.
+     */
+    size_t len;
+} hm_range;
+
+/**
+ * What may be done with a page.
+ */
+typedef uint32_t hm_access;
+
+/**
+ * The most that pages may be given by a later protect, of which some hosts want to know when they
+ * are committed.
+ */
+typedef uint32_t hm_ceiling;
+
+/**
+ * Which pages are wished for. A number from 4096 on is a size of large pages in bytes, which the
+ * probe lists: memory is refused where there are none.
+ */
+typedef size_t hm_page_wish;
+
+/**
+ * What purged pages show until they are written.
+ */
+typedef uint32_t hm_purged;
+
+/**
+ * What a forked child sees of code.
+ */
+typedef uint32_t hm_fork;
+
+/**
+ * A request for a dual mapping. Begin with `HM_DUAL_REQUEST_INIT`, and set at least `len`.
+ */
+typedef struct hm_dual_request {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * What a forked child sees: all but `HM_FORK_DETACH`'s private copy, which is for
+     * `hm_jit_fork_child`.
+     */
+    hm_fork fork;
+    /**
+     * Bytes of each view, whole pages.
+     */
+    size_t len;
+    /**
+     * As few bytes will do where no hole is longer; 0 for no fewer than `len`.
+     */
+    size_t min_len;
+    /**
+     * Where the writable view goes.
+     */
+    struct hm_placement rw;
+    /**
+     * Where the executable view goes.
+     */
+    struct hm_placement rx;
+    /**
+     * A size of large pages, or 0 for the host's pages.
+     */
+    size_t large_pages;
+    /**
+     * Not zero: indirect branches into the executable view must land on a landing pad.
+     */
+    uint32_t landing_pads;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * A name for the process map, or null.
+     */
+    const char *name;
+} hm_dual_request;
+
+/**
+ * The same pages, seen through a writable and through an executable view. It stands for both views
+ * until `hm_dual_unmap`. Begin with `HM_DUAL_INIT`.
+ */
+typedef struct hm_dual {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * How it was made.
+     */
+    hm_step step;
+    /**
+     * The writable view.
+     */
+    void *rw;
+    /**
+     * The executable view.
+     */
+    void *rx;
+    /**
+     * Bytes of each view.
+     */
+    size_t len;
+    /**
+     * The size of its pages.
+     */
+    size_t page_size;
+    /**
+     * What a forked child sees.
+     */
+    hm_fork fork;
+    /**
+     * Whether `hm_dual_purge` works: 0 or 1.
+     */
+    uint32_t purges;
+} hm_dual;
+
+/**
+ * A provider of memory of the program's own: functions that are called with `context` first, from
+ * any thread, by several at the same time. They must not unwind, nor call what stands on the
+ * provider. Those that fail change nothing. Begin with `HM_PROVIDER_INIT`; the table stays as long
+ * as what is made on it.
+ *
+ * Pages are free, reserved or committed. `reserve` makes free ones reserved, `commit` reserved
+ * ones committed, `decommit` either reserved, and `release` either free. Each may be asked of
+ * parts of what an earlier call made.
+ */
+typedef struct hm_provider {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * What the provider can do.
+     */
+    hm_capability capabilities;
+    /**
+     * The first argument of all functions.
+     */
+    void *context;
+    /**
+     * The size of pages, a power of two from 4096 to 65536: the unit of all ranges.
+     */
+    size_t page_size;
+    /**
+     * Finds free pages, of which nobody else knows. The range is as long as usable bytes and
+     * guards, each rounded up to pages; less, by no more than `min_len` allows, where nothing is
+     * longer. The first byte behind the leading guard is a multiple of the alignment. `HM_EXISTS`
+     * where an exact place is in use, `HM_OUT_OF_RANGE` where it lies outside the window,
+     * `HM_OUT_OF_MEMORY` where nothing fits.
+     */
+    hm_status (*reserve)(void *context, const struct hm_request *wanted, struct hm_range *range);
+    /**
+     * Gives pages memory that reads zero.
+     */
+    hm_status (*commit)(void *context,
+                        struct hm_range range,
+                        hm_access access,
+                        hm_ceiling ceiling,
+                        hm_page_wish wish);
+    /**
+     * Changes the access of committed pages.
+     */
+    hm_status (*protect)(void *context, struct hm_range range, hm_access access);
+    /**
+     * Takes the memory of pages away, which are inaccessible then.
+     */
+    hm_status (*decommit)(void *context, struct hm_range range);
+    /**
+     * Makes pages free.
+     */
+    hm_status (*release)(void *context, struct hm_range range);
+    /**
+     * Gives the memory of committed pages back and keeps them; stores what they show then. Null
+     * where the provider cannot.
+     */
+    hm_status (*purge)(void *context, struct hm_range range, hm_purged *shown);
+    /**
+     * Maps pages twice, zeroed: fills in all of `dual` but its size, with `HM_STEP_OTHER`. Null
+     * where the provider cannot; then executable memory needs another mapping than
+     * `HM_MAPPING_DUAL`.
+     */
+    hm_status (*map_dual)(void *context, const struct hm_dual_request *wanted, struct hm_dual *dual);
+    /**
+     * Unmaps both views. Not null where `map_dual` is not.
+     */
+    hm_status (*unmap_dual)(void *context, const struct hm_dual *dual);
+    /**
+     * Has no thread of the process execute instructions that it fetched before. Null where the
+     * provider cannot.
+     */
+    hm_status (*sync_cores)(void *context);
+} hm_provider;
+
+/**
  * Where memory comes from. A null pointer to one, or all zeros, is the host. Begin with
  * `HM_SOURCE_INIT`.
  */
@@ -259,6 +542,11 @@ typedef struct hm_source {
      * The highest address that may be used; 0 for no bound.
      */
     size_t last;
+    /**
+     * A provider of the program's own, or null: then there is no region. It stays as long as what
+     * is made on it.
+     */
+    const struct hm_provider *provider;
 } hm_source;
 
 /**
@@ -460,46 +748,6 @@ typedef struct hm_local {
  * How blocks are mapped.
  */
 typedef uint32_t hm_mapping;
-
-/**
- * Which place is wanted.
- */
-typedef uint32_t hm_place;
-
-/**
- * Where something may lie. All zeros: anywhere.
- */
-typedef struct hm_placement {
-    /**
-     * The lowest address of the window.
-     */
-    size_t first;
-    /**
-     * The highest address of the window; 0 for no bound.
-     */
-    size_t last;
-    /**
-     * The alignment in bytes, a power of two; 0 for pages, or whatever is the unit.
-     */
-    size_t align;
-    /**
-     * The address that `place` means.
-     */
-    size_t at;
-    /**
-     * Which place.
-     */
-    hm_place place;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-} hm_placement;
-
-/**
- * What a forked child sees of code.
- */
-typedef uint32_t hm_fork;
 
 /**
  * When other cores are made to see code that replaces code.
@@ -875,166 +1123,6 @@ typedef struct hm_range_map_statistics {
      */
     uint64_t abandoned;
 } hm_range_map_statistics;
-
-/**
- * A request for addresses. Begin with `HM_REQUEST_INIT`, and set at least `len`.
- */
-typedef struct hm_request {
-    /**
-     * The size of this struct.
-     */
-    uint32_t size;
-    /**
-     * Not zero: the range is left out of core files.
-     */
-    uint32_t exclude_from_core;
-    /**
-     * Usable bytes, rounded up to pages.
-     */
-    size_t len;
-    /**
-     * As few usable bytes will do where no hole is longer; 0 for no fewer than `len`.
-     */
-    size_t min_len;
-    /**
-     * Where.
-     */
-    struct hm_placement placement;
-    /**
-     * Bytes before the usable ones that stay inaccessible, rounded up to pages.
-     */
-    size_t guard_before;
-    /**
-     * Bytes behind the usable ones that stay inaccessible, rounded up to pages.
-     */
-    size_t guard_after;
-    /**
-     * A name for the process map, up to 79 bytes, or null.
-     */
-    const char *name;
-} hm_request;
-
-/**
- * A range of memory.
- */
-typedef struct hm_range {
-    /**
-     * Where it starts.
-     */
-    void *start;
-    /**
-     * Its length in bytes.
-     */
-    size_t len;
-} hm_range;
-
-/**
- * What may be done with a page.
- */
-typedef uint32_t hm_access;
-
-/**
- * The most that pages may be given by a later protect, of which some hosts want to know when they
- * are committed.
- */
-typedef uint32_t hm_ceiling;
-
-/**
- * Which pages are wished for. A number from 4096 on is a size of large pages in bytes, which the
- * probe lists: memory is refused where there are none.
- */
-typedef size_t hm_page_wish;
-
-/**
- * What purged pages show until they are written.
- */
-typedef uint32_t hm_purged;
-
-/**
- * A request for a dual mapping. Begin with `HM_DUAL_REQUEST_INIT`, and set at least `len`.
- */
-typedef struct hm_dual_request {
-    /**
-     * The size of this struct.
-     */
-    uint32_t size;
-    /**
-     * What a forked child sees: all but `HM_FORK_DETACH`'s private copy, which is for
-     * `hm_jit_fork_child`.
-     */
-    hm_fork fork;
-    /**
-     * Bytes of each view, whole pages.
-     */
-    size_t len;
-    /**
-     * As few bytes will do where no hole is longer; 0 for no fewer than `len`.
-     */
-    size_t min_len;
-    /**
-     * Where the writable view goes.
-     */
-    struct hm_placement rw;
-    /**
-     * Where the executable view goes.
-     */
-    struct hm_placement rx;
-    /**
-     * A size of large pages, or 0 for the host's pages.
-     */
-    size_t large_pages;
-    /**
-     * Not zero: indirect branches into the executable view must land on a landing pad.
-     */
-    uint32_t landing_pads;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * A name for the process map, or null.
-     */
-    const char *name;
-} hm_dual_request;
-
-/**
- * The same pages, seen through a writable and through an executable view. It stands for both views
- * until `hm_dual_unmap`. Begin with `HM_DUAL_INIT`.
- */
-typedef struct hm_dual {
-    /**
-     * The size of this struct.
-     */
-    uint32_t size;
-    /**
-     * How it was made.
-     */
-    hm_step step;
-    /**
-     * The writable view.
-     */
-    void *rw;
-    /**
-     * The executable view.
-     */
-    void *rx;
-    /**
-     * Bytes of each view.
-     */
-    size_t len;
-    /**
-     * The size of its pages.
-     */
-    size_t page_size;
-    /**
-     * What a forked child sees.
-     */
-    hm_fork fork;
-    /**
-     * Whether `hm_dual_purge` works: 0 or 1.
-     */
-    uint32_t purges;
-} hm_dual;
 
 /**
  * Whether a setting of the host is on.
@@ -1602,6 +1690,21 @@ typedef struct hm_retire_statistics {
  * It is on.
  */
 #define HM_SETTING_ON 2
+
+/**
+ * `protect` can take a page from writable to executable and back, where its ceiling says so.
+ */
+#define HM_CAN_TOGGLE_EXEC 1
+
+/**
+ * Memory can be writable and executable at once.
+ */
+#define HM_CAN_READ_WRITE_EXEC 2
+
+/**
+ * Memory is executable only where that was asked for.
+ */
+#define HM_CAN_KEEP_FROM_EXEC 4
 
 /**
  * The lowest.

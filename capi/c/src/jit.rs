@@ -354,6 +354,15 @@ pub(crate) fn fork_of(from: hm_fork) -> Result<Fork, Fault> {
     })
 }
 
+pub(crate) const fn of_fork(fork: Fork) -> hm_fork {
+    match fork {
+        Fork::ChildLosesRw => HM_FORK_LOSES_RW,
+        Fork::ChildLosesBoth => HM_FORK_LOSES_BOTH,
+        Fork::Share => HM_FORK_SHARE,
+        _ => HM_FORK_DETACH,
+    }
+}
+
 fn barrier(from: hm_barrier) -> Result<Barrier, Fault> {
     Ok(match from {
         HM_BARRIER_NEVER => Barrier::Never,

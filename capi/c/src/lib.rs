@@ -5,6 +5,7 @@
 //! | `status` | what calls return, and the details of errors |
 //! | `types` | ranges, accesses, requests |
 //! | `source` | where memory comes from, as a provider |
+//! | `provider` | providers of the program's own |
 //! | `probe`, `pages` | what the host allows; pages, dual mappings |
 //! | `jit`, `retire` | executable memory; code that waits until no thread runs it |
 //! | `heap` | heaps, and threads' handles of them |
@@ -46,6 +47,7 @@ mod mmap;
 mod object;
 mod pages;
 mod probe;
+mod provider;
 mod region;
 mod retire;
 mod signals;
@@ -60,6 +62,7 @@ pub use map::*;
 pub use mmap::*;
 pub use pages::*;
 pub use probe::*;
+pub use provider::*;
 pub use region::*;
 pub use retire::*;
 pub use source::hm_source;

@@ -2,17 +2,17 @@
 
 use crate::{
     abi::{Grows, growing, place, read},
-    jit::{fork_of, hm_fork},
+    jit::{fork_of, hm_fork, of_fork},
     region::{hm_purged, purged_of},
     source::{hm_source, source},
     status::{
-        Fault, HM_STEP_ANON_SHM, HM_STEP_ANON_SHM_LARGE, HM_STEP_DEV_SHM, HM_STEP_MEMFD,
-        HM_STEP_MEMFD_LARGE, HM_STEP_POSIX_SHM, HM_STEP_REMAP_DUP, answer, hm_error, hm_status,
-        hm_step, invalid, step_of,
+        Fault, HM_STEP_ANON_SHM, HM_STEP_ANON_SHM_LARGE, HM_STEP_DEV_SHM, HM_STEP_DIRECTORY,
+        HM_STEP_MEMFD, HM_STEP_MEMFD_LARGE, HM_STEP_POSIX_SHM, HM_STEP_REMAP_DUP, answer, hm_error,
+        hm_status, hm_step, invalid, step_of,
     },
     types::{
         access, commit, hm_access, hm_ceiling, hm_page_wish, hm_placement, hm_range, hm_request,
-        name, page_size, pages, placement, range_of, request,
+        name, pages_of, placement, range_of, request,
     },
 };
 use core::ffi::{c_char, c_void};
@@ -89,17 +89,45 @@ unsafe impl Grows for hm_dual {
 
 const _: () = assert!(size_of::<hm_dual>() == 48);
 
-/// Makes the token of what C holds.
+impl hm_dual {
+    /// No mapping.
+    pub(crate) const NONE: Self = Self {
+        size: 0,
+        step: 0,
+        rw: null_mut(),
+        rx: null_mut(),
+        len: 0,
+        page_size: 0,
+        fork: 0,
+        purges: 0,
+    };
+}
+
+/// Describes a mapping to C.
+pub(crate) fn of_dual(mapping: &DualMapping) -> hm_dual {
+    hm_dual {
+        size: 0,
+        step: step_of(mapping.step()),
+        rw: mapping.rw().start().as_ptr().cast(),
+        rx: mapping.rx().start().as_ptr().cast(),
+        len: mapping.len_bytes(),
+        page_size: mapping.page_size().bytes(),
+        fork: of_fork(mapping.fork()),
+        purges: mapping.purges().into(),
+    }
+}
+
+/// Makes the token of what C holds, of a provider with this page size.
 ///
 /// # Safety
 ///
 /// The caller in C made it by this library, from the same provider, and has not unmapped it.
-unsafe fn token(dual: &hm_dual) -> Result<DualMapping, Fault> {
-    let views = [dual.rw, dual.rx].map(|start| hm_range {
-        start,
-        len: dual.len,
-    });
-    let [rw, rx] = [pages(views[0])?, pages(views[1])?];
+pub(crate) unsafe fn token(dual: &hm_dual, page: PageSize) -> Result<DualMapping, Fault> {
+    let view = |start| {
+        let len = dual.len;
+        pages_of(hm_range { start, len }, page)
+    };
+    let (rw, rx) = (view(dual.rw)?, view(dual.rx)?);
     let step = match dual.step {
         HM_STEP_MEMFD => DualStep::Memfd,
         HM_STEP_MEMFD_LARGE => DualStep::MemfdLarge,
@@ -108,16 +136,18 @@ unsafe fn token(dual: &hm_dual) -> Result<DualMapping, Fault> {
         HM_STEP_REMAP_DUP => DualStep::RemapDup,
         HM_STEP_POSIX_SHM => DualStep::PosixShm,
         HM_STEP_DEV_SHM => DualStep::DevShm,
-        _ => DualStep::Directory(0),
+        HM_STEP_DIRECTORY => DualStep::Directory(0),
+        _ => DualStep::Provider,
     };
-    let page = PageSize::new(dual.page_size).filter(|page| page.bytes() >= page_size().bytes());
-    let page = page.ok_or(invalid(c"no dual mapping"))?;
-    if rw.overlaps(rx) || !page.is_aligned(dual.len) {
+    let own = PageSize::new(dual.page_size).filter(|own| own.bytes() >= page.bytes());
+    let own = own.ok_or(invalid(c"no dual mapping"))?;
+    if rw.overlaps(rx) || !own.is_aligned(dual.len) {
         return Err(invalid(c"no dual mapping"));
     }
+    let fork = fork_of(dual.fork)?;
     // SAFETY: the caller's promise; other values than a mapping has were just refused where that
     // can be seen.
-    let mapping = unsafe { DualMapping::from_parts(rw, rx, step, page, fork_of(dual.fork)?) };
+    let mapping = unsafe { DualMapping::from_parts(rw, rx, step, own, fork) };
     Ok(if dual.purges == 0 {
         mapping.without_purge()
     } else {
@@ -160,7 +190,7 @@ pub unsafe extern "C" fn hm_pages_commit(
     answer!(error, {
         let (provider, how) = (source!(from).0, commit(access, ceiling, wish)?);
         // SAFETY: the caller in C promises that it has reserved the pages, without memory.
-        unsafe { provider.commit(pages(range)?, how)? };
+        unsafe { provider.commit(pages_of(range, provider.page_size())?, how)? };
     })
 }
 
@@ -178,7 +208,7 @@ pub unsafe extern "C" fn hm_pages_protect(
     answer!(error, {
         let (provider, to) = (source!(from).0, access(to)?);
         // SAFETY: the caller in C promises that the pages are its own, and have memory.
-        unsafe { provider.protect(pages(range)?, to)? };
+        unsafe { provider.protect(pages_of(range, provider.page_size())?, to)? };
     })
 }
 
@@ -197,7 +227,7 @@ pub unsafe extern "C" fn hm_pages_purge(
         let (provider, _) = source!(from);
         // SAFETY: the caller in C promises that the pages are its own, have memory, and that their
         // contents are not needed.
-        let purged = unsafe { provider.purge(pages(range)?)? };
+        let purged = unsafe { provider.purge(pages_of(range, provider.page_size())?)? };
         if !shown.is_null() {
             place!(shown).write(purged_of(purged));
         }
@@ -216,7 +246,7 @@ pub unsafe extern "C" fn hm_pages_decommit(
     answer!(error, {
         let (provider, _) = source!(from);
         // SAFETY: the caller in C promises that the pages are its own, and nobody uses them.
-        unsafe { provider.decommit(pages(range)?)? };
+        unsafe { provider.decommit(pages_of(range, provider.page_size())?)? };
     })
 }
 
@@ -232,7 +262,7 @@ pub unsafe extern "C" fn hm_pages_release(
     answer!(error, {
         let (provider, _) = source!(from);
         // SAFETY: the caller in C promises that the pages are its own, and nobody uses them.
-        unsafe { provider.release(pages(range)?)? };
+        unsafe { provider.release(pages_of(range, provider.page_size())?)? };
     })
 }
 
@@ -265,16 +295,7 @@ pub unsafe extern "C" fn hm_dual_map(
         request.name = unsafe { name(wanted.name) };
         // SAFETY: no view goes into a range of the caller's.
         let mapping = unsafe { provider.map_dual(&request)? };
-        to.write(hm_dual {
-            size: 0,
-            step: step_of(mapping.step()),
-            rw: mapping.rw().start().as_ptr().cast(),
-            rx: mapping.rx().start().as_ptr().cast(),
-            len: mapping.len_bytes(),
-            page_size: mapping.page_size().bytes(),
-            fork: wanted.fork,
-            purges: mapping.purges().into(),
-        });
+        to.write(of_dual(&mapping));
     })
 }
 
@@ -292,20 +313,11 @@ pub unsafe extern "C" fn hm_dual_unmap(
         let (provider, _) = source!(from);
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
-        let mapping = unsafe { token(&held)? };
+        let mapping = unsafe { token(&held, provider.page_size())? };
         // SAFETY: as above, and that nobody uses either view.
         let unmapped = unsafe { provider.unmap_dual(mapping, Leave::Hole) };
         unmapped.map_err(|(_, error)| error)?;
-        growing!(dual).write(hm_dual {
-            size: 0,
-            step: 0,
-            rw: null_mut(),
-            rx: null_mut(),
-            len: 0,
-            page_size: 0,
-            fork: 0,
-            purges: 0,
-        });
+        growing!(dual).write(hm_dual::NONE);
     })
 }
 
@@ -325,7 +337,7 @@ pub unsafe extern "C" fn hm_dual_purge(
         let (provider, _) = source!(from);
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
-        let mapping = unsafe { token(&held)? };
+        let mapping = unsafe { token(&held, provider.page_size())? };
         // SAFETY: as above, and that nobody uses those pages.
         unsafe { provider.purge_dual(&mapping, offset, len)? };
     })
@@ -346,7 +358,7 @@ pub unsafe extern "C" fn hm_dual_refill(
         let (provider, _) = source!(from);
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
-        let mapping = unsafe { token(&held)? };
+        let mapping = unsafe { token(&held, provider.page_size())? };
         // SAFETY: as above.
         unsafe { provider.refill_dual(&mapping, offset, len)? };
     })

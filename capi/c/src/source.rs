@@ -3,6 +3,7 @@
 use crate::{
     abi::Grows,
     object::{self, Object},
+    provider::{Foreign, hm_provider},
     region::{Region, hm_region},
     status::{Fault, invalid},
     types::window,
@@ -12,9 +13,8 @@ use hostmem::{
     OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
-        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Dump, Error, Leave, MapEntry, PageProvider, ProcessMap, Purged,
-        Request, Resource, Within,
+        Capabilities, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest, Dump,
+        Error, Leave, PageProvider, Purged, Request, Resource, Within,
     },
 };
 
@@ -34,14 +34,17 @@ pub struct hm_source {
     pub first: usize,
     /// The highest address that may be used; 0 for no bound.
     pub last: usize,
+    /// A provider of the program's own, or null: then there is no region. It stays as long as what
+    /// is made on it.
+    pub provider: *const hm_provider,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
 unsafe impl Grows for hm_source {
-    const FIRST: usize = 32;
+    const FIRST: usize = 40;
 }
 
-const _: () = assert!(size_of::<hm_source>() == 32);
+const _: () = assert!(size_of::<hm_source>() == 40);
 
 /// A provider that is the host, or a region, kept within a window.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ pub(crate) enum Source {
     Window(Within<OsProvider>),
     Region(&'static Region),
     Part(Within<&'static Region>, &'static Region),
+    Foreign(Foreign),
+    ForeignPart(Within<Foreign>, Foreign),
 }
 
 impl Source {
@@ -61,7 +66,8 @@ impl Source {
     /// # Safety
     ///
     /// `from` is null, or as long as its first field says; its region is null or one of this
-    /// library, which is not closed as long as the provider is used.
+    /// library, which is not closed as long as the provider is used; its provider is null or a
+    /// table that does what it says, and stays as long.
     pub(crate) unsafe fn new(
         from: *const hm_source,
     ) -> Result<(Self, Option<&'static Object<Region>>), Fault> {
@@ -70,6 +76,19 @@ impl Source {
         let range = window(from.first, from.last)?;
         if from.reserved != 0 {
             return Err(invalid(c"a reserved field that is not zero"));
+        }
+        if !from.provider.is_null() {
+            if !from.region.is_null() {
+                return Err(invalid(c"a provider and a region"));
+            }
+            // SAFETY: the caller's promise.
+            let provider = unsafe { Foreign::new(from.provider)? };
+            let source = if range == AddressRange::ALL {
+                Self::Foreign(provider)
+            } else {
+                Self::ForeignPart(Within::new(provider, range), provider)
+            };
+            return Ok((source, None));
         }
         if from.region.is_null() {
             let os = OsProvider::new();
@@ -98,6 +117,7 @@ impl Source {
         match self {
             Self::Os(_) | Self::Window(_) => Self::OS,
             Self::Region(region) | Self::Part(_, region) => Self::Region(region),
+            Self::Foreign(provider) | Self::ForeignPart(_, provider) => Self::Foreign(provider),
         }
     }
 }
@@ -110,6 +130,8 @@ macro_rules! pass {
             Self::Window($p) => $call,
             Self::Region($p) => $call,
             Self::Part($p, _) => $call,
+            Self::Foreign($p) => $call,
+            Self::ForeignPart($p, _) => $call,
         }
     };
 }
@@ -244,22 +266,6 @@ unsafe impl DualMapProvider for Source {
 unsafe impl CoreSync for Source {
     fn sync_cores(&self) -> Result<(), Error> {
         pass!(self, p => p.sync_cores())
-    }
-}
-
-impl Clock for Source {
-    fn now_ms(&self) -> Option<u64> {
-        pass!(self, p => p.now_ms())
-    }
-}
-
-impl ProcessMap for Source {
-    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        pass!(self, p => p.walk(visit))
-    }
-
-    fn address_space(&self) -> AddressSpace {
-        pass!(self, p => p.address_space())
     }
 }
 

@@ -128,10 +128,15 @@ pub(crate) fn page_size() -> PageSize {
     OsProvider::new().page_size()
 }
 
-/// Makes a range of whole pages of one from C.
+/// Makes a range of whole pages of the host of one from C.
 pub(crate) fn pages(range: hm_range) -> Result<PageRange, Fault> {
+    pages_of(range, page_size())
+}
+
+/// Makes a range of whole pages of one from C.
+pub(crate) fn pages_of(range: hm_range, page: PageSize) -> Result<PageRange, Fault> {
     let start = NonNull::new(range.start.cast::<u8>());
-    let pages = start.and_then(|start| PageRange::new(start, range.len, page_size()));
+    let pages = start.and_then(|start| PageRange::new(start, range.len, page));
     pages.ok_or(invalid(c"a range that is null, empty or no whole pages"))
 }
 
@@ -161,6 +166,25 @@ pub(crate) const fn access_of(access: Access) -> hm_access {
         Access::ReadExec => HM_ACCESS_READ_EXEC,
         Access::ReadWriteExec(_) => HM_ACCESS_READ_WRITE_EXEC,
         _ => HM_ACCESS_NONE,
+    }
+}
+
+pub(crate) const fn ceiling_of(ceiling: Ceiling) -> hm_ceiling {
+    match ceiling {
+        Ceiling::Read => HM_CEILING_READ,
+        Ceiling::ReadExec => HM_CEILING_READ_EXEC,
+        Ceiling::WriteXorExec => HM_CEILING_WRITE_XOR_EXEC,
+        Ceiling::ReadWriteExec(_) => HM_CEILING_READ_WRITE_EXEC,
+        _ => HM_CEILING_READ_WRITE,
+    }
+}
+
+pub(crate) const fn wish_of(wish: PageWish) -> hm_page_wish {
+    match wish {
+        PageWish::Base => HM_PAGES_BASE,
+        PageWish::Transparent => HM_PAGES_TRANSPARENT,
+        PageWish::Never => HM_PAGES_NEVER_LARGE,
+        PageWish::Large { bytes, .. } => bytes,
     }
 }
 

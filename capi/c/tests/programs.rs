@@ -16,7 +16,9 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 6] = ["status", "pages", "jit", "heap", "region", "map"];
+const PROGRAMS: [&str; 7] = [
+    "status", "pages", "provider", "jit", "heap", "region", "map",
+];
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 
