@@ -353,6 +353,9 @@ fn stale_copies_of_numbered_spans_are_refused() {
         let twice = unsafe { jit.take_numbered(rx, first) }.map(|_| ());
         assert_eq!(twice, Err(JitError::NotLive));
         // SAFETY: as above; and zero is no number.
+        let nameless = unsafe { jit.span_at(rx, 0) }.map(|_| ());
+        assert_eq!(nameless, Err(JitError::NotLive));
+        // SAFETY: as above.
         let unnumbered = unsafe { jit.release_numbered(rx, 0) };
         assert_eq!(unnumbered, Err(JitError::NotLive));
         jit.shrink(&mut taken, 10).expect("it becomes shorter");

@@ -1943,8 +1943,9 @@ hm_status hm_heap_create(const struct hm_heap_config *config,
 
 /**
  * Closes a heap and gives all of its memory back: its blocks are not used any more. Returns
- * `HM_BUSY` while a thread's handle is attached to it; with `force` not zero those are forgotten,
- * as of threads that ended without detaching.
+ * `HM_BUSY` while a thread's handle is attached to it. With `force` not zero those are forgotten,
+ * and not used again: handles of threads that ended without detaching, or that are not in this
+ * forked child.
  *
  * Not thread-safe for this object; not for signal handlers.
  */

@@ -16,8 +16,8 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 7] = [
-    "status", "pages", "provider", "jit", "heap", "region", "map",
+const PROGRAMS: [&str; 8] = [
+    "status", "null", "pages", "provider", "jit", "heap", "region", "map",
 ];
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
@@ -198,11 +198,16 @@ fn the_libraries_have_and_need_the_names_that_are_listed() {
 }
 
 #[test]
-fn the_header_declares_all_calls() {
+fn the_header_declares_all_calls_and_the_programs_make_them() {
     let header = package().with_file_name("include").join("hostmem.h");
     let header = fs::read_to_string(header).expect("it is there");
+    let programs = package().join("tests/programs");
+    let programs = PROGRAMS.map(|name| programs.join(name).with_extension("c"));
+    let programs = programs.map(|path| fs::read_to_string(path).expect("it is there"));
     for name in listed("symbols.txt") {
-        assert!(header.contains(&format!("{name}(")), "{name}");
+        let call = format!("{name}(");
+        assert!(header.contains(&call), "{name}");
+        assert!(programs.iter().any(|text| text.contains(&call)), "{name}");
     }
 }
 

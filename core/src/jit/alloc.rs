@@ -142,7 +142,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
         if self.config.has_numbers() {
-            held.block.tags.set_number(span.start, self.next_number());
+            let number = self.next_number(&mut shard.numbers);
+            held.block.tags.set_number(span.start, number);
         }
         Ok(Span::new(describe(&held, &span), self.id()))
     }
@@ -541,7 +542,7 @@ pub(super) enum Which {
 impl Which {
     /// Finds the span's granules.
     #[inline]
-    fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
+    pub(super) fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
         match self {
             Self::Owned(info) => {
                 // A fork may have taken the block away since.

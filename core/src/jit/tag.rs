@@ -6,7 +6,7 @@
 
 use super::{
     CodeProvider, JitAllocator, JitError, Span, SpanInfo,
-    alloc::Which,
+    alloc::{Which, describe},
     block::Block,
     tables::{self, Zero},
 };
@@ -17,7 +17,7 @@ use crate::{
     provider::{Error, PageProvider},
     sync::RawMutex,
 };
-use core::ptr::NonNull;
+use core::{ops::Range, ptr::NonNull};
 
 /// Whether spans carry a word for the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,9 @@ pub(super) struct Tags {
     groups: NonNull<[AtomicU32]>,
     numbers: NonNull<[AtomicU32]>,
 }
+
+/// Numbers that a shard takes at a time.
+const NUMBERS: u32 = 256;
 
 /// Returns a table without entries.
 const fn no_table<T>() -> NonNull<[T]> {
@@ -207,14 +210,17 @@ impl Tags {
     }
 
     /// Takes the number away from the span that starts at a granule, if it has this one, which is
-    /// not zero.
+    /// not zero. The shard is locked.
     #[inline]
     pub(super) fn take_number(&self, granule: usize, number: u32) -> bool {
-        let taken = self
-            .numbers()
-            .get(granule)
-            .map(|entry| entry.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Relaxed));
-        number != 0 && taken.is_some_and(|taken| taken.is_ok())
+        let Some(entry) = self.numbers().get(granule) else {
+            return false;
+        };
+        let has = number != 0 && entry.load(Ordering::Relaxed) == number;
+        if has {
+            entry.store(0, Ordering::Relaxed);
+        }
+        has
     }
 
     fn set_word(&self, granule: usize, word: u64) -> Result<(), JitError> {
@@ -375,16 +381,20 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
 /// Spans that are known by their address and number, for programs that copy what names a span.
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Returns the next number of a span, which is never zero.
+    /// Returns the next number of a span, which is never zero, from those that its shard has.
     #[inline]
-    pub(super) fn next_number(&self) -> u32 {
-        let before = self.numbers.fetch_add(1, Ordering::Relaxed);
-        before.checked_add(1).unwrap_or_else(|| self.skip_zero())
-    }
-
-    #[cold]
-    fn skip_zero(&self) -> u32 {
-        self.next_number()
+    pub(super) fn next_number(&self, own: &mut Range<u32>) -> u32 {
+        loop {
+            match own.next() {
+                Some(0) => {}
+                Some(number) => return number,
+                None => {
+                    let start = self.numbers.fetch_add(NUMBERS, Ordering::Relaxed);
+                    // The last one is not used where numbers begin again.
+                    *own = start..start.saturating_add(NUMBERS);
+                }
+            }
+        }
     }
 
     /// Makes a token of the live span that starts at `rx` and has this number, as a program keeps
@@ -409,7 +419,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let (block, info) = self.live_at(rx)?;
         // SAFETY: the block lives as long as this allocator, whose it is.
         let block = unsafe { block.as_ref() };
-        if block.tags.number(block.granule_of(rx)) != number {
+        // Zero is what one has whose number was taken away.
+        if number == 0 || block.tags.number(block.granule_of(rx)) != number {
             return Err(JitError::NotLive);
         }
         Ok(Span::new(info, self.id()))
@@ -458,18 +469,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// If the span is live, the caller owns it, and no other token of it is used again.
     pub unsafe fn take_numbered(&self, rx: usize, number: u32) -> Result<Span, JitError> {
-        if !self.config.has_numbers() {
-            return Err(JitError::Untagged);
-        }
-        let (block, _) = self.live_at(rx)?;
-        // SAFETY: the block lives as long as this allocator, whose it is.
-        let block = unsafe { block.as_ref() };
-        if !block.tags.take_number(block.granule_of(rx), number) {
-            return Err(JitError::NotLive);
-        }
-        // It is this call's from now on, so that its length stands still.
-        let (_, info) = self.live_at(rx)?;
-        Ok(Span::new(info, self.id()))
+        let (block, which) = self.numbered(rx, number)?;
+        // SAFETY: the block is one of the index, and the guard is kept until the span is described.
+        let (_guard, held) = unsafe { self.lock_block(block) };
+        let span = which.find(&held)?;
+        Ok(Span::new(describe(&held, &span), self.id()))
     }
 
     /// Gives a span a number that was [taken](JitAllocator::take_numbered) away from it.
