@@ -1,6 +1,7 @@
 /* Range maps. */
 #define _GNU_SOURCE
 #include "check.h"
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -181,12 +182,60 @@ static void signals(void) {
     OK(hm_range_map_close(asked, NULL));
 }
 
+static int stop;
+
+static void *churn(void *context) {
+    hm_range_map *map = context;
+    for (size_t n = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); n++) {
+        size_t page = n * 7 % 5000;
+        OK(hm_range_map_insert(map, page * PAGE, (page + 3) * PAGE - 1, n, NULL, NULL));
+        page = n * 11 % 5000;
+        OK(hm_range_map_remove(map, page * PAGE, (page + 2) * PAGE - 1, NULL, NULL));
+    }
+    return NULL;
+}
+
+/* A child goes on with the map that another thread was changing. */
+static void forks(void) {
+    hm_range_map *map = make(1, 0);
+    insert(map, 6000, 10, 42);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, churn, map) == 0);
+    for (int n = 0; n < 200; n++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(100);
+            CHECK(has(map, 6005 * PAGE, 6000, 10, 42));
+            OK(hm_fork_child_all(NULL));
+            CHECK(has(map, 6005 * PAGE, 6000, 10, 42));
+            insert(map, 6002, 1, 43);
+            CHECK(has(map, 6002 * PAGE, 6002, 1, 43));
+            for (size_t page = 0; page < 5000; page += 10) {
+                insert(map, page, 10, page);
+                CHECK(has(map, page * PAGE, page, 10, page));
+            }
+            OK(hm_range_map_close(map, NULL));
+            _exit(0);
+        }
+        int ended = -1;
+        CHECK(waitpid(child, &ended, 0) == child && ended == 0);
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(has(map, 6005 * PAGE, 6000, 10, 42));
+    OK(hm_range_map_close(map, NULL));
+}
+
 int main(void) {
     changes(0);
     changes(1);
     gaps();
     walks();
     signals();
+    if (!EMULATED) {
+        forks();
+    }
     puts("all hold");
     return 0;
 }

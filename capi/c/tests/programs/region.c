@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include <errno.h>
-#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -416,11 +416,69 @@ static void signals(void) {
     STATUS(HM_INVALID_ARGUMENT, hm_region_create(&config, &region, NULL));
 }
 
+static int stop;
+
+static void *churn(void *context) {
+    hm_request request = HM_REQUEST_INIT;
+    (void)context;
+    for (size_t n = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); n++) {
+        request.len = (n % 20 + 1) * page;
+        hm_range got;
+        OK(hm_region_map(region, &request, HM_ACCESS_READ_WRITE, 0, 0, 3, &got, NULL));
+        OK(hm_region_protect(region, got, HM_ACCESS_READ, NULL));
+        OK(hm_region_unmap(region, got, NULL));
+    }
+    return NULL;
+}
+
+/* A child goes on with the region that another thread was changing. */
+static void forks(void) {
+    adopt(NULL);
+    hm_request request = HM_REQUEST_INIT;
+    request.len = 5 * page;
+    hm_range kept;
+    OK(hm_region_map(region, &request, HM_ACCESS_READ_WRITE, 0, 0, 4, &kept, NULL));
+    *(char *)kept.start = 9;
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, churn, NULL) == 0);
+    for (int n = 0; n < 100; n++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(100);
+            OK(hm_fork_child_all(NULL));
+            /* What the other thread was mapping is nobody's. */
+            OK(hm_region_free_interrupted(region, NULL, NULL));
+            CHECK(*(char *)kept.start == 9 && query(kept.start).tag == 4);
+            for (size_t pages = 1; pages < 100; pages++) {
+                request.len = pages * page;
+                hm_range got;
+                OK(hm_region_map(region, &request, HM_ACCESS_READ_WRITE, 0, 0, 5, &got, NULL));
+                memset(got.start, 1, got.len);
+                OK(hm_region_unmap(region, got, NULL));
+            }
+            OK(hm_region_unmap(region, whole, NULL));
+            size_t bytes = 0;
+            OK(hm_region_release_unused(region, 1, &bytes, NULL));
+            CHECK(bytes == LEN);
+            _exit(0);
+        }
+        int ended = -1;
+        CHECK(waitpid(child, &ended, 0) == child && ended == 0);
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+    CHECK(pthread_join(thread, NULL) == 0);
+    give_back();
+}
+
 int main(void) {
     page = (size_t)sysconf(_SC_PAGESIZE);
     calls();
     signatures();
     signals();
+    if (!EMULATED) {
+        forks();
+    }
     claims();
     puts("all hold");
     return 0;
