@@ -6,6 +6,7 @@
 #   PREFIX/lib/libhostmem.so.0, libhostmem.so, libhostmem.a
 #   PREFIX/lib/libhostmem_malloc.so.0, libhostmem_malloc.so, libhostmem_malloc.a
 #   PREFIX/lib/pkgconfig/hostmem.pc, hostmem_malloc.pc
+#   PREFIX/lib/cmake/hostmem/hostmem-config.cmake, hostmem-config-version.cmake
 #   PREFIX/include/hostmem.h, hostmem.hpp, hostmem_malloc.h
 #
 # For another machine TARGET is its name for Rust and CROSS begins its tools' names:
@@ -100,6 +101,28 @@ for library in ${LIBRARIES:-hostmem hostmem_malloc}; do
         ;;
     esac
 done
+# For find_package(hostmem) of CMake: what is not installed is not there.
+cmake=$lib/cmake/hostmem
+mkdir -p "$cmake"
+from=$prefix/${LIBDIR:-lib}/cmake/hostmem
+sed "s|@INCLUDE@|$(realpath -m --relative-to="$from" "$prefix/include")|" \
+    capi/hostmem-config.cmake >"$work/hostmem-config.cmake"
+install -m 644 "$work/hostmem-config.cmake" "$cmake/hostmem-config.cmake"
+cat >"$work/hostmem-config-version.cmake" <<END
+set(PACKAGE_VERSION $version)
+# Before 1.0 the same minor number serves.
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION OR
+   NOT "\${PACKAGE_FIND_VERSION_MAJOR}.\${PACKAGE_FIND_VERSION_MINOR}" VERSION_EQUAL ${version%.*})
+    set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+    if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+        set(PACKAGE_VERSION_EXACT TRUE)
+    endif()
+endif()
+END
+install -m 644 "$work/hostmem-config-version.cmake" "$cmake/hostmem-config-version.cmake"
+
 # Both have these calls.
 install -m 644 capi/include/hostmem.h "$include/hostmem.h"
 if [ -f capi/include/hostmem.hpp ]; then

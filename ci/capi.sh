@@ -91,6 +91,19 @@ else
     skip "examples: there is no pkg-config"
 fi
 
+step "examples by CMake"
+if command -v cmake >/dev/null || install_packages cmake make; then
+    for library in hostmem hostmem_static malloc malloc_static; do
+        printf '%s:\n' "$library"
+        cmake -S capi/examples -B "$work/build-$library" -DCMAKE_PREFIX_PATH="$work/usr" \
+            -DLIBRARY="$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
+        cmake --build "$work/build-$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
+        (cd "$work/build-$library" && ctest --output-on-failure | tail -n 3)
+    done
+else
+    skip "examples: there is no CMake"
+fi
+
 step "both libraries for AArch64"
 aarch64_tools || exit 0
 if [ "$aarch64_cargo" != cargo ]; then

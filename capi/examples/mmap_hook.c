@@ -92,7 +92,7 @@ int main(void) {
     if (pool_open(&large, &in_region, (size_t)1 << 30) != -1 || errno != ENOMEM) {
         return 1;
     }
-    puts("what does not fit is ENOMEM, as of mmap");
+    puts("what does not fit is ENOMEM, like mmap's");
     hm_region_release_unused(region, 1, NULL, NULL);
     hm_region_close(region, NULL);
     return 0;

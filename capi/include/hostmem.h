@@ -467,7 +467,7 @@ typedef struct hm_provider {
      */
     size_t page_size;
     /**
-     * Finds free pages, of which nobody else knows. The range is as long as usable bytes and
+     * Finds free pages, of which no other code knows. The range is as long as usable bytes and
      * guards, each rounded up to pages; less, by no more than `min_len` allows, where nothing is
      * longer. The first byte behind the leading guard is a multiple of the alignment. `HM_EXISTS`
      * where an exact place is in use, `HM_OUT_OF_RANGE` where it lies outside the window,
@@ -734,8 +734,8 @@ typedef struct hm_heap_statistics {
 /**
  * A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock;
  * in the memory of the program, thread-local for instance: begin with zeros. It may go to another
- * thread, but one at a time uses it, and it is not copied. Any block of the heap may be freed by
- * any handle, and by the heap's own calls.
+ * thread, but one at a time uses it; a copy of it is refused. Any block of the heap may be freed
+ * by any handle, and by the heap's own calls.
  */
 typedef struct hm_local {
     /**
@@ -1469,13 +1469,13 @@ typedef struct hm_retire_config {
 
 /**
  * A thread that runs code, in the memory of the program: begin with zeros. It may go to another
- * thread, but one at a time uses it, and it is not copied.
+ * thread, but one at a time uses it; a copy of it is refused.
  */
 typedef struct hm_executor {
     /**
      * Not for programs.
      */
-    size_t opaque[4];
+    size_t opaque[6];
 } hm_executor;
 
 /**
@@ -2000,7 +2000,7 @@ void *hm_heap_aligned_alloc(struct hm_heap *heap, size_t align, size_t size);
 void *hm_heap_realloc(struct hm_heap *heap, void *block, size_t size);
 
 /**
- * Frees a block of the heap, whoever allocated it; null is passed by. Returns
+ * Frees a block of the heap, allocated by any call; null is passed by. Returns
  * `HM_UNKNOWN_POINTER`, and changes nothing, where no live block of the heap starts there.
  *
  * Thread-safe; not for signal handlers.
@@ -2595,7 +2595,7 @@ hm_status hm_range_map_rewrite(struct hm_range_map *map,
                                struct hm_error *error);
 
 /**
- * Makes sure that so many changes cannot fail for want of memory.
+ * Makes sure that the next `changes` changes cannot fail for want of memory.
  *
  * Thread-safe; not for signal handlers, unless the map blocks signals.
  */
@@ -2838,7 +2838,7 @@ hm_status hm_dual_map(const struct hm_source *from,
                       struct hm_error *error);
 
 /**
- * Unmaps both views, which nobody uses any more. After an error both are still mapped, or the
+ * Unmaps both views, which are not used any more. After an error both are still mapped, or the
  * writable one is reserved, and the call may be made again.
  *
  * Thread-safe; not for signal handlers.

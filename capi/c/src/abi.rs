@@ -98,7 +98,7 @@ impl<T: Grows> Growing<T> {
         let from = unsafe { from.add(skipped) };
         // SAFETY: inside the caller's struct, whose first field it is.
         let to = unsafe { self.at.cast::<u8>().add(skipped) };
-        // SAFETY: so many bytes are in both, by `new`, and the value is this call's.
+        // SAFETY: there are as many bytes in both, by `new`, and the value is this call's.
         unsafe { copy_nonoverlapping(from, to, known - skipped) };
         // SAFETY: not beyond the end of the caller's struct.
         let rest = unsafe { self.at.cast::<u8>().add(known) };
@@ -125,7 +125,7 @@ pub(crate) unsafe fn check_place<'a, T>(to: *mut T) -> Result<&'a mut MaybeUnini
 ///
 /// # Safety
 ///
-/// `from` is null, or so many values are there, and do not change until the call from C returns.
+/// `from` is null, or that many values are there, and do not change until the call from C returns.
 pub(crate) unsafe fn check_array<'a, T>(from: *const T, count: usize) -> Result<&'a [T], Fault> {
     if count == 0 {
         return Ok(&[]);
@@ -166,7 +166,7 @@ macro_rules! read {
 /// Reads an array of C.
 macro_rules! array {
     ($from:expr, $count:expr) => {{
-        // SAFETY: the caller in C promises that so many values are there.
+        // SAFETY: the caller in C promises that the values are there.
         unsafe { $crate::abi::check_array($from, $count) }?
     }};
 }

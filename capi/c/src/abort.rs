@@ -41,7 +41,7 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
         line.len += 1;
     }
     // Not by `write`, in which a thread may be cancelled.
-    // SAFETY: so many bytes are there.
+    // SAFETY: that many bytes are there.
     unsafe {
         libc::syscall(
             libc::SYS_write,

@@ -3,7 +3,7 @@
 use crate::{
     abi::{Grows, growing, place, read},
     jit::or,
-    object::{self, Kind, List, Object, opened},
+    object::{self, Here, Kind, List, Object, opened},
     region::Region,
     source::{Source, hm_source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
@@ -28,8 +28,8 @@ pub struct hm_heap {
 
 /// A thread's own handle of a heap, with free blocks of its own, so that most calls take no lock;
 /// in the memory of the program, thread-local for instance: begin with zeros. It may go to another
-/// thread, but one at a time uses it, and it is not copied. Any block of the heap may be freed by
-/// any handle, and by the heap's own calls.
+/// thread, but one at a time uses it; a copy of it is refused. Any block of the heap may be freed
+/// by any handle, and by the heap's own calls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hm_local {
@@ -195,7 +195,8 @@ impl Kind for HeapObject {
 /// What is in an [`hm_local`].
 #[repr(C)]
 struct Attached {
-    heap: Option<&'static Object<HeapObject>>,
+    here: Here,
+    heap: &'static Object<HeapObject>,
     local: Local,
 }
 
@@ -209,15 +210,13 @@ const _: () = assert!(align_of::<Attached>() <= align_of::<hm_local>());
 /// It is null, zeros, or was attached; no other call uses it until this one returns.
 #[inline]
 unsafe fn attached<'a>(local: *mut hm_local) -> Result<&'a Local, Fault> {
-    if local.is_null() || !local.is_aligned() {
-        return Err(invalid(c"a null handle of a thread"));
+    // SAFETY: the caller's promise: null, or four words.
+    if !unsafe { Here::is_at(local) } {
+        return Err(invalid(
+            c"a handle of a thread that is null, copied or not attached",
+        ));
     }
-    // SAFETY: the caller's promise: four words.
-    let first = unsafe { local.cast::<usize>().read() };
-    if first == 0 {
-        return Err(invalid(c"a handle of a thread that is not attached"));
-    }
-    // SAFETY: the first word is not zero, so that it was attached.
+    // SAFETY: the first word says that it was attached.
     Ok(&unsafe { &*local.cast::<Attached>() }.local)
 }
 
@@ -446,7 +445,7 @@ pub unsafe extern "C" fn hm_heap_realloc(
     or_null(unsafe { heap.realloc_bytes(block, size) })
 }
 
-/// Frees a block of the heap, whoever allocated it; null is passed by. Returns
+/// Frees a block of the heap, allocated by any call; null is passed by. Returns
 /// `HM_UNKNOWN_POINTER`, and changes nothing, where no live block of the heap starts there.
 ///
 /// Thread-safe; not for signal handlers.
@@ -716,7 +715,8 @@ pub unsafe extern "C" fn hm_local_attach(
         let local = found.heap.local()?;
         object.enter();
         to.write(Attached {
-            heap: Some(object),
+            here: Here::at(to.as_ptr()),
+            heap: object,
             local,
         });
     })
@@ -736,9 +736,7 @@ pub unsafe extern "C" fn hm_local_detach(local: *mut hm_local, error: *mut hm_er
         // SAFETY: the caller in C promises that it can be written.
         unsafe { local.write(hm_local { opaque: [0; 4] }) };
         drop(was.local);
-        if let Some(heap) = was.heap {
-            heap.leave();
-        }
+        was.heap.leave();
     })
 }
 

@@ -640,7 +640,7 @@ pub unsafe extern "C" fn hm_jit_write_many(
                 // SAFETY: the caller in C promises that it owns the span, if that is live.
                 let span = unsafe { jit.token(&write.span)? };
                 let rx = span.rx().addr().get();
-                // SAFETY: as above, and that nobody releases it during the call.
+                // SAFETY: as above, and that no other code releases it during the call.
                 unsafe { batch.write_at(rx, write.offset, bytes)? };
                 Ok::<(), Fault>(())
             })();
@@ -927,7 +927,7 @@ pub unsafe extern "C" fn hm_jit_release_group(
 ) -> hm_status {
     answer!(error, {
         let jit = jit!(jit);
-        // SAFETY: the caller in C promises that nobody uses a span of the group.
+        // SAFETY: the caller in C promises that no other code uses a span of the group.
         let released = unsafe { jit.allocator.release_group(group)? };
         if !count.is_null() {
             place!(count).write(released);
@@ -952,7 +952,7 @@ pub unsafe extern "C" fn hm_jit_reset(
             HM_RESET_KEEP => Reset::Keep,
             _ => return Err(invalid(c"no such reset")),
         };
-        // SAFETY: the caller in C promises that nobody uses a span.
+        // SAFETY: the caller in C promises that no other code uses a span.
         unsafe { jit.allocator.reset(how) };
     })
 }
@@ -1104,6 +1104,6 @@ pub unsafe extern "C" fn hm_flush_icache(code: *const c_void, len: usize) {
     let Some(code) = NonNull::new(code.cast_mut()) else {
         return;
     };
-    // SAFETY: the caller in C promises that so many bytes are mapped there.
+    // SAFETY: the caller in C promises that the bytes are mapped there.
     unsafe { hostmem::arch::publish_code(code.as_ptr().cast(), len) };
 }

@@ -439,7 +439,7 @@ pub unsafe extern "C" fn hm_range_map_rewrite(
     })
 }
 
-/// Makes sure that so many changes cannot fail for want of memory.
+/// Makes sure that the next `changes` changes cannot fail for want of memory.
 ///
 /// Thread-safe; not for signal handlers, unless the map blocks signals.
 #[unsafe(no_mangle)]

@@ -203,8 +203,8 @@ impl Mapped {
     fn place(self, pages: PageRange) -> Result<(), Error> {
         let (at, len) = (pages.start().as_ptr().cast(), pages.len_bytes());
         let flags = self.flags & !PLACES | libc::MAP_FIXED;
-        // SAFETY: the pages are the region's, which gives them to this call, and nobody uses what
-        // was there, by the promise of the caller in C.
+        // SAFETY: the pages are the region's, which gives them to this call, and no other code
+        // uses what was there, by the promise of the caller in C.
         let got = unsafe { libc::mmap(at, len, self.prot, flags, self.fd, self.offset) };
         if got == libc::MAP_FAILED {
             return Err(refused(last_errno()));
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn hm_region_mmap_in(
     // SAFETY: the caller in C promises that it is null or a handle of this library.
     let region = unsafe { find(region) };
     mapped(region.and_then(|region| {
-        // SAFETY: the caller in C promises that nobody uses what it replaces.
+        // SAFETY: the caller in C promises that no other code uses what it replaces.
         unsafe { asked.map(region, address, len) }
     }))
 }
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn hm_region_munmap_in(
     answered((|| {
         // SAFETY: the caller in C promises that it is null or a handle of this library.
         let region = unsafe { find(region)? };
-        // SAFETY: the caller in C promises that nobody uses the memory.
+        // SAFETY: the caller in C promises that no other code uses the memory.
         unsafe { region.unmap(whole(address, len)?)? };
         Ok(())
     })())
@@ -397,7 +397,7 @@ pub unsafe extern "C" fn hm_region_mremap_in(
             // SAFETY: the caller in C promises that the mapping is its own.
             return Ok(unsafe { region.resize(pages, new_len, how(access))? });
         }
-        // SAFETY: as above, and that nobody uses it meanwhile.
+        // SAFETY: as above, and that no other code uses it meanwhile.
         Ok(unsafe { region.remap(pages, new_len, how(access))? })
     })())
 }

@@ -25,6 +25,35 @@ use hostmem::{
     provider::{Commit, PageProvider, Request},
 };
 
+/// Says in the memory of a program that there is a handle, which was not copied from elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Here(usize);
+
+impl Here {
+    /// Bits that memory of programs seldom has.
+    const KEY: usize = 0x5a17_c0de_9e37_79b9;
+
+    pub(crate) fn at<T>(place: *const T) -> Self {
+        Self(place.addr() ^ Self::KEY)
+    }
+
+    /// Says whether there is one in a program's memory, which begins with this.
+    ///
+    /// # Safety
+    ///
+    /// It is null, or a word can be read there.
+    #[inline]
+    pub(crate) unsafe fn is_at<T>(place: *const T) -> bool {
+        let first = place.cast::<Self>();
+        if first.is_null() || !first.is_aligned() {
+            return false;
+        }
+        // SAFETY: the caller's promise, and aligned; any word is a value.
+        unsafe { first.read() == Self::at(place) }
+    }
+}
+
 /// A kind of object.
 pub(crate) trait Kind: Sized + Sync + 'static {
     /// What tells its objects from other memory.
@@ -70,7 +99,7 @@ impl<T> Object<T> {
         self.users.fetch_add(1, Relaxed);
     }
 
-    /// Notes that all users but so many are gone: those that a forked child does not have.
+    /// Notes that all users but `left` are gone: those that a forked child does not have.
     pub(crate) fn forget_users(&self, left: usize) {
         self.users.store(left, Relaxed);
     }

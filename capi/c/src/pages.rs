@@ -245,7 +245,7 @@ pub unsafe extern "C" fn hm_pages_decommit(
 ) -> hm_status {
     answer!(error, {
         let (provider, _) = source!(from);
-        // SAFETY: the caller in C promises that the pages are its own, and nobody uses them.
+        // SAFETY: the caller in C promises that the pages are its own, and no other code uses them.
         unsafe { provider.decommit(pages_of(range, provider.page_size())?)? };
     })
 }
@@ -261,7 +261,7 @@ pub unsafe extern "C" fn hm_pages_release(
 ) -> hm_status {
     answer!(error, {
         let (provider, _) = source!(from);
-        // SAFETY: the caller in C promises that the pages are its own, and nobody uses them.
+        // SAFETY: the caller in C promises that the pages are its own, and no other code uses them.
         unsafe { provider.release(pages_of(range, provider.page_size())?)? };
     })
 }
@@ -299,7 +299,7 @@ pub unsafe extern "C" fn hm_dual_map(
     })
 }
 
-/// Unmaps both views, which nobody uses any more. After an error both are still mapped, or the
+/// Unmaps both views, which are not used any more. After an error both are still mapped, or the
 /// writable one is reserved, and the call may be made again.
 ///
 /// Thread-safe; not for signal handlers.
@@ -314,7 +314,7 @@ pub unsafe extern "C" fn hm_dual_unmap(
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
         let mapping = unsafe { token(&held, provider.page_size())? };
-        // SAFETY: as above, and that nobody uses either view.
+        // SAFETY: as above, and that no other code uses either view.
         let unmapped = unsafe { provider.unmap_dual(mapping, Leave::Hole) };
         unmapped.map_err(|(_, error)| error)?;
         growing!(dual).write(hm_dual::NONE);
@@ -338,7 +338,7 @@ pub unsafe extern "C" fn hm_dual_purge(
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
         let mapping = unsafe { token(&held, provider.page_size())? };
-        // SAFETY: as above, and that nobody uses those pages.
+        // SAFETY: as above, and that no other code uses those pages.
         unsafe { provider.purge_dual(&mapping, offset, len)? };
     })
 }

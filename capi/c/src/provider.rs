@@ -53,7 +53,7 @@ pub struct hm_provider {
     pub context: *mut c_void,
     /// The size of pages, a power of two from 4096 to 65536: the unit of all ranges.
     pub page_size: usize,
-    /// Finds free pages, of which nobody else knows. The range is as long as usable bytes and
+    /// Finds free pages, of which no other code knows. The range is as long as usable bytes and
     /// guards, each rounded up to pages; less, by no more than `min_len` allows, where nothing is
     /// longer. The first byte behind the leading guard is a multiple of the alignment. `HM_EXISTS`
     /// where an exact place is in use, `HM_OUT_OF_RANGE` where it lies outside the window,
@@ -327,7 +327,7 @@ unsafe impl DualMapProvider for Foreign {
         if !(least..=request.len).contains(&got.len) {
             return Err(DualError::of(ErrorKind::Other));
         }
-        // SAFETY: the function of the table has just made it, and nobody else has it.
+        // SAFETY: the function of the table has just made it, and no other code has it.
         let mapping = unsafe { token(&got, self.page) };
         mapping.map_err(|_| DualError::of(ErrorKind::Other))
     }

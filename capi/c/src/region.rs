@@ -460,7 +460,7 @@ pub unsafe extern "C" fn hm_region_map_over(
     answer!(error, {
         let region = region!(region);
         let how = commit(access, ceiling, wish)?;
-        // SAFETY: the caller in C promises that nobody uses what is replaced.
+        // SAFETY: the caller in C promises that no other code uses what is replaced.
         unsafe { region.map_over(pages(range)?, how, tag)? };
     })
 }
@@ -477,7 +477,7 @@ pub unsafe extern "C" fn hm_region_unmap(
 ) -> hm_status {
     answer!(error, {
         let region = region!(region);
-        // SAFETY: the caller in C promises that nobody uses the memory.
+        // SAFETY: the caller in C promises that no other code uses the memory.
         unsafe { region.unmap(pages(range)?)? };
     })
 }
@@ -543,7 +543,7 @@ pub unsafe extern "C" fn hm_region_remap(
             // SAFETY: the caller in C promises that the mapping is its own.
             unsafe { region.resize(from, len, how)? }
         } else {
-            // SAFETY: as above, and that nobody uses it meanwhile.
+            // SAFETY: as above, and that no other code uses it meanwhile.
             unsafe { region.remap(from, len, how)? }
         };
         to.write(range_of(mapped));
@@ -662,7 +662,7 @@ pub unsafe extern "C" fn hm_region_free_interrupted(
 ) -> hm_status {
     answer!(error, {
         let region = region!(region);
-        // SAFETY: the caller in C promises that nobody uses what was under way.
+        // SAFETY: the caller in C promises that no other code uses what was under way.
         let freed = unsafe { region.free_interrupted()? };
         if !bytes.is_null() {
             place!(bytes).write(freed);

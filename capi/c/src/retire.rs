@@ -3,7 +3,7 @@
 use crate::{
     abi::{Grows, array, growing, place, read},
     jit::{Allocator, Jit, hm_jit, hm_span, name_of, or},
-    object::{self, Kind, List, Object, opened},
+    object::{self, Here, Kind, List, Object, opened},
     source::Source,
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -20,12 +20,12 @@ pub struct hm_retire {
 }
 
 /// A thread that runs code, in the memory of the program: begin with zeros. It may go to another
-/// thread, but one at a time uses it, and it is not copied.
+/// thread, but one at a time uses it; a copy of it is refused.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct hm_executor {
     /// Not for programs.
-    pub opaque: [usize; 4],
+    pub opaque: [usize; 6],
 }
 
 /// The configuration of a retire queue. Begin with `HM_RETIRE_CONFIG_INIT`; in every field zero is
@@ -104,7 +104,8 @@ impl Kind for Retire {
 /// What is in an [`hm_executor`].
 #[repr(C)]
 struct Registered {
-    queue: Option<&'static Object<Retire>>,
+    here: Here,
+    queue: &'static Object<Retire>,
     executor: Executor<'static>,
 }
 
@@ -117,15 +118,13 @@ const _: () = assert!(align_of::<Registered>() <= align_of::<hm_executor>());
 ///
 /// It is null, zeros, or was registered; no other call uses it until this one returns.
 unsafe fn registered<'a>(executor: *mut hm_executor) -> Result<&'a Registered, Fault> {
-    if executor.is_null() || !executor.is_aligned() {
-        return Err(invalid(c"a null executor"));
+    // SAFETY: the caller's promise: null, or six words.
+    if !unsafe { Here::is_at(executor) } {
+        return Err(invalid(
+            c"an executor that is null, copied or not registered",
+        ));
     }
-    // SAFETY: the caller's promise: four words.
-    let first = unsafe { executor.cast::<usize>().read() };
-    if first == 0 {
-        return Err(invalid(c"an executor that is not registered"));
-    }
-    // SAFETY: the first word is not zero, so that it was registered.
+    // SAFETY: the first word says that it was registered.
     Ok(unsafe { &*executor.cast::<Registered>() })
 }
 
@@ -140,7 +139,7 @@ unsafe fn registered_at<'a>(
 ) -> Result<&'a Executor<'static>, Fault> {
     // SAFETY: the caller's promise.
     let found = unsafe { registered(executor)? };
-    if found.queue.is_some_and(|own| core::ptr::eq(own, queue)) {
+    if core::ptr::eq(found.queue, queue) {
         Ok(&found.executor)
     } else {
         Err(invalid(c"an executor of another queue"))
@@ -221,7 +220,8 @@ pub unsafe extern "C" fn hm_executor_register(
         let executor = found.queue.register()?;
         object.enter();
         to.write(Registered {
-            queue: Some(object),
+            here: Here::at(to.as_ptr()),
+            queue: object,
             executor,
         });
     })
@@ -241,11 +241,9 @@ pub unsafe extern "C" fn hm_executor_unregister(
         // SAFETY: registered, as just checked, and zeros from the next line on.
         let was = unsafe { executor.cast::<Registered>().read() };
         // SAFETY: the caller in C promises that it can be written.
-        unsafe { executor.write(hm_executor { opaque: [0; 4] }) };
+        unsafe { executor.write(hm_executor { opaque: [0; 6] }) };
         drop(was.executor);
-        if let Some(queue) = was.queue {
-            queue.leave();
-        }
+        was.queue.leave();
     })
 }
 

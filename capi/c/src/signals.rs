@@ -14,7 +14,7 @@ const BYTES: usize = size_of::<u64>();
 fn set(mask: u64) -> u64 {
     let mut before = MaybeUninit::<u64>::zeroed();
     let (how, new) = (libc::SIG_SETMASK, &raw const mask);
-    // SAFETY: both are sets of so many bytes.
+    // SAFETY: both are sets of that many bytes.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,

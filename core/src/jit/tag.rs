@@ -410,7 +410,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// # Safety
     ///
     /// If the span is live, the caller owns it; no other token of it is used as long as this one
-    /// is, and nobody releases the span meanwhile by its address or number.
+    /// is, and no other code releases the span meanwhile, by its address or number.
     #[inline]
     pub unsafe fn span_at(&self, rx: usize, number: u32) -> Result<Span, JitError> {
         if !self.config.has_numbers() {
@@ -457,9 +457,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         unsafe { self.release_in(block, which) }
     }
 
-    /// Takes the span that starts at `rx` and has this number: makes its token, and takes the number
-    /// away, so that copies of what named the span are refused from now on. Of several calls for one
-    /// span one succeeds.
+    /// Takes the span that starts at `rx` and has this number: makes its token, and takes the
+    /// number away, so that copies of what named the span are refused from now on. Of several
+    /// calls for one span one succeeds.
     ///
     /// # Errors
     ///

@@ -179,6 +179,11 @@ static void threads(void) {
     STATUS(HM_INVALID_ARGUMENT, hm_local_attach(NULL, &local, NULL));
     STATUS(HM_INVALID_ARGUMENT, hm_local_attach(shared, NULL, NULL));
     OK(hm_local_attach(shared, &local, NULL));
+    hm_local copy = local;
+    CHECK(hm_local_malloc(&copy, 8) == NULL);
+    STATUS(HM_INVALID_ARGUMENT, hm_local_detach(&copy, NULL));
+    memset(&copy, 0xab, sizeof copy);
+    CHECK(hm_local_malloc(&copy, 8) == NULL);
     STATUS(HM_BUSY, hm_heap_close(shared, 0, NULL));
     OK(hm_heap_close(shared, 1, NULL));
 }

@@ -422,6 +422,9 @@ static void retirement(void) {
     hm_executor me = {{0}}, other = {{0}};
     OK(hm_executor_register(little, &me, NULL));
     STATUS(HM_BUSY, hm_executor_register(little, &other, NULL));
+    other = me;
+    hm_executor_quiescent(&other);
+    STATUS(HM_INVALID_ARGUMENT, hm_executor_unregister(&other, NULL));
     hm_span first = function(shared, 1), second = function(shared, 2);
     OK(hm_retire_span(little, &first, NULL));
     STATUS(HM_BUSY, hm_retire_span(little, &second, NULL));

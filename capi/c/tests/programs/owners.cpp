@@ -85,7 +85,7 @@ static void heaps() {
     }
     heap.trim(HM_TRIM_DEEP);
     CHECK(heap.statistics().used == 0);
-    // Closed once by its owner, or by whoever it is given to.
+    // Closed once: by its owner, or by the code that it is given to.
     hm_heap *handle = heap.release();
     CHECK(!heap && hm_heap_close(handle, 0, nullptr) == HM_OK);
 #ifdef HOSTMEM_EXCEPTIONS

@@ -447,7 +447,7 @@ static void forks(void) {
         if (child == 0) {
             alarm(100);
             OK(hm_fork_child_all(NULL));
-            /* What the other thread was mapping is nobody's. */
+            /* What the other thread was mapping is no longer used. */
             OK(hm_region_free_interrupted(region, NULL, NULL));
             CHECK(*(char *)kept.start == 9 && query(kept.start).tag == 4);
             for (size_t pages = 1; pages < 100; pages++) {
