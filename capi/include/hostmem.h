@@ -441,9 +441,9 @@ typedef struct hm_dual {
 
 /**
  * A provider of memory of the program's own: functions that are called with `context` first, from
- * any thread, by several at the same time. They must not unwind, nor call what stands on the
- * provider. Those that fail change nothing. Begin with `HM_PROVIDER_INIT`; the table stays as long
- * as what is made on it.
+ * any thread, by several at the same time; they return an `hm_status`. They must not unwind, nor
+ * call what stands on the provider. Those that fail change nothing. Begin with
+ * `HM_PROVIDER_INIT`; the table stays as long as what is made on it.
  *
  * Pages are free, reserved or committed. `reserve` makes free ones reserved, `commit` reserved
  * ones committed, `decommit` either reserved, and `release` either free. Each may be asked of
@@ -473,47 +473,47 @@ typedef struct hm_provider {
      * where an exact place is in use, `HM_OUT_OF_RANGE` where it lies outside the window,
      * `HM_OUT_OF_MEMORY` where nothing fits.
      */
-    hm_status (*reserve)(void *context, const struct hm_request *wanted, struct hm_range *range);
+    uint32_t (*reserve)(void *context, const struct hm_request *wanted, struct hm_range *range);
     /**
      * Gives pages memory that reads zero.
      */
-    hm_status (*commit)(void *context,
-                        struct hm_range range,
-                        hm_access access,
-                        hm_ceiling ceiling,
-                        hm_page_wish wish);
+    uint32_t (*commit)(void *context,
+                       struct hm_range range,
+                       hm_access access,
+                       hm_ceiling ceiling,
+                       hm_page_wish wish);
     /**
      * Changes the access of committed pages.
      */
-    hm_status (*protect)(void *context, struct hm_range range, hm_access access);
+    uint32_t (*protect)(void *context, struct hm_range range, hm_access access);
     /**
      * Takes the memory of pages away, which are inaccessible then.
      */
-    hm_status (*decommit)(void *context, struct hm_range range);
+    uint32_t (*decommit)(void *context, struct hm_range range);
     /**
      * Makes pages free.
      */
-    hm_status (*release)(void *context, struct hm_range range);
+    uint32_t (*release)(void *context, struct hm_range range);
     /**
      * Gives the memory of committed pages back and keeps them; stores what they show then. Null
      * where the provider cannot.
      */
-    hm_status (*purge)(void *context, struct hm_range range, hm_purged *shown);
+    uint32_t (*purge)(void *context, struct hm_range range, hm_purged *shown);
     /**
      * Maps pages twice, zeroed: fills in all of `dual` but its size, with `HM_STEP_OTHER`. Null
      * where the provider cannot; then executable memory needs another mapping than
      * `HM_MAPPING_DUAL`.
      */
-    hm_status (*map_dual)(void *context, const struct hm_dual_request *wanted, struct hm_dual *dual);
+    uint32_t (*map_dual)(void *context, const struct hm_dual_request *wanted, struct hm_dual *dual);
     /**
      * Unmaps both views. Not null where `map_dual` is not.
      */
-    hm_status (*unmap_dual)(void *context, const struct hm_dual *dual);
+    uint32_t (*unmap_dual)(void *context, const struct hm_dual *dual);
     /**
      * Has no thread of the process execute instructions that it fetched before. Null where the
      * provider cannot.
      */
-    hm_status (*sync_cores)(void *context);
+    uint32_t (*sync_cores)(void *context);
 } hm_provider;
 
 /**

@@ -5,8 +5,8 @@ use crate::{
     pages::{hm_dual, hm_dual_request, of_dual, token},
     region::{HM_PURGED_KEPT, HM_PURGED_ZERO, HM_PURGED_ZERO_OR_OLD, hm_purged},
     status::{
-        Fault, HM_BUSY, HM_DENIED, HM_EXISTS, HM_INVALID_ARGUMENT, HM_OK, HM_OUT_OF_MEMORY,
-        HM_OUT_OF_RANGE, HM_RANGE_LOST, HM_TOO_LARGE, HM_UNSUPPORTED, hm_status, invalid,
+        ALL, Fault, HM_BUSY, HM_DENIED, HM_EXISTS, HM_INVALID_ARGUMENT, HM_OK, HM_OUT_OF_MEMORY,
+        HM_OUT_OF_RANGE, HM_RANGE_LOST, HM_SYSTEM_ERROR, HM_TOO_LARGE, HM_UNSUPPORTED, invalid,
     },
     types::{
         HM_PLACE_ANYWHERE, HM_PLACE_EXACT, HM_PLACE_HINT, HM_PLACE_NEAR, access_of, ceiling_of,
@@ -35,9 +35,9 @@ pub const HM_CAN_READ_WRITE_EXEC: hm_capability = 2;
 pub const HM_CAN_KEEP_FROM_EXEC: hm_capability = 4;
 
 /// A provider of memory of the program's own: functions that are called with `context` first, from
-/// any thread, by several at the same time. They must not unwind, nor call what stands on the
-/// provider. Those that fail change nothing. Begin with `HM_PROVIDER_INIT`; the table stays as long
-/// as what is made on it.
+/// any thread, by several at the same time; they return an `hm_status`. They must not unwind, nor
+/// call what stands on the provider. Those that fail change nothing. Begin with
+/// `HM_PROVIDER_INIT`; the table stays as long as what is made on it.
 ///
 /// Pages are free, reserved or committed. `reserve` makes free ones reserved, `commit` reserved
 /// ones committed, `decommit` either reserved, and `release` either free. Each may be asked of
@@ -63,7 +63,7 @@ pub struct hm_provider {
             context: *mut c_void,
             wanted: *const hm_request,
             range: *mut hm_range,
-        ) -> hm_status,
+        ) -> u32,
     >,
     /// Gives pages memory that reads zero.
     pub commit: Option<
@@ -73,24 +73,20 @@ pub struct hm_provider {
             access: hm_access,
             ceiling: hm_ceiling,
             wish: hm_page_wish,
-        ) -> hm_status,
+        ) -> u32,
     >,
     /// Changes the access of committed pages.
     pub protect: Option<
-        unsafe extern "C" fn(context: *mut c_void, range: hm_range, access: hm_access) -> hm_status,
+        unsafe extern "C" fn(context: *mut c_void, range: hm_range, access: hm_access) -> u32,
     >,
     /// Takes the memory of pages away, which are inaccessible then.
-    pub decommit: Option<unsafe extern "C" fn(context: *mut c_void, range: hm_range) -> hm_status>,
+    pub decommit: Option<unsafe extern "C" fn(context: *mut c_void, range: hm_range) -> u32>,
     /// Makes pages free.
-    pub release: Option<unsafe extern "C" fn(context: *mut c_void, range: hm_range) -> hm_status>,
+    pub release: Option<unsafe extern "C" fn(context: *mut c_void, range: hm_range) -> u32>,
     /// Gives the memory of committed pages back and keeps them; stores what they show then. Null
     /// where the provider cannot.
     pub purge: Option<
-        unsafe extern "C" fn(
-            context: *mut c_void,
-            range: hm_range,
-            shown: *mut hm_purged,
-        ) -> hm_status,
+        unsafe extern "C" fn(context: *mut c_void, range: hm_range, shown: *mut hm_purged) -> u32,
     >,
     /// Maps pages twice, zeroed: fills in all of `dual` but its size, with `HM_STEP_OTHER`. Null
     /// where the provider cannot; then executable memory needs another mapping than
@@ -100,14 +96,13 @@ pub struct hm_provider {
             context: *mut c_void,
             wanted: *const hm_dual_request,
             dual: *mut hm_dual,
-        ) -> hm_status,
+        ) -> u32,
     >,
     /// Unmaps both views. Not null where `map_dual` is not.
-    pub unmap_dual:
-        Option<unsafe extern "C" fn(context: *mut c_void, dual: *const hm_dual) -> hm_status>,
+    pub unmap_dual: Option<unsafe extern "C" fn(context: *mut c_void, dual: *const hm_dual) -> u32>,
     /// Has no thread of the process execute instructions that it fetched before. Null where the
     /// provider cannot.
-    pub sync_cores: Option<unsafe extern "C" fn(context: *mut c_void) -> hm_status>,
+    pub sync_cores: Option<unsafe extern "C" fn(context: *mut c_void) -> u32>,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
@@ -165,10 +160,13 @@ impl Foreign {
     }
 }
 
-/// Makes an error of what a function of C returned.
-fn answered(status: hm_status) -> Result<(), Error> {
-    let kind = match status {
-        HM_OK => return Ok(()),
+/// Makes an error of what a function of C returned: any number.
+fn answered(status: u32) -> Result<(), Error> {
+    if status == HM_OK as u32 {
+        return Ok(());
+    }
+    let known = ALL.into_iter().find(|known| *known as u32 == status);
+    let kind = match known.unwrap_or(HM_SYSTEM_ERROR) {
         HM_OUT_OF_MEMORY | HM_TOO_LARGE => ErrorKind::Exhausted,
         HM_EXISTS | HM_BUSY => ErrorKind::Taken,
         HM_OUT_OF_RANGE => ErrorKind::OutsideRange,

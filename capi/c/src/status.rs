@@ -402,27 +402,29 @@ const fn text_of(status: hm_status) -> &'static CStr {
     }
 }
 
+/// All that there are, by their numbers.
+pub(crate) const ALL: [hm_status; 13] = [
+    HM_OK,
+    HM_INVALID_ARGUMENT,
+    HM_OUT_OF_MEMORY,
+    HM_TOO_LARGE,
+    HM_UNKNOWN_POINTER,
+    HM_EXISTS,
+    HM_DENIED,
+    HM_UNSUPPORTED,
+    HM_OUT_OF_RANGE,
+    HM_BUSY,
+    HM_RANGE_LOST,
+    HM_CORRUPT,
+    HM_SYSTEM_ERROR,
+];
+
 /// Returns what a status means, in English: a string that is never freed. Any number may be asked
 /// for.
 ///
 /// Thread-safe, and safe in signal handlers.
 #[unsafe(no_mangle)]
 pub extern "C" fn hm_status_string(status: u32) -> *const c_char {
-    const ALL: [hm_status; 13] = [
-        HM_OK,
-        HM_INVALID_ARGUMENT,
-        HM_OUT_OF_MEMORY,
-        HM_TOO_LARGE,
-        HM_UNKNOWN_POINTER,
-        HM_EXISTS,
-        HM_DENIED,
-        HM_UNSUPPORTED,
-        HM_OUT_OF_RANGE,
-        HM_BUSY,
-        HM_RANGE_LOST,
-        HM_CORRUPT,
-        HM_SYSTEM_ERROR,
-    ];
     let known = usize::try_from(status).ok().and_then(|n| ALL.get(n));
     known
         .map_or(c"unknown status", |status| text_of(*status))

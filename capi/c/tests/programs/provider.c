@@ -45,7 +45,7 @@ static int is_free(struct arena *arena, size_t first, size_t count) {
     return 1;
 }
 
-static hm_status reserve(void *context, const hm_request *wanted, hm_range *range) {
+static uint32_t reserve(void *context, const hm_request *wanted, hm_range *range) {
     struct arena *arena = context;
     hm_status status = HM_OUT_OF_MEMORY;
     pthread_mutex_lock(&arena->lock);
@@ -80,7 +80,7 @@ static int bits_of(hm_access access) {
     return bits[access];
 }
 
-static hm_status commit(void *context, hm_range range, hm_access access, hm_ceiling ceiling,
+static uint32_t commit(void *context, hm_range range, hm_access access, hm_ceiling ceiling,
                         hm_page_wish wish) {
     struct arena *arena = context;
     CHECK(ceiling >= HM_CEILING_READ && ceiling <= HM_CEILING_READ_WRITE_EXEC);
@@ -95,7 +95,7 @@ static hm_status commit(void *context, hm_range range, hm_access access, hm_ceil
     return refused ? HM_OUT_OF_MEMORY : HM_OK;
 }
 
-static hm_status protect(void *context, hm_range range, hm_access access) {
+static uint32_t protect(void *context, hm_range range, hm_access access) {
     struct arena *arena = context;
     pthread_mutex_lock(&arena->lock);
     become(arena, range, COMMITTED, COMMITTED, COMMITTED);
@@ -104,7 +104,7 @@ static hm_status protect(void *context, hm_range range, hm_access access) {
     return HM_OK;
 }
 
-static hm_status empty(struct arena *arena, hm_range range, enum state to) {
+static uint32_t empty(struct arena *arena, hm_range range, enum state to) {
     pthread_mutex_lock(&arena->lock);
     become(arena, range, RESERVED, COMMITTED, to);
     CHECK(mmap(range.start, range.len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
@@ -113,15 +113,15 @@ static hm_status empty(struct arena *arena, hm_range range, enum state to) {
     return HM_OK;
 }
 
-static hm_status decommit(void *context, hm_range range) {
+static uint32_t decommit(void *context, hm_range range) {
     return empty(context, range, RESERVED);
 }
 
-static hm_status release(void *context, hm_range range) {
+static uint32_t release(void *context, hm_range range) {
     return empty(context, range, FREE);
 }
 
-static hm_status purge(void *context, hm_range range, hm_purged *shown) {
+static uint32_t purge(void *context, hm_range range, hm_purged *shown) {
     struct arena *arena = context;
     pthread_mutex_lock(&arena->lock);
     become(arena, range, COMMITTED, COMMITTED, COMMITTED);
@@ -240,7 +240,7 @@ static void code(void) {
 
 static int mapped_twice;
 
-static hm_status map_dual(void *context, const hm_dual_request *wanted, hm_dual *dual) {
+static uint32_t map_dual(void *context, const hm_dual_request *wanted, hm_dual *dual) {
     CHECK(context == &arena && wanted->size == sizeof *wanted && wanted->fork == HM_FORK_SHARE);
     int file = memfd_create("test", 0);
     CHECK(file >= 0 && ftruncate(file, (off_t)wanted->len) == 0);
@@ -253,7 +253,7 @@ static hm_status map_dual(void *context, const hm_dual_request *wanted, hm_dual 
     return HM_OK;
 }
 
-static hm_status unmap_dual(void *context, const hm_dual *dual) {
+static uint32_t unmap_dual(void *context, const hm_dual *dual) {
     CHECK(context == &arena && dual->size == sizeof *dual);
     CHECK(munmap(dual->rw, dual->len) == 0 && munmap(dual->rx, dual->len) == 0);
     mapped_twice--;
@@ -290,6 +290,12 @@ static void twice(void) {
     close_arena();
 }
 
+static uint32_t strange(void *context, hm_range range) {
+    (void)context;
+    (void)range;
+    return 12345;
+}
+
 static void others(void) {
     hm_source source = open_arena((size_t)64 << 20);
     hm_range_map_config config = HM_RANGE_MAP_CONFIG_INIT;
@@ -315,6 +321,15 @@ static void others(void) {
     CHECK(shown == HM_PURGED_ZERO && *(char *)range.start == 0);
     OK(hm_pages_protect(&source, range, HM_ACCESS_READ, NULL));
     OK(hm_pages_decommit(&source, range, NULL));
+    OK(hm_pages_release(&source, range, NULL));
+
+    /* A number that is no status. */
+    provider.decommit = strange;
+    hm_error error = HM_ERROR_INIT;
+    OK(hm_pages_reserve(&source, &request, &range, NULL));
+    STATUS(HM_SYSTEM_ERROR, hm_pages_decommit(&source, range, &error));
+    CHECK(error.status == HM_SYSTEM_ERROR);
+    provider.decommit = decommit;
     OK(hm_pages_release(&source, range, NULL));
 
     /* Tables that are none. */
