@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Builds the malloc for programs in C and installs it:
+# Builds the libraries for programs in C and C++ and installs them:
 #
 #   [DESTDIR=DIRECTORY] capi/install.sh PREFIX
 #
+#   PREFIX/lib/libhostmem.so.0, libhostmem.so, libhostmem.a
 #   PREFIX/lib/libhostmem_malloc.so.0, libhostmem_malloc.so, libhostmem_malloc.a
-#   PREFIX/lib/pkgconfig/hostmem_malloc.pc
-#   PREFIX/include/hostmem_malloc.h
+#   PREFIX/lib/pkgconfig/hostmem.pc, hostmem_malloc.pc
+#   PREFIX/lib/cmake/hostmem/hostmem-config.cmake, hostmem-config-version.cmake
+#   PREFIX/include/hostmem.h, hostmem.hpp, hostmem_malloc.h
 #
 # For another machine TARGET is its name for Rust and CROSS begins its tools' names:
 # TARGET=aarch64-unknown-linux-gnu CROSS=aarch64-linux-gnu-. LIBDIR names another folder than lib.
+# LIBRARIES names some of the libraries, hostmem and hostmem_malloc, where not both are wanted.
 set -euo pipefail
 
 prefix=${1:-}
@@ -25,7 +28,6 @@ if [ -n "${TARGET:-}" ]; then
     target=(--target "$TARGET")
     built=$built/$TARGET
 fi
-"${CARGO:-cargo}" build --quiet --profile capi -p hostmem_malloc "${target[@]}"
 built=$built/capi
 
 lib=${DESTDIR:-}$prefix/${LIBDIR:-lib}
@@ -33,37 +35,96 @@ include=${DESTDIR:-}$prefix/include
 mkdir -p "$lib/pkgconfig" "$include"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-
-# One relocatable object, of which only the calls themselves are global: it goes beside any other
-# archive of Rust's, whose names it would meet otherwise.
-"${cross}nm" -P -g --defined-only "$built/libhostmem_malloc.a" 2>/dev/null | cut -d ' ' -f 1 |
-    grep -xFf capi/malloc/symbols.txt | sort -u >"$work/symbols.txt"
-roots=()
-while read -r name; do
-    roots+=(-u "$name")
-done <"$work/symbols.txt"
-"${cross}ld" -r --gc-sections "${roots[@]}" -o "$work/whole.o" "$built/libhostmem_malloc.a"
-"${cross}objcopy" --strip-debug --keep-global-symbols="$work/symbols.txt" \
-    "$work/whole.o" "$work/hostmem_malloc.o"
-rm -f "$work/libhostmem_malloc.a"
-"${cross}ar" rcsD "$work/libhostmem_malloc.a" "$work/hostmem_malloc.o"
-install -m 644 "$work/libhostmem_malloc.a" "$lib/libhostmem_malloc.a"
-
-"${cross}strip" --strip-unneeded -o "$work/libhostmem_malloc.so" "$built/libhostmem_malloc.so"
-install -m 755 "$work/libhostmem_malloc.so" "$lib/libhostmem_malloc.so.0"
-ln -sf libhostmem_malloc.so.0 "$lib/libhostmem_malloc.so"
-
-install -m 644 capi/include/hostmem_malloc.h "$include/hostmem_malloc.h"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-cat >"$lib/pkgconfig/hostmem_malloc.pc" <<END
+
+# Installs a library, of which only the calls themselves are global.
+install_library() { # name, its package's name, what it is, lists of its calls
+    local name=$1 package=$2 what=$3 how=(build) types=() roots=() call
+    shift 3
+    if [ "$package" = hostmem_c ]; then
+        # For cargo it is a library of Rust's. Programs that are linked to it look for the name; it
+        # is not unloaded, as they have its blocks and its code.
+        how=(rustc)
+        types=(--crate-type "cdylib,staticlib" --)
+        types+=(-C "link-arg=-Wl,-soname=lib$name.so.0" -C "link-arg=-Wl,-z,nodelete")
+    fi
+    "${CARGO:-cargo}" "${how[@]}" --quiet --profile capi -p "$package" "${target[@]}" \
+        "${types[@]}"
+
+    # One relocatable object: it goes beside any other archive of Rust's, whose names it would meet
+    # otherwise.
+    "${cross}nm" -P -g --defined-only "$built/lib$package.a" 2>/dev/null | cut -d ' ' -f 1 |
+        grep -xFf <(cat "$@") | sort -u >"$work/symbols.txt"
+    while read -r call; do
+        roots+=(-u "$call")
+    done <"$work/symbols.txt"
+    "${cross}ld" -r --gc-sections "${roots[@]}" -o "$work/whole.o" "$built/lib$package.a"
+    "${cross}objcopy" --strip-debug --keep-global-symbols="$work/symbols.txt" \
+        "$work/whole.o" "$work/$name.o"
+    rm -f "$work/lib$name.a"
+    "${cross}ar" rcsD "$work/lib$name.a" "$work/$name.o"
+    install -m 644 "$work/lib$name.a" "$lib/lib$name.a"
+
+    "${cross}strip" --strip-unneeded -o "$work/lib$name.so" "$built/lib$package.so"
+    install -m 755 "$work/lib$name.so" "$lib/lib$name.so.0"
+    ln -sf "lib$name.so.0" "$lib/lib$name.so"
+
+    cat >"$lib/pkgconfig/$name.pc" <<END
 prefix=$prefix
 libdir=\${prefix}/${LIBDIR:-lib}
 includedir=\${prefix}/include
 
-Name: hostmem_malloc
-Description: A malloc for emulators: checked frees, exact ownership, memory below 4 GiB
+Name: $name
+Description: $what
 Version: $version
-Libs: -L\${libdir} -lhostmem_malloc
+Libs: -L\${libdir} -l$name
 Libs.private: -pthread
 Cflags: -I\${includedir}
 END
+}
+
+for library in ${LIBRARIES:-hostmem hostmem_malloc}; do
+    case $library in
+    hostmem)
+        install_library hostmem hostmem_c "Host memory for emulators and JIT runtimes" \
+            capi/c/symbols.txt
+        ;;
+    hostmem_malloc)
+        install_library hostmem_malloc hostmem_malloc \
+            "A malloc for emulators: checked frees, exact ownership, memory below 4 GiB" \
+            capi/malloc/symbols.txt capi/c/symbols.txt
+        install -m 644 capi/include/hostmem_malloc.h "$include/hostmem_malloc.h"
+        ;;
+    *)
+        printf '%s is no library of this project\n' "$library" >&2
+        exit 2
+        ;;
+    esac
+done
+# For find_package(hostmem) of CMake: what is not installed is not there.
+cmake=$lib/cmake/hostmem
+mkdir -p "$cmake"
+from=$prefix/${LIBDIR:-lib}/cmake/hostmem
+sed "s|@INCLUDE@|$(realpath -m --relative-to="$from" "$prefix/include")|" \
+    capi/hostmem-config.cmake >"$work/hostmem-config.cmake"
+install -m 644 "$work/hostmem-config.cmake" "$cmake/hostmem-config.cmake"
+cat >"$work/hostmem-config-version.cmake" <<END
+set(PACKAGE_VERSION $version)
+# Before 1.0 the same minor number serves.
+if(PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION OR
+   NOT "\${PACKAGE_FIND_VERSION_MAJOR}.\${PACKAGE_FIND_VERSION_MINOR}" VERSION_EQUAL ${version%.*})
+    set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+    set(PACKAGE_VERSION_COMPATIBLE TRUE)
+    if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+        set(PACKAGE_VERSION_EXACT TRUE)
+    endif()
+endif()
+END
+install -m 644 "$work/hostmem-config-version.cmake" "$cmake/hostmem-config-version.cmake"
+
+# Both have these calls.
+install -m 644 capi/include/hostmem.h "$include/hostmem.h"
+if [ -f capi/include/hostmem.hpp ]; then
+    install -m 644 capi/include/hostmem.hpp "$include/hostmem.hpp"
+fi

@@ -14,7 +14,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 step "the malloc for AArch64"
-DESTDIR=$work/ours TARGET=$aarch64 CROSS=aarch64-linux-gnu- capi/install.sh /usr
+DESTDIR=$work/ours LIBRARIES=hostmem_malloc TARGET=$aarch64 CROSS=aarch64-linux-gnu- capi/install.sh /usr
 override=$work/ours/usr/lib/libhostmem_malloc.so.0
 
 step "programs for AArch64"

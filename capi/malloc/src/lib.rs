@@ -17,7 +17,9 @@
 //! | `slot` | where a thread keeps its cache |
 //! | `ends` | what is done before `main`, and printed at the end |
 //! | `line`, `fatal` | lines on standard error; the end of a program that frees what is not allocated |
-//! | `abort` | what `core` asks of a program without the standard library |
+//!
+//! The calls of `hostmem_c` are in this library too, for programs that use both; what `core` asks of
+//! a program without the standard library is there.
 //!
 //! The calls behave as the glibc manual says ("Unconstrained Allocation", "Allocating Aligned
 //! Memory Blocks", "Replacing malloc"). Every call that allocates or frees may be made in a signal
@@ -32,8 +34,8 @@
 #[cfg(not(panic = "abort"))]
 extern crate std;
 
-#[cfg(panic = "abort")]
-mod abort;
+// Its calls are exported by themselves.
+use hostmem_c as _;
 
 mod ends;
 mod fatal;

@@ -141,6 +141,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
+        if self.config.has_numbers() {
+            let number = self.next_number(&mut shard.numbers);
+            held.block.tags.set_number(span.start, number);
+        }
         Ok(Span::new(describe(&held, &span), self.id()))
     }
 
@@ -321,7 +325,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// The promises of [`JitAllocator::release_at`]; the block is this allocator's.
     #[inline]
-    unsafe fn release_in(&self, block: NonNull<Block>, which: Which) -> Result<(), JitError> {
+    pub(super) unsafe fn release_in(
+        &self,
+        block: NonNull<Block>,
+        which: Which,
+    ) -> Result<(), JitError> {
         // SAFETY: the caller's promise.
         let (mut guard, held) = unsafe { self.lock_block(block) };
         self.release_held(&mut guard, held, which)
@@ -522,12 +530,19 @@ pub(super) enum Which {
     Owned(SpanInfo),
     /// The one that starts at an address, if one does.
     At(usize),
+    /// The one that starts at an address, if one does and has this number, which it loses.
+    Numbered {
+        /// The address.
+        rx: usize,
+        /// The number.
+        number: u32,
+    },
 }
 
 impl Which {
     /// Finds the span's granules.
     #[inline]
-    fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
+    pub(super) fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
         match self {
             Self::Owned(info) => {
                 // A fork may have taken the block away since.
@@ -540,12 +555,25 @@ impl Which {
                 );
                 Ok(span)
             }
-            Self::At(rx) => {
-                let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
-                let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
-                span.ok().filter(|_| starts).ok_or(JitError::Interior)
+            Self::At(rx) => Self::find_at(held, rx),
+            Self::Numbered { rx, number } => {
+                let span = Self::find_at(held, rx)?;
+                if held.block.tags.take_number(span.start, number) {
+                    Ok(span)
+                } else {
+                    Err(JitError::NotLive)
+                }
             }
         }
+    }
+}
+
+impl Which {
+    /// Finds the granules of the span that starts at an address.
+    fn find_at(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {
+        let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
+        let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
+        span.ok().filter(|_| starts).ok_or(JitError::Interior)
     }
 }
 

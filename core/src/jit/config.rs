@@ -1,6 +1,6 @@
 //! What a JIT allocator can be told.
 
-use super::{Barrier, Words};
+use super::{Barrier, Words, tag::Carried};
 use crate::{
     arch,
     config::{ConfigError, Step, check},
@@ -145,6 +145,7 @@ pub struct JitConfig {
     name: &'static CStr,
     words: Words,
     groups: bool,
+    numbers: bool,
 }
 
 impl JitConfig {
@@ -180,6 +181,7 @@ impl JitConfig {
             name: c"hostmem: jit",
             words: Words::None,
             groups: false,
+            numbers: false,
         }
     }
 
@@ -341,6 +343,17 @@ impl JitConfig {
         self
     }
 
+    /// Sets whether spans have a number, which no other span of the allocator has until 2^32 more
+    /// were allocated. A program that copies what names a span, as one in C does, is told by it that
+    /// the span was released and its memory is another span's. Four bytes of metadata a granule.
+    ///
+    /// See [`JitAllocator::span_at`](super::JitAllocator::span_at).
+    #[must_use]
+    pub const fn numbers(mut self, wanted: bool) -> Self {
+        self.numbers = wanted;
+        self
+    }
+
     /// Sets the name of the blocks in the process map, where the host keeps names.
     #[must_use]
     pub const fn name(mut self, name: &'static CStr) -> Self {
@@ -484,6 +497,21 @@ impl JitConfig {
     #[must_use]
     pub const fn has_groups(&self) -> bool {
         self.groups
+    }
+
+    /// Says whether spans have numbers.
+    #[must_use]
+    pub const fn has_numbers(&self) -> bool {
+        self.numbers
+    }
+
+    /// Returns what spans carry.
+    pub(super) const fn carried(&self) -> Carried {
+        Carried {
+            words: self.words,
+            groups: self.groups,
+            numbers: self.numbers,
+        }
     }
 
     /// Returns the name of the blocks.

@@ -223,8 +223,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // Most blocks are a power of two long. Of others there are few sizes this way, so that they
         // serve again, and an eighth too much at most.
         let capacity = count.next_multiple_of((count.next_power_of_two() / 8).max(64));
-        let (words, groups) = (self.config.word_kind(), self.config.has_groups());
-        let tags = Tags::make(&self.tag_arena, words, groups, capacity)?;
+        let tags = Tags::make(&self.tag_arena, self.config.carried(), capacity)?;
         Block::make(&self.arena, home, capacity, self.page, tags).inspect_err(|_| {
             // SAFETY: made just now, and used by no other code: there is no block.
             unsafe { tags.free(&self.tag_arena) };

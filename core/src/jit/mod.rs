@@ -90,7 +90,7 @@ use block::Block;
 use config::{POOLS, SHARDS};
 use core::{
     fmt, ptr,
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 use cores::Cores;
 use fork::Snapshot;
@@ -128,9 +128,9 @@ pub struct JitStatistics {
     pub used: usize,
     /// Bytes mapped for code, once for both views.
     pub reserved: usize,
-    /// Bytes of metadata committed, but for words and groups.
+    /// Bytes of metadata committed, but for words, groups and numbers.
     pub metadata: usize,
-    /// Bytes committed for the words and groups of spans.
+    /// Bytes committed for the words, groups and numbers of spans.
     pub tags: usize,
 }
 
@@ -168,7 +168,9 @@ pub struct JitAllocator<P: CodeProvider, M: PageProvider + Copy = P, R = Spin> {
     shards: Shards<R>,
     mappings: Lock<Mappings, R>,
     arena: Arena<M, R>,
-    /// Words and groups of spans, which are counted apart.
+    /// The last number of a span.
+    numbers: AtomicU32,
+    /// What spans carry, which is counted apart.
     tag_arena: Arena<M, R>,
 }
 
@@ -258,6 +260,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             }),
             arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,
             tag_arena: Arena::new(metadata, config.metadata_bytes()).map_err(JitError::Metadata)?,
+            numbers: AtomicU32::new(0),
             config,
             provider,
             metadata,

@@ -12,7 +12,10 @@ use super::{
     pool::Pool,
 };
 use crate::sync::{Guard, Lock, RawMutex};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Meetings at a lock that double the shards at first: few enough to be over at once, more than
 /// chance.
@@ -37,6 +40,8 @@ pub(super) struct Totals {
 pub(super) struct Shard {
     pub(super) pools: [Pool; POOLS],
     pub(super) totals: Totals,
+    /// Numbers for the next spans that are granted, which no other shard has.
+    pub(super) numbers: Range<u32>,
 }
 
 // SAFETY: a shard reaches blocks and tables by pointer; they live in the arena beside it, belong to
@@ -65,6 +70,7 @@ impl<R: RawMutex> Shards<R> {
                 Apart(Lock::new(Shard {
                     pools: core::array::from_fn(|_| Pool::new(first_block)),
                     totals: Totals::default(),
+                    numbers: 0..0,
                 }))
             }),
             most,

@@ -1,0 +1,55 @@
+//! What `core` asks of a program without the standard library: the end of one that panics. Nothing
+//! unwinds in this profile.
+
+use core::{
+    fmt::{self, Write},
+    panic::PanicInfo,
+};
+
+/// Bytes of a line: what is too long for it is left out.
+const MOST: usize = 500;
+
+/// A line of text on the stack.
+struct Line {
+    bytes: [u8; MOST],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Room for the end of the line is left.
+        let room = self.bytes.get_mut(self.len..MOST - 1).unwrap_or_default();
+        let fits = text.len().min(room.len());
+        for (place, byte) in room.iter_mut().zip(text.bytes()) {
+            *place = byte;
+        }
+        self.len += fits;
+        Ok(())
+    }
+}
+
+#[panic_handler]
+fn panicked(info: &PanicInfo<'_>) -> ! {
+    let mut line = Line {
+        bytes: [0; MOST],
+        len: 0,
+    };
+    // What does not fit is left out.
+    let _ = write!(line, "hostmem: {info}");
+    if let Some(end) = line.bytes.get_mut(line.len) {
+        *end = b'\n';
+        line.len += 1;
+    }
+    // Not by `write`, in which a thread may be cancelled.
+    // SAFETY: that many bytes are there.
+    unsafe {
+        libc::syscall(
+            libc::SYS_write,
+            libc::STDERR_FILENO,
+            line.bytes.as_ptr(),
+            line.len,
+        )
+    };
+    // SAFETY: it ends the program.
+    unsafe { libc::abort() }
+}

@@ -1,0 +1,533 @@
+/* Executable memory. */
+#define _GNU_SOURCE
+#include "check.h"
+#include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static hm_jit *make(const hm_jit_config *config) {
+    hm_jit *jit = NULL;
+    OK(hm_jit_create(config, &jit, NULL));
+    return jit;
+}
+
+/* Makes a function that returns a number. */
+static hm_span function(hm_jit *jit, uint32_t number) {
+    unsigned char code[ANSWER_MOST];
+    size_t len = answer(code, number);
+    hm_span span;
+    OK(hm_jit_alloc(jit, len, &span, NULL));
+    OK(hm_jit_write(jit, &span, 0, code, len, NULL));
+    CHECK(run(span.rx) == number);
+    return span;
+}
+
+static void names(void) {
+    hm_jit *jit = make(NULL);
+    hm_span span = function(jit, 1);
+    CHECK(span.len == 64 && span.number != 0 && span.rx != span.rw);
+    hm_span copy = span;
+    hm_live live;
+    OK(hm_jit_query(jit, (char *)span.rx + 63, &live));
+    CHECK(live.span.rx == span.rx && live.span.rw == span.rw && live.span.len == 64);
+    CHECK(live.span.number == span.number && live.word == 0 && live.group == 0);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_query(jit, (char *)span.rx + 64, &live));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_query(jit, NULL, &live));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_query(jit, &live, &live));
+    unsigned char byte = 0;
+    STATUS(HM_OUT_OF_RANGE, hm_jit_write(jit, &span, 64, &byte, 1, NULL));
+    STATUS(HM_OUT_OF_RANGE, hm_jit_write(jit, &span, SIZE_MAX, &byte, 1, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_write(jit, &span, 0, NULL, 1, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_write(jit, &span, 0, &byte, SIZE_MAX, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_write(jit, NULL, 0, &byte, 1, NULL));
+    OK(hm_jit_write(jit, &span, 64, NULL, 0, NULL));
+    /* A name that was changed is none. */
+    hm_span wrong = span;
+    wrong.number++;
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &wrong, NULL));
+    wrong = span;
+    wrong.rx = (char *)span.rx + 16;
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &wrong, NULL));
+    memset(&wrong, 0, sizeof wrong);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &wrong, NULL));
+    memset(&wrong, 0xff, sizeof wrong);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_write(jit, &wrong, 0, &byte, 1, NULL));
+
+    OK(hm_jit_release(jit, &span, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &copy, NULL));
+    /* Another span with the same memory is not the old one. */
+    hm_span spans[300];
+    size_t count = 0;
+    do {
+        CHECK(count < 300);
+        spans[count] = function(jit, 2);
+    } while (spans[count++].rx != copy.rx);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &copy, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_shrink(jit, &copy, 16, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_write(jit, &copy, 0, &byte, 1, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_patch_u32(jit, &copy, 0, 0, HM_BARRIER_NOW, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_set_word(jit, &copy, 0, NULL));
+    CHECK(run(spans[count - 1].rx) == 2);
+    size_t refused = 9;
+    OK(hm_jit_release_many(jit, spans, count, &refused, NULL));
+    CHECK(refused == 0);
+    OK(hm_jit_release_many(jit, spans, count, &refused, NULL));
+    CHECK(refused == count);
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_release_many(jit, NULL, 2, &refused, NULL));
+    OK(hm_jit_release_many(jit, NULL, 0, NULL, NULL));
+    hm_jit_statistics held = HM_JIT_STATISTICS_INIT;
+    OK(hm_jit_get_statistics(jit, &held, NULL));
+    CHECK(held.spans == 0 && held.used == 0 && held.blocks == 1 && held.reserved >= 64 << 10);
+    /* A span of another allocator is none here. */
+    hm_jit *other = make(NULL);
+    hm_span foreign = function(other, 3);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &foreign, NULL));
+    OK(hm_jit_close(other, NULL));
+    OK(hm_jit_close(jit, NULL));
+}
+
+static void sizes(void) {
+    hm_jit *jit = make(NULL);
+    hm_span span;
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_alloc(jit, 0, &span, NULL));
+    STATUS(HM_TOO_LARGE, hm_jit_alloc(jit, SIZE_MAX, &span, NULL));
+    OK(hm_jit_alloc(jit, 1000, &span, NULL));
+    CHECK(span.len == 1024);
+    hm_span before = span;
+    OK(hm_jit_shrink(jit, &span, 100, NULL));
+    CHECK(span.len == 128 && span.rx == before.rx && span.number == before.number);
+    STATUS(HM_OUT_OF_RANGE, hm_jit_shrink(jit, &span, 1000, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_shrink(jit, &span, 0, NULL));
+    /* The older copy still names it. */
+    OK(hm_jit_release(jit, &before, NULL));
+    OK(hm_jit_alloc_near(jit, 100, span.rx, (size_t)1 << 30, &span, NULL));
+    size_t far = (size_t)span.rx > (size_t)before.rx ? (size_t)span.rx - (size_t)before.rx
+                                                    : (size_t)before.rx - (size_t)span.rx;
+    CHECK(far < (size_t)1 << 30);
+    hm_placement low = {.first = 0x10000, .last = 0x7fffffff, .place = HM_PLACE_ANYWHERE};
+    OK(hm_jit_alloc_placed(jit, 100, &low, &span, NULL));
+    CHECK((size_t)span.rx < 0x80000000);
+    low.place = 99;
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_alloc_placed(jit, 100, &low, &span, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_alloc_placed(jit, 100, NULL, &span, NULL));
+    /* Only with an order. */
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_alloc_at(jit, 64, 100, &span, NULL));
+    OK(hm_jit_close(jit, NULL));
+
+    /* A window in which nothing lies. */
+    hm_request request = HM_REQUEST_INIT;
+    request.len = 64 << 20;
+    hm_range free;
+    OK(hm_pages_reserve(NULL, &request, &free, NULL));
+    OK(hm_pages_release(NULL, free, NULL));
+    hm_jit_config config = HM_JIT_CONFIG_INIT;
+    config.rx.first = (size_t)free.start;
+    config.rx.last = (size_t)free.start + free.len - 1;
+    config.rx.place = HM_PLACE_LOWEST;
+    jit = make(&config);
+    OK(hm_jit_alloc_at(jit, 4096, 100, &span, NULL));
+    CHECK((size_t)span.rx == config.rx.first + 4096);
+    hm_span again;
+    STATUS(HM_EXISTS, hm_jit_alloc_at(jit, 4096, 100, &again, NULL));
+    OK(hm_jit_close(jit, NULL));
+
+    hm_jit_config limited = HM_JIT_CONFIG_INIT;
+    limited.limit = 128 << 10;
+    jit = make(&limited);
+    OK(hm_jit_alloc(jit, 100 << 10, &span, NULL));
+    STATUS(HM_OUT_OF_MEMORY, hm_jit_alloc(jit, 100 << 10, &span, NULL));
+    OK(hm_jit_close(jit, NULL));
+}
+
+struct filling {
+    uint32_t number;
+    size_t keep;
+    hm_jit *jit;
+};
+
+static size_t fill(void *context, void *rw, void *rx, size_t len) {
+    struct filling *filling = context;
+    CHECK(rw != NULL && rx != NULL && len == 256);
+    /* The library may be called. */
+    hm_span other = function(filling->jit, 7);
+    OK(hm_jit_release(filling->jit, &other, NULL));
+    answer(rw, filling->number);
+    return filling->keep;
+}
+
+static void writes(void) {
+    hm_jit *jit = make(NULL);
+    hm_write writes[100];
+    unsigned char code[100][ANSWER_MOST];
+    for (uint32_t n = 0; n < 100; n++) {
+        writes[n].len = answer(code[n], n);
+        writes[n].bytes = code[n];
+        writes[n].offset = 0;
+        OK(hm_jit_alloc(jit, ANSWER_MOST, &writes[n].span, NULL));
+    }
+    size_t done = 0;
+    OK(hm_jit_write_many(jit, writes, 100, &done, NULL));
+    CHECK(done == 100);
+    for (uint32_t n = 0; n < 100; n++) {
+        CHECK(run(writes[n].span.rx) == n);
+    }
+    /* Those before one that fails are written. */
+    for (uint32_t n = 0; n < 100; n++) {
+        answer(code[n], n + 1000);
+    }
+    hm_span kept = writes[50].span;
+    writes[50].span.number = 12345678;
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_write_many(jit, writes, 100, &done, NULL));
+    CHECK(done == 50);
+    CHECK(run(writes[49].span.rx) == 1049 && run(kept.rx) == 50 && run(writes[51].span.rx) == 51);
+    OK(hm_jit_write_deferred(jit, &kept, 0, code[50], ANSWER_MOST, NULL));
+    OK(hm_jit_publish(jit, NULL));
+    CHECK(run(kept.rx) == 1050);
+
+    hm_span span;
+    OK(hm_jit_alloc(jit, 256, &span, NULL));
+    struct filling filling = {77, 256, jit};
+    OK(hm_jit_write_with(jit, &span, fill, &filling, NULL));
+    CHECK(span.len == 256 && run(span.rx) == 77);
+    filling.number = 78;
+    filling.keep = 10;
+    OK(hm_jit_write_with(jit, &span, fill, &filling, NULL));
+    CHECK(span.len == 64 && run(span.rx) == 78);
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_write_with(jit, &span, NULL, &filling, NULL));
+    OK(hm_jit_release(jit, &span, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_write_with(jit, &span, fill, &filling, NULL));
+
+    /* Patches: the number that a function returns is in its first four aligned bytes. */
+    span = function(jit, 1);
+    unsigned char patched[ANSWER_MOST] = {0};
+    answer(patched, 2);
+    uint64_t both;
+    uint32_t first;
+    memcpy(&both, patched, 8);
+    memcpy(&first, patched, 4);
+    OK(hm_jit_patch_u64(jit, &span, 0, both, HM_BARRIER_NOW, NULL));
+    CHECK(run(span.rx) == 2);
+    answer(patched, 3);
+    memcpy(&first, patched, 4);
+    OK(hm_jit_patch_u32(jit, &span, 0, first, HM_BARRIER_DEFERRED, NULL));
+    OK(hm_jit_publish(jit, NULL));
+    CHECK(run(span.rx) == 3);
+    answer(patched, 4);
+    memcpy(&first, patched, 4);
+    memcpy(&both, patched, 8);
+    OK(hm_jit_patch_u32_at(jit, span.rx, first, HM_BARRIER_NOW, NULL));
+    CHECK(run(span.rx) == 4);
+    OK(hm_jit_patch_u64_at(jit, span.rx, both, HM_BARRIER_NEVER, NULL));
+    STATUS(HM_OUT_OF_RANGE, hm_jit_patch_u32(jit, &span, 2, 0, HM_BARRIER_NOW, NULL));
+    STATUS(HM_OUT_OF_RANGE, hm_jit_patch_u32(jit, &span, 64, 0, HM_BARRIER_NOW, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_patch_u32(jit, &span, 0, 0, 9, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_patch_u32_at(jit, &span, 0, HM_BARRIER_NOW, NULL));
+
+    /* Through the writable view, by hand. */
+    answer(span.rw, 9);
+    hm_flush_icache(span.rx, ANSWER_MOST);
+    OK(hm_sync_cores(NULL));
+    CHECK(run(span.rx) == 9);
+    hm_flush_icache(NULL, 10);
+    OK(hm_jit_close(jit, NULL));
+}
+
+struct seen {
+    size_t count, most;
+    uint64_t words;
+    const void *last;
+};
+
+static int see(void *context, const hm_live *live) {
+    struct seen *seen = context;
+    CHECK(live->span.rx > seen->last && live->span.number != 0);
+    seen->last = live->span.rx;
+    seen->words += live->word;
+    return ++seen->count == seen->most;
+}
+
+static void tags(void) {
+    hm_jit_config config = HM_JIT_CONFIG_INIT;
+    config.word_bits = 64;
+    config.groups = 1;
+    hm_jit *jit = make(&config);
+    hm_span spans[20];
+    for (uint32_t n = 0; n < 20; n++) {
+        spans[n] = function(jit, n);
+        OK(hm_jit_set_word(jit, &spans[n], (uint64_t)n << 40, NULL));
+        OK(hm_jit_set_group(jit, &spans[n], n % 2, NULL));
+    }
+    hm_live live;
+    OK(hm_jit_query(jit, spans[5].rx, &live));
+    CHECK(live.word == (uint64_t)5 << 40 && live.group == 1);
+    struct seen all = {0, 0, 0, NULL};
+    OK(hm_jit_spans(jit, 0, 0, NULL, see, &all, NULL));
+    CHECK(all.count == 20 && all.words == (uint64_t)190 << 40);
+    struct seen few = {0, 3, 0, NULL};
+    OK(hm_jit_spans(jit, 0, 0, NULL, see, &few, NULL));
+    CHECK(few.count == 3);
+    struct seen odd = {0, 0, 0, NULL};
+    uint32_t group = 1;
+    OK(hm_jit_spans(jit, 0, 0, &group, see, &odd, NULL));
+    CHECK(odd.count == 10 && odd.words == (uint64_t)100 << 40);
+    struct seen one = {0, 0, 0, NULL};
+    OK(hm_jit_spans(jit, (size_t)spans[4].rx, (size_t)spans[4].rx, NULL, see, &one, NULL));
+    CHECK(one.count == 1 && one.last == spans[4].rx);
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_spans(jit, 0, 0, NULL, NULL, NULL, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_spans(jit, 5, 4, NULL, see, &one, NULL));
+    size_t released = 0;
+    OK(hm_jit_release_group(jit, 1, &released, NULL));
+    CHECK(released == 10);
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &spans[1], NULL));
+    OK(hm_jit_reset(jit, HM_RESET_KEEP, NULL));
+    STATUS(HM_UNKNOWN_POINTER, hm_jit_release(jit, &spans[0], NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_reset(jit, 5, NULL));
+    OK(hm_jit_reset(jit, HM_RESET_SOFT, NULL));
+    size_t given = 0;
+    OK(hm_jit_trim(jit, &given, NULL));
+    CHECK(given != 0);
+    spans[0] = function(jit, 5);
+    OK(hm_jit_reset(jit, HM_RESET_HARD, NULL));
+    hm_jit_statistics held = HM_JIT_STATISTICS_INIT;
+    OK(hm_jit_get_statistics(jit, &held, NULL));
+    CHECK(held.blocks == 0 && held.spans == 0);
+    OK(hm_jit_close(jit, NULL));
+    jit = make(NULL);
+    spans[0] = function(jit, 0);
+    STATUS(HM_UNSUPPORTED, hm_jit_set_word(jit, &spans[0], 1, NULL));
+    STATUS(HM_UNSUPPORTED, hm_jit_set_group(jit, &spans[0], 1, NULL));
+    STATUS(HM_UNSUPPORTED, hm_jit_release_group(jit, 1, NULL, NULL));
+    OK(hm_jit_close(jit, NULL));
+}
+
+static void mappings(void) {
+    const hm_mapping kinds[] = {HM_MAPPING_DUAL, HM_MAPPING_TOGGLE, HM_MAPPING_AUTO,
+                                HM_MAPPING_READ_WRITE_EXEC};
+    const hm_fill fills[] = {HM_FILL_KEEP, HM_FILL_TRAP, HM_FILL_PATTERN};
+    for (size_t n = 0; n < 4 * 3; n++) {
+        hm_jit_config config = HM_JIT_CONFIG_INIT;
+        config.mapping = kinds[n % 4];
+        config.fill = fills[n / 4];
+        config.fill_pattern = 0x01020304;
+        config.name = "tests of C";
+        hm_jit *jit = NULL;
+        hm_error error = HM_ERROR_INIT;
+        hm_status made = hm_jit_create(&config, &jit, &error);
+        if (made == HM_UNSUPPORTED) {
+            continue;
+        }
+        OK(made);
+        hm_span span;
+        made = hm_jit_alloc(jit, ANSWER_MOST, &span, &error);
+        if (made != HM_DENIED) {
+            OK(made);
+            unsigned char code[ANSWER_MOST];
+            OK(hm_jit_write(jit, &span, 0, code, answer(code, 5), NULL));
+            CHECK(run(span.rx) == 5);
+            hm_mapping got = 99;
+            OK(hm_jit_get_mapping(jit, &got, NULL));
+            CHECK(got == config.mapping || config.mapping == HM_MAPPING_AUTO);
+            int once = got == HM_MAPPING_TOGGLE || got == HM_MAPPING_READ_WRITE_EXEC;
+            CHECK((span.rx == span.rw) == once);
+        }
+        OK(hm_jit_close(jit, NULL));
+    }
+}
+
+static hm_jit *asked;
+static volatile sig_atomic_t answers;
+
+static void handler(int number) {
+    (void)number;
+    hm_live live;
+    if (hm_jit_query(asked, (const void *)(size_t)&answers, &live) == HM_UNKNOWN_POINTER) {
+        answers++;
+    }
+}
+
+static void signals(void) {
+    asked = make(NULL);
+    signal(SIGUSR1, handler);
+    raise(SIGUSR1);
+    CHECK(answers == 1);
+    OK(hm_jit_close(asked, NULL));
+}
+
+static hm_retire *queue;
+static hm_jit *shared;
+static hm_span current;
+static int running = 1;
+
+/* Runs whatever code is current, between quiescent points. */
+static void *execute(void *context) {
+    (void)context;
+    hm_executor me;
+    memset(&me, 0, sizeof me);
+    OK(hm_executor_register(queue, &me, NULL));
+    STATUS(HM_BUSY, hm_retire_close(queue, NULL));
+    size_t calls = 0;
+    while (__atomic_load_n(&running, __ATOMIC_ACQUIRE) || calls == 0) {
+        const void *code = __atomic_load_n(&current.rx, __ATOMIC_ACQUIRE);
+        CHECK(run(code) < 1000);
+        hm_executor_quiescent(&me);
+        if (++calls % 64 == 0) {
+            hm_executor_offline(&me);
+            hm_executor_online(&me);
+        }
+    }
+    OK(hm_executor_unregister(&me, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_executor_unregister(&me, NULL));
+    hm_executor_quiescent(&me);
+    return NULL;
+}
+
+static void retirement(void) {
+    hm_jit_config config = HM_JIT_CONFIG_INIT;
+    config.fill = HM_FILL_TRAP; /* Whoever runs what was released is told. */
+    shared = make(&config);
+    OK(hm_retire_create(shared, NULL, &queue, NULL));
+    STATUS(HM_BUSY, hm_jit_close(shared, NULL));
+    current = function(shared, 0);
+    pthread_t threads[3];
+    for (int n = 0; n < 3; n++) {
+        CHECK(pthread_create(&threads[n], NULL, execute, NULL) == 0);
+    }
+    for (uint32_t n = 1; n < 500; n++) {
+        hm_span old = current;
+        hm_span new = function(shared, n);
+        current = new;
+        __atomic_store_n(&current.rx, new.rx, __ATOMIC_RELEASE);
+        OK(hm_retire_span(queue, &old, NULL));
+        STATUS(HM_UNKNOWN_POINTER, hm_retire_span(queue, &old, NULL));
+        STATUS(HM_UNKNOWN_POINTER, hm_jit_release(shared, &old, NULL));
+        OK(hm_retire_reclaim(queue, NULL, NULL));
+    }
+    __atomic_store_n(&running, 0, __ATOMIC_RELEASE);
+    for (int n = 0; n < 3; n++) {
+        CHECK(pthread_join(threads[n], NULL) == 0);
+    }
+    uint64_t spans = 0;
+    OK(hm_retire_reclaim(queue, &spans, NULL));
+    hm_retire_statistics held = HM_RETIRE_STATISTICS_INIT;
+    OK(hm_retire_get_statistics(queue, &held, NULL));
+    CHECK(held.waiting_spans == 0 && held.reclaimed_spans == 499 && held.executors == 0);
+
+    /* One that waits, and a queue that is full: the name serves again. */
+    hm_retire_config small = HM_RETIRE_CONFIG_INIT;
+    small.waiting = 1;
+    small.executors = 1;
+    hm_retire *little = NULL;
+    OK(hm_retire_create(shared, &small, &little, NULL));
+    hm_executor me = {{0}}, other = {{0}};
+    OK(hm_executor_register(little, &me, NULL));
+    STATUS(HM_BUSY, hm_executor_register(little, &other, NULL));
+    other = me;
+    hm_executor_quiescent(&other);
+    STATUS(HM_INVALID_ARGUMENT, hm_executor_unregister(&other, NULL));
+    hm_span first = function(shared, 1), second = function(shared, 2);
+    OK(hm_retire_span(little, &first, NULL));
+    STATUS(HM_BUSY, hm_retire_span(little, &second, NULL));
+    CHECK(run(second.rx) == 2 && run(first.rx) == 1);
+    hm_executor_quiescent(&me);
+    OK(hm_retire_span(little, &second, NULL));
+    OK(hm_executor_unregister(&me, NULL));
+    OK(hm_retire_close(little, NULL));
+    OK(hm_retire_close(queue, NULL));
+    OK(hm_jit_close(shared, NULL));
+}
+
+/* Forks with the hooks around it; the child has code of its own. */
+static void forks(void) {
+    hm_jit *jit = make(NULL);
+    hm_retire *retire = NULL;
+    OK(hm_retire_create(jit, NULL, &retire, NULL));
+    hm_executor me = {{0}};
+    OK(hm_executor_register(retire, &me, NULL));
+    hm_span span = function(jit, 10);
+    OK(hm_retire_fork_prepare(retire, NULL));
+    OK(hm_jit_fork_prepare(jit, NULL));
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        OK(hm_fork_child_all(NULL));
+        OK(hm_jit_fork_child(jit, NULL));
+        hm_executor *own[] = {&me};
+        OK(hm_retire_fork_child(retire, own, 1, NULL));
+        CHECK(run(span.rx) == 10);
+        unsigned char code[ANSWER_MOST];
+        OK(hm_jit_write(jit, &span, 0, code, answer(code, 11), NULL));
+        CHECK(run(span.rx) == 11);
+        hm_span other = function(jit, 12);
+        OK(hm_retire_span(retire, &other, NULL));
+        hm_executor_quiescent(&me);
+        uint64_t spans = 0;
+        OK(hm_retire_reclaim(retire, &spans, NULL));
+        CHECK(spans == 1);
+        OK(hm_executor_unregister(&me, NULL));
+        OK(hm_retire_close(retire, NULL));
+        OK(hm_jit_close(jit, NULL));
+        _exit(0);
+    }
+    OK(hm_jit_fork_parent(jit, NULL));
+    OK(hm_retire_fork_parent(retire, NULL));
+    int ended = -1;
+    CHECK(waitpid(child, &ended, 0) == child && ended == 0);
+    CHECK(run(span.rx) == 10);
+    OK(hm_jit_release(jit, &span, NULL));
+    OK(hm_executor_unregister(&me, NULL));
+    OK(hm_retire_close(retire, NULL));
+    OK(hm_jit_close(jit, NULL));
+}
+
+/* Code in a window, and in a region. */
+static void sources(void) {
+    hm_source low = HM_SOURCE_INIT;
+    low.first = 0x10000;
+    low.last = 0x7fffffff;
+    hm_jit_config config = HM_JIT_CONFIG_INIT;
+    config.source = &low;
+    hm_jit *jit = make(&config);
+    hm_span span = function(jit, 1);
+    CHECK((size_t)span.rx < 0x80000000 && (size_t)span.rw < 0x80000000);
+    OK(hm_jit_close(jit, NULL));
+
+    hm_request request = HM_REQUEST_INIT;
+    request.len = 64 << 20;
+    hm_range range;
+    OK(hm_pages_reserve(NULL, &request, &range, NULL));
+    hm_region *region = NULL;
+    OK(hm_region_create(NULL, &region, NULL));
+    OK(hm_region_adopt(region, range, NULL));
+    hm_source inside = HM_SOURCE_INIT;
+    inside.region = region;
+    config.source = &inside;
+    jit = make(&config);
+    span = function(jit, 2);
+    size_t start = (size_t)range.start, end = start + range.len;
+    CHECK((size_t)span.rx >= start && (size_t)span.rx < end);
+    CHECK((size_t)span.rw >= start && (size_t)span.rw < end);
+    hm_region_range what;
+    OK(hm_region_query(region, span.rx, &what));
+    CHECK(what.state == HM_STATE_DUAL);
+    STATUS(HM_BUSY, hm_region_close(region, NULL));
+    OK(hm_jit_close(jit, NULL));
+    OK(hm_region_release_unused(region, 1, NULL, NULL));
+    OK(hm_region_close(region, NULL));
+}
+
+int main(void) {
+    names();
+    sizes();
+    writes();
+    tags();
+    mappings();
+    signals();
+    retirement();
+    if (!EMULATED) {
+        forks();
+    }
+    sources();
+    puts("all hold");
+    return 0;
+}
