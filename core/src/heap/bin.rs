@@ -4,7 +4,7 @@ use super::{
     Heap,
     class::{self, GRANULE},
     error::HeapError,
-    hard::Hard,
+    hardened::Hardened,
     order::Order,
     parts::Held,
     slab::{self, Entry, Handle},
@@ -65,16 +65,16 @@ impl Bin {
     }
 
     /// Takes a block of the lowest slab, if there is one.
-    pub(super) fn take_at_hand(
+    pub(super) fn take_lowest(
         &mut self,
         page: PageSize,
-        hard: Option<&Hard>,
+        hardened: Option<&Hardened>,
         tick: u32,
     ) -> Option<Entry> {
         let slab = self.partial.lowest()?;
         slab.set_taken_at(tick);
         let mut found = None;
-        self.take(slab, 1, page, hard, |entry| found = Some(entry));
+        self.take(slab, 1, page, hardened, |entry| found = Some(entry));
         found
     }
 
@@ -85,15 +85,15 @@ impl Bin {
         slab: Handle,
         most: usize,
         page: PageSize,
-        hard: Option<&Hard>,
+        hardened: Option<&Hardened>,
         mut take: impl FnMut(Entry),
     ) -> usize {
         self.fresh -= slab.fresh_pages(page);
         let taken = if slab.holes() == 0 {
-            take_from(slab, most, hard, take)
+            take_from(slab, most, hardened, take)
         } else {
             let mut holes = slab.holes();
-            let taken = take_from(slab, most, hard, |entry| {
+            let taken = take_from(slab, most, hardened, |entry| {
                 holes &= !slab.parts_of(entry, slab.hole_bytes(page));
                 take(entry);
             });
@@ -117,12 +117,17 @@ impl Bin {
 }
 
 /// Takes up to `most` free blocks of a slab, the lowest or any one, and hands them to `take`.
-fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMut(Entry)) -> usize {
-    match hard {
+fn take_from(
+    slab: Handle,
+    most: usize,
+    hardened: Option<&Hardened>,
+    mut take: impl FnMut(Entry),
+) -> usize {
+    match hardened {
         None => slab.take(most, take),
-        Some(hard) if !hard.is_full() => slab.take(most, take),
-        Some(hard) => slab
-            .take_any(hard.random())
+        Some(hardened) if !hardened.is_full() => slab.take(most, take),
+        Some(hardened) => slab
+            .take_any(hardened.random())
             .map(&mut take)
             .into_iter()
             .count(),
@@ -162,8 +167,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 None => self.new_slab(&mut bin, shard, class)?,
             };
             slab.set_taken_at(self.ticks.load(Relaxed));
-            let (most, hard) = (most - taken, self.hard.as_ref());
-            taken += bin.take(slab, most, self.page, hard, &mut take);
+            let (most, hardened) = (most - taken, self.hardened.as_ref());
+            taken += bin.take(slab, most, self.page, hardened, &mut take);
         }
         Ok(taken)
     }
@@ -190,14 +195,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // None where a fork has replaced the bin, so that the call begins again.
         let mut space = self.lock_space_within(bin).ok_or(HeapError::Busy)?;
         let (start, zero) = self.take_granules(&mut space, granules, 0)?;
-        if self.is_hard() && !zero {
+        if self.is_hardened() && !zero {
             self.fill_slab(start, class);
         }
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
         slab.open(start, granules * GRANULE, zero, shard);
-        if let Some(hard) = &self.hard {
-            hard.note_canaries(slab);
+        if let Some(hardened) = &self.hardened {
+            hardened.note_canaries(slab);
         }
         self.map.set(slab.addr(), slab.len_bytes(), Some(slab));
         drop(space);

@@ -9,7 +9,7 @@ use super::{BlockInfo, Heap, HeapError, LocalHeap, class::STEP};
 #[cfg(not(all(test, loom)))]
 use super::{
     GlobalHeap,
-    global::{StaticHeap, Turn},
+    global::{CacheGuard, StaticHeap},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
@@ -206,8 +206,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline]
     pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
-        if let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc(layout)
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc(layout)
         {
             return Ok(block);
         }
@@ -233,8 +233,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         failed: impl FnOnce(HeapError) -> *mut u8,
     ) -> *mut u8 {
         if let Ok(layout) = sized(size)
-            && let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc(layout)
+            && let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc(layout)
         {
             return block.as_ptr();
         }
@@ -256,8 +256,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// See [`GlobalHeap::alloc_bytes`].
     pub fn alloc_bytes_zeroed(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
-        if let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc_zeroed(layout)
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc_zeroed(layout)
         {
             return Ok(block);
         }
@@ -275,8 +275,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline]
     pub fn alloc_aligned(&self, size: usize, align: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = aligned(size, align)?;
-        if let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc(layout)
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc(layout)
         {
             return Ok(block);
         }
@@ -320,9 +320,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// [`StaticHeap::CHECKED`] is false, it is the start of a live block of this heap.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        if let Some(turn) = Turn::<C>::begin_quick()
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
             // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
-            && unsafe { turn.free(block, None) }
+            && unsafe { guard.free(block, None) }
         {
             return Ok(());
         }
@@ -352,10 +352,10 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// As for [`GlobalHeap::free`].
     #[inline]
     pub unsafe fn free_or_else(&self, block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
-        if let Some(turn) = Turn::<C>::begin_quick()
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
             // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is
             // live.
-            && unsafe { turn.free(block, None) }
+            && unsafe { guard.free(block, None) }
         {
             return;
         }
@@ -386,8 +386,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        if let Some(turn) = Turn::<C>::begin_quick() {
-            let local = turn.local();
+        if let Some(guard) = CacheGuard::<C>::begin_quick() {
+            let local = guard.local();
             let freed = if C::CHECKED {
                 // SAFETY: the caller gives the block up, if it is one.
                 unsafe { local.free_cached::<true>(block) }
@@ -438,9 +438,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
         block: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        if let Some(turn) = Turn::<C>::begin_quick() {
+        if let Some(guard) = CacheGuard::<C>::begin_quick() {
             // SAFETY: the caller gives the block up, if it is one.
-            return unsafe { turn.local().realloc_bytes(block, new_size) };
+            return unsafe { guard.local().realloc_bytes(block, new_size) };
         }
         cold_path();
         Self::call(
@@ -484,8 +484,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
     /// interrupted a call of this heap.
     pub fn flush(&self) {
-        if let Some(turn) = Turn::<C>::begin_quick() {
-            turn.local().flush();
+        if let Some(guard) = CacheGuard::<C>::begin_quick() {
+            guard.local().flush();
         }
     }
 }

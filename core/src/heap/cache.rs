@@ -12,7 +12,7 @@
 use super::{
     class::{self, CLASSES, STEP},
     config::MAGAZINE_MOST,
-    hard::{self, CANARY_LEAST, Canaries, Seals},
+    hardened::{self, CANARY_LEAST, Canaries, Seals},
     large::Big,
     map::{self, RawRoot, RawWindow},
     slab::{Entry, FREED, LIVE, ZERO},
@@ -657,14 +657,14 @@ const _: () = {
         "no class's"
     );
     assert!(
-        mem::offset_of!(Hardened, magazines) == size_of::<Cache>(),
+        mem::offset_of!(HardenedCache, magazines) == size_of::<Cache>(),
         "right behind"
     );
 };
 
 /// A cache of a hardened heap, and its magazines.
 #[repr(C)]
-pub(super) struct Hardened {
+pub(super) struct HardenedCache {
     cache: Cache,
     magazines: [Magazine; CLASSES],
 }
@@ -688,14 +688,15 @@ impl CacheRef {
     ///
     /// # Safety
     ///
-    /// Fresh memory for a [`Hardened`] lies there, which stays as long as every copy of this.
+    /// Fresh memory for a [`HardenedCache`] lies there, which stays as long as every copy of this.
     pub(super) unsafe fn new_hardened(
         place: NonNull<u8>,
         cache: Cache,
         seals: Option<Seals>,
     ) -> Self {
         // SAFETY: the caller's promise: there is room for all of them.
-        let first = unsafe { place.add(mem::offset_of!(Hardened, magazines)) }.cast::<Magazine>();
+        let first =
+            unsafe { place.add(mem::offset_of!(HardenedCache, magazines)) }.cast::<Magazine>();
         for class in 0..CLASSES {
             // SAFETY: as above.
             let magazine = unsafe { first.add(class) };
@@ -861,7 +862,7 @@ impl CacheRef {
         // the cache is of a hardened heap.
         let magazine = unsafe { self.stack_at(place) };
         // SAFETY: blocks in magazines are free, and this thread's.
-        let entry = magazine.pop_if(|entry| unsafe { hard::is_clean(entry.block) })?;
+        let entry = magazine.pop_if(|entry| unsafe { hardened::is_clean(entry.block) })?;
         let slack = class::quick_size_of(len) - len;
         if len <= class::BYTE_MAX {
             let after = class::slack_after_quick(magazine.reciprocal);
@@ -916,7 +917,7 @@ impl CacheRef {
         magazine.push_after(Entry { block, state }, |entry| {
             entry.state().store(FREED, Relaxed);
             // SAFETY: as above.
-            unsafe { hard::mark_free(block, layout.size()) };
+            unsafe { hardened::mark_free(block, layout.size()) };
         })
     }
 

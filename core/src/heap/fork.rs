@@ -38,11 +38,11 @@ use super::{
     cache::CacheRef,
     class::{self, CLASSES, GRANULE, LARGE},
     local::Caches,
+    maintenance::Sweep,
     parts::{Held, Parts},
     segment::{Segment, SegmentRef},
     slab::{FREED, Handle, ZERO},
     space::{IndexRef, Space},
-    upkeep::Sweep,
 };
 use crate::{
     arena::Arena,

@@ -205,11 +205,11 @@ fn enter<C: StaticHeap>(depth: usize) -> (Option<CacheRef>, *mut ()) {
     // SAFETY: slots hold what `attach` put there.
     let cache = is_cache(slot).then(|| unsafe { CacheRef::from_slot(slot) });
     // Not where the stack ends here: the call returns from here, and goes on.
-    match Turn::<C>::begin_by(slot, |mark| mark.store(depth, Relaxed)) {
+    match CacheGuard::<C>::begin_by(slot, |mark| mark.store(depth, Relaxed)) {
         // `leave` takes the mark away.
-        Some(turn) => mem::forget(turn),
+        Some(guard) => mem::forget(guard),
         None if slot == BUSY || is_cache(slot) => return (cache, BUSY),
-        None => mem::forget(Call::<C>::begin(slot)),
+        None => mem::forget(SlotGuard::<C>::begin(slot)),
     }
     (cache, slot)
 }
@@ -222,9 +222,9 @@ fn leave<C: StaticHeap>(before: *mut ()) {
     if is_cache(before) {
         // SAFETY: slots hold what `attach` put there.
         let cache = unsafe { CacheRef::from_slot(before) };
-        drop(Turn::<C>::of(cache));
+        drop(CacheGuard::<C>::of(cache));
     } else {
-        drop(Call::<C>::ending(before));
+        drop(SlotGuard::<C>::ending(before));
     }
 }
 
@@ -253,19 +253,19 @@ impl<C: StaticHeap> fmt::Debug for State<C> {
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
 /// A call of a thread that has a cache, which says so while this lives.
-pub(super) struct Turn<C: StaticHeap> {
+pub(super) struct CacheGuard<C: StaticHeap> {
     cache: CacheRef,
     _config: PhantomData<C>,
 }
 
-impl<C: StaticHeap> Turn<C> {
+impl<C: StaticHeap> CacheGuard<C> {
     /// Begins a call of a thread whose slot has this value, if that is a cache that is in no call.
     #[inline]
     pub(super) fn begin(slot: *mut ()) -> Option<Self> {
         Self::begin_by(slot, store_stack_pointer)
     }
 
-    /// As [`Turn::begin`], by a function that stores where the stack ends at most in the call.
+    /// As [`CacheGuard::begin`], by a function that stores where the stack ends at most in the call.
     #[inline(always)]
     fn begin_by(slot: *mut (), store: impl FnOnce(&AtomicUsize)) -> Option<Self> {
         if !C::Slot::IS_NEVER_NULL && slot.is_null() {
@@ -359,7 +359,7 @@ impl<C: StaticHeap> Turn<C> {
     }
 
     /// Ends this call within one of a thread that loses its cache, and returns the handle.
-    fn into_local(self, _call: &Call<C>) -> LocalOf<C> {
+    fn into_local(self, _guard: &SlotGuard<C>) -> LocalOf<C> {
         let local = self.local();
         self.cache.mark.store(0, Relaxed);
         mem::forget(self);
@@ -367,7 +367,7 @@ impl<C: StaticHeap> Turn<C> {
     }
 }
 
-impl<C: StaticHeap> Drop for Turn<C> {
+impl<C: StaticHeap> Drop for CacheGuard<C> {
     #[inline]
     fn drop(&mut self) {
         compiler_fence(SeqCst);
@@ -376,13 +376,13 @@ impl<C: StaticHeap> Drop for Turn<C> {
 }
 
 /// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says so.
-struct Call<C: StaticHeap> {
+struct SlotGuard<C: StaticHeap> {
     /// What the slot says afterwards.
     after: *mut (),
     _config: PhantomData<C>,
 }
 
-impl<C: StaticHeap> Call<C> {
+impl<C: StaticHeap> SlotGuard<C> {
     /// Begins a call of a thread whose slot is not [`BUSY`], and is to say `after` when it has ended.
     fn begin(after: *mut ()) -> Self {
         C::Slot::set(BUSY);
@@ -399,7 +399,7 @@ impl<C: StaticHeap> Call<C> {
     }
 }
 
-impl<C: StaticHeap> Drop for Call<C> {
+impl<C: StaticHeap> Drop for SlotGuard<C> {
     fn drop(&mut self) {
         compiler_fence(SeqCst);
         C::Slot::set(self.after);
@@ -475,7 +475,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return Ok(());
         }
         let slot = C::Slot::get();
-        if Turn::<C>::begin(slot).is_none() && (slot == BUSY || is_cache(slot)) {
+        if CacheGuard::<C>::begin(slot).is_none() && (slot == BUSY || is_cache(slot)) {
             return Err(HeapError::Busy);
         }
         let heap = state.get();
@@ -523,7 +523,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         }
         C::state().register();
         C::Slot::without_signals(|| {
-            let _call = Call::<C>::begin(C::Slot::get());
+            let _guard = SlotGuard::<C>::begin(C::Slot::get());
             C::state().open()
         })
     }
@@ -537,13 +537,13 @@ impl<C: StaticHeap> GlobalHeap<C> {
         if is_cache(slot) {
             Self::forget_left(slot);
         }
-        let Some(turn) = Turn::<C>::begin(slot) else {
+        let Some(guard) = CacheGuard::<C>::begin(slot) else {
             return;
         };
         C::Slot::without_signals(|| {
-            let call = Call::<C>::begin(DETACHED);
+            let detaching = SlotGuard::<C>::begin(DETACHED);
             // Another thread may have the cache from then on.
-            turn.into_local(&call).leave_to_next();
+            guard.into_local(&detaching).leave_to_next();
         });
     }
 
@@ -551,7 +551,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     fn attach() -> Option<()> {
         C::state().register();
         C::Slot::without_signals(|| {
-            let mut call = Call::<C>::begin(fresh::<C>());
+            let mut guard = SlotGuard::<C>::begin(fresh::<C>());
             // A slot without room for this thread.
             if C::Slot::get() != BUSY {
                 return None;
@@ -559,7 +559,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             let heap = C::state().open().ok()?;
             let local = ManuallyDrop::new(heap.local_of_slot().ok()?);
             local.cache().place.store(C::Slot::place(), Relaxed);
-            call.after = local.cache().as_slot();
+            guard.after = local.cache().as_slot();
             Some(())
         })?;
         // From here on the thread may allocate, also in the call below.
@@ -611,8 +611,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         if is_cache(slot) {
             Self::forget_left(slot);
         }
-        if let Some(turn) = Turn::<C>::begin(slot) {
-            return with_handle(&turn.local());
+        if let Some(guard) = CacheGuard::<C>::begin(slot) {
+            return with_handle(&guard.local());
         }
         if slot == BUSY || is_cache(slot) {
             let heap = C::state().get().ok_or(HeapError::Busy)?;
@@ -623,7 +623,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return interrupted(heap);
         }
         C::Slot::without_signals(|| {
-            let _call = Call::<C>::begin(slot);
+            let _guard = SlotGuard::<C>::begin(slot);
             without(C::state().open()?)
         })
     }
@@ -631,12 +631,12 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// Allocates a block of a heap that is thought to be hardened, if a quick call does not.
     #[inline(never)]
     fn alloc_hardened(layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin_quick() {
-            if let Some(block) = turn.local().alloc_sealed(layout) {
-                drop(turn);
+        if let Some(guard) = CacheGuard::<C>::begin_quick() {
+            if let Some(block) = guard.local().alloc_sealed(layout) {
+                drop(guard);
                 return Self::or_null(block);
             }
-            if let Some(block) = turn.alloc(layout) {
+            if let Some(block) = guard.alloc(layout) {
                 return block.as_ptr();
             }
         }
@@ -650,9 +650,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
     /// Those of [`GlobalAlloc::dealloc`].
     #[inline(never)]
     unsafe fn dealloc_hardened(&self, block: NonNull<u8>, layout: Layout) {
-        let freed = Turn::<C>::begin_quick().and_then(|turn| {
+        let freed = CacheGuard::<C>::begin_quick().and_then(|guard| {
             // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
-            unsafe { turn.local().free_sealed(block, layout) }
+            unsafe { guard.local().free_sealed(block, layout) }
         });
         match freed {
             Some(Ok(())) => {}
@@ -724,17 +724,17 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if C::HARDENED {
-            if let Some(turn) = Turn::<C>::begin_quick()
-                && let Some(block) = turn.cache.alloc_sealed(layout)
+            if let Some(guard) = CacheGuard::<C>::begin_quick()
+                && let Some(block) = guard.cache.alloc_sealed(layout)
             {
-                turn.count(layout.size());
+                guard.count(layout.size());
                 return block.as_ptr();
             }
             cold_path();
             return Self::alloc_hardened(layout);
         }
-        if let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc(layout)
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc(layout)
         {
             return block.as_ptr();
         }
@@ -747,9 +747,9 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
         // SAFETY: by the contract a block of this heap's, so not null.
         let block = unsafe { NonNull::new_unchecked(block) };
         if C::HARDENED {
-            if let Some(turn) = Turn::<C>::begin_quick()
+            if let Some(guard) = CacheGuard::<C>::begin_quick()
                 // SAFETY: by the contract the block is live, and its user gives it up.
-                && unsafe { turn.cache.free_sealed(block, layout) }
+                && unsafe { guard.cache.free_sealed(block, layout) }
             {
                 return;
             }
@@ -758,9 +758,9 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
             unsafe { self.dealloc_hardened(block, layout) };
             return;
         }
-        if let Some(turn) = Turn::<C>::begin_quick()
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
             // SAFETY: by the contract the block is live, and its user gives it up.
-            && unsafe { turn.free(block, Some(layout)) }
+            && unsafe { guard.free(block, Some(layout)) }
         {
             return;
         }
@@ -771,8 +771,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if let Some(turn) = Turn::<C>::begin_quick()
-            && let Some(block) = turn.alloc_zeroed(layout)
+        if let Some(guard) = CacheGuard::<C>::begin_quick()
+            && let Some(block) = guard.alloc_zeroed(layout)
         {
             return block.as_ptr();
         }
@@ -783,8 +783,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the contract a block of this heap's, so not null.
         let at = unsafe { NonNull::new_unchecked(block) };
-        let moved = if let Some(turn) = Turn::<C>::begin_quick() {
-            let local = turn.local();
+        let moved = if let Some(guard) = CacheGuard::<C>::begin_quick() {
+            let local = guard.local();
             let moved = if C::CHECKED {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
                 unsafe { local.realloc_quick::<true>(at, layout, new_size) }
@@ -840,8 +840,8 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
             unsafe { heap.adopt_orphans(cache) };
             Ok(())
         };
-        match Turn::<C>::begin(slot) {
-            Some(turn) => repair(Some(turn.cache)),
+        match CacheGuard::<C>::begin(slot) {
+            Some(guard) => repair(Some(guard.cache)),
             None if slot == BUSY || is_cache(slot) => {
                 // SAFETY: the caller's promise.
                 unsafe { heap.repair(true)? };
@@ -854,7 +854,7 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
                 Ok(())
             }
             None => {
-                let _call = Call::<C>::begin(slot);
+                let _guard = SlotGuard::<C>::begin(slot);
                 repair(None)
             }
         }

@@ -184,7 +184,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         new: Layout,
         free: impl FnOnce() -> Result<(), HeapError>,
     ) -> Result<NonNull<u8>, HeapError> {
-        self.upkeep();
+        self.maintain();
         let (slab, _) = self.live_at(block.addr().get())?;
         let attempt = || self.place_grown(slab, new);
         let grown = attempt().or_else(|error| {
@@ -251,7 +251,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let to = place.whole.part(0, size, self.page);
         let (Some(from), Some(to)) = (from, to) else {
             // An error wastes addresses and no more.
-            let _ = self.give_back(place.whole);
+            let _ = self.release_range(place.whole);
             return Err(HeapError::InvalidSize);
         };
         // What the block has not grown into would stay behind. If it cannot go, it goes with the addresses.
@@ -266,7 +266,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .is_ok();
         if !given {
             // Somebody else freed it meanwhile.
-            let _ = self.give_back(place.whole);
+            let _ = self.release_range(place.whole);
             return Err(HeapError::NotLive);
         }
         // SAFETY: the block's pages, all committed, and as many that were reserved just now; its
@@ -299,12 +299,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         error: Error,
     ) -> Result<Grown, HeapError> {
         if error.kind() != ErrorKind::Unsupported {
-            self.give_back_unless_lost(place.whole, to, error.kind());
+            self.release_unless_lost(place.whole, to, error.kind());
             return Err(HeapError::Memory(error));
         }
         // SAFETY: reserved just now, and not committed: nothing was moved there.
         if let Err(error) = unsafe { self.commit_pages(to, PageWish::Base) } {
-            self.give_back_unless_lost(place.whole, to, error.kind());
+            self.release_unless_lost(place.whole, to, error.kind());
             return Err(HeapError::Memory(error));
         }
         Ok(Grown::Empty(self.open_huge(space, place, new.size())))

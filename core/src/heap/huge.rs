@@ -150,7 +150,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let kept = len + 2 * guard;
         if let Some(rest) = whole.part(kept, whole.len_bytes() - kept, self.page) {
             // Less than a granule. An error wastes its addresses, and no more.
-            let _ = self.give_back(rest);
+            let _ = self.release_range(rest);
             whole = whole.part(0, kept, self.page).ok_or(invalid)?;
         }
         if growth == Growth::Growing {
@@ -185,7 +185,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         };
         // SAFETY: reserved by `reserve_huge`, and not committed yet.
         if let Err(error) = unsafe { self.commit_pages(part, PageWish::Base) } {
-            self.give_back_unless_lost(place.whole, part, error.kind());
+            self.release_unless_lost(place.whole, part, error.kind());
             return Err(HeapError::Memory(error));
         }
         Ok(())
@@ -299,7 +299,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Returns the bytes that statistics count of a live huge block.
     pub(super) fn counted(&self, slab: Handle) -> usize {
         let size = slab.block_bytes();
-        if self.is_hard() {
+        if self.is_hardened() {
             // What was asked for is not in whole pages.
             return size;
         }
@@ -344,22 +344,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Releases a range after an error of a call on `part` of it.
-    pub(super) fn give_back_unless_lost(
-        &self,
-        range: PageRange,
-        part: PageRange,
-        error: ErrorKind,
-    ) {
+    pub(super) fn release_unless_lost(&self, range: PageRange, part: PageRange, error: ErrorKind) {
         if error != ErrorKind::RangeLost {
             // An error wastes addresses and no more, here and below.
-            let _ = self.give_back(range);
+            let _ = self.release_range(range);
             return;
         }
         let before = part.addr() - range.addr();
         let behind = before + part.len_bytes();
         for (from, len) in [(0, before), (behind, range.len_bytes() - behind)] {
             if let Some(rest) = range.part(from, len, self.page) {
-                let _ = self.give_back(rest);
+                let _ = self.release_range(rest);
             }
         }
     }
@@ -434,11 +429,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Releases addresses that an index of huge blocks told of until now. A forked child may have
     /// a copy that still does.
-    fn give_back_claimed(&self, space: &Space, range: PageRange) -> Result<(), Error> {
+    fn release_claimed(&self, space: &Space, range: PageRange) -> Result<(), Error> {
         if self.is_replaced(space.era) {
             return Err(ErrorKind::Unsupported.into());
         }
-        self.give_back(range)
+        self.release_range(range)
     }
 
     pub(super) fn release_huge(&self, space: &mut Space, slab: Handle) -> Result<(), Error> {
@@ -447,7 +442,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // undone.
         self.map.unset_first(slab.addr());
         space.huge.change(&mut space.spares, range.addr(), 0, 0);
-        if let Err(error) = self.give_back_claimed(space, range) {
+        if let Err(error) = self.release_claimed(space, range) {
             self.enter_huge(space, slab);
             self.enter_first(space, slab);
             return Err(error);
@@ -497,7 +492,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // Before the addresses can be somebody else's.
         self.set_huge(space, slab, old_size.min(len), len, end);
         self.enter_huge(space, slab);
-        if self.give_back_claimed(space, rest).is_err() {
+        if self.release_claimed(space, rest).is_err() {
             self.set_huge(space, slab, old_size, old_len, old_end);
             self.enter_huge(space, slab);
             return false;
@@ -530,7 +525,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let mut from = 0;
             while let Some(part) = segment.kept(from) {
                 let range = segment.range(&part, self.page);
-                if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+                if range.is_some_and(|range| note(self.release_range(range).is_ok())) {
                     segment.forget(part.clone());
                 }
                 from = part.end;
@@ -538,7 +533,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         for slab in self.all_huge().filter(|slab| slab.holes() != RELEASED) {
             let range = self.whole(slab);
-            if range.is_some_and(|range| note(self.give_back(range).is_ok())) {
+            if range.is_some_and(|range| note(self.release_range(range).is_ok())) {
                 slab.set_holes(RELEASED);
             }
         }

@@ -2,11 +2,11 @@
 
 use super::{
     Heap, Level, Return,
-    cache::{Cache, CacheRef, FIRST, Hardened, Magazine},
+    cache::{Cache, CacheRef, FIRST, HardenedCache, Magazine},
     class::{self, CLASSES, STEP},
     config::SHARDS,
     error::HeapError,
-    hard::{self, Hard},
+    hardened::{self, Hardened},
     large::Big,
     map,
     shared::cleared,
@@ -108,15 +108,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Makes another cache.
     fn make_cache(&self) -> Result<CacheRef, Error> {
         let new = Cache::new(self.map.root().raw());
-        let Some(hard) = &self.hard else {
+        let Some(hardened) = &self.hardened else {
             let made = self.arena().alloc_value(new)?;
             // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
             return Ok(unsafe { CacheRef::new(made) });
         };
-        let place = self.arena().alloc(Layout::new::<Hardened>())?;
+        let place = self.arena().alloc(Layout::new::<HardenedCache>())?;
         // SAFETY: allocated just now with this layout, and never freed before the arena, which is
         // the heap's.
-        Ok(unsafe { CacheRef::new_hardened(place, new, hard.seals) })
+        Ok(unsafe { CacheRef::new_hardened(place, new, hardened.seals) })
     }
 
     /// Adds a cache to all that were ever made.
@@ -343,7 +343,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline]
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         debug_assert!(
-            self.heap.is_hard()
+            self.heap.is_hardened()
                 || self
                     .usable_size(block)
                     .is_none_or(|size| size >= layout.size()),
@@ -354,7 +354,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return Ok(());
         }
         cold_path();
-        if self.heap.is_hard() {
+        if self.heap.is_hardened() {
             // SAFETY: the caller's promise.
             return unsafe { self.free_slow(block, Some(layout)) };
         }
@@ -372,7 +372,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        if self.heap.is_hard() {
+        if self.heap.is_hardened() {
             // SAFETY: the caller's promise.
             return unsafe { self.free_slow(block, layout) };
         }
@@ -417,7 +417,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Option<NonNull<u8>> {
-        if self.heap.is_hard() {
+        if self.heap.is_hardened() {
             return None;
         }
         let (class, state) = self.live::<CHECKED>(block.addr().get())?;
@@ -468,7 +468,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        if !self.heap.is_hard()
+        if !self.heap.is_hardened()
             && let Some(slab) = self.live_big(block.addr().get())
             && self.heap.stays_big(slab, new_size)
         {
@@ -518,13 +518,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     extern "C" fn look_at(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
         // SAFETY: those of the handle that counts, which does nothing else meanwhile.
         let local = ManuallyDrop::new(unsafe { Self::from_cache(heap, cache) });
-        local.upkeep();
+        local.maintain();
     }
 
     /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see
-    /// [`Heap::upkeep`]; and bring back what is cached, if there was a tick or a trim since this was called last.
-    pub(super) fn upkeep(&self) {
-        let now_ms = self.heap.upkeep();
+    /// [`Heap::maintain`]; and bring back what is cached, if there was a tick or a trim since this was called last.
+    pub(super) fn maintain(&self) {
+        let now_ms = self.heap.maintain();
         let period_ms = self.heap.config.period_ms();
         self.cache.grant(now_ms, period_ms, self.heap.is_sweeping());
         self.follow();
@@ -576,8 +576,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        if let Some(hard) = &self.heap.hard {
-            return self.alloc_hard(hard, layout);
+        if let Some(hardened) = &self.heap.hardened {
+            return self.alloc_hardened(hardened, layout);
         }
         let Some(class) = class::of(layout) else {
             self.count_big(layout.size());
@@ -603,14 +603,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Allocates a block of a hardened heap, if one is cached.
     #[inline]
     pub(super) fn alloc_sealed(&self, layout: Layout) -> Option<Result<NonNull<u8>, HeapError>> {
-        let hard = self.heap.hard.as_ref()?;
-        if hard.is_full()
-            && let Some(block) = self.alloc_full(hard, layout)
+        let hardened = self.heap.hardened.as_ref()?;
+        if hardened.is_full()
+            && let Some(block) = self.alloc_full(hardened, layout)
         {
             return Some(block);
         }
-        let class = hard::class_for(layout)?;
-        let entry = hard.pop(&self.cache, class)?;
+        let class = hardened::class_for(layout)?;
+        let entry = hardened.pop(&self.cache, class)?;
         self.count(layout.size());
         let slab = self.slab_around(entry.block.addr().get());
         let told = self.heap.hand_out(slab, entry, class, layout);
@@ -628,23 +628,23 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         block: NonNull<u8>,
         layout: Layout,
     ) -> Option<Result<(), HeapError>> {
-        let hard = self.heap.hard.as_ref()?;
+        let hardened = self.heap.hardened.as_ref()?;
         // SAFETY: the caller's promise.
-        if hard.is_full() && !self.cache.is_due() && unsafe { self.free_full(block, layout) } {
+        if hardened.is_full() && !self.cache.is_due() && unsafe { self.free_full(block, layout) } {
             return Some(Ok(()));
         }
         // SAFETY: the caller's promise; it was left as it is.
-        Some(unsafe { self.free_hard(block, Some(layout)) })
+        Some(unsafe { self.free_hardened(block, Some(layout)) })
     }
 
     /// Allocates a block of a hardened heap, and says whether it reads zero.
-    fn alloc_hard(&self, hard: &Hard, layout: Layout) -> Result<Big, HeapError> {
-        let Some(class) = hard::class_for(layout) else {
+    fn alloc_hardened(&self, hardened: &Hardened, layout: Layout) -> Result<Big, HeapError> {
+        let Some(class) = hardened::class_for(layout) else {
             self.count_big(layout.size());
             return self.heap.alloc_big_sealed(layout);
         };
         self.count(layout.size());
-        let entry = match hard.pop(&self.cache, class) {
+        let entry = match hardened.pop(&self.cache, class) {
             Some(entry) => entry,
             None => self.refill(class)?,
         };
@@ -656,13 +656,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// # Safety
     ///
     /// As of [`LocalHeap::free`].
-    unsafe fn free_hard(
+    unsafe fn free_hardened(
         &self,
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
         if self.cache.is_due() {
-            self.upkeep();
+            self.maintain();
         }
         let find = |addr| self.slab_around(addr);
         if find(block.addr().get()).is_none_or(|slab| slab.class() >= CLASSES) {
@@ -670,15 +670,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
         let keep = |class, entry| self.keep(class, entry);
         // SAFETY: the caller's promise.
-        unsafe { self.heap.free_hard(block, find, layout, keep) }
+        unsafe { self.heap.free_hardened(block, find, layout, keep) }
     }
 
     /// Counts a call for a block without a class, and looks at the clock if it is time to.
     fn count_big(&self, bytes: usize) {
         if self.cache.count_big(bytes) {
-            self.heap.take_aside();
+            self.heap.take_deferred();
         } else {
-            self.upkeep();
+            self.maintain();
         }
     }
 
@@ -707,7 +707,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     #[inline(never)]
     fn refill(&self, class: usize) -> Result<Entry, HeapError> {
         let magazine = self.stack(class);
-        self.upkeep();
+        self.maintain();
         self.widen(class);
         let most = self.cache.batch(class, magazine.capacity() / 2);
         let shard = self.cache.shard();
@@ -776,9 +776,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        if self.heap.is_hard() {
+        if self.heap.is_hardened() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard(block, layout) };
+            return unsafe { self.free_hardened(block, layout) };
         }
         let addr = block.addr().get();
         let Some((class, state)) = self.live::<true>(addr) else {
@@ -789,7 +789,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             // SAFETY: the caller's promise.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
-        self.upkeep();
+        self.maintain();
         let entry = Entry { block, state };
         entry.take_live(FREED)?;
         self.keep(class, entry);

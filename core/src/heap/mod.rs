@@ -14,10 +14,10 @@
 //! | file | what it has |
 //! |---|---|
 //! | `config`, `error` | what can be told, and what can go wrong |
-//! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
+//! | `local`, `shared`, `maintenance` | the calls: of a thread with a handle, of any, of all memory |
 //! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //! | `class` | sizes |
-//! | `aside` | those for signal handlers, which wait for nobody |
+//! | `deferred` | those for signal handlers, which wait for nobody |
 //! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
 //! | `by_size` | calls that need no layout |
 //! | `allocator` | heaps for collections |
@@ -25,7 +25,7 @@
 //! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
 //! | `map` | whose granule is it, for any address and without a lock |
 //! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
+//! | `hardened`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
 //! | `index`, `calls` | what lies at an address; calls of the provider, counted |
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
@@ -39,31 +39,30 @@
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
-mod aside;
 mod bin;
 mod bits;
 mod by_size;
 mod cache;
-mod calls;
 mod class;
 mod config;
+mod deferred;
 mod error;
 mod fork;
+mod provider_calls;
 // Its locks are made by what constants can be, as those of the models cannot.
-mod full;
 #[cfg(not(all(test, loom)))]
 mod global;
 mod grow;
-mod hard;
+mod hardened;
 mod huge;
 mod index;
 mod kept;
 mod large;
 mod local;
+mod maintenance;
 mod map;
 mod order;
 mod parts;
-mod quarantine;
 mod ranges;
 mod segment;
 mod shared;
@@ -71,22 +70,21 @@ mod slab;
 mod slot;
 mod space;
 mod statistics;
-mod upkeep;
 mod walk;
 
 #[cfg(all(test, loom))]
 mod models;
 
-pub use calls::ProviderCalls;
 pub use config::{Hardening, HeapConfig, Return};
 pub use error::{BlockAddr, HeapError};
 #[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
+pub use maintenance::Level;
+pub use provider_calls::ProviderCalls;
 pub use ranges::{HeapRange, RangeKind};
 pub use slot::{DETACHED, FRESH, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
-pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
@@ -99,7 +97,6 @@ use crate::{
 };
 use bin::Bin;
 use cache::Cache;
-use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     alloc::Layout,
@@ -109,14 +106,15 @@ use core::{
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicUsize,
 };
-use hard::Hard;
+use hardened::Hardened;
 use local::Caches;
+use maintenance::Sweep;
 use map::Map;
 use parts::{Mark, Parts};
+use provider_calls::Calls;
 use segment::SegmentLink;
 use slab::{Handle, Notes};
 use space::{IndexRef, Space};
-use upkeep::Sweep;
 
 /// What reservations of heaps are called, where the host keeps names.
 const NAME: &CStr = c"hostmem: heap";
@@ -166,12 +164,12 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     /// Bytes that were ever asked for by calls without a handle.
     requested: AtomicU64,
     /// Blocks that were freed by calls that could not wait.
-    aside: AtomicPtr<u8>,
+    deferred: AtomicPtr<u8>,
     /// Bytes that a forked child could not reuse.
     abandoned: AtomicUsize,
     calls: Calls,
     /// Above the first level of hardening.
-    hard: Option<Hard>,
+    hardened: Option<Hardened>,
     arena: Renewable<Arena<M, R>>,
 }
 
@@ -216,7 +214,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1, Notes::None)?;
         let map = Map::new(&provider, &metadata, &arena)?;
-        let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
+        let hardened = hardened::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
             huge_bytes: AtomicUsize::new(0),
@@ -235,13 +233,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             ticks: AtomicU32::new(0),
             ticked: AtomicU64::new(0),
             requested: AtomicU64::new(0),
-            aside: AtomicPtr::new(null_mut()),
+            deferred: AtomicPtr::new(null_mut()),
             abandoned: AtomicUsize::new(0),
             trims: AtomicU32::new(0),
             trim_deep: AtomicBool::new(false),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
-            hard,
+            hardened,
             provider,
             metadata,
             config,
@@ -276,7 +274,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Returns the live block around an address, and what may be used of it, which may end before the address.
     #[inline]
     fn live_around(&self, addr: usize) -> Option<BlockInfo> {
-        if !self.is_hard()
+        if !self.is_hardened()
             && let Some(spot) = self.map.block(addr)
         {
             let (addr, len) = spot.slab.around_spot(&spot)?;

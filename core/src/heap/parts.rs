@@ -11,8 +11,8 @@ use super::{
     cache::CacheRef,
     class::CLASSES,
     local::Caches,
+    maintenance::Sweep,
     space::{IndexRef, Space},
-    upkeep::Sweep,
 };
 use crate::{
     arch::stack_pointer,

@@ -40,10 +40,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.upkeep();
+        self.maintain();
         self.requested.fetch_add(layout.size() as u64, Relaxed);
-        if self.is_hard() {
-            return self.alloc_hard(0, layout);
+        if self.is_hardened() {
+            return self.alloc_hardened(0, layout);
         }
         let Some(class) = class::of(layout) else {
             return self.alloc_big_or_reclaim(layout);
@@ -101,10 +101,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        self.upkeep();
-        if self.is_hard() {
+        self.maintain();
+        if self.is_hardened() {
             // SAFETY: the caller's promise.
-            return unsafe { self.free_hard_by(block, layout) };
+            return unsafe { self.free_hardened_by(block, layout) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
@@ -175,11 +175,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(new) = kept else {
             return Ok(block);
         };
-        if !self.is_hard() && new.size() > layout.size() && class::of(new).is_none() {
+        if !self.is_hardened() && new.size() > layout.size() && class::of(new).is_none() {
             // SAFETY: the caller's promise; the block is live, as was just seen.
             return unsafe { self.grow_by(block, layout, new, free) };
         }
-        let grows = !self.is_hard() && new.size() > layout.size();
+        let grows = !self.is_hardened() && new.size() > layout.size();
         let target = if grows { class::with_slack(new) } else { new };
         // SAFETY: the caller's promise; a block of `target` is as long as one of `new`, or longer.
         unsafe { move_by(block, layout, new, |_| alloc(target), free) }
@@ -238,8 +238,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = Layout::from_size_align(new_size, layout.align());
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let (slab, entry) = self.live_at(addr)?;
-        if self.is_hard() {
-            return self.resize_hard(slab, entry, layout, new);
+        if self.is_hardened() {
+            return self.resize_hardened(slab, entry, layout, new);
         }
         let stays = if slab.class() < CLASSES {
             // A class that is a little too large is not worth a copy.

@@ -14,7 +14,7 @@
 //!   in its slab       1      ZERO, FREED     a magazine
 //!   in a magazine     0      ZERO, FREED     its user, back to its slab
 //!   in use            0      LIVE            a magazine
-//!   put aside         0      ASIDE           its slab
+//!   put aside         0      DEFERRED           its slab
 //!   given up          0      CORRUPT         nowhere
 //!   being freed       0      CLAIMED         its slab, or nowhere
 //!   left behind       0      LOST            nowhere
@@ -30,7 +30,7 @@
 use super::{
     class::{self, GRANULE},
     error::HeapError,
-    hard::{CANARY_LEAST, can_note},
+    hardened::{CANARY_LEAST, can_note},
     map::{self, Spot},
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(super) const FREED: u8 = 1;
 /// In use. Stored with release, for those who look without a lock: see [`Slab::around`].
 pub(super) const LIVE: u8 = 2;
 /// Freed by a call that could not wait for a lock.
-pub(super) const ASIDE: u8 = 3;
+pub(super) const DEFERRED: u8 = 3;
 /// Given up.
 pub(super) const CORRUPT: u8 = 4;
 /// Being freed by a call that has it for itself, and looks whether it is corrupt.
@@ -526,8 +526,8 @@ impl Slab {
     }
 
     /// Returns the block that starts at `addr` and was put aside.
-    pub(super) fn aside(&self, addr: usize) -> Option<Entry> {
-        self.block(addr, ASIDE)
+    pub(super) fn deferred(&self, addr: usize) -> Option<Entry> {
+        self.block(addr, DEFERRED)
     }
 
     /// Returns the block in a state that starts at `addr`.

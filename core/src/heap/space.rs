@@ -4,11 +4,11 @@ use super::{
     Heap, NAME,
     class::GRANULE,
     error::HeapError,
+    hardened::quarantine::Waiting,
     huge::{ahead, backed, guards_of, is_hole},
     index::Index,
     kept::Kept,
     map::Leaves,
-    quarantine::Waiting,
     segment::{GRANULES, GRANULES_LARGE, LARGE_LEAST, Segment, SegmentLink, SegmentRef},
     slab::{FREED, Handle, ZERO},
 };
@@ -163,7 +163,7 @@ impl Space {
     }
 
     /// Finds the lowest run of `count` granules that are free and can be written.
-    pub(super) fn at_hand(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
+    pub(super) fn writable_run(&self, count: usize) -> Option<(SegmentRef, Range<usize>)> {
         self.segments.all().iter().find_map(|&(_, segment)| {
             let next = |from| segment.writable(from);
             let mut runs = core::iter::successors(next(0), |run| next(run.end));
@@ -600,7 +600,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Says whether the heap may have so many more granules or blocks that split a mapping.
     fn may_split(&self, space: &Space, count: usize) -> bool {
-        let most = self.hard.as_ref().map_or(0, |hard| hard.mappings);
+        let most = self
+            .hardened
+            .as_ref()
+            .map_or(0, |hardened| hardened.mappings);
         space.gauges.mappings.saturating_add(SPLIT * count) <= most
     }
 
@@ -669,7 +672,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         if !self.map.addresses().contains_range(range.addresses()) {
             // An error wastes addresses and no more.
-            let _ = self.give_back(range);
+            let _ = self.release_range(range);
             let request = request.within(self.map.addresses());
             range = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         }
@@ -677,7 +680,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let (leaves, arena) = (&mut space.leaves, self.arena());
         if let Err(error) = self.map.cover(&self.metadata, leaves, arena, start, len) {
             // As above.
-            let _ = self.give_back(range);
+            let _ = self.release_range(range);
             return Err(error);
         }
         Ok(range)
@@ -688,7 +691,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Errors
     ///
     /// What the provider says, but for addresses that were lost.
-    pub(super) fn give_back(&self, range: PageRange) -> Result<(), Error> {
+    pub(super) fn release_range(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that lay there.
         match unsafe { self.release_pages(range) } {
             Err(error) if error.kind() != ErrorKind::RangeLost => Err(error),
@@ -708,7 +711,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // Before the addresses can be somebody else's.
         self.map.set(range.addr(), range.len_bytes(), None);
         segment.give_up(part);
-        match self.give_back(range) {
+        match self.release_range(range) {
             Ok(()) => {
                 space.lose(segment, part);
                 Ok(())

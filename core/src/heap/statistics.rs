@@ -4,7 +4,7 @@ use super::{
     Heap, ProviderCalls,
     bin::Bin,
     class::{self, CLASSES, GRANULE},
-    hard::Hard,
+    hardened::Hardened,
     huge::is_hole,
     space::Space,
 };
@@ -104,8 +104,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
-        all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
-        all.quarantined = self.hard.as_ref().map_or(0, Hard::quarantined);
+        all.corrupt_blocks = self.hardened.as_ref().map_or(0, Hardened::corrupt_blocks);
+        all.quarantined = self.hardened.as_ref().map_or(0, Hardened::quarantined);
         all.calls = self.calls.counts();
         all.metadata = self.arena.all().map(Arena::committed_bytes).sum();
         all.abandoned = self.abandoned.load(Relaxed);

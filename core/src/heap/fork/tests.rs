@@ -117,7 +117,11 @@ fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
         heap.arena().hold();
     }
     // A thread had put a block into the quarantine, or taken one, and not counted it.
-    if let Some(waiting) = heap.hard.as_ref().and_then(|hard| hard.quarantine.as_ref()) {
+    if let Some(waiting) = heap
+        .hardened
+        .as_ref()
+        .and_then(|hardened| hardened.quarantine.as_ref())
+    {
         let bytes = random.below(1 << 20).wrapping_sub(1 << 19);
         waiting.bytes.fetch_add(bytes, Relaxed);
     }
@@ -203,7 +207,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
     let heap = TestHeap::on(Memory, Memory, config).expect("metadata");
     let mut blocks = Blocks(Vec::new());
     // Filling freed blocks takes its time.
-    for _ in 0..if heap.is_hard() { 4 } else { 12 } {
+    for _ in 0..if heap.is_hardened() { 4 } else { 12 } {
         let local = heap.local().expect("metadata");
         for _ in 0..400 {
             let size = random.size();

@@ -30,13 +30,15 @@
 //! some of its values knows neither the key nor others. The first byte of a canary is zero, so that
 //! text that lacks its end is not read with the canary.
 
+pub(super) mod quarantine;
+mod quick;
+
 use super::{
     Heap, HeapConfig,
     cache::{Cache, Magazine},
     class::{self, CLASSES, GRANULE, STEP},
     error::{BlockAddr, HeapError},
     large::Big,
-    quarantine::{Quarantine, WAITING},
     slab::{CLAIMED, CORRUPT, Entry, FREED, Handle, LIVE, Notes, ZERO},
 };
 use crate::{
@@ -55,6 +57,7 @@ use core::{
         Ordering::{Relaxed, Release},
     },
 };
+use quarantine::{Quarantine, WAITING};
 
 /// What free blocks hold that were in use. No pointer: an access through one faults.
 pub(super) const PATTERN: u8 = 0xdf;
@@ -247,7 +250,7 @@ impl Sip {
 }
 
 /// The state of a hardened heap.
-pub(super) struct Hard {
+pub(super) struct Hardened {
     canary: Sip,
     order: Sip,
     /// The canaries of the lower level, if this is that.
@@ -270,7 +273,7 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
     arena: &Arena<M, R>,
     config: &HeapConfig,
     addr: usize,
-) -> Result<Option<Hard>, HeapError> {
+) -> Result<Option<Hardened>, HeapError> {
     if config.level() == super::Hardening::Checked {
         return Ok(None);
     }
@@ -318,7 +321,7 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
         // SAFETY: initialised just now, as many; never freed before the arena, which is the heap's.
         Some(unsafe { Seals::new(canaries) })
     };
-    Ok(Some(Hard {
+    Ok(Some(Hardened {
         canary,
         order,
         seals,
@@ -334,7 +337,7 @@ pub(super) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
     }))
 }
 
-impl Hard {
+impl Hardened {
     pub(super) const fn is_full(&self) -> bool {
         self.seals.is_none()
     }
@@ -584,30 +587,30 @@ pub(super) unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
-    pub(super) const fn is_hard(&self) -> bool {
-        self.hard.is_some()
+    pub(super) const fn is_hardened(&self) -> bool {
+        self.hardened.is_some()
     }
 
     /// Returns what is kept of blocks.
     pub(super) const fn notes(&self) -> Notes {
-        match &self.hard {
+        match &self.hardened {
             None => Notes::None,
-            Some(hard) if hard.is_full() => Notes::Canaries,
+            Some(hardened) if hardened.is_full() => Notes::Canaries,
             Some(_) => Notes::Asked,
         }
     }
 
     #[inline]
     pub(super) const fn is_full(&self) -> bool {
-        match &self.hard {
-            Some(hard) => hard.is_full(),
+        match &self.hardened {
+            Some(hardened) => hardened.is_full(),
             None => false,
         }
     }
 
     /// Allocates a block, and says whether it reads zero.
     #[cold]
-    pub(super) fn alloc_hard(&self, shard: usize, layout: Layout) -> Result<Big, HeapError> {
+    pub(super) fn alloc_hardened(&self, shard: usize, layout: Layout) -> Result<Big, HeapError> {
         let Some(class) = class_for(layout) else {
             return self.alloc_big_sealed(layout);
         };
@@ -618,8 +621,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Allocates a block without a class, and says whether it reads zero.
     pub(super) fn alloc_big_sealed(&self, layout: Layout) -> Result<Big, HeapError> {
         let (block, zero) = self.alloc_big_or_reclaim(layout)?;
-        if let (Some(hard), Some(slab)) = (&self.hard, self.slab_at(block.addr().get())) {
-            seal(hard, slab, slab.only(), layout.size());
+        if let (Some(hardened), Some(slab)) = (&self.hardened, self.slab_at(block.addr().get())) {
+            seal(hardened, slab, slab.only(), layout.size());
         }
         Ok((block, zero))
     }
@@ -643,12 +646,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let slab = slab
             .or_else(|| self.slab_at(addr))
             .ok_or(HeapError::NotOwned)?;
-        let hard = self.hard.as_ref().ok_or(HeapError::Config)?;
-        if !is_intact(hard, entry.block, class::size(class), zero) {
+        let hardened = self.hardened.as_ref().ok_or(HeapError::Config)?;
+        if !is_intact(hardened, entry.block, class::size(class), zero) {
             self.retire(entry);
             return Err(HeapError::WriteAfterFree(BlockAddr::new(addr)));
         }
-        seal(hard, slab, entry, layout.size());
+        seal(hardened, slab, entry, layout.size());
         entry.state().store(LIVE, Release);
         Ok((entry.block, zero))
     }
@@ -659,7 +662,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     #[cold]
-    pub(super) unsafe fn free_hard_by(
+    pub(super) unsafe fn free_hardened_by(
         &self,
         block: NonNull<u8>,
         layout: Option<Layout>,
@@ -667,7 +670,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let find = |addr| self.slab_at(addr);
         let give = |class, entry| self.flush(class, &[entry]);
         // SAFETY: the caller's promise.
-        unsafe { self.free_hard(block, find, layout, give) }
+        unsafe { self.free_hardened(block, find, layout, give) }
     }
 
     /// Frees a block, or says why not, and tells `give` of blocks to bring back: this one, or those
@@ -678,7 +681,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// As of [`LocalHeap::free`](super::LocalHeap::free).
     #[inline]
-    pub(super) unsafe fn free_hard(
+    pub(super) unsafe fn free_hardened(
         &self,
         block: NonNull<u8>,
         find: impl Fn(usize) -> Option<Handle>,
@@ -714,7 +717,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let asked = slab.usable_of(entry);
         self.check_seal(slab, entry, asked, true)?;
         entry.state().store(FREED, Relaxed);
-        self.release_hard(slab, entry, asked, find, give);
+        self.release_hardened(slab, entry, asked, find, give);
         Ok(())
     }
 
@@ -722,7 +725,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// much was asked for, and has it wait; tells `give` of blocks to bring back: this one, or
     /// those that have waited.
     #[inline]
-    pub(super) fn release_hard(
+    pub(super) fn release_hardened(
         &self,
         slab: Handle,
         entry: Entry,
@@ -758,7 +761,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Resizes a live block where it lies, or returns the layout of the block to move to.
-    pub(super) fn resize_hard(
+    pub(super) fn resize_hardened(
         &self,
         slab: Handle,
         entry: Entry,
@@ -773,12 +776,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         } else {
             asked <= size && is_half
         };
-        if stays && let Some(hard) = &self.hard {
-            if hard.seals.is_some() && slab.class() < CLASSES {
+        if stays && let Some(hardened) = &self.hardened {
+            if hardened.seals.is_some() && slab.class() < CLASSES {
                 // SAFETY: a block of a class with a canary behind what was asked for.
                 unsafe { take_canary(entry.block, before) };
             }
-            seal(hard, slab, entry, asked);
+            seal(hardened, slab, entry, asked);
         }
         Ok((!stays).then_some(new))
     }
@@ -806,11 +809,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         asked: usize,
         dead: bool,
     ) -> Result<(), HeapError> {
-        let Some(hard) = &self.hard else {
+        let Some(hardened) = &self.hardened else {
             return Ok(());
         };
         // SAFETY: `seal` wrote it when the block was made live.
-        if unsafe { hard.tail(slab, entry, asked).is_intact() } {
+        if unsafe { hardened.tail(slab, entry, asked).is_intact() } {
             return Ok(());
         }
         cold_path();
@@ -826,8 +829,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     #[cold]
     fn retire(&self, entry: Entry) {
         entry.state().store(CORRUPT, Relaxed);
-        if let Some(hard) = &self.hard {
-            hard.corrupt.fetch_add(1, Relaxed);
+        if let Some(hardened) = &self.hardened {
+            hardened.corrupt.fetch_add(1, Relaxed);
         }
     }
 }
@@ -835,8 +838,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 /// Says whether a free block of a size, which is the calling thread's, is as it was when it was
 /// freed, or reads zero.
 #[inline]
-fn is_intact(hard: &Hard, block: NonNull<u8>, size: usize, zero: bool) -> bool {
-    if hard.is_full() {
+fn is_intact(hardened: &Hardened, block: NonNull<u8>, size: usize, zero: bool) -> bool {
+    if hardened.is_full() {
         let expected = if zero { 0 } else { PATTERN };
         // SAFETY: all of it was filled when it was freed, or the host gave it zeroed; sizes are
         // whole steps.
@@ -848,10 +851,10 @@ fn is_intact(hard: &Hard, block: NonNull<u8>, size: usize, zero: bool) -> bool {
 
 /// Notes what was asked for, and writes the canary behind.
 #[inline]
-fn seal(hard: &Hard, slab: Handle, entry: Entry, asked: usize) {
+fn seal(hardened: &Hardened, slab: Handle, entry: Entry, asked: usize) {
     slab.set_asked(entry, asked);
     // SAFETY: the block is live, or this call's.
-    unsafe { hard.tail(slab, entry, asked).write() };
+    unsafe { hardened.tail(slab, entry, asked).write() };
 }
 
 /// Compares a layout with what was asked for.

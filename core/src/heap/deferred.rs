@@ -9,10 +9,10 @@ use super::{
     Heap,
     class::{self, CLASSES},
     error::HeapError,
-    hard,
+    hardened,
     large::Big,
     shared::{cleared, move_by},
-    slab::{ASIDE, CLAIMED, Entry, FREED, LIVE, ZERO},
+    slab::{CLAIMED, DEFERRED, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
@@ -47,24 +47,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     fn try_alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        let least = if self.is_hard() {
-            hard::class_for(layout)
+        let least = if self.is_hardened() {
+            hardened::class_for(layout)
         } else {
             class::of(layout)
         };
         let Some(least) = least else {
             let mut space = self.try_lock_space().ok_or(HeapError::Busy)?;
-            return self.alloc_at_hand(&mut space, layout);
+            return self.alloc_committed(&mut space, layout);
         };
         let fits = |class: &usize| {
             class::size(*class).is_multiple_of(layout.align())
-                && (!self.is_hard() || hard::can_note(*class, layout.size()))
+                && (!self.is_hardened() || hardened::can_note(*class, layout.size()))
         };
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
-                    if self.is_hard() {
+                    if self.is_hardened() {
                         return self.hand_out(None, entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
@@ -79,7 +79,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Takes a block that is free in a bin, if nobody has its lock.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
         let mut bin = self.try_lock_bin(shard, class)?;
-        bin.take_at_hand(self.page, self.hard.as_ref(), self.ticks.load(Relaxed))
+        bin.take_lowest(self.page, self.hardened.as_ref(), self.ticks.load(Relaxed))
     }
 
     /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory
@@ -109,23 +109,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), HeapError> {
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
-        if self.is_hard() {
-            hard::check_layout(addr, slab.usable_of(entry), layout)?;
+        if self.is_hardened() {
+            hardened::check_layout(addr, slab.usable_of(entry), layout)?;
         }
         // Of calls that free it at the same moment, one goes on.
         entry.take_live(CLAIMED)?;
-        if self.is_hard() {
+        if self.is_hardened() {
             self.check_seal(slab, entry, slab.usable_of(entry), true)?;
         }
-        entry.state().store(ASIDE, Relaxed);
+        entry.state().store(DEFERRED, Relaxed);
         let link: NonNull<*mut u8> = entry.block.cast();
-        let mut first = self.aside.load(Relaxed);
+        let mut first = self.deferred.load(Relaxed);
         loop {
             // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any more.
             unsafe { link.write(first) };
             let new = entry.block.as_ptr();
             match self
-                .aside
+                .deferred
                 .compare_exchange_weak(first, new, Release, Relaxed)
             {
                 Ok(_) => return Ok(()),
@@ -154,11 +154,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let usable = self.usable_size(block);
         let usable = usable.ok_or_else(|| self.refusal(addr))?;
-        if self.is_hard() {
+        if self.is_hardened() {
             let (slab, entry) = self.live_at(addr)?;
             self.check_live(slab, entry, layout)?;
         }
-        if new_size <= usable && new_size > usable / 2 && !self.is_hard() {
+        if new_size <= usable && new_size > usable / 2 && !self.is_hardened() {
             return Ok(block);
         }
         let alloc = |new| self.try_alloc(new);
@@ -170,19 +170,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Frees what was put aside, if anything was. No lock is held.
     #[inline]
-    pub(super) fn take_aside(&self) {
-        if !self.aside.load(Relaxed).is_null() {
-            self.free_aside();
+    pub(super) fn take_deferred(&self) {
+        if !self.deferred.load(Relaxed).is_null() {
+            self.free_deferred();
         }
     }
 
     #[cold]
-    fn free_aside(&self) {
-        let mut next = self.aside.swap(null_mut(), Acquire).addr();
+    fn free_deferred(&self) {
+        let mut next = self.deferred.swap(null_mut(), Acquire).addr();
         while next != 0 {
             let addr = next;
             let found = self.slab_at(addr);
-            let Some((slab, entry)) = found.and_then(|s| Some((s, s.aside(addr)?))) else {
+            let Some((slab, entry)) = found.and_then(|s| Some((s, s.deferred(addr)?))) else {
                 // Somebody wrote into a block after it was freed.
                 return;
             };
@@ -192,10 +192,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             next = unsafe { link.read() }.addr();
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);
-                if self.is_hard() {
+                if self.is_hardened() {
                     let free = |class, entry| self.flush(class, &[entry]);
                     let find = |addr| self.map.slab(addr);
-                    self.release_hard(slab, entry, slab.usable_of(entry), find, free);
+                    self.release_hardened(slab, entry, slab.usable_of(entry), find, free);
                 } else {
                     self.flush(slab.class(), &[entry]);
                 }

@@ -1,12 +1,12 @@
 //! The quick calls of the highest level of hardening: of blocks whose class a table tells. They
 //! change nothing where something is not as it should be, and leave it to the calls of
-//! [`super::hard`].
+//! [`hardened`].
 
-use super::{
+use crate::heap::{
     Heap, LocalHeap,
     class::{self, STEP},
     error::HeapError,
-    hard::{self, CANARY_LEAST, Hard, PATTERN, Tail},
+    hardened::{self, CANARY_LEAST, Hardened, PATTERN, Tail},
     map,
     slab::{CLAIMED, Entry, FREED, Handle, LIVE},
 };
@@ -57,9 +57,9 @@ impl Fit {
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
     /// Allocates a block at the highest level, if one is cached. The heap is of that level.
     #[inline]
-    pub(super) fn alloc_full(
+    pub(in crate::heap) fn alloc_full(
         &self,
-        hard: &Hard,
+        hardened: &Hardened,
         layout: Layout,
     ) -> Option<Result<NonNull<u8>, HeapError>> {
         let fit = Fit::of(layout)?;
@@ -68,11 +68,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         // the cache is of a hardened heap.
         let magazine = unsafe { cache.stack_at(fit.place) };
         let class = fit.place / class::MAGAZINE - class::FIRST_KIND;
-        let entry = hard.pop_any(&cache, class, magazine)?;
+        let entry = hardened.pop_any(&cache, class, magazine)?;
         self.count(layout.size());
         // SAFETY: free, and this thread's; filled when it was freed, unless it was never used;
         // blocks are whole steps long.
-        let is_filled = unsafe { hard::is_all(entry.block, fit.size, PATTERN) };
+        let is_filled = unsafe { hardened::is_all(entry.block, fit.size, PATTERN) };
         let value = self.value(entry.block.addr().get());
         // SAFETY: a value of the heap's map, and the heap is borrowed.
         let slab = unsafe { map::slab(value) };
@@ -101,7 +101,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ///
     /// As of [`LocalHeap::free_sized`].
     #[inline]
-    pub(super) unsafe fn free_full(&self, block: NonNull<u8>, layout: Layout) -> bool {
+    pub(in crate::heap) unsafe fn free_full(&self, block: NonNull<u8>, layout: Layout) -> bool {
         let Some(fit) = Fit::of(layout) else {
             return false;
         };
@@ -154,7 +154,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     #[inline]
     fn release_full(&self, slab: Handle, entry: Entry, size: usize) {
         // SAFETY: free, and this call's until it waits; as long.
-        unsafe { hard::fill(entry.block, size) };
+        unsafe { hardened::fill(entry.block, size) };
         let find = |addr| {
             // SAFETY: a value of the heap's map, and the heap is borrowed.
             unsafe { map::slab(self.value(addr)) }

@@ -80,8 +80,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// What calls that take a lock do beside: free what was put aside, tick if there is a clock, and go on with what
     /// the last tick began. Returns what the clock says.
-    pub(super) fn upkeep(&self) -> Option<u64> {
-        self.take_aside();
+    pub(super) fn maintain(&self) -> Option<u64> {
+        self.take_deferred();
         let now_ms = self.config.now_ms();
         if now_ms.is_some_and(|now_ms| self.is_due(now_ms)) {
             self.tick_now();
@@ -146,7 +146,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives back all memory that is free now.
     pub(super) fn collect_own(&self, level: Level) {
-        self.take_aside();
+        self.take_deferred();
         self.flush_stocked();
         self.end_quarantine();
         self.drop_free_slabs();
@@ -175,7 +175,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// The order is: huge blocks that were kept, free granules, and pages of slabs that hold only free blocks.
     pub fn trim_to(&self, resident_bytes: usize) -> usize {
-        self.take_aside();
+        self.take_deferred();
         let excess = || self.resident_bytes().saturating_sub(resident_bytes);
         loop {
             let left = excess();
