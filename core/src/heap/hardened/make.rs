@@ -1,0 +1,86 @@
+//! How the state of a hardened heap is made: keys, canaries, and the room of the quarantine.
+
+use super::quarantine::{Quarantine, WAITING};
+use super::{CANARIES, Hardened, Seals, Sip};
+use crate::{
+    arena::Arena,
+    heap::{HeapConfig, error::HeapError},
+    provider::{PageProvider, Resource, reserve_ahead},
+    sync::RawMutex,
+};
+use core::{
+    array,
+    ptr::null_mut,
+    sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize},
+};
+
+/// Makes the state of a heap whose metadata lies around `addr`, if it is hardened.
+pub(in crate::heap) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex>(
+    provider: &P,
+    metadata: &M,
+    arena: &Arena<M, R>,
+    config: &HeapConfig,
+    addr: usize,
+) -> Result<Option<Hardened>, HeapError> {
+    if config.level() == crate::heap::Hardening::Checked {
+        return Ok(None);
+    }
+    let random = || metadata.random_key().or_else(|| provider.random_key());
+    let keys = config.own_keys().or_else(random);
+    let keys = keys.unwrap_or_else(|| {
+        let bytes = addr.to_le_bytes();
+        array::from_fn(|n| bytes[n % bytes.len()])
+    });
+    let [canary, order] = [0, 16].map(|from| {
+        let key: [u8; 16] = array::from_fn(|n| keys[from + n]);
+        Sip::new(&key)
+    });
+    let is_full = config.is_full();
+    let (bytes, addresses) = config.waiting();
+    let quarantine = if bytes == 0 {
+        None
+    } else {
+        let slots = arena.alloc_slice(WAITING, || AtomicPtr::<u8>::new(null_mut()));
+        let slots = slots.map_err(HeapError::Metadata)?;
+        Some(Quarantine::new(slots.cast(), bytes))
+    };
+    // A question of mappings costs a walk over all of them.
+    let left = || {
+        provider
+            .left(Resource::Mappings)
+            .map_or(usize::MAX, |left| left / 2)
+    };
+    let mappings = match config.mapping_count() {
+        Some(count) => count,
+        None if is_full => left(),
+        None => 0,
+    };
+    let mut number = 0;
+    let one_more = || {
+        // No block starts there.
+        number += 1;
+        canary.canary(number)
+    };
+    let seals = if is_full {
+        None
+    } else {
+        let canaries = arena.alloc_slice(CANARIES, one_more);
+        let canaries = canaries.map_err(HeapError::Metadata)?.cast();
+        // SAFETY: initialised just now, as many; never freed before the arena, which is the heap's.
+        Some(unsafe { Seals::new(canaries) })
+    };
+    Ok(Some(Hardened {
+        canary,
+        order,
+        seals,
+        drawn: AtomicU64::new(0),
+        corrupt: AtomicUsize::new(0),
+        quarantine,
+        most_addresses: if is_full {
+            reserve_ahead(provider, 0, addresses)
+        } else {
+            0
+        },
+        mappings,
+    }))
+}
