@@ -10,6 +10,13 @@
 //! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
 //! which divides the size of its class.
 
+mod divide;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use divide::{ONE_BLOCK, divide, index, reciprocal};
+
 use core::{alloc::Layout, hint::cold_path};
 
 /// Bytes of a granule: the unit of slabs and of the page map.
@@ -37,7 +44,9 @@ pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as 
 
 /// What slabs that are of no class have instead: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 122;
+
 pub(super) const HUGE: u8 = 123;
+
 pub(super) const NOTHING: u8 = 124;
 
 const SIZES: [usize; CLASSES] = {
@@ -58,9 +67,6 @@ const SIZES: [usize; CLASSES] = {
     sizes
 };
 
-/// The reciprocal for slabs of one block, of any size.
-pub(super) const ONE_BLOCK: u64 = 1;
-
 /// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in magazines. Zero is no
 /// slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
@@ -71,63 +77,11 @@ pub(super) const FIRST_KIND: usize = 3;
 
 const KINDS: usize = 128;
 
-/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with a class: no
-/// offset starts a block there.
-const RECIPROCALS: [u64; KINDS] = {
-    assert!(
-        FIRST_KIND + (NOTHING as usize) < KINDS,
-        "kinds have seven bits"
-    );
-    let mut table = [0; KINDS];
-    let mut class = 0;
-    while class < CLASSES {
-        // A slab of one block: an offset has the index zero, and only zero is a block's start.
-        table[class + FIRST_KIND] = match blocks(class) {
-            1 => ONE_BLOCK,
-            _ => u64::MAX / SIZES[class] as u64 + 1,
-        };
-        class += 1;
-    }
-    table
-};
-
-/// Returns the reciprocal for [`index`] of a class.
-#[inline]
-pub(super) const fn reciprocal(class: usize) -> u64 {
-    RECIPROCALS[class + FIRST_KIND]
-}
-
 /// Returns the class of a kind of slab, if it has one.
 #[inline]
 pub(super) const fn of_kind(kind: Kind) -> Option<usize> {
     let class = (kind as usize).wrapping_sub(FIRST_KIND);
     if class < CLASSES { Some(class) } else { None }
-}
-
-/// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
-/// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
-#[inline]
-pub(super) const fn divide(offset: usize, kind: Kind) -> (usize, Option<usize>) {
-    let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize % KINDS]);
-    if !is_start {
-        return (quotient, None);
-    }
-    let class = (kind as usize).wrapping_sub(FIRST_KIND);
-    // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of classes.
-    unsafe { core::hint::assert_unchecked(class < CLASSES) };
-    (quotient, Some(class))
-}
-
-/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing
-/// remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the two halves of a product"
-)]
-pub(super) const fn index(offset: usize, reciprocal: u64) -> (usize, bool) {
-    let product = offset as u128 * reciprocal as u128;
-    ((product >> 64) as usize, (product as u64) < reciprocal)
 }
 
 /// The class of a size by how many [`STEP`]s it takes.
@@ -360,72 +314,4 @@ pub(super) const fn granules(class: usize) -> usize {
 /// Returns how many blocks a slab of the class has.
 pub(super) const fn blocks(class: usize) -> usize {
     granules(class) * GRANULE / SIZES[class]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_rise_and_fit() {
-        for class in 1..CLASSES {
-            assert!(size(class - 1) < size(class));
-            assert!(size(class).is_multiple_of(STEP));
-            assert!(blocks(class) >= 1 && blocks(class) <= 4096);
-        }
-        assert_eq!(size(TABLE_LAST), TABLE_MAX);
-        assert_eq!(size(CLASSES - 1), CACHED_MAX);
-    }
-
-    #[test]
-    fn every_layout_gets_the_least_class_that_serves_it() {
-        for size in (0..3000).chain((3000..CACHED_MAX + 100).step_by(61)) {
-            for align in [1, 16, 32, 64, 256, 4096, GRANULE, 2 * GRANULE] {
-                let layout = Layout::from_size_align(size, align).expect("a layout");
-                let serves = |class: &usize| {
-                    super::size(*class) >= size && super::size(*class).is_multiple_of(align)
-                };
-                // Slabs are aligned to granules, and no more.
-                let least = (0..CLASSES).find(serves).filter(|_| align <= GRANULE);
-                assert_eq!(of(layout), least, "{layout:?}");
-                if let Some(class) = quick(layout) {
-                    assert_eq!(Some(class), least, "{layout:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn offsets_are_divided_by_sizes() {
-        for class in 0..CLASSES {
-            let size = if blocks(class) == 1 {
-                usize::MAX
-            } else {
-                size(class)
-            };
-            for offset in 0..granules(class) * GRANULE {
-                let expected = (offset / size, offset % size == 0);
-                assert_eq!(
-                    index(offset, reciprocal(class)),
-                    expected,
-                    "{offset} of {size}"
-                );
-                if is_quick(class) && offset < GRANULE {
-                    let quick = quick_index(offset, reciprocal(class));
-                    assert_eq!(quick, expected, "{offset} of {size}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn little_is_left_over_in_a_slab() {
-        for class in 0..CLASSES {
-            let used = blocks(class) * size(class);
-            assert!(
-                used * 100 >= granules(class) * GRANULE * 93,
-                "class {class}"
-            );
-        }
-    }
 }
