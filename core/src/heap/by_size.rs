@@ -5,6 +5,7 @@
 //! The heap keeps no layouts: [`LocalHeap::free`] finds a block by its address, and
 //! [`LocalHeap::realloc_bytes`] takes the usable size of a block for its old size.
 
+#[cfg(not(all(test, loom)))]
 mod global;
 
 use super::{BlockInfo, Heap, HeapError, LocalHeap, class::STEP};

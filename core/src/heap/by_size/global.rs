@@ -1,13 +1,10 @@
 //! The calls that need no layout, of a heap in a static.
 
 use super::{aligned, sized};
-#[cfg(not(all(test, loom)))]
-use crate::heap::GlobalHeap;
-#[cfg(not(all(test, loom)))]
-use crate::heap::global::CacheGuard;
-#[cfg(not(all(test, loom)))]
-use crate::heap::global::StaticHeap;
-use crate::heap::{BlockInfo, HeapError};
+use crate::heap::{
+    BlockInfo, GlobalHeap, HeapError,
+    global::{CacheGuard, StaticHeap},
+};
 use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
 
 /// The calls that a C library's `malloc` consists of. A thread that is in one of them is marked as
@@ -28,7 +25,6 @@ use core::{alloc::Layout, hint::cold_path, ptr::NonNull};
 ///     Ok(())
 /// }
 /// ```
-#[cfg(not(all(test, loom)))]
 impl<C: StaticHeap> GlobalHeap<C> {
     /// Allocates a block of `size` bytes, aligned to 16; its contents are undefined. A block of
     /// size zero has an address of its own.

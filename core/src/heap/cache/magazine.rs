@@ -7,7 +7,7 @@ use crate::{
         fence,
     },
     heap::{
-        class::{self},
+        class,
         config::MAGAZINE_MOST,
         slab::{Entry, FREED},
     },

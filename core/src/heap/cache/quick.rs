@@ -4,9 +4,9 @@ use super::{CacheRef, Magazine};
 use crate::{
     atomic::Ordering::{Relaxed, Release},
     heap::{
-        class::{self},
+        class,
         large::Big,
-        map::{self},
+        map,
         slab::{Entry, LIVE, ZERO},
     },
 };

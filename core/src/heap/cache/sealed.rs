@@ -9,7 +9,7 @@ use crate::{
     heap::{
         class::{self, CLASSES, STEP},
         hardened::{self, CANARY_LEAST, Seals},
-        map::{self},
+        map,
         slab::{Entry, FREED, LIVE},
     },
 };

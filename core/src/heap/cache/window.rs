@@ -6,10 +6,7 @@ use crate::{
         self,
         Ordering::{Acquire, Relaxed},
     },
-    heap::{
-        class::{self},
-        map::RawWindow,
-    },
+    heap::{class, map::RawWindow},
 };
 
 /// How many addresses outside of its window a thread may meet between two looks at the clock until

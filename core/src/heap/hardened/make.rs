@@ -37,12 +37,9 @@ pub(in crate::heap) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex
     });
     let is_full = config.is_full();
     let (bytes, addresses) = config.waiting();
-    let quarantine = if bytes == 0 {
-        None
-    } else {
-        let slots = arena.alloc_slice(WAITING, || AtomicPtr::<u8>::new(null_mut()));
-        let slots = slots.map_err(HeapError::Metadata)?;
-        Some(Quarantine::new(slots.cast(), bytes))
+    let quarantine = match bytes {
+        0 => None,
+        bytes => Some(make_quarantine(arena, bytes)?),
     };
     // A question of mappings costs a walk over all of them.
     let left = || {
@@ -55,19 +52,10 @@ pub(in crate::heap) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex
         None if is_full => left(),
         None => 0,
     };
-    let mut number = 0;
-    let one_more = || {
-        // No block starts there.
-        number += 1;
-        canary.canary(number)
-    };
     let seals = if is_full {
         None
     } else {
-        let canaries = arena.alloc_slice(CANARIES, one_more);
-        let canaries = canaries.map_err(HeapError::Metadata)?.cast();
-        // SAFETY: initialised just now, as many; never freed before the arena, which is the heap's.
-        Some(unsafe { Seals::new(canaries) })
+        Some(make_seals(arena, &canary)?)
     };
     Ok(Some(Hardened {
         canary,
@@ -83,4 +71,31 @@ pub(in crate::heap) fn make<P: PageProvider, M: PageProvider + Copy, R: RawMutex
         },
         mappings,
     }))
+}
+
+/// Makes the quarantine of blocks with a class, for `bytes` of them.
+fn make_quarantine<M: PageProvider + Copy, R: RawMutex>(
+    arena: &Arena<M, R>,
+    bytes: usize,
+) -> Result<Quarantine, HeapError> {
+    let slots = arena.alloc_slice(WAITING, || AtomicPtr::<u8>::new(null_mut()));
+    let slots = slots.map_err(HeapError::Metadata)?;
+    Ok(Quarantine::new(slots.cast(), bytes))
+}
+
+/// Makes the canaries of the lower level.
+fn make_seals<M: PageProvider + Copy, R: RawMutex>(
+    arena: &Arena<M, R>,
+    canary: &Sip,
+) -> Result<Seals, HeapError> {
+    let mut number = 0;
+    let canaries = arena.alloc_slice(CANARIES, || {
+        // No block starts at such an address.
+        number += 1;
+        canary.canary(number)
+    });
+    let canaries = canaries.map_err(HeapError::Metadata)?.cast();
+    // SAFETY: `Seals::new` asks that the canaries stay as long as its copies: all of them were
+    // initialised just now, and the arena, which is the heap's, never frees them.
+    Ok(unsafe { Seals::new(canaries) })
 }

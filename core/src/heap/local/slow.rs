@@ -4,7 +4,7 @@
 use super::LocalHeap;
 use crate::{
     heap::{
-        class::{self},
+        class,
         error::HeapError,
         large::Big,
         shared::cleared,

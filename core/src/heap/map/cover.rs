@@ -73,23 +73,33 @@ impl Map {
                 continue;
             }
             self.make_writable(provider, leaves, n)?;
-            let entries = LEAF.min(self.raw.granules - n * LEAF);
-            let bytes = entries * size_of::<Entry>();
-            let leaf = if bytes <= SMALL {
-                small(arena, entries).map_err(HeapError::Metadata)?
-            } else {
-                leaves.own.make_room(arena)?;
-                let leaf =
-                    memory(provider, bytes, Commit::READ_WRITE).map_err(HeapError::Metadata)?;
-                leaves.own.insert(leaf.addr(), leaf);
-                let leaf = leaf.start().cast::<Entry>();
-                // SAFETY: committed just now, zeroed.
-                unsafe { atomic::init_zeroed(leaf, entries) };
-                leaf
-            };
+            let leaf = self.make_leaf(provider, leaves, arena, n)?;
             publish(slot, leaf.as_ptr());
         }
         Ok(())
+    }
+
+    /// Makes the leaf of slot `n`, which is not in the window.
+    fn make_leaf<M: PageProvider + Copy, R: RawMutex>(
+        &self,
+        provider: &M,
+        leaves: &mut Leaves,
+        arena: &Arena<M, R>,
+        n: usize,
+    ) -> Result<NonNull<Entry>, HeapError> {
+        let entries = LEAF.min(self.raw.granules - n * LEAF);
+        let bytes = entries * size_of::<Entry>();
+        if bytes <= SMALL {
+            return small(arena, entries).map_err(HeapError::Metadata);
+        }
+        leaves.own.make_room(arena)?;
+        let leaf = memory(provider, bytes, Commit::READ_WRITE).map_err(HeapError::Metadata)?;
+        leaves.own.insert(leaf.addr(), leaf);
+        let leaf = leaf.start().cast::<Entry>();
+        // SAFETY: committed just now, zeroed, and long enough for `entries`; no other code has its
+        // address yet.
+        unsafe { atomic::init_zeroed(leaf, entries) };
+        Ok(leaf)
     }
 
     /// Finds again what [`Map::cover`] keeps record of, from the leaves themselves: for a forked

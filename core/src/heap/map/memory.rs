@@ -3,7 +3,7 @@
 
 use crate::{
     arena::Arena,
-    atomic::{self},
+    atomic,
     heap::{NAME, error::HeapError, index::Index},
     page::{Access, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, Request},

@@ -6,10 +6,7 @@ use crate::{
         Ordering::{Acquire, Relaxed},
         fence,
     },
-    heap::{
-        class::{self},
-        map::Spot,
-    },
+    heap::{class, map::Spot},
 };
 use core::ptr::NonNull;
 

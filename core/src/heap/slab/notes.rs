@@ -4,7 +4,7 @@ use super::{Entry, Slab};
 use crate::{
     atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     heap::{
-        class::{self},
+        class,
         hardened::{CANARY_LEAST, can_note},
     },
 };
