@@ -91,8 +91,8 @@ macro_rules! resizing {
 
 /// Implements the trait for a reference of a heap or a handle, whose calls these are.
 ///
-/// Blocks stay where they are when the reference is copied. Where a block is to become longer or shorter,
-/// the heap does that in place if it can; a change of alignment moves it.
+/// Blocks stay where they are when the reference is copied. Where a block is to become longer or
+/// shorter, the heap does that in place if it can; a change of alignment moves it.
 macro_rules! allocator {
     () => {
         fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -116,7 +116,8 @@ macro_rules! allocator {
     };
 }
 
-/// Makes a block as `new` says: by `realloc` of its size where the alignment stays, else by moving it.
+/// Makes a block as `new` says: by `realloc` of its size where the alignment stays, else by moving
+/// it.
 ///
 /// # Safety
 ///
@@ -141,15 +142,16 @@ unsafe fn resize<A: Allocator>(
     Ok(target)
 }
 
-// SAFETY: blocks stay live, and where they are, until they are freed or the heap is dropped, which a reference
-// keeps from happening; copies of the reference are the same heap.
+// SAFETY: blocks stay live, and where they are, until they are freed or the heap is dropped, which
+// a reference keeps from happening; copies of the reference are the same heap.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &Heap<P, M, R>
 {
     allocator!();
 }
 
-// SAFETY: as for a reference of the heap, which the handle keeps. Dropping the handle keeps blocks live.
+// SAFETY: as for a reference of the heap, which the handle keeps. Dropping the handle keeps blocks
+// live.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &LocalHeap<'_, P, M, R>
 {

@@ -27,7 +27,8 @@ pub(super) struct Bin {
     spare: Option<Handle>,
     /// Blocks that are not in their slabs.
     pub(super) taken: usize,
-    /// Slabs. This and what follows are as short as they can be: there is a bin for each class and shard.
+    /// Slabs. This and what follows are as short as they can be: there is a bin for each class and
+    /// shard.
     pub(super) slabs: u32,
     /// Pages in slabs that nobody can have touched.
     pub(super) fresh: u32,
@@ -78,8 +79,8 @@ impl Bin {
         found
     }
 
-    /// Takes up to `most` free blocks of a slab; returns how many. Pages that they lie in have memory from then
-    /// on, as far as the heap is concerned.
+    /// Takes up to `most` free blocks of a slab; returns how many. Pages that they lie in have
+    /// memory from then on, as far as the heap is concerned.
     fn take(
         &mut self,
         slab: Handle,
@@ -135,8 +136,8 @@ fn take_from(
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A new
-    /// slab is made only for want of any block.
+    /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A
+    /// new slab is made only for want of any block.
     ///
     /// # Errors
     ///
@@ -225,8 +226,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let mut bin = self.lock_bin(shard, class);
             loop {
                 let rest = self.put(&mut bin, slab, entries);
-                // Where two threads freed a block at once, and one of them brought it back, its granules may
-                // be another slab's since: it is not this call's to put anywhere.
+                // Where two threads freed a block at once, and one of them brought it back, its
+                // granules may be another slab's since: it is not this call's to put anywhere.
                 let is_refused = rest.len() == entries.len();
                 entries = rest.get(usize::from(is_refused)..).unwrap_or_default();
                 slab = match entries.first().and_then(slab_of) {
@@ -237,8 +238,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Puts blocks back into a slab as long as they are its own, which the first one is; returns the others. A
-    /// slab that is all free becomes granules again, unless no other has room.
+    /// Puts blocks back into a slab as long as they are its own, which the first one is; returns
+    /// the others. A slab that is all free becomes granules again, unless no other has room.
     fn put<'a>(
         &self,
         bin: &mut Held<'_, Bin, R>,
@@ -295,8 +296,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some((part, (u64::MAX >> (64 - count)) << first))
     }
 
-    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks; returns how
-    /// many bytes of it. If `tick` tells the present one, only where no block was taken at it or at the one before.
+    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks;
+    /// returns how many bytes of it. If `tick` tells the present one, only where no block was taken
+    /// at it or at the one before.
     ///
     /// # Errors
     ///
@@ -320,8 +322,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut idle = slab.idle_parts(self.page) & !slab.holes();
         while let Some((part, bits)) = self.pages(slab, idle) {
             idle &= !bits;
-            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
-            // out while the bin's lock is held.
+            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is
+            // handed out while the bin's lock is held.
             match unsafe { self.purge_pages(part) }? {
                 Purged::Kept => continue,
                 Purged::Zero => slab.clear_blocks(part),

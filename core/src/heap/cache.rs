@@ -37,15 +37,16 @@ use core::{
 /// The magazines of a thread. Caches are never freed before the heap is dropped.
 #[repr(C, align(64))]
 pub(super) struct Cache {
-    /// Where the stack of its thread ended when that began the call of a static heap that it is in; zero if it is in none.
-    /// Only that thread looks, and its signal handlers.
+    /// Where the stack of its thread ended when that began the call of a static heap that it is in;
+    /// zero if it is in none. Only that thread looks, and its signal handlers.
     pub(super) mark: AtomicUsize,
     /// A window of the page map; see [`map::RawWindow`]. Of no length before there is one, and
     /// where another thread wants this one to take a slow path.
     window: AtomicPtr<map::Entry>,
     window_start: AtomicUsize,
     window_len: AtomicUsize,
-    /// Bytes that may be asked for before the thread looks at the clock, as a signed number: see [`Cache::count`].
+    /// Bytes that may be asked for before the thread looks at the clock, as a signed number: see
+    /// [`Cache::count`].
     budget: AtomicU64,
     /// The page map of the heap, for what does not lie in the window.
     pub(super) root: RawRoot,
@@ -66,12 +67,13 @@ pub(super) struct Cache {
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
     pub(super) shard: AtomicU32,
-    /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the slot of the
-    /// thread that forked.
+    /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the
+    /// slot of the thread that forked.
     pub(super) by_slot: AtomicBool,
     /// The class and one of the magazine whose slots that call is changing; zero if it is none's.
     pub(super) changing: AtomicU32,
-    /// The locks of a static heap that its thread may hold or wait for, a bit each; and which bin's.
+    /// The locks of a static heap that its thread may hold or wait for, a bit each; and which
+    /// bin's.
     awaited: AtomicU32,
     /// Where its stack ends at most while it holds the last of those.
     awaited_at: AtomicUsize,

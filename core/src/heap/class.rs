@@ -5,10 +5,11 @@
 //!      16 bytes apart |            four a doubling            |   eight a doubling   | by the granule
 //! ```
 //!
-//! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64 KiB by an eighth.
+//! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64
+//! KiB by an eighth.
 //!
-//! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
-//! which divides the size of its class.
+//! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to
+//! that, which divides the size of its class.
 
 mod divide;
 
@@ -67,12 +68,13 @@ const SIZES: [usize; CLASSES] = {
     sizes
 };
 
-/// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in magazines. Zero is no
-/// slab, and numbers above [`KINDS`] do not occur.
+/// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in
+/// magazines. Zero is no slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
 
-/// The kind of the first class: the fields of a cache before its magazines are as long as three of those. The kind
-/// before it is of no class, and what a size of zero would have: see [`quick_place`].
+/// The kind of the first class: the fields of a cache before its magazines are as long as three of
+/// those. The kind before it is of no class, and what a size of zero would have: see
+/// [`quick_place`].
 pub(super) const FIRST_KIND: usize = 3;
 
 const KINDS: usize = 128;
@@ -103,8 +105,8 @@ const BY_STEPS: [u8; TABLE_MAX / STEP + 1] = {
 /// The class of [`TABLE_MAX`].
 const TABLE_LAST: usize = BY_STEPS[TABLE_MAX / STEP] as usize;
 
-/// Returns the class for `layout` where the table has it: a small size without special alignment. It is
-/// less than [`CLASSES`].
+/// Returns the class for `layout` where the table has it: a small size without special alignment.
+/// It is less than [`CLASSES`].
 #[inline]
 pub(super) const fn quick(layout: Layout) -> Option<usize> {
     if layout.size() <= TABLE_MAX && layout.align() <= STEP {
@@ -117,7 +119,8 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
     }
 }
 
-/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
+/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the
+/// kind.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "asserted to have twelve bits"
@@ -145,8 +148,8 @@ const PLACES: [u16; TABLE_MAX / STEP + 1] = {
     table
 };
 
-/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or [`NO_PLACE`] for a
-/// size of zero.
+/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or
+/// [`NO_PLACE`] for a size of zero.
 #[inline]
 pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
     if layout.align() > STEP {
@@ -218,8 +221,8 @@ const _: () = {
 /// The place before the first class's: of no class, and always empty.
 pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;
 
-/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks, and [`quick_index`] tells
-/// their numbers in the first granule.
+/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks,
+/// and [`quick_index`] tells their numbers in the first granule.
 pub(super) const fn is_quick(class: usize) -> bool {
     class <= TABLE_LAST
 }
@@ -227,8 +230,8 @@ pub(super) const fn is_quick(class: usize) -> bool {
 /// The place of the last quick class.
 pub(super) const QUICK_LAST: u16 = place(TABLE_LAST);
 
-/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as large for other
-/// offsets, in the first granule of slabs of quick classes.
+/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as
+/// large for other offsets, in the first granule of slabs of quick classes.
 const START_BOUND: u64 = 1 << 31;
 
 const _: () = {
@@ -236,15 +239,16 @@ const _: () = {
     while class < CLASSES {
         if is_quick(class) {
             assert!(blocks(class) > 1, "a reciprocal of its own");
-            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n * size, and r times that
-            // is n * 2^64 + n * e. One at which another one would start has the largest n.
+            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n *
+            // size, and r times that is n * 2^64 + n * e. One at which another one would start has
+            // the largest n.
             let beyond = reciprocal(class).wrapping_mul(SIZES[class] as u64);
             assert!(
                 beyond * (blocks(class) as u64 + 1) < START_BOUND,
                 "products of starts"
             );
-            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than 2^64 - n * e, since
-            // 2^64 + e - r is no less than (size - 1) * r.
+            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than
+            // 2^64 - n * e, since 2^64 + e - r is no less than (size - 1) * r.
             assert!(
                 reciprocal(class) > beyond * (blocks(class) as u64 + 1) + START_BOUND,
                 "products of other offsets"
@@ -279,8 +283,9 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
         .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
-/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB on, whose unused pages
-/// take no memory, one that is a quarter longer, so that the block moves less often.
+/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB
+/// on, whose unused pages take no memory, one that is a quarter longer, so that the block moves
+/// less often.
 pub(super) fn with_slack(layout: Layout) -> Layout {
     let size = layout.size();
     if size <= TABLE_MAX || size > CACHED_MAX {
@@ -302,7 +307,8 @@ pub(super) const fn granules(class: usize) -> usize {
         0..=4096 => 1,
         4097..=8192 => 2,
         8193..=TABLE_MAX => 4,
-        // As many as nothing is left over of: fifteen at most, since sizes are eight to a doubling at most.
+        // As many as nothing is left over of: fifteen at most, since sizes are eight to a doubling
+        // at most.
         size => {
             let zeros = size.trailing_zeros();
             let most = GRANULE.trailing_zeros();

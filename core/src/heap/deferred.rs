@@ -1,9 +1,10 @@
 //! Calls that never wait, for signal handlers: they may have interrupted the holder of any lock.
 //!
-//! They allocate only from what is free and has memory, where no lock is held that guards it. A block that
-//! they free is put *aside*: into a list that goes through the blocks themselves, which the next call that takes
-//! a lock anyhow frees. A link is followed only to a block whose state says that it was put aside, so that a
-//! stray write into one loses the blocks behind it, and no more.
+//! They allocate only from what is free and has memory, where no lock is held that guards it. A
+//! block that they free is put *aside*: into a list that goes through the blocks themselves, which
+//! the next call that takes a lock anyhow frees. A link is followed only to a block whose state
+//! says that it was put aside, so that a stray write into one loses the blocks behind it, and no
+//! more.
 
 use super::{
     Heap,
@@ -25,13 +26,13 @@ use core::{
 const LARGER: usize = 8;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a block without waiting for anybody, and without asking the provider: from a signal
-    /// handler, whatever it interrupted.
+    /// Allocates a block without waiting for anybody, and without asking the provider: from a
+    /// signal handler, whatever it interrupted.
     ///
     /// # Errors
     ///
-    /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another one, does
-    /// not guard; as of [`LocalHeap::alloc`](super::LocalHeap::alloc) else.
+    /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another
+    /// one, does not guard; as of [`LocalHeap::alloc`](super::LocalHeap::alloc) else.
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.try_alloc_told(layout).map(|(block, _)| block)
     }
@@ -82,8 +83,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         bin.take_lowest(self.page, self.hardened.as_ref(), self.ticks.load(Relaxed))
     }
 
-    /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory
-    /// serves again after the next call that takes a lock.
+    /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted.
+    /// Its memory serves again after the next call that takes a lock.
     ///
     /// # Errors
     ///
@@ -121,7 +122,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let link: NonNull<*mut u8> = entry.block.cast();
         let mut first = self.deferred.load(Relaxed);
         loop {
-            // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any more.
+            // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any
+            // more.
             unsafe { link.write(first) };
             let new = entry.block.as_ptr();
             match self
@@ -187,8 +189,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return;
             };
             let link: NonNull<*mut u8> = entry.block.cast();
-            // SAFETY: a block of sixteen bytes or more that is free, and nobody's but this call's: its state says
-            // that it was put aside, and the list was taken as a whole.
+            // SAFETY: a block of sixteen bytes or more that is free, and nobody's but this call's:
+            // its state says that it was put aside, and the list was taken as a whole.
             next = unsafe { link.read() }.addr();
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);

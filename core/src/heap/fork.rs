@@ -15,9 +15,9 @@
 //! | the arena | nothing: it is left behind, and what lies in it is never freed |
 //!
 //! New parts are put in the place of all that locks guard, and what no lock was held of moves there
-//! as it is. If no call goes on, all that is free serves again. Else what it may be changing is left
-//! to it: slabs of a bin whose lock is held, and granules that are free if theirs is. Blocks of such
-//! slabs can be freed, but do not serve again. What is lost to the child so is counted
+//! as it is. If no call goes on, all that is free serves again. Else what it may be changing is
+//! left to it: slabs of a bin whose lock is held, and granules that are free if theirs is. Blocks
+//! of such slabs can be freed, but do not serve again. What is lost to the child so is counted
 //! ([`HeapStatistics::abandoned`](super::HeapStatistics::abandoned)).
 //!
 //! The quarantine of blocks with a class has no lock: what is in it stays, and is counted again. A
@@ -59,8 +59,9 @@ use core::{mem, sync::atomic::Ordering::Relaxed};
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChild
     for Heap<P, M, R>
 {
-    /// The forking thread may be in a call. See [`HeapStatistics::abandoned`](super::HeapStatistics::abandoned)
-    /// for what of the heap cannot be used again then.
+    /// The forking thread may be in a call. See
+    /// [`HeapStatistics::abandoned`](super::HeapStatistics::abandoned) for what of the heap cannot
+    /// be used again then.
     unsafe fn fork_child(&self) -> Result<(), Error> {
         // SAFETY: the caller's promise.
         unsafe { self.repair(true) }
@@ -352,9 +353,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Brings back what threads that have their caches by slots had cached, except for `own`.
     ///
-    /// A thread may have been at any step when the process was copied. Its stores are seen in order up to
-    /// some one, and a magazine has a block twice at worst, of which the second one is refused by its slab;
-    /// what was on its way to a bin is lost.
+    /// A thread may have been at any step when the process was copied. Its stores are seen in order
+    /// up to some one, and a magazine has a block twice at worst, of which the second one is
+    /// refused by its slab; what was on its way to a bin is lost.
     ///
     /// # Safety
     ///

@@ -1,5 +1,5 @@
-//! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling thread has at
-//! hand by a slot.
+//! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling
+//! thread has at hand by a slot.
 //!
 //! While a thread is in a call its cache says so, or its slot if it has none. A signal handler that
 //! interrupts the call sees it, and goes another way.
@@ -25,12 +25,13 @@ use super::{
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{fmt, marker::PhantomData};
 
-/// What a heap in a static is made of: `hostmem::SystemHeap`, of which `hostmem::GlobalHeap` is, is an example.
+/// What a heap in a static is made of: `hostmem::SystemHeap`, of which `hostmem::GlobalHeap` is, is
+/// an example.
 ///
 /// # Safety
 ///
-/// `state` returns the same state each time, and no other `StaticHeap` returns that; nor does another one
-/// have the same `Slot`. `open` does not allocate from this heap.
+/// `state` returns the same state each time, and no other `StaticHeap` returns that; nor does
+/// another one have the same `Slot`. `open` does not allocate from this heap.
 pub unsafe trait StaticHeap: Sized + 'static {
     /// What blocks come from.
     type Pages: PageProvider + Copy + Send + Sync;
@@ -41,13 +42,13 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// Where a thread keeps what it has at hand.
     type Slot: ThreadSlot;
 
-    /// Whether [`GlobalAlloc::dealloc`] checks what it is given: hardening level 1. Without, it is what
-    /// [`LocalHeap::free_unchecked`] is.
+    /// Whether [`GlobalAlloc::dealloc`](core::alloc::GlobalAlloc::dealloc) checks what it is given:
+    /// hardening level 1. Without, it is what [`LocalHeap::free_unchecked`] is.
     const CHECKED: bool = true;
 
-    /// Whether [`GlobalAlloc`]'s calls expect a heap that is opened at a level above
-    /// [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then. It may be
-    /// opened at any level.
+    /// Whether [`GlobalAlloc`](core::alloc::GlobalAlloc)'s calls expect a heap that is opened at a
+    /// level above [`Hardening::Checked`](super::Hardening::Checked), whose calls are quicker then.
+    /// It may be opened at any level.
     const HARDENED: bool = false;
 
     /// Makes the heap, at the first call. An error fails that call, and the next one tries again.
@@ -66,11 +67,13 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// meanwhile.
     fn register() {}
 
-    /// Is told of a block that [`GlobalAlloc`] was to free or to resize, and that is no live block
-    /// of the heap's; and of corrupt ones above [`Hardening::Checked`](super::Hardening::Checked),
-    /// those too that were to be handed out. It must not unwind.
+    /// Is told of a block that [`GlobalAlloc`](core::alloc::GlobalAlloc) was to free or to resize,
+    /// and that is no live block of the heap's; and of corrupt ones above
+    /// [`Hardening::Checked`](super::Hardening::Checked), those too that were to be handed out. It
+    /// must not unwind.
     ///
-    /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted further.
+    /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted
+    /// further.
     fn refused(block: *mut u8, error: HeapError) {
         end(block, &error);
     }
@@ -87,13 +90,14 @@ pub(super) type LocalOf<C> = LocalHeap<
     <C as StaticHeap>::Lock,
 >;
 
-/// A heap that lies in a static and opens itself: `#[global_allocator]`. It has no size; all values of one
-/// type are the same heap.
+/// A heap that lies in a static and opens itself: `#[global_allocator]`. It has no size; all values
+/// of one type are the same heap.
 ///
 /// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
-/// interrupted a call of the same heap which holds a lock waits for none, and fails where only a lock would
-/// help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call that takes a lock.
-/// A handler may leave the call that it interrupted by `siglongjmp`, and it may fork.
+/// interrupted a call of the same heap which holds a lock waits for none, and fails where only a
+/// lock would help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call
+/// that takes a lock. A handler may leave the call that it interrupted by `siglongjmp`, and it may
+/// fork.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);
 
 impl<C: StaticHeap> GlobalHeap<C> {
@@ -103,8 +107,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self(PhantomData)
     }
 
-    /// Returns the heap, which is opened if it was not: for statistics, queries, ticks and trims. Those of
-    /// its calls that take locks must not be made from signal handlers.
+    /// Returns the heap, which is opened if it was not: for statistics, queries, ticks and trims.
+    /// Those of its calls that take locks must not be made from signal handlers.
     ///
     /// # Errors
     ///
@@ -123,8 +127,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::exit();
     }
 
-    /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds no
-    /// lock; else `interrupted`.
+    /// Does `with_handle` or `without` in a call, or in a handler that interrupted one which holds
+    /// no lock; else `interrupted`.
     // Where its caller's stack ends is looked at, too.
     #[inline(always)]
     pub(super) fn call<T>(
@@ -163,11 +167,13 @@ impl<C: StaticHeap> GlobalHeap<C> {
         })
     }
 
-    /// Gives back all memory that is free now, what the calling thread has cached included; see [`Heap::collect`].
+    /// Gives back all memory that is free now, what the calling thread has cached included; see
+    /// [`Heap::collect`].
     ///
     /// # Errors
     ///
-    /// Those of [`StaticHeap::open`]; [`HeapError::Busy`] in a signal handler that interrupted a call of the heap.
+    /// Those of [`StaticHeap::open`]; [`HeapError::Busy`] in a signal handler that interrupted a
+    /// call of the heap.
     pub fn collect(&self, level: Level) -> Result<(), HeapError> {
         Self::call(
             |local| {

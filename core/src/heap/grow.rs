@@ -254,7 +254,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let _ = self.release_range(place.whole);
             return Err(HeapError::InvalidSize);
         };
-        // What the block has not grown into would stay behind. If it cannot go, it goes with the addresses.
+        // What the block has not grown into would stay behind. If it cannot go, it goes with the
+        // addresses.
         self.drop_ahead(space, old);
         // What can fail comes first, so that nothing has to be moved back.
         self.commit_huge(&place, size)?;

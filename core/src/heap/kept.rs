@@ -204,8 +204,8 @@ impl Kept {
         }
     }
 
-    /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for half
-    /// as many more, if it has no more than `most` bytes of memory.
+    /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for
+    /// half as many more, if it has no more than `most` bytes of memory.
     fn take_to_grow(&mut self, size: usize, align: usize, most: usize) -> Option<Handle> {
         let room = size.saturating_add(size / PART);
         let suits = |slab: Handle| {

@@ -24,7 +24,8 @@ use crate::{
 };
 use core::{alloc::Layout, cell::Cell, fmt, hint::cold_path, marker::PhantomData, ptr::NonNull};
 
-/// A thread's own handle of a heap, with free blocks at hand: a call takes a lock only once in many.
+/// A thread's own handle of a heap, with free blocks at hand: a call takes a lock only once in
+/// many.
 ///
 /// A handle may move to another thread, but two cannot use it at once. Any block of the heap may be
 /// freed by any handle. Dropping a handle gives its blocks to the others.
@@ -47,7 +48,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// The cache is of this heap and in use, and no other handle has it that is used while this one is.
+    /// The cache is of this heap and in use, and no other handle has it that is used while this one
+    /// is.
     #[inline]
     pub(super) unsafe fn from_cache(heap: &'heap Heap<P, M, R>, cache: CacheRef) -> Self {
         Self {
@@ -67,16 +69,16 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         })
     }
 
-    /// Returns the class and the state of the live block that starts at `addr`, any address at all, if
-    /// it has a class. Unless `CHECKED`, one is known to start there.
+    /// Returns the class and the state of the live block that starts at `addr`, any address at all,
+    /// if it has a class. Unless `CHECKED`, one is known to start there.
     #[inline]
     fn live<const CHECKED: bool>(&self, addr: usize) -> Option<(usize, NonNull<AtomicU8>)> {
         // SAFETY: a value of the heap's map, and the heap is borrowed.
         unsafe { map::live::<CHECKED>(self.value(addr), addr) }
     }
 
-    /// Returns the descriptor of the live block that starts at `addr`, any address at all, if it has no class and the page
-    /// map tells of it.
+    /// Returns the descriptor of the live block that starts at `addr`, any address at all, if it
+    /// has no class and the page map tells of it.
     #[inline]
     fn live_big(&self, addr: usize) -> Option<Handle> {
         let slab = self.slab_around(addr)?;
@@ -160,13 +162,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Errors
     ///
-    /// [`HeapError::NotOwned`], [`HeapError::NotLive`] or [`HeapError::Interior`] where `block` is no live
-    /// block's start. Two threads that free the same block at the same moment may not be told.
+    /// [`HeapError::NotOwned`], [`HeapError::NotLive`] or [`HeapError::Interior`] where `block` is
+    /// no live block's start. Two threads that free the same block at the same moment may not be
+    /// told.
     ///
     /// # Safety
     ///
-    /// If it is the start of a live block of this heap, nobody uses that any more, and `block` is the pointer
-    /// that was allocated, or may be used for as much: it is handed out again.
+    /// If it is the start of a live block of this heap, nobody uses that any more, and `block` is
+    /// the pointer that was allocated, or may be used for as much: it is handed out again.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: the caller's promise.
@@ -260,7 +263,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { self.free(block) }
     }
 
-    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
+    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where
+    /// none does.
     #[inline]
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
@@ -272,7 +276,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         &self.cache.magazines[class]
     }
 
-    /// As [`Cache::stack`].
+    /// As [`Cache::stack`](crate::heap::cache::Cache::stack).
     #[inline]
     fn stack(&self, class: usize) -> &Magazine {
         self.cache.stack(class)

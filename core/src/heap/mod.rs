@@ -30,12 +30,12 @@
 //! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
 //! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
 //!
-//! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
-//! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
-//! nothing to inherit.
+//! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin
+//! half a magazine at a time. So there are no queues of frees by other threads, and a thread that
+//! ends leaves nothing to inherit.
 //!
-//! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the granules, then the
-//! arena's, which is taken only with one of the others.
+//! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the
+//! granules, then the arena's, which is taken only with one of the others.
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
@@ -130,10 +130,11 @@ pub struct BlockInfo {
 
 /// A heap on memory from `P`, with metadata from `M`. Waiting threads do `R`.
 ///
-/// It is a value: several coexist, and dropping one gives all its memory back. All calls may be made
-/// from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have interrupted
-/// the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`], [`Heap::try_alloc`],
-/// [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`] may be called, and no other.
+/// It is a value: several coexist, and dropping one gives all its memory back. All calls may be
+/// made from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have
+/// interrupted the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`],
+/// [`Heap::try_alloc`], [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`]
+/// may be called, and no other.
 pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex = Spin> {
     provider: P,
     metadata: M,
@@ -193,9 +194,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Errors
     ///
     /// [`HeapError::Config`] for a configuration with a value out of range, and on a provider with
-    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer addresses are
-    /// [left](PageProvider::left) than are needed: [`HeapConfig::least_window`] bytes; [`HeapError::Metadata`]
-    /// where the metadata cannot be had.
+    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer
+    /// addresses are [left](PageProvider::left) than are needed: [`HeapConfig::least_window`]
+    /// bytes; [`HeapError::Metadata`] where the metadata cannot be had.
     pub fn on(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
         const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
@@ -253,25 +254,26 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         &self.config
     }
 
-    /// Says whether `addr`, any address at all, lies in the heap's memory, freed blocks included. Takes
-    /// no lock, touches nothing there, and may be called from a signal handler.
+    /// Says whether `addr`, any address at all, lies in the heap's memory, freed blocks included.
+    /// Takes no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
         self.map.owns(addr) || self.parts().huge.find(addr).is_some()
     }
 
-    /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
-    /// may be called from a signal handler.
+    /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing
+    /// there, and may be called from a signal handler.
     ///
-    /// The answer is exact for a block that is not being freed at that moment. Blocks that threads keep
-    /// at hand are free.
+    /// The answer is exact for a block that is not being freed at that moment. Blocks that threads
+    /// keep at hand are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
         let info = self.live_around(addr)?;
         (addr.wrapping_sub(info.addr) < info.len.max(1)).then_some(info)
     }
 
-    /// Returns the live block around an address, and what may be used of it, which may end before the address.
+    /// Returns the live block around an address, and what may be used of it, which may end before
+    /// the address.
     #[inline]
     fn live_around(&self, addr: usize) -> Option<BlockInfo> {
         if !self.is_hardened()
@@ -323,7 +325,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<
         self.drop_kept(&mut space, false);
         // At a host's limit of mappings what lies between others may go only when those have gone.
         while self.release_all(&mut space) {}
-        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
+        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the
+        // heap any more.
         unsafe { self.map.release(&self.metadata, &space.leaves) };
         self.parts.dispose(&self.metadata);
         self.arena.dispose(&self.metadata);

@@ -31,11 +31,13 @@ use core::{
 /// Granules that a segment has at most: 64 MiB.
 pub(super) const GRANULES: usize = 1024;
 
-/// Segments of so many granules, which a heap makes that holds as much already, get their memory by large pages if
-/// they have [`LARGE_LEAST`] of them: a program that touches it everywhere misses fewer translations of addresses.
+/// Segments of so many granules, which a heap makes that holds as much already, get their memory by
+/// large pages if they have [`LARGE_LEAST`] of them: a program that touches it everywhere misses
+/// fewer translations of addresses.
 pub(super) const GRANULES_LARGE: usize = 512;
 
-/// Large pages of a segment at least: a single one would bring as much memory at its first touch as all others have.
+/// Large pages of a segment at least: a single one would bring as much memory at its first touch as
+/// all others have.
 pub(super) const LARGE_LEAST: usize = 2;
 
 /// A segment, guarded by the lock of the granules.
@@ -128,8 +130,8 @@ impl Segment {
         }
     }
 
-    /// Takes addresses, whole granules of which are all free and none committed; if they are to get memory by
-    /// large pages of so many granules, not zero, whole ones of those, too.
+    /// Takes addresses, whole granules of which are all free and none committed; if they are to get
+    /// memory by large pages of so many granules, not zero, whole ones of those, too.
     pub(super) fn open(&self, range: PageRange, large: usize) {
         self.large.store(large, Relaxed);
         let granules = range.len_bytes() / GRANULE;

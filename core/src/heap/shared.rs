@@ -18,8 +18,8 @@ use core::{
 };
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a block; its contents are undefined. This and the other calls of the heap take a lock
-    /// each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
+    /// Allocates a block; its contents are undefined. This and the other calls of the heap take a
+    /// lock each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
     ///
     /// # Errors
     ///
@@ -133,8 +133,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         unsafe { self.free_as(block, Some(layout)) }
     }
 
-    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
-    /// they fit.
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit.
     ///
     /// # Errors
     ///
@@ -156,13 +156,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         unsafe { self.realloc_by(block, layout, new_size, alloc, free) }
     }
 
-    /// Makes a block `new_size` bytes long, where it lies or by another one from `alloc`; then `free`
-    /// frees it.
+    /// Makes a block `new_size` bytes long, where it lies or by another one from `alloc`; then
+    /// `free` frees it.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the layout
-    /// that it is given, and is the only one to know it.
+    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the
+    /// layout that it is given, and is the only one to know it.
     pub(super) unsafe fn realloc_by(
         &self,
         block: NonNull<u8>,
@@ -185,7 +185,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         unsafe { move_by(block, layout, new, |_| alloc(target), free) }
     }
 
-    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
+    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where
+    /// none does.
     #[inline]
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
@@ -226,8 +227,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Resizes a block where it lies if that is possible and does not waste; else returns the layout of
-    /// the block to move to.
+    /// Resizes a block where it lies if that is possible and does not waste; else returns the
+    /// layout of the block to move to.
     pub(super) fn resize_in_place(
         &self,
         block: NonNull<u8>,
@@ -263,7 +264,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 self.decommit_longest(&mut space);
                 true
             }
-            // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
+            // Metadata may come from the same few addresses as blocks, unless it is at its own
+            // bound.
             HeapError::Metadata(error)
                 if is_short(error)
                     && self.arena().reserved_bytes() + GRANULE <= self.arena().max_bytes() =>
@@ -294,7 +296,8 @@ pub(super) unsafe fn move_by(
 ) -> Result<NonNull<u8>, HeapError> {
     let target = alloc(new)?;
     let len = old.size().min(new.size());
-    // SAFETY: len bytes of both, as their layouts say. They are two live blocks, so they share no byte.
+    // SAFETY: len bytes of both, as their layouts say. They are two live blocks, so they share no
+    // byte.
     unsafe { target.copy_from_nonoverlapping(block, len) };
     free()?;
     Ok(target)

@@ -20,12 +20,13 @@
 //!   left behind       0      LOST            nowhere
 //! ```
 //!
-//! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live by
-//! its state, and what was never used is known to be zero. A large or huge block is a slab of one
-//! block without a class.
+//! Nothing is written into free blocks: no stray write reaches a link, a block is known to be live
+//! by its state, and what was never used is known to be zero. A large or huge block is a slab of
+//! one block without a class.
 //!
-//! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads a
-//! descriptor: an old one at worst, if the block that was asked about is being freed at that moment.
+//! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads
+//! a descriptor: an old one at worst, if the block that was asked about is being freed at that
+//! moment.
 
 mod blocks;
 mod entry;
@@ -73,7 +74,8 @@ const NEVER: u16 = u16::MAX;
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
 
-/// What is known of some granules, at a cache line each for those who free and those who hold the lock.
+/// What is known of some granules, at a cache line each for those who free and those who hold the
+/// lock.
 #[repr(C, align(64))]
 pub(super) struct Slab {
     start: AtomicPtr<u8>,
@@ -108,9 +110,11 @@ pub(super) struct Guarded {
     free: AtomicU32,
     /// No free block lies in words of bits before this one.
     first: AtomicU16,
-    /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was taken since.
+    /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was
+    /// taken since.
     looked_at: AtomicU16,
-    /// No block that begins so many bytes from the start, or more, was ever taken, and it reads zero.
+    /// No block that begins so many bytes from the start, or more, was ever taken, and it reads
+    /// zero.
     fresh_from: AtomicU32,
     /// The tick at which a block was taken last.
     taken_at: AtomicU32,
@@ -119,8 +123,8 @@ pub(super) struct Guarded {
     pub(super) previous: Link,
 }
 
-// SAFETY: fields that change are atomics, and the two pointers are to atomics in memory that is never
-// freed before the descriptor.
+// SAFETY: fields that change are atomics, and the two pointers are to atomics in memory that is
+// never freed before the descriptor.
 unsafe impl Send for Slab {}
 
 // SAFETY: as for Send.
@@ -144,8 +148,8 @@ impl Link {
     }
 }
 
-/// A descriptor's place in the arena. It is only made here, of memory that stays as long as the heap,
-/// and never leaves the heap.
+/// A descriptor's place in the arena. It is only made here, of memory that stays as long as the
+/// heap, and never leaves the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Handle(NonNull<Slab>);
 
@@ -188,8 +192,9 @@ impl Deref for Handle {
 
     #[inline]
     fn deref(&self) -> &Slab {
-        // SAFETY: every handle was made by `make` of an initialised descriptor, which changes by atomics
-        // only and stays as long as the arena; handles live in the heap, which owns the arena.
+        // SAFETY: every handle was made by `make` of an initialised descriptor, which changes by
+        // atomics only and stays as long as the arena; handles live in the heap, which owns the
+        // arena.
         unsafe { self.0.as_ref() }
     }
 }
@@ -261,7 +266,8 @@ impl Slab {
 
     #[inline]
     fn states(&self) -> &[AtomicU8] {
-        // SAFETY: initialised in `make`, changed by atomics only, and there as long as the descriptor.
+        // SAFETY: initialised in `make`, changed by atomics only, and there as long as the
+        // descriptor.
         unsafe { self.states.as_ref() }
     }
 

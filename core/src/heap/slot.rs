@@ -49,8 +49,8 @@ pub unsafe trait ThreadSlot: 'static {
         true
     }
 
-    /// Runs `f` and returns its result. Where the system can see to that, the calling thread runs no
-    /// signal handler meanwhile, but for signals that an instruction causes.
+    /// Runs `f` and returns its result. Where the system can see to that, the calling thread runs
+    /// no signal handler meanwhile, but for signals that an instruction causes.
     ///
     /// Calls of a thread that has no cache are made within this: nothing notes how deep they are in
     /// the stack, and after a `siglongjmp` out of a handler that interrupted one of them, all later

@@ -33,7 +33,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// [`HeapError::InvalidSize`] for more bytes than half of the address space;
     /// [`HeapError::Busy`] in a signal handler that interrupted a call of this heap, where only a
-    /// lock would help; otherwise those of [`StaticHeap::open`] and [`LocalHeap::alloc`].
+    /// lock would help; otherwise those of [`StaticHeap::open`] and
+    /// [`LocalHeap::alloc`](crate::heap::LocalHeap::alloc).
     #[inline]
     pub fn alloc_bytes(&self, size: usize) -> Result<NonNull<u8>, HeapError> {
         let layout = sized(size)?;
@@ -152,7 +153,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         if let Some(guard) = CacheGuard::<C>::begin_quick()
-            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is live.
+            // SAFETY: the caller gives the block up, if it is one; unless frees are checked, it is
+            // live.
             && unsafe { guard.free(block, None) }
         {
             return Ok(());
@@ -253,7 +255,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     }
 
     /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
-    /// as they fit. See [`LocalHeap::realloc_bytes`].
+    /// as they fit. See [`LocalHeap::realloc_bytes`](crate::heap::LocalHeap::realloc_bytes).
     ///
     /// # Errors
     ///
@@ -295,16 +297,16 @@ impl<C: StaticHeap> GlobalHeap<C> {
         C::state().get()?.usable_size(block)
     }
 
-    /// Says whether `addr`, any address at all, lies in the heap's memory. See [`Heap::owns`].
-    /// Takes no lock, and does not open the heap.
+    /// Says whether `addr`, any address at all, lies in the heap's memory. See
+    /// [`Heap::owns`](crate::heap::Heap::owns). Takes no lock, and does not open the heap.
     #[inline]
     #[must_use]
     pub fn owns(&self, addr: usize) -> bool {
         C::state().get().is_some_and(|heap| heap.owns(addr))
     }
 
-    /// Finds the live block around `addr`, any address at all. See [`Heap::block_of`]. Takes no
-    /// lock, and does not open the heap.
+    /// Finds the live block around `addr`, any address at all. See
+    /// [`Heap::block_of`](crate::heap::Heap::block_of). Takes no lock, and does not open the heap.
     #[inline]
     #[must_use]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
@@ -312,8 +314,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
     }
 
     /// Gives the free blocks that the calling thread has cached back to the heap, for other threads
-    /// to use or for the host. See [`LocalHeap::flush`]. Does nothing in a signal handler that
-    /// interrupted a call of this heap.
+    /// to use or for the host. See [`LocalHeap::flush`](crate::heap::LocalHeap::flush). Does
+    /// nothing in a signal handler that interrupted a call of this heap.
     pub fn flush(&self) {
         if let Some(guard) = CacheGuard::<C>::begin_quick() {
             guard.local().flush();

@@ -4,7 +4,8 @@
 use super::Cache;
 use crate::atomic::Ordering::Relaxed;
 
-/// Blocks that a magazine gets at once at first. Twice as many each time, until a tick finds them unused.
+/// Blocks that a magazine gets at once at first. Twice as many each time, until a tick finds them
+/// unused.
 pub(super) const BATCH: u8 = 4;
 
 /// Bytes that a thread may ask for before it looks at the clock for the first time.
@@ -18,18 +19,20 @@ const BUDGET_MOST: u64 = 256 << 10;
 /// What a call for a block without a class takes of it: of the greatest, a sixteenth.
 const BIG: usize = 16 << 10;
 
-/// How many times a thread looks at the clock, about, in the time after which free memory goes back.
+/// How many times a thread looks at the clock, about, in the time after which free memory goes
+/// back.
 const LOOKS: u64 = 16;
 
 /// How many times as often it looks while pages of slabs are being given back.
 const SOON: u64 = 4;
 
-/// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks for.
+/// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks
+/// for.
 const HURRY: u64 = 1 << 62;
 
 impl Cache {
-    /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the thread that
-    /// has the cache does.
+    /// Counts what is asked for; says whether the thread need not look at the clock yet. Only the
+    /// thread that has the cache does.
     #[inline]
     pub(in crate::heap) fn count(&self, bytes: usize) -> bool {
         let left = self.budget.load(Relaxed).wrapping_sub(bytes as u64);
@@ -37,8 +40,9 @@ impl Cache {
         left.cast_signed() >= 0
     }
 
-    /// Counts a call for a block without a class, which asks for `bytes`, or frees one and asks for none; says whether the
-    /// thread need not look at the clock yet. Only the thread that has the cache does.
+    /// Counts a call for a block without a class, which asks for `bytes`, or frees one and asks for
+    /// none; says whether the thread need not look at the clock yet. Only the thread that has the
+    /// cache does.
     pub(in crate::heap) fn count_big(&self, bytes: usize) -> bool {
         // Such calls are few and long: by their bytes each would use a budget up.
         let granted = self.granted.load(Relaxed).wrapping_add(bytes as u64);
@@ -53,8 +57,9 @@ impl Cache {
         self.budget.load(Relaxed).cast_signed() < 0
     }
 
-    /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is how long memory stays
-    /// free before it goes back. A thread that is to look `soon` may ask for little.
+    /// Begins to count for a thread that looks at the clock now, if there is one; `period_ms` is
+    /// how long memory stays free before it goes back. A thread that is to look `soon` may ask for
+    /// little.
     pub(in crate::heap) fn grant(&self, now_ms: Option<u64>, period_ms: u64, soon: bool) {
         let requested = self.requested();
         let mut grant = self.grant.load(Relaxed);
@@ -84,8 +89,8 @@ impl Cache {
         self.granted.load(Relaxed).wrapping_sub(left)
     }
 
-    /// Has the thread that has the cache take a slow path at its next call. One that is in a call at this moment may
-    /// not see it, and takes one soon by itself.
+    /// Has the thread that has the cache take a slow path at its next call. One that is in a call
+    /// at this moment may not see it, and takes one soon by itself.
     pub(in crate::heap) fn hurry(&self) {
         let left = self.budget.load(Relaxed);
         if left.cast_signed() >= 0 {

@@ -39,8 +39,8 @@ impl Cache {
         self.awaited.load(Relaxed) & lock != 0
     }
 
-    /// Returns how deep the stack was at least, as its address, in the call of a static heap that its thread is in; zero if
-    /// it is in none.
+    /// Returns how deep the stack was at least, as its address, in the call of a static heap that
+    /// its thread is in; zero if it is in none.
     pub(in crate::heap) fn depth(&self) -> usize {
         let mark = self.mark.load(Relaxed);
         if self.takes_locks() {
@@ -55,7 +55,8 @@ impl Cache {
         self.awaited.store(0, Relaxed);
     }
 
-    /// Notes that its thread changes the slots of a magazine; returns what notes that it does not any more.
+    /// Notes that its thread changes the slots of a magazine; returns what notes that it does not
+    /// any more.
     pub(in crate::heap) fn changing(&self, class: usize) -> Changing<'_> {
         let number = u32::try_from(class + 1).unwrap_or(u32::MAX);
         self.changing.store(number, Relaxed);
@@ -63,8 +64,8 @@ impl Cache {
         Changing(self)
     }
 
-    /// Gives up the magazine whose slots a call was changing that never goes on, with all that is in it, and says that the
-    /// thread is in no call.
+    /// Gives up the magazine whose slots a call was changing that never goes on, with all that is
+    /// in it, and says that the thread is in no call.
     pub(in crate::heap) fn forget_call(&self) {
         let number = self.changing.swap(0, Relaxed) as usize;
         if let Some(class) = number.checked_sub(1).filter(|class| *class < CLASSES) {

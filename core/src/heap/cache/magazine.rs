@@ -20,14 +20,15 @@ use core::{
 /// Blocks that a magazine has room for at first.
 pub(in crate::heap) const FIRST: u32 = 8;
 
-/// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread that has the
-/// cache changes it; others may look at the length.
+/// A small stack of free blocks, from `bottom` to `top`, with room up to `end`. Only the thread
+/// that has the cache changes it; others may look at the length.
 #[repr(align(32))]
 pub(in crate::heap) struct Magazine {
     top: AtomicPtr<Entry>,
     bottom: AtomicPtr<Entry>,
     end: AtomicPtr<Entry>,
-    /// What offsets into slabs of the class are [divided](class::index) by, here since a free looks here anyway.
+    /// What offsets into slabs of the class are [divided](class::index) by, here since a free looks
+    /// here anyway.
     pub(in crate::heap) reciprocal: u64,
 }
 
@@ -49,8 +50,8 @@ impl Magazine {
         }
     }
 
-    /// Returns how many blocks there are. Another thread than the one that has the cache may be told of
-    /// none while room is made for more, or of so many as a magazine can have at most.
+    /// Returns how many blocks there are. Another thread than the one that has the cache may be
+    /// told of none while room is made for more, or of so many as a magazine can have at most.
     pub(in crate::heap) fn len(&self) -> u32 {
         let bottom = self.bottom.load(Acquire);
         let len = entries(bottom, self.top.load(Acquire));
@@ -66,7 +67,8 @@ impl Magazine {
     /// Reads one of the pointers, for the thread that has the cache.
     #[inline]
     fn own(pointer: &AtomicPtr<Entry>) -> *mut Entry {
-        // SAFETY: only that thread changes them, which is the one that allocates and frees by this magazine.
+        // SAFETY: only that thread changes them, which is the one that allocates and frees by this
+        // magazine.
         unsafe { atomic::own_ptr(pointer) }
     }
 
@@ -141,7 +143,8 @@ impl Magazine {
         before(&entry);
         // SAFETY: below the end, there is room for an entry; nobody else uses it.
         unsafe { top.write(entry) };
-        // Release, since a forked child looks at the entries below the top. Loaded once more, as in `pop`.
+        // Release, since a forked child looks at the entries below the top. Loaded once more, as in
+        // `pop`.
         let top = self.top.load(Relaxed);
         self.top.store(top.wrapping_add(1), Release);
         true
@@ -170,8 +173,8 @@ impl Magazine {
             // Nothing lies below the bottom, for all others than this thread.
             self.bottom.store(from, Relaxed);
             fence(Release);
-            // SAFETY: so many initialised entries follow, and there is room for all of them; only this
-            // thread uses them.
+            // SAFETY: so many initialised entries follow, and there is room for all of them; only
+            // this thread uses them.
             unsafe { bottom.copy_from(from, left) };
         }
         // Before the bottom: a top below that is taken for one of no blocks.

@@ -38,13 +38,14 @@ impl CacheRef {
         Some((entry.block, zero))
     }
 
-    /// Frees a block if there is room for it in a magazine, and it lies in the first granule of a slab of a
-    /// [quick class](class::is_quick), in the window of the page map, as it nearly always does; says whether it did.
+    /// Frees a block if there is room for it in a magazine, and it lies in the first granule of a
+    /// slab of a [quick class](class::is_quick), in the window of the page map, as it nearly always
+    /// does; says whether it did.
     ///
     /// # Safety
     ///
-    /// The heap is there. If `block` is the start of a live block of the heap, as it is unless `CHECKED`, its user gives
-    /// that up.
+    /// The heap is there. If `block` is the start of a live block of the heap, as it is unless
+    /// `CHECKED`, its user gives that up.
     #[inline]
     pub(in crate::heap) unsafe fn free_quick<const CHECKED: bool>(
         self,
@@ -60,8 +61,8 @@ impl CacheRef {
         unsafe { self.free_at::<CHECKED>(block, value, place) }
     }
 
-    /// As [`CacheRef::free_quick`], of a block that was allocated with this layout: a processor need not wait for the page
-    /// map to know where the magazine is.
+    /// As [`CacheRef::free_quick`], of a block that was allocated with this layout: a processor
+    /// need not wait for the page map to know where the magazine is.
     ///
     /// # Safety
     ///
@@ -87,8 +88,8 @@ impl CacheRef {
 
     /// # Safety
     ///
-    /// Those of [`CacheRef::free_quick`]; the page map has the value for the block, of which [`map::quick_place`] returns
-    /// the place.
+    /// Those of [`CacheRef::free_quick`]; the page map has the value for the block, of which
+    /// [`map::quick_place`] returns the place.
     #[inline]
     unsafe fn free_at<const CHECKED: bool>(
         self,
@@ -96,10 +97,12 @@ impl CacheRef {
         value: u64,
         place: usize,
     ) -> bool {
-        // SAFETY: the value is of the heap's map, so that `quick_place` returned what `class::place` did.
+        // SAFETY: the value is of the heap's map, so that `quick_place` returned what
+        // `class::place` did.
         let magazine = unsafe { self.magazine_at(place) };
         let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
-        // SAFETY: a value of the heap's map, which is there, with a place, and the class's own reciprocal.
+        // SAFETY: a value of the heap's map, which is there, with a place, and the class's own
+        // reciprocal.
         let state = unsafe { map::live_quick::<CHECKED>(value, addr, reciprocal) };
         match state {
             Some(state) => magazine.push_live(Entry { block, state }),

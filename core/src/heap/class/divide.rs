@@ -5,8 +5,8 @@ use super::{CLASSES, FIRST_KIND, KINDS, Kind, NOTHING, SIZES, blocks};
 /// The reciprocal for slabs of one block, of any size.
 pub(in crate::heap) const ONE_BLOCK: u64 = 1;
 
-/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with a class: no
-/// offset starts a block there.
+/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with
+/// a class: no offset starts a block there.
 const RECIPROCALS: [u64; KINDS] = {
     assert!(
         FIRST_KIND + (NOTHING as usize) < KINDS,
@@ -31,8 +31,9 @@ pub(in crate::heap) const fn reciprocal(class: usize) -> u64 {
     RECIPROCALS[class + FIRST_KIND]
 }
 
-/// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
-/// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
+/// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns
+/// the quotient, and the class if nothing remains. Where the kind has no class, returns zero and
+/// none.
 #[inline]
 pub(in crate::heap) const fn divide(offset: usize, kind: Kind) -> (usize, Option<usize>) {
     let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize % KINDS]);
@@ -40,13 +41,14 @@ pub(in crate::heap) const fn divide(offset: usize, kind: Kind) -> (usize, Option
         return (quotient, None);
     }
     let class = (kind as usize).wrapping_sub(FIRST_KIND);
-    // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of classes.
+    // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of
+    // classes.
     unsafe { core::hint::assert_unchecked(class < CLASSES) };
     (quotient, Some(class))
 }
 
-/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing
-/// remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether
+/// nothing remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
 #[inline]
 #[expect(
     clippy::cast_possible_truncation,

@@ -27,8 +27,8 @@ fn layout(len: usize) -> Layout {
     Layout::from_size_align(len, ALIGN).expect("pages")
 }
 
-// SAFETY: ranges are allocations, zeroed, which are taken back when they are released as a whole, and
-// leak else.
+// SAFETY: ranges are allocations, zeroed, which are taken back when they are released as a whole,
+// and leak else.
 unsafe impl PageProvider for Memory {
     fn page_size(&self) -> PageSize {
         PAGE

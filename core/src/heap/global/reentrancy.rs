@@ -38,7 +38,8 @@ impl<C: StaticHeap> CacheGuard<C> {
         Self::begin_by(slot, store_stack_pointer)
     }
 
-    /// As [`CacheGuard::begin`], by a function that stores where the stack ends at most in the call.
+    /// As [`CacheGuard::begin`], by a function that stores where the stack ends at most in the
+    /// call.
     #[inline(always)]
     fn begin_by(slot: *mut (), store: impl FnOnce(&AtomicUsize)) -> Option<Self> {
         if !C::Slot::IS_NEVER_NULL && slot.is_null() {
@@ -102,11 +103,13 @@ impl<C: StaticHeap> CacheGuard<C> {
     ///
     /// # Safety
     ///
-    /// Those of [`GlobalHeap::free`]. If there is a layout, it is the block's.
+    /// Those of [`GlobalHeap::free`](crate::heap::GlobalHeap::free). If there is a layout, it is
+    /// the block's.
     #[inline]
     pub(in crate::heap) unsafe fn free(&self, block: NonNull<u8>, layout: Option<Layout>) -> bool {
-        // In all cases the caller gives the block up, if it is one, as it is unless frees are checked. The heap is there
-        // if the cache is a thread's, and others have no window to look at.
+        // In all cases the caller gives the block up, if it is one, as it is unless frees are
+        // checked. The heap is there if the cache is a thread's, and others have no window to look
+        // at.
         match layout {
             // SAFETY: as above.
             Some(layout) if C::CHECKED => unsafe {
@@ -126,8 +129,8 @@ impl<C: StaticHeap> CacheGuard<C> {
     pub(in crate::heap) fn local(&self) -> ManuallyDrop<LocalOf<C>> {
         // SAFETY: a thread with a cache has opened the heap.
         let heap = unsafe { C::state().get_unchecked() };
-        // SAFETY: the cache is this thread's, as nobody else's slot has it, and it says that it is busy, so that a
-        // handler makes no other handle of it.
+        // SAFETY: the cache is this thread's, as nobody else's slot has it, and it says that it is
+        // busy, so that a handler makes no other handle of it.
         ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, self.cache) })
     }
 
@@ -148,7 +151,8 @@ impl<C: StaticHeap> Drop for CacheGuard<C> {
     }
 }
 
-/// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says so.
+/// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says
+/// so.
 pub(super) struct SlotGuard<C: StaticHeap> {
     /// What the slot says afterwards.
     pub(super) after: *mut (),
@@ -156,7 +160,8 @@ pub(super) struct SlotGuard<C: StaticHeap> {
 }
 
 impl<C: StaticHeap> SlotGuard<C> {
-    /// Begins a call of a thread whose slot is not [`BUSY`], and is to say `after` when it has ended.
+    /// Begins a call of a thread whose slot is not [`BUSY`], and is to say `after` when it has
+    /// ended.
     pub(super) fn begin(after: *mut ()) -> Self {
         C::Slot::set(BUSY);
         compiler_fence(SeqCst);

@@ -32,9 +32,10 @@ pub struct State<C: StaticHeap> {
     is_registered: AtomicBool,
 }
 
-// SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only read
-// after that was seen, and it is Sync. Its parts are Send by the bounds of the trait. It is dropped once, by
-// a call whose caller promises that no other one is under way, after `is_open` says that it is not there.
+// SAFETY: the heap is written once, under the lock, before `is_open` says so by Release; it is only
+// read after that was seen, and it is Sync. Its parts are Send by the bounds of the trait. It is
+// dropped once, by a call whose caller promises that no other one is under way, after `is_open`
+// says that it is not there.
 unsafe impl<C: StaticHeap> Sync for State<C> {}
 
 impl<C: StaticHeap> State<C> {
@@ -54,8 +55,8 @@ impl<C: StaticHeap> State<C> {
     ///
     /// # Safety
     ///
-    /// It was opened, as [`State::get`] or the cache of a thread tells, and was not closed since: then no
-    /// slot has a cache.
+    /// It was opened, as [`State::get`] or the cache of a thread tells, and was not closed since:
+    /// then no slot has a cache.
     #[inline]
     pub(super) unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
         // SAFETY: it is never changed after it was initialised, which is the caller's promise.
@@ -140,13 +141,14 @@ impl<C: StaticHeap> GlobalHeap<C> {
         })
     }
 
-    /// Closes the heap for good: all of its memory goes back, that of blocks, of metadata and of the page map. Where it
-    /// was not open, it never will be.
+    /// Closes the heap for good: all of its memory goes back, that of blocks, of metadata and of
+    /// the page map. Where it was not open, it never will be.
     ///
-    /// Later calls find it closed before they look for anything in it, also those of threads that had
-    /// cached blocks, and their ends: an allocation fails with [`HeapError::Closed`], or returns null;
-    /// [`GlobalAlloc::dealloc`] does nothing, and [`GlobalHeap::free`] returns the error. A later `close` has
-    /// nothing to do. Forked children have nothing to repair.
+    /// Later calls find it closed before they look for anything in it, also those of threads that
+    /// had cached blocks, and their ends: an allocation fails with [`HeapError::Closed`], or
+    /// returns null; [`GlobalAlloc::dealloc`](core::alloc::GlobalAlloc::dealloc) does nothing, and
+    /// [`GlobalHeap::free`] returns the error. A later `close` has nothing to do. Forked children
+    /// have nothing to repair.
     ///
     /// A library that is to be unloaded closes its heap at last:
     ///
@@ -166,16 +168,18 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// # Errors
     ///
-    /// [`HeapError::Busy`], and nothing changes, where the calling thread is in a call of this heap, as a signal
-    /// handler or [`StaticHeap::open`] may be; and where another thread has blocks cached, and its slot
-    /// does not tell its [place](ThreadSlot::place): it must [detach](GlobalHeap::detach) before.
+    /// [`HeapError::Busy`], and nothing changes, where the calling thread is in a call of this
+    /// heap, as a signal handler or [`StaticHeap::open`] may be; and where another thread has
+    /// blocks cached, and its slot does not tell its [place](ThreadSlot::place): it must
+    /// [detach](GlobalHeap::detach) before.
     ///
     /// # Safety
     ///
-    /// - No other thread is in a call of this heap or at its end from the start of this call to its return; what
-    ///   they did before happened before this call, and what they do later happens after it.
-    /// - No block of this heap is used any more, nor is the heap that [`GlobalHeap::heap`] returned, by a thread that
-    ///   returns its memory for instance.
+    /// - No other thread is in a call of this heap or at its end from the start of this call to its
+    ///   return; what they did before happened before this call, and what they do later happens
+    ///   after it.
+    /// - No block of this heap is used any more, nor is the heap that [`GlobalHeap::heap`]
+    ///   returned, by a thread that returns its memory for instance.
     pub unsafe fn close(&self) -> Result<(), HeapError> {
         let state = C::state();
         if state.is_closed() {
@@ -192,7 +196,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
                 return Err(HeapError::Busy);
             }
         }
-        // What a signal handler on this thread sees is in order; others see it later, by the caller's promise.
+        // What a signal handler on this thread sees is in order; others see it later, by the
+        // caller's promise.
         state.is_closed.store(true, Release);
         state.is_open.store(false, Release);
         C::Slot::set(DETACHED);
@@ -202,14 +207,16 @@ impl<C: StaticHeap> GlobalHeap<C> {
         for cache in Self::with_slot(heap) {
             let place = cache.place.load(Relaxed);
             if !place.is_null() && place != NOWHERE {
-                // SAFETY: the slot's of a thread that has neither ended nor detached, or it would not have the
-                // cache, so that it may be written; that thread waits, by the caller's promise.
+                // SAFETY: the slot's of a thread that has neither ended nor detached, or it would
+                // not have the cache, so that it may be written; that thread waits, by the caller's
+                // promise.
                 unsafe { place.write(DETACHED) };
             }
         }
         compiler_fence(SeqCst);
-        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both say that it is
-        // not there, none is under way, and those that `heap` returned are used no more.
+        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both
+        // say that it is not there, none is under way, and those that `heap` returned are used no
+        // more.
         let heap = unsafe { &mut *state.heap.get() };
         // SAFETY: initialised, as it was open, and dropped once, as it never is again.
         unsafe { heap.assume_init_drop() };

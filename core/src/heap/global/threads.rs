@@ -1,5 +1,5 @@
-//! How a thread gets a cache at its first call and leaves it at its end, and what a forked child does
-//! about the caches of threads that it does not have.
+//! How a thread gets a cache at its first call and leaves it at its end, and what a forked child
+//! does about the caches of threads that it does not have.
 
 use super::{CacheGuard, GlobalHeap, HeapOf, SlotGuard, StaticHeap, fresh};
 use crate::heap::ThreadSlot;

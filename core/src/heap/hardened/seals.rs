@@ -50,7 +50,8 @@ impl Seals {
     ///
     /// # Safety
     ///
-    /// The block has [`CANARY_LEAST`] bytes more, and is live or the calling thread's.
+    /// The block has [`CANARY_LEAST`](crate::heap::hardened::CANARY_LEAST) bytes more, and is live
+    /// or the calling thread's.
     #[inline]
     pub(in crate::heap) unsafe fn write(self, block: NonNull<u8>, asked: usize) {
         // SAFETY: the caller's promise: inside the block.
@@ -64,7 +65,8 @@ impl Seals {
     ///
     /// # Safety
     ///
-    /// The block has [`CANARY_LEAST`] bytes more, and is the calling thread's to free.
+    /// The block has [`CANARY_LEAST`](crate::heap::hardened::CANARY_LEAST) bytes more, and is the
+    /// calling thread's to free.
     #[inline]
     pub(in crate::heap) unsafe fn is_intact(self, block: NonNull<u8>, asked: usize) -> bool {
         // SAFETY: the caller's promise: inside the block.

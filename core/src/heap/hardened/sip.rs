@@ -1,7 +1,5 @@
 //! SipHash-1-3 of one word.
 
-use core::array;
-
 /// SipHash-1-3 of one word, by a key whose part of the state is computed once. The crate
 /// `siphasher`, which tests compare it with, takes longer for a word, as it hashes bytes of any
 /// number.
@@ -60,6 +58,7 @@ impl Sip {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::array;
     use siphasher::sip::SipHasher13;
 
     #[test]

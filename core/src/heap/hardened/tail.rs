@@ -142,8 +142,8 @@ pub(in crate::heap) unsafe fn fill(block: NonNull<u8>, len: usize) {
 ///
 /// # Safety
 ///
-/// `len` bytes of memory at `block` that were written, or read zero as they were never; both are multiples
-/// of 16.
+/// `len` bytes of memory at `block` that were written, or read zero as they were never; both are
+/// multiples of 16.
 #[inline]
 pub(in crate::heap) unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
     debug_assert!(block.addr().get().is_multiple_of(align_of::<u64>()) && len.is_multiple_of(8));

@@ -210,8 +210,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Ends a call that made a huge block. Where a fork has replaced what the call began with, it is
-    /// entered in what took its place, too.
+    /// Ends a call that made a huge block. Where a fork has replaced what the call began with, it
+    /// is entered in what took its place, too.
     ///
     /// # Errors
     ///

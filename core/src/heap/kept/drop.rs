@@ -10,7 +10,8 @@ use crate::{
 use core::sync::atomic::Ordering::Relaxed;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Keeps a huge block that was freed for the next, of which so much was used; says whether it did.
+    /// Keeps a huge block that was freed for the next, of which so much was used; says whether it
+    /// did.
     pub(in crate::heap) fn keep(&self, space: &mut Space, slab: Handle, used: usize) -> bool {
         let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
         if used > most || self.config.returns() == crate::heap::Return::Eager || self.is_full() {
@@ -59,8 +60,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Gives back what a huge block that is kept had to grow into, but for as much again as it has memory. If
-    /// the addresses cannot go, they are kept as well.
+    /// Gives back what a huge block that is kept had to grow into, but for as much again as it has
+    /// memory. If the addresses cannot go, they are kept as well.
     fn cut_kept(&self, space: &mut Space, slab: Handle) {
         let len = slab.block_bytes().saturating_mul(RESIZED);
         let len = len.next_multiple_of(GRANULE);
@@ -83,8 +84,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases huge blocks that are kept: all, or those that were before the last tick; and memory that
-    /// live ones have ahead of their growth for as long.
+    /// Releases huge blocks that are kept: all, or those that were before the last tick; and memory
+    /// that live ones have ahead of their growth for as long.
     pub(in crate::heap) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
         self.drop_all_ahead(space, only_aged);
         let [now, _] = space.kept.demand;
@@ -106,7 +107,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest;
-    /// returns how many it had. Where none is kept, takes what live ones have ahead of their growth.
+    /// returns how many it had. Where none is kept, takes what live ones have ahead of their
+    /// growth.
     pub(in crate::heap) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
         let Some(slab) = space.kept.take_for(wanted) else {
             return self.drop_all_ahead(space, false);

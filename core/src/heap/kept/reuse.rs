@@ -54,8 +54,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         None
     }
 
-    /// Allocates a huge block for one that grows, which was kept. It brings all of the memory that it
-    /// has, as headroom.
+    /// Allocates a huge block for one that grows, which was kept. It brings all of the memory that
+    /// it has, as headroom.
     pub(in crate::heap) fn alloc_kept_to_grow(
         &self,
         space: &mut Space,

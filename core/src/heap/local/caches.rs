@@ -273,7 +273,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Local
         self.flush();
         self.cache.begin_small();
         let mut caches = self.heap.lock_caches();
-        // The next thread, which does much the same, finds room for some blocks of each class that this one used.
+        // The next thread, which does much the same, finds room for some blocks of each class that
+        // this one used.
         for class in 0..CLASSES {
             let _changing = self.cache.changing(class);
             let magazine = self.stack(class);

@@ -9,7 +9,8 @@ use crate::{
 use core::{mem::ManuallyDrop, sync::atomic::Ordering::Relaxed};
 
 impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'heap, P, M, R> {
-    /// As [`Heap::tick`](crate::heap::Heap::tick); first gives back what is cached, if the time has come.
+    /// As [`Heap::tick`](crate::heap::Heap::tick); first gives back what is cached, if the time has
+    /// come.
     pub fn tick(&self, now_ms: u64) {
         if self.heap.is_due(now_ms) {
             self.flush();
@@ -18,14 +19,15 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// As [`Heap::collect`](crate::heap::Heap::collect); first gives back what this handle has cached.
+    /// As [`Heap::collect`](crate::heap::Heap::collect); first gives back what this handle has
+    /// cached.
     pub fn collect(&self, level: Level) {
         self.flush();
         self.heap.collect(level);
     }
 
-    /// What a quick call does that has used up what it may ask for before the clock is looked at. It does not unwind, so
-    /// that quick calls need not provide for that.
+    /// What a quick call does that has used up what it may ask for before the clock is looked at.
+    /// It does not unwind, so that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
     pub(super) extern "C" fn look_at(heap: &'heap Heap<P, M, R>, cache: CacheRef) {
@@ -34,8 +36,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         local.maintain();
     }
 
-    /// What calls do beside that take a lock, or have asked for as much as [`Cache::count`] allows: see
-    /// [`Heap::maintain`]; and bring back what is cached, if there was a tick or a trim since this was called last.
+    /// What calls do beside that take a lock, or have asked for as much as
+    /// [`Cache::count`](crate::heap::cache::Cache::count) allows: see [`Heap::maintain`]; and bring
+    /// back what is cached, if there was a tick or a trim since this was called last.
     pub(in crate::heap) fn maintain(&self) {
         let now_ms = self.heap.maintain();
         let period_ms = self.heap.config.period_ms();

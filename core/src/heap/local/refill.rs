@@ -16,7 +16,8 @@ use core::{mem::MaybeUninit, slice};
 /// Blocks that are under way from a magazine to bins at once, at most: half of a magazine.
 const FLUSHED: u32 = 128;
 
-/// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not keep more.
+/// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not
+/// keep more.
 const ROOM: usize = 64 << 20;
 
 /// How many times the room of a magazine grows at once. Slots of each size that it had before stay
@@ -127,7 +128,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             let changing = self.cache.changing(class);
             magazine.forget_oldest(now);
             drop(changing);
-            // SAFETY: the first `now` were written above, as many as there are and no more than there is room for.
+            // SAFETY: the first `now` were written above, as many as there are and no more than
+            // there is room for.
             let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
             self.heap.flush(class, some);
             left -= now;

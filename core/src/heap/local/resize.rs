@@ -16,8 +16,8 @@ use core::{alloc::Layout, mem::MaybeUninit, ptr::NonNull, sync::atomic::Ordering
 const COPIED: usize = 512;
 
 impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'heap, P, M, R> {
-    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
-    /// they fit.
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit.
     ///
     /// # Errors
     ///
@@ -25,8 +25,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// If `block` is the start of a live block of this heap, that was allocated or last resized with
-    /// `layout`, and nobody uses it during the call, nor afterwards where another one is returned.
+    /// If `block` is the start of a live block of this heap, that was allocated or last resized
+    /// with `layout`, and nobody uses it during the call, nor afterwards where another one is
+    /// returned.
     pub unsafe fn realloc(
         &self,
         block: NonNull<u8>,
@@ -41,7 +42,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { self.realloc_slow(block, layout, new_size) }
     }
 
-    /// Resizes a block where it lies, or by one that is at hand and small, if that is all that it takes.
+    /// Resizes a block where it lies, or by one that is at hand and small, if that is all that it
+    /// takes.
     ///
     /// # Safety
     ///
@@ -79,8 +81,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             let from = unsafe { from.add(n) };
             // SAFETY: as above.
             let to = unsafe { to.add(n) };
-            // SAFETY: as above; both blocks are live and aligned to a step, and they share no byte. Bytes behind
-            // what the user has may be uninitialised, as the type says.
+            // SAFETY: as above; both blocks are live and aligned to a step, and they share no byte.
+            // Bytes behind what the user has may be uninitialised, as the type says.
             unsafe { to.copy_from_nonoverlapping(from, 1) };
         }
         if !self.magazine(class).push_live(Entry { block, state }) {

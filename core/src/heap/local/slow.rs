@@ -52,7 +52,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         Ok((entry.block, zero))
     }
 
-    /// Frees a block that [`CacheRef::free_quick`] does not.
+    /// Frees a block that [`CacheRef::free_quick`](crate::heap::cache::CacheRef::free_quick) does
+    /// not.
     ///
     /// # Safety
     ///

@@ -1,4 +1,5 @@
-//! Which granules are the heap's: what is given up, lost to others, or taken over by a forked child.
+//! Which granules are the heap's: what is given up, lost to others, or taken over by a forked
+//! child.
 
 use super::{GRANULES, Segment};
 use crate::heap::class::GRANULE;

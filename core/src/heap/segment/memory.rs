@@ -54,8 +54,8 @@ impl Segment {
         fresh.then_some(whole)
     }
 
-    /// Yields the parts of free granules that are worth giving back now that `part` of them is free: where memory came
-    /// by large pages, whole ones around it that are free and have memory.
+    /// Yields the parts of free granules that are worth giving back now that `part` of them is
+    /// free: where memory came by large pages, whole ones around it that are free and have memory.
     pub(in crate::heap) fn worth_around(
         &self,
         part: &Range<usize>,
@@ -70,8 +70,8 @@ impl Segment {
         })
     }
 
-    /// Returns the part of free granules that is worth giving back by and by: where memory came by large pages,
-    /// whole ones.
+    /// Returns the part of free granules that is worth giving back by and by: where memory came by
+    /// large pages, whole ones.
     pub(in crate::heap) fn worth(&self, run: &Range<usize>) -> Range<usize> {
         let large = self.large.load(Relaxed);
         if large == 0 {
@@ -97,8 +97,8 @@ impl Segment {
         })
     }
 
-    /// Returns the first run of free granules with memory from granule `from` on; if so, of those that
-    /// are aged, and that the host did not refuse.
+    /// Returns the first run of free granules with memory from granule `from` on; if so, of those
+    /// that are aged, and that the host did not refuse.
     pub(in crate::heap) fn returnable(&self, from: usize, only_aged: bool) -> Option<Range<usize>> {
         Bits::run_by(from, |word| {
             let all = self.giveable(word);
@@ -140,7 +140,8 @@ impl Segment {
         self.purged.count(part)
     }
 
-    /// Returns how many granules with memory are free; if so, of those that were at the last tick, and ever since.
+    /// Returns how many granules with memory are free; if so, of those that were at the last tick,
+    /// and ever since.
     pub(in crate::heap) fn idle_count(&self, only_aged: bool) -> usize {
         Bits::count_by(|word| {
             let all = self.giveable(word);
@@ -173,7 +174,8 @@ impl Segment {
         Bits::count_by(|word| self.refused.word(word))
     }
 
-    /// Returns how many granules have memory that was never in use, nor came by a large page with some that was.
+    /// Returns how many granules have memory that was never in use, nor came by a large page with
+    /// some that was.
     pub(in crate::heap) fn unused(&self) -> usize {
         let in_use = |word| self.used.word(word) & !self.purged.word(word);
         let large = self.large.load(Relaxed);

@@ -50,8 +50,8 @@ impl Slab {
         unsafe { self.guarded.bits.as_ref() }
     }
 
-    /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock is
-    /// held.
+    /// Takes up to `most` free blocks, the lowest first, and hands each to `take`. The bin's lock
+    /// is held.
     pub(in crate::heap) fn take(&self, most: usize, mut take: impl FnMut(Entry)) -> usize {
         let (start, size) = (self.start(), self.block_bytes());
         let states = self.states.cast::<AtomicU8>();
@@ -69,7 +69,8 @@ impl Slab {
                 index = word * 64 + left.trailing_zeros() as usize;
                 left &= left - 1;
                 missing -= 1;
-                // SAFETY: blocks lie within the granules: there are len / size of them, and a bit for each.
+                // SAFETY: blocks lie within the granules: there are len / size of them, and a bit
+                // for each.
                 let block = unsafe { start.add(index * size) };
                 // SAFETY: there is a state for each block.
                 let state = unsafe { states.add(index) };
@@ -122,7 +123,8 @@ impl Slab {
         None
     }
 
-    /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is held.
+    /// Puts blocks back as long as they are this slab's, and returns the others. The bin's lock is
+    /// held.
     pub(in crate::heap) fn put<'a>(&self, entries: &'a [Entry]) -> &'a [Entry] {
         let first_state = self.states.cast::<AtomicU8>().addr().get();
         let (bits, blocks) = (self.bits(), self.blocks());
@@ -133,7 +135,8 @@ impl Slab {
             && let at = number(entry)
             && at < blocks
         {
-            // Neighbours that come one after the other often are in one word, which so is loaded and stored once.
+            // Neighbours that come one after the other often are in one word, which so is loaded
+            // and stored once.
             let word = at / 64;
             let mut ones = bits[word].load(Relaxed);
             while let Some((entry, behind)) = rest.split_first()
@@ -142,8 +145,8 @@ impl Slab {
                 && index < blocks
             {
                 rest = behind;
-                // Two threads that freed it at the same moment may both bring it, the second one when it is in use
-                // again. The bit is set already, or the block is live, then.
+                // Two threads that freed it at the same moment may both bring it, the second one
+                // when it is in use again. The bit is set already, or the block is live, then.
                 let is_live = entry.state().load(Relaxed) == LIVE;
                 let bit = u64::from(!is_live) << (index % 64) & !ones;
                 ones |= bit;

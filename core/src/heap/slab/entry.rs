@@ -20,8 +20,8 @@ pub(in crate::heap) struct Entry {
 impl Entry {
     #[inline]
     pub(in crate::heap) fn state(&self) -> &AtomicU8 {
-        // SAFETY: entries are made of a slab's states, which stay as long as the heap, and entries live
-        // in the heap.
+        // SAFETY: entries are made of a slab's states, which stay as long as the heap, and entries
+        // live in the heap.
         unsafe { self.state.as_ref() }
     }
 
@@ -36,12 +36,14 @@ impl Entry {
         taken.map(|_| ()).map_err(|_| HeapError::NotLive)
     }
 
-    /// Notes how much of a block of a class was not asked for, beside [`CANARY_LEAST`] bytes.
+    /// Notes how much of a block of a class was not asked for, beside
+    /// [`CANARY_LEAST`](crate::heap::hardened::CANARY_LEAST) bytes.
     ///
     /// # Safety
     ///
-    /// The slab keeps what was asked for; `after` is the class's [`class::slack_after`], and its
-    /// blocks are as long as [`class::BYTE_MAX`] at most unless `is_wide`.
+    /// The slab keeps what was asked for; `after` is the class's
+    /// [`class::slack_after`](crate::heap::class::slack_after), and its blocks are as long as
+    /// [`class::BYTE_MAX`](crate::heap::class::BYTE_MAX) at most unless `is_wide`.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the two bytes")]
     pub(in crate::heap) unsafe fn set_slack(&self, after: usize, slack: usize, is_wide: bool) {

@@ -11,8 +11,8 @@ use crate::{
 use core::ptr::NonNull;
 
 impl Slab {
-    /// Returns the number of the block around `addr`, which lies in the granules, and whether it starts
-    /// there; the number of blocks for what is left over behind them.
+    /// Returns the number of the block around `addr`, which lies in the granules, and whether it
+    /// starts there; the number of blocks for what is left over behind them.
     #[inline]
     pub(super) fn index(&self, addr: usize) -> (usize, bool) {
         class::index(addr.wrapping_sub(self.addr()), self.reciprocal)
@@ -59,8 +59,8 @@ impl Slab {
         })
     }
 
-    /// Returns the start and the size of the live block around `addr`. `None` where granules are taken
-    /// meanwhile: then the block was freed before.
+    /// Returns the start and the size of the live block around `addr`. `None` where granules are
+    /// taken meanwhile: then the block was freed before.
     #[inline]
     pub(in crate::heap) fn around(&self, addr: usize) -> Option<(usize, usize)> {
         let version = self.version.load(Acquire);
@@ -75,13 +75,13 @@ impl Slab {
         (live && same && addr.wrapping_sub(block) < size).then_some((block, size))
     }
 
-    /// As [`Slab::around`], for who knows from the page map that the slab is of a class, where it began, and the block's
-    /// number and state: nothing that is loaded here waits for another.
+    /// As [`Slab::around`], for who knows from the page map that the slab is of a class, where it
+    /// began, and the block's number and state: nothing that is loaded here waits for another.
     #[inline]
     pub(in crate::heap) fn around_spot(&self, spot: &Spot) -> Option<(usize, usize)> {
         let version = self.version.load(Acquire);
-        // SAFETY: a state of this slab, initialised in `make`, changed by atomics only, and there as long as the
-        // descriptor.
+        // SAFETY: a state of this slab, initialised in `make`, changed by atomics only, and there
+        // as long as the descriptor.
         let state = unsafe { spot.state.as_ref() };
         let live = state.load(Acquire) == LIVE;
         let stays = self.addr() == spot.start;

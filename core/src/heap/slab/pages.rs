@@ -1,5 +1,5 @@
-//! The pages of a slab: which ones hold only free blocks, and gave their memory back. The bin's lock
-//! is held.
+//! The pages of a slab: which ones hold only free blocks, and gave their memory back. The bin's
+//! lock is held.
 
 use super::{Entry, NEVER, Slab, ZERO};
 use crate::{
@@ -8,7 +8,8 @@ use crate::{
 };
 
 impl Slab {
-    /// Returns which parts of [`Slab::hole_bytes`] gave their memory back, a bit each. The bin's lock is held.
+    /// Returns which parts of [`Slab::hole_bytes`] gave their memory back, a bit each. The bin's
+    /// lock is held.
     pub(in crate::heap) fn holes(&self) -> u64 {
         self.holes.load(Relaxed)
     }
@@ -23,7 +24,8 @@ impl Slab {
         self.looked_at.store(NEVER, Relaxed);
     }
 
-    /// Says whether no block was taken or brought back since [`Slab::set_looked_at`]. The bin's lock is held.
+    /// Says whether no block was taken or brought back since [`Slab::set_looked_at`]. The bin's
+    /// lock is held.
     pub(in crate::heap) fn is_looked_at(&self) -> bool {
         u32::from(self.looked_at.load(Relaxed)) == self.free.load(Relaxed)
     }
@@ -38,8 +40,8 @@ impl Slab {
         self.holes.store(holes, Relaxed);
     }
 
-    /// Returns how many pages one bit of [`Slab::holes`] stands for: one, or as many as it takes for all of the
-    /// slab to fit in 64 bits.
+    /// Returns how many pages one bit of [`Slab::holes`] stands for: one, or as many as it takes
+    /// for all of the slab to fit in 64 bits.
     pub(in crate::heap) fn hole_pages(&self, page: PageSize) -> u32 {
         let mut pages = 1;
         while self.len_bytes() / page.bytes() > 64 * pages as usize {
@@ -53,8 +55,8 @@ impl Slab {
         page.bytes() * self.hole_pages(page) as usize
     }
 
-    /// Returns which parts of [`Slab::hole_bytes`] hold only free blocks, some of which were used, a bit each. The
-    /// bin's lock is held.
+    /// Returns which parts of [`Slab::hole_bytes`] hold only free blocks, some of which were used,
+    /// a bit each. The bin's lock is held.
     pub(in crate::heap) fn idle_parts(&self, page: PageSize) -> u64 {
         let size = self.block_bytes();
         let last = self.blocks() - 1;
@@ -79,7 +81,8 @@ impl Slab {
         (u64::MAX >> (63 - (last - first))) << first
     }
 
-    /// Notes that free blocks that lie in a part of the granules as a whole read zero. The bin's lock is held.
+    /// Notes that free blocks that lie in a part of the granules as a whole read zero. The bin's
+    /// lock is held.
     pub(in crate::heap) fn clear_blocks(&self, part: PageRange) {
         let size = self.block_bytes();
         let first = (part.addr() - self.addr()).div_ceil(size);
@@ -90,8 +93,8 @@ impl Slab {
         }
     }
 
-    /// Returns how many pages nobody can have touched: none of their blocks was ever taken. The bin's lock
-    /// is held.
+    /// Returns how many pages nobody can have touched: none of their blocks was ever taken. The
+    /// bin's lock is held.
     pub(in crate::heap) fn fresh_pages(&self, page: PageSize) -> u32 {
         let used = page.round_up(self.fresh_from.load(Relaxed) as usize);
         let bytes = self.len_bytes().saturating_sub(used.unwrap_or(usize::MAX));

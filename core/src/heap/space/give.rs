@@ -8,8 +8,8 @@ use crate::{
 };
 use core::ops::Range;
 
-/// Runs of free granules that lose their access where memory is short, beside those that segments end with: each
-/// splits a mapping.
+/// Runs of free granules that lose their access where memory is short, beside those that segments
+/// end with: each splits a mapping.
 const GAPS: usize = 16;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
@@ -29,8 +29,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Gives the memory of free granules back; returns how many bytes of it went. They keep their access, and
-    /// no mapping is split, but at the highest level of hardening.
+    /// Gives the memory of free granules back; returns how many bytes of it went. They keep their
+    /// access, and no mapping is split, but at the highest level of hardening.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Ok(before - space.gauges.committed)
     }
 
-    /// Takes the access of free granules away, of few and long runs of them: on hosts that charge for what can be written,
-    /// and under limits that count it, purging is not enough.
+    /// Takes the access of free granules away, of few and long runs of them: on hosts that charge
+    /// for what can be written, and under limits that count it, purging is not enough.
     pub(in crate::heap) fn decommit_longest(&self, space: &mut Space) {
         let all = space.segments.all().iter();
         let gaps: usize = all.map(|(_, segment)| segment.gaps()).sum();
@@ -73,7 +73,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Takes memory and access of free granules away. If the provider says that they are lost, they are forgotten.
+    /// Takes memory and access of free granules away. If the provider says that they are lost, they
+    /// are forgotten.
     fn decommit_part(
         &self,
         space: &mut Space,
@@ -121,8 +122,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Gives the memory of free granules back: of all, or of those that are aged; then ages the others. Where it came
-    /// by large pages, whole ones go, unless `parts` of them are to. Stops at the first error.
+    /// Gives the memory of free granules back: of all, or of those that are aged; then ages the
+    /// others. Where it came by large pages, whole ones go, unless `parts` of them are to. Stops at
+    /// the first error.
     pub(in crate::heap) fn return_free(&self, space: &mut Space, only_aged: bool, parts: bool) {
         let mut goes_on = true;
         for place in 0..space.segments.len() {
@@ -145,8 +147,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Gives the memory of free granules back, the highest first, until it is `wanted` bytes, or there are no more,
-    /// or one fails; returns how many bytes of it.
+    /// Gives the memory of free granules back, the highest first, until it is `wanted` bytes, or
+    /// there are no more, or one fails; returns how many bytes of it.
     pub(in crate::heap) fn return_some(&self, space: &mut Space, wanted: usize) -> usize {
         let mut given = 0;
         for place in (0..space.segments.len()).rev() {

@@ -9,7 +9,8 @@ use crate::{
 };
 use core::ops::Range;
 
-/// Granules whose addresses are given back at once for want of metadata, at most: as much as it grows by.
+/// Granules whose addresses are given back at once for want of metadata, at most: as much as it
+/// grows by.
 const ADDRESSES: usize = 4;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
@@ -26,7 +27,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// What the provider says, but for addresses that were lost.
     pub(in crate::heap) fn release_range(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that lay there.
+        // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that
+        // lay there.
         match unsafe { self.release_pages(range) } {
             Err(error) if error.kind() != ErrorKind::RangeLost => Err(error),
             _ => Ok(()),
@@ -59,8 +61,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Releases some free granules of a segment that others keep from being released, so that there are addresses
-    /// for metadata; says whether there were any. They come back with the rest of the segment only.
+    /// Releases some free granules of a segment that others keep from being released, so that there
+    /// are addresses for metadata; says whether there were any. They come back with the rest of the
+    /// segment only.
     pub(in crate::heap) fn release_some(&self, space: &mut Space) -> bool {
         let segments = (0..space.segments.len()).rev();
         let found = segments.into_iter().find_map(|place| {

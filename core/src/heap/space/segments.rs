@@ -26,7 +26,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             None => {
                 let made = self.arena().alloc_value(Segment::new());
                 let made = made.map_err(HeapError::Metadata)?;
-                // SAFETY: initialised just now, and never freed before the arena, which is the heap's.
+                // SAFETY: initialised just now, and never freed before the arena, which is the
+                // heap's.
                 let segment = unsafe { SegmentRef::new(made) };
                 self.note_segment(segment);
                 space.spare.set(Some(segment));
@@ -68,8 +69,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.first_segment.set(Some(segment));
     }
 
-    /// Returns how many granules the large pages have that a segment of `count` granules is to get its memory by; zero
-    /// where it is to get others.
+    /// Returns how many granules the large pages have that a segment of `count` granules is to get
+    /// its memory by; zero where it is to get others.
     fn large_granules(&self, count: usize) -> usize {
         if !self.config.has_large_pages() || count < GRANULES_LARGE {
             return 0;

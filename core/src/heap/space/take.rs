@@ -13,8 +13,8 @@ use core::{ops::Range, ptr::NonNull};
 const TRIES: usize = 8;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Takes `count` granules, the lowest there are, with memory, and `guards` without any on both sides; says
-    /// whether they read zero.
+    /// Takes `count` granules, the lowest there are, with memory, and `guards` without any on both
+    /// sides; says whether they read zero.
     ///
     /// # Errors
     ///
@@ -48,8 +48,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Err(HeapError::Memory(ErrorKind::RangeLost.into()))
     }
 
-    /// Takes `count` granules with memory where as many as `room` are free behind them; `None` where there are none,
-    /// or none is to be left.
+    /// Takes `count` granules with memory where as many as `room` are free behind them; `None`
+    /// where there are none, or none is to be left.
     pub(in crate::heap) fn take_with_room(
         &self,
         space: &mut Space,
@@ -81,8 +81,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         range.map(PageRange::start).ok_or(HeapError::Config)
     }
 
-    /// Takes free granules of a segment, `guards` of them without memory on both sides; `None` where the
-    /// provider says that some are lost.
+    /// Takes free granules of a segment, `guards` of them without memory on both sides; `None`
+    /// where the provider says that some are lost.
     fn take_part(
         &self,
         space: &mut Space,
@@ -151,7 +151,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Takes the granules at `addr` as well, if they are free and of the same segment as those before them.
+    /// Takes the granules at `addr` as well, if they are free and of the same segment as those
+    /// before them.
     pub(in crate::heap) fn take_behind(
         &self,
         space: &mut Space,
