@@ -80,9 +80,11 @@ macro_rules! resizing {
             old: Layout,
             new: Layout,
         ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: the caller's promise.
+            // SAFETY: by the contract a live block of this heap with the layout `old`, which is
+            // used no more where another one is returned.
             let realloc = |size| unsafe { self.realloc(block, old, size) };
-            // SAFETY: the caller's promise.
+            // SAFETY: by the contract a live block with the layout `old`, which `realloc` makes
+            // longer or shorter.
             let resized = unsafe { resize(self, block, old, new, realloc) };
             told(self.of(), block, resized)
         }
@@ -106,7 +108,7 @@ macro_rules! allocator {
         }
 
         unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-            // SAFETY: the caller's promise: a block of this heap with this layout, used no more.
+            // SAFETY: by the contract a block of this heap with this layout, which is used no more.
             if let Err(error) = unsafe { self.free_sized(block, layout) } {
                 self.of().config().tell(block.as_ptr(), error);
             }
@@ -121,7 +123,7 @@ macro_rules! allocator {
 ///
 /// # Safety
 ///
-/// As of [`Allocator::grow`] or [`Allocator::shrink`].
+/// Those of [`Allocator::grow`] or [`Allocator::shrink`].
 unsafe fn resize<A: Allocator>(
     allocator: &A,
     block: NonNull<u8>,
@@ -150,7 +152,8 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocat
     allocator!();
 }
 
-// SAFETY: as for a reference of the heap, which the handle keeps. Dropping the handle keeps blocks
+// SAFETY: blocks are the heap's, which the handle borrows: they stay live, and where they are, until
+// they are freed; copies of the reference are the same handle. Dropping the handle keeps blocks
 // live.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &LocalHeap<'_, P, M, R>
@@ -169,7 +172,8 @@ unsafe impl<C: StaticHeap> Allocator for GlobalHeap<C> {
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `dealloc` asks for a block of this allocator with this layout that is used no
+        // more, which the contract of `deallocate` says.
         unsafe { self.dealloc(block.as_ptr(), layout) };
     }
 }

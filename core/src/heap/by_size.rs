@@ -80,7 +80,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As for [`LocalHeap::realloc_bytes`].
+    /// Those of [`LocalHeap::realloc_bytes`].
     pub unsafe fn realloc_bytes(
         &self,
         block: NonNull<u8>,

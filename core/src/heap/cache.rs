@@ -156,8 +156,8 @@ impl Cache {
             Some(first) => {
                 // SAFETY: `new_hardened` stored where as many magazines are as there are classes.
                 let magazine = unsafe { first.add(class) };
-                // SAFETY: as above, initialised, changed by atomics only, and there as long as the
-                // cache.
+                // SAFETY: initialised by `new_hardened`, changed by atomics only, and there as long
+                // as the cache.
                 unsafe { magazine.as_ref() }
             }
             None => &self.magazines[class],
@@ -213,7 +213,8 @@ impl CacheRef {
     #[cfg(not(all(test, loom)))]
     #[inline]
     pub(super) const unsafe fn mark<'a>(value: *mut ()) -> &'a AtomicUsize {
-        // SAFETY: the caller's promise: a cache begins with its mark, as is asserted above.
+        // SAFETY: `as_slot` gave a cache, which begins with its mark, or a mark lies there for
+        // good; both are initialised, and changed by atomics only.
         unsafe { &*value.cast() }
     }
 
@@ -224,7 +225,7 @@ impl CacheRef {
     /// The cache stays as long as every copy of this.
     #[inline]
     pub(super) const unsafe fn from_slot(value: *mut ()) -> Self {
-        // SAFETY: the caller's promise: the pointer of a cache, which is not null.
+        // SAFETY: `as_slot` gave the value, of a cache's pointer, which is not null.
         Self(unsafe { NonNull::new_unchecked(value.cast()) })
     }
 

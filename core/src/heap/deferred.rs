@@ -41,7 +41,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`Heap::try_alloc`].
+    /// Those of [`Heap::try_alloc`].
     pub fn try_alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         let told = self.try_alloc_told(layout)?;
         Ok(cleared(told, layout))
@@ -88,13 +88,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `try_free_as` asks what this function does: the caller gives the block up, if it
+        // is live.
         unsafe { self.try_free_as(block, None) }
     }
 
@@ -102,7 +103,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`Heap::try_free`].
+    /// Those of [`Heap::try_free`].
     pub(super) unsafe fn try_free_as(
         &self,
         block: NonNull<u8>,
@@ -140,11 +141,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`Heap::try_alloc`] and [`Heap::try_free`]; the block stays as it is then.
+    /// Those of [`Heap::try_alloc`] and [`Heap::try_free`]; the block stays as it is then.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     pub unsafe fn try_realloc(
         &self,
         block: NonNull<u8>,
@@ -166,7 +167,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let alloc = |new| self.try_alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.try_free(block) };
-        // SAFETY: the caller's promise; alloc allocates.
+        // SAFETY: `move_by` asks for a live block that is as long as `layout` says, which the
+        // caller promises and `usable_size` has seen, and an `alloc` that allocates, as `try_alloc`
+        // does.
         unsafe { move_by(block, layout, new, alloc, free) }
     }
 

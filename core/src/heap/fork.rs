@@ -63,7 +63,8 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChi
     /// [`HeapStatistics::abandoned`](super::HeapStatistics::abandoned) for what of the heap cannot
     /// be used again then.
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `repair` asks for a forked child whose only thread this is, which `fork_child`
+        // asks for as well; a call may go on, which `resumes` says.
         unsafe { self.repair(true) }
     }
 }
@@ -109,9 +110,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         if is_arena_held {
             let new = Arena::new(self.metadata, self.config.metadata_bytes())?;
-            // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+            // SAFETY: `renew` asks that no other thread uses the arena: a forked child has only
+            // this one, as the caller says. Drop disposes with the same provider.
             unsafe { self.arena.renew(&self.metadata, || new)? };
-            // SAFETY: as above; it was taken out of use just now.
+            // SAFETY: `abandon` asks for an arena that is not in use: it was replaced just now, in
+            // a child with this thread only.
             unsafe { arena.abandon() };
         }
         let arena = self.arena();
@@ -140,18 +143,22 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 era,
             }
         };
-        // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+        // SAFETY: `renew` asks that no other thread uses the parts: a forked child has only this
+        // one, as the caller says. Drop disposes with the same provider.
         unsafe { self.parts.renew(&self.metadata, make)? };
         self.fill_bins(old, resumes);
         for bin in old.bins() {
             // SAFETY: the only thread, and it was replaced just now.
             unsafe { bin.abandon() };
         }
-        // SAFETY: as above.
+        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
+        // hold it.
         unsafe { old.space.abandon() };
-        // SAFETY: as above.
+        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
+        // hold it.
         unsafe { old.caches.abandon() };
-        // SAFETY: as above.
+        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
+        // hold it.
         unsafe { old.sweep.abandon() };
         Ok(())
     }

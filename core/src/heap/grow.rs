@@ -197,8 +197,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.requested.fetch_add(new.size() as u64, Relaxed);
         match grown {
             Grown::Moved(target) => Ok(target),
-            // SAFETY: the caller's promise; the target is a live block of the layout that only this
-            // call knows.
+            // SAFETY: `move_by` asks for a live block that is as long as `layout` says, which the
+            // caller promises; the target is a live block of the new layout that only this call
+            // knows.
             Grown::Empty(target) => unsafe { move_by(block, layout, new, |_| Ok(target), free) },
         }
     }

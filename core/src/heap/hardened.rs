@@ -149,7 +149,7 @@ impl Hardened {
         }
         let canary = slab.canary(entry);
         let canary = canary.unwrap_or_else(|| self.canary.canary(addr));
-        // SAFETY: as above.
+        // SAFETY: `asked` is at most the length of the block.
         unsafe { Tail::new(entry.block, size, asked, canary, WORDS_MOST) }
     }
 }

@@ -115,7 +115,7 @@ impl<T: Copy> Index<T> {
         let place = self.below(addr);
         // SAFETY: place is at most len, which is below room.
         let slot = unsafe { self.entries.add(place) };
-        // SAFETY: as above, one more.
+        // SAFETY: `place` is below the room, so that the next entry lies in it or right behind it.
         let next = unsafe { slot.add(1) };
         // SAFETY: the entries from place on are initialised, and there is room for one more behind
         // them.
@@ -137,7 +137,7 @@ impl<T: Copy> Index<T> {
         }
         // SAFETY: place is below len.
         let slot = unsafe { self.entries.add(place) };
-        // SAFETY: as above, at most len.
+        // SAFETY: `place` is below the number of entries, so that this is at most their end.
         let next = unsafe { slot.add(1) };
         // SAFETY: the entries behind place are initialised.
         unsafe { slot.copy_from(next, self.len - place - 1) };

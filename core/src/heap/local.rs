@@ -146,7 +146,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`].
+    /// Those of [`LocalHeap::alloc`].
     #[inline]
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         match self.alloc_zeroed_quick(layout) {
@@ -172,12 +172,14 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// the pointer that was allocated, or may be used for as much: it is handed out again.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_quick` asks that the caller gives the block up, if it is live, as this
+        // function does; the heap is borrowed.
         if unsafe { self.cache.free_quick::<true>(block) } {
             return Ok(());
         }
         cold_path();
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_other` asks that the caller gives the block up, if it is live; it was left
+        // as it is.
         unsafe { self.free_other::<true>(block) }
     }
 
@@ -185,19 +187,21 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`], for blocks without a class.
+    /// Those of [`LocalHeap::free`], for blocks without a class.
     ///
     /// # Safety
     ///
     /// `block` is the start of a live block of this heap, and nobody uses that any more.
     #[inline]
     pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_quick` asks, unless it checks, for a live block that the caller gives up,
+        // as this function does; the heap is borrowed.
         if unsafe { self.cache.free_quick::<false>(block) } {
             return Ok(());
         }
         cold_path();
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_other` asks, unless it checks, for a live block that the caller gives up;
+        // it was left as it is.
         unsafe { self.free_other::<false>(block) }
     }
 
@@ -218,11 +222,11 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`].
+    /// Those of [`LocalHeap::free`].
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`]; and the block was allocated or last resized with `layout`.
+    /// Those of [`LocalHeap::free`]; and the block was allocated or last resized with `layout`.
     #[inline]
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
         debug_assert!(
@@ -232,16 +236,19 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
                     .is_none_or(|size| size >= layout.size()),
             "the layout of another block"
         );
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_quick_sized` asks that the caller gives the block up, if it is live, as
+        // this function does; it notices a wrong layout.
         if unsafe { self.cache.free_quick_sized::<true>(block, layout) } {
             return Ok(());
         }
         cold_path();
         if self.heap.is_hardened() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `free_slow` asks that the caller gives the block up, if it is live; it was
+            // left as it is.
             return unsafe { self.free_slow(block, Some(layout)) };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_other` asks that the caller gives the block up, if it is live; it was left
+        // as it is.
         unsafe { self.free_other::<true>(block) }
     }
 
@@ -249,17 +256,19 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`].
+    /// Those of [`LocalHeap::free`].
     pub(super) unsafe fn free_as(
         &self,
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
         if self.heap.is_hardened() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `free_slow` asks what this function does: the caller gives the block up, if
+            // it is live.
             return unsafe { self.free_slow(block, layout) };
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `free` asks what this function does: the caller gives the block up, if it is
+        // live.
         unsafe { self.free(block) }
     }
 

@@ -219,7 +219,8 @@ impl Map {
     #[inline]
     pub(super) fn slab(&self, addr: usize) -> Option<Handle> {
         let value = self.entry(addr)?.load(Acquire);
-        // SAFETY: a value of this map; the heap is there, as for entries.
+        // SAFETY: a value of this map, whose descriptor stays as long as the heap, which has the
+        // map.
         unsafe { slab(value) }
     }
 
@@ -232,11 +233,11 @@ impl Map {
         let class = class::of_kind(kind)?;
         let offset = offset(value, addr);
         let (index, _) = class::index(offset, class::reciprocal(class));
-        // SAFETY: `set` stored the value, of a class, so that it is that of a descriptor; the heap
-        // is there, as for entries.
+        // SAFETY: `set` stored the value, of a class, so that it has the address of a descriptor's
+        // states; descriptors stay as long as the heap, which has the map.
         let slab = unsafe { Handle::from_exposed_unchecked(states(value) - STATES) };
-        // SAFETY: as above: there is a state for each number of a block in the granules of a slab,
-        // and one more.
+        // SAFETY: there is a state for each number of a block in the granules of a slab, and one
+        // more.
         let state = unsafe { state(value, index) };
         Some(Spot {
             slab,

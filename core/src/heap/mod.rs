@@ -304,7 +304,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let arena = self.arena();
         // What lies in others is never freed: who knows what a fork did to those.
         if self.arena.is_first(arena) || arena.holds(memory.addr().get()) {
-            // SAFETY: the caller's promise; it lies in this arena.
+            // SAFETY: `free` asks for memory of this arena with this layout that is used no more:
+            // the caller says the last two, and this arena holds it.
             unsafe { arena.free(memory, layout) };
         }
     }

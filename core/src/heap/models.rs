@@ -114,7 +114,8 @@ unsafe impl PageProvider for Memory {
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise: reserved above, with this length, and not used any more.
+        // SAFETY: `release` is asked for what `reserve` returned, allocated with this length, and
+        // not used any more.
         unsafe { alloc::dealloc(range.start().as_ptr(), Self::layout(range.len_bytes())) };
         Ok(())
     }
@@ -141,7 +142,7 @@ fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'sta
         // SAFETY: a value that is dropped below, when `check` has ended with all its threads and
         // handles.
         check(unsafe { &*heap });
-        // SAFETY: as above, from a box.
+        // SAFETY: the pointer came from a box, and the threads that used it have ended.
         drop(unsafe { Box::from_raw(heap) });
     });
 }
@@ -193,7 +194,7 @@ fn model_no_block_is_freed_where_another_slab_is_opened() {
                     // SAFETY: no block's start at any time.
                     unsafe { local.free(bad) }
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: no block's start at any time.
                     unsafe { heap.free(bad) }
                 }
             });
@@ -336,7 +337,7 @@ fn model_two_frees_of_one_block_come_to_an_end() {
             drop(other);
             freed.is_ok()
         });
-        // SAFETY: as above.
+        // SAFETY: freed twice, which is what is tried: no other code uses the block.
         let freed = unsafe { one.free(block.0) }.is_ok();
         drop(one);
         assert!(freer.join().expect("it ends") || freed, "one of them");

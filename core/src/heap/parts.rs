@@ -47,7 +47,8 @@ pub(super) struct Parts<R> {
 // SAFETY: the bins are the heap's own memory, behind locks; everything else is Send by itself.
 unsafe impl<R: RawMutex + Send> Send for Parts<R> {}
 
-// SAFETY: as for Send, and Sync by itself.
+// SAFETY: the bins are behind locks, which make what they guard Sync; everything else is Sync by
+// itself.
 unsafe impl<R: RawMutex + Send + Sync> Sync for Parts<R> {}
 
 impl<R: RawMutex> Parts<R> {

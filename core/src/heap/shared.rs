@@ -23,7 +23,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    /// Those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.alloc_told(layout).map(|(block, _)| block)
     }
@@ -32,7 +32,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    /// Those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         let told = self.alloc_told(layout)?;
         Ok(cleared(told, layout))
@@ -81,13 +81,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_as` asks what this function does: the caller gives the block up, if it is
+        // live.
         unsafe { self.free_as(block, None) }
     }
 
@@ -95,7 +96,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`Heap::free`].
+    /// Those of [`Heap::free`].
     pub(super) unsafe fn free_as(
         &self,
         block: NonNull<u8>,
@@ -103,7 +104,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), HeapError> {
         self.maintain();
         if self.is_hardened() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `free_hardened_by` asks what this function does: the caller gives the block
+            // up, if it is live.
             return unsafe { self.free_hardened_by(block, layout) };
         }
         let addr = block.addr().get();
@@ -115,7 +117,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.flush(slab.class(), &[entry]);
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_big_or_refuse` asks what this function does: the caller gives the block up,
+        // if it is live.
         unsafe { self.free_big_or_refuse(addr) }
     }
 
@@ -123,13 +126,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
+    /// Those of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_as` asks what this function does: the caller gives the block up, if it is
+        // live, and the layout is its own.
         unsafe { self.free_as(block, Some(layout)) }
     }
 
@@ -138,11 +142,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     pub unsafe fn realloc(
         &self,
         block: NonNull<u8>,
@@ -152,7 +156,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
-        // SAFETY: the caller's promise; alloc allocates.
+        // SAFETY: `realloc_by` asks what this function does: if the block is live, it has this
+        // layout and is not used during the call; `alloc` returns a block that only this call
+        // knows.
         unsafe { self.realloc_by(block, layout, new_size, alloc, free) }
     }
 
@@ -161,7 +167,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the
     /// layout that it is given, and is the only one to know it.
     pub(super) unsafe fn realloc_by(
         &self,
@@ -176,12 +182,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return Ok(block);
         };
         if !self.is_hardened() && new.size() > layout.size() && class::of(new).is_none() {
-            // SAFETY: the caller's promise; the block is live, as was just seen.
+            // SAFETY: `grow_by` asks for a live block of this layout that is not used during the
+            // call: `resize_in_place` has seen the one, and the caller says the other.
             return unsafe { self.grow_by(block, layout, new, free) };
         }
         let grows = !self.is_hardened() && new.size() > layout.size();
         let target = if grows { class::with_slack(new) } else { new };
-        // SAFETY: the caller's promise; a block of `target` is as long as one of `new`, or longer.
+        // SAFETY: `move_by` asks for a live block that is as long as `layout` says and is not used
+        // during the call: `resize_in_place` has seen that it is live. A block of `target` is as
+        // long as one of `new`, or longer.
         unsafe { move_by(block, layout, new, |_| alloc(target), free) }
     }
 
@@ -199,7 +208,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
@@ -286,7 +295,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 ///
 /// # Safety
 ///
-/// As of [`Heap::realloc_by`].
+/// Those of [`Heap::realloc_by`].
 pub(super) unsafe fn move_by(
     block: NonNull<u8>,
     old: Layout,

@@ -127,7 +127,8 @@ pub(super) struct Guarded {
 // never freed before the descriptor.
 unsafe impl Send for Slab {}
 
-// SAFETY: as for Send.
+// SAFETY: fields that change are atomics, and the pointers are to atomics in memory that is never
+// freed before the descriptor.
 unsafe impl Sync for Slab {}
 
 /// A descriptor, or none.
@@ -156,7 +157,7 @@ pub(super) struct Handle(NonNull<Slab>);
 // SAFETY: a shared reference to a Slab, which is Sync.
 unsafe impl Send for Handle {}
 
-// SAFETY: as for Send.
+// SAFETY: a shared reference to a Slab, which is Sync.
 unsafe impl Sync for Handle {}
 
 impl Handle {
@@ -172,7 +173,7 @@ impl Handle {
     /// `addr` came from [`Handle::exposed`], and the heap is not dropped.
     #[inline]
     pub(super) unsafe fn from_exposed_unchecked(addr: usize) -> Self {
-        // SAFETY: the caller's promise: the address of a descriptor, which is not zero.
+        // SAFETY: `exposed` returned the address, of a descriptor, which is not null.
         Self(unsafe { NonNull::new_unchecked(with_exposed_provenance_mut(addr)) })
     }
 

@@ -61,7 +61,7 @@ pub(super) struct IndexRef(NonNull<Intervals>);
 // SAFETY: a shared reference to what is Sync.
 unsafe impl Send for IndexRef {}
 
-// SAFETY: as for Send.
+// SAFETY: a shared reference to an index that is Sync.
 unsafe impl Sync for IndexRef {}
 
 impl IndexRef {

@@ -182,7 +182,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// # Safety
     ///
-    /// As for [`GlobalHeap::free`].
+    /// Those of [`GlobalHeap::free`].
     #[inline]
     pub unsafe fn free_or_else(&self, block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
         if let Some(guard) = CacheGuard::<C>::begin_quick()
@@ -193,16 +193,18 @@ impl<C: StaticHeap> GlobalHeap<C> {
             return;
         }
         cold_path();
-        // SAFETY: the caller's promise, which is the same.
+        // SAFETY: `free_other_or_else` asks what this function does: the caller gives the block up,
+        // if it is one.
         unsafe { Self::free_other_or_else(block, failed) };
     }
 
     /// # Safety
     ///
-    /// As for [`GlobalHeap::free`].
+    /// Those of [`GlobalHeap::free`].
     #[inline(never)]
     unsafe fn free_other_or_else(block: NonNull<u8>, failed: impl FnOnce(HeapError)) {
-        // SAFETY: the caller's promise, which is the same.
+        // SAFETY: `free_other` asks what this function does: the caller gives the block up, if it
+        // is one.
         if let Err(error) = unsafe { Self::free_other(block, None) } {
             failed(error);
         }
@@ -213,7 +215,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// # Safety
     ///
-    /// As for [`GlobalHeap::free`].
+    /// Those of [`GlobalHeap::free`].
     #[inline(never)]
     pub(in crate::heap) unsafe fn free_other(
         block: NonNull<u8>,
@@ -240,16 +242,16 @@ impl<C: StaticHeap> GlobalHeap<C> {
 
     /// # Safety
     ///
-    /// As for [`GlobalHeap::free`].
+    /// Those of [`GlobalHeap::free`].
     #[cold]
     #[inline(never)]
     unsafe fn free_by(block: NonNull<u8>, layout: Option<Layout>) -> Result<(), HeapError> {
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
             |local| unsafe { local.free_as(block, layout) },
-            // SAFETY: as above.
+            // SAFETY: the caller gives the block up, if it is one.
             |heap| unsafe { heap.free_as(block, layout) },
-            // SAFETY: as above.
+            // SAFETY: the caller gives the block up, if it is one.
             |heap| unsafe { heap.try_free_as(block, layout) },
         )
     }
@@ -279,11 +281,11 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Self::call(
             // SAFETY: the caller gives the block up, if it is one.
             |local| unsafe { local.realloc_bytes(block, new_size) },
-            // SAFETY: as above.
+            // SAFETY: the caller gives the block up, if it is one.
             |heap| unsafe { heap.realloc_bytes(block, new_size) },
             |heap| {
                 let layout = heap.usable_layout(block)?;
-                // SAFETY: as above; all bytes of the layout are the caller's own.
+                // SAFETY: the caller gives the block up; all bytes of the layout are its own.
                 unsafe { heap.try_realloc(block, layout, new_size) }
             },
         )

@@ -109,13 +109,14 @@ impl Magazine {
         let nth = (count * usize::from(random)) >> u16::BITS;
         // SAFETY: below the number of entries.
         let slot = unsafe { bottom.add(nth) };
-        // SAFETY: as above, initialised; only this thread changes entries.
+        // SAFETY: entries below the top are initialised, and only this thread changes them.
         let any = unsafe { slot.read() };
         // SAFETY: above the bottom, so that an entry of the same slots lies below.
         let last = unsafe { top.sub(1) };
-        // SAFETY: as above, initialised.
+        // SAFETY: entries below the top are initialised, and only this thread changes them.
         let last = unsafe { last.read() };
-        // SAFETY: as `slot` is; it may be the last one's own.
+        // SAFETY: in the slots, as `nth` is below their number, and only this thread uses it; it
+        // may be the last one's own.
         unsafe { slot.write(last) };
         self.top.store(top.wrapping_sub(1), Relaxed);
         Some(any)
@@ -157,7 +158,7 @@ impl Magazine {
         (0..count as usize).map(move |n| {
             // SAFETY: n is below the length.
             let slot = unsafe { bottom.add(n) };
-            // SAFETY: as above, initialised.
+            // SAFETY: entries below the length are initialised.
             unsafe { slot.read() }
         })
     }
@@ -190,7 +191,7 @@ impl Magazine {
         debug_assert!(place < self.capacity(), "there is room");
         // SAFETY: below the end, there is room for an entry.
         let slot = unsafe { Self::own(&self.bottom).add(place as usize) };
-        // SAFETY: as above; nothing else uses it.
+        // SAFETY: inside the slots; only this thread uses what lies above the top.
         unsafe { slot.write(entry) };
     }
 
@@ -246,7 +247,7 @@ impl Magazine {
             let from = unsafe { old.add(n) };
             // SAFETY: below the capacity, which is not less than before.
             let to = unsafe { slots.add(n) };
-            // SAFETY: initialised, as below the length.
+            // SAFETY: entries below the length are initialised, and only this thread changes them.
             let entry = unsafe { from.read() };
             // SAFETY: fresh memory.
             unsafe { to.write(entry) };
@@ -257,7 +258,7 @@ impl Magazine {
         self.bottom.store(bottom, Release);
         // SAFETY: len is not above the capacity, for which there is room.
         self.top.store(unsafe { bottom.add(len) }, Release);
-        // SAFETY: as above.
+        // SAFETY: the slots have room for `capacity` entries.
         self.end
             .store(unsafe { bottom.add(capacity as usize) }, Release);
     }

@@ -57,7 +57,8 @@ impl CacheRef {
         let Some(place) = map::quick_place(value) else {
             return false;
         };
-        // SAFETY: the caller's promises, and a place of the value.
+        // SAFETY: `free_at` asks for what this function does, and for a value of the page map with
+        // its place, which both come from the entry of the block.
         unsafe { self.free_at::<CHECKED>(block, value, place) }
     }
 
@@ -82,7 +83,8 @@ impl CacheRef {
         if !map::has_place(value, place) {
             return false;
         }
-        // SAFETY: the caller's promises, and a place of the value.
+        // SAFETY: `free_at` asks for what this function does, and for a value of the page map with
+        // its place: `has_place` says that the value, the entry of the block, has it.
         unsafe { self.free_at::<CHECKED>(block, value, place) }
     }
 
@@ -118,9 +120,11 @@ impl CacheRef {
     #[cfg(not(loom))]
     #[inline]
     pub(in crate::heap) unsafe fn magazine_at(&self, place: usize) -> &Magazine {
-        // SAFETY: the caller's promise: magazines lie there, as was asserted above.
+        // SAFETY: `place` came from `class::place`, or is that of the empty magazine: at such an
+        // offset lies a magazine in the cache, as is asserted beside its fields.
         let magazine = unsafe { self.0.byte_add(place) }.cast();
-        // SAFETY: as above, initialised and there, as whoever made this promised.
+        // SAFETY: initialised with the cache, and there as long: whoever made this said that the
+        // cache stays.
         unsafe { magazine.as_ref() }
     }
 

@@ -37,20 +37,21 @@ impl CacheRef {
         cache: Cache,
         seals: Option<Seals>,
     ) -> Self {
-        // SAFETY: the caller's promise: there is room for all of them.
+        // SAFETY: the caller gives memory for a `HardenedCache`, which has magazines at this
+        // offset.
         let first =
             unsafe { place.add(mem::offset_of!(HardenedCache, magazines)) }.cast::<Magazine>();
         for class in 0..CLASSES {
-            // SAFETY: as above.
+            // SAFETY: a `HardenedCache` has as many magazines as there are classes.
             let magazine = unsafe { first.add(class) };
-            // SAFETY: as above, aligned as the whole is.
+            // SAFETY: inside the caller's fresh memory, aligned as a field of a `HardenedCache` is.
             unsafe { magazine.write(Magazine::new(class)) };
         }
         cache.hardened.store(first.as_ptr(), Relaxed);
         let seals = seals.map_or(null_mut(), Seals::as_ptr);
         cache.seals.store(seals, Relaxed);
         let place = place.cast::<Cache>();
-        // SAFETY: as above.
+        // SAFETY: fresh memory for a `HardenedCache`, which begins with a cache.
         unsafe { place.write(cache) };
         Self(place)
     }
@@ -88,7 +89,8 @@ impl CacheRef {
             // most.
             unsafe { entry.set_slack(after, slack, false) };
         } else {
-            // SAFETY: as above; the class is longer.
+            // SAFETY: slabs of hardened heaps keep what was asked for; the class is longer than
+            // `class::BYTE_MAX`.
             unsafe { entry.set_slack(class::FEW_BLOCKS, slack, true) };
         }
         // SAFETY: the class is as long as `len`; the block is this thread's.
@@ -120,7 +122,8 @@ impl CacheRef {
         if !map::has_place(value, place) {
             return false;
         }
-        // SAFETY: as in `alloc_sealed`.
+        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero;
+        // the cache has seals, so that `new_hardened` made it.
         let magazine = unsafe { self.stack_at(place) };
         let (addr, reciprocal) = (block.addr().get(), magazine.reciprocal);
         // SAFETY: a value of the heap's map, which is there, with this place, and the class's own
@@ -134,7 +137,8 @@ impl CacheRef {
         }
         magazine.push_after(Entry { block, state }, |entry| {
             entry.state().store(FREED, Relaxed);
-            // SAFETY: as above.
+            // SAFETY: the block is this thread's since its state changed, and its canary is behind
+            // what the layout says, as was just seen.
             unsafe { hardened::mark_free(block, layout.size()) };
         })
     }
@@ -149,9 +153,10 @@ impl CacheRef {
     pub(in crate::heap) unsafe fn stack_at(&self, place: usize) -> &Magazine {
         const BEHIND: usize = size_of::<Cache>() - class::place(0) as usize;
         let offset = BEHIND + place;
-        // SAFETY: the caller's promise: magazines lie behind the cache, as was asserted above.
+        // SAFETY: `place` came from `class::place`, so that it is that of one of the magazines,
+        // which lie right behind the cache, as is asserted beside its fields.
         let magazine = unsafe { self.0.byte_add(offset) }.cast();
-        // SAFETY: as above, initialised and there, as whoever made this promised.
+        // SAFETY: `new_hardened` initialised it, and its caller said that it stays.
         unsafe { magazine.as_ref() }
     }
 

@@ -53,8 +53,8 @@ impl Cache {
         }
         // SAFETY: `set_window` stored a window of more entries, and only this thread stores others.
         let entry = unsafe { self.window.load(Relaxed).add(place) };
-        // SAFETY: as above: entries are atomics, and there as long as the heap, which has this
-        // cache.
+        // SAFETY: entries of the page map are initialised, changed by atomics only, and there as
+        // long as the heap, which has this cache.
         Some(unsafe { &*entry }.load(Acquire))
     }
 }

@@ -59,13 +59,13 @@ unsafe impl PageProvider for Memory {
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         // What is committed again reads zero.
-        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        // SAFETY: `decommit` is asked for committed memory whose contents are not needed.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(())
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        // SAFETY: `purge` is asked for committed memory whose contents are not needed.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(Purged::Zero)
     }
@@ -178,7 +178,7 @@ impl Blocks {
         for at in [0, size - 1] {
             // SAFETY: in the block.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above, and the block is live.
+            // SAFETY: inside a live block of this length, which is this test's.
             unsafe { place.write(byte) };
         }
         self.0.push((block, size, byte));
@@ -190,7 +190,7 @@ impl Blocks {
         for at in [0, size - 1] {
             // SAFETY: in the block.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above, written when it was allocated.
+            // SAFETY: inside a live block of this length, which was written when it was allocated.
             assert_eq!(unsafe { place.read() }, byte, "no other block is there");
             let found = local.heap().block_of(addr + at);
             assert_eq!(found.map(|found| found.addr), Some(addr));

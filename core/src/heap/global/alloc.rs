@@ -80,21 +80,23 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
                 // SAFETY: by the contract the block has this layout, and its user gives it up.
                 unsafe { local.realloc_quick::<true>(at, layout, new_size) }
             } else {
-                // SAFETY: as above, and it is live.
+                // SAFETY: by the contract the block is live and has this layout, and its user gives
+                // it up.
                 unsafe { local.realloc_quick::<false>(at, layout, new_size) }
             };
             if let Some(block) = moved {
                 return block.as_ptr();
             }
-            // SAFETY: as above.
+            // SAFETY: by the contract the block has this layout, and its user gives it up; it was
+            // left as it is.
             unsafe { local.realloc_slow(at, layout, new_size) }
         } else {
             Self::call(
-                // SAFETY: as above.
+                // SAFETY: by the contract the block has this layout, and its user gives it up.
                 |local| unsafe { local.realloc(at, layout, new_size) },
-                // SAFETY: as above.
+                // SAFETY: by the contract the block has this layout, and its user gives it up.
                 |heap| unsafe { heap.realloc(at, layout, new_size) },
-                // SAFETY: as above.
+                // SAFETY: by the contract the block has this layout, and its user gives it up.
                 |heap| unsafe { heap.try_realloc(at, layout, new_size) },
             )
         };
@@ -131,13 +133,15 @@ impl<C: StaticHeap> GlobalHeap<C> {
     #[inline(never)]
     unsafe fn dealloc_hardened(&self, block: NonNull<u8>, layout: Layout) {
         let freed = CacheGuard::<C>::begin_quick().and_then(|guard| {
-            // SAFETY: the caller's promise: a block of this layout, whose user gives it up.
+            // SAFETY: `free_sealed` asks for a block of this layout whose user gives it up, which
+            // the contract of `dealloc` says.
             unsafe { guard.local().free_sealed(block, layout) }
         });
         match freed {
             Some(Ok(())) => {}
             Some(Err(error)) => C::refused(block.as_ptr(), error),
-            // SAFETY: as above; it was left as it is.
+            // SAFETY: by the contract of `dealloc` the block's user gives it up; it was left as it
+            // is.
             None => unsafe { self.dealloc_other(block, layout) },
         }
     }

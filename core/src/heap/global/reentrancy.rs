@@ -111,15 +111,16 @@ impl<C: StaticHeap> CacheGuard<C> {
         // checked. The heap is there if the cache is a thread's, and others have no window to look
         // at.
         match layout {
-            // SAFETY: as above.
+            // SAFETY: the caller gives the block up, if it is one; the layout is its own.
             Some(layout) if C::CHECKED => unsafe {
                 self.cache.free_quick_sized::<true>(block, layout)
             },
-            // SAFETY: as above.
+            // SAFETY: frees are not checked, so that the block is live; the caller gives it up, and
+            // the layout is its own.
             Some(layout) => unsafe { self.cache.free_quick_sized::<false>(block, layout) },
-            // SAFETY: as above.
+            // SAFETY: the caller gives the block up, if it is one.
             None if C::CHECKED => unsafe { self.cache.free_quick::<true>(block) },
-            // SAFETY: as above.
+            // SAFETY: frees are not checked, so that the block is live; the caller gives it up.
             None => unsafe { self.cache.free_quick::<false>(block) },
         }
     }

@@ -59,15 +59,16 @@ impl<C: StaticHeap> State<C> {
     /// then no slot has a cache.
     #[inline]
     pub(super) unsafe fn get_unchecked(&'static self) -> &'static HeapOf<C> {
-        // SAFETY: it is never changed after it was initialised, which is the caller's promise.
+        // SAFETY: the heap was opened and not closed since, as the caller says, and is not changed
+        // in between.
         let heap = unsafe { &*self.heap.get() };
-        // SAFETY: as above.
+        // SAFETY: `open` initialised it before the caller could learn that it is open.
         unsafe { heap.assume_init_ref() }
     }
 
     pub(in crate::heap) fn get(&'static self) -> Option<&'static HeapOf<C>> {
         self.is_open.load(Acquire).then(|| {
-            // SAFETY: as was seen just now.
+            // SAFETY: `is_open` says so, and it was loaded with Acquire.
             unsafe { self.get_unchecked() }
         })
     }
@@ -208,8 +209,8 @@ impl<C: StaticHeap> GlobalHeap<C> {
             let place = cache.place.load(Relaxed);
             if !place.is_null() && place != NOWHERE {
                 // SAFETY: the slot's of a thread that has neither ended nor detached, or it would
-                // not have the cache, so that it may be written; that thread waits, by the caller's
-                // promise.
+                // not have the cache, so that it may be written; that thread is in no call of this
+                // heap and not at its end, as the caller says.
                 unsafe { place.write(DETACHED) };
             }
         }

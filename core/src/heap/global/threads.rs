@@ -97,14 +97,16 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
             return Ok(());
         }
         let slot = C::Slot::get();
-        // SAFETY: the caller's promise. If a call of this thread holds it, it goes on, and nothing
-        // else opens the heap before it has: the slot stays as it is.
+        // SAFETY: `abandon` asks that no other thread holds the lock or waits for it: a forked
+        // child has only this thread, as the caller says. If a call of this thread holds it, it
+        // goes on, and nothing else opens the heap before it has: the slot stays as it is.
         unsafe { state.opening.abandon() };
         let Some(heap) = state.get() else {
             return Ok(());
         };
         let repair = |cache| {
-            // SAFETY: the caller's promise; the slot says that this thread is in no call.
+            // SAFETY: a forked child with this thread only, as the caller says; the slot says that
+            // this thread is in no call.
             unsafe { heap.repair(false)? };
             // SAFETY: the child has but this thread, and slots' caches are used by no other.
             unsafe { heap.adopt_orphans(cache) };
@@ -113,7 +115,8 @@ unsafe impl<C: StaticHeap> ForkChild for GlobalHeap<C> {
         match CacheGuard::<C>::begin(slot) {
             Some(guard) => repair(Some(guard.cache)),
             None if slot == BUSY || is_cache(slot) => {
-                // SAFETY: the caller's promise.
+                // SAFETY: a forked child with this thread only, as the caller says; the call that
+                // goes on is told of.
                 unsafe { heap.repair(true)? };
                 let own = C::Slot::place();
                 for cache in Self::with_slot(heap).filter(|c| c.place.load(Relaxed) != own) {

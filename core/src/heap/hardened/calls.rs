@@ -101,7 +101,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](crate::heap::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](crate::heap::LocalHeap::free).
     #[cold]
     pub(in crate::heap) unsafe fn free_hardened_by(
         &self,
@@ -110,7 +110,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), HeapError> {
         let find = |addr| self.slab_at(addr);
         let give = |class, entry| self.flush(class, &[entry]);
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_hardened` asks what this function does: the caller gives the block up, if
+        // it is live.
         unsafe { self.free_hardened(block, find, layout, give) }
     }
 
@@ -120,7 +121,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](crate::heap::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](crate::heap::LocalHeap::free).
     #[inline]
     pub(in crate::heap) unsafe fn free_hardened(
         &self,
@@ -180,7 +181,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             unsafe { fill(entry.block, slab.block_bytes()) };
             self.wait(slab, entry, find, give);
         } else {
-            // SAFETY: as above; all blocks of classes have room for a canary.
+            // SAFETY: a block that is free, and that its slab does not hand out before it is
+            // brought back; all blocks of classes have room for a canary.
             unsafe { mark_free(entry.block, asked) };
             give(slab.class(), entry);
         }
@@ -196,7 +198,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         for n in 0..class::blocks(class) {
             // SAFETY: a block of the slab.
             let block = unsafe { start.add(n * class::size(class)) };
-            // SAFETY: as above, of committed granules that were taken just now.
+            // SAFETY: inside committed granules that were taken just now; every block is as long as
+            // the head.
             unsafe { fill(block, HEAD) };
         }
     }

@@ -46,7 +46,8 @@ pub(in crate::heap) struct Quarantine {
 
 // SAFETY: the slots are atomics in memory of the heap's arena, which stays as long as the heap.
 unsafe impl Send for Quarantine {}
-// SAFETY: as for Send.
+// SAFETY: the slots are changed by atomics only, and stay as long as the heap; all other fields are
+// Sync.
 unsafe impl Sync for Quarantine {}
 
 impl Quarantine {

@@ -99,7 +99,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free_sized`].
+    /// Those of [`LocalHeap::free_sized`].
     #[inline]
     pub(in crate::heap) unsafe fn free_full(&self, block: NonNull<u8>, layout: Layout) -> bool {
         let Some(fit) = Fit::of(layout) else {
@@ -115,7 +115,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
             return false;
         };
         let cache = self.cache();
-        // SAFETY: as in `alloc_full`.
+        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero;
+        // the cache is of a hardened heap.
         let magazine = unsafe { cache.stack_at(fit.place) };
         // SAFETY: a value of the heap's map with this place, and the class's own reciprocal.
         let state = unsafe { map::live_quick::<true>(value, addr, magazine.reciprocal) };
@@ -130,12 +131,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         let (after, is_wide) = fit.notes(magazine.reciprocal);
         // The slab may be that of other blocks since the value was read.
         let is_right = self.value(addr) == value
-            // SAFETY: as in `alloc_full`.
+            // SAFETY: slabs of hardened heaps keep what was asked for; the class is of this size,
+            // as the place of the value says.
             && unsafe { entry.slack(after, is_wide) } == fit.slack
             && {
-                // SAFETY: as in `alloc_full`.
+                // SAFETY: a block of the slab around it, which has a class; the heap is of the
+                // highest level.
                 let canary = unsafe { slab.canary_of(entry) };
-                // SAFETY: as there.
+                // SAFETY: the block is as long as its class, and that is more than what the layout
+                // asks for.
                 let tail = unsafe { Tail::full(block, fit.size, layout.size(), canary) };
                 // SAFETY: it was written when the block was made live.
                 unsafe { tail.is_intact() }

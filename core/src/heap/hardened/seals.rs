@@ -17,7 +17,7 @@ pub(in crate::heap) struct Seals(NonNull<Canaries>);
 // SAFETY: they are never changed.
 unsafe impl Send for Seals {}
 
-// SAFETY: as for Send.
+// SAFETY: the canaries are never changed, so that any thread may read them.
 unsafe impl Sync for Seals {}
 
 impl Seals {
@@ -54,10 +54,10 @@ impl Seals {
     /// or the calling thread's.
     #[inline]
     pub(in crate::heap) unsafe fn write(self, block: NonNull<u8>, asked: usize) {
-        // SAFETY: the caller's promise: inside the block.
+        // SAFETY: the block has `CANARY_LEAST` bytes behind what was asked for, as the caller says.
         let place = unsafe { block.add(asked) };
         let canary = self.at(place.addr().get());
-        // SAFETY: as above.
+        // SAFETY: a word inside the block, which is live or this thread's, as the caller says.
         unsafe { place.cast::<u64>().write_unaligned(canary) };
     }
 
@@ -69,9 +69,10 @@ impl Seals {
     /// calling thread's to free.
     #[inline]
     pub(in crate::heap) unsafe fn is_intact(self, block: NonNull<u8>, asked: usize) -> bool {
-        // SAFETY: the caller's promise: inside the block.
+        // SAFETY: the block has `CANARY_LEAST` bytes behind what was asked for, as the caller says.
         let place = unsafe { block.add(asked) };
-        // SAFETY: as above; blocks are written when they are made live, or freed, and read zero
+        // SAFETY: a word inside the block, which is this thread's to free, as the caller says. It
+        // is initialised: blocks are written when they are made live, or freed, and read zero
         // before.
         let found = unsafe { place.cast::<u64>().read_unaligned() };
         found == self.at(place.addr().get())
@@ -91,8 +92,9 @@ const PATTERN_WORD: u64 = u64::from_ne_bytes([PATTERN; 8]);
 /// A block that is free, and the calling thread's.
 #[inline]
 pub(in crate::heap) unsafe fn is_clean(block: NonNull<u8>) -> bool {
-    // SAFETY: the caller's promise; every block is as long and aligned, and was filled so far when
-    // it was freed, or the host gave it zeroed.
+    // SAFETY: the block is free and this thread's, as the caller says; every block has a head, is
+    // aligned to as many bytes, and was filled so far when it was freed, or the host gave it
+    // zeroed.
     let [first, second] = unsafe { block.cast::<[u64; HEAD / WORD]>().read() };
     if first == PATTERN_WORD && second == PATTERN_WORD {
         return true;
@@ -109,9 +111,10 @@ pub(in crate::heap) unsafe fn is_clean(block: NonNull<u8>) -> bool {
 /// free or to resize.
 #[inline]
 pub(super) unsafe fn take_canary(block: NonNull<u8>, asked: usize) {
-    // SAFETY: the caller's promise: inside the block.
+    // SAFETY: the block has a canary behind what was asked for, as the caller says.
     let place = unsafe { block.add(asked) };
-    // SAFETY: as above: behind what its user may use.
+    // SAFETY: a word inside the block, behind what its user may use; the block is this thread's, as
+    // the caller says.
     unsafe { place.cast::<u64>().write_unaligned(PATTERN_WORD) };
 }
 
@@ -123,9 +126,11 @@ pub(super) unsafe fn take_canary(block: NonNull<u8>, asked: usize) {
 /// A block that the calling thread frees, with a canary behind what was asked for.
 #[inline]
 pub(in crate::heap) unsafe fn mark_free(block: NonNull<u8>, asked: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: `take_canary` asks for a block of a class with a canary that this thread frees, which
+    // the caller says it is.
     unsafe { take_canary(block, asked) };
-    // SAFETY: the caller's promise; every block is as long and aligned.
+    // SAFETY: the block is this thread's, as the caller says; every block has a head, and is
+    // aligned to as many bytes.
     unsafe {
         block
             .cast::<[u64; HEAD / 8]>()

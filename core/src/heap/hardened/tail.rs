@@ -31,7 +31,7 @@ impl Tail {
         canary: u64,
         most: usize,
     ) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is no shorter than what was asked for, as the caller says.
         let first = unsafe { block.add(asked) };
         let len = size - asked;
         Self {
@@ -47,7 +47,7 @@ impl Tail {
     ///
     /// # Safety
     ///
-    /// As of [`Tail::new`].
+    /// Those of [`Tail::new`].
     #[inline]
     pub(in crate::heap) unsafe fn full(
         block: NonNull<u8>,
@@ -55,7 +55,8 @@ impl Tail {
         asked: usize,
         canary: u64,
     ) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: `new` asks what this function does: the block is as long as `size` says, and no
+        // less than what was asked for.
         unsafe { Self::new(block, size, asked, canary, WORDS_MOST) }
     }
 
@@ -94,9 +95,10 @@ impl Tail {
             unsafe { self.first.write_unaligned(self.canary) };
         }
         for n in 1..self.words {
-            // SAFETY: as above.
+            // SAFETY: `new` has counted as many words into what is left of the block.
             let place = unsafe { self.first.add(n) };
-            // SAFETY: as above; the caller's promise.
+            // SAFETY: a word of the block, behind what its user may use; the block is live or this
+            // thread's, as the caller says.
             unsafe { place.write_unaligned(self.canary) };
         }
     }
@@ -118,9 +120,9 @@ impl Tail {
             other |= unsafe { self.first.read_unaligned() } ^ self.canary;
         }
         for n in 1..self.words {
-            // SAFETY: as above.
+            // SAFETY: `new` has counted as many words into what is left of the block.
             let place = unsafe { self.first.add(n) };
-            // SAFETY: as above.
+            // SAFETY: a word of the block, which `write` wrote.
             other |= unsafe { place.read_unaligned() } ^ self.canary;
         }
         other == 0
@@ -134,7 +136,7 @@ impl Tail {
 /// `len` bytes of memory that is the heap's, and nobody else's.
 #[inline]
 pub(in crate::heap) unsafe fn fill(block: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: `len` bytes that are the heap's alone, as the caller says.
     unsafe { block.write_bytes(PATTERN, len) };
 }
 
@@ -147,7 +149,8 @@ pub(in crate::heap) unsafe fn fill(block: NonNull<u8>, len: usize) {
 #[inline]
 pub(in crate::heap) unsafe fn is_all(block: NonNull<u8>, len: usize, byte: u8) -> bool {
     debug_assert!(block.addr().get().is_multiple_of(align_of::<u64>()) && len.is_multiple_of(8));
-    // SAFETY: the caller's promise; blocks are aligned to more than a word, and whole words long.
+    // SAFETY: the bytes were written or read zero, as the caller says; blocks are aligned to more
+    // than a word, and whole words long.
     let words = unsafe { slice::from_raw_parts(block.cast::<u64>().as_ptr(), len / WORD) };
     let expected = u64::from_ne_bytes([byte; 8]);
     // The first word is as expected, and each word is as the one before, which is compared by the

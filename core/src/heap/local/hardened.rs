@@ -38,7 +38,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free_sized`].
+    /// Those of [`LocalHeap::free_sized`].
     #[inline]
     pub(in crate::heap) unsafe fn free_sealed(
         &self,
@@ -46,11 +46,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
     ) -> Option<Result<(), HeapError>> {
         let hardened = self.heap.hardened.as_ref()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_full` asks what this function does: the caller gives the block up, if it is
+        // live.
         if hardened.is_full() && !self.cache.is_due() && unsafe { self.free_full(block, layout) } {
             return Some(Ok(()));
         }
-        // SAFETY: the caller's promise; it was left as it is.
+        // SAFETY: `free_hardened` asks that the caller gives the block up, if it is live; it was
+        // left as it is.
         Some(unsafe { self.free_hardened(block, Some(layout)) })
     }
 
@@ -76,7 +78,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`].
+    /// Those of [`LocalHeap::free`].
     pub(super) unsafe fn free_hardened(
         &self,
         block: NonNull<u8>,
@@ -90,7 +92,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             self.count_big(0);
         }
         let keep = |class, entry| self.keep(class, entry);
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_hardened` asks what this function does: the caller gives the block up, if
+        // it is live.
         unsafe { self.heap.free_hardened(block, find, layout, keep) }
     }
 }

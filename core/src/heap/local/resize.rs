@@ -21,7 +21,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`] and [`LocalHeap::free`]; the block stays as it is then.
+    /// Those of [`LocalHeap::alloc`] and [`LocalHeap::free`]; the block stays as it is then.
     ///
     /// # Safety
     ///
@@ -34,11 +34,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `realloc_quick` asks what this function does: if the block is live, it has this
+        // layout and is not used during the call.
         if let Some(block) = unsafe { self.realloc_quick::<true>(block, layout, new_size) } {
             return Ok(block);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `realloc_slow` asks what this function does; the block was left as it is.
         unsafe { self.realloc_slow(block, layout, new_size) }
     }
 
@@ -47,7 +48,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`]; the block is live unless `CHECKED`.
+    /// Those of [`LocalHeap::realloc`]; the block is live unless `CHECKED`.
     #[inline]
     pub(in crate::heap) unsafe fn realloc_quick<const CHECKED: bool>(
         &self,
@@ -79,9 +80,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         for n in 0..len.div_ceil(STEP) {
             // SAFETY: blocks are whole steps long, and both hold len bytes.
             let from = unsafe { from.add(n) };
-            // SAFETY: as above.
+            // SAFETY: blocks are whole steps long, and both hold len bytes.
             let to = unsafe { to.add(n) };
-            // SAFETY: as above; both blocks are live and aligned to a step, and they share no byte.
+            // SAFETY: inside two blocks that are live and aligned to a step, and share no byte.
             // Bytes behind what the user has may be uninitialised, as the type says.
             unsafe { to.copy_from_nonoverlapping(from, 1) };
         }
@@ -98,7 +99,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`].
+    /// Those of [`LocalHeap::realloc`].
     #[inline(never)]
     pub(in crate::heap) unsafe fn realloc_slow(
         &self,
@@ -115,7 +116,9 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
-        // SAFETY: the caller's promise; alloc allocates.
+        // SAFETY: `realloc_by` asks what this function does: if the block is live, it has this
+        // layout and is not used during the call; `alloc` returns a block that only this call
+        // knows.
         unsafe { self.heap.realloc_by(block, layout, new_size, alloc, free) }
     }
 }

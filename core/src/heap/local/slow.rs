@@ -63,11 +63,13 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         &self,
         block: NonNull<u8>,
     ) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise, which is the same.
+        // SAFETY: `free_cached` asks what this function does: the caller gives the block up, which
+        // is live unless `CHECKED`.
         if unsafe { self.free_cached::<CHECKED>(block) } {
             return Ok(());
         }
-        // SAFETY: the caller's promise is no less.
+        // SAFETY: `free_slow` asks that the caller gives the block up, if it is live; it was left
+        // as it is.
         unsafe { self.free_slow(block, None) }
     }
 
@@ -76,7 +78,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`].
+    /// Those of [`LocalHeap::free`].
     #[cold]
     #[inline(never)]
     pub(in crate::heap) unsafe fn free_slow(
@@ -85,7 +87,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
         if self.heap.is_hardened() {
-            // SAFETY: the caller's promise.
+            // SAFETY: `free_hardened` asks what this function does: the caller gives the block up,
+            // if it is live.
             return unsafe { self.free_hardened(block, layout) };
         }
         let addr = block.addr().get();
@@ -94,7 +97,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             if let Some(slab) = self.live_big(addr) {
                 return self.heap.free_big(slab, addr);
             }
-            // SAFETY: the caller's promise.
+            // SAFETY: `free_big_or_refuse` asks what this function does: the caller gives the block
+            // up, if it is live.
             return unsafe { self.heap.free_big_or_refuse(addr) };
         };
         self.maintain();

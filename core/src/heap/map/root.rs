@@ -23,7 +23,8 @@ pub(in crate::heap) struct RawRoot {
 // SAFETY: what is there is an array of atomics, in memory that belongs to the map.
 unsafe impl Send for RawRoot {}
 
-// SAFETY: as for Send.
+// SAFETY: what is there is an array of atomics, which any thread may read, in memory that belongs
+// to the map.
 unsafe impl Sync for RawRoot {}
 
 impl RawRoot {
@@ -79,7 +80,8 @@ impl<'map> RootRef<'map> {
         }
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
-        // SAFETY: as in `slot`.
+        // SAFETY: `Map::new` zeroed the slots, which are changed by atomics only, and are there as
+        // long as the map, as whoever made this said.
         let slot = unsafe { slot.as_ref() };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are

@@ -47,7 +47,8 @@ pub(in crate::heap) unsafe fn live<const CHECKED: bool>(
     // and where its descriptor lies, which keeps its class as long as the heap: the index is that
     // of a block, or one more.
     let state = unsafe { state(value, index) };
-    // SAFETY: as above; states are initialised, and changed by atomics only.
+    // SAFETY: states are initialised, changed by atomics only, and there as long as the heap, which
+    // the caller says is there.
     let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
     (!CHECKED || is_live).then_some((class, state))
 }
@@ -89,9 +90,11 @@ pub(in crate::heap) unsafe fn live_quick<const CHECKED: bool>(
     if !is_start {
         return None;
     }
-    // SAFETY: as in `live`: the value is of a slab of the class.
+    // SAFETY: `quick_place` returned a place for the value, so that it is of a slab of that class;
+    // its reciprocal makes the number of a block of the slab, or one more.
     let state = unsafe { state(value, index) };
-    // SAFETY: as above; states are initialised, and changed by atomics only.
+    // SAFETY: states are initialised, changed by atomics only, and there as long as the heap, which
+    // the caller says is there.
     let is_live = unsafe { state.as_ref() }.load(Relaxed) == LIVE;
     (!CHECKED || is_live).then_some(state)
 }
@@ -104,9 +107,9 @@ pub(in crate::heap) unsafe fn live_quick<const CHECKED: bool>(
 #[inline]
 pub(super) unsafe fn state(value: u64, index: usize) -> NonNull<AtomicU8> {
     let first = with_exposed_provenance_mut::<AtomicU8>(states(value));
-    // SAFETY: the caller's promise: there are more states.
+    // SAFETY: there are more than `index` states at the address, as the caller says.
     let state = unsafe { first.add(index) };
-    // SAFETY: as above: within an allocation.
+    // SAFETY: inside the allocation of the states, and so not null.
     unsafe { NonNull::new_unchecked(state) }
 }
 

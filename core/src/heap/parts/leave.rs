@@ -45,22 +45,23 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let parts = self.parts();
         let bin = parts.bins().get(cache.bin.load(Relaxed) as usize);
         if cache.awaits(SPACE) && holds(&parts.space, cache) {
-            // SAFETY: the caller's promise: held by that call, as was just seen.
+            // SAFETY: `leave` asks that a call holds the lock that never goes on: the caller says
+            // so of this thread's, and `holds` has seen that it holds this one.
             unsafe { parts.space.leave(|space| space.is_torn = true) };
         }
         if let Some(bin) = bin
             && cache.awaits(BIN)
             && holds(bin, cache)
         {
-            // SAFETY: as above.
+            // SAFETY: the lock is held by the call that never goes on, as `holds` has seen.
             unsafe { bin.leave(|bin| bin.is_torn = true) };
         }
         if cache.awaits(CACHES) && holds(&parts.caches, cache) {
-            // SAFETY: as above.
+            // SAFETY: the lock is held by the call that never goes on, as `holds` has seen.
             unsafe { parts.caches.leave(|caches| caches.is_torn = true) };
         }
         if cache.awaits(SWEEP) && holds(&parts.sweep, cache) {
-            // SAFETY: as above.
+            // SAFETY: the lock is held by the call that never goes on, as `holds` has seen.
             unsafe { parts.sweep.leave(|sweep| *sweep = Sweep::new()) };
         }
         self.leave_arena();

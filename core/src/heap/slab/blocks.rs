@@ -46,7 +46,8 @@ impl Slab {
     }
 
     pub(super) fn bits(&self) -> &[AtomicU64] {
-        // SAFETY: as in states.
+        // SAFETY: initialised in `make`, changed by atomics only, and there as long as the
+        // descriptor.
         unsafe { self.guarded.bits.as_ref() }
     }
 

@@ -47,14 +47,17 @@ impl Entry {
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the two bytes")]
     pub(in crate::heap) unsafe fn set_slack(&self, after: usize, slack: usize, is_wide: bool) {
-        // SAFETY: the caller's promise: `make` made as many bytes behind the states.
+        // SAFETY: `make` made a byte for each block this far behind its state, as the caller says
+        // that `after` is the class's.
         let low = unsafe { self.state.add(after) };
-        // SAFETY: as above, initialised, changed by atomics only, and there as long as the heap.
+        // SAFETY: initialised by `make`, changed by atomics only, and there as long as the heap.
         unsafe { low.as_ref() }.store(slack as u8, Relaxed);
         if is_wide {
-            // SAFETY: as above, and as many once more.
+            // SAFETY: classes that are longer have as many bytes once more, this far behind the
+            // first.
             let high = unsafe { low.add(after) };
-            // SAFETY: as above.
+            // SAFETY: initialised by `make`, changed by atomics only, and there as long as the
+            // heap.
             unsafe { high.as_ref() }.store((slack >> u8::BITS) as u8, Relaxed);
         }
     }
@@ -67,16 +70,17 @@ impl Entry {
     /// Those of [`Entry::set_slack`].
     #[inline]
     pub(in crate::heap) unsafe fn slack(&self, after: usize, is_wide: bool) -> usize {
-        // SAFETY: the caller's promise: `make` made as many bytes behind the states.
+        // SAFETY: `make` made a byte for each block this far behind its state, as the caller says
+        // that `after` is the class's.
         let low = unsafe { self.state.add(after) };
-        // SAFETY: as above, initialised, changed by atomics only, and there as long as the heap.
+        // SAFETY: initialised by `make`, changed by atomics only, and there as long as the heap.
         let slack = usize::from(unsafe { low.as_ref() }.load(Relaxed));
         if !is_wide {
             return slack;
         }
-        // SAFETY: as above, and as many once more.
+        // SAFETY: classes that are longer have as many bytes once more, this far behind the first.
         let high = unsafe { low.add(after) };
-        // SAFETY: as above.
+        // SAFETY: initialised by `make`, changed by atomics only, and there as long as the heap.
         slack | usize::from(unsafe { high.as_ref() }.load(Relaxed)) << u8::BITS
     }
 

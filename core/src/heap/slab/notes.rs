@@ -16,7 +16,7 @@ impl Slab {
         let first = self.numbers.filter(|_| index < self.blocks())?;
         // SAFETY: `make` made as many numbers as there are blocks.
         let number = unsafe { first.add(index) };
-        // SAFETY: as above, initialised, changed by atomics only, and there as long as the
+        // SAFETY: initialised by `make`, changed by atomics only, and there as long as the
         // descriptor.
         Some(unsafe { number.as_ref() })
     }
@@ -41,11 +41,13 @@ impl Slab {
     #[inline]
     pub(in crate::heap) unsafe fn canary_of(&self, entry: Entry) -> u64 {
         let index = entry.number_from(self.states.cast::<AtomicU8>().addr().get());
-        // SAFETY: the caller's promise: there are numbers.
+        // SAFETY: the slab has a class, and the heap keeps canaries, as the caller says: then
+        // `make` made numbers.
         let first = unsafe { self.numbers.unwrap_unchecked() };
-        // SAFETY: as above: as many as there are blocks.
+        // SAFETY: `make` made as many numbers as there are blocks, and the entry is of this slab,
+        // as the caller says.
         let number = unsafe { first.add(index) };
-        // SAFETY: as above, initialised, changed by atomics only, and there as long as the
+        // SAFETY: initialised by `make`, changed by atomics only, and there as long as the
         // descriptor.
         unsafe { number.as_ref() }.load(Relaxed)
     }
