@@ -152,9 +152,9 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocat
     allocator!();
 }
 
-// SAFETY: blocks are the heap's, which the handle borrows: they stay live, and where they are, until
-// they are freed; copies of the reference are the same handle. Dropping the handle keeps blocks
-// live.
+// SAFETY: blocks are the heap's, which the handle borrows: they stay live, and where they are,
+// until they are freed; copies of the reference are the same handle. Dropping the handle keeps
+// blocks live.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &LocalHeap<'_, P, M, R>
 {

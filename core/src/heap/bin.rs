@@ -30,7 +30,7 @@ pub(super) struct Bin {
     /// Slabs. This and what follows are as short as they can be: there is a bin for each class and
     /// shard.
     pub(super) slabs: u32,
-    /// Pages in slabs that nobody can have touched.
+    /// Pages in slabs that cannot have been touched.
     pub(super) fresh: u32,
     /// Pages in slabs that gave their memory back.
     pub(super) holes: u32,
@@ -322,7 +322,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut idle = slab.idle_parts(self.page) & !slab.holes();
         while let Some((part, bits)) = self.pages(slab, idle) {
             idle &= !bits;
-            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is
+            // SAFETY: committed pages of the slab; no block in them is live or cached, and none is
             // handed out while the bin's lock is held.
             match unsafe { self.purge_pages(part) }? {
                 Purged::Kept => continue,

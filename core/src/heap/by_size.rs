@@ -4,6 +4,7 @@
 //! A block that is asked for by size is aligned to 16 bytes, which is enough for every type of C.
 //! The heap keeps no layouts: [`LocalHeap::free`] finds a block by its address, and
 //! [`LocalHeap::realloc_bytes`] takes the usable size of a block for its old size.
+//! Those of a heap in a static are in `global`.
 
 #[cfg(not(all(test, loom)))]
 mod global;
@@ -146,7 +147,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ///
     /// # Safety
     ///
-    /// If `block` is the start of a live block of this heap, no one uses it during the call, nor
+    /// If `block` is the start of a live block of this heap, it is not used during the call, nor
     /// afterwards where another one is returned.
     pub unsafe fn realloc_bytes(
         &self,

@@ -8,6 +8,15 @@
 //!   └──────┴────────────────┴────────────────┴─────┘       └───────┴───────┴───────┴───┘
 //!     64 bytes, 32 a class                                bottom           top         end
 //! ```
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `quick` | the calls that need nothing but a cache |
+//! | `sealed` | those of the lower level of hardening |
+//! | `magazine` | a stack of free blocks of one class |
+//! | `window` | where a free finds the entry of its block |
+//! | `budget` | when a thread looks at the clock |
+//! | `interrupted` | what signal handlers see of the call that they interrupted |
 
 mod budget;
 mod interrupted;
@@ -50,7 +59,7 @@ pub(super) struct Cache {
     budget: AtomicU64,
     /// The page map of the heap, for what does not lie in the window.
     pub(super) root: RawRoot,
-    /// At [`class::NO_PLACE`], for ever without blocks.
+    /// At [`class::NO_PLACE`], always without blocks.
     none: Magazine,
     pub(super) magazines: [Magazine; CLASSES],
     /// Bytes that the thread was ever allowed to ask for.
@@ -67,8 +76,8 @@ pub(super) struct Cache {
     /// Whether a thread has it. Changed under the lock of the caches.
     pub(super) in_use: AtomicBool,
     pub(super) shard: AtomicU32,
-    /// Whether a thread has it by its slot: in a forked child it is nobody's then, unless it is the
-    /// slot of the thread that forked.
+    /// Whether a thread has it by its slot: in a forked child no thread has it then, unless it is
+    /// the slot of the thread that forked.
     pub(super) by_slot: AtomicBool,
     /// The class and one of the magazine whose slots that call is changing; zero if it is none's.
     pub(super) changing: AtomicU32,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 64 KiB | 72, 80, 88 … 256 KiB | larger
-//!      16 bytes apart |            four a doubling            |   eight a doubling   | by the granule
+//!      16 bytes apart |            four a doubling            |  eight a doubling   | by the granule
 //! ```
 //!
 //! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64

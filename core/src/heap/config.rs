@@ -162,8 +162,8 @@ impl HeapConfig {
 
     /// Sets a clock that calls which take a lock look at, of those for blocks without a class one
     /// in sixteen at least, so that memory goes back without [`Heap::tick`](super::Heap::tick):
-    /// milliseconds that only go forwards, as of [`Clock`](crate::provider::Clock). It must not
-    /// allocate from the heap. Default none.
+    /// milliseconds that only go forwards, such as those of [`Clock`](crate::provider::Clock). It
+    /// must not allocate from the heap. Default none.
     #[must_use]
     pub const fn clock(mut self, now_ms: fn() -> Option<u64>) -> Self {
         self.clock = Some(now_ms);
@@ -336,7 +336,7 @@ impl HeapConfig {
 /// Blocks that a magazine may hold whatever their size: one more would go to and from a lock.
 const MAGAZINE_LEAST: u32 = 2;
 
-/// Blocks that a magazine may hold at most: locks cost little beside so many.
+/// Blocks that a magazine may hold at most: locks cost little beside as many.
 pub(super) const MAGAZINE_MOST: u32 = 1024;
 
 impl Default for HeapConfig {

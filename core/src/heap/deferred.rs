@@ -1,10 +1,10 @@
 //! Calls that never wait, for signal handlers: they may have interrupted the holder of any lock.
 //!
-//! They allocate only from what is free and has memory, where no lock is held that guards it. A
-//! block that they free is put *aside*: into a list that goes through the blocks themselves, which
-//! the next call that takes a lock anyhow frees. A link is followed only to a block whose state
-//! says that it was put aside, so that a stray write into one loses the blocks behind it, and no
-//! more.
+//! They allocate only from what is free and has memory, where the lock that guards it is open.
+//! Their frees are *deferred*: a block goes into a list that leads through the blocks themselves,
+//! and that the next call frees which takes a lock anyhow. A link is followed only to a block whose
+//! state says that its free is deferred, so that a stray write into one loses the blocks behind it,
+//! and no more.
 
 use super::{
     Heap,
@@ -26,13 +26,13 @@ use core::{
 const LARGER: usize = 8;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a block without waiting for anybody, and without asking the provider: from a
+    /// Allocates a block without waiting, and without asking the provider: from a
     /// signal handler, whatever it interrupted.
     ///
     /// # Errors
     ///
     /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another
-    /// one, does not guard; as of [`LocalHeap::alloc`](super::LocalHeap::alloc) else.
+    /// one, does not guard; otherwise those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.try_alloc_told(layout).map(|(block, _)| block)
     }
@@ -77,13 +77,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Err(HeapError::Busy)
     }
 
-    /// Takes a block that is free in a bin, if nobody has its lock.
+    /// Takes a block that is free in a bin, if its lock is open.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
         let mut bin = self.try_lock_bin(shard, class)?;
         bin.take_lowest(self.page, self.hardened.as_ref(), self.ticks.load(Relaxed))
     }
 
-    /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted.
+    /// Frees a block without waiting: from a signal handler, whatever it interrupted.
     /// Its memory serves again after the next call that takes a lock.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let link: NonNull<*mut u8> = entry.block.cast();
         let mut first = self.deferred.load(Relaxed);
         loop {
-            // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any
+            // SAFETY: a block of sixteen bytes or more, aligned to as many, that is not used any
             // more.
             unsafe { link.write(first) };
             let new = entry.block.as_ptr();
@@ -137,7 +137,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Makes a block `new_size` bytes long without waiting for anybody.
+    /// Makes a block `new_size` bytes long without waiting.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         unsafe { move_by(block, layout, new, alloc, free) }
     }
 
-    /// Frees what was put aside, if anything was. No lock is held.
+    /// Frees the blocks whose frees were deferred, if there are any. No lock is held.
     #[inline]
     pub(super) fn take_deferred(&self) {
         if !self.deferred.load(Relaxed).is_null() {
@@ -192,8 +192,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 return;
             };
             let link: NonNull<*mut u8> = entry.block.cast();
-            // SAFETY: a block of sixteen bytes or more that is free, and nobody's but this call's:
-            // its state says that it was put aside, and the list was taken as a whole.
+            // SAFETY: a block of sixteen bytes or more that is free, and this call's alone:
+            // its state says that its free is deferred, and the list was taken as a whole.
             next = unsafe { link.read() }.addr();
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);

@@ -1,8 +1,15 @@
-//! A heap in a static, for `#[global_allocator]`: it opens itself, and finds what the calling
-//! thread has at hand by a slot.
+//! A heap in a static, for `#[global_allocator]`: it opens itself, and finds the cache of the
+//! calling thread by a slot.
 //!
 //! While a thread is in a call its cache says so, or its slot if it has none. A signal handler that
 //! interrupts the call sees it, and goes another way.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `alloc` | the calls of [`GlobalAlloc`](core::alloc::GlobalAlloc) |
+//! | `reentrancy` | the guards of calls |
+//! | `threads` | how a thread gets its cache and leaves it |
+//! | `state` | how the heap is opened and closed |
 
 mod alloc;
 mod reentrancy;
@@ -39,7 +46,7 @@ pub unsafe trait StaticHeap: Sized + 'static {
     type Metadata: PageProvider + Copy + Send + Sync;
     /// What waiting threads do.
     type Lock: RawMutex + Send + Sync;
-    /// Where a thread keeps what it has at hand.
+    /// Where a thread keeps its cache.
     type Slot: ThreadSlot;
 
     /// Whether [`GlobalAlloc::dealloc`](core::alloc::GlobalAlloc::dealloc) checks what it is given:
@@ -95,7 +102,7 @@ pub(super) type LocalOf<C> = LocalHeap<
 ///
 /// Every call may be made from a signal handler, if the [slot](StaticHeap::Slot) can: one that
 /// interrupted a call of the same heap which holds a lock waits for none, and fails where only a
-/// lock would help ([`Heap::try_alloc`]). Blocks that it frees then are put aside for the next call
+/// lock would help ([`Heap::try_alloc`]). Blocks that it frees then are deferred to the next call
 /// that takes a lock. A handler may leave the call that it interrupted by `siglongjmp`, and it may
 /// fork.
 pub struct GlobalHeap<C>(PhantomData<fn() -> C>);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   a large block   takes the granules behind it, or moves to where as many are free behind it
-//!   a huge one      gets memory in its headroom, or moves to addresses with more of it: its pages where the
-//!                   host can move them, else as many bytes as were asked for
+//!   a huge one      gets memory in its headroom, or moves to addresses with more of it: its pages
+//!                   where the host can move them, else as many bytes as were asked for
 //! ```
 //!
 //! Headroom grows with the block, and so does what is committed at once, so that the calls and
@@ -140,19 +140,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Forgets addresses behind a huge block that are somebody else's now, as a whole: which ones
+    /// Forgets addresses behind a huge block that are others' now, as a whole: which ones
     /// those are is not known.
     fn lose_headroom(&self, space: &mut Space, slab: Handle) {
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
-        // What it had of memory there may be somebody else's as well.
+        // What it had of memory there may be others' as well.
         space.gauges.committed -= ahead(slab);
         self.set_huge(space, slab, size, kept, size);
         self.enter_huge(space, slab);
         space.gauges.reserved -= len - kept;
     }
 
-    /// Gives the memory of a huge block from byte `from` on back, which nobody needs any more.
+    /// Gives the memory of a huge block from byte `from` on back, which is not needed any more.
     fn purge_behind(&self, slab: Handle, from: usize) {
         let whole = PageRange::new(slab.start(), slab.block_bytes(), self.page);
         let rest = whole.and_then(|whole| {

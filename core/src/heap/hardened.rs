@@ -9,7 +9,7 @@
 //!     in the rest of the block        handed out          and a canary up to the last page's end
 //! ```
 //!
-//! | | [`Hardening::Canaries`](super::Hardening::Canaries) | [`Hardening::Full`](super::Hardening::Full) |
+//! | | [`Canaries`](super::Hardening::Canaries) | [`Full`](super::Hardening::Full) |
 //! |---|---|---|
 //! | canary | 8 bytes, one of 256 by where it lies | up to 128 bytes, made of the block's address |
 //! | pattern | the first 16 bytes, and where the canary was | the block |
@@ -29,6 +29,16 @@
 //! SipHash-1-3 makes of them (Aumasson and Bernstein, 2012), a pseudorandom function: who learns
 //! some of its values knows neither the key nor others. The first byte of a canary is zero, so that
 //! text that lacks its end is not read with the canary.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `quick` | the quick calls of the higher level |
+//! | `calls` | all other calls of hardened heaps |
+//! | `seals` | canaries and patterns of the lower level |
+//! | `tail` | those of the higher level |
+//! | `sip` | the function that makes canaries |
+//! | `quarantine` | freed blocks that wait |
+//! | `make` | how the state of a hardened heap is made |
 
 mod calls;
 mod make;

@@ -9,6 +9,12 @@
 //! Guards are there at the highest level of hardening, headroom is behind blocks that grew. Some of
 //! it is committed where a kept block serves for one that grows: until that needs it, or a tick
 //! takes it.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `make` | how a huge block is made |
+//! | `find` | which one is at an address |
+//! | `release` | how one is freed, and its addresses go back |
 
 mod find;
 mod make;

@@ -86,7 +86,7 @@ impl<T: Copy> Index<T> {
         };
         let (old, new) = (layout(self.room)?, layout(room)?);
         let entries = arena.alloc(new).map_err(HeapError::Metadata)?.cast();
-        // SAFETY: fresh memory for so many entries.
+        // SAFETY: fresh memory for as many entries.
         let before = unsafe { self.move_to(entries, room) };
         if self.len != 0 {
             // SAFETY: allocated here with this layout; the entries are used no more.
@@ -100,7 +100,8 @@ impl<T: Copy> Index<T> {
     ///
     /// # Safety
     ///
-    /// `entries` is memory for so many, more than there are, and is this index's from here on.
+    /// `entries` is memory for `room` entries, more than there are, and is this index's from here
+    /// on.
     unsafe fn move_to(&mut self, entries: NonNull<(usize, T)>, room: usize) -> NonNull<(usize, T)> {
         debug_assert!(self.len <= room, "nothing is lost");
         // SAFETY: len entries are initialised, and fit in the new memory, which is another.
@@ -167,7 +168,7 @@ mod tests {
                 let memory: Vec<MaybeUninit<(usize, u32)>> =
                     (0..room).map(|_| MaybeUninit::uninit()).collect();
                 let memory = NonNull::from(Box::leak(memory.into_boxed_slice())).cast();
-                // SAFETY: leaked just now, of so many.
+                // SAFETY: leaked just now, with as many entries.
                 unsafe { index.move_to(memory, room) };
             }
             // In vain where there is none.

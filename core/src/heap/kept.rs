@@ -13,6 +13,11 @@
 //! serves for one that is shorter, or it gets memory in its headroom: fresh pages are what huge
 //! blocks cost, and a block brings those that it has. What it has too much is its headroom, until
 //! it grows or a tick takes it.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `reuse` | how a kept block serves again |
+//! | `drop` | how blocks are kept, and released |
 
 mod drop;
 mod reuse;

@@ -95,7 +95,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Makes a live block of a descriptor, which has so many granules of guards on either side.
+    /// Makes a live block of a descriptor, which has `guards` granules of guards on either side.
     fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, guards: usize) -> NonNull<u8> {
         slab.open(start, len, false, u8::try_from(guards).unwrap_or(0));
         slab.resize(len, len);

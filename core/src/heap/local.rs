@@ -1,4 +1,15 @@
 //! A thread's own handle of a heap: the calls that take no lock.
+//!
+//! Here are the quick calls. What they leave over goes down:
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `resize` | reallocations |
+//! | `slow` | blocks without a class, empty magazines and full ones |
+//! | `hardened` | the calls of a hardened heap |
+//! | `refill` | the way from magazines to bins and back |
+//! | `caches` | how a handle gets a cache, and leaves it to the next one |
+//! | `maintenance` | what a handle does about ticks and trims |
 
 mod caches;
 mod hardened;
@@ -24,7 +35,7 @@ use crate::{
 };
 use core::{alloc::Layout, cell::Cell, fmt, hint::cold_path, marker::PhantomData, ptr::NonNull};
 
-/// A thread's own handle of a heap, with free blocks at hand: a call takes a lock only once in
+/// A thread's own handle of a heap, with cached free blocks: a call takes a lock only once in
 /// many.
 ///
 /// A handle may move to another thread, but two cannot use it at once. Any block of the heap may be
@@ -168,7 +179,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// If it is the start of a live block of this heap, nobody uses that any more, and `block` is
+    /// If it is the start of a live block of this heap, it is not used any more, and `block` is
     /// the pointer that was allocated, or may be used for as much: it is handed out again.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
@@ -191,7 +202,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     ///
     /// # Safety
     ///
-    /// `block` is the start of a live block of this heap, and nobody uses that any more.
+    /// `block` is the start of a live block of this heap, and it is not used any more.
     #[inline]
     pub unsafe fn free_unchecked(&self, block: NonNull<u8>) -> Result<(), HeapError> {
         // SAFETY: `free_quick` asks, unless it checks, for a live block that the caller gives up,

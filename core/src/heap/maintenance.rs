@@ -1,4 +1,4 @@
-//! What gives memory back.
+//! How free memory goes back: ticks, trims, and the sweep of pages inside slabs.
 
 use super::{
     Heap, Return,
@@ -79,8 +79,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// What calls that take a lock do beside: free what was put aside, tick if there is a clock,
-    /// and go on with what the last tick began. Returns what the clock says.
+    /// Does what calls that take a lock do beside: frees what was deferred, ticks if there is a
+    /// clock, and goes on with what the last tick began. Returns what the clock says.
     pub(super) fn maintain(&self) -> Option<u64> {
         self.take_deferred();
         let now_ms = self.config.now_ms();

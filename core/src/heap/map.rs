@@ -3,7 +3,7 @@
 //! ```text
 //!   granule of an address, less the first one that the provider can give
 //!   31 ········· 14 │ 13 ········ 0
-//!        root       │     leaf          128 KiB for each GiB of addresses in which there ever was a block
+//!        root       │     leaf          128 KiB for each GiB of addresses that ever had a block
 //!
 //!   addresses that the provider can give    root                        leaves
 //!   any, and memory is not short            2 MiB, read-only where      a reservation each
@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!   63 ························· 16 │ 15 ··········· 12 │ 11 ················ 0
-//!    address of the states          │ granule in a slab │ place of a magazine     zero is no slab's granule
+//!    address of the states          │ granule in a slab │ place of a magazine   zero: no slab's granule
 //! ```
 //!
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
@@ -31,7 +31,7 @@
 //! have reserved many addresses in between, takes the leaf there for its window.
 //!
 //! ```text
-//!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │          window: 64 leaves, or all; fewer where memory is short
+//!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │      window: 64 leaves, or all; fewer if memory is short
 //!                      │   │   │   │       └──────────► ┌──────┐
 //!                      ▼   ▼   ▼   ▼                    │ leaf │
 //!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘
@@ -45,6 +45,16 @@
 //! or entries are set: one range of their pages each, which grows. So a process that locks its
 //! memory holds no more of it than it uses, since untouched private pages that can only be read are
 //! all the same page of zeros.
+//!
+//! A reader goes from `window` or `root` to an entry, and to `value`; a slab is entered by `cover`.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `window` | the leaves that a subtraction finds |
+//! | `root` | the way to all other leaves |
+//! | `value` | what an entry says of the granule, its slab and a block |
+//! | `cover` | how leaves are made, and slabs are entered |
+//! | `memory` | the memory of root, window and leaves |
 
 mod cover;
 mod memory;
@@ -275,8 +285,8 @@ fn few_around<P: PageProvider>(
     let few = granules.min(FEW);
     let request = Request::bytes(GRANULE).align(GRANULE);
     let range = pages.reserve(&request).map_err(HeapError::Memory)?;
-    // SAFETY: reserved just now, and known to nobody else. An error has no consequence but that the
-    // addresses stay reserved.
+    // SAFETY: reserved just now, and no other code has its address yet. An error has no consequence
+    // but that the addresses stay reserved.
     let _ = unsafe { pages.release(range) };
     // In the middle of a leaf, so that a short region needs but one.
     let around = (range.addr() >> GRANULE_BITS).saturating_sub(few / 2 + LEAF / 2);

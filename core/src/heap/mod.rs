@@ -6,69 +6,82 @@
 //!   │ magazine a class │ ◄──► │ bin a class:      │ ◄────► │ segments:        │ ◄── 4 … 64 MiB
 //!   │ pop, push        │      │ slabs, lowest 1st │        │ granules of 64 K │     of addresses
 //!   └──────────────────┘      └───────────────────┘        └──────────────────┘
-//!     no lock                   a lock each                  a lock  ▲   large: up to 1 MiB
-//!                                                                    │   huge ──► its own reservation
+//!     no lock                   a lock each                  a lock
+//!                                                            ▲ large: up to 1 MiB
+//!                                                            │ huge ──► its own reservation
 //!   free(ptr) ─► page map ─► slab ─► its class, and the block's state: live, or refused
 //! ```
 //!
-//! | file | what it has |
-//! |---|---|
-//! | `config`, `error` | what can be told, and what can go wrong |
-//! | `local`, `shared`, `maintenance` | the calls: of a thread with a handle, of any, of all memory |
-//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
-//! | `class` | sizes |
-//! | `deferred` | those for signal handlers, which wait for nobody |
-//! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
-//! | `by_size` | calls that need no layout |
-//! | `allocator` | heaps for collections |
-//! | `cache` | magazines |
-//! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
-//! | `map` | whose granule is it, for any address and without a lock |
-//! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hardened`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
-//! | `index`, `calls` | what lies at an address; calls of the provider, counted |
-//! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
-//! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
+//! An allocation goes down this table as far as it has to: most end at `cache`. A free finds its
+//! block by `map` and `slab`, puts it into the `cache`, and goes further down when that is full.
 //!
-//! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin
+//! | module | what it has |
+//! |---|---|
+//! | `config`, `error` | options, and errors |
+//! | `global`, `slot` | a heap in a static, and how its threads find their caches |
+//! | `local`, `shared` | the calls of a thread with a handle, and of any thread |
+//! | `by_size`, `allocator` | calls without layouts, and heaps for collections |
+//! | `deferred` | calls for signal handlers, which never wait |
+//! | `class` | sizes |
+//! | `cache` | a thread's magazines, and the quick calls |
+//! | `map` | which slab has the granule around an address, without a lock |
+//! | `slab` | granules cut into blocks |
+//! | `hardened` | canaries, patterns, guards and the quarantine |
+//! | `bin`, `order` | the slabs of one class, by address |
+//! | `large`, `huge`, `kept`, `grow` | blocks without a class: made, kept when freed, resized |
+//! | `space`, `segment`, `bits`, `index` | granules, and how they get addresses and memory |
+//! | `provider_calls` | the calls of the provider, counted |
+//! | `maintenance` | how free memory goes back |
+//! | `parts`, `fork` | what locks guard, and what a forked child does about held ones |
+//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
+//!
+//! Blocks have no owner: whoever frees one caches it, and what is too much goes to its bin
 //! half a magazine at a time. So there are no queues of frees by other threads, and a thread that
 //! ends leaves nothing to inherit.
 //!
 //! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the
 //! granules, then the arena's, which is taken only with one of the others.
 
+mod config;
+mod error;
+
+// The calls.
 #[cfg(feature = "allocator-api2")]
 mod allocator;
-mod bin;
-mod bits;
 mod by_size;
-mod cache;
-mod class;
-mod config;
 mod deferred;
-mod error;
-mod fork;
-mod provider_calls;
 // Its locks are made by what constants can be, as those of the models cannot.
 #[cfg(not(all(test, loom)))]
 mod global;
-mod grow;
+mod local;
+mod shared;
+mod slot;
+
+// What they need no lock for.
+mod cache;
+mod class;
 mod hardened;
+mod map;
+mod slab;
+
+// What they take a lock for.
+mod bin;
+mod bits;
+mod grow;
 mod huge;
 mod index;
 mod kept;
 mod large;
-mod local;
-mod maintenance;
-mod map;
 mod order;
+mod provider_calls;
+mod segment;
+mod space;
+
+// What concerns the heap as a whole.
+mod fork;
+mod maintenance;
 mod parts;
 mod ranges;
-mod segment;
-mod shared;
-mod slab;
-mod slot;
-mod space;
 mod statistics;
 mod walk;
 
@@ -153,7 +166,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     first_segment: SegmentLink,
     /// All caches that were ever made.
     first_cache: AtomicPtr<Cache>,
-    /// Ticks: threads that see another one bring back what they have at hand.
+    /// Ticks: threads that see another one bring back what they have cached.
     ticks: AtomicU32,
     /// When the last one was.
     ticked: AtomicU64,
@@ -265,7 +278,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// there, and may be called from a signal handler.
     ///
     /// The answer is exact for a block that is not being freed at that moment. Blocks that threads
-    /// keep at hand are free.
+    /// have cached are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
         let info = self.live_around(addr)?;
@@ -326,7 +339,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<
         self.drop_kept(&mut space, false);
         // At a host's limit of mappings what lies between others may go only when those have gone.
         while self.release_all(&mut space) {}
-        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the
+        // SAFETY: the map came from this provider, these are its leaves, and no other code has the
         // heap any more.
         unsafe { self.map.release(&self.metadata, &space.leaves) };
         self.parts.dispose(&self.metadata);

@@ -4,6 +4,11 @@
 //! whoever has waited for a lock looks whether it is still in use, and whoever holds one that has
 //! been replaced meanwhile, by a handler on its own thread that forked, finishes in what was left
 //! behind and begins again.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `held` | a lock that is held |
+//! | `leave` | locks of calls that never go on |
 
 mod held;
 mod leave;

@@ -5,14 +5,19 @@
 //!   free         .  .  1  1  .  1  1  1      not in a slab
 //!   committed    1  1  1  .  1  1  .  .      can be written
 //!   used         1  1  1  .  1  .  .  .      was written since it was fresh: may not read zero
-//!   purged       .  .  .  .  .  1  .  .      free, and its memory went back; it has some again when it is written
+//!   purged       .  .  .  .  .  1  .  .      free, and its memory went back until it is written
 //!   refused      .  .  1  .  .  .  .  .      free, and the host would not take its memory back
 //!   aged         .  .  1  .  .  .  .  .      was free at the last tick, and ever since
-//!   lost         .  .  .  .  .  .  .  .      the provider says that somebody else has it now, or it was given back
+//!   lost         .  .  .  .  .  .  .  .      others have it, as the provider says, or it was released
 //! ```
 //!
 //! Free granules keep their access when their memory goes back, so that no mapping is split. At the
 //! highest level of hardening they lose both.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `memory` | which granules have memory |
+//! | `lost` | which ones are the heap's |
 
 mod lost;
 mod memory;

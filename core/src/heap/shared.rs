@@ -167,8 +167,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the
-    /// layout that it is given, and is the only one to know it.
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of
+    /// the layout that it is given, and is the only one to know it.
     pub(super) unsafe fn realloc_by(
         &self,
         block: NonNull<u8>,

@@ -14,7 +14,7 @@
 //!   in its slab       1      ZERO, FREED     a magazine
 //!   in a magazine     0      ZERO, FREED     its user, back to its slab
 //!   in use            0      LIVE            a magazine
-//!   put aside         0      DEFERRED           its slab
+//!   free deferred     0      DEFERRED        its slab
 //!   given up          0      CORRUPT         nowhere
 //!   being freed       0      CLAIMED         its slab, or nowhere
 //!   left behind       0      LOST            nowhere
@@ -27,6 +27,15 @@
 //! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads
 //! a descriptor: an old one at worst, if the block that was asked about is being freed at that
 //! moment.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `make` | how descriptors are made |
+//! | `blocks` | free blocks: taken, and put back |
+//! | `entry` | a block outside of its slab |
+//! | `find` | which block is at an address, and is it live |
+//! | `notes` | what was asked for, and canaries |
+//! | `pages` | pages of free blocks only |
 
 mod blocks;
 mod entry;
@@ -81,7 +90,7 @@ pub(super) struct Slab {
     start: AtomicPtr<u8>,
     len: AtomicUsize,
     size: AtomicUsize,
-    /// As of the class.
+    /// What offsets into the class's slabs are [divided](class::index) by.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
     /// Of a class, its blocks' canaries, if the heap keeps those; of one block without a class,
@@ -113,7 +122,7 @@ pub(super) struct Guarded {
     /// How many blocks were free when idle pages were last given back; [`NEVER`] if a block was
     /// taken since.
     looked_at: AtomicU16,
-    /// No block that begins so many bytes from the start, or more, was ever taken, and it reads
+    /// No block that begins as many bytes from the start, or more, was ever taken, and it reads
     /// zero.
     fresh_from: AtomicU32,
     /// The tick at which a block was taken last.

@@ -117,7 +117,7 @@ pub(super) fn is_cache(value: *mut ()) -> bool {
     !value.is_null() && place >= size_of_val(&ABSENT)
 }
 
-/// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not
+/// No slot: no thread has cached blocks, and every call takes a lock. A signal handler must not
 /// call a heap with this slot, since the thread that it interrupted may hold that lock.
 #[derive(Debug)]
 pub struct NoSlot;
@@ -135,7 +135,7 @@ unsafe impl ThreadSlot for NoSlot {
     }
 }
 
-/// A key of nobody.
+/// The key of an entry that no thread has.
 const NOBODY: usize = 0;
 
 /// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
@@ -174,10 +174,10 @@ const NOBODY: usize = 0;
 /// ```
 ///
 /// A number of zero is no thread's: such threads are [`DETACHED`]. Those for whom there is no room
-/// have nothing at hand, and must not allocate in signal handlers. The entry of a thread that ended
-/// serves another one only after the heap was detached; where a live thread has the number of one
-/// that ended without that, it goes on with what that one had. A thread that calls the heap after
-/// it was detached has an entry again, and must be detached again.
+/// have no cached blocks, and must not allocate in signal handlers. The entry of a thread that
+/// ended serves another one only after the heap was detached; where a live thread has the number of
+/// one that ended without that, it goes on with what that one had. A thread that calls the heap
+/// after it was detached has an entry again, and must be detached again.
 #[derive(Debug)]
 pub struct SlotTable<const N: usize> {
     keys: [AtomicUsize; N],
@@ -262,8 +262,9 @@ impl<const N: usize> SlotTable<N> {
         entry.map_or(null_mut(), |n| self.values[n].as_ptr())
     }
 
-    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value
-    /// a signal handler on this thread is told that the thread is in a call, so that it takes none.
+    /// Makes an entry the calling thread's, if there is one that no thread has. Until it has a
+    /// value a signal handler on this thread is told that the thread is in a call, so that it takes
+    /// none.
     fn take(&self, thread: usize) -> Option<usize> {
         let taken = Self::places(thread).find(|&n| {
             let key = &self.keys[n];
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn threads_find_what_they_set_while_there_is_room() {
         let table = SlotTable::<8>::new();
-        assert_eq!(table.get(0), DETACHED, "nobody's number");
+        assert_eq!(table.get(0), DETACHED, "no thread has the number");
         table.set(0, value(1));
         for round in 0..3 {
             for n in 1..=9 {

@@ -1,4 +1,12 @@
 //! Granules: how addresses come from the provider, and memory into them.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `take` | how granules are taken |
+//! | `segments` | how segments are made |
+//! | `guards` | granules without memory |
+//! | `give` | how granules and their memory go back |
+//! | `release` | how addresses go back |
 
 mod give;
 mod guards;
@@ -42,7 +50,7 @@ pub(super) struct Space {
     /// Where huge blocks lie, live or kept, and what changes of that need.
     pub(super) huge: IndexRef,
     pub(super) spares: Spares,
-    /// As of what this is a part of.
+    /// That of the [parts](super::parts::Parts) that this is one of.
     pub(super) era: u32,
     /// Whether a call that never goes on may have left all this half changed.
     pub(super) is_torn: bool,

@@ -19,7 +19,7 @@ pub struct HeapStatistics {
     pub requested: u64,
     /// Bytes of live blocks, as they are rounded up.
     pub used: usize,
-    /// Bytes of free blocks that threads keep at hand.
+    /// Bytes of free blocks that threads have cached.
     pub cached: usize,
     /// Bytes of slabs, free blocks in them included.
     pub slabs: usize,
@@ -87,7 +87,7 @@ pub struct ClassStatistics {
     pub blocks: usize,
     /// How many blocks are live.
     pub used: usize,
-    /// How many free blocks threads keep at hand.
+    /// How many free blocks threads have cached.
     pub cached: usize,
     /// How many freed blocks [wait](super::HeapConfig::quarantine) before they serve again.
     pub quarantined: usize,

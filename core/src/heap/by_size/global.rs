@@ -148,7 +148,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// # Safety
     ///
-    /// If it is the start of a live block of this heap, no one uses that any more. Where
+    /// If it is the start of a live block of this heap, it is not used any more. Where
     /// [`StaticHeap::CHECKED`] is false, it is the start of a live block of this heap.
     #[inline]
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
@@ -266,7 +266,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
     ///
     /// # Safety
     ///
-    /// If `block` is the start of a live block of this heap, no one uses it during the call, nor
+    /// If `block` is the start of a live block of this heap, it is not used during the call, nor
     /// afterwards where another one is returned.
     pub unsafe fn realloc_bytes(
         &self,

@@ -51,7 +51,7 @@ impl Magazine {
     }
 
     /// Returns how many blocks there are. Another thread than the one that has the cache may be
-    /// told of none while room is made for more, or of so many as a magazine can have at most.
+    /// told of none while room is made for more, or of as many as a magazine can have at most.
     pub(in crate::heap) fn len(&self) -> u32 {
         let bottom = self.bottom.load(Acquire);
         let len = entries(bottom, self.top.load(Acquire));
@@ -142,7 +142,7 @@ impl Magazine {
             return false;
         }
         before(&entry);
-        // SAFETY: below the end, there is room for an entry; nobody else uses it.
+        // SAFETY: below the end, there is room for an entry, which only this thread uses.
         unsafe { top.write(entry) };
         // Release, since a forked child looks at the entries below the top. Loaded once more, as in
         // `pop`.
@@ -153,7 +153,7 @@ impl Magazine {
 
     /// Takes the `count` blocks that were pushed first.
     pub(in crate::heap) fn oldest(&self, count: u32) -> impl Iterator<Item = Entry> + '_ {
-        debug_assert!(count <= self.len(), "so many are there");
+        debug_assert!(count <= self.len(), "as many are there");
         let bottom = self.bottom.load(Relaxed);
         (0..count as usize).map(move |n| {
             // SAFETY: n is below the length.
@@ -174,7 +174,7 @@ impl Magazine {
             // Nothing lies below the bottom, for all others than this thread.
             self.bottom.store(from, Relaxed);
             fence(Release);
-            // SAFETY: so many initialised entries follow, and there is room for all of them; only
+            // SAFETY: `left` initialised entries follow, and there is room for all of them; only
             // this thread uses them.
             unsafe { bottom.copy_from(from, left) };
         }
@@ -233,7 +233,7 @@ impl Magazine {
         }
     }
 
-    /// Returns the layout of so many slots.
+    /// Returns the layout of `capacity` slots.
     pub(in crate::heap) fn layout(capacity: u32) -> Option<Layout> {
         Layout::array::<Entry>(capacity as usize).ok()
     }

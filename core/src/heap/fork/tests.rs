@@ -1,4 +1,4 @@
-//! Repairs with any subset of the locks held, by nobody that is there.
+//! Repairs with any subset of the locks held, by threads that the child does not have.
 
 extern crate std;
 
@@ -96,7 +96,7 @@ impl Random {
     }
 }
 
-/// Takes locks that nobody ever opens: about one in `rarity`.
+/// Takes locks that no thread ever opens: about one in `rarity`.
 fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
     let parts = heap.parts();
     for bin in parts.bins() {

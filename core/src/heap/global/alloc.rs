@@ -8,9 +8,9 @@ use core::{
     ptr::{NonNull, null_mut, without_provenance_mut},
 };
 
-// SAFETY: blocks are of the asked for size and alignment, nobody else's until they are freed, and
-// stay where they are; what is refused leaves all as it was. Nothing unwinds: `refused` must not,
-// and nothing else panics. Nothing here allocates from a global allocator.
+// SAFETY: blocks are of the asked for size and alignment, their users' alone until they are freed,
+// and stay where they are; what is refused leaves all as it was. Nothing unwinds: `refused` must
+// not, and nothing else panics. Nothing here allocates from a global allocator.
 unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

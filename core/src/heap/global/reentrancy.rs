@@ -130,7 +130,7 @@ impl<C: StaticHeap> CacheGuard<C> {
     pub(in crate::heap) fn local(&self) -> ManuallyDrop<LocalOf<C>> {
         // SAFETY: a thread with a cache has opened the heap.
         let heap = unsafe { C::state().get_unchecked() };
-        // SAFETY: the cache is this thread's, as nobody else's slot has it, and it says that it is
+        // SAFETY: the cache is this thread's, as no other slot has it, and it says that it is
         // busy, so that a handler makes no other handle of it.
         ManuallyDrop::new(unsafe { LocalHeap::from_cache(heap, self.cache) })
     }

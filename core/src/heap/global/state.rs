@@ -105,7 +105,8 @@ impl<C: StaticHeap> State<C> {
             enter: enter::<C>,
             leave: leave::<C>,
         });
-        // SAFETY: nobody reads before `is_open` says so, and nobody else writes: the lock is held.
+        // SAFETY: other threads read after `is_open` says so only, and do not write: the lock is
+        // held.
         unsafe { self.heap.get().write(MaybeUninit::new(heap)) };
         self.is_open.store(true, Release);
         // SAFETY: written just now.
@@ -215,9 +216,9 @@ impl<C: StaticHeap> GlobalHeap<C> {
             }
         }
         compiler_fence(SeqCst);
-        // SAFETY: no one has a reference into it: calls begin by the state or by a slot, which both
-        // say that it is not there, none is under way, and those that `heap` returned are used no
-        // more.
+        // SAFETY: there is no other reference into it: calls begin by the state or by a slot, which
+        // both say that it is not there, none is under way, and those that `heap` returned are used
+        // no more.
         let heap = unsafe { &mut *state.heap.get() };
         // SAFETY: initialised, as it was open, and dropped once, as it never is again.
         unsafe { heap.assume_init_drop() };

@@ -73,7 +73,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// [`HeapError::WriteAfterFree`] where somebody wrote into it meanwhile.
+    /// [`HeapError::WriteAfterFree`] where it was written into meanwhile.
     #[inline]
     pub(in crate::heap) fn hand_out(
         &self,

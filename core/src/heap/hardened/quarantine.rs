@@ -1,7 +1,7 @@
 //! Freed blocks that wait before they serve again, at the highest level of hardening.
 //!
 //! ```text
-//!   blocks of classes   ┌───┬───┬───┬───┬───┐   the oldest leaves when another one comes, and others
+//!   blocks of classes   ┌───┬───┬───┬───┬───┐   the oldest leaves when another comes, and others
 //!   memory is kept      │ ● │ ● │ ● │ ● │   │   as long as there are too many bytes
 //!                       └───┴───┴───┴─▲─┴───┘
 //!   large and huge ones   ● → ● → ●          a list; addresses are kept, and no memory

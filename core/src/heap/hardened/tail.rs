@@ -70,7 +70,7 @@ impl Tail {
         let place = unsafe { self.first.byte_add(self.len - WORD) };
         let rest = self.len % WORD;
         let bits = u32::from(rest.to_le_bytes()[0]) * u8::BITS;
-        // The bytes in memory move down by so many.
+        // The bytes in memory move down by as many.
         let word = if cfg!(target_endian = "little") {
             self.canary.rotate_right(bits)
         } else {
@@ -91,7 +91,7 @@ impl Tail {
             unsafe { last.write_unaligned(word) };
         }
         if self.words != 0 {
-            // SAFETY: so many words lie in the block, behind what its user may use.
+            // SAFETY: `words` words lie in the block, behind what its user may use.
             unsafe { self.first.write_unaligned(self.canary) };
         }
         for n in 1..self.words {
@@ -116,7 +116,7 @@ impl Tail {
             other = unsafe { last.read_unaligned() } ^ word;
         }
         if self.words != 0 {
-            // SAFETY: so many words lie in the block; `write` wrote them.
+            // SAFETY: `words` words lie in the block; `write` wrote them.
             other |= unsafe { self.first.read_unaligned() } ^ self.canary;
         }
         for n in 1..self.words {
@@ -133,7 +133,7 @@ impl Tail {
 ///
 /// # Safety
 ///
-/// `len` bytes of memory that is the heap's, and nobody else's.
+/// `len` bytes of memory that is the heap's alone.
 #[inline]
 pub(in crate::heap) unsafe fn fill(block: NonNull<u8>, len: usize) {
     // SAFETY: `len` bytes that are the heap's alone, as the caller says.

@@ -22,8 +22,8 @@ use core::{
     sync::atomic::Ordering::{Relaxed, Release},
 };
 
-/// A block that grows gets so many times its size of addresses where they are not limited, so that
-/// it moves a few times only until it has all that a host gives.
+/// A block that grows gets this many times its size of addresses where they are not limited, so
+/// that it moves a few times only until it has all that a host gives.
 const AHEAD: usize = 8;
 
 /// Bytes of addresses that it gets beyond its size at most: 64 GiB, or 256 MiB where addresses have
@@ -129,7 +129,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn with_headroom(&self, least: usize) -> usize {
         let more = least.saturating_mul(AHEAD - 1).min(AHEAD_MOST);
         let ahead = reserve_ahead(&self.provider, least, least.saturating_add(more));
-        // Where addresses are limited, still so many that the copies of a block that grows are
+        // Where addresses are limited, still enough that the copies of a block that grows are
         // together no longer than a few times its last length.
         let half = (least / 2).min(AHEAD_MOST).next_multiple_of(GRANULE);
         (ahead / GRANULE * GRANULE).max(least.saturating_add(half))

@@ -55,7 +55,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         slab: Handle,
     ) -> Result<(), Error> {
         let range = self.whole(slab).ok_or(ErrorKind::InvalidArgument)?;
-        // Before the addresses can be somebody else's; it keeps its place, so that this can be
+        // Before the addresses can be others'; it keeps its place, so that this can be
         // undone.
         self.map.unset_first(slab.addr());
         space.huge.change(&mut space.spares, range.addr(), 0, 0);
@@ -106,7 +106,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(rest) = whole.part(len, old_len.saturating_sub(len), self.page) else {
             return false;
         };
-        // Before the addresses can be somebody else's.
+        // Before the addresses can be others'.
         self.set_huge(space, slab, old_size.min(len), len, end);
         self.enter_huge(space, slab);
         if self.release_claimed(space, rest).is_err() {

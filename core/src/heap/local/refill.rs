@@ -106,7 +106,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Gives the free blocks that are at hand back to the heap, for other threads to use or for the
+    /// Gives the cached free blocks back to the heap, for other threads to use or for the
     /// host.
     pub fn flush(&self) {
         for class in 0..CLASSES {
@@ -114,7 +114,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         }
     }
 
-    /// Brings back the `count` blocks of a class that are at hand for longest.
+    /// Brings back the `count` blocks of a class that have been cached for longest.
     fn flush_oldest(&self, class: usize, count: u32) {
         let magazine = self.stack(class);
         let mut left = count;

@@ -26,7 +26,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// # Safety
     ///
     /// If `block` is the start of a live block of this heap, that was allocated or last resized
-    /// with `layout`, and nobody uses it during the call, nor afterwards where another one is
+    /// with `layout`, and it is not used during the call, nor afterwards where another one is
     /// returned.
     pub unsafe fn realloc(
         &self,
@@ -43,7 +43,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { self.realloc_slow(block, layout, new_size) }
     }
 
-    /// Resizes a block where it lies, or by one that is at hand and small, if that is all that it
+    /// Resizes a block where it lies, or by one that is cached and small, if that is all that it
     /// takes.
     ///
     /// # Safety

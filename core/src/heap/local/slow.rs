@@ -73,8 +73,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         unsafe { self.free_slow(block, None) }
     }
 
-    /// Frees a block for which there is no room at hand, or that has no class, or says why there is
-    /// none. A layout is compared with what was asked for if the heap is hardened.
+    /// Frees a block for which there is no room in the cache, or that has no class, or says why
+    /// there is none. A layout is compared with what was asked for if the heap is hardened.
     ///
     /// # Safety
     ///

@@ -215,7 +215,7 @@ impl Map {
     /// # Safety
     ///
     /// `provider` is the one that the map and its leaves came from, `leaves` are all of them, and
-    /// nobody uses the map any more.
+    /// the map is not used any more.
     pub(in crate::heap) unsafe fn release<M: PageProvider>(&self, provider: &M, leaves: &Leaves) {
         let leaves = leaves.own.all().iter().map(|(_, leaf)| *leaf);
         for range in leaves.chain(self.range) {

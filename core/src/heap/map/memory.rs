@@ -131,7 +131,7 @@ pub(super) fn memory<M: PageProvider>(
     how: Commit,
 ) -> Result<PageRange, Error> {
     let range = provider.reserve(&Request::bytes(bytes).name(NAME))?;
-    // SAFETY: reserved just now, and known to nobody else.
+    // SAFETY: reserved just now, and no other code has its address yet.
     match unsafe { provider.commit(range, how) } {
         Ok(_) => Ok(range),
         Err(error) => {
@@ -155,7 +155,7 @@ pub(super) fn small<A: Default, M: PageProvider + Copy, R: RawMutex>(
     // SAFETY: fresh memory of this layout.
     unsafe { first.write_bytes(0, layout.size()) };
     let first = first.cast::<A>();
-    // SAFETY: zeroed just now, and known to nobody else.
+    // SAFETY: zeroed just now, and no other code has its address yet.
     unsafe { atomic::init_zeroed(first, count) };
     Ok(first)
 }
@@ -164,7 +164,8 @@ pub(super) fn small<A: Default, M: PageProvider + Copy, R: RawMutex>(
 /// root has to be.
 fn can_protect<M: PageProvider>(provider: &M, page: PageRange) -> bool {
     [Access::ReadWrite, Access::Read].iter().all(|access| {
-        // SAFETY: committed by the caller, with a ceiling that allows it, and known to nobody else.
+        // SAFETY: committed by the caller, with a ceiling that allows it, and not used by other
+        // code yet.
         unsafe { provider.protect(page, *access) }.is_ok()
     })
 }

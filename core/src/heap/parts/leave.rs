@@ -27,7 +27,8 @@ fn holds<T, R: RawMutex>(lock: &Lock<T, R>, cache: CacheRef) -> bool {
             owner => return owner == cache.as_ptr().addr(),
         }
     }
-    // Nobody else has it: between its two steps that call took it, or was about to give it back.
+    // No other thread has it: between its two steps that call took it, or was about to give it
+    // back.
     true
 }
 

@@ -62,7 +62,7 @@ impl Segment {
         self.lost.clear(part.clone());
     }
 
-    /// Marks free granules as somebody else's, or given back.
+    /// Marks free granules as others', or released.
     pub(in crate::heap) fn lose(&self, part: &Range<usize>) {
         self.decommit(part);
         self.take(part.clone());

@@ -38,7 +38,7 @@ impl Slab {
             && self.states()[0].load(Relaxed) == LIVE
     }
 
-    /// Returns the block that starts at `addr` and was put aside.
+    /// Returns the block that starts at `addr` and whose free is deferred.
     pub(in crate::heap) fn deferred(&self, addr: usize) -> Option<Entry> {
         self.block(addr, DEFERRED)
     }

@@ -93,7 +93,7 @@ impl Slab {
         }
     }
 
-    /// Returns how many pages nobody can have touched: none of their blocks was ever taken. The
+    /// Returns how many pages cannot have been touched: none of their blocks was ever taken. The
     /// bin's lock is held.
     pub(in crate::heap) fn fresh_pages(&self, page: PageSize) -> u32 {
         let used = page.round_up(self.fresh_from.load(Relaxed) as usize);

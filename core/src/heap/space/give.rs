@@ -47,7 +47,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if self.is_full() && self.may_split(space, 1) {
             self.decommit_part(space, segment, part)?;
         } else {
-            // SAFETY: free and committed granules of the segment, whose contents nobody needs.
+            // SAFETY: free and committed granules of the segment, whose contents are not needed.
             let shown = unsafe { self.purge_pages(range) }?;
             let with_memory = segment.with_memory(part);
             segment.purge(part, shown);
@@ -86,7 +86,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let (with_memory, borders) = (segment.with_memory(part), segment.borders(part));
         // Given up before it goes, so that a forked child does not take it for writable.
         let before = segment.take_access(part);
-        // SAFETY: free and committed granules of the segment, which nobody uses.
+        // SAFETY: free and committed granules of the segment, which are not used.
         match unsafe { self.decommit_pages(range) } {
             Ok(()) => {
                 space.gauges.committed -= with_memory * GRANULE;

@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 const SPLIT: usize = 2;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Says whether the heap may have so many more granules or blocks that split a mapping.
+    /// Says whether the heap may have `count` more granules or blocks that split a mapping.
     pub(super) fn may_split(&self, space: &Space, count: usize) -> bool {
         let most = self
             .hardened

@@ -14,14 +14,14 @@ use core::ops::Range;
 const ADDRESSES: usize = 4;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Forgets free granules that are somebody else's now.
+    /// Forgets free granules that are others' now.
     pub(super) fn lose(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
         space.lose(segment, part);
         let start = segment.addr() + part.start * GRANULE;
         self.map.set(start, part.len() * GRANULE, None);
     }
 
-    /// Releases addresses that nobody uses any more.
+    /// Releases addresses that are not used any more.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), Error> {
         let range = segment.range(part, self.page);
         let range = range.ok_or(ErrorKind::InvalidArgument)?;
-        // Before the addresses can be somebody else's.
+        // Before the addresses can be others'.
         self.map.set(range.addr(), range.len_bytes(), None);
         segment.give_up(part);
         match self.release_range(range) {
