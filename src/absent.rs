@@ -76,7 +76,7 @@ pub type OsLock = <ThisTarget as Backend>::OsLock;
 /// error.
 pub type GlobalHeap = Absent<<ThisTarget as Backend>::GlobalHeap>;
 
-/// What is made on a backend, by the number of its arguments.
+/// What is made on a backend, by so many arguments.
 pub struct Made<T, const ARGUMENTS: usize>(T);
 
 impl<T> Made<T, 1> {

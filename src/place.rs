@@ -16,7 +16,7 @@ const UNSEEN: usize = 1024;
 /// Slots for mappings that appear between the survey and the claim.
 const MORE: usize = 64;
 
-/// How often a claim is made anew with twice the slots because many gaps appeared meanwhile.
+/// How often a claim is made anew with twice the slots because so many gaps appeared meanwhile.
 const TRIES: u32 = 4;
 
 /// Makes a heap whose blocks lie below 4 GiB, for what a guest with 32-bit pointers can see. Its
@@ -185,7 +185,7 @@ impl Slots {
         }
         // SAFETY: committed by `new`, and not used any more.
         unsafe { self.os.decommit(self.pages)? };
-        // SAFETY: reserved since the line above, and not used by other code.
+        // SAFETY: reserved since the line above, and nobody's.
         unsafe { region.adopt(self.pages) }
     }
 }

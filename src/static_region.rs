@@ -163,8 +163,8 @@ impl StaticRegion {
 unsafe impl ForkChild for StaticRegion {
     unsafe fn fork_child(&self) -> Result<(), Error> {
         match self.opened() {
-            // SAFETY: `fork_child` asks what this function does: the only thread of a forked child;
-            // the system's provider has nothing to repair.
+            // SAFETY: the caller's promises are the same; the system's provider has nothing to
+            // repair.
             Some(region) => unsafe { region.fork_child() },
             None => Ok(()),
         }
@@ -181,8 +181,8 @@ pub(crate) unsafe fn repair_all() {
     for entry in &OPENED {
         // SAFETY: null, or a static.
         if let Some(region) = unsafe { entry.load(Acquire).as_ref() } {
-            // SAFETY: the C library calls this in a forked child, on its only thread. Where there
-            // is no memory for it, calls may wait without end, which there is no one to tell.
+            // SAFETY: the caller's promise. Where there is no memory for it, calls may wait without
+            // end; there is no one to tell.
             let _ = unsafe { region.fork_child() };
         }
     }

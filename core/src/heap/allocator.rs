@@ -39,7 +39,7 @@ fn told<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex>(
     })
 }
 
-/// What heaps and handles have in common here.
+/// The calls that heaps and handles have in common here.
 trait OfHeap {
     type Pages: PageProvider + Copy;
     type Metadata: PageProvider + Copy;

@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Bytes of descriptors that are made at once at most, where one is not larger.
 const CHUNK: usize = 4096;
 
-/// What the lock of a bin guards, beside the slabs that belong to it.
+/// The part that the lock of a bin guards, beside the slabs that belong to it.
 pub(super) struct Bin {
     /// Slabs with free blocks.
     partial: Order,
@@ -302,7 +302,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// What the provider says. The pages stay as they are.
+    /// Those of the provider. The pages stay as they are.
     pub(super) fn collect_slab(&self, addr: usize, tick: Option<u32>) -> Result<usize, Error> {
         let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
         let Some(slab) = self.map.slab(addr).filter(at) else {

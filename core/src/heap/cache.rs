@@ -1,4 +1,4 @@
-//! What a thread keeps: a magazine of free blocks for each class.
+//! The cache of a thread: a magazine of free blocks for each class.
 //!
 //! ```text
 //!   Cache      class 0          class 1          …           slots, in the arena
@@ -64,7 +64,7 @@ pub(super) struct Cache {
     pub(super) magazines: [Magazine; CLASSES],
     /// Bytes that the thread was ever allowed to ask for.
     granted: AtomicU64,
-    /// What is granted next time, and when that was last, in milliseconds.
+    /// The bytes that are granted next time, and when that was last, in milliseconds.
     grant: AtomicU64,
     looked: AtomicU64,
     /// Blocks that a magazine gets at once when it is empty, by class.

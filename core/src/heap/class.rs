@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 64 KiB | 72, 80, 88 … 256 KiB | larger
-//!      16 bytes apart |            four a doubling            |  eight a doubling   | by the granule
+//!     16 bytes apart  |            four a doubling            |   eight a doubling   | by granules
 //! ```
 //!
 //! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64
@@ -43,7 +43,7 @@ const DENSE: usize = FINE + 4 * (GRANULE / FINE_MAX).ilog2() as usize;
 /// How many classes there are.
 pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as usize;
 
-/// What slabs that are of no class have instead: one large block, one huge block, or free granules.
+/// The kinds of slabs without a class: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 122;
 
 pub(super) const HUGE: u8 = 123;

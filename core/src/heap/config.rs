@@ -1,4 +1,4 @@
-//! What a heap can be told.
+//! The options of a heap.
 
 use super::{
     class::{CLASSES, GRANULE, size},

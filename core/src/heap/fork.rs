@@ -1,4 +1,4 @@
-//! What a forked child does about the locks that it finds held.
+//! How a forked child repairs the heap where it finds locks held.
 //!
 //! The parent takes no lock for a fork and waits for no thread. So a child may find locks held, and
 //! what they guard half changed, by threads that it does not have; or by a call on its own thread
@@ -127,7 +127,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             None
         };
         let make = || {
-            // What no lock is held of moves as it is.
+            // Parts whose lock is open move as they are.
             let left = || Space::new(self.config.segment_granules(), old.huge, old.era);
             let space = renewed.or_else(|| take(&old.space, left()));
             let mut space = space.unwrap_or_else(left);

@@ -32,19 +32,18 @@ use super::{
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{fmt, marker::PhantomData};
 
-/// What a heap in a static is made of: `hostmem::SystemHeap`, of which `hostmem::GlobalHeap` is, is
-/// an example.
+/// Describes a heap in a static; see `hostmem::SystemHeap` for one.
 ///
 /// # Safety
 ///
 /// `state` returns the same state each time, and no other `StaticHeap` returns that; nor does
 /// another one have the same `Slot`. `open` does not allocate from this heap.
 pub unsafe trait StaticHeap: Sized + 'static {
-    /// What blocks come from.
+    /// The provider of memory for blocks.
     type Pages: PageProvider + Copy + Send + Sync;
-    /// What metadata comes from.
+    /// The provider of memory for metadata.
     type Metadata: PageProvider + Copy + Send + Sync;
-    /// What waiting threads do.
+    /// How a thread waits for a contended lock.
     type Lock: RawMutex + Send + Sync;
     /// Where a thread keeps its cache.
     type Slot: ThreadSlot;

@@ -145,7 +145,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn lose_headroom(&self, space: &mut Space, slab: Handle) {
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
-        // What it had of memory there may be others' as well.
+        // Memory that it had there may be others' as well.
         space.gauges.committed -= ahead(slab);
         self.set_huge(space, slab, size, kept, size);
         self.enter_huge(space, slab);
@@ -255,10 +255,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let _ = self.release_range(place.whole);
             return Err(HeapError::InvalidSize);
         };
-        // What the block has not grown into would stay behind. If it cannot go, it goes with the
-        // addresses.
+        // Headroom that the block has not grown into would stay behind. If it cannot go, it goes
+        // with the addresses.
         self.drop_ahead(space, old);
-        // What can fail comes first, so that nothing has to be moved back.
+        // Steps that can fail come first, so that nothing has to be moved back.
         self.commit_huge(&place, size)?;
         // Given up before the pages go: a child of a fork keeps what is claimed.
         let live = old.only();
@@ -313,7 +313,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 }
 
-/// What became of a block that grows.
+/// The new place of a block that grows, and whether it has the contents.
 enum Grown {
     /// Its pages are here now.
     Moved(NonNull<u8>),

@@ -16,11 +16,11 @@
 //! | freed blocks serve again | the last one first | after a quarantine, in any order |
 //! | guards | none | as long as there are mappings |
 //!
-//! What was asked for lies with the states, where no stray write into blocks reaches it. The
-//! magazines of quick calls have no room, and blocks come from another set, so that nothing of it
-//! costs the quick calls of other heaps a step. The lower level has quick calls of its own
-//! ([`CacheRef::alloc_sealed`](super::cache::CacheRef::alloc_sealed)), which do no more than
-//! compare, and leave to the calls here what is not as it should be.
+//! The sizes that were asked for lie with the states, where no stray write into blocks reaches
+//! them. The magazines of quick calls have no room, and blocks come from another set, so that
+//! nothing of it costs the quick calls of other heaps a step. The lower level has quick calls of
+//! its own ([`CacheRef::alloc_sealed`](super::cache::CacheRef::alloc_sealed)), which do no more
+//! than compare, and leave to the calls here what is not as it should be.
 //!
 //! A freed block has no canary at the lower level. So where one is found is where the block was
 //! asked for to end, and quick calls compare no other number by which to tell a wrong layout.
@@ -65,7 +65,8 @@ pub(super) mod quarantine;
 
 mod quick;
 
-/// What free blocks hold that were in use. No pointer: an access through one faults.
+/// The byte that fills blocks which were in use and are free. An access through a pointer of such
+/// bytes faults.
 pub(super) const PATTERN: u8 = 0xdf;
 
 /// Bytes of a canary at least, where another block may follow.

@@ -73,7 +73,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) {
         let before = ahead(slab);
         let backed = if backed > size { backed as u64 } else { 0 };
-        // What a child of a fork finds between the two is no more than there is.
+        // A forked child finds no more between the two than there is.
         slab.set_holes(backed);
         slab.resize(size, len);
         space.gauges.ahead = space.gauges.ahead.saturating_sub(before) + ahead(slab);
@@ -131,7 +131,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     pub(super) fn counted(&self, slab: Handle) -> usize {
         let size = slab.block_bytes();
         if self.is_hardened() {
-            // What was asked for is not in whole pages.
+            // The size that was asked for is not in whole pages.
             return size;
         }
         slab.usable(slab.addr(), size)

@@ -86,7 +86,7 @@ pub(super) struct Kept {
     demand: [Demand; 2],
 }
 
-/// What there was in a time.
+/// The use of huge blocks in a time.
 #[derive(Clone, Copy)]
 struct Demand {
     /// Bytes of huge blocks that were asked for.

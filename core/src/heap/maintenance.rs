@@ -13,8 +13,8 @@ use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
-    /// What is free as a whole: segments, granules of 64 KiB, or large pages where memory came by
-    /// those, and huge blocks that are kept.
+    /// Memory that is free as a whole: segments, granules of 64 KiB, or large pages where memory
+    /// came by those, and huge blocks that are kept.
     Free,
     /// That, and pages of the host that hold only free blocks, between live ones: a call of the
     /// provider for each run of them. Large pages that it takes parts of the host may fill again.

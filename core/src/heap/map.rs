@@ -20,7 +20,7 @@
 //!
 //! ```text
 //!   63 ························· 16 │ 15 ··········· 12 │ 11 ················ 0
-//!    address of the states          │ granule in a slab │ place of a magazine   zero: no slab's granule
+//!    address of the states          │ granule in a slab │ place of a magazine   zero: no slab
 //! ```
 //!
 //! Both levels are read without a lock, for any address, which itself is not touched. Leaves are
@@ -31,7 +31,7 @@
 //! have reserved many addresses in between, takes the leaf there for its window.
 //!
 //! ```text
-//!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │      window: 64 leaves, or all; fewer if memory is short
+//!   root     │ . │ . │ ▪ │ ▪ │ ▪ │ ▪ │ . │ ▪ │   window: 64 leaves or fewer
 //!                      │   │   │   │       └──────────► ┌──────┐
 //!                      ▼   ▼   ▼   ▼                    │ leaf │
 //!   window           │ leaf│ leaf│ leaf│ leaf│          └──────┘

@@ -57,14 +57,14 @@ mod local;
 mod shared;
 mod slot;
 
-// What they need no lock for.
+// The way without a lock.
 mod cache;
 mod class;
 mod hardened;
 mod map;
 mod slab;
 
-// What they take a lock for.
+// The way behind locks.
 mod bin;
 mod bits;
 mod grow;
@@ -77,7 +77,7 @@ mod provider_calls;
 mod segment;
 mod space;
 
-// What concerns the heap as a whole.
+// The heap as a whole.
 mod fork;
 mod maintenance;
 mod parts;
@@ -129,7 +129,7 @@ use segment::SegmentLink;
 use slab::{Handle, Notes};
 use space::{IndexRef, Space};
 
-/// What reservations of heaps are called, where the host keeps names.
+/// The name of a heap's reservations, where the host keeps names.
 const NAME: &CStr = c"hostmem: heap";
 
 /// A live block.
@@ -141,7 +141,8 @@ pub struct BlockInfo {
     pub len: usize,
 }
 
-/// A heap on memory from `P`, with metadata from `M`. Waiting threads do `R`.
+/// A heap on memory from `P`, with metadata from `M`. `R` is how a thread waits for a
+/// contended lock.
 ///
 /// It is a value: several coexist, and dropping one gives all its memory back. All calls may be
 /// made from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have
@@ -156,9 +157,9 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     map: Map,
     /// Bytes of huge blocks that are live.
     huge_bytes: AtomicUsize,
-    /// What the page map says of granules that are in no slab.
+    /// The slab that the page map names for granules which are in no other.
     nothing: Handle,
-    /// What locks guard.
+    /// The parts that locks guard.
     parts: Renewable<Parts<R>>,
     /// How a thread is marked that holds one, if the heap lies in a static.
     mark: Option<Mark>,
@@ -315,7 +316,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Those of [`Arena::free`], but that it may have come from an arena of before a fork.
     unsafe fn free_metadata(&self, memory: NonNull<u8>, layout: Layout) {
         let arena = self.arena();
-        // What lies in others is never freed: who knows what a fork did to those.
+        // Memory of other arenas is never freed: a fork may have left those half changed.
         if self.arena.is_first(arena) || arena.holds(memory.addr().get()) {
             // SAFETY: `free` asks for memory of this arena with this layout that is used no more:
             // the caller says the last two, and this arena holds it.

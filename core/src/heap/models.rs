@@ -1,5 +1,5 @@
-//! What a thread without a lock may see while others change the heap. Blocks have addresses and no
-//! memory, since the heap never touches it.
+//! Models of threads without a lock, which look while others change the heap. Blocks have addresses
+//! and no memory, since the heap never touches it.
 
 extern crate std;
 use super::{

@@ -1,4 +1,4 @@
-//! What the locks of a heap guard, and how they are taken.
+//! The parts of a heap that its locks guard, and how the locks are taken.
 //!
 //! A forked child that finds one of them held puts others in the place of all of it: see `fork`. So
 //! whoever has waited for a lock looks whether it is still in use, and whoever holds one that has
@@ -34,8 +34,8 @@ use core::{
     sync::atomic::{Ordering::SeqCst, compiler_fence},
 };
 
-/// What the locks guard. They nest in this order: the one of the sweep or of the caches, a bin's,
-/// the one of the granules.
+/// The parts that locks guard. The locks nest in this order: the one of the sweep or of the caches,
+/// a bin's, the one of the granules.
 pub(super) struct Parts<R> {
     /// One for each class and shard, in the arena.
     pub(super) bins: NonNull<[Lock<Bin, R>]>,
@@ -165,7 +165,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     pub(super) fn try_lock_space(&self) -> Option<Held<'_, Space, R>> {
         let space = self.try_held(Marked::NONE, |parts| &parts.space);
-        // Whoever may wait mends it.
+        // A call that may wait mends it.
         space.filter(|space| !space.is_torn)
     }
 
@@ -190,7 +190,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Says whether a fork has replaced what a call began with: this is a child then, and the call
     /// was interrupted by the handler that forked.
     pub(super) fn is_replaced(&self, era: u32) -> bool {
-        // What replaces it runs on this thread, in a handler.
+        // A handler on this thread may have replaced it.
         compiler_fence(SeqCst);
         self.parts().era != era
     }

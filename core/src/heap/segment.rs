@@ -8,7 +8,7 @@
 //!   purged       .  .  .  .  .  1  .  .      free, and its memory went back until it is written
 //!   refused      .  .  1  .  .  .  .  .      free, and the host would not take its memory back
 //!   aged         .  .  1  .  .  .  .  .      was free at the last tick, and ever since
-//!   lost         .  .  .  .  .  .  .  .      others have it, as the provider says, or it was released
+//!   lost         .  .  .  .  .  .  .  .      others have it by now, or it was released
 //! ```
 //!
 //! Free granules keep their access when their memory goes back, so that no mapping is split. At the

@@ -83,14 +83,14 @@ const NEVER: u16 = u16::MAX;
 /// Where a slab's states are, in bytes behind its descriptor's start.
 pub(super) const STATES: usize = size_of::<Slab>();
 
-/// What is known of some granules, at a cache line each for those who free and those who hold the
-/// lock.
+/// The descriptor of some granules, with a cache line each for calls that free and for holders of
+/// the lock.
 #[repr(C, align(64))]
 pub(super) struct Slab {
     start: AtomicPtr<u8>,
     len: AtomicUsize,
     size: AtomicUsize,
-    /// What offsets into the class's slabs are [divided](class::index) by.
+    /// The reciprocal that offsets are [divided](class::index) by.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
     /// Of a class, its blocks' canaries, if the heap keeps those; of one block without a class,
@@ -110,7 +110,7 @@ pub(super) struct Slab {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slab>() == 128, "two cache lines");
 
-/// What only the holder of a lock looks at: of the slab's bin, or of the granules.
+/// The part that only the holder of a lock looks at: the slab's bin's, or that of the granules.
 #[repr(C, align(64))]
 pub(super) struct Guarded {
     bits: NonNull<[AtomicU64]>,

@@ -328,7 +328,7 @@ mod tests {
         let table = SlotTable::<8>::new();
         let n = table.take(5).expect("there is room");
         assert_eq!(table.get(5), BUSY);
-        // What a handler sets that interrupted the search before, goes.
+        // The value of a handler that interrupted the search is replaced.
         table.keys[(n + 1) % 8].store(5, Relaxed);
         table.values[(n + 1) % 8].store(value(1), Relaxed);
         table.keys[n].store(NOBODY, Relaxed);

@@ -36,7 +36,7 @@ use core::{
     sync::atomic::Ordering::Relaxed,
 };
 
-/// What the lock of the granules guards, beside the page map and the bitmaps.
+/// The part that the lock of the granules guards, beside the page map and the bitmaps.
 pub(super) struct Space {
     pub(super) segments: Index<SegmentRef>,
     spare: SegmentLink,

@@ -1,4 +1,4 @@
-//! What a heap holds, in numbers.
+//! The statistics of a heap.
 
 use super::{
     Heap, ProviderCalls,
@@ -11,7 +11,7 @@ use super::{
 use crate::{arena::Arena, page::PageRange, provider::PageProvider, sync::RawMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are
+/// The memory of a heap, in bytes where nothing else is said. Threads that allocate meanwhile are
 /// counted before or after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapStatistics {
@@ -76,7 +76,7 @@ pub struct HeapStatistics {
     pub calls: ProviderCalls,
 }
 
-/// What a heap holds of one class: blocks that are rounded up to the same size.
+/// The memory of one class: blocks that are rounded up to the same size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassStatistics {
     /// Bytes of a block.

@@ -16,7 +16,7 @@ const BUDGET_LEAST: u64 = 1 << 10;
 
 const BUDGET_MOST: u64 = 256 << 10;
 
-/// What a call for a block without a class takes of it: of the greatest, a sixteenth.
+/// Bytes of it that a call for a block without a class uses up: a sixteenth of the greatest.
 const BIG: usize = 16 << 10;
 
 /// How many times a thread looks at the clock, about, in the time after which free memory goes
@@ -26,7 +26,7 @@ const LOOKS: u64 = 16;
 /// How many times as often it looks while pages of slabs are being given back.
 const SOON: u64 = 4;
 
-/// What [`Cache::hurry`] takes from a budget, so that it is used up: more than a thread ever asks
+/// The bytes that [`Cache::hurry`] takes from a budget to use it up: more than a thread ever asks
 /// for.
 const HURRY: u64 = 1 << 62;
 

@@ -1,4 +1,4 @@
-//! What a signal handler has to know of the call that it interrupted: how deep the stack was, which
+//! The notes for a signal handler about the call that it interrupted: how deep the stack was, which
 //! locks the thread may hold, and which magazine it was changing.
 
 use super::Cache;
@@ -17,7 +17,7 @@ impl Cache {
     pub(in crate::heap) fn await_lock(&self, lock: u32, depth: usize) -> usize {
         let before = self.awaited_at.load(Relaxed);
         self.awaited_at.store(depth, Relaxed);
-        // What a handler on this thread sees is in order, here and below.
+        // A handler on this thread sees the stores in order, here and below.
         compiler_fence(SeqCst);
         self.awaited
             .store(self.awaited.load(Relaxed) | lock, Relaxed);

@@ -27,7 +27,7 @@ pub(in crate::heap) struct Magazine {
     top: AtomicPtr<Entry>,
     bottom: AtomicPtr<Entry>,
     end: AtomicPtr<Entry>,
-    /// What offsets into slabs of the class are [divided](class::index) by, here since a free looks
+    /// The reciprocal that offsets are [divided](class::index) by, here since a free looks
     /// here anyway.
     pub(in crate::heap) reciprocal: u64,
 }
@@ -253,7 +253,7 @@ impl Magazine {
             unsafe { to.write(entry) };
         }
         let bottom = slots.as_ptr();
-        // Whoever looks meanwhile finds no room, and so no blocks.
+        // A thread that looks meanwhile finds no room, and so no blocks.
         self.end.store(null_mut(), Release);
         self.bottom.store(bottom, Release);
         // SAFETY: len is not above the capacity, for which there is room.

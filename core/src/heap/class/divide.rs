@@ -5,8 +5,8 @@ use super::{CLASSES, FIRST_KIND, KINDS, Kind, NOTHING, SIZES, blocks};
 /// The reciprocal for slabs of one block, of any size.
 pub(in crate::heap) const ONE_BLOCK: u64 = 1;
 
-/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with
-/// a class: no offset starts a block there.
+/// The factors of [`index`]: `2^64 / size`, rounded up; by kind. Zero for kinds that are no slab
+/// with a class: no offset starts a block there.
 const RECIPROCALS: [u64; KINDS] = {
     assert!(
         FIRST_KIND + (NOTHING as usize) < KINDS,

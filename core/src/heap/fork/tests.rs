@@ -58,7 +58,7 @@ unsafe impl PageProvider for Memory {
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // What is committed again reads zero.
+        // Memory that is committed again reads zero.
         // SAFETY: `decommit` is asked for committed memory whose contents are not needed.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(())
@@ -229,7 +229,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
         assert!(walked.is_continue());
         assert_eq!(live, blocks.0.len(), "each block is there once");
         counts_of_guards_are_right(&heap, &blocks);
-        // What handles had is not lost where nothing was held of it.
+        // The handles' blocks are not lost where no lock was held.
         let parts = core::ptr::from_ref(heap.parts()).addr();
         let mut metadata = heap.metadata_ranges();
         let is_told = metadata.any(|range| range.addresses.contains(parts));

@@ -55,7 +55,7 @@ impl<C: StaticHeap> CacheGuard<C> {
         store(mark);
         // SAFETY: what `attach` put there: the marks that are no cache's are not zero.
         let cache = unsafe { CacheRef::from_slot(slot) };
-        // What a handler on this thread sees is in order; no other thread looks.
+        // A handler on this thread sees the mark before what follows; no other thread looks.
         compiler_fence(SeqCst);
         Some(Self::of(cache))
     }
@@ -155,7 +155,7 @@ impl<C: StaticHeap> Drop for CacheGuard<C> {
 /// A call of a thread without a cache, or that gets or loses one; while this lives, its slot says
 /// so.
 pub(super) struct SlotGuard<C: StaticHeap> {
-    /// What the slot says afterwards.
+    /// The value of the slot afterwards.
     pub(super) after: *mut (),
     _config: PhantomData<C>,
 }

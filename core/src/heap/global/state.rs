@@ -198,7 +198,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
                 return Err(HeapError::Busy);
             }
         }
-        // What a signal handler on this thread sees is in order; others see it later, by the
+        // A signal handler on this thread sees these stores in order; others see them later, by the
         // caller's promise.
         state.is_closed.store(true, Release);
         state.is_open.store(false, Release);

@@ -64,7 +64,7 @@ unsafe impl StaticHeap for Program {
     }
 }
 
-/// What takes a lock marks its thread with where its own frame ends, not that of a function
+/// A call that takes a lock marks its thread with where its own frame ends, not that of a function
 /// that has returned by then: a handler that interrupts it may begin in between.
 #[test]
 fn a_thread_with_a_lock_is_marked_by_the_frame_that_holds_it() {

@@ -41,7 +41,7 @@ impl<C: StaticHeap> GlobalHeap<C> {
         Some(())
     }
 
-    /// What a thread does when it ends.
+    /// Leaves the calling thread's cache to the next thread, as the thread's end does.
     pub(super) fn exit() {
         if C::state().is_closed() {
             return;

@@ -17,7 +17,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         if used > most || self.config.returns() == crate::heap::Return::Eager || self.is_full() {
             return false;
         }
-        // What it had ahead of its growth may be too much.
+        // Memory that it had ahead of its growth may be too much.
         if slab.block_bytes() > most && !self.shorten_huge(space, slab, most) {
             return false;
         }

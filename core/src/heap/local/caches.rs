@@ -27,7 +27,7 @@ const KEPT: u32 = 32;
 /// Bytes of blocks that magazines of stocked caches have room for at most.
 const STOCK: usize = 8 << 20;
 
-/// What the lock of the caches guards, beside which ones are in use.
+/// The part that the lock of the caches guards, beside which ones are in use.
 pub(in crate::heap) struct Caches {
     /// Those that no thread has, and that are empty.
     unused: Option<CacheRef>,

@@ -26,7 +26,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         self.heap.collect(level);
     }
 
-    /// What a quick call does that has used up what it may ask for before the clock is looked at.
+    /// Looks at the clock for a quick call that has used up its budget.
     /// It does not unwind, so that quick calls need not provide for that.
     #[cold]
     #[inline(never)]
@@ -36,7 +36,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         local.maintain();
     }
 
-    /// What calls do beside that take a lock, or have asked for as much as
+    /// Does the maintenance of calls that take a lock, or have asked for as much as
     /// [`Cache::count`](crate::heap::cache::Cache::count) allows: see [`Heap::maintain`]; and bring
     /// back what is cached, if there was a tick or a trim since this was called last.
     pub(in crate::heap) fn maintain(&self) {

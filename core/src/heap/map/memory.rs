@@ -15,7 +15,7 @@ use core::{alloc::Layout, ops::Range, ptr::NonNull};
 /// those of 512 MiB of addresses.
 const NEAR: usize = 64 << 10;
 
-/// What is known of the memory of a map, which whoever holds the lock of the granules may change.
+/// The memory of a map, which the holder of the lock of the granules may change.
 pub(in crate::heap) struct Leaves {
     /// Leaves that are a reservation each, by address: few, while the root has room for many.
     pub(super) own: Index<PageRange>,

@@ -1,4 +1,4 @@
-//! What an entry of the page map says, by its value: the slab, its class, and a block's state.
+//! The parts of an entry's value: the slab, its class, and the states of its blocks.
 
 use super::GRANULE_BITS;
 use crate::{
@@ -58,7 +58,7 @@ pub(in crate::heap) unsafe fn live<const CHECKED: bool>(
 #[inline]
 pub(in crate::heap) const fn quick_place(value: u64) -> Option<usize> {
     let place = low(value);
-    // What is no slab has a lower one, and other granules of a slab have higher ones.
+    // A value of no slab has a lower one, and other granules of a slab have higher ones.
     if place.wrapping_sub(class::place(0)) > class::QUICK_LAST - class::place(0) {
         return None;
     }

@@ -33,7 +33,7 @@ pub(super) struct Marked {
 pub(super) struct Awaits {
     cache: CacheRef,
     lock: u32,
-    /// What it is to know afterwards.
+    /// The depth that it is to know afterwards.
     before: usize,
 }
 
@@ -91,7 +91,7 @@ pub(in crate::heap) struct Held<'a, T, R: RawMutex> {
     guard: Guard<'a, T, R>,
     marked: Marked,
     lock: &'a Lock<T, R>,
-    /// What the lock is one of.
+    /// The parts that the lock is one of.
     pub(in crate::heap) parts: &'a Parts<R>,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of locks that a thread holds by a call that never goes on.
+//! How locks are opened that a thread holds by a call that never goes on.
 
 use super::{BIN, CACHES, SPACE, SWEEP};
 use crate::{

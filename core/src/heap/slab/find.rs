@@ -51,7 +51,7 @@ impl Slab {
         if !is_start || state.load(Relaxed) != in_state {
             return None;
         }
-        // What the granules' owner may touch, whatever the caller's pointer was narrowed to.
+        // With the provenance of the granules, whatever the caller's pointer was narrowed to.
         let block = self.start.load(Relaxed).with_addr(addr);
         Some(Entry {
             block: NonNull::new(block)?,
@@ -66,7 +66,8 @@ impl Slab {
         let version = self.version.load(Acquire);
         let start = self.addr();
         let (index, _) = class::index(addr.wrapping_sub(start), self.reciprocal);
-        // Who made it live has seen what it is now, so that what is loaded behind this is no older.
+        // The call that made it live has seen the slab as it is now, so that the loads below are no
+        // older.
         let live = self.states().get(index)?.load(Acquire) == LIVE;
         let size = self.block_bytes();
         fence(Acquire);

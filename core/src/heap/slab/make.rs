@@ -13,17 +13,17 @@ use core::{
     ptr::{NonNull, null_mut},
 };
 
-/// What is kept of blocks beside their states.
+/// The notes that a slab keeps of its blocks beside their states.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::heap) enum Notes {
     None,
-    /// What was asked for.
+    /// The sizes that were asked for.
     Asked,
     /// That, and the canaries of blocks with a class.
     Canaries,
 }
 
-/// What a descriptor of a class consists of, and where its parts lie.
+/// The parts of a descriptor of a class, and where they lie.
 struct Plan {
     class: u8,
     blocks: usize,

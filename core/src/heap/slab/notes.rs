@@ -1,4 +1,4 @@
-//! What is kept of blocks beside their states: what was asked for, and canaries.
+//! The notes of a slab beside states: the sizes that were asked for, and canaries.
 
 use super::{Entry, Slab};
 use crate::{

@@ -34,7 +34,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// What the provider says; the granules stay as they are, and the next call tries again.
+    /// Those of the provider; the granules stay as they are, and the next call tries again.
     pub(super) fn return_part(
         &self,
         space: &mut Space,
@@ -117,7 +117,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives the memory of free granules back, by whole large pages where it came by those.
     fn return_around(&self, space: &mut Space, segment: SegmentRef, part: &Range<usize>) {
         for part in segment.worth_around(part) {
-            // What could not be done, the next pass tries again.
+            // The next pass tries again where this could not be done.
             let _ = self.return_part(space, segment, &part);
         }
     }

@@ -25,7 +25,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// What the provider says, but for addresses that were lost.
+    /// Those of the provider, but for addresses that were lost.
     pub(in crate::heap) fn release_range(&self, range: PageRange) -> Result<(), Error> {
         // SAFETY: the heap reserved the range and has forgotten, or is about to forget, all that
         // lay there.

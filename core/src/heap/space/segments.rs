@@ -51,7 +51,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 result => break (result?, large),
             }
         };
-        // What is short now will be short again: the next one is no larger than what was got twice.
+        // Addresses that are short now will be short again: the next one is twice as long at most.
         space.step = (count * 2).min(GRANULES);
         space.spare.set(segment.next.get());
         segment.open(range, large);

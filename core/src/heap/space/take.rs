@@ -92,7 +92,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Option<bool>, HeapError> {
         let sides = [part.start..part.start + guards, part.end - guards..part.end];
         for side in sides.iter().filter(|side| !segment.are_empty(side)) {
-            // What it could not do is seen below.
+            // Whether it could is seen below.
             let _ = self.return_part(space, segment, side);
             if !segment.are_free(side) {
                 return Ok(None);
