@@ -75,6 +75,35 @@ fn take<T, R: RawMutex>(lock: &Lock<T, R>, left: T) -> Option<T> {
     Some(mem::replace(&mut *held, left))
 }
 
+impl<R: RawMutex> Parts<R> {
+    /// Says whether one of the locks is held.
+    fn is_any_held(&self) -> bool {
+        self.bins().iter().any(Lock::is_locked)
+            || self.space.is_locked()
+            || self.caches.is_locked()
+            || self.sweep.is_locked()
+    }
+
+    /// Opens the locks that threads hold which the child does not have, or calls that go on.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the only one of a forked child, and other parts are in use.
+    unsafe fn abandon(&self) {
+        for bin in self.bins() {
+            // SAFETY: the only thread of a forked child, as the caller says; other parts are in use,
+            // so that only a call that goes on uses what this lock guards.
+            unsafe { bin.abandon() };
+        }
+        // SAFETY: the only thread of a forked child; other parts are in use, as the caller says.
+        unsafe { self.space.abandon() };
+        // SAFETY: the only thread of a forked child; other parts are in use, as the caller says.
+        unsafe { self.caches.abandon() };
+        // SAFETY: the only thread of a forked child; other parts are in use, as the caller says.
+        unsafe { self.sweep.abandon() };
+    }
+}
+
 /// Returns the error of metadata.
 fn metadata(error: super::HeapError) -> Error {
     match error {
@@ -100,12 +129,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let arena = self.arena();
         let is_arena_held = arena.is_locked();
         let old = self.parts();
-        let is_held = is_arena_held
-            || old.bins().iter().any(Lock::is_locked)
-            || old.space.is_locked()
-            || old.caches.is_locked()
-            || old.sweep.is_locked();
-        if !is_held {
+        if !is_arena_held && !old.is_any_held() {
             return Ok(());
         }
         if is_arena_held {
@@ -147,19 +171,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // one, as the caller says. Drop disposes with the same provider.
         unsafe { self.parts.renew(&self.metadata, make)? };
         self.fill_bins(old, resumes);
-        for bin in old.bins() {
-            // SAFETY: the only thread, and it was replaced just now.
-            unsafe { bin.abandon() };
-        }
-        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
-        // hold it.
-        unsafe { old.space.abandon() };
-        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
-        // hold it.
-        unsafe { old.caches.abandon() };
-        // SAFETY: the parts of this lock were replaced just now, and no other thread is there to
-        // hold it.
-        unsafe { old.sweep.abandon() };
+        // SAFETY: the only thread of the child, as the caller says, and the parts were replaced just
+        // now.
+        unsafe { old.abandon() };
         Ok(())
     }
 

@@ -68,7 +68,7 @@ pub unsafe trait StaticHeap: Sized + 'static {
     fn state() -> &'static State<Self>;
 
     /// Is called once, before the heap is opened: the place to register
-    /// [`GlobalHeap::fork_child`](ForkChild::fork_child) with what runs in forked children, as
+    /// [`GlobalHeap::fork_child`](crate::fork::ForkChild::fork_child) with what runs in forked children, as
     /// `hostmem::register_fork_child` does. It may allocate from this heap, which is then opened
     /// meanwhile.
     fn register() {}

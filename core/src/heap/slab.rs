@@ -90,7 +90,7 @@ pub(super) struct Slab {
     start: AtomicPtr<u8>,
     len: AtomicUsize,
     size: AtomicUsize,
-    /// The reciprocal that offsets are [divided](class::index) by.
+    /// The reciprocal that offsets are [divided](super::class::index) by.
     reciprocal: u64,
     states: NonNull<[AtomicU8]>,
     /// Of a class, its blocks' canaries, if the heap keeps those; of one block without a class,

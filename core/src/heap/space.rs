@@ -177,7 +177,7 @@ impl Space {
         segment.take(part)
     }
 
-    /// Counts mappings, where the [borders](Segment::borders) in and around some granules have
+    /// Counts mappings, where the [borders](super::segment::Segment::borders) in and around some granules have
     /// changed.
     fn note_borders(&mut self, before: usize, now: usize) {
         self.gauges.mappings = (self.gauges.mappings + now).saturating_sub(before);

@@ -86,7 +86,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<Place, HeapError> {
         let invalid = HeapError::InvalidSize;
         let mut size = self.page.round_up(layout.size().max(1)).ok_or(invalid)?;
-        let least = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
+        let min_len = size.checked_next_multiple_of(GRANULE).ok_or(invalid)?;
         let slab = match space.spare_huge {
             Some(slab) => slab,
             None => slab::make(self.arena(), HUGE, CHUNK, Notes::Asked)?,
@@ -96,14 +96,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         room.map_err(HeapError::Metadata)?;
         let guard = self.guard_now(space);
         let wanted = match growth {
-            Growth::Fixed => self.kept_ahead(space, least),
-            Growth::Growing => self.with_headroom(least),
+            Growth::Fixed => self.kept_ahead(space, min_len),
+            Growth::Growing => self.with_headroom(min_len),
         };
         let align = layout.align().max(GRANULE);
         let request = Request::bytes(wanted).align(align).guards(guard, guard);
         let mut request = request.name(NAME);
-        if least < wanted {
-            request = request.at_least(least);
+        if min_len < wanted {
+            request = request.at_least(min_len);
         }
         let mut whole = self.reserve_pages(&request).map_err(HeapError::Memory)?;
         let len = (whole.len_bytes() - 2 * guard) / GRANULE * GRANULE;
@@ -125,14 +125,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         })
     }
 
-    /// Returns the bytes of addresses for a block that grows and needs `least` now.
-    fn with_headroom(&self, least: usize) -> usize {
-        let more = least.saturating_mul(AHEAD - 1).min(AHEAD_MOST);
-        let ahead = reserve_ahead(&self.provider, least, least.saturating_add(more));
+    /// Returns the bytes of addresses for a block that grows and needs `min_len` now.
+    fn with_headroom(&self, min_len: usize) -> usize {
+        let more = min_len.saturating_mul(AHEAD - 1).min(AHEAD_MOST);
+        let ahead = reserve_ahead(&self.provider, min_len, min_len.saturating_add(more));
         // Where addresses are limited, still enough that the copies of a block that grows are
         // together no longer than a few times its last length.
-        let half = (least / 2).min(AHEAD_MOST).next_multiple_of(GRANULE);
-        (ahead / GRANULE * GRANULE).max(least.saturating_add(half))
+        let half = (min_len / 2).min(AHEAD_MOST).next_multiple_of(GRANULE);
+        (ahead / GRANULE * GRANULE).max(min_len.saturating_add(half))
     }
 
     /// Gives the block of a place memory from byte `from` on. If that fails, the place goes back.

@@ -72,16 +72,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some(slab.start())
     }
 
-    /// Returns how many bytes of addresses a huge block is given that needs `least`: more where
+    /// Returns how many bytes of addresses a huge block is given that needs `min_len`: more where
     /// blocks come and go, so that it can serve for longer ones.
-    pub(in crate::heap) fn kept_ahead(&self, space: &Space, least: usize) -> usize {
+    pub(in crate::heap) fn kept_ahead(&self, space: &Space, min_len: usize) -> usize {
         if space.kept.is_empty() {
-            return least;
+            return min_len;
         }
-        let wanted = least
+        let wanted = min_len
             .saturating_mul(RESIZED)
-            .min(least.saturating_add(LEAST));
-        reserve_ahead(&self.provider, least, wanted) / GRANULE * GRANULE
+            .min(min_len.saturating_add(LEAST));
+        reserve_ahead(&self.provider, min_len, wanted) / GRANULE * GRANULE
     }
 
     /// Allocates a huge block that could not be released, and suits.
