@@ -38,7 +38,7 @@ use crate::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
 use core::{
-    array, mem,
+    array,
     ops::Deref,
     ptr::{NonNull, null_mut},
 };
@@ -181,19 +181,19 @@ const _: () = {
         "places are counted in magazines"
     );
     assert!(
-        mem::offset_of!(Cache, magazines) == class::place(0) as usize,
+        core::mem::offset_of!(Cache, magazines) == class::place(0) as usize,
         "the first one's"
     );
     assert!(
-        mem::offset_of!(Cache, mark) == 0,
+        core::mem::offset_of!(Cache, mark) == 0,
         "what a slot points to begins with a mark"
     );
     assert!(
-        mem::offset_of!(Cache, none) == class::NO_PLACE,
+        core::mem::offset_of!(Cache, none) == class::NO_PLACE,
         "no class's"
     );
     assert!(
-        mem::offset_of!(HardenedCache, magazines) == size_of::<Cache>(),
+        core::mem::offset_of!(HardenedCache, magazines) == size_of::<Cache>(),
         "right behind"
     );
 };

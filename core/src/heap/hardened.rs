@@ -42,12 +42,15 @@
 
 mod calls;
 mod make;
+pub(super) mod quarantine;
+mod quick;
 mod seals;
 mod sip;
 mod tail;
 
 pub(super) use calls::{can_note, check_layout, class_for};
 pub(super) use make::make;
+use quarantine::Quarantine;
 use seals::{CANARIES, HEAD, take_canary};
 pub(super) use seals::{Canaries, Seals, is_clean, mark_free};
 use sip::Sip;
@@ -59,11 +62,6 @@ use super::{
     slab::{Entry, Handle},
 };
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use quarantine::Quarantine;
-
-pub(super) mod quarantine;
-
-mod quick;
 
 /// The byte that fills blocks which were in use and are free. An access through a pointer of such
 /// bytes faults.

@@ -2,12 +2,11 @@
 //! in its slot, so that a signal handler that interrupts the call sees it.
 
 use super::{LocalOf, StaticHeap};
-use crate::heap::ThreadSlot;
 use crate::{
     arch::store_stack_pointer,
     atomic::own_usize,
     heap::{
-        LocalHeap,
+        LocalHeap, ThreadSlot,
         cache::CacheRef,
         shared::cleared,
         slot::{BUSY, FRESH, is_cache},

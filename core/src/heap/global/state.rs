@@ -1,10 +1,9 @@
 //! Where a heap in a static lies, and how it is opened and closed.
 
 use super::{CacheGuard, GlobalHeap, HeapOf, SlotGuard, StaticHeap, enter, leave};
-use crate::heap::ThreadSlot;
 use crate::{
     heap::{
-        HeapError,
+        HeapError, ThreadSlot,
         cache::CacheRef,
         parts::Mark,
         slot::{BUSY, DETACHED, NOWHERE, is_cache},

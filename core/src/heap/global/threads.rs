@@ -2,11 +2,11 @@
 //! does about the caches of threads that it does not have.
 
 use super::{CacheGuard, GlobalHeap, HeapOf, SlotGuard, StaticHeap, fresh};
-use crate::heap::ThreadSlot;
 use crate::{
     arch::stack_pointer,
     fork::ForkChild,
     heap::{
+        ThreadSlot,
         cache::CacheRef,
         slot::{BUSY, DETACHED, NOWHERE, is_cache},
     },
