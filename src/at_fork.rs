@@ -1,4 +1,4 @@
-//! What the C library runs in forked children.
+//! Hooks that the C library runs in forked children.
 
 use crate::{
     fork::ForkChild,

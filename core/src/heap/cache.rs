@@ -254,7 +254,7 @@ impl Deref for CacheRef {
 
     #[inline]
     fn deref(&self) -> &Cache {
-        // SAFETY: initialised and there, as whoever made this promised; it is made of atomics.
+        // SAFETY: initialised and there, as the caller of `new` promised; it is made of atomics.
         unsafe { self.0.as_ref() }
     }
 }

@@ -188,7 +188,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let addr = next;
             let found = self.slab_at(addr);
             let Some((slab, entry)) = found.and_then(|s| Some((s, s.deferred(addr)?))) else {
-                // Somebody wrote into a block after it was freed.
+                // A block was written into after it was freed.
                 return;
             };
             let link: NonNull<*mut u8> = entry.block.cast();

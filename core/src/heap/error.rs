@@ -47,7 +47,7 @@ pub enum HeapError {
     Memory(Error),
 }
 
-/// Panics, and cannot unwind, so that the program ends: whoever frees what is not allocated cannot
+/// Panics, and cannot unwind, so that the program ends: one that frees what is not allocated cannot
 /// be trusted further.
 #[cold]
 #[expect(clippy::panic, reason = "the only way to end from here")]

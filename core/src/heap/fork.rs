@@ -88,8 +88,8 @@ impl<R: RawMutex> Parts<R> {
     /// The calling thread is the only one of a forked child, and other parts are in use.
     unsafe fn abandon(&self) {
         for bin in self.bins() {
-            // SAFETY: the only thread of a forked child, as the caller says; other parts are in use,
-            // so that only a call that goes on uses what this lock guards.
+            // SAFETY: the only thread of a forked child, as the caller says; other parts are in
+            // use, so that only a call that goes on uses what this lock guards.
             unsafe { bin.abandon() };
         }
         // SAFETY: the only thread of a forked child; other parts are in use, as the caller says.
@@ -160,8 +160,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // one, as the caller says. Drop disposes with the same provider.
         unsafe { self.parts.renew(&self.metadata, make)? };
         self.fill_bins(old, resumes);
-        // SAFETY: the only thread of the child, as the caller says, and the parts were replaced just
-        // now.
+        // SAFETY: the only thread of the child, as the caller says, and the parts were replaced
+        // just now.
         unsafe { old.abandon() };
         Ok(())
     }

@@ -68,9 +68,9 @@ pub unsafe trait StaticHeap: Sized + 'static {
     fn state() -> &'static State<Self>;
 
     /// Is called once, before the heap is opened: the place to register
-    /// [`GlobalHeap::fork_child`](crate::fork::ForkChild::fork_child) with what runs in forked children, as
-    /// `hostmem::register_fork_child` does. It may allocate from this heap, which is then opened
-    /// meanwhile.
+    /// [`GlobalHeap::fork_child`](crate::fork::ForkChild::fork_child) with what runs in forked
+    /// children, as `hostmem::register_fork_child` does. It may allocate from this heap, which is
+    /// then opened meanwhile.
     fn register() {}
 
     /// Is told of a block that [`GlobalAlloc`](core::alloc::GlobalAlloc) was to free or to resize,
@@ -78,7 +78,7 @@ pub unsafe trait StaticHeap: Sized + 'static {
     /// [`Hardening::Checked`](super::Hardening::Checked), those too that were to be handed out. It
     /// must not unwind.
     ///
-    /// By itself, it ends the program: whoever frees what is not allocated cannot be trusted
+    /// By itself, it ends the program: one that frees what is not allocated cannot be trusted
     /// further.
     fn refused(block: *mut u8, error: HeapError) {
         end(block, &error);

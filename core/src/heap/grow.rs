@@ -267,7 +267,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .compare_exchange(LIVE, FREED, AcqRel, Relaxed)
             .is_ok();
         if !given {
-            // Somebody else freed it meanwhile.
+            // Another call freed it meanwhile.
             let _ = self.release_range(place.whole);
             return Err(HeapError::NotLive);
         }

@@ -153,12 +153,12 @@ impl Hardened {
         debug_assert!(asked <= size, "not more than there is");
         let asked = asked.min(size);
         if let Some(seals) = self.seals {
-            // SAFETY: at most the length of the block.
+            // SAFETY: the block is as long as `size` says, and `asked` is at most that.
             return unsafe { Tail::new(entry.block, size, asked, seals.at(addr + asked), 1) };
         }
         let canary = slab.canary(entry);
         let canary = canary.unwrap_or_else(|| self.canary.canary(addr));
-        // SAFETY: `asked` is at most the length of the block.
+        // SAFETY: the block is as long as `size` says, and `asked` is at most that.
         unsafe { Tail::new(entry.block, size, asked, canary, WORDS_MOST) }
     }
 }

@@ -135,7 +135,7 @@ pub(super) type Entry = AtomicU64;
 
 type Slot = AtomicPtr<Entry>;
 
-/// The map. Whoever holds the lock of the granules may change it.
+/// The map. The holder of the lock of the granules may change it.
 pub(super) struct Map {
     raw: RawRoot,
     /// The root, if it is a reservation.

@@ -35,7 +35,7 @@
 //! | `parts`, `fork` | what locks guard, and what a forked child does about held ones |
 //! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //!
-//! Blocks have no owner: whoever frees one caches it, and what is too much goes to its bin
+//! Blocks have no owner: the thread that frees one caches it, and what is too much goes to its bin
 //! half a magazine at a time. So there are no queues of frees by other threads, and a thread that
 //! ends leaves nothing to inherit.
 //!

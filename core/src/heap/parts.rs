@@ -1,9 +1,9 @@
 //! The parts of a heap that its locks guard, and how the locks are taken.
 //!
 //! A forked child that finds one of them held puts others in the place of all of it: see `fork`. So
-//! whoever has waited for a lock looks whether it is still in use, and whoever holds one that has
-//! been replaced meanwhile, by a handler on its own thread that forked, finishes in what was left
-//! behind and begins again.
+//! a call that has waited for a lock looks whether it is still in use, and a call that holds one
+//! that has been replaced meanwhile, by a handler on its own thread that forked, finishes in what
+//! was left behind and begins again.
 //!
 //! | room | what it has |
 //! |---|---|

@@ -36,8 +36,8 @@ use core::{
 /// Granules that a segment has at most: 64 MiB.
 pub(super) const GRANULES: usize = 1024;
 
-/// Segments of so many granules, which a heap makes that holds as much already, get their memory by
-/// large pages if they have [`LARGE_LEAST`] of them: a program that touches it everywhere misses
+/// Segments of this many granules, which a heap makes that holds as much already, get their memory
+/// by large pages if they have [`LARGE_LEAST`] of them: a program that touches it everywhere misses
 /// fewer translations of addresses.
 pub(super) const GRANULES_LARGE: usize = 512;
 
@@ -91,7 +91,7 @@ impl Deref for SegmentRef {
     type Target = Segment;
 
     fn deref(&self) -> &Segment {
-        // SAFETY: initialised and there, as whoever made this promised; changed by atomics only.
+        // SAFETY: initialised and there, as the caller of `new` promised; changed by atomics only.
         unsafe { self.0.as_ref() }
     }
 }
@@ -136,7 +136,7 @@ impl Segment {
     }
 
     /// Takes addresses, whole granules of which are all free and none committed; if they are to get
-    /// memory by large pages of so many granules, not zero, whole ones of those, too.
+    /// memory by large pages of `large` granules, not zero, whole ones of those, too.
     pub(super) fn open(&self, range: PageRange, large: usize) {
         self.large.store(large, Relaxed);
         let granules = range.len_bytes() / GRANULE;

@@ -24,7 +24,7 @@
 //! by its state, and what was never used is known to be zero. A large or huge block is a slab of
 //! one block without a class.
 //!
-//! Descriptors keep their class and are never freed, so that whoever reads one without a lock reads
+//! Descriptors keep their class and are never freed, so that a reader without a lock reads
 //! a descriptor: an old one at worst, if the block that was asked about is being freed at that
 //! moment.
 //!

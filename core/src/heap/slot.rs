@@ -3,7 +3,7 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null, FRESH         has not called yet
-//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that
+//!   BUSY                is in a call and has no cache: only a signal handler sees this that
 //!                       interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
 //!   else                has this cache, which says whether the thread is in a call
@@ -136,7 +136,7 @@ unsafe impl ThreadSlot for NoSlot {
 }
 
 /// The key of an entry that no thread has.
-const NOBODY: usize = 0;
+const NO_THREAD: usize = 0;
 
 /// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
 /// pointer, say, or the address of its stack. Takes no lock.
@@ -191,7 +191,7 @@ impl<const N: usize> SlotTable<N> {
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "numbers of threads are hashed") };
         Self {
-            keys: [const { AtomicUsize::new(NOBODY) }; N],
+            keys: [const { AtomicUsize::new(NO_THREAD) }; N],
             values: [const { AtomicPtr::new(null_mut()) }; N],
         }
     }
@@ -200,7 +200,7 @@ impl<const N: usize> SlotTable<N> {
     #[cfg(all(test, loom))]
     fn new() -> Self {
         Self {
-            keys: core::array::from_fn(|_| AtomicUsize::new(NOBODY)),
+            keys: core::array::from_fn(|_| AtomicUsize::new(NO_THREAD)),
             values: core::array::from_fn(|_| AtomicPtr::new(null_mut())),
         }
     }
@@ -222,7 +222,7 @@ impl<const N: usize> SlotTable<N> {
     /// Returns what the calling thread, whose number `thread` is, set last; null if nothing.
     #[must_use]
     pub fn get(&self, thread: usize) -> *mut () {
-        if thread == NOBODY {
+        if thread == NO_THREAD {
             return DETACHED;
         }
         let Some(n) = self.find(thread) else {
@@ -236,14 +236,14 @@ impl<const N: usize> SlotTable<N> {
     /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give
     /// up its entry. Where there is no room for one, nothing is set.
     pub fn set(&self, thread: usize, value: *mut ()) {
-        if thread == NOBODY {
+        if thread == NO_THREAD {
             return;
         }
         if value.is_null() || value == DETACHED {
             if let Some(n) = self.find(thread) {
                 self.values[n].store(null_mut(), Relaxed);
                 // Release, so that who takes the entry finds it without a value.
-                self.keys[n].store(NOBODY, Release);
+                self.keys[n].store(NO_THREAD, Release);
             }
             return;
         }
@@ -258,7 +258,7 @@ impl<const N: usize> SlotTable<N> {
     #[cfg(not(all(test, loom)))]
     #[must_use]
     pub fn place(&self, thread: usize) -> *mut *mut () {
-        let entry = (thread != NOBODY).then(|| self.find(thread)).flatten();
+        let entry = (thread != NO_THREAD).then(|| self.find(thread)).flatten();
         entry.map_or(null_mut(), |n| self.values[n].as_ptr())
     }
 
@@ -268,14 +268,14 @@ impl<const N: usize> SlotTable<N> {
     fn take(&self, thread: usize) -> Option<usize> {
         let taken = Self::places(thread).find(|&n| {
             let key = &self.keys[n];
-            key.compare_exchange(NOBODY, thread, Acquire, Relaxed)
+            key.compare_exchange(NO_THREAD, thread, Acquire, Relaxed)
                 .is_ok()
         })?;
         // One that interrupted the search has taken another, and is not to be found again.
         let all = Self::places(thread);
         for other in all.filter(|&n| n != taken && self.keys[n].load(Relaxed) == thread) {
             self.values[other].store(null_mut(), Relaxed);
-            self.keys[other].store(NOBODY, Release);
+            self.keys[other].store(NO_THREAD, Release);
         }
         Some(taken)
     }
@@ -331,7 +331,7 @@ mod tests {
         // The value of a handler that interrupted the search is replaced.
         table.keys[(n + 1) % 8].store(5, Relaxed);
         table.values[(n + 1) % 8].store(value(1), Relaxed);
-        table.keys[n].store(NOBODY, Relaxed);
+        table.keys[n].store(NO_THREAD, Relaxed);
         let n = table.take(5).expect("there is room");
         table.values[n].store(value(2), Relaxed);
         assert_eq!(table.get(5), value(2));
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(own.count(), 1);
         table.set(5, null_mut());
         assert_eq!(table.get(5), null_mut());
-        let free = |key: &&AtomicUsize| key.load(Relaxed) == NOBODY;
+        let free = |key: &&AtomicUsize| key.load(Relaxed) == NO_THREAD;
         assert_eq!(table.keys.iter().filter(free).count(), 8);
     }
 

@@ -66,7 +66,7 @@ pub(super) struct Space {
 #[derive(Clone, Copy)]
 pub(super) struct IndexRef(NonNull<Intervals>);
 
-// SAFETY: a shared reference to what is Sync.
+// SAFETY: a shared reference to an index, which is Sync.
 unsafe impl Send for IndexRef {}
 
 // SAFETY: a shared reference to an index that is Sync.
@@ -177,8 +177,8 @@ impl Space {
         segment.take(part)
     }
 
-    /// Counts mappings, where the [borders](super::segment::Segment::borders) in and around some granules have
-    /// changed.
+    /// Counts mappings, where the [borders](super::segment::Segment::borders) in and around some
+    /// granules have changed.
     fn note_borders(&mut self, before: usize, now: usize) {
         self.gauges.mappings = (self.gauges.mappings + now).saturating_sub(before);
     }

@@ -107,7 +107,7 @@ impl Magazine {
         }
         let count = (top.addr() - bottom.addr()) / size_of::<Entry>();
         let nth = (count * usize::from(random)) >> u16::BITS;
-        // SAFETY: below the number of entries.
+        // SAFETY: the slots go on beyond entry `nth`, which is below their number.
         let slot = unsafe { bottom.add(nth) };
         // SAFETY: entries below the top are initialised, and only this thread changes them.
         let any = unsafe { slot.read() };
@@ -168,7 +168,7 @@ impl Magazine {
     pub(in crate::heap) fn forget_oldest(&self, count: u32) {
         let left = (self.len() - count) as usize;
         let bottom = self.bottom.load(Relaxed);
-        // SAFETY: count is not above the length.
+        // SAFETY: the slots go on for at least `count` entries, which is not above the length.
         let from = unsafe { bottom.add(count as usize) };
         if left != 0 {
             // Nothing lies below the bottom, for all others than this thread.
@@ -179,7 +179,7 @@ impl Magazine {
             unsafe { bottom.copy_from(from, left) };
         }
         // Before the bottom: a top below that is taken for one of no blocks.
-        // SAFETY: not above the top.
+        // SAFETY: the slots go on for at least `left` entries, which is not above the length.
         self.top.store(unsafe { bottom.add(left) }, Release);
         self.bottom.store(bottom, Release);
     }
@@ -203,12 +203,13 @@ impl Magazine {
             return;
         }
         if from != 0 {
-            // SAFETY: `to` is not above the capacity.
+            // SAFETY: the slots go on beyond `from`, which is below `to`, and that is not above the
+            // capacity.
             let first = unsafe { bottom.add(from as usize) };
             // SAFETY: as many entries were written there, and there is room at the bottom.
             unsafe { bottom.copy_from(first, count) };
         }
-        // SAFETY: not above the capacity.
+        // SAFETY: the slots have room for `count` entries, as `to` is not above the capacity.
         self.top.store(unsafe { bottom.add(count) }, Release);
     }
 
@@ -243,13 +244,13 @@ impl Magazine {
         let (old, len) = (self.bottom.load(Relaxed), self.len() as usize);
         debug_assert!(len <= capacity as usize, "nothing is lost");
         for n in 0..len {
-            // SAFETY: below the length.
+            // SAFETY: the old slots have `len` entries, and `n` is below that.
             let from = unsafe { old.add(n) };
             // SAFETY: below the capacity, which is not less than before.
             let to = unsafe { slots.add(n) };
             // SAFETY: entries below the length are initialised, and only this thread changes them.
             let entry = unsafe { from.read() };
-            // SAFETY: fresh memory.
+            // SAFETY: fresh memory with room for `capacity` entries, which no other code uses yet.
             unsafe { to.write(entry) };
         }
         let bottom = slots.as_ptr();

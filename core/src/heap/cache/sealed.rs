@@ -61,7 +61,8 @@ impl CacheRef {
     /// Returns the canaries of the heap, if it is hardened, and of the lower level.
     #[inline]
     fn seals(self) -> Option<Seals> {
-        // SAFETY: nothing changes it.
+        // SAFETY: `own_ptr` asks that no other thread stores meanwhile: the field is never changed
+        // once the cache is in use.
         let canaries = NonNull::new(unsafe { atomic::own_ptr(&self.seals) })?;
         // SAFETY: `new_hardened` stored what `Seals` gave; the heap is there as long as this cache.
         Some(unsafe { Seals::new(canaries) })

@@ -45,7 +45,8 @@ unsafe impl<C: StaticHeap> GlobalAlloc for GlobalHeap<C> {
                 return;
             }
             cold_path();
-            // SAFETY: by the contract; the block was left as it is.
+            // SAFETY: by the contract the block has this layout and its user gives it up; it was
+            // left as it is.
             unsafe { self.dealloc_hardened(block, layout) };
             return;
         }

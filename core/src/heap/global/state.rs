@@ -108,7 +108,7 @@ impl<C: StaticHeap> State<C> {
         // held.
         unsafe { self.heap.get().write(MaybeUninit::new(heap)) };
         self.is_open.store(true, Release);
-        // SAFETY: written just now.
+        // SAFETY: the heap was written just now, under the lock, and nothing closes it meanwhile.
         Ok(unsafe { self.get_unchecked() })
     }
 }

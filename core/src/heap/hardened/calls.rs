@@ -289,7 +289,8 @@ pub(super) fn is_intact(hardened: &Hardened, block: NonNull<u8>, size: usize, ze
         // whole steps.
         return unsafe { is_all(block, size, expected) };
     }
-    // SAFETY: the caller has taken it from its slab.
+    // SAFETY: the block is free, and the caller has taken it from its slab, so that it is this
+    // thread's.
     unsafe { is_clean(block) }
 }
 
@@ -297,7 +298,8 @@ pub(super) fn is_intact(hardened: &Hardened, block: NonNull<u8>, size: usize, ze
 #[inline]
 fn seal(hardened: &Hardened, slab: Handle, entry: Entry, asked: usize) {
     slab.set_asked(entry, asked);
-    // SAFETY: the block is live, or this call's.
+    // SAFETY: `Tail::write` asks for a block that is live or this thread's: callers resize a live
+    // one, or have taken a free one from its slab.
     unsafe { hardened.tail(slab, entry, asked).write() };
 }
 

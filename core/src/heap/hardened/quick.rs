@@ -88,7 +88,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         let canary = unsafe { slab.canary_of(entry) };
         // SAFETY: the block is as long, and more than what is asked for.
         let tail = unsafe { Tail::full(entry.block, fit.size, layout.size(), canary) };
-        // SAFETY: this call's.
+        // SAFETY: the block was taken out of its magazine, so that this call has it alone.
         unsafe { tail.write() };
         entry.state().store(LIVE, Release);
         Some(Ok(entry.block))

@@ -14,7 +14,8 @@ pub(in crate::heap) type Canaries = [u64; CANARIES];
 #[derive(Clone, Copy)]
 pub(in crate::heap) struct Seals(NonNull<Canaries>);
 
-// SAFETY: they are never changed.
+// SAFETY: the canaries are never changed, and stay as long as the heap, so that any thread may read
+// them.
 unsafe impl Send for Seals {}
 
 // SAFETY: the canaries are never changed, so that any thread may read them.

@@ -87,7 +87,8 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             unsafe { to.copy_from_nonoverlapping(from, 1) };
         }
         if !self.magazine(class).push_live(Entry { block, state }) {
-            // SAFETY: the caller gives the block up, which is live.
+            // SAFETY: the caller gives the block up, which is live: its state has not changed since
+            // it was looked at.
             let freed = unsafe { self.free_slow(block, None) };
             debug_assert!(freed.is_ok(), "it was live: {freed:?}");
         }

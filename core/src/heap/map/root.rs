@@ -56,7 +56,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: `Map::new` made as many slots.
         let slot = unsafe { self.raw.root.add(n) };
         // SAFETY: zeroed by `Map::new`, which is an array of null pointers, and only changed
-        // through its atomics; there as long as the map, as whoever made this said.
+        // through its atomics; there as long as the map, as the caller of `RawRoot::get` said.
         Some(unsafe { slot.as_ref() })
     }
 
@@ -81,7 +81,7 @@ impl<'map> RootRef<'map> {
         // SAFETY: below `granules`, for which there are slots.
         let slot = unsafe { self.raw.root.add(granule >> LEAF_BITS) };
         // SAFETY: `Map::new` zeroed the slots, which are changed by atomics only, and are there as
-        // long as the map, as whoever made this said.
+        // long as the map, as the caller of `RawRoot::get` said.
         let slot = unsafe { slot.as_ref() };
         let leaf = NonNull::new(slot.load(Acquire))?;
         // SAFETY: a leaf has LEAF entries, but for the last, which has as many as there are

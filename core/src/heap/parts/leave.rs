@@ -85,7 +85,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // SAFETY: this waited for all others that might do the same: they hold one of the locks
         // that the caller has just opened. Drop disposes with the same provider.
         if unsafe { self.arena.renew(&self.metadata, || new) }.is_ok() {
-            // SAFETY: it was taken out of use just now; whoever holds it nonetheless ends in it.
+            // SAFETY: it was taken out of use just now; a call that holds it nonetheless ends in
+            // it.
             unsafe { arena.abandon() };
         }
     }

@@ -176,7 +176,7 @@ impl Slab {
     /// Counts the free blocks again, for a forked child, and returns how many there are.
     pub(in crate::heap) fn recount(&self) -> usize {
         if self.is_abandoned() {
-            // It goes on to count what it has free for whoever it was left to.
+            // It goes on to count its free blocks for the call that it was left to.
             let states = self.states()[..self.blocks()].iter();
             let lost = states.filter(|state| state.load(Relaxed) == LOST).count();
             return (self.count_bits() + lost).min(self.blocks());
