@@ -1,4 +1,4 @@
-//! What the C library runs in forked children.
+//! Hooks that the C library runs in forked children.
 
 use crate::{
     fork::ForkChild,
@@ -28,7 +28,8 @@ extern "C" fn child<C: StaticHeap>() {
 }
 
 extern "C" fn child_regions() {
-    // SAFETY: as above; what regions stand on, the system's provider, has nothing to repair.
+    // SAFETY: the C library calls this on the only thread of a forked child; what regions stand on,
+    // the system's provider, has nothing to repair.
     unsafe { repair_all() };
 }
 

@@ -89,9 +89,9 @@ macro_rules! std_slot {
 /// [`heap::GlobalHeap`], with a slot for threads, and repaired in the
 /// children of the C library's `fork`.
 ///
-/// What stands behind the `=` makes the heap at the first call, and again where that failed. It is
-/// of type `Result<_, HeapError>`, and does not allocate from this heap: such an allocation would
-/// fail.
+/// The expression behind the `=` makes the heap at the first call, and again where that failed. It
+/// is of type `Result<_, HeapError>`, and does not allocate from this heap: such an allocation
+/// would fail.
 ///
 /// ```
 /// use hostmem::{HeapConfig, LowHeap};
@@ -119,7 +119,7 @@ macro_rules! global_heap {
         $(#[$attribute])*
         $visible static $NAME: $crate::heap::GlobalHeap<$NAME> = $crate::heap::GlobalHeap::new();
 
-        /// What the static of the same name is made of.
+        /// Describes the heap in the static of the same name.
         #[doc(hidden)]
         #[derive(Debug)]
         #[allow(non_camel_case_types, reason = "the name is the static's")]
@@ -158,7 +158,7 @@ macro_rules! global_heap {
     };
 }
 
-/// What a heap's type says, for [`global_heap!`](crate::global_heap).
+/// The type of a heap, for [`global_heap!`](crate::global_heap).
 #[doc(hidden)]
 pub trait HeapTypes {
     type Pages;

@@ -25,7 +25,7 @@ pub struct Purger {
 /// goes back although no other thread calls the heap. Off unless it is started: it wakes the CPU
 /// each time.
 ///
-/// What idle threads have cached stays with them; see
+/// Blocks that idle threads have cached stay with them; see
 /// [`HeapStatistics::cached`](crate::heap::HeapStatistics::cached). Memory goes back that was free
 /// for as long as [`HeapConfig::memory_return`](crate::heap::HeapConfig::memory_return) says, so
 /// that a period as long is enough.
@@ -46,7 +46,7 @@ pub struct Purger {
 ///
 /// # Errors
 ///
-/// What the system says where it starts no thread, and where the heap cannot be opened.
+/// The system's where it starts no thread, and one where the heap cannot be opened.
 pub fn spawn_purger<C: StaticHeap>(heap: GlobalHeap<C>, period: Duration) -> io::Result<Purger> {
     // Without a message, which would have to be allocated.
     let opened = heap

@@ -39,7 +39,7 @@ fn told<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex>(
     })
 }
 
-/// What heaps and handles have in common here.
+/// The calls that heaps and handles have in common here.
 trait OfHeap {
     type Pages: PageProvider + Copy;
     type Metadata: PageProvider + Copy;
@@ -80,9 +80,11 @@ macro_rules! resizing {
             old: Layout,
             new: Layout,
         ) -> Result<NonNull<[u8]>, AllocError> {
-            // SAFETY: the caller's promise.
+            // SAFETY: by the contract a live block of this heap with the layout `old`, which is
+            // used no more where another one is returned.
             let realloc = |size| unsafe { self.realloc(block, old, size) };
-            // SAFETY: the caller's promise.
+            // SAFETY: by the contract a live block with the layout `old`, which `realloc` makes
+            // longer or shorter.
             let resized = unsafe { resize(self, block, old, new, realloc) };
             told(self.of(), block, resized)
         }
@@ -91,8 +93,8 @@ macro_rules! resizing {
 
 /// Implements the trait for a reference of a heap or a handle, whose calls these are.
 ///
-/// Blocks stay where they are when the reference is copied. Where a block is to become longer or shorter,
-/// the heap does that in place if it can; a change of alignment moves it.
+/// Blocks stay where they are when the reference is copied. Where a block is to become longer or
+/// shorter, the heap does that in place if it can; a change of alignment moves it.
 macro_rules! allocator {
     () => {
         fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
@@ -106,7 +108,7 @@ macro_rules! allocator {
         }
 
         unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-            // SAFETY: the caller's promise: a block of this heap with this layout, used no more.
+            // SAFETY: by the contract a block of this heap with this layout, which is used no more.
             if let Err(error) = unsafe { self.free_sized(block, layout) } {
                 self.of().config().tell(block.as_ptr(), error);
             }
@@ -116,11 +118,12 @@ macro_rules! allocator {
     };
 }
 
-/// Makes a block as `new` says: by `realloc` of its size where the alignment stays, else by moving it.
+/// Makes a block as `new` says: by `realloc` of its size where the alignment stays, else by moving
+/// it.
 ///
 /// # Safety
 ///
-/// As of [`Allocator::grow`] or [`Allocator::shrink`].
+/// Those of [`Allocator::grow`] or [`Allocator::shrink`].
 unsafe fn resize<A: Allocator>(
     allocator: &A,
     block: NonNull<u8>,
@@ -141,15 +144,17 @@ unsafe fn resize<A: Allocator>(
     Ok(target)
 }
 
-// SAFETY: blocks stay live, and where they are, until they are freed or the heap is dropped, which a reference
-// keeps from happening; copies of the reference are the same heap.
+// SAFETY: blocks stay live, and where they are, until they are freed or the heap is dropped, which
+// a reference keeps from happening; copies of the reference are the same heap.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &Heap<P, M, R>
 {
     allocator!();
 }
 
-// SAFETY: as for a reference of the heap, which the handle keeps. Dropping the handle keeps blocks live.
+// SAFETY: blocks are the heap's, which the handle borrows: they stay live, and where they are,
+// until they are freed; copies of the reference are the same handle. Dropping the handle keeps
+// blocks live.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Allocator
     for &LocalHeap<'_, P, M, R>
 {
@@ -167,7 +172,8 @@ unsafe impl<C: StaticHeap> Allocator for GlobalHeap<C> {
     }
 
     unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+        // SAFETY: `dealloc` asks for a block of this allocator with this layout that is used no
+        // more, which the contract of `deallocate` says.
         unsafe { self.dealloc(block.as_ptr(), layout) };
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Heap,
     class::{self, GRANULE},
     error::HeapError,
-    hard::Hard,
+    hardened::Hardened,
     order::Order,
     parts::Held,
     slab::{self, Entry, Handle},
@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Bytes of descriptors that are made at once at most, where one is not larger.
 const CHUNK: usize = 4096;
 
-/// What the lock of a bin guards, beside the slabs that belong to it.
+/// The part that the lock of a bin guards, beside the slabs that belong to it.
 pub(super) struct Bin {
     /// Slabs with free blocks.
     partial: Order,
@@ -27,9 +27,10 @@ pub(super) struct Bin {
     spare: Option<Handle>,
     /// Blocks that are not in their slabs.
     pub(super) taken: usize,
-    /// Slabs. This and what follows are as short as they can be: there is a bin for each class and shard.
+    /// Slabs. This and what follows are as short as they can be: there is a bin for each class and
+    /// shard.
     pub(super) slabs: u32,
-    /// Pages in slabs that nobody can have touched.
+    /// Pages in slabs that cannot have been touched.
     pub(super) fresh: u32,
     /// Pages in slabs that gave their memory back.
     pub(super) holes: u32,
@@ -65,35 +66,35 @@ impl Bin {
     }
 
     /// Takes a block of the lowest slab, if there is one.
-    pub(super) fn take_at_hand(
+    pub(super) fn take_lowest(
         &mut self,
         page: PageSize,
-        hard: Option<&Hard>,
+        hardened: Option<&Hardened>,
         tick: u32,
     ) -> Option<Entry> {
         let slab = self.partial.lowest()?;
         slab.set_taken_at(tick);
         let mut found = None;
-        self.take(slab, 1, page, hard, |entry| found = Some(entry));
+        self.take(slab, 1, page, hardened, |entry| found = Some(entry));
         found
     }
 
-    /// Takes up to `most` free blocks of a slab; returns how many. Pages that they lie in have memory from then
-    /// on, as far as the heap is concerned.
+    /// Takes up to `most` free blocks of a slab; returns how many. Pages that they lie in have
+    /// memory from then on, as far as the heap is concerned.
     fn take(
         &mut self,
         slab: Handle,
         most: usize,
         page: PageSize,
-        hard: Option<&Hard>,
+        hardened: Option<&Hardened>,
         mut take: impl FnMut(Entry),
     ) -> usize {
         self.fresh -= slab.fresh_pages(page);
         let taken = if slab.holes() == 0 {
-            take_from(slab, most, hard, take)
+            take_from(slab, most, hardened, take)
         } else {
             let mut holes = slab.holes();
-            let taken = take_from(slab, most, hard, |entry| {
+            let taken = take_from(slab, most, hardened, |entry| {
                 holes &= !slab.parts_of(entry, slab.hole_bytes(page));
                 take(entry);
             });
@@ -117,12 +118,17 @@ impl Bin {
 }
 
 /// Takes up to `most` free blocks of a slab, the lowest or any one, and hands them to `take`.
-fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMut(Entry)) -> usize {
-    match hard {
+fn take_from(
+    slab: Handle,
+    most: usize,
+    hardened: Option<&Hardened>,
+    mut take: impl FnMut(Entry),
+) -> usize {
+    match hardened {
         None => slab.take(most, take),
-        Some(hard) if !hard.is_full() => slab.take(most, take),
-        Some(hard) => slab
-            .take_any(hard.random())
+        Some(hardened) if !hardened.is_full() => slab.take(most, take),
+        Some(hardened) => slab
+            .take_any(hardened.random())
             .map(&mut take)
             .into_iter()
             .count(),
@@ -130,8 +136,8 @@ fn take_from(slab: Handle, most: usize, hard: Option<&Hard>, mut take: impl FnMu
 }
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A new
-    /// slab is made only for want of any block.
+    /// Takes between one and `most` blocks of a class, the lowest last, and hands them to `take`. A
+    /// new slab is made only for want of any block.
     ///
     /// # Errors
     ///
@@ -162,8 +168,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 None => self.new_slab(&mut bin, shard, class)?,
             };
             slab.set_taken_at(self.ticks.load(Relaxed));
-            let (most, hard) = (most - taken, self.hard.as_ref());
-            taken += bin.take(slab, most, self.page, hard, &mut take);
+            let (most, hardened) = (most - taken, self.hardened.as_ref());
+            taken += bin.take(slab, most, self.page, hardened, &mut take);
         }
         Ok(taken)
     }
@@ -190,14 +196,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         // None where a fork has replaced the bin, so that the call begins again.
         let mut space = self.lock_space_within(bin).ok_or(HeapError::Busy)?;
         let (start, zero) = self.take_granules(&mut space, granules, 0)?;
-        if self.is_hard() && !zero {
+        if self.is_hardened() && !zero {
             self.fill_slab(start, class);
         }
         bin.spare = slab.next.get();
         let shard = u8::try_from(shard).unwrap_or(0);
         slab.open(start, granules * GRANULE, zero, shard);
-        if let Some(hard) = &self.hard {
-            hard.note_canaries(slab);
+        if let Some(hardened) = &self.hardened {
+            hardened.note_canaries(slab);
         }
         self.map.set(slab.addr(), slab.len_bytes(), Some(slab));
         drop(space);
@@ -220,8 +226,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let mut bin = self.lock_bin(shard, class);
             loop {
                 let rest = self.put(&mut bin, slab, entries);
-                // Where two threads freed a block at once, and one of them brought it back, its granules may
-                // be another slab's since: it is not this call's to put anywhere.
+                // Where two threads freed a block at once, and one of them brought it back, its
+                // granules may be another slab's since: it is not this call's to put anywhere.
                 let is_refused = rest.len() == entries.len();
                 entries = rest.get(usize::from(is_refused)..).unwrap_or_default();
                 slab = match entries.first().and_then(slab_of) {
@@ -232,8 +238,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Puts blocks back into a slab as long as they are its own, which the first one is; returns the others. A
-    /// slab that is all free becomes granules again, unless no other has room.
+    /// Puts blocks back into a slab as long as they are its own, which the first one is; returns
+    /// the others. A slab that is all free becomes granules again, unless no other has room.
     fn put<'a>(
         &self,
         bin: &mut Held<'_, Bin, R>,
@@ -290,12 +296,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Some((part, (u64::MAX >> (64 - count)) << first))
     }
 
-    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks; returns how
-    /// many bytes of it. If `tick` tells the present one, only where no block was taken at it or at the one before.
+    /// Takes memory from the pages of the slab that starts at `addr` which hold only free blocks;
+    /// returns how many bytes of it. If `tick` tells the present one, only where no block was taken
+    /// at it or at the one before.
     ///
     /// # Errors
     ///
-    /// What the provider says. The pages stay as they are.
+    /// Those of the provider. The pages stay as they are.
     pub(super) fn collect_slab(&self, addr: usize, tick: Option<u32>) -> Result<usize, Error> {
         let at = |slab: &Handle| slab.class() < class::CLASSES && slab.addr() == addr;
         let Some(slab) = self.map.slab(addr).filter(at) else {
@@ -315,8 +322,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let mut idle = slab.idle_parts(self.page) & !slab.holes();
         while let Some((part, bits)) = self.pages(slab, idle) {
             idle &= !bits;
-            // SAFETY: committed pages of the slab; no block in them is live or at hand, and none is handed
-            // out while the bin's lock is held.
+            // SAFETY: committed pages of the slab; no block in them is live or cached, and none is
+            // handed out while the bin's lock is held.
             match unsafe { self.purge_pages(part) }? {
                 Purged::Kept => continue,
                 Purged::Zero => slab.clear_blocks(part),

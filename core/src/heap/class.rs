@@ -2,13 +2,21 @@
 //!
 //! ```text
 //!   16, 32, 48 … 1024 | 1280, 1536, 1792, 2048, 2560 … 64 KiB | 72, 80, 88 … 256 KiB | larger
-//!      16 bytes apart |            four a doubling            |   eight a doubling   | by the granule
+//!     16 bytes apart  |            four a doubling            |   eight a doubling   | by granules
 //! ```
 //!
-//! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64 KiB by an eighth.
+//! So no block above a kilobyte is longer by a quarter than what was asked for, and few above 64
+//! KiB by an eighth.
 //!
-//! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to that,
-//! which divides the size of its class.
+//! A slab starts at a multiple of [`GRANULE`], so a block is aligned to every power of two, up to
+//! that, which divides the size of its class.
+
+mod divide;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use divide::{ONE_BLOCK, divide, index, reciprocal};
 
 use core::{alloc::Layout, hint::cold_path};
 
@@ -35,9 +43,11 @@ const DENSE: usize = FINE + 4 * (GRANULE / FINE_MAX).ilog2() as usize;
 /// How many classes there are.
 pub(super) const CLASSES: usize = DENSE + 8 * (CACHED_MAX / GRANULE).ilog2() as usize;
 
-/// What slabs that are of no class have instead: one large block, one huge block, or free granules.
+/// The kinds of slabs without a class: one large block, one huge block, or free granules.
 pub(super) const LARGE: u8 = 122;
+
 pub(super) const HUGE: u8 = 123;
+
 pub(super) const NOTHING: u8 = 124;
 
 const SIZES: [usize; CLASSES] = {
@@ -58,76 +68,22 @@ const SIZES: [usize; CLASSES] = {
     sizes
 };
 
-/// The reciprocal for slabs of one block, of any size.
-pub(super) const ONE_BLOCK: u64 = 1;
-
-/// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in magazines. Zero is no
-/// slab, and numbers above [`KINDS`] do not occur.
+/// Slabs by their number in the page map: the place of the class's magazine in a cache, counted in
+/// magazines. Zero is no slab, and numbers above [`KINDS`] do not occur.
 pub(super) type Kind = u8;
 
-/// The kind of the first class: the fields of a cache before its magazines are as long as three of those. The kind
-/// before it is of no class, and what a size of zero would have: see [`quick_place`].
+/// The kind of the first class: the fields of a cache before its magazines are as long as three of
+/// those. The kind before it is of no class, and what a size of zero would have: see
+/// [`quick_place`].
 pub(super) const FIRST_KIND: usize = 3;
 
 const KINDS: usize = 128;
-
-/// What [`index`] multiplies by: `2^64 / size`, rounded up; by kind. Zero for what is no slab with a class: no
-/// offset starts a block there.
-const RECIPROCALS: [u64; KINDS] = {
-    assert!(
-        FIRST_KIND + (NOTHING as usize) < KINDS,
-        "kinds have seven bits"
-    );
-    let mut table = [0; KINDS];
-    let mut class = 0;
-    while class < CLASSES {
-        // A slab of one block: an offset has the index zero, and only zero is a block's start.
-        table[class + FIRST_KIND] = match blocks(class) {
-            1 => ONE_BLOCK,
-            _ => u64::MAX / SIZES[class] as u64 + 1,
-        };
-        class += 1;
-    }
-    table
-};
-
-/// Returns the reciprocal for [`index`] of a class.
-#[inline]
-pub(super) const fn reciprocal(class: usize) -> u64 {
-    RECIPROCALS[class + FIRST_KIND]
-}
 
 /// Returns the class of a kind of slab, if it has one.
 #[inline]
 pub(super) const fn of_kind(kind: Kind) -> Option<usize> {
     let class = (kind as usize).wrapping_sub(FIRST_KIND);
     if class < CLASSES { Some(class) } else { None }
-}
-
-/// Divides an offset into a slab of some kind, less than 2^32, by the size of its blocks; returns the
-/// quotient, and the class if nothing remains. Where the kind has no class, returns zero and none.
-#[inline]
-pub(super) const fn divide(offset: usize, kind: Kind) -> (usize, Option<usize>) {
-    let (quotient, is_start) = index(offset, RECIPROCALS[kind as usize % KINDS]);
-    if !is_start {
-        return (quotient, None);
-    }
-    let class = (kind as usize).wrapping_sub(FIRST_KIND);
-    // SAFETY: nothing starts where the reciprocal is zero, as it is for all kinds but those of classes.
-    unsafe { core::hint::assert_unchecked(class < CLASSES) };
-    (quotient, Some(class))
-}
-
-/// Divides an offset into a slab, less than 2^32, by the size of its blocks; says also whether nothing
-/// remains (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
-#[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the two halves of a product"
-)]
-pub(super) const fn index(offset: usize, reciprocal: u64) -> (usize, bool) {
-    let product = offset as u128 * reciprocal as u128;
-    ((product >> 64) as usize, (product as u64) < reciprocal)
 }
 
 /// The class of a size by how many [`STEP`]s it takes.
@@ -149,8 +105,8 @@ const BY_STEPS: [u8; TABLE_MAX / STEP + 1] = {
 /// The class of [`TABLE_MAX`].
 const TABLE_LAST: usize = BY_STEPS[TABLE_MAX / STEP] as usize;
 
-/// Returns the class for `layout` where the table has it: a small size without special alignment. It is
-/// less than [`CLASSES`].
+/// Returns the class for `layout` where the table has it: a small size without special alignment.
+/// It is less than [`CLASSES`].
 #[inline]
 pub(super) const fn quick(layout: Layout) -> Option<usize> {
     if layout.size() <= TABLE_MAX && layout.align() <= STEP {
@@ -163,7 +119,8 @@ pub(super) const fn quick(layout: Layout) -> Option<usize> {
     }
 }
 
-/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the kind.
+/// Where in a cache the magazine of a class is, in bytes: what [`MAGAZINE`] is multiplied by is the
+/// kind.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "asserted to have twelve bits"
@@ -191,8 +148,8 @@ const PLACES: [u16; TABLE_MAX / STEP + 1] = {
     table
 };
 
-/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or [`NO_PLACE`] for a
-/// size of zero.
+/// Returns the [`place`] for `layout` where the table has it: of a class, whatever the layout, or
+/// [`NO_PLACE`] for a size of zero.
 #[inline]
 pub(super) const fn quick_place(layout: Layout) -> Option<usize> {
     if layout.align() > STEP {
@@ -264,8 +221,8 @@ const _: () = {
 /// The place before the first class's: of no class, and always empty.
 pub(super) const NO_PLACE: usize = (FIRST_KIND - 1) * MAGAZINE;
 
-/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks, and [`quick_index`] tells
-/// their numbers in the first granule.
+/// Says whether a table tells the class of its sizes: then its slabs are cut into several blocks,
+/// and [`quick_index`] tells their numbers in the first granule.
 pub(super) const fn is_quick(class: usize) -> bool {
     class <= TABLE_LAST
 }
@@ -273,8 +230,8 @@ pub(super) const fn is_quick(class: usize) -> bool {
 /// The place of the last quick class.
 pub(super) const QUICK_LAST: u16 = place(TABLE_LAST);
 
-/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as large for other
-/// offsets, in the first granule of slabs of quick classes.
+/// Low halves of the products of [`index`] are below this for the starts of blocks, and at least as
+/// large for other offsets, in the first granule of slabs of quick classes.
 const START_BOUND: u64 = 1 << 31;
 
 const _: () = {
@@ -282,15 +239,16 @@ const _: () = {
     while class < CLASSES {
         if is_quick(class) {
             assert!(blocks(class) > 1, "a reciprocal of its own");
-            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n * size, and r times that
-            // is n * 2^64 + n * e. One at which another one would start has the largest n.
+            // With r = 2^64 / size, rounded up, and e = r * size - 2^64, block n starts at n *
+            // size, and r times that is n * 2^64 + n * e. One at which another one would start has
+            // the largest n.
             let beyond = reciprocal(class).wrapping_mul(SIZES[class] as u64);
             assert!(
                 beyond * (blocks(class) as u64 + 1) < START_BOUND,
                 "products of starts"
             );
-            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than 2^64 - n * e, since
-            // 2^64 + e - r is no less than (size - 1) * r.
+            // An offset of 0 < m < size bytes more has m * r more: no less than r, and less than
+            // 2^64 - n * e, since 2^64 + e - r is no less than (size - 1) * r.
             assert!(
                 reciprocal(class) > beyond * (blocks(class) as u64 + 1) + START_BOUND,
                 "products of other offsets"
@@ -325,8 +283,9 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
         .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
-/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB on, whose unused pages
-/// take no memory, one that is a quarter longer, so that the block moves less often.
+/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB
+/// on, whose unused pages take no memory, one that is a quarter longer, so that the block moves
+/// less often.
 pub(super) fn with_slack(layout: Layout) -> Layout {
     let size = layout.size();
     if size <= TABLE_MAX || size > CACHED_MAX {
@@ -348,7 +307,8 @@ pub(super) const fn granules(class: usize) -> usize {
         0..=4096 => 1,
         4097..=8192 => 2,
         8193..=TABLE_MAX => 4,
-        // As many as nothing is left over of: fifteen at most, since sizes are eight to a doubling at most.
+        // As many as nothing is left over of: fifteen at most, since sizes are eight to a doubling
+        // at most.
         size => {
             let zeros = size.trailing_zeros();
             let most = GRANULE.trailing_zeros();
@@ -360,72 +320,4 @@ pub(super) const fn granules(class: usize) -> usize {
 /// Returns how many blocks a slab of the class has.
 pub(super) const fn blocks(class: usize) -> usize {
     granules(class) * GRANULE / SIZES[class]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_rise_and_fit() {
-        for class in 1..CLASSES {
-            assert!(size(class - 1) < size(class));
-            assert!(size(class).is_multiple_of(STEP));
-            assert!(blocks(class) >= 1 && blocks(class) <= 4096);
-        }
-        assert_eq!(size(TABLE_LAST), TABLE_MAX);
-        assert_eq!(size(CLASSES - 1), CACHED_MAX);
-    }
-
-    #[test]
-    fn every_layout_gets_the_least_class_that_serves_it() {
-        for size in (0..3000).chain((3000..CACHED_MAX + 100).step_by(61)) {
-            for align in [1, 16, 32, 64, 256, 4096, GRANULE, 2 * GRANULE] {
-                let layout = Layout::from_size_align(size, align).expect("a layout");
-                let serves = |class: &usize| {
-                    super::size(*class) >= size && super::size(*class).is_multiple_of(align)
-                };
-                // Slabs are aligned to granules, and no more.
-                let least = (0..CLASSES).find(serves).filter(|_| align <= GRANULE);
-                assert_eq!(of(layout), least, "{layout:?}");
-                if let Some(class) = quick(layout) {
-                    assert_eq!(Some(class), least, "{layout:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn offsets_are_divided_by_sizes() {
-        for class in 0..CLASSES {
-            let size = if blocks(class) == 1 {
-                usize::MAX
-            } else {
-                size(class)
-            };
-            for offset in 0..granules(class) * GRANULE {
-                let expected = (offset / size, offset % size == 0);
-                assert_eq!(
-                    index(offset, reciprocal(class)),
-                    expected,
-                    "{offset} of {size}"
-                );
-                if is_quick(class) && offset < GRANULE {
-                    let quick = quick_index(offset, reciprocal(class));
-                    assert_eq!(quick, expected, "{offset} of {size}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn little_is_left_over_in_a_slab() {
-        for class in 0..CLASSES {
-            let used = blocks(class) * size(class);
-            assert!(
-                used * 100 >= granules(class) * GRANULE * 93,
-                "class {class}"
-            );
-        }
-    }
 }

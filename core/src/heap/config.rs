@@ -1,4 +1,4 @@
-//! What a heap can be told.
+//! The options of a heap.
 
 use super::{
     class::{CLASSES, GRANULE, size},
@@ -11,8 +11,8 @@ use core::fmt;
 /// Bytes of a bin and its lock, at most.
 pub(super) const BIN: usize = 64;
 
-/// Bytes of addresses that a heap begins with, beside its bins: for one block of 1 MiB with guards, and half as much
-/// for what comes before it, such as other metadata, and for alignment.
+/// Bytes of addresses that a heap begins with, beside its bins: for one block of 1 MiB with guards,
+/// and half as much for what comes before it, such as other metadata, and for alignment.
 const LEAST: usize = 24 * GRANULE;
 
 /// Shards that one heap can have at most.
@@ -22,8 +22,8 @@ pub(super) const SHARDS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Return {
-    /// At a [tick](super::Heap::tick) that finds it free for this many milliseconds at least, and for
-    /// twice as many at most if ticks come as often.
+    /// At a [tick](super::Heap::tick) that finds it free for this many milliseconds at least, and
+    /// for twice as many at most if ticks come as often.
     After(u64),
     /// At once, as soon as whole granules of 64 KiB are free: one call of the provider each time.
     Eager,
@@ -107,16 +107,16 @@ impl HeapConfig {
         }
     }
 
-    /// Sets how many bytes of addresses are reserved for metadata; less where they are short. Default
-    /// 1 GiB, enough for 16 GiB of blocks of 16 bytes, or 128 GiB of 128.
+    /// Sets how many bytes of addresses are reserved for metadata; less where they are short.
+    /// Default 1 GiB, enough for 16 GiB of blocks of 16 bytes, or 128 GiB of 128.
     #[must_use]
     pub const fn metadata(mut self, bytes: usize) -> Self {
         self.metadata = bytes;
         self
     }
 
-    /// Sets in how many shards slabs are kept, each with its own locks; 1 to 64, default 4. Threads are
-    /// spread over them, and memory that is partly used lies in as many places.
+    /// Sets in how many shards slabs are kept, each with its own locks; 1 to 64, default 4. Threads
+    /// are spread over them, and memory that is partly used lies in as many places.
     #[must_use]
     pub const fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
@@ -130,8 +130,8 @@ impl HeapConfig {
         self
     }
 
-    /// Sets how many bytes of addresses are reserved at first, a multiple of 64 KiB up to 64 MiB; later
-    /// twice as many each time, up to that. Less where they are short. Default 4 MiB.
+    /// Sets how many bytes of addresses are reserved at first, a multiple of 64 KiB up to 64 MiB;
+    /// later twice as many each time, up to that. Less where they are short. Default 4 MiB.
     #[must_use]
     pub const fn segment(mut self, bytes: usize) -> Self {
         self.segment = bytes;
@@ -145,9 +145,10 @@ impl HeapConfig {
         self
     }
 
-    /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default yes. Free memory
-    /// then goes back by whole ones, as long as the host [says](crate::provider::PageProvider::large_page), but for [`Level::Deep`](super::Level::Deep) and
-    /// [`Heap::trim_to`](super::Heap::trim_to).
+    /// Sets whether the host is asked for large pages once a heap has grown to some 30 MiB; default
+    /// yes. Free memory then goes back by whole ones, as long as the host
+    /// [says](crate::provider::PageProvider::large_page), but for
+    /// [`Level::Deep`](super::Level::Deep) and [`Heap::trim_to`](super::Heap::trim_to).
     #[must_use]
     pub const fn large_pages(mut self, wanted: bool) -> Self {
         self.large_pages = wanted;
@@ -159,10 +160,10 @@ impl HeapConfig {
         self.large_pages && !self.is_full()
     }
 
-    /// Sets a clock that calls which take a lock look at, of those for blocks without a class one in
-    /// sixteen at least, so that memory goes back without
-    /// [`Heap::tick`](super::Heap::tick): milliseconds that only go forwards, as of
-    /// [`Clock`](crate::provider::Clock). It must not allocate from the heap. Default none.
+    /// Sets a clock that calls which take a lock look at, of those for blocks without a class one
+    /// in sixteen at least, so that memory goes back without [`Heap::tick`](super::Heap::tick):
+    /// milliseconds that only go forwards, such as those of [`Clock`](crate::provider::Clock). It
+    /// must not allocate from the heap. Default none.
     #[must_use]
     pub const fn clock(mut self, now_ms: fn() -> Option<u64>) -> Self {
         self.clock = Some(now_ms);
@@ -240,8 +241,9 @@ impl HeapConfig {
         (self.on_invalid_free)(block, error);
     }
 
-    /// Returns how many bytes of addresses a heap needs to begin with, so that it serves blocks of up to 1 MiB:
-    /// 1.6 MiB for the default number of shards. With fewer left it is [refused](super::HeapError::TooSmall).
+    /// Returns how many bytes of addresses a heap needs to begin with, so that it serves blocks of
+    /// up to 1 MiB: 1.6 MiB for the default number of shards. With fewer left it is
+    /// [refused](super::HeapError::TooSmall).
     #[must_use]
     pub const fn least_window(&self) -> usize {
         let bins = self.shards * CLASSES * BIN;
@@ -334,7 +336,7 @@ impl HeapConfig {
 /// Blocks that a magazine may hold whatever their size: one more would go to and from a lock.
 const MAGAZINE_LEAST: u32 = 2;
 
-/// Blocks that a magazine may hold at most: locks cost little beside so many.
+/// Blocks that a magazine may hold at most: locks cost little beside as many.
 pub(super) const MAGAZINE_MOST: u32 = 1024;
 
 impl Default for HeapConfig {

@@ -1,4 +1,5 @@
-//! Errors of the heap. Each of them means that nothing changed, but that corrupt blocks are given up.
+//! Errors of the heap. Each of them means that nothing changed, but that corrupt blocks are given
+//! up.
 
 use crate::provider::Error;
 use core::{fmt, mem::size_of, ptr::NonNull};
@@ -20,12 +21,12 @@ pub enum HeapError {
     /// The address lies inside a live block, not at its start.
     Interior,
     /// The block was written beyond what was asked for: found when it was freed or resized, at
-    /// [`Hardening::Full`](super::Hardening::Full). If it was freed it is not live any more, and its memory never
-    /// serves again.
+    /// [`Hardening::Full`](super::Hardening::Full). If it was freed it is not live any more, and
+    /// its memory never serves again.
     Overflow(BlockAddr),
-    /// The block was written after it was freed, or before it was ever handed out: found when it was to be
-    /// handed out, at [`Hardening::Full`](super::Hardening::Full). Its memory never serves again; another
-    /// call gets another block.
+    /// The block was written after it was freed, or before it was ever handed out: found when it
+    /// was to be handed out, at [`Hardening::Full`](super::Hardening::Full). Its memory never
+    /// serves again; another call gets another block.
     WriteAfterFree(BlockAddr),
     /// The layout that a free or a resize was told is not that of the block: found at
     /// [`Hardening::Full`](super::Hardening::Full). The block stays as it is.
@@ -34,8 +35,8 @@ pub enum HeapError {
     Busy,
     /// The heap in a static was [closed](super::GlobalHeap::close), which is final.
     Closed,
-    /// The provider has fewer addresses left than a heap needs to begin with: those of its window, or what a
-    /// limit leaves.
+    /// The provider has fewer addresses left than a heap needs to begin with: those of its window,
+    /// or what a limit leaves.
     TooSmall {
         /// Bytes of addresses that are enough.
         needed: usize,
@@ -46,7 +47,7 @@ pub enum HeapError {
     Memory(Error),
 }
 
-/// Panics, and cannot unwind, so that the program ends: whoever frees what is not allocated cannot
+/// Panics, and cannot unwind, so that the program ends: one that frees what is not allocated cannot
 /// be trusted further.
 #[cold]
 #[expect(clippy::panic, reason = "the only way to end from here")]

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   a large block   takes the granules behind it, or moves to where as many are free behind it
-//!   a huge one      gets memory in its headroom, or moves to addresses with more of it: its pages where the
-//!                   host can move them, else as many bytes as were asked for
+//!   a huge one      gets memory in its headroom, or moves to addresses with more of it: its pages
+//!                   where the host can move them, else as many bytes as were asked for
 //! ```
 //!
 //! Headroom grows with the block, and so does what is committed at once, so that the calls and
@@ -140,19 +140,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Forgets addresses behind a huge block that are somebody else's now, as a whole: which ones
+    /// Forgets addresses behind a huge block that are others' now, as a whole: which ones
     /// those are is not known.
     fn lose_headroom(&self, space: &mut Space, slab: Handle) {
         let (size, len) = (slab.block_bytes(), slab.len_bytes());
         let kept = size.next_multiple_of(GRANULE);
-        // What it had of memory there may be somebody else's as well.
+        // Memory that it had there may be others' as well.
         space.gauges.committed -= ahead(slab);
         self.set_huge(space, slab, size, kept, size);
         self.enter_huge(space, slab);
         space.gauges.reserved -= len - kept;
     }
 
-    /// Gives the memory of a huge block from byte `from` on back, which nobody needs any more.
+    /// Gives the memory of a huge block from byte `from` on back, which is not needed any more.
     fn purge_behind(&self, slab: Handle, from: usize) {
         let whole = PageRange::new(slab.start(), slab.block_bytes(), self.page);
         let rest = whole.and_then(|whole| {
@@ -184,7 +184,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         new: Layout,
         free: impl FnOnce() -> Result<(), HeapError>,
     ) -> Result<NonNull<u8>, HeapError> {
-        self.upkeep();
+        self.maintain();
         let (slab, _) = self.live_at(block.addr().get())?;
         let attempt = || self.place_grown(slab, new);
         let grown = attempt().or_else(|error| {
@@ -197,8 +197,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.requested.fetch_add(new.size() as u64, Relaxed);
         match grown {
             Grown::Moved(target) => Ok(target),
-            // SAFETY: the caller's promise; the target is a live block of the layout that only this
-            // call knows.
+            // SAFETY: `move_by` asks for a live block that is as long as `layout` says, which the
+            // caller promises; the target is a live block of the new layout that only this call
+            // knows.
             Grown::Empty(target) => unsafe { move_by(block, layout, new, |_| Ok(target), free) },
         }
     }
@@ -251,12 +252,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let to = place.whole.part(0, size, self.page);
         let (Some(from), Some(to)) = (from, to) else {
             // An error wastes addresses and no more.
-            let _ = self.give_back(place.whole);
+            let _ = self.release_range(place.whole);
             return Err(HeapError::InvalidSize);
         };
-        // What the block has not grown into would stay behind. If it cannot go, it goes with the addresses.
+        // Headroom that the block has not grown into would stay behind. If it cannot go, it goes
+        // with the addresses.
         self.drop_ahead(space, old);
-        // What can fail comes first, so that nothing has to be moved back.
+        // Steps that can fail come first, so that nothing has to be moved back.
         self.commit_huge(&place, size)?;
         // Given up before the pages go: a child of a fork keeps what is claimed.
         let live = old.only();
@@ -265,8 +267,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             .compare_exchange(LIVE, FREED, AcqRel, Relaxed)
             .is_ok();
         if !given {
-            // Somebody else freed it meanwhile.
-            let _ = self.give_back(place.whole);
+            // Another call freed it meanwhile.
+            let _ = self.release_range(place.whole);
             return Err(HeapError::NotLive);
         }
         // SAFETY: the block's pages, all committed, and as many that were reserved just now; its
@@ -299,19 +301,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         error: Error,
     ) -> Result<Grown, HeapError> {
         if error.kind() != ErrorKind::Unsupported {
-            self.give_back_unless_lost(place.whole, to, error.kind());
+            self.release_unless_lost(place.whole, to, error.kind());
             return Err(HeapError::Memory(error));
         }
         // SAFETY: reserved just now, and not committed: nothing was moved there.
         if let Err(error) = unsafe { self.commit_pages(to, PageWish::Base) } {
-            self.give_back_unless_lost(place.whole, to, error.kind());
+            self.release_unless_lost(place.whole, to, error.kind());
             return Err(HeapError::Memory(error));
         }
         Ok(Grown::Empty(self.open_huge(space, place, new.size())))
     }
 }
 
-/// What became of a block that grows.
+/// The new place of a block that grows, and whether it has the contents.
 enum Grown {
     /// Its pages are here now.
     Moved(NonNull<u8>),

@@ -86,7 +86,7 @@ impl<T: Copy> Index<T> {
         };
         let (old, new) = (layout(self.room)?, layout(room)?);
         let entries = arena.alloc(new).map_err(HeapError::Metadata)?.cast();
-        // SAFETY: fresh memory for so many entries.
+        // SAFETY: fresh memory for as many entries.
         let before = unsafe { self.move_to(entries, room) };
         if self.len != 0 {
             // SAFETY: allocated here with this layout; the entries are used no more.
@@ -100,7 +100,8 @@ impl<T: Copy> Index<T> {
     ///
     /// # Safety
     ///
-    /// `entries` is memory for so many, more than there are, and is this index's from here on.
+    /// `entries` is memory for `room` entries, more than there are, and is this index's from here
+    /// on.
     unsafe fn move_to(&mut self, entries: NonNull<(usize, T)>, room: usize) -> NonNull<(usize, T)> {
         debug_assert!(self.len <= room, "nothing is lost");
         // SAFETY: len entries are initialised, and fit in the new memory, which is another.
@@ -115,7 +116,7 @@ impl<T: Copy> Index<T> {
         let place = self.below(addr);
         // SAFETY: place is at most len, which is below room.
         let slot = unsafe { self.entries.add(place) };
-        // SAFETY: as above, one more.
+        // SAFETY: `place` is below the room, so that the next entry lies in it or right behind it.
         let next = unsafe { slot.add(1) };
         // SAFETY: the entries from place on are initialised, and there is room for one more behind
         // them.
@@ -137,7 +138,7 @@ impl<T: Copy> Index<T> {
         }
         // SAFETY: place is below len.
         let slot = unsafe { self.entries.add(place) };
-        // SAFETY: as above, at most len.
+        // SAFETY: `place` is below the number of entries, so that this is at most their end.
         let next = unsafe { slot.add(1) };
         // SAFETY: the entries behind place are initialised.
         unsafe { slot.copy_from(next, self.len - place - 1) };
@@ -167,7 +168,7 @@ mod tests {
                 let memory: Vec<MaybeUninit<(usize, u32)>> =
                     (0..room).map(|_| MaybeUninit::uninit()).collect();
                 let memory = NonNull::from(Box::leak(memory.into_boxed_slice())).cast();
-                // SAFETY: leaked just now, of so many.
+                // SAFETY: leaked just now, with as many entries.
                 unsafe { index.move_to(memory, room) };
             }
             // In vain where there is none.

@@ -13,21 +13,19 @@
 //! serves for one that is shorter, or it gets memory in its headroom: fresh pages are what huge
 //! blocks cost, and a block brings those that it has. What it has too much is its headroom, until
 //! it grows or a tick takes it.
+//!
+//! | room | what it has |
+//! |---|---|
+//! | `reuse` | how a kept block serves again |
+//! | `drop` | how blocks are kept, and released |
 
-use super::{
-    Heap,
-    class::GRANULE,
-    huge::{committed_ahead, is_hole},
-    large::Big,
-    slab::{Handle, ZERO},
-    space::Space,
-};
-use crate::{
-    page::PageRange,
-    provider::{PageProvider, reserve_ahead},
-    sync::RawMutex,
-};
-use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering::Relaxed};
+mod drop;
+mod reuse;
+
+#[cfg(test)]
+mod tests;
+
+use super::slab::Handle;
 
 /// Bytes that are kept at most where no more are in use.
 const LEAST: usize = 64 << 20;
@@ -88,7 +86,7 @@ pub(super) struct Kept {
     demand: [Demand; 2],
 }
 
-/// What there was in a time.
+/// The use of huge blocks in a time.
 #[derive(Clone, Copy)]
 struct Demand {
     /// Bytes of huge blocks that were asked for.
@@ -211,8 +209,8 @@ impl Kept {
         }
     }
 
-    /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for half
-    /// as many more, if it has no more than `most` bytes of memory.
+    /// Takes a block for one that needs `size` bytes and grows: the shortest that has addresses for
+    /// half as many more, if it has no more than `most` bytes of memory.
     fn take_to_grow(&mut self, size: usize, align: usize, most: usize) -> Option<Handle> {
         let room = size.saturating_add(size / PART);
         let suits = |slab: Handle| {
@@ -290,203 +288,5 @@ fn unlink(first: &mut Option<Handle>, before: Option<Handle>, next: Option<Handl
     match before {
         Some(before) => before.next.set(next),
         None => *first = next,
-    }
-}
-
-impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a huge block that was kept and serves as it is.
-    pub(super) fn alloc_kept(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
-        let size = self.page.round_up(layout.size().max(1))?;
-        let slab = space.kept.take(size, layout.align(), Fit::Whole)?;
-        self.make_live(space, slab, layout.size());
-        Some(slab.start())
-    }
-
-    /// Allocates a huge block that was kept, if it serves with some of its memory as headroom, or
-    /// when it is given more.
-    pub(super) fn alloc_resized(&self, space: &mut Space, layout: Layout) -> Option<NonNull<u8>> {
-        let size = self.page.round_up(layout.size().max(1))?;
-        for how in [Fit::Near, Fit::Shorter, Fit::Longer] {
-            let Some(slab) = space.kept.take(size, layout.align(), how) else {
-                continue;
-            };
-            if how == Fit::Shorter {
-                let (end, len) = (slab.block_bytes(), slab.len_bytes());
-                slab.set_taken_at(self.ticks.load(Relaxed));
-                self.set_huge(space, slab, size, len, end);
-            } else if !self.extend_huge(space, slab, size) {
-                space.kept.push(slab);
-                continue;
-            }
-            self.make_live(space, slab, layout.size());
-            return Some(slab.start());
-        }
-        None
-    }
-
-    /// Allocates a huge block for one that grows, which was kept. It brings all of the memory that it
-    /// has, as headroom.
-    pub(super) fn alloc_kept_to_grow(
-        &self,
-        space: &mut Space,
-        layout: Layout,
-    ) -> Option<NonNull<u8>> {
-        let need = self.page.round_up(layout.size().max(1))?;
-        let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
-        let slab = space.kept.take_to_grow(need, layout.align(), most)?;
-        let (end, len) = (slab.block_bytes(), slab.len_bytes());
-        let size = committed_ahead(need, len).min(end);
-        slab.set_taken_at(self.ticks.load(Relaxed));
-        self.set_huge(space, slab, size, len, end);
-        self.make_live(space, slab, layout.size());
-        Some(slab.start())
-    }
-
-    /// Returns how many bytes are kept at most, with those that blocks have ahead of their growth.
-    fn most_kept(&self, space: &Space) -> usize {
-        let part = self.huge_bytes.load(Relaxed) / PART;
-        // Where there are no ticks nothing tells in which time it was asked for.
-        let ticks = self.ticks.load(Relaxed) != 0;
-        let turned_over = if ticks { space.kept.turned_over() } else { 0 };
-        let most = LEAST.max(part).max(turned_over);
-        self.page.round_down(most)
-    }
-
-    /// Takes the memory of a huge block from byte `size` on back; says whether it went.
-    fn shorten_huge(&self, space: &mut Space, slab: Handle, size: usize) -> bool {
-        let old = slab.block_bytes();
-        let whole = PageRange::new(slab.start(), old, self.page);
-        let rest = whole.and_then(|whole| whole.part(size, old - size, self.page));
-        let Some(rest) = rest else {
-            return true;
-        };
-        // Before the memory goes.
-        slab.resize(size, slab.len_bytes());
-        // SAFETY: committed as part of the block, which is free.
-        if unsafe { self.decommit_pages(rest) }.is_err() {
-            slab.resize(old, slab.len_bytes());
-            return false;
-        }
-        space.gauges.committed -= rest.len_bytes();
-        true
-    }
-
-    /// Returns how many bytes of addresses a huge block is given that needs `least`: more where
-    /// blocks come and go, so that it can serve for longer ones.
-    pub(super) fn kept_ahead(&self, space: &Space, least: usize) -> usize {
-        if space.kept.is_empty() {
-            return least;
-        }
-        let wanted = least
-            .saturating_mul(RESIZED)
-            .min(least.saturating_add(LEAST));
-        reserve_ahead(&self.provider, least, wanted) / GRANULE * GRANULE
-    }
-
-    /// Allocates a huge block that could not be released, and suits.
-    pub(super) fn alloc_unreleased(&self, space: &mut Space, layout: Layout) -> Option<Big> {
-        let size = self.page.round_up(layout.size().max(1))?;
-        let slab = space.kept.take_unreleased(size, layout.align())?;
-        let zero = slab.only().state().load(Relaxed) == ZERO;
-        if is_hole(slab) {
-            space.gauges.committed += slab.block_bytes();
-            slab.set_holes(0);
-        }
-        self.make_live(space, slab, layout.size());
-        Some((slab.start(), zero))
-    }
-
-    /// Keeps a huge block that was freed for the next, of which so much was used; says whether it did.
-    pub(super) fn keep(&self, space: &mut Space, slab: Handle, used: usize) -> bool {
-        let most = self.most_kept(space).saturating_sub(space.gauges.ahead);
-        if used > most || self.config.returns() == super::Return::Eager || self.is_full() {
-            return false;
-        }
-        // What it had ahead of its growth may be too much.
-        if slab.block_bytes() > most && !self.shorten_huge(space, slab, most) {
-            return false;
-        }
-        let bytes = slab.block_bytes();
-        while space.kept.bytes > most - bytes
-            && let Some(other) = space.kept.take_any()
-        {
-            self.drop_huge(space, other);
-        }
-        space.kept.push(slab);
-        true
-    }
-
-    /// Gives back what a huge block that is kept had to grow into, but for as much again as it has memory. If
-    /// the addresses cannot go, they are kept as well.
-    fn cut_kept(&self, space: &mut Space, slab: Handle) {
-        let len = slab.block_bytes().saturating_mul(RESIZED);
-        let len = len.next_multiple_of(GRANULE);
-        if len < slab.len_bytes() {
-            self.cut_huge(space, slab, len);
-        }
-    }
-
-    /// Releases huge blocks that could not be before, until one still cannot be.
-    pub(super) fn release_unreleased(&self, space: &mut Space) {
-        while let Some(slab) = space.kept.unreleased {
-            let rest = slab.next.get();
-            if self.release_huge(space, slab).is_err() {
-                break;
-            }
-            space.kept.unreleased = rest;
-        }
-        for slab in space.kept.unreleased() {
-            self.purge_huge(space, slab);
-        }
-    }
-
-    /// Releases huge blocks that are kept: all, or those that were before the last tick; and memory that
-    /// live ones have ahead of their growth for as long.
-    pub(super) fn drop_kept(&self, space: &mut Space, only_aged: bool) {
-        self.drop_all_ahead(space, only_aged);
-        let [now, _] = space.kept.demand;
-        space.kept.demand = [Demand::NONE, now];
-        for bin in 0..BINS {
-            for _ in 0..if only_aged { 1 } else { 2 } {
-                let mut next = space.kept.age(bin);
-                while let Some(slab) = next {
-                    next = slab.next.get();
-                    self.drop_huge(space, slab);
-                }
-            }
-            let mut next = space.kept.bins[1][bin];
-            while let Some(slab) = next {
-                next = slab.next.get();
-                self.cut_kept(space, slab);
-            }
-        }
-    }
-
-    /// Releases one huge block that is kept: the least that has `wanted` bytes, or the longest;
-    /// returns how many it had. Where none is kept, takes what live ones have ahead of their growth.
-    pub(super) fn drop_one_kept(&self, space: &mut Space, wanted: usize) -> usize {
-        let Some(slab) = space.kept.take_for(wanted) else {
-            return self.drop_all_ahead(space, false);
-        };
-        let bytes = slab.block_bytes();
-        self.drop_huge(space, slab);
-        bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bins_rise_with_sizes() {
-        let mut last = 0;
-        for size in (1_usize..1 << 12).map(|n| n << 18) {
-            let now = bin(size);
-            assert!(now == last || now == last + 1, "{size}");
-            last = now;
-        }
-        assert_eq!((bin(1 << 20), bin(5 << 18), bin(2 << 20)), (0, 1, 4));
-        assert_eq!(bin(usize::MAX), BINS - 1);
     }
 }

@@ -95,7 +95,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Makes a live block of a descriptor, which has so many granules of guards on either side.
+    /// Makes a live block of a descriptor, which has `guards` granules of guards on either side.
     fn open(&self, slab: Handle, start: NonNull<u8>, len: usize, guards: usize) -> NonNull<u8> {
         slab.open(start, len, false, u8::try_from(guards).unwrap_or(0));
         slab.resize(len, len);
@@ -105,13 +105,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Allocates a block that no class serves from what is free and has memory.
-    pub(super) fn alloc_at_hand(
+    pub(super) fn alloc_committed(
         &self,
         space: &mut Space,
         layout: Layout,
     ) -> Result<Big, HeapError> {
         // Guards may need calls of the provider.
-        if self.is_hard() {
+        if self.is_hardened() {
             return Err(HeapError::Busy);
         }
         if layout.size() > LARGE_MAX || layout.align() > GRANULE {
@@ -120,7 +120,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
         let count = layout.size().div_ceil(GRANULE).max(1);
         let slab = space.spare_large.ok_or(HeapError::Busy)?;
-        let (segment, part) = space.at_hand(count).ok_or(HeapError::Busy)?;
+        let (segment, part) = space.writable_run(count).ok_or(HeapError::Busy)?;
         let start = self.part_start(segment, &part)?;
         let zero = space.take(segment, part);
         space.spare_large = slab.next.get();

@@ -6,87 +6,98 @@
 //!   │ magazine a class │ ◄──► │ bin a class:      │ ◄────► │ segments:        │ ◄── 4 … 64 MiB
 //!   │ pop, push        │      │ slabs, lowest 1st │        │ granules of 64 K │     of addresses
 //!   └──────────────────┘      └───────────────────┘        └──────────────────┘
-//!     no lock                   a lock each                  a lock  ▲   large: up to 1 MiB
-//!                                                                    │   huge ──► its own reservation
+//!     no lock                   a lock each                  a lock
+//!                                                            ▲ large: up to 1 MiB
+//!                                                            │ huge ──► its own reservation
 //!   free(ptr) ─► page map ─► slab ─► its class, and the block's state: live, or refused
 //! ```
 //!
-//! | file | what it has |
+//! An allocation goes down this table as far as it has to: most end at `cache`. A free finds its
+//! block by `map` and `slab`, puts it into the `cache`, and goes further down when that is full.
+//!
+//! | module | what it has |
 //! |---|---|
-//! | `config`, `error` | what can be told, and what can go wrong |
-//! | `local`, `shared`, `upkeep` | the calls: of a thread with a handle, of any, of all memory |
-//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
+//! | `config`, `error` | options, and errors |
+//! | `global`, `slot` | a heap in a static, and how its threads find their caches |
+//! | `local`, `shared` | the calls of a thread with a handle, and of any thread |
+//! | `by_size`, `allocator` | calls without layouts, and heaps for collections |
+//! | `deferred` | calls for signal handlers, which never wait |
 //! | `class` | sizes |
-//! | `aside` | those for signal handlers, which wait for nobody |
-//! | `global`, `slot` | a heap in a static, and how it finds what a thread has at hand |
-//! | `by_size` | calls that need no layout |
-//! | `allocator` | heaps for collections |
-//! | `cache` | magazines |
-//! | `slab`, `order`, `bin` | granules cut into blocks; slabs by address; those of one class |
-//! | `map` | whose granule is it, for any address and without a lock |
-//! | `segment`, `bits`, `space` | granules, and how they get addresses and memory |
-//! | `hard`, `full`, `quarantine` | canaries, patterns and guards; quick calls with all of them; freed blocks that wait |
-//! | `index`, `calls` | what lies at an address; calls of the provider, counted |
-//! | `large`, `huge`, `kept`, `grow` | blocks without a class: in segments, by themselves, freed, resized |
-//! | `parts`, `fork` | what locks guard; what a forked child does about those that are held |
+//! | `cache` | a thread's magazines, and the quick calls |
+//! | `map` | which slab has the granule around an address, without a lock |
+//! | `slab` | granules cut into blocks |
+//! | `hardened` | canaries, patterns, guards and the quarantine |
+//! | `bin`, `order` | the slabs of one class, by address |
+//! | `large`, `huge`, `kept`, `grow` | blocks without a class: made, kept when freed, resized |
+//! | `space`, `segment`, `bits`, `index` | granules, and how they get addresses and memory |
+//! | `provider_calls` | the calls of the provider, counted |
+//! | `maintenance` | how free memory goes back |
+//! | `parts`, `fork` | what locks guard, and what a forked child does about held ones |
+//! | `ranges`, `walk`, `statistics` | what the heap holds: addresses, blocks, numbers |
 //!
-//! Blocks have no owner: whoever frees one keeps it at hand, and what is too much goes to its bin half a
-//! magazine at a time. So there are no queues of frees by other threads, and a thread that ends leaves
-//! nothing to inherit.
+//! Blocks have no owner: the thread that frees one caches it, and what is too much goes to its bin
+//! half a magazine at a time. So there are no queues of frees by other threads, and a thread that
+//! ends leaves nothing to inherit.
 //!
-//! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the granules, then the
-//! arena's, which is taken only with one of the others.
+//! Locks nest as: the one of the sweep, or the one of the caches, then a bin's, then the one of the
+//! granules, then the arena's, which is taken only with one of the others.
 
-#[cfg(feature = "allocator-api2")]
-mod allocator;
-mod aside;
-mod bin;
-mod bits;
-mod by_size;
-mod cache;
-mod calls;
-mod class;
 mod config;
 mod error;
-mod fork;
+
+// The calls.
+#[cfg(feature = "allocator-api2")]
+mod allocator;
+mod by_size;
+mod deferred;
 // Its locks are made by what constants can be, as those of the models cannot.
-mod full;
 #[cfg(not(all(test, loom)))]
 mod global;
+mod local;
+mod shared;
+mod slot;
+
+// The way without a lock.
+mod cache;
+mod class;
+mod hardened;
+mod map;
+mod slab;
+
+// The way behind locks.
+mod bin;
+mod bits;
 mod grow;
-mod hard;
 mod huge;
 mod index;
 mod kept;
 mod large;
-mod local;
-mod map;
 mod order;
-mod parts;
-mod quarantine;
-mod ranges;
+mod provider_calls;
 mod segment;
-mod shared;
-mod slab;
-mod slot;
 mod space;
+
+// The heap as a whole.
+mod fork;
+mod maintenance;
+mod parts;
+mod ranges;
 mod statistics;
-mod upkeep;
 mod walk;
 
 #[cfg(all(test, loom))]
 mod models;
 
-pub use calls::ProviderCalls;
 pub use config::{Hardening, HeapConfig, Return};
 pub use error::{BlockAddr, HeapError};
 #[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
+pub use maintenance::Level;
+pub use provider_calls::ProviderCalls;
 pub use ranges::{HeapRange, RangeKind};
 pub use slot::{DETACHED, FRESH, NoSlot, SlotTable, ThreadSlot};
 pub use statistics::{ClassStatistics, HeapStatistics};
-pub use upkeep::Level;
 
 use crate::{
     arena::Arena,
@@ -99,7 +110,6 @@ use crate::{
 };
 use bin::Bin;
 use cache::Cache;
-use calls::Calls;
 use class::{CLASSES, GRANULE, NOTHING};
 use core::{
     alloc::Layout,
@@ -109,16 +119,17 @@ use core::{
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicUsize,
 };
-use hard::Hard;
+use hardened::Hardened;
 use local::Caches;
+use maintenance::Sweep;
 use map::Map;
 use parts::{Mark, Parts};
+use provider_calls::Calls;
 use segment::SegmentLink;
 use slab::{Handle, Notes};
 use space::{IndexRef, Space};
-use upkeep::Sweep;
 
-/// What reservations of heaps are called, where the host keeps names.
+/// The name of a heap's reservations, where the host keeps names.
 const NAME: &CStr = c"hostmem: heap";
 
 /// A live block.
@@ -130,12 +141,14 @@ pub struct BlockInfo {
     pub len: usize,
 }
 
-/// A heap on memory from `P`, with metadata from `M`. Waiting threads do `R`.
+/// A heap on memory from `P`, with metadata from `M`. `R` is how a thread waits for a
+/// contended lock.
 ///
-/// It is a value: several coexist, and dropping one gives all its memory back. All calls may be made
-/// from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have interrupted
-/// the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`], [`Heap::try_alloc`],
-/// [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`] may be called, and no other.
+/// It is a value: several coexist, and dropping one gives all its memory back. All calls may be
+/// made from any thread; those of a [`LocalHeap`] are faster. In a signal handler, which could have
+/// interrupted the holder of a lock, [`Heap::owns`], [`Heap::block_of`], [`Heap::usable_size`],
+/// [`Heap::try_alloc`], [`Heap::try_alloc_zeroed`], [`Heap::try_realloc`] and [`Heap::try_free`]
+/// may be called, and no other.
 pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex = Spin> {
     provider: P,
     metadata: M,
@@ -144,9 +157,9 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     map: Map,
     /// Bytes of huge blocks that are live.
     huge_bytes: AtomicUsize,
-    /// What the page map says of granules that are in no slab.
+    /// The slab that the page map names for granules which are in no other.
     nothing: Handle,
-    /// What locks guard.
+    /// The parts that locks guard.
     parts: Renewable<Parts<R>>,
     /// How a thread is marked that holds one, if the heap lies in a static.
     mark: Option<Mark>,
@@ -154,7 +167,7 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     first_segment: SegmentLink,
     /// All caches that were ever made.
     first_cache: AtomicPtr<Cache>,
-    /// Ticks: threads that see another one bring back what they have at hand.
+    /// Ticks: threads that see another one bring back what they have cached.
     ticks: AtomicU32,
     /// When the last one was.
     ticked: AtomicU64,
@@ -166,12 +179,12 @@ pub struct Heap<P: PageProvider + Copy, M: PageProvider + Copy = P, R: RawMutex 
     /// Bytes that were ever asked for by calls without a handle.
     requested: AtomicU64,
     /// Blocks that were freed by calls that could not wait.
-    aside: AtomicPtr<u8>,
+    deferred: AtomicPtr<u8>,
     /// Bytes that a forked child could not reuse.
     abandoned: AtomicUsize,
     calls: Calls,
     /// Above the first level of hardening.
-    hard: Option<Hard>,
+    hardened: Option<Hardened>,
     arena: Renewable<Arena<M, R>>,
 }
 
@@ -195,9 +208,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// # Errors
     ///
     /// [`HeapError::Config`] for a configuration with a value out of range, and on a provider with
-    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer addresses are
-    /// [left](PageProvider::left) than are needed: [`HeapConfig::least_window`] bytes; [`HeapError::Metadata`]
-    /// where the metadata cannot be had.
+    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer
+    /// addresses are [left](PageProvider::left) than are needed: [`HeapConfig::least_window`]
+    /// bytes; [`HeapError::Metadata`] where the metadata cannot be had.
     pub fn on(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
         const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
@@ -216,7 +229,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let huge = IndexRef::new(&arena, Intervals::new()).map_err(HeapError::Metadata)?;
         let nothing = slab::make(&arena, NOTHING, 1, Notes::None)?;
         let map = Map::new(&provider, &metadata, &arena)?;
-        let hard = hard::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
+        let hardened = hardened::make(&provider, &metadata, &arena, &config, nothing.exposed())?;
         Ok(Self {
             map,
             huge_bytes: AtomicUsize::new(0),
@@ -235,13 +248,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             ticks: AtomicU32::new(0),
             ticked: AtomicU64::new(0),
             requested: AtomicU64::new(0),
-            aside: AtomicPtr::new(null_mut()),
+            deferred: AtomicPtr::new(null_mut()),
             abandoned: AtomicUsize::new(0),
             trims: AtomicU32::new(0),
             trim_deep: AtomicBool::new(false),
             is_sweeping: AtomicBool::new(false),
             calls: Calls::new(),
-            hard,
+            hardened,
             provider,
             metadata,
             config,
@@ -255,28 +268,29 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         &self.config
     }
 
-    /// Says whether `addr`, any address at all, lies in the heap's memory, freed blocks included. Takes
-    /// no lock, touches nothing there, and may be called from a signal handler.
+    /// Says whether `addr`, any address at all, lies in the heap's memory, freed blocks included.
+    /// Takes no lock, touches nothing there, and may be called from a signal handler.
     #[inline]
     pub fn owns(&self, addr: usize) -> bool {
         self.map.owns(addr) || self.parts().huge.find(addr).is_some()
     }
 
-    /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing there, and
-    /// may be called from a signal handler.
+    /// Finds the live block around `addr`, any address at all. Takes no lock, touches nothing
+    /// there, and may be called from a signal handler.
     ///
-    /// The answer is exact for a block that is not being freed at that moment. Blocks that threads keep
-    /// at hand are free.
+    /// The answer is exact for a block that is not being freed at that moment. Blocks that threads
+    /// have cached are free.
     #[inline]
     pub fn block_of(&self, addr: usize) -> Option<BlockInfo> {
         let info = self.live_around(addr)?;
         (addr.wrapping_sub(info.addr) < info.len.max(1)).then_some(info)
     }
 
-    /// Returns the live block around an address, and what may be used of it, which may end before the address.
+    /// Returns the live block around an address, and what may be used of it, which may end before
+    /// the address.
     #[inline]
     fn live_around(&self, addr: usize) -> Option<BlockInfo> {
-        if !self.is_hard()
+        if !self.is_hardened()
             && let Some(spot) = self.map.block(addr)
         {
             let (addr, len) = spot.slab.around_spot(&spot)?;
@@ -302,9 +316,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Those of [`Arena::free`], but that it may have come from an arena of before a fork.
     unsafe fn free_metadata(&self, memory: NonNull<u8>, layout: Layout) {
         let arena = self.arena();
-        // What lies in others is never freed: who knows what a fork did to those.
+        // Memory of other arenas is never freed: a fork may have left those half changed.
         if self.arena.is_first(arena) || arena.holds(memory.addr().get()) {
-            // SAFETY: the caller's promise; it lies in this arena.
+            // SAFETY: `free` asks for memory of this arena with this layout that is used no more:
+            // the caller says the last two, and this arena holds it.
             unsafe { arena.free(memory, layout) };
         }
     }
@@ -325,7 +340,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Drop for Heap<
         self.drop_kept(&mut space, false);
         // At a host's limit of mappings what lies between others may go only when those have gone.
         while self.release_all(&mut space) {}
-        // SAFETY: the map came from this provider, these are its leaves, and nobody else has the heap any more.
+        // SAFETY: the map came from this provider, these are its leaves, and no other code has the
+        // heap any more.
         unsafe { self.map.release(&self.metadata, &space.leaves) };
         self.parts.dispose(&self.metadata);
         self.arena.dispose(&self.metadata);

@@ -1,5 +1,5 @@
-//! What a thread without a lock may see while others change the heap. Blocks have addresses and no
-//! memory, since the heap never touches it.
+//! Models of threads without a lock, which look while others change the heap. Blocks have addresses
+//! and no memory, since the heap never touches it.
 
 extern crate std;
 use super::{
@@ -32,8 +32,8 @@ const HALF: usize = GRANULE / 2;
 /// Addresses for blocks, each given once.
 struct Addresses(AtomicUsize);
 
-// SAFETY: ranges are apart, as the sum only grows; nobody reads or writes there, so that there need
-// not be memory.
+// SAFETY: ranges are apart, as the sum only grows; no code reads or writes there, so that there
+// need not be memory.
 unsafe impl PageProvider for Addresses {
     fn page_size(&self) -> PageSize {
         PAGE
@@ -114,7 +114,8 @@ unsafe impl PageProvider for Memory {
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise: reserved above, with this length, and not used any more.
+        // SAFETY: `release` is asked for what `reserve` returned, allocated with this length, and
+        // not used any more.
         unsafe { alloc::dealloc(range.start().as_ptr(), Self::layout(range.len_bytes())) };
         Ok(())
     }
@@ -123,7 +124,7 @@ unsafe impl PageProvider for Memory {
 type Model = Heap<&'static Addresses, Memory>;
 
 /// Runs `check` with a heap that has one shard and keeps no free granules, in every order of steps
-/// with so many switches in the middle of something.
+/// with as many switches in the middle of something.
 fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -141,7 +142,7 @@ fn model(preemptions: usize, check: impl Fn(&'static Model) + Sync + Send + 'sta
         // SAFETY: a value that is dropped below, when `check` has ended with all its threads and
         // handles.
         check(unsafe { &*heap });
-        // SAFETY: as above, from a box.
+        // SAFETY: the pointer came from a box, and the threads that used it have ended.
         drop(unsafe { Box::from_raw(heap) });
     });
 }
@@ -159,7 +160,7 @@ fn info(addr: usize, len: usize) -> Option<BlockInfo> {
     Some(BlockInfo { addr, len })
 }
 
-/// The granule of a block becomes one of a slab of another class, in which nobody has a block
+/// The granule of a block becomes one of a slab of another class, in which no thread has a block
 /// there.
 #[test]
 fn model_no_block_is_invented_where_another_slab_is_opened() {
@@ -193,7 +194,7 @@ fn model_no_block_is_freed_where_another_slab_is_opened() {
                     // SAFETY: no block's start at any time.
                     unsafe { local.free(bad) }
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: no block's start at any time.
                     unsafe { heap.free(bad) }
                 }
             });
@@ -210,7 +211,7 @@ fn model_no_block_is_freed_where_another_slab_is_opened() {
 /// A pointer on its way to another thread.
 struct Sent(NonNull<u8>);
 
-// SAFETY: nobody uses what it points to.
+// SAFETY: what it points to is not used.
 unsafe impl Send for Sent {}
 
 /// A slab is dropped, and its descriptor describes granules elsewhere, where a block is live that
@@ -281,7 +282,7 @@ fn model_addresses_are_told_apart_while_the_first_segment_comes() {
     });
 }
 
-/// Two threads have blocks of a slab at hand, one brings some back, and the other takes them.
+/// Two threads have blocks of a slab cached, one brings some back, and the other takes them.
 #[test]
 fn model_no_block_is_handed_out_twice() {
     model(2, |heap| {
@@ -322,7 +323,7 @@ fn model_no_block_is_handed_out_twice() {
 }
 
 /// Two handles free one block at the same moment, and each brings back what it was told is its own.
-/// Nobody waits for ever, and what was freed twice serves once.
+/// No thread waits without end, and what was freed twice serves once.
 #[test]
 fn model_two_frees_of_one_block_come_to_an_end() {
     model(3, |heap| {
@@ -331,12 +332,12 @@ fn model_two_frees_of_one_block_come_to_an_end() {
         let again = Sent(block.0);
         let freer = thread::spawn(move || {
             let Sent(block) = { again };
-            // SAFETY: freed twice, which is what is tried: nobody uses it.
+            // SAFETY: freed twice, which is what is tried: no other code uses the block.
             let freed = unsafe { other.free(block) };
             drop(other);
             freed.is_ok()
         });
-        // SAFETY: as above.
+        // SAFETY: freed twice, which is what is tried: no other code uses the block.
         let freed = unsafe { one.free(block.0) }.is_ok();
         drop(one);
         assert!(freer.join().expect("it ends") || freed, "one of them");

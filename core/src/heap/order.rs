@@ -1,5 +1,5 @@
 //! Slabs with free blocks by address: a pairing heap (Fredman, Sedgewick, Sleator and Tarjan, 1986)
-//! in the links of the descriptors. The lowest is at hand, and any can be taken out.
+//! in the links of the descriptors. The lowest is found at once, and any can be taken out.
 //!
 //! `previous` is the parent of a first child, and the left sibling of any other.
 

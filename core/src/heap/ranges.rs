@@ -19,11 +19,11 @@ use core::sync::atomic::Ordering::Relaxed;
 pub struct HeapRange {
     /// The addresses: all of a reservation, with or without memory.
     pub addresses: AddressRange,
-    /// What lies there.
+    /// The kind of memory there.
     pub kind: RangeKind,
 }
 
-/// What lies in addresses that a heap holds.
+/// The kind of memory in addresses that a heap holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RangeKind {

@@ -18,12 +18,12 @@ use core::{
 };
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a block; its contents are undefined. This and the other calls of the heap take a lock
-    /// each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
+    /// Allocates a block; its contents are undefined. This and the other calls of the heap take a
+    /// lock each; those of a [`LocalHeap`](super::LocalHeap) seldom do.
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    /// Those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.alloc_told(layout).map(|(block, _)| block)
     }
@@ -32,7 +32,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::alloc`](super::LocalHeap::alloc).
+    /// Those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         let told = self.alloc_told(layout)?;
         Ok(cleared(told, layout))
@@ -40,10 +40,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Allocates a block, and says whether it reads zero.
     fn alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        self.upkeep();
+        self.maintain();
         self.requested.fetch_add(layout.size() as u64, Relaxed);
-        if self.is_hard() {
-            return self.alloc_hard(0, layout);
+        if self.is_hardened() {
+            return self.alloc_hardened(0, layout);
         }
         let Some(class) = class::of(layout) else {
             return self.alloc_big_or_reclaim(layout);
@@ -81,13 +81,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_as` asks what this function does: the caller gives the block up, if it is
+        // live.
         unsafe { self.free_as(block, None) }
     }
 
@@ -95,16 +96,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`Heap::free`].
+    /// Those of [`Heap::free`].
     pub(super) unsafe fn free_as(
         &self,
         block: NonNull<u8>,
         layout: Option<Layout>,
     ) -> Result<(), HeapError> {
-        self.upkeep();
-        if self.is_hard() {
-            // SAFETY: the caller's promise.
-            return unsafe { self.free_hard_by(block, layout) };
+        self.maintain();
+        if self.is_hardened() {
+            // SAFETY: `free_hardened_by` asks what this function does: the caller gives the block
+            // up, if it is live.
+            return unsafe { self.free_hardened_by(block, layout) };
         }
         let addr = block.addr().get();
         if let Some(slab) = self.slab_at(addr)
@@ -115,7 +117,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             self.flush(slab.class(), &[entry]);
             return Ok(());
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_big_or_refuse` asks what this function does: the caller gives the block up,
+        // if it is live.
         unsafe { self.free_big_or_refuse(addr) }
     }
 
@@ -123,26 +126,27 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
+    /// Those of [`LocalHeap::free_sized`](super::LocalHeap::free_sized).
     pub unsafe fn free_sized(&self, block: NonNull<u8>, layout: Layout) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `free_as` asks what this function does: the caller gives the block up, if it is
+        // live, and the layout is its own.
         unsafe { self.free_as(block, Some(layout)) }
     }
 
-    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far as
-    /// they fit.
+    /// Makes a block `new_size` bytes long, where it lies or elsewhere; its contents stay, as far
+    /// as they fit.
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     pub unsafe fn realloc(
         &self,
         block: NonNull<u8>,
@@ -152,17 +156,19 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let alloc = |new| self.alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.free(block) };
-        // SAFETY: the caller's promise; alloc allocates.
+        // SAFETY: `realloc_by` asks what this function does: if the block is live, it has this
+        // layout and is not used during the call; `alloc` returns a block that only this call
+        // knows.
         unsafe { self.realloc_by(block, layout, new_size, alloc, free) }
     }
 
-    /// Makes a block `new_size` bytes long, where it lies or by another one from `alloc`; then `free`
-    /// frees it.
+    /// Makes a block `new_size` bytes long, where it lies or by another one from `alloc`; then
+    /// `free` frees it.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of the layout
-    /// that it is given, and is the only one to know it.
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc); `alloc` returns a live block of
+    /// the layout that it is given, and is the only one to know it.
     pub(super) unsafe fn realloc_by(
         &self,
         block: NonNull<u8>,
@@ -175,17 +181,21 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let Some(new) = kept else {
             return Ok(block);
         };
-        if !self.is_hard() && new.size() > layout.size() && class::of(new).is_none() {
-            // SAFETY: the caller's promise; the block is live, as was just seen.
+        if !self.is_hardened() && new.size() > layout.size() && class::of(new).is_none() {
+            // SAFETY: `grow_by` asks for a live block of this layout that is not used during the
+            // call: `resize_in_place` has seen the one, and the caller says the other.
             return unsafe { self.grow_by(block, layout, new, free) };
         }
-        let grows = !self.is_hard() && new.size() > layout.size();
+        let grows = !self.is_hardened() && new.size() > layout.size();
         let target = if grows { class::with_slack(new) } else { new };
-        // SAFETY: the caller's promise; a block of `target` is as long as one of `new`, or longer.
+        // SAFETY: `move_by` asks for a live block that is as long as `layout` says and is not used
+        // during the call: `resize_in_place` has seen that it is live. A block of `target` is as
+        // long as one of `new`, or longer.
         unsafe { move_by(block, layout, new, |_| alloc(target), free) }
     }
 
-    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where none does.
+    /// Returns how many bytes of the live block that starts at `block` may be used; `None` where
+    /// none does.
     #[inline]
     #[must_use]
     pub fn usable_size(&self, block: NonNull<u8>) -> Option<usize> {
@@ -198,7 +208,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     #[cold]
     #[inline(never)]
     pub(super) unsafe fn free_big_or_refuse(&self, addr: usize) -> Result<(), HeapError> {
@@ -226,8 +236,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Resizes a block where it lies if that is possible and does not waste; else returns the layout of
-    /// the block to move to.
+    /// Resizes a block where it lies if that is possible and does not waste; else returns the
+    /// layout of the block to move to.
     pub(super) fn resize_in_place(
         &self,
         block: NonNull<u8>,
@@ -238,8 +248,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = Layout::from_size_align(new_size, layout.align());
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let (slab, entry) = self.live_at(addr)?;
-        if self.is_hard() {
-            return self.resize_hard(slab, entry, layout, new);
+        if self.is_hardened() {
+            return self.resize_hardened(slab, entry, layout, new);
         }
         let stays = if slab.class() < CLASSES {
             // A class that is a little too large is not worth a copy.
@@ -263,7 +273,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
                 self.decommit_longest(&mut space);
                 true
             }
-            // Metadata may come from the same few addresses as blocks, unless it is at its own bound.
+            // Metadata may come from the same few addresses as blocks, unless it is at its own
+            // bound.
             HeapError::Metadata(error)
                 if is_short(error)
                     && self.arena().reserved_bytes() + GRANULE <= self.arena().max_bytes() =>
@@ -284,7 +295,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 ///
 /// # Safety
 ///
-/// As of [`Heap::realloc_by`].
+/// Those of [`Heap::realloc_by`].
 pub(super) unsafe fn move_by(
     block: NonNull<u8>,
     old: Layout,
@@ -294,7 +305,8 @@ pub(super) unsafe fn move_by(
 ) -> Result<NonNull<u8>, HeapError> {
     let target = alloc(new)?;
     let len = old.size().min(new.size());
-    // SAFETY: len bytes of both, as their layouts say. They are two live blocks, so they share no byte.
+    // SAFETY: len bytes of both, as their layouts say. They are two live blocks, so they share no
+    // byte.
     unsafe { target.copy_from_nonoverlapping(block, len) };
     free()?;
     Ok(target)

@@ -3,7 +3,7 @@
 //! ```text
 //!   value of a slot     the thread
 //!   null, FRESH         has not called yet
-//!   BUSY                is in a call and has no cache: whoever sees this is a signal handler that
+//!   BUSY                is in a call and has no cache: only a signal handler sees this that
 //!                       interrupted it
 //!   DETACHED            has ended, or nearly: it has nothing cached any more
 //!   else                has this cache, which says whether the thread is in a call
@@ -49,8 +49,8 @@ pub unsafe trait ThreadSlot: 'static {
         true
     }
 
-    /// Runs `f` and returns its result. Where the system can see to that, the calling thread runs no
-    /// signal handler meanwhile, but for signals that an instruction causes.
+    /// Runs `f` and returns its result. Where the system can see to that, the calling thread runs
+    /// no signal handler meanwhile, but for signals that an instruction causes.
     ///
     /// Calls of a thread that has no cache are made within this: nothing notes how deep they are in
     /// the stack, and after a `siglongjmp` out of a handler that interrupted one of them, all later
@@ -117,7 +117,7 @@ pub(super) fn is_cache(value: *mut ()) -> bool {
     !value.is_null() && place >= size_of_val(&ABSENT)
 }
 
-/// No slot: no thread has anything at hand, and every call takes a lock. A signal handler must not
+/// No slot: no thread has cached blocks, and every call takes a lock. A signal handler must not
 /// call a heap with this slot, since the thread that it interrupted may hold that lock.
 #[derive(Debug)]
 pub struct NoSlot;
@@ -135,8 +135,8 @@ unsafe impl ThreadSlot for NoSlot {
     }
 }
 
-/// A key of nobody.
-const NOBODY: usize = 0;
+/// The key of an entry that no thread has.
+const NO_THREAD: usize = 0;
 
 /// Slots of up to `N` threads, found by a number that each live thread has for itself: its thread
 /// pointer, say, or the address of its stack. Takes no lock.
@@ -174,10 +174,10 @@ const NOBODY: usize = 0;
 /// ```
 ///
 /// A number of zero is no thread's: such threads are [`DETACHED`]. Those for whom there is no room
-/// have nothing at hand, and must not allocate in signal handlers. The entry of a thread that ended
-/// serves another one only after the heap was detached; where a live thread has the number of one
-/// that ended without that, it goes on with what that one had. A thread that calls the heap after
-/// it was detached has an entry again, and must be detached again.
+/// have no cached blocks, and must not allocate in signal handlers. The entry of a thread that
+/// ended serves another one only after the heap was detached; where a live thread has the number of
+/// one that ended without that, it goes on with what that one had. A thread that calls the heap
+/// after it was detached has an entry again, and must be detached again.
 #[derive(Debug)]
 pub struct SlotTable<const N: usize> {
     keys: [AtomicUsize; N],
@@ -191,7 +191,7 @@ impl<const N: usize> SlotTable<N> {
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "numbers of threads are hashed") };
         Self {
-            keys: [const { AtomicUsize::new(NOBODY) }; N],
+            keys: [const { AtomicUsize::new(NO_THREAD) }; N],
             values: [const { AtomicPtr::new(null_mut()) }; N],
         }
     }
@@ -200,7 +200,7 @@ impl<const N: usize> SlotTable<N> {
     #[cfg(all(test, loom))]
     fn new() -> Self {
         Self {
-            keys: core::array::from_fn(|_| AtomicUsize::new(NOBODY)),
+            keys: core::array::from_fn(|_| AtomicUsize::new(NO_THREAD)),
             values: core::array::from_fn(|_| AtomicPtr::new(null_mut())),
         }
     }
@@ -222,7 +222,7 @@ impl<const N: usize> SlotTable<N> {
     /// Returns what the calling thread, whose number `thread` is, set last; null if nothing.
     #[must_use]
     pub fn get(&self, thread: usize) -> *mut () {
-        if thread == NOBODY {
+        if thread == NO_THREAD {
             return DETACHED;
         }
         let Some(n) = self.find(thread) else {
@@ -236,14 +236,14 @@ impl<const N: usize> SlotTable<N> {
     /// Sets the value of the calling thread, whose number `thread` is; null and [`DETACHED`] give
     /// up its entry. Where there is no room for one, nothing is set.
     pub fn set(&self, thread: usize, value: *mut ()) {
-        if thread == NOBODY {
+        if thread == NO_THREAD {
             return;
         }
         if value.is_null() || value == DETACHED {
             if let Some(n) = self.find(thread) {
                 self.values[n].store(null_mut(), Relaxed);
                 // Release, so that who takes the entry finds it without a value.
-                self.keys[n].store(NOBODY, Release);
+                self.keys[n].store(NO_THREAD, Release);
             }
             return;
         }
@@ -258,23 +258,24 @@ impl<const N: usize> SlotTable<N> {
     #[cfg(not(all(test, loom)))]
     #[must_use]
     pub fn place(&self, thread: usize) -> *mut *mut () {
-        let entry = (thread != NOBODY).then(|| self.find(thread)).flatten();
+        let entry = (thread != NO_THREAD).then(|| self.find(thread)).flatten();
         entry.map_or(null_mut(), |n| self.values[n].as_ptr())
     }
 
-    /// Makes an entry the calling thread's, if there is one that is nobody's. Until it has a value
-    /// a signal handler on this thread is told that the thread is in a call, so that it takes none.
+    /// Makes an entry the calling thread's, if there is one that no thread has. Until it has a
+    /// value a signal handler on this thread is told that the thread is in a call, so that it takes
+    /// none.
     fn take(&self, thread: usize) -> Option<usize> {
         let taken = Self::places(thread).find(|&n| {
             let key = &self.keys[n];
-            key.compare_exchange(NOBODY, thread, Acquire, Relaxed)
+            key.compare_exchange(NO_THREAD, thread, Acquire, Relaxed)
                 .is_ok()
         })?;
         // One that interrupted the search has taken another, and is not to be found again.
         let all = Self::places(thread);
         for other in all.filter(|&n| n != taken && self.keys[n].load(Relaxed) == thread) {
             self.values[other].store(null_mut(), Relaxed);
-            self.keys[other].store(NOBODY, Release);
+            self.keys[other].store(NO_THREAD, Release);
         }
         Some(taken)
     }
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn threads_find_what_they_set_while_there_is_room() {
         let table = SlotTable::<8>::new();
-        assert_eq!(table.get(0), DETACHED, "nobody's number");
+        assert_eq!(table.get(0), DETACHED, "no thread has the number");
         table.set(0, value(1));
         for round in 0..3 {
             for n in 1..=9 {
@@ -327,10 +328,10 @@ mod tests {
         let table = SlotTable::<8>::new();
         let n = table.take(5).expect("there is room");
         assert_eq!(table.get(5), BUSY);
-        // What a handler sets that interrupted the search before, goes.
+        // The value of a handler that interrupted the search is replaced.
         table.keys[(n + 1) % 8].store(5, Relaxed);
         table.values[(n + 1) % 8].store(value(1), Relaxed);
-        table.keys[n].store(NOBODY, Relaxed);
+        table.keys[n].store(NO_THREAD, Relaxed);
         let n = table.take(5).expect("there is room");
         table.values[n].store(value(2), Relaxed);
         assert_eq!(table.get(5), value(2));
@@ -338,7 +339,7 @@ mod tests {
         assert_eq!(own.count(), 1);
         table.set(5, null_mut());
         assert_eq!(table.get(5), null_mut());
-        let free = |key: &&AtomicUsize| key.load(Relaxed) == NOBODY;
+        let free = |key: &&AtomicUsize| key.load(Relaxed) == NO_THREAD;
         assert_eq!(table.keys.iter().filter(free).count(), 8);
     }
 

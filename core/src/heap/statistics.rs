@@ -1,25 +1,25 @@
-//! What a heap holds, in numbers.
+//! The statistics of a heap.
 
 use super::{
     Heap, ProviderCalls,
     bin::Bin,
     class::{self, CLASSES, GRANULE},
-    hard::Hard,
+    hardened::Hardened,
     huge::is_hole,
     space::Space,
 };
 use crate::{arena::Arena, page::PageRange, provider::PageProvider, sync::RawMutex};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// What a heap holds, in bytes where nothing else is said. Threads that allocate meanwhile are counted
-/// before or after.
+/// The memory of a heap, in bytes where nothing else is said. Threads that allocate meanwhile are
+/// counted before or after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeapStatistics {
     /// Bytes that were ever asked for, as layouts say; not by resizing in place.
     pub requested: u64,
     /// Bytes of live blocks, as they are rounded up.
     pub used: usize,
-    /// Bytes of free blocks that threads keep at hand.
+    /// Bytes of free blocks that threads have cached.
     pub cached: usize,
     /// Bytes of slabs, free blocks in them included.
     pub slabs: usize,
@@ -35,20 +35,22 @@ pub struct HeapStatistics {
     pub segments: usize,
     /// Bytes of addresses, those of metadata excluded.
     pub reserved: usize,
-    /// Bytes that have memory, or get it when they are written. Those whose memory went back do not count, though
-    /// they are still committed as far as the provider is concerned: the next block there has memory again.
+    /// Bytes that have memory, or get it when they are written. Those whose memory went back do not
+    /// count, though they are still committed as far as the provider is concerned: the next block
+    /// there has memory again.
     pub committed: usize,
-    /// An estimate of what the host holds in memory: what is committed, without pages that were never handed
-    /// out since. What was handed out counts as touched, even where its user has not, and even when it is free
-    /// again. So the host holds no more, unless it uses large pages, which bring parts of slabs with them that
-    /// were never handed out; and it holds as much, if all that is handed out is written and nothing is
-    /// swapped.
+    /// An estimate of what the host holds in memory: what is committed, without pages that were
+    /// never handed out since. What was handed out counts as touched, even where its user has not,
+    /// and even when it is free again. So the host holds no more, unless it uses large pages, which
+    /// bring parts of slabs with them that were never handed out; and it holds as much, if all that
+    /// is handed out is written and nothing is swapped.
     pub resident: usize,
-    /// Bytes of whole free granules and blocks whose memory the host would not take back when it was asked to:
-    /// since it is locked, for instance, or since the provider cannot purge. They are resident.
+    /// Bytes of whole free granules and blocks whose memory the host would not take back when it
+    /// was asked to: since it is locked, for instance, or since the provider cannot purge. They are
+    /// resident.
     pub refused: usize,
-    /// Bytes that were free when a [child was forked](crate::fork::ForkChild) which this is, and that
-    /// it could not take over: a call may have been changing them. They are never used again.
+    /// Bytes that were free when a [child was forked](crate::fork::ForkChild) which this is, and
+    /// that it could not take over: a call may have been changing them. They are never used again.
     pub abandoned: usize,
     /// How many blocks were found corrupt, and are never used again, at
     /// [`Hardening::Full`](super::Hardening::Full). They count as live in the other numbers.
@@ -65,16 +67,16 @@ pub struct HeapStatistics {
     pub unguarded_blocks: usize,
     /// Bytes of metadata that have memory, those of the page map excluded.
     pub metadata: usize,
-    /// Bytes of addresses of the page map, but for what lies among the other metadata: 2 MiB, and 128 KiB for
-    /// each GiB of addresses in which there ever was a block, on 64-bit hosts; less where the provider's
-    /// [addresses](crate::provider::PageProvider::addresses) or its limits are few. Only pages that are used
-    /// are touched: those of leaves one for each 32 MiB of blocks.
+    /// Bytes of addresses of the page map, but for what lies among the other metadata: 2 MiB, and
+    /// 128 KiB for each GiB of addresses in which there ever was a block, on 64-bit hosts; less
+    /// where the provider's [addresses](crate::provider::PageProvider::addresses) or its limits are
+    /// few. Only pages that are used are touched: those of leaves one for each 32 MiB of blocks.
     pub page_map: usize,
     /// Calls of the provider since the heap was made.
     pub calls: ProviderCalls,
 }
 
-/// What a heap holds of one class: blocks that are rounded up to the same size.
+/// The memory of one class: blocks that are rounded up to the same size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassStatistics {
     /// Bytes of a block.
@@ -85,7 +87,7 @@ pub struct ClassStatistics {
     pub blocks: usize,
     /// How many blocks are live.
     pub used: usize,
-    /// How many free blocks threads keep at hand.
+    /// How many free blocks threads have cached.
     pub cached: usize,
     /// How many freed blocks [wait](super::HeapConfig::quarantine) before they serve again.
     pub quarantined: usize,
@@ -104,8 +106,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         all.resident = self.resident_bytes();
         let by_caches = self.all_caches().map(|cache| cache.requested());
         all.requested = by_caches.fold(self.requested.load(Relaxed), u64::wrapping_add);
-        all.corrupt_blocks = self.hard.as_ref().map_or(0, Hard::corrupt_blocks);
-        all.quarantined = self.hard.as_ref().map_or(0, Hard::quarantined);
+        all.corrupt_blocks = self.hardened.as_ref().map_or(0, Hardened::corrupt_blocks);
+        all.quarantined = self.hardened.as_ref().map_or(0, Hardened::quarantined);
         all.calls = self.calls.counts();
         all.metadata = self.arena.all().map(Arena::committed_bytes).sum();
         all.abandoned = self.abandoned.load(Relaxed);

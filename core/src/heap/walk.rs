@@ -5,13 +5,13 @@ use crate::{provider::PageProvider, sync::RawMutex};
 use core::ops::ControlFlow;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Calls `visit` with every live block, by address, until it breaks. Blocks that threads keep at hand are
-    /// free.
+    /// Calls `visit` with every live block, by address, until it breaks. Blocks that threads keep
+    /// cached are free.
     ///
-    /// No lock is held during a call of `visit`, which may use the heap. The walk is exact while nobody
-    /// allocates or frees. Otherwise a block that lives from the beginning of the walk to its end is visited
-    /// once; one that is allocated, freed or resized meanwhile may be, or not, and need not be live any more
-    /// when `visit` is told.
+    /// No lock is held during a call of `visit`, which may use the heap. The walk is exact while
+    /// no call allocates or frees. Otherwise a block that lives from the beginning of the walk to
+    /// its end is visited once; one that is allocated, freed or resized meanwhile may be, or not,
+    /// and need not be live any more when `visit` is told.
     ///
     /// ```
     /// # use hostmem_core::{heap::Heap, provider::PageProvider};

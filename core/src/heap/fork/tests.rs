@@ -1,4 +1,4 @@
-//! Repairs with any subset of the locks held, by nobody that is there.
+//! Repairs with any subset of the locks held, by threads that the child does not have.
 
 extern crate std;
 
@@ -27,8 +27,8 @@ fn layout(len: usize) -> Layout {
     Layout::from_size_align(len, ALIGN).expect("pages")
 }
 
-// SAFETY: ranges are allocations, zeroed, which are taken back when they are released as a whole, and
-// leak else.
+// SAFETY: ranges are allocations, zeroed, which are taken back when they are released as a whole,
+// and leak else.
 unsafe impl PageProvider for Memory {
     fn page_size(&self) -> PageSize {
         PAGE
@@ -58,14 +58,14 @@ unsafe impl PageProvider for Memory {
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // What is committed again reads zero.
-        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        // Memory that is committed again reads zero.
+        // SAFETY: `decommit` is asked for committed memory whose contents are not needed.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(())
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise: committed, and its contents are not needed.
+        // SAFETY: `purge` is asked for committed memory whose contents are not needed.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         Ok(Purged::Zero)
     }
@@ -96,7 +96,7 @@ impl Random {
     }
 }
 
-/// Takes locks that nobody ever opens: about one in `rarity`.
+/// Takes locks that no thread ever opens: about one in `rarity`.
 fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
     let parts = heap.parts();
     for bin in parts.bins() {
@@ -117,7 +117,11 @@ fn hold_some(heap: &TestHeap, random: &mut Random, rarity: usize) {
         heap.arena().hold();
     }
     // A thread had put a block into the quarantine, or taken one, and not counted it.
-    if let Some(waiting) = heap.hard.as_ref().and_then(|hard| hard.quarantine.as_ref()) {
+    if let Some(waiting) = heap
+        .hardened
+        .as_ref()
+        .and_then(|hardened| hardened.quarantine.as_ref())
+    {
         let bytes = random.below(1 << 20).wrapping_sub(1 << 19);
         waiting.bytes.fetch_add(bytes, Relaxed);
     }
@@ -174,7 +178,7 @@ impl Blocks {
         for at in [0, size - 1] {
             // SAFETY: in the block.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above, and the block is live.
+            // SAFETY: inside a live block of this length, which is this test's.
             unsafe { place.write(byte) };
         }
         self.0.push((block, size, byte));
@@ -186,7 +190,7 @@ impl Blocks {
         for at in [0, size - 1] {
             // SAFETY: in the block.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above, written when it was allocated.
+            // SAFETY: inside a live block of this length, which was written when it was allocated.
             assert_eq!(unsafe { place.read() }, byte, "no other block is there");
             let found = local.heap().block_of(addr + at);
             assert_eq!(found.map(|found| found.addr), Some(addr));
@@ -203,7 +207,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
     let heap = TestHeap::on(Memory, Memory, config).expect("metadata");
     let mut blocks = Blocks(Vec::new());
     // Filling freed blocks takes its time.
-    for _ in 0..if heap.is_hard() { 4 } else { 12 } {
+    for _ in 0..if heap.is_hardened() { 4 } else { 12 } {
         let local = heap.local().expect("metadata");
         for _ in 0..400 {
             let size = random.size();
@@ -225,7 +229,7 @@ fn any_locks_may_be_held(resumes: bool, rarity: usize, config: HeapConfig) {
         assert!(walked.is_continue());
         assert_eq!(live, blocks.0.len(), "each block is there once");
         counts_of_guards_are_right(&heap, &blocks);
-        // What handles had is not lost where nothing was held of it.
+        // The handles' blocks are not lost where no lock was held.
         let parts = core::ptr::from_ref(heap.parts()).addr();
         let mut metadata = heap.metadata_ranges();
         let is_told = metadata.any(|range| range.addresses.contains(parts));

@@ -1,4 +1,4 @@
-//! What gives memory back.
+//! How free memory goes back: ticks, trims, and the sweep of pages inside slabs.
 
 use super::{
     Heap, Return,
@@ -13,11 +13,11 @@ use core::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Level {
-    /// What is free as a whole: segments, granules of 64 KiB, or large pages where memory came by those, and huge
-    /// blocks that are kept.
+    /// Memory that is free as a whole: segments, granules of 64 KiB, or large pages where memory
+    /// came by those, and huge blocks that are kept.
     Free,
-    /// That, and pages of the host that hold only free blocks, between live ones: a call of the provider for
-    /// each run of them. Large pages that it takes parts of the host may fill again.
+    /// That, and pages of the host that hold only free blocks, between live ones: a call of the
+    /// provider for each run of them. Large pages that it takes parts of the host may fill again.
     Deep,
 }
 
@@ -46,8 +46,8 @@ impl Sweep {
         }
     }
 
-    /// Begins with the highest slab, or goes on with those that were not looked at yet: ticks that come often keep none
-    /// from being reached.
+    /// Begins with the highest slab, or goes on with those that were not looked at yet: ticks that
+    /// come often keep none from being reached.
     fn begin(&mut self) {
         if self.end == 0 {
             self.end = usize::MAX;
@@ -68,8 +68,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Gives back memory that has been free for as long as the configuration says. `now_ms` are
     /// milliseconds of any clock that only goes forwards. Costs nothing until the time has come.
     ///
-    /// Other threads bring back what they have cached when they next take a lock or have asked for some kilobytes. A
-    /// thread that may then do nothing for long calls [`LocalHeap::tick`](super::LocalHeap::tick), or
+    /// Other threads bring back what they have cached when they next take a lock or have asked for
+    /// some kilobytes. A thread that may then do nothing for long calls
+    /// [`LocalHeap::tick`](super::LocalHeap::tick), or
     /// [`LocalHeap::flush`](super::LocalHeap::flush) before.
     pub fn tick(&self, now_ms: u64) {
         if self.is_due(now_ms) {
@@ -78,10 +79,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// What calls that take a lock do beside: free what was put aside, tick if there is a clock, and go on with what
-    /// the last tick began. Returns what the clock says.
-    pub(super) fn upkeep(&self) -> Option<u64> {
-        self.take_aside();
+    /// Does what calls that take a lock do beside: frees what was deferred, ticks if there is a
+    /// clock, and goes on with what the last tick began. Returns what the clock says.
+    pub(super) fn maintain(&self) -> Option<u64> {
+        self.take_deferred();
         let now_ms = self.config.now_ms();
         if now_ms.is_some_and(|now_ms| self.is_due(now_ms)) {
             self.tick_now();
@@ -109,7 +110,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         begins
     }
 
-    /// Gives back what has been free as a whole for long enough, and begins with pages inside slabs.
+    /// Gives back what has been free as a whole for long enough, and begins with pages inside
+    /// slabs.
     pub(super) fn tick_now(&self) {
         self.flush_stocked();
         self.drop_free_slabs();
@@ -122,10 +124,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.is_sweeping.store(true, Relaxed);
     }
 
-    /// Gives back all memory that is free now, and addresses of segments that are free. What threads have
-    /// [cached](super::HeapStatistics::cached) keeps its slabs from being free: each brings it back, and gives back
-    /// what is free then, at its next call or soon after; see [`LocalHeap::collect`](super::LocalHeap::collect) for
-    /// the calling thread.
+    /// Gives back all memory that is free now, and addresses of segments that are free. What
+    /// threads have [cached](super::HeapStatistics::cached) keeps its slabs from being free: each
+    /// brings it back, and gives back what is free then, at its next call or soon after; see
+    /// [`LocalHeap::collect`](super::LocalHeap::collect) for the calling thread.
     pub fn collect(&self, level: Level) {
         self.trim_deep.store(level == Level::Deep, Relaxed);
         self.trims.fetch_add(1, Relaxed);
@@ -146,7 +148,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Gives back all memory that is free now.
     pub(super) fn collect_own(&self, level: Level) {
-        self.take_aside();
+        self.take_deferred();
         self.flush_stocked();
         self.end_quarantine();
         self.drop_free_slabs();
@@ -169,13 +171,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.collect(Level::Free);
     }
 
-    /// Gives memory back until no more than `resident_bytes` of it are [resident](super::HeapStatistics::resident), or
-    /// no more is free: what costs least first, and of that the highest addresses, as the lowest serve first.
-    /// Returns how many bytes are resident then. Addresses are kept, but for those of huge blocks.
+    /// Gives memory back until no more than `resident_bytes` of it are
+    /// [resident](super::HeapStatistics::resident), or no more is free: what costs least first, and
+    /// of that the highest addresses, as the lowest serve first. Returns how many bytes are
+    /// resident then. Addresses are kept, but for those of huge blocks.
     ///
-    /// The order is: huge blocks that were kept, free granules, and pages of slabs that hold only free blocks.
+    /// The order is: huge blocks that were kept, free granules, and pages of slabs that hold only
+    /// free blocks.
     pub fn trim_to(&self, resident_bytes: usize) -> usize {
-        self.take_aside();
+        self.take_deferred();
         let excess = || self.resident_bytes().saturating_sub(resident_bytes);
         loop {
             let left = excess();
@@ -203,8 +207,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         self.resident_bytes()
     }
 
-    /// Takes memory from pages of slabs that hold only free blocks, and tells `after` of each slab how much,
-    /// until that breaks, or the provider fails.
+    /// Takes memory from pages of slabs that hold only free blocks, and tells `after` of each slab
+    /// how much, until that breaks, or the provider fails.
     fn collect_slabs(&self, mut after: impl FnMut(usize) -> ControlFlow<()>) {
         let mut end = usize::MAX;
         while let Some((_, addr)) = self.slab_below(end) {
@@ -216,13 +220,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Says whether pages of slabs are being given back, for which calls should come here again soon.
+    /// Says whether pages of slabs are being given back, for which calls should come here again
+    /// soon.
     pub(super) fn is_sweeping(&self) -> bool {
         self.is_sweeping.load(Relaxed)
     }
 
-    /// Goes on with giving back pages of slabs that hold only free blocks, and have not been needed between two ticks:
-    /// some slabs at a time, and not again at once.
+    /// Goes on with giving back pages of slabs that hold only free blocks, and have not been needed
+    /// between two ticks: some slabs at a time, and not again at once.
     fn sweep(&self, now_ms: Option<u64>) {
         if !self.is_sweeping() {
             return;
@@ -269,16 +274,17 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         true
     }
 
-    /// Has a segment get its memory by base pages from now on, if half of it is free, and has not been needed between two
-    /// ticks if `tick` tells the present one: then parts of large pages may go back. Says whether that is so. The lock of
-    /// the granules is held.
+    /// Has a segment get its memory by base pages from now on, if half of it is free, and has not
+    /// been needed between two ticks if `tick` tells the present one: then parts of large pages may
+    /// go back. Says whether that is so. The lock of the granules is held.
     fn thin_out(&self, _space: &Space, segment: SegmentRef, tick: Option<u32>) -> bool {
         let (start, granules) = (segment.addr(), segment.granules());
         let mut idle = segment.idle_count(tick.is_some()) * GRANULE;
         for granule in 0..granules {
             let addr = start + granule * GRANULE;
             let slab = self.map.slab(addr).filter(|slab| slab.addr() == addr);
-            // How many are free may change meanwhile, as the bin's lock is not held: half is no sharp bound.
+            // How many are free may change meanwhile, as the bin's lock is not held: half is no
+            // sharp bound.
             if let Some(slab) = slab.filter(|slab| slab.class() < CLASSES)
                 && !tick.is_some_and(|now| slab.is_recent(now))
             {
@@ -307,7 +313,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     fn slab_below(&self, end: usize) -> Option<(SegmentRef, usize)> {
         let mut end = end;
         loop {
-            // One segment after the other by address, as bins' locks come before that of the granules.
+            // One segment after the other by address, as bins' locks come before that of the
+            // granules.
             let (segment, start, granules) = {
                 let space = self.lock_space();
                 let place = space.segments.below(end).checked_sub(1)?;

@@ -1,7 +1,7 @@
 //! Freed blocks that wait before they serve again, at the highest level of hardening.
 //!
 //! ```text
-//!   blocks of classes   ┌───┬───┬───┬───┬───┐   the oldest leaves when another one comes, and others
+//!   blocks of classes   ┌───┬───┬───┬───┬───┐   the oldest leaves when another comes, and others
 //!   memory is kept      │ ● │ ● │ ● │ ● │   │   as long as there are too many bytes
 //!                       └───┴───┴───┴─▲─┴───┘
 //!   large and huge ones   ● → ● → ●          a list; addresses are kept, and no memory
@@ -11,7 +11,7 @@
 //! forked child leaves at most one block behind that is lost. The second is guarded by the lock of
 //! the granules; a child that finds that held takes the blocks for free.
 
-use super::{
+use crate::heap::{
     Heap,
     class::{CLASSES, GRANULE, HUGE},
     slab::{Entry, Handle},
@@ -31,27 +31,31 @@ use core::{
 };
 
 /// Blocks that wait at most.
-pub(super) const WAITING: usize = 4096;
+pub(in crate::heap) const WAITING: usize = 4096;
 
 /// Blocks of classes that wait.
-pub(super) struct Quarantine {
+pub(in crate::heap) struct Quarantine {
     slots: NonNull<[AtomicPtr<u8>; WAITING]>,
     /// The slots of the next block and of the oldest, counted on and on.
     next: AtomicUsize,
     first: AtomicUsize,
-    pub(super) bytes: AtomicUsize,
+    pub(in crate::heap) bytes: AtomicUsize,
     /// Bytes that wait at most.
     most: usize,
 }
 
 // SAFETY: the slots are atomics in memory of the heap's arena, which stays as long as the heap.
 unsafe impl Send for Quarantine {}
-// SAFETY: as for Send.
+// SAFETY: the slots are changed by atomics only, and stay as long as the heap; all other fields are
+// Sync.
 unsafe impl Sync for Quarantine {}
 
 impl Quarantine {
     /// Makes one by slots that stay as long as the heap, none of which has a block.
-    pub(super) const fn new(slots: NonNull<[AtomicPtr<u8>; WAITING]>, most: usize) -> Self {
+    pub(in crate::heap) const fn new(
+        slots: NonNull<[AtomicPtr<u8>; WAITING]>,
+        most: usize,
+    ) -> Self {
         Self {
             slots,
             next: AtomicUsize::new(0),
@@ -68,7 +72,7 @@ impl Quarantine {
         unsafe { self.slots.as_ref() }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::heap) fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
 
@@ -110,7 +114,7 @@ impl Quarantine {
     }
 
     /// Yields the addresses of the blocks that wait now.
-    pub(super) fn addrs(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(in crate::heap) fn addrs(&self) -> impl Iterator<Item = usize> + '_ {
         let slots = self.slots().iter();
         let addrs = slots.map(|slot| slot.load(Relaxed).addr());
         addrs.filter(|addr| *addr != 0)
@@ -118,14 +122,14 @@ impl Quarantine {
 }
 
 /// Blocks without a class that wait, linked by `next`. Guarded by the lock of the granules.
-pub(super) struct Waiting {
+pub(in crate::heap) struct Waiting {
     first: Option<Handle>,
     last: Option<Handle>,
-    pub(super) bytes: usize,
+    pub(in crate::heap) bytes: usize,
 }
 
 impl Waiting {
-    pub(super) const fn new() -> Self {
+    pub(in crate::heap) const fn new() -> Self {
         Self {
             first: None,
             last: None,
@@ -157,13 +161,13 @@ impl Waiting {
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
     #[inline]
     fn quarantine(&self) -> Option<&Quarantine> {
-        self.hard.as_ref()?.quarantine.as_ref()
+        self.hardened.as_ref()?.quarantine.as_ref()
     }
 
     /// Has a block wait whose state is that of a free one, and tells `give` of those that have
     /// waited, whose slabs `find` finds.
     #[inline]
-    pub(super) fn wait(
+    pub(in crate::heap) fn wait(
         &self,
         slab: Handle,
         entry: Entry,
@@ -214,7 +218,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// Counts the bytes of blocks of classes that wait again. A call may have ended between two
     /// steps: in a thread that a forked child does not have, or where a handler left it for good.
-    pub(super) fn recount_quarantine(&self) {
+    pub(in crate::heap) fn recount_quarantine(&self) {
         if let Some(all) = self.quarantine() {
             let waiting = all.addrs().filter_map(|addr| self.waited(addr));
             let bytes = waiting.map(|(slab, _)| slab.block_bytes()).sum();
@@ -230,7 +234,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Lets all blocks of classes go.
-    pub(super) fn end_quarantine(&self) {
+    pub(in crate::heap) fn end_quarantine(&self) {
         let Some(all) = self.quarantine() else {
             return;
         };
@@ -245,7 +249,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Counts the blocks of each class that wait.
-    pub(super) fn waiting_blocks(&self) -> [usize; CLASSES] {
+    pub(in crate::heap) fn waiting_blocks(&self) -> [usize; CLASSES] {
         let mut counts = [0; CLASSES];
         for addr in self.quarantine().into_iter().flat_map(Quarantine::addrs) {
             if let Some((slab, _)) = self.waited(addr)
@@ -258,9 +262,12 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Has a large or huge block wait that is free and was counted as such, or lets it go.
-    pub(super) fn wait_big(&self, space: &mut Space, slab: Handle) {
+    pub(in crate::heap) fn wait_big(&self, space: &mut Space, slab: Handle) {
         let len = slab.len_bytes();
-        let most = self.hard.as_ref().map_or(0, |hard| hard.most_addresses);
+        let most = self
+            .hardened
+            .as_ref()
+            .map_or(0, |hardened| hardened.most_addresses);
         if len > most {
             self.release_big(space, slab);
             return;
@@ -292,7 +299,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         match unsafe { self.decommit_pages(range) } {
             Ok(()) => {
                 space.gauges.committed -= range.len_bytes();
-                slab.set_holes(super::huge::PURGED);
+                slab.set_holes(crate::heap::huge::PURGED);
                 true
             }
             Err(error) => {
@@ -306,14 +313,14 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Lets all large and huge blocks go.
-    pub(super) fn drop_waiting(&self, space: &mut Space) {
+    pub(in crate::heap) fn drop_waiting(&self, space: &mut Space) {
         while let Some(slab) = space.waiting.pop() {
             self.release_big(space, slab);
         }
     }
 
     /// Gives the granules of a free block up, and its guards, or its reservation.
-    pub(super) fn release_big(&self, space: &mut Space, slab: Handle) {
+    pub(in crate::heap) fn release_big(&self, space: &mut Space, slab: Handle) {
         if slab.is(HUGE) {
             self.drop_huge(space, slab);
             return;

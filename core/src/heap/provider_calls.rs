@@ -69,7 +69,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
 
     /// # Safety
     ///
-    /// As of [`PageProvider::commit`].
+    /// Those of [`PageProvider::commit`].
     pub(super) unsafe fn commit_pages(
         &self,
         range: PageRange,
@@ -80,7 +80,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             pages,
             ..Commit::READ_WRITE
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the provider asks what this function does of the range.
         unsafe { self.provider.commit(range, how) }.map(|_| ())
     }
 
@@ -89,7 +89,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Those of [`PageProvider::purge`].
     pub(super) unsafe fn purge_pages(&self, range: PageRange) -> Result<Purged, Error> {
         self.calls.purge.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise, which is the same.
+        // SAFETY: the provider asks what this function does of the range.
         unsafe { self.provider.purge(range) }
     }
 
@@ -98,25 +98,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     /// Those of [`PageProvider::move_pages`].
     pub(super) unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
         self.calls.moves.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise, which is the same.
+        // SAFETY: the provider asks what this function does of the two ranges.
         unsafe { self.provider.move_pages(from, to) }
     }
 
     /// # Safety
     ///
-    /// As of [`PageProvider::decommit`].
+    /// Those of [`PageProvider::decommit`].
     pub(super) unsafe fn decommit_pages(&self, range: PageRange) -> Result<(), Error> {
         self.calls.decommit.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the provider asks what this function does of the range.
         unsafe { self.provider.decommit(range) }
     }
 
     /// # Safety
     ///
-    /// As of [`PageProvider::release`].
+    /// Those of [`PageProvider::release`].
     pub(super) unsafe fn release_pages(&self, range: PageRange) -> Result<(), Error> {
         self.calls.release.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the provider asks what this function does of the range.
         unsafe { self.provider.release(range) }
     }
 }

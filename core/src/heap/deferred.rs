@@ -1,18 +1,19 @@
 //! Calls that never wait, for signal handlers: they may have interrupted the holder of any lock.
 //!
-//! They allocate only from what is free and has memory, where no lock is held that guards it. A block that
-//! they free is put *aside*: into a list that goes through the blocks themselves, which the next call that takes
-//! a lock anyhow frees. A link is followed only to a block whose state says that it was put aside, so that a
-//! stray write into one loses the blocks behind it, and no more.
+//! They allocate only from what is free and has memory, where the lock that guards it is open.
+//! Their frees are *deferred*: a block goes into a list that leads through the blocks themselves,
+//! and that the next call frees which takes a lock anyhow. A link is followed only to a block whose
+//! state says that its free is deferred, so that a stray write into one loses the blocks behind it,
+//! and no more.
 
 use super::{
     Heap,
     class::{self, CLASSES},
     error::HeapError,
-    hard,
+    hardened,
     large::Big,
     shared::{cleared, move_by},
-    slab::{ASIDE, CLAIMED, Entry, FREED, LIVE, ZERO},
+    slab::{CLAIMED, DEFERRED, Entry, FREED, LIVE, ZERO},
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{
@@ -25,13 +26,13 @@ use core::{
 const LARGER: usize = 8;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> {
-    /// Allocates a block without waiting for anybody, and without asking the provider: from a signal
-    /// handler, whatever it interrupted.
+    /// Allocates a block without waiting, and without asking the provider: from a
+    /// signal handler, whatever it interrupted.
     ///
     /// # Errors
     ///
-    /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another one, does
-    /// not guard; as of [`LocalHeap::alloc`](super::LocalHeap::alloc) else.
+    /// [`HeapError::Busy`] where nothing is free that the thread that was interrupted, or another
+    /// one, does not guard; otherwise those of [`LocalHeap::alloc`](super::LocalHeap::alloc).
     pub fn try_alloc(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         self.try_alloc_told(layout).map(|(block, _)| block)
     }
@@ -40,31 +41,31 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// As of [`Heap::try_alloc`].
+    /// Those of [`Heap::try_alloc`].
     pub fn try_alloc_zeroed(&self, layout: Layout) -> Result<NonNull<u8>, HeapError> {
         let told = self.try_alloc_told(layout)?;
         Ok(cleared(told, layout))
     }
 
     fn try_alloc_told(&self, layout: Layout) -> Result<Big, HeapError> {
-        let least = if self.is_hard() {
-            hard::class_for(layout)
+        let least = if self.is_hardened() {
+            hardened::class_for(layout)
         } else {
             class::of(layout)
         };
         let Some(least) = least else {
             let mut space = self.try_lock_space().ok_or(HeapError::Busy)?;
-            return self.alloc_at_hand(&mut space, layout);
+            return self.alloc_committed(&mut space, layout);
         };
         let fits = |class: &usize| {
             class::size(*class).is_multiple_of(layout.align())
-                && (!self.is_hard() || hard::can_note(*class, layout.size()))
+                && (!self.is_hardened() || hardened::can_note(*class, layout.size()))
         };
         for class in (least..CLASSES.min(least + LARGER)).filter(fits) {
             for shard in 0..self.config.shard_count() {
                 if let Some(entry) = self.try_take(shard, class) {
                     self.requested.fetch_add(layout.size() as u64, Relaxed);
-                    if self.is_hard() {
+                    if self.is_hardened() {
                         return self.hand_out(None, entry, class, layout);
                     }
                     let zero = entry.state().load(Relaxed) == ZERO;
@@ -76,24 +77,25 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         Err(HeapError::Busy)
     }
 
-    /// Takes a block that is free in a bin, if nobody has its lock.
+    /// Takes a block that is free in a bin, if its lock is open.
     fn try_take(&self, shard: usize, class: usize) -> Option<Entry> {
         let mut bin = self.try_lock_bin(shard, class)?;
-        bin.take_at_hand(self.page, self.hard.as_ref(), self.ticks.load(Relaxed))
+        bin.take_lowest(self.page, self.hardened.as_ref(), self.ticks.load(Relaxed))
     }
 
-    /// Frees a block without waiting for anybody: from a signal handler, whatever it interrupted. Its memory
-    /// serves again after the next call that takes a lock.
+    /// Frees a block without waiting: from a signal handler, whatever it interrupted.
+    /// Its memory serves again after the next call that takes a lock.
     ///
     /// # Errors
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free`](super::LocalHeap::free).
+    /// Those of [`LocalHeap::free`](super::LocalHeap::free).
     pub unsafe fn try_free(&self, block: NonNull<u8>) -> Result<(), HeapError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: `try_free_as` asks what this function does: the caller gives the block up, if it
+        // is live.
         unsafe { self.try_free_as(block, None) }
     }
 
@@ -101,7 +103,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Safety
     ///
-    /// As of [`Heap::try_free`].
+    /// Those of [`Heap::try_free`].
     pub(super) unsafe fn try_free_as(
         &self,
         block: NonNull<u8>,
@@ -109,23 +111,24 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ) -> Result<(), HeapError> {
         let addr = block.addr().get();
         let (slab, entry) = self.live_at(addr)?;
-        if self.is_hard() {
-            hard::check_layout(addr, slab.usable_of(entry), layout)?;
+        if self.is_hardened() {
+            hardened::check_layout(addr, slab.usable_of(entry), layout)?;
         }
         // Of calls that free it at the same moment, one goes on.
         entry.take_live(CLAIMED)?;
-        if self.is_hard() {
+        if self.is_hardened() {
             self.check_seal(slab, entry, slab.usable_of(entry), true)?;
         }
-        entry.state().store(ASIDE, Relaxed);
+        entry.state().store(DEFERRED, Relaxed);
         let link: NonNull<*mut u8> = entry.block.cast();
-        let mut first = self.aside.load(Relaxed);
+        let mut first = self.deferred.load(Relaxed);
         loop {
-            // SAFETY: a block of sixteen bytes or more, aligned to as many, that nobody uses any more.
+            // SAFETY: a block of sixteen bytes or more, aligned to as many, that is not used any
+            // more.
             unsafe { link.write(first) };
             let new = entry.block.as_ptr();
             match self
-                .aside
+                .deferred
                 .compare_exchange_weak(first, new, Release, Relaxed)
             {
                 Ok(_) => return Ok(()),
@@ -134,15 +137,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         }
     }
 
-    /// Makes a block `new_size` bytes long without waiting for anybody.
+    /// Makes a block `new_size` bytes long without waiting.
     ///
     /// # Errors
     ///
-    /// As of [`Heap::try_alloc`] and [`Heap::try_free`]; the block stays as it is then.
+    /// Those of [`Heap::try_alloc`] and [`Heap::try_free`]; the block stays as it is then.
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::realloc`](super::LocalHeap::realloc).
+    /// Those of [`LocalHeap::realloc`](super::LocalHeap::realloc).
     pub unsafe fn try_realloc(
         &self,
         block: NonNull<u8>,
@@ -154,48 +157,50 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let new = new.map_err(|_| HeapError::InvalidSize)?;
         let usable = self.usable_size(block);
         let usable = usable.ok_or_else(|| self.refusal(addr))?;
-        if self.is_hard() {
+        if self.is_hardened() {
             let (slab, entry) = self.live_at(addr)?;
             self.check_live(slab, entry, layout)?;
         }
-        if new_size <= usable && new_size > usable / 2 && !self.is_hard() {
+        if new_size <= usable && new_size > usable / 2 && !self.is_hardened() {
             return Ok(block);
         }
         let alloc = |new| self.try_alloc(new);
         // SAFETY: the caller gives the block up.
         let free = || unsafe { self.try_free(block) };
-        // SAFETY: the caller's promise; alloc allocates.
+        // SAFETY: `move_by` asks for a live block that is as long as `layout` says, which the
+        // caller promises and `usable_size` has seen, and an `alloc` that allocates, as `try_alloc`
+        // does.
         unsafe { move_by(block, layout, new, alloc, free) }
     }
 
-    /// Frees what was put aside, if anything was. No lock is held.
+    /// Frees the blocks whose frees were deferred, if there are any. No lock is held.
     #[inline]
-    pub(super) fn take_aside(&self) {
-        if !self.aside.load(Relaxed).is_null() {
-            self.free_aside();
+    pub(super) fn take_deferred(&self) {
+        if !self.deferred.load(Relaxed).is_null() {
+            self.free_deferred();
         }
     }
 
     #[cold]
-    fn free_aside(&self) {
-        let mut next = self.aside.swap(null_mut(), Acquire).addr();
+    fn free_deferred(&self) {
+        let mut next = self.deferred.swap(null_mut(), Acquire).addr();
         while next != 0 {
             let addr = next;
             let found = self.slab_at(addr);
-            let Some((slab, entry)) = found.and_then(|s| Some((s, s.aside(addr)?))) else {
-                // Somebody wrote into a block after it was freed.
+            let Some((slab, entry)) = found.and_then(|s| Some((s, s.deferred(addr)?))) else {
+                // A block was written into after it was freed.
                 return;
             };
             let link: NonNull<*mut u8> = entry.block.cast();
-            // SAFETY: a block of sixteen bytes or more that is free, and nobody's but this call's: its state says
-            // that it was put aside, and the list was taken as a whole.
+            // SAFETY: a block of sixteen bytes or more that is free, and this call's alone:
+            // its state says that its free is deferred, and the list was taken as a whole.
             next = unsafe { link.read() }.addr();
             if slab.class() < CLASSES {
                 entry.state().store(FREED, Relaxed);
-                if self.is_hard() {
+                if self.is_hardened() {
                     let free = |class, entry| self.flush(class, &[entry]);
                     let find = |addr| self.map.slab(addr);
-                    self.release_hard(slab, entry, slab.usable_of(entry), find, free);
+                    self.release_hardened(slab, entry, slab.usable_of(entry), find, free);
                 } else {
                     self.flush(slab.class(), &[entry]);
                 }

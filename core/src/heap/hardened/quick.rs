@@ -1,12 +1,12 @@
 //! The quick calls of the highest level of hardening: of blocks whose class a table tells. They
 //! change nothing where something is not as it should be, and leave it to the calls of
-//! [`super::hard`].
+//! [`hardened`].
 
-use super::{
+use crate::heap::{
     Heap, LocalHeap,
     class::{self, STEP},
     error::HeapError,
-    hard::{self, CANARY_LEAST, Hard, PATTERN, Tail},
+    hardened::{self, CANARY_LEAST, Hardened, PATTERN, Tail},
     map,
     slab::{CLAIMED, Entry, FREED, Handle, LIVE},
 };
@@ -57,9 +57,9 @@ impl Fit {
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, P, M, R> {
     /// Allocates a block at the highest level, if one is cached. The heap is of that level.
     #[inline]
-    pub(super) fn alloc_full(
+    pub(in crate::heap) fn alloc_full(
         &self,
-        hard: &Hard,
+        hardened: &Hardened,
         layout: Layout,
     ) -> Option<Result<NonNull<u8>, HeapError>> {
         let fit = Fit::of(layout)?;
@@ -68,11 +68,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         // the cache is of a hardened heap.
         let magazine = unsafe { cache.stack_at(fit.place) };
         let class = fit.place / class::MAGAZINE - class::FIRST_KIND;
-        let entry = hard.pop_any(&cache, class, magazine)?;
+        let entry = hardened.pop_any(&cache, class, magazine)?;
         self.count(layout.size());
         // SAFETY: free, and this thread's; filled when it was freed, unless it was never used;
         // blocks are whole steps long.
-        let is_filled = unsafe { hard::is_all(entry.block, fit.size, PATTERN) };
+        let is_filled = unsafe { hardened::is_all(entry.block, fit.size, PATTERN) };
         let value = self.value(entry.block.addr().get());
         // SAFETY: a value of the heap's map, and the heap is borrowed.
         let slab = unsafe { map::slab(value) };
@@ -88,7 +88,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         let canary = unsafe { slab.canary_of(entry) };
         // SAFETY: the block is as long, and more than what is asked for.
         let tail = unsafe { Tail::full(entry.block, fit.size, layout.size(), canary) };
-        // SAFETY: this call's.
+        // SAFETY: the block was taken out of its magazine, so that this call has it alone.
         unsafe { tail.write() };
         entry.state().store(LIVE, Release);
         Some(Ok(entry.block))
@@ -99,9 +99,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ///
     /// # Safety
     ///
-    /// As of [`LocalHeap::free_sized`].
+    /// Those of [`LocalHeap::free_sized`].
     #[inline]
-    pub(super) unsafe fn free_full(&self, block: NonNull<u8>, layout: Layout) -> bool {
+    pub(in crate::heap) unsafe fn free_full(&self, block: NonNull<u8>, layout: Layout) -> bool {
         let Some(fit) = Fit::of(layout) else {
             return false;
         };
@@ -115,7 +115,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
             return false;
         };
         let cache = self.cache();
-        // SAFETY: as in `alloc_full`.
+        // SAFETY: `quick_place_of` returns what `class::place` does for sizes that are not zero;
+        // the cache is of a hardened heap.
         let magazine = unsafe { cache.stack_at(fit.place) };
         // SAFETY: a value of the heap's map with this place, and the class's own reciprocal.
         let state = unsafe { map::live_quick::<true>(value, addr, magazine.reciprocal) };
@@ -130,12 +131,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
         let (after, is_wide) = fit.notes(magazine.reciprocal);
         // The slab may be that of other blocks since the value was read.
         let is_right = self.value(addr) == value
-            // SAFETY: as in `alloc_full`.
+            // SAFETY: slabs of hardened heaps keep what was asked for; the class is of this size,
+            // as the place of the value says.
             && unsafe { entry.slack(after, is_wide) } == fit.slack
             && {
-                // SAFETY: as in `alloc_full`.
+                // SAFETY: a block of the slab around it, which has a class; the heap is of the
+                // highest level.
                 let canary = unsafe { slab.canary_of(entry) };
-                // SAFETY: as there.
+                // SAFETY: the block is as long as its class, and that is more than what the layout
+                // asks for.
                 let tail = unsafe { Tail::full(block, fit.size, layout.size(), canary) };
                 // SAFETY: it was written when the block was made live.
                 unsafe { tail.is_intact() }
@@ -154,7 +158,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     #[inline]
     fn release_full(&self, slab: Handle, entry: Entry, size: usize) {
         // SAFETY: free, and this call's until it waits; as long.
-        unsafe { hard::fill(entry.block, size) };
+        unsafe { hardened::fill(entry.block, size) };
         let find = |addr| {
             // SAFETY: a value of the heap's map, and the heap is borrowed.
             unsafe { map::slab(self.value(addr)) }
