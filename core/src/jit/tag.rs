@@ -6,8 +6,9 @@
 
 use super::{
     CodeProvider, JitAllocator, JitError, Span, SpanInfo,
-    alloc::{Which, describe},
+    alloc::describe,
     block::Block,
+    find::Which,
     tables::{self, Zero},
 };
 use crate::{
