@@ -48,6 +48,7 @@ mod fork;
 mod func;
 mod index;
 mod mapping;
+mod numbers;
 mod patch;
 mod placed;
 mod pool;
