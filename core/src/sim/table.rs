@@ -1,6 +1,6 @@
 //! The page table of a simulated host: one entry a page, in memory of its own.
 
-use super::outside;
+use super::map::outside;
 use crate::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
     provider::{Commit, Error, MapEntry, MapFlags, PageProvider, Request},
