@@ -22,7 +22,7 @@ mod spot;
 #[cfg(test)]
 mod tests;
 
-pub(super) use held::Held;
+pub(super) use held::{Guarded, Held};
 pub(super) use spot::{Placed, Spot};
 
 use super::{
@@ -31,7 +31,6 @@ use super::{
     tables,
     tag::Tags,
     tree::Tree,
-    views::Views,
 };
 use crate::{
     arch,
@@ -43,7 +42,6 @@ use crate::{
 };
 use core::{
     cell::UnsafeCell,
-    ops::Range,
     ptr::{NonNull, null_mut},
     sync::atomic::AtomicU8,
 };
@@ -101,37 +99,6 @@ pub(super) struct Block {
     extent: AtomicUsize,
     mode: AtomicU8,
     guarded: UnsafeCell<Guarded>,
-}
-
-/// What the lock guards.
-pub(super) struct Guarded {
-    views: Option<Views>,
-    tree: NonNull<[u8]>,
-    /// A bit a page of the views: whether it was purged and has no memory.
-    pages: NonNull<[u64]>,
-    /// Pages without memory.
-    pub(super) purged: usize,
-    /// Granule 0 in the executable view.
-    rx: NonNull<u8>,
-    /// Granule 0 in the writable view.
-    rw: NonNull<u8>,
-    padding: usize,
-    /// Granules; none without views.
-    count: usize,
-    /// The active run, if it is one of this block's; else empty.
-    active: Range<usize>,
-    /// Live spans.
-    pub(super) spans: usize,
-    /// Granules of live spans.
-    pub(super) used: usize,
-    /// Where the block is in its pool.
-    pub(super) slot: usize,
-    /// Whether it is the empty block that is kept.
-    pub(super) kept: bool,
-    /// Whether the block was never mapped, so that its bits are all zero.
-    pub(super) fresh: bool,
-    /// The next unmapped block.
-    pub(super) next: Option<NonNull<Block>>,
 }
 
 impl Block {

@@ -37,18 +37,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         placement: Placement,
     ) -> Result<NonNull<Block>, JitError> {
         let home = self.home(n, pool, bytes);
-        let granule: usize = 1 << home.shift;
         let padding = self.config.padding_bytes(home.shift);
-        let bare = bytes
-            .checked_next_multiple_of(granule)
-            .and_then(|bytes| bytes.checked_add(align.saturating_sub(granule)))
-            .ok_or(JitError::InvalidSize)?;
-        let padded = bare.checked_add(padding);
-        let padded = padded.and_then(|bytes| self.page.round_up(bytes));
-        let padded = padded.ok_or(JitError::InvalidSize)?;
         let grown = shard.pools[pool].next_len;
-        let len = self.config.block_len(padded, grown, self.page);
-        let len = len.ok_or(JitError::InvalidSize)?;
+        let [bare, padded, len] = self.lens_for(home, (bytes, align), grown)?;
         let mut mappings = self.mappings.lock();
         let window = self.config.rx_placement().within;
         let window = window.intersect(placement.within).unwrap_or(window);
@@ -100,6 +91,26 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             pool.next_len = (grown * 2).min(self.config.max_block_size_bytes());
         }
         Ok(at)
+    }
+
+    /// Returns how many bytes a block takes that has room for such a span: without padding, with
+    /// it, and where blocks have grown to `grown`.
+    fn lens_for(
+        &self,
+        home: Home,
+        (bytes, align): (usize, usize),
+        grown: usize,
+    ) -> Result<[usize; 3], JitError> {
+        let granule: usize = 1 << home.shift;
+        let bare = bytes
+            .checked_next_multiple_of(granule)
+            .and_then(|bytes| bytes.checked_add(align.saturating_sub(granule)))
+            .ok_or(JitError::InvalidSize)?;
+        let padded = bare.checked_add(self.config.padding_bytes(home.shift));
+        let padded = padded.and_then(|bytes| self.page.round_up(bytes));
+        let padded = padded.ok_or(JitError::InvalidSize)?;
+        let len = self.config.block_len(padded, grown, self.page);
+        Ok([bare, padded, len.ok_or(JitError::InvalidSize)?])
     }
 
     /// Returns where a block for a span of `bytes` bytes belongs, and how long its granules are. A

@@ -47,6 +47,7 @@ mod find;
 mod fork;
 mod func;
 mod index;
+mod maintenance;
 mod mapping;
 mod numbers;
 mod patch;
@@ -62,7 +63,7 @@ mod tables;
 mod tag;
 mod toggle;
 mod tree;
-mod upkeep;
+
 mod views;
 mod write;
 
@@ -78,7 +79,7 @@ pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
 pub use spans::Spans;
 pub use tag::{LiveSpan, Words};
-pub use upkeep::{BlockInfo, Reset};
+pub use maintenance::{BlockInfo, Reset};
 pub use write::SpanWriter;
 
 use crate::{

@@ -1,6 +1,6 @@
-//! A block whose shard is locked: its mapping, its purged pages, and where its granules lie.
+//! What the lock of a block's shard guards: the mapping, purged pages, and where granules lie.
 
-use super::{Block, Guarded, Mode};
+use super::{Block, Mode};
 use crate::{
     arena::Arena,
     atomic::Ordering,
@@ -15,6 +15,37 @@ use crate::{
 };
 use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{alloc::Layout, ops::Range, ptr::NonNull};
+
+/// What the lock guards.
+pub(in crate::jit) struct Guarded {
+    pub(super) views: Option<Views>,
+    pub(super) tree: NonNull<[u8]>,
+    /// A bit a page of the views: whether it was purged and has no memory.
+    pub(super) pages: NonNull<[u64]>,
+    /// Pages without memory.
+    pub(in crate::jit) purged: usize,
+    /// Granule 0 in the executable view.
+    pub(super) rx: NonNull<u8>,
+    /// Granule 0 in the writable view.
+    pub(super) rw: NonNull<u8>,
+    pub(super) padding: usize,
+    /// Granules; none without views.
+    pub(super) count: usize,
+    /// The active run, if it is one of this block's; else empty.
+    pub(super) active: Range<usize>,
+    /// Live spans.
+    pub(in crate::jit) spans: usize,
+    /// Granules of live spans.
+    pub(in crate::jit) used: usize,
+    /// Where the block is in its pool.
+    pub(in crate::jit) slot: usize,
+    /// Whether it is the empty block that is kept.
+    pub(in crate::jit) kept: bool,
+    /// Whether the block was never mapped, so that its bits are all zero.
+    pub(in crate::jit) fresh: bool,
+    /// The next unmapped block.
+    pub(in crate::jit) next: Option<NonNull<Block>>,
+}
 
 /// A block whose shard is locked.
 pub(in crate::jit) struct Held<'a> {

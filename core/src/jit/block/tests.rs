@@ -73,6 +73,32 @@ fn purged_pages_are_counted_and_found() {
     assert_eq!((held.guarded.purged, held.purged_among(all)), (0, None));
 }
 
+/// Makes a mapping for the block under test.
+fn views() -> Views {
+    #[derive(Clone)]
+    #[repr(align(4096))]
+    struct Page(#[expect(dead_code, reason = "only its address matters")] [u8; 4096]);
+    let page = PageSize::KIB_4;
+    let start = leak(vec![Page([0; 4096]); COUNT * 64 / 4096]).cast::<u8>();
+    let range = PageRange::new(start, (COUNT * 64 / 4096) * 4096, page);
+    Views::Single(range.expect("whole pages"), page)
+}
+
+/// Frees all spans and joins all runs, and asserts that one run is left.
+fn expect_one_run(mut held: Held<'_>, live: Vec<Range<usize>>, apart: Vec<Range<usize>>) {
+    for span in live {
+        assert_eq!(held.bits().span_around(span.start), Some(span.clone()));
+        held.free_tail(span, 0);
+    }
+    apart.into_iter().for_each(|run| held.join(run));
+    held.settle_active();
+    let mut runs = held.free_runs();
+    assert_eq!(runs.next(), Some(0..held.count()), "one run again");
+    assert_eq!(runs.next(), None, "and no other");
+    drop(runs);
+    expect_tree(&mut held, &[]);
+}
+
 #[test]
 fn the_tree_knows_what_the_bits_say() {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -84,14 +110,7 @@ fn the_tree_knows_what_the_bits_say() {
     };
     // SAFETY: the block is leaked, and this thread alone has it.
     let mut held = unsafe { Block::held(block()) };
-    #[derive(Clone)]
-    #[repr(align(4096))]
-    struct Page(#[expect(dead_code, reason = "only its address matters")] [u8; 4096]);
-    let page = PageSize::KIB_4;
-    let start = leak(vec![Page([0; 4096]); COUNT * 64 / 4096]).cast::<u8>();
-    let range = PageRange::new(start, (COUNT * 64 / 4096) * 4096, page);
-    let views = Views::Single(range.expect("whole pages"), page);
-    held.map(views, 0);
+    held.map(views(), 0);
     let (mut live, mut apart): (Vec<Range<usize>>, Vec<Range<usize>>) = Default::default();
     for _ in 0..20_000 {
         let most = [3, 20, 150][below(3)];
@@ -141,15 +160,5 @@ fn the_tree_knows_what_the_bits_say() {
         let used = live.iter().map(Range::len).sum::<usize>();
         assert_eq!(held.guarded.used, used);
     }
-    for span in live.drain(..) {
-        assert_eq!(held.bits().span_around(span.start), Some(span.clone()));
-        held.free_tail(span, 0);
-    }
-    apart.drain(..).for_each(|run| held.join(run));
-    held.settle_active();
-    let mut runs = held.free_runs();
-    assert_eq!(runs.next(), Some(0..held.count()), "one run again");
-    assert_eq!(runs.next(), None, "and no other");
-    drop(runs);
-    expect_tree(&mut held, &[]);
+    expect_one_run(held, live, apart);
 }
