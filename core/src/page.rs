@@ -89,7 +89,7 @@ pub struct PageRange {
 
 // SAFETY: the pointer is never dereferenced by this type; whoever does needs a contract of its own.
 unsafe impl Send for PageRange {}
-// SAFETY: as for Send; all methods take the value by copy and only compute.
+// SAFETY: the pointer is never dereferenced by this type: all methods take the value by copy and only compute.
 unsafe impl Sync for PageRange {}
 
 impl PageRange {

@@ -64,7 +64,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         };
         let step = self.step(state.committed);
         let mut at = piece;
-        // SAFETY: as in piece_for.
+        // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
         let header = unsafe { at.as_mut() };
         state.committed += header.grow(&self.provider, size, align, step, self.page)?;
         Ok(piece)

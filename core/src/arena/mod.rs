@@ -203,7 +203,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// This is the only thread of a forked child, which has taken the arena out of use.
     pub(crate) unsafe fn abandon(&self) {
         self.is_abandoned.store(true, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the only thread of a forked child, which took the lock out of use with the arena:
+        // this function's `# Safety`.
         unsafe { self.state.abandon() };
     }
 
@@ -348,7 +349,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
                 // joins those that touch.
                 unsafe { state.holes.deallocate(memory, layout) };
             }
-            // SAFETY: the caller's promise, for a layout whose objects have pieces of their own.
+            // SAFETY: the memory came from here with this layout, by this function's `# Safety`, and
+            // such layouts have pieces of their own.
             Kind::Own(layout) => unsafe { self.free_own(memory, layout) },
         }
     }

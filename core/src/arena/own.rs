@@ -68,7 +68,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         // for this object alone, whose user gives it up, and no longer in the chain.
         if unsafe { self.provider.release(range) }.is_err() {
             // It serves again, or goes when the arena does.
-            // SAFETY: what could not be released is as it was.
+            // SAFETY: the provider did not release the range, so that its header is there still,
+            // and the lock holder's alone.
             unsafe { piece.as_mut() }.idle = true;
             state.link(&self.chain, piece);
         }

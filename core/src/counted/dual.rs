@@ -9,7 +9,7 @@ use crate::{
     sync::RawMutex,
 };
 
-// SAFETY: as for PageProvider.
+// SAFETY: calls are passed on, at most shorter, or refused; the inner provider keeps the promises.
 unsafe impl<P: PageProvider + DualMapProvider + Copy, R: RawMutex> DualMapProvider for Counted<P, R>
 where
     R: Send + Sync,
@@ -30,7 +30,8 @@ where
                 len: request.len.min(room.max(least)),
                 ..*request
             };
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they came
+            // from the inner provider.
             let result = unsafe { self.inner.map_dual(&wanted) };
             match &result {
                 Ok(mapping) => self.dual.add(mapping.len_bytes()),
@@ -58,7 +59,8 @@ where
     ) -> Result<(), (DualMapping, Error)> {
         self.counting(|| {
             let len = mapping.len_bytes();
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: no other code uses the mapping, as unmap_dual asks; the inner provider made
+            // it.
             let result = unsafe { self.inner.unmap_dual(mapping, leave) };
             match &result {
                 Ok(()) => {
@@ -82,7 +84,8 @@ where
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
+        // inner provider made the mapping.
         self.counting(|| unsafe { self.inner.purge_dual(mapping, offset, len) })
     }
 
@@ -92,12 +95,14 @@ where
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the inner
+        // provider.
         self.counting(|| unsafe { self.inner.refill_dual(mapping, offset, len) })
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: this is the only thread of a forked child, and the one call for this mapping, as
+        // fork_child_dual asks; the inner provider made it.
         self.counting(|| unsafe { self.inner.fork_child_dual(mapping) })
     }
 }

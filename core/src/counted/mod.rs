@@ -180,7 +180,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
     }
 }
 
-// SAFETY: the inner provider keeps the promise.
+// SAFETY: the inner provider makes all cores see new instructions before it returns `Ok`.
 unsafe impl<P: PageProvider + CoreSync + Copy, R: RawMutex + Send + Sync> CoreSync
     for Counted<P, R>
 {
@@ -209,13 +209,15 @@ impl<P: PageProvider + ProcessMap + Copy, R: RawMutex + Send + Sync> ProcessMap 
 // itself.
 unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise: the only thread of a child; the map's provider is `inner`.
+        // SAFETY: this is the only thread of a child, as fork_child asks; the map's provider is
+        // `inner`, which is whole by now.
         unsafe { self.committed.fork_child()? };
         let turn = self.turn.current();
         if turn.is_locked() {
-            // SAFETY: as above; Drop disposes with the same provider.
+            // SAFETY: no other thread is there, as fork_child asks; Drop disposes with the same
+            // provider.
             unsafe { self.turn.renew(&self.inner, || Lock::new(()))? };
-            // SAFETY: as above; it was taken out of use just now.
+            // SAFETY: the only thread of a forked child, which took the lock out of use just now.
             unsafe { turn.abandon() };
         }
         Ok(())

@@ -54,7 +54,8 @@ where
                 self.is_uncommitted(range),
                 "only reserved pages are committed"
             );
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: the caller's range is reserved, as commit asks; it came from the inner
+            // provider.
             let page = unsafe { self.inner.commit(range, how)? };
             self.commit_booked(range)?;
             Ok(page)
@@ -62,14 +63,16 @@ where
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as protect asks; it came from the inner
+        // provider.
         self.counting(|| unsafe { self.inner.protect(range, access) })
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|| {
             self.committed.prepare(1)?;
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: the caller's range is reserved or committed, and its contents are given up,
+            // as decommit asks; it came from the inner provider.
             let result = unsafe { self.inner.decommit(range) };
             match result {
                 Ok(()) => self.uncommit(range)?,
@@ -85,7 +88,8 @@ where
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         // What is committed may take memory again at any time, and counts as before.
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, and its contents are not needed, as purge asks;
+        // it came from the inner provider.
         self.counting(|| unsafe { self.inner.purge(range) })
     }
 
@@ -93,7 +97,8 @@ where
         self.counting(|| {
             // One range more at most: `from` may be the middle of one, and `to` joins none.
             self.committed.prepare(2)?;
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: `from` is committed and `to` reserved, as move_pages asks; both came from the
+            // inner provider.
             let result = unsafe { self.inner.move_pages(from, to) };
             match result {
                 Ok(()) => {
@@ -110,24 +115,27 @@ where
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, as describe asks; it came from the inner provider.
         unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks; it came from the
+        // inner provider.
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks; it came from the inner
+        // provider.
         unsafe { self.inner.wish_large_pages(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.counting(|| {
             self.committed.prepare(1)?;
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: the caller owns the range, and no other code uses it, as release asks; it
+            // came from the inner provider.
             unsafe { self.inner.release(range)? };
             self.uncommit(range)?;
             self.reserved.sub(range.len_bytes());

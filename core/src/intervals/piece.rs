@@ -108,7 +108,8 @@ impl Top {
 
     #[inline]
     pub(super) fn slot(&self, n: usize) -> Option<&AtomicPtr<Piece>> {
-        // SAFETY: as in `firsts`.
+        // SAFETY: initialised when the top was made, changed by atomics only, and there as long as
+        // the arena, which outlives the index.
         unsafe { self.pieces.as_ref() }.get(n)
     }
 
@@ -150,7 +151,8 @@ impl Top {
     pub(super) fn fill(&self, with: impl Iterator<Item = NonNull<Piece>>) {
         let mut len = 0;
         for piece in with.take(self.room()) {
-            // SAFETY: a piece that is in use or just filled, as in `piece`.
+            // SAFETY: a piece that is in use or just filled: there as long as the arena, and
+            // changed by its atomics only.
             let lowest = unsafe { piece.as_ref() }.get(0).start;
             let first = if len == 0 { 0 } else { lowest };
             self.firsts()[len].store(first, Ordering::Relaxed);

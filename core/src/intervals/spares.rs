@@ -53,7 +53,7 @@ impl Spares {
 
     fn pop(&mut self) -> Option<NonNull<Piece>> {
         let piece = self.piece?;
-        // SAFETY: as in `push`.
+        // SAFETY: a piece, which is there as long as the arena, and changed by its atomics only.
         let next = unsafe { piece.as_ref() }.next.load(Ordering::Relaxed);
         self.piece = NonNull::new(next);
         self.pieces -= 1;
@@ -63,7 +63,7 @@ impl Spares {
     /// Takes a piece, and fills it.
     pub(super) fn piece(&mut self, with: impl Iterator<Item = Interval>) -> Option<NonNull<Piece>> {
         let piece = self.pop()?;
-        // SAFETY: as in `push`.
+        // SAFETY: a piece, which is there as long as the arena, and changed by its atomics only.
         unsafe { piece.as_ref() }.fill(with);
         Some(piece)
     }
@@ -79,7 +79,7 @@ impl Spares {
     /// forgotten: a late reader may be in them, and doubling bounds the waste.
     pub(super) fn has_top(&mut self, slots: usize) -> bool {
         while let Some(top) = self.top {
-            // SAFETY: as in `push_top`.
+            // SAFETY: a top, which is there as long as the arena, and changed by its atomics only.
             let top = unsafe { top.as_ref() };
             if top.room() >= slots {
                 return true;
@@ -100,7 +100,7 @@ impl Spares {
         } else {
             return None;
         };
-        // SAFETY: as in `push_top`.
+        // SAFETY: a top, which is there as long as the arena, and changed by its atomics only.
         let filled = unsafe { top.as_ref() };
         self.top = NonNull::new(filled.next.load(Ordering::Relaxed));
         filled.fill(with);
@@ -141,7 +141,7 @@ fn zeroed<A: Default, M: PageProvider + Copy, R: RawMutex>(
     // SAFETY: fresh memory of this layout.
     unsafe { first.write_bytes(0, layout.size()) };
     let first = first.cast::<A>();
-    // SAFETY: zeroed just now, and known to nobody else.
+    // SAFETY: zeroed just now, and no other code has its address yet.
     unsafe { atomic::init_zeroed(first, count) };
     Ok(NonNull::slice_from_raw_parts(first, count))
 }

@@ -134,7 +134,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if held.guarded.purged != 0 || held.guarded.kept {
             self.make_ready(shard, at, &span)?;
         }
-        // SAFETY: as above; the Held above is gone.
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and the Held of the
+        // check before is gone.
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
@@ -185,7 +186,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         while let Some(pages) = held.purged_among(all.start / unit..all.end / unit) {
             let (at, len) = (pages.start * unit, pages.len() * unit);
             if let Some(Views::Dual(mapping)) = held.views() {
-                // SAFETY: the mapping came from this provider.
+                // SAFETY: the mapping came from this provider, which map_block asked for it.
                 unsafe { self.provider.refill_dual(mapping, at, len)? };
             }
             held.note_purged(pages, false);

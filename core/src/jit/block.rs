@@ -140,17 +140,17 @@ impl Block {
         let pages = pages.inspect_err(|_| {
             // SAFETY: allocated just now, and used by no other code.
             unsafe { tables::free(arena, words) };
-            // SAFETY: as above.
+            // SAFETY: allocated just now, and used by no other code.
             unsafe { tables::free(arena, tree) };
         })?;
         let mut block = Self::unmapped(home, words, tree, pages, capacity);
         block.tags = tags;
         arena.alloc_value(block).inspect_err(|_| {
-            // SAFETY: as above; the block that pointed there is gone.
+            // SAFETY: allocated just now; the block that pointed there is gone.
             unsafe { tables::free(arena, words) };
-            // SAFETY: as above.
+            // SAFETY: allocated just now; the block that pointed there is gone.
             unsafe { tables::free(arena, tree) };
-            // SAFETY: as above.
+            // SAFETY: allocated just now; the block that pointed there is gone.
             unsafe { tables::free(arena, pages) };
         })
     }
@@ -249,7 +249,8 @@ impl Block {
     #[inline]
     pub(super) fn prefetch(&self, addr: usize) {
         let word = self.granule_of(addr) / 64;
-        // SAFETY: as in bits.
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, as the block itself is.
         let words = unsafe { self.words.as_ref() };
         if let Some(used) = words.get(2 * word) {
             arch::prefetch(used);
@@ -360,10 +361,11 @@ impl Block {
     /// shard throughout `'a`, and lets no other [`Held`] of the same block live meanwhile.
     #[inline]
     pub(super) unsafe fn held<'a>(at: NonNull<Self>) -> Held<'a> {
-        // SAFETY: the block lives, by the caller's promise; shared references to it are allowed,
-        // since what the lock guards is in a cell.
+        // SAFETY: the block lives in an arena that outlives `'a`, by this function's `# Safety`;
+        // shared references to it are allowed, since what the lock guards is in a cell.
         let block = unsafe { at.as_ref() };
-        // SAFETY: the lock makes this the only reference into the cell, by the caller's promise.
+        // SAFETY: the caller holds the shard's lock throughout `'a` and lets no other Held live, by
+        // this function's `# Safety`: this is the only reference into the cell.
         let guarded = unsafe { &mut *block.guarded.get() };
         Held { at, block, guarded }
     }

@@ -71,7 +71,8 @@ impl Table {
 
     #[inline]
     fn all_blocks(&self) -> &[AtomicPtr<Block>] {
-        // SAFETY: as in all_starts.
+        // SAFETY: initialised when the table was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the index.
         unsafe { self.blocks.as_ref() }
     }
 
@@ -83,7 +84,8 @@ impl Table {
 
     #[inline]
     fn buckets(&self) -> &[AtomicU32] {
-        // SAFETY: as in all_starts.
+        // SAFETY: initialised when the table was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the index.
         unsafe { self.buckets.as_ref() }
     }
 
@@ -233,7 +235,7 @@ impl Index {
             let version = self.version.load(Ordering::Acquire);
             let mut found = self.table(version).and_then(|table| table.find(addr));
             if let Some(block) = found
-                // SAFETY: as in query.
+                // SAFETY: blocks of a table live as long as the arena, which outlives the index.
                 && !unsafe { block.as_ref() }.covers(addr)
             {
                 found = None;
@@ -381,7 +383,7 @@ impl Index {
                 next.set(len, entry);
                 len += 1;
                 first = first.or(Some(entry.0));
-                // SAFETY: as in query.
+                // SAFETY: blocks of a table live as long as the arena, which outlives the index.
                 end = unsafe { entry.1.as_ref() }.range().1;
             },
         );

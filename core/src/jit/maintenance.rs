@@ -184,7 +184,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 let mut slot = 0;
                 while let Some((at, block)) = guard.pools[n].block_from(slot) {
                     slot = at + 1;
-                    // SAFETY: as in reset.
+                    // SAFETY: the arena outlives the borrow of self; the shard is locked, and no
+                    // other Held is alive.
                     let held = unsafe { Block::held(block) };
                     bytes += self.decommit_in(&mut guard, held);
                 }

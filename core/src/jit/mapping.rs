@@ -170,7 +170,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if held.guarded.fresh && (held.block.home().lone || held.block.capacity() > ordinary) {
             // SAFETY: the block is in no list and no index, and never was in an index.
             unsafe { held.block.tags.free(&self.tag_arena) };
-            // SAFETY: as above.
+            // SAFETY: make allocated it from this arena; the block is in no list and no index, and
+            // never was in an index, so that no pointer to it is left.
             unsafe { held.free(&self.arena) };
         } else {
             keep_unmapped(pool, &mut held);
@@ -294,7 +295,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if self.kind.way() != Way::Toggle {
             return Ok(write());
         }
-        // SAFETY: the caller's promise: the bytes lie in a block that stays mapped.
+        // SAFETY: the bytes lie in the writable view of a block that stays mapped, by this
+        // function's `# Safety`.
         unsafe { self.toggled(rw, len, write) }
     }
 }

@@ -73,13 +73,13 @@ pub use config::{Fill, JitConfig, LargePages, Mapping, SyncCores};
 pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
+pub use maintenance::{BlockInfo, Reset};
 pub use patch::PatchWord;
 pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
 pub use spans::Spans;
 pub use tag::{LiveSpan, Words};
-pub use maintenance::{BlockInfo, Reset};
 pub use write::SpanWriter;
 
 use crate::{
@@ -360,7 +360,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R> Drop for JitAllocator<P, M, R> 
                 Views::Dual(mapping) => unsafe {
                     let _ = self.provider.unmap_dual(mapping, Leave::Hole);
                 },
-                // SAFETY: as above, of a range reserved from this provider.
+                // SAFETY: the range was reserved from this provider; running code of a dropped
+                // allocator is what callers of that code promised not to do.
                 Views::Single(range, _) => unsafe {
                     let _ = self.provider.release(range);
                 },

@@ -83,7 +83,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     #[inline]
     pub unsafe fn release_numbered(&self, rx: usize, number: u32) -> Result<(), JitError> {
         let (block, which) = self.numbered(rx, number)?;
-        // SAFETY: the block is one of the index; the caller's promise: it owns the span.
+        // SAFETY: the block is one of the index; if the span is live, the caller owns it and uses
+        // no token of it again, by this function's `# Safety`.
         unsafe { self.release_in(block, which) }
     }
 

@@ -134,11 +134,11 @@ impl Pool {
         if self.slots.is_empty() {
             return;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: allocated from `arena` and not used afterwards, by this function's `# Safety`.
         unsafe { tables::free(arena, self.slots) };
-        // SAFETY: as above.
+        // SAFETY: allocated from `arena` and not used afterwards, by this function's `# Safety`.
         unsafe { tables::free(arena, self.tree) };
-        // SAFETY: as above.
+        // SAFETY: allocated from `arena` and not used afterwards, by this function's `# Safety`.
         unsafe { tables::free(arena, self.taken) };
     }
 
@@ -161,7 +161,7 @@ impl Pool {
 
     /// Returns the first block at or behind a slot, and its slot.
     pub(super) fn block_from(&self, slot: usize) -> Option<(usize, NonNull<Block>)> {
-        // SAFETY: as in slots.
+        // SAFETY: the slice lives in the arena and belongs to this pool alone; self is borrowed.
         let slots = unsafe { self.slots.as_ref() };
         (slot..slots.len()).find_map(|n| slots[n].map(|block| (n, block)))
     }
@@ -215,14 +215,16 @@ impl Pool {
             let Some(at) = self.slots()[hint.slot()] else {
                 continue;
             };
-            // SAFETY: as in allocate.
+            // SAFETY: the arena outlives the pool, whose shard is locked, and no other Held is
+            // alive here.
             let mut held = unsafe { Block::held(at) };
             if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
                 self.drop_hint(need, back);
                 return Some((held, run));
             }
         }
-        // SAFETY: as in allocate.
+        // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the loop
+        // before is gone.
         let mut held = unsafe { Block::held(self.active?) };
         let start = held.active_start();
         if !held.is_in_spot(&(start..start + need), spot) {
@@ -241,7 +243,8 @@ impl Pool {
         let slot = class
             .filter(|class| *class <= largest)
             .and_then(|class| self.tree().first(class));
-        // SAFETY: as in allocate; the result is used before another Held of the block is made.
+        // SAFETY: the arena outlives the pool, whose shard is locked; the result is used before
+        // another Held of the block is made.
         let active = self.active.map(|at| unsafe { Block::held(at) });
         let (Some(slot), Some(class)) = (slot, class) else {
             let mut active = active?;
@@ -259,7 +262,8 @@ impl Pool {
             return Some((held, span));
         }
         let at = self.slots()[slot]?;
-        // SAFETY: as in allocate; the Held above is gone.
+        // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the active
+        // block is gone.
         let mut held = unsafe { Block::held(at) };
         let word = held.first_word(class)?;
         if let Some(span) = held.allocate_in(word, need) {
@@ -269,7 +273,8 @@ impl Pool {
         // It found a long run, the active one from now on.
         self.settle_active(Some(at));
         self.active = Some(at);
-        // SAFETY: as in allocate; the Held above is gone.
+        // SAFETY: the arena outlives the pool, whose shard is locked, and the Held from before
+        // settling is gone.
         let mut held = unsafe { Block::held(at) };
         self.update(&mut held);
         let span = held.allocate_active(need)?;
@@ -279,7 +284,8 @@ impl Pool {
     /// Makes the active run one like others, unless it is in this block.
     fn settle_active(&mut self, but: Option<NonNull<Block>>) {
         if let Some(at) = self.active.take_if(|at| Some(*at) != but) {
-            // SAFETY: as in allocate.
+            // SAFETY: the arena outlives the pool, whose shard is locked, and callers use no Held
+            // of this block meanwhile.
             let mut held = unsafe { Block::held(at) };
             if held.has_active() {
                 held.settle_active();
@@ -328,7 +334,8 @@ impl Pool {
                 let Some(at) = self.slots()[hint.slot()] else {
                     continue;
                 };
-                // SAFETY: as in allocate.
+                // SAFETY: the arena outlives the pool, whose shard is locked, and no other Held is
+                // alive here.
                 let mut held = unsafe { Block::held(at) };
                 held.join(hint.run(n + 1));
                 self.update(&mut held);
@@ -352,7 +359,8 @@ impl Pool {
         let mut from = 0;
         while let Some(slot) = self.tree().find(from, class) {
             let at = self.slots()[slot]?;
-            // SAFETY: as in allocate.
+            // SAFETY: the arena outlives the pool, whose shard is locked, and no other Held is
+            // alive here.
             let mut held = unsafe { Block::held(at) };
             if let Some(span) = choose(&mut held) {
                 self.update(&mut held);

@@ -51,7 +51,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// If a span starts at `rx`, the caller owns it, and no token of it is used again.
     pub unsafe fn release_at(&self, rx: usize) -> Result<(), JitError> {
         let block = self.block_of(rx)?;
-        // SAFETY: the block is one of the index; the caller's promise.
+        // SAFETY: the block is one of the index; the caller owns the span that starts at `rx`, by
+        // this function's `# Safety`.
         unsafe { self.release_in(block, Which::At(rx)) }
     }
 
@@ -66,7 +67,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         block: NonNull<Block>,
         which: Which,
     ) -> Result<(), JitError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is this allocator's, by this function's `# Safety`, and the guard is
+        // kept until the span is released.
         let (mut guard, held) = unsafe { self.lock_block(block) };
         self.release_held(&mut guard, held, which)
     }
@@ -119,7 +121,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                     refused += 1;
                     continue;
                 };
-                // SAFETY: as above; its shard never changes.
+                // SAFETY: the block lives as long as this allocator, whose index it is in; its
+                // shard never changes.
                 let shard = unsafe { block.as_ref() }.shard;
                 let (_, guard) = match locked.take() {
                     Some(same) if same.0 == shard => locked.insert(same),
@@ -168,7 +171,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     pub unsafe fn shrink_at(&self, rx: usize, new_len: usize) -> Result<usize, JitError> {
         self.granules(new_len, 0)?;
         let block = self.block_of(rx)?;
-        // SAFETY: the block is one of the index; the caller's promise.
+        // SAFETY: the block is one of the index; the caller owns the span that starts at `rx`, and
+        // no other code uses its tail: this function's `# Safety`.
         unsafe { self.shrink_in(block, Which::At(rx), new_len) }
     }
 
@@ -185,7 +189,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         new_len: usize,
     ) -> Result<usize, JitError> {
         self.granules(new_len, 0)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the block is this allocator's, by this function's `# Safety`, and the guard is
+        // kept to the end of this function.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
         let (keep, pool) = (held.granules_for(round_len(new_len)), held.block.pool);
         let span = which.find(&held)?;

@@ -227,7 +227,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
         &'rt self,
         function: &'rt Function,
     ) -> Result<Func<'rt, F>, JitError> {
-        // SAFETY: the caller's promise, of the first byte.
+        // SAFETY: the memory of `function` holds a function of type F from its first byte on, by
+        // this function's `# Safety`.
         unsafe { self.typed_at(function, 0) }
     }
 
@@ -253,10 +254,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
         // SAFETY: the offset lies in the span, which is live by its token.
         let entry = unsafe { function.rx().add(offset) };
         // SAFETY: Func needs a function of type F for the lifetime.
-        // - it is one, by the caller's promise;
+        // - it is one: the first item of this function's `# Safety`;
         // - it stays: giving the span back or writing to it takes the token, which is borrowed for
-        //   the lifetime, or is unsafe, and excluded by the caller; dropping the allocator takes the
-        //   runtime, which is borrowed too, and is the function's, as checked.
+        //   the lifetime, or is unsafe, and excluded by the third item; dropping the allocator
+        //   takes the runtime, which is borrowed too, and is the function's, as checked.
         Ok(unsafe { Func::new(entry) })
     }
 

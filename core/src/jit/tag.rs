@@ -65,7 +65,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // SAFETY: the block lives as long as this allocator, whose index it is in.
         unsafe { block.as_ref() }.prefetch_tags(addr);
         let found = self.index.query(addr)?;
-        // SAFETY: as above.
+        // SAFETY: the block lives as long as this allocator, whose index it is in.
         Some(unsafe { found.block.as_ref() }.tagged(found.info))
     }
 
@@ -151,7 +151,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let mut count = 0;
         for live in self.spans().of_group(group) {
-            // SAFETY: no token of the span is used again, by the caller's promise.
+            // SAFETY: the caller uses no token or address of the group's spans any more: this
+            // function's `# Safety`.
             let released = unsafe { self.release_at(live.span.rx.addr().get()) };
             count += usize::from(released.is_ok());
         }

@@ -84,7 +84,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let block = self.block_of_span(span)?;
         // SAFETY: the token owns the span, and `&mut` makes this the only writer.
         unsafe { self.put(block, &span.info(), offset, bytes)? };
-        // SAFETY: as above; the bytes lie in the span, since put returned.
+        // SAFETY: the token owns the span, which is live, and the bytes lie in it, since put
+        // returned.
         let reused = unsafe { publish_in(block, span.rx().addr().get() + offset, bytes.len()) };
         self.sync_by(barrier, reused)
     }
@@ -102,9 +103,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// nobody executes them unless any mix of old and new bytes does no harm.
     pub unsafe fn write_at(&self, rx: usize, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
         let (block, info) = self.live_at(rx)?;
-        // SAFETY: the caller's promise: it owns the span, and no other code writes those bytes.
+        // SAFETY: the caller owns the span, which is live in `block`, and no other code writes
+        // those bytes: this function's `# Safety`.
         unsafe { self.put(block, &info, offset, bytes)? };
-        // SAFETY: as above; the bytes lie in the span, since put returned.
+        // SAFETY: the caller owns the span, by this function's `# Safety`, and the bytes lie in it,
+        // since put returned.
         let reused = unsafe { publish_in(block, rx + offset, bytes.len()) };
         self.sync_by(self.config.barrier(), reused)
     }

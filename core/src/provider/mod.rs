@@ -279,7 +279,7 @@ pub fn reserve_and_commit<P: PageProvider + ?Sized>(
         Ok(_) => Ok(range),
         Err(error) => {
             if error.kind() != ErrorKind::RangeLost {
-                // SAFETY: as above. A failure wastes addresses.
+                // SAFETY: reserved just now, and not lost. A failure wastes addresses.
                 let _ = unsafe { provider.release(range) };
             }
             Err(error)

@@ -27,7 +27,8 @@ impl<B: PageProvider + Copy> Places for Spots<'_, '_, B> {
     }
 }
 
-// SAFETY: as for PageProvider; both views lie in the range reserved from the base.
+// SAFETY: the base keeps the promises; both views lie in the range that is reserved from it for
+// the whole life of this value, and the tables say that no one else has their pages.
 unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         if !self.policy.capabilities.contains(Capabilities::DUAL) {
@@ -101,7 +102,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
                 return Err((mapping, error));
             }
         }
-        // SAFETY: the caller's promise; the base keeps the addresses reserved for this value.
+        // SAFETY: no other code uses the views, as unmap_dual asks, and the base made them; it keeps
+        // the addresses reserved for this value.
         unsafe { self.base.unmap_dual(mapping, Leave::Reserved)? };
         let page = match leave {
             Leave::Hole => Page::HOLE,
@@ -125,7 +127,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
         self.lock()
             .check("purge_dual", part, |s| s == PageState::Dual)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
+        // base made the mapping.
         unsafe { self.base.purge_dual(mapping, offset, len) }
     }
 
@@ -139,12 +142,13 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
         self.lock()
             .check("refill_dual", part, |s| s == PageState::Dual)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the base.
         unsafe { self.base.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: this is the only thread of a forked child, and the one call for this mapping, as
+        // fork_child_dual asks; the base made it.
         unsafe { self.base.fork_child_dual(mapping) }
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct View<'a, 'b, 'c, B: PageProvider + Copy>(
 
 // SAFETY: a View lives inside one call, on one thread, and no other code sees it.
 unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, '_, B> {}
-// SAFETY: as for Send.
+// SAFETY: a View lives inside one call, on one thread, and no other code sees it.
 unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, '_, B> {}
 
 impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, '_, B> {

@@ -217,7 +217,7 @@ impl<B: PageProvider + Copy> State<'_, B> {
     }
 }
 
-// SAFETY: the base keeps the promise.
+// SAFETY: the base makes all cores see new instructions before it returns `Ok`.
 unsafe impl<B: PageProvider + CoreSync + Copy> CoreSync for Sim<B> {
     fn sync_cores(&self) -> Result<(), Error> {
         if !self.policy.capabilities.contains(Capabilities::CORE_SYNC) {
@@ -238,9 +238,10 @@ unsafe impl<B: PageProvider + Copy> ForkChild for Sim<B> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let misuse = self.misuse.current();
         if misuse.is_locked() {
-            // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+            // SAFETY: no other thread is there, as fork_child asks; Drop disposes with the same
+            // provider.
             unsafe { self.misuse.renew(&self.base, || Lock::new(None))? };
-            // SAFETY: as above; it was taken out of use just now.
+            // SAFETY: the only thread of a forked child, which took the lock out of use just now.
             unsafe { misuse.abandon() };
         }
         Ok(())

@@ -33,8 +33,8 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
             return Err(ErrorKind::InvalidArgument.into());
         }
         let pages = self.grant(how.pages)?;
-        // SAFETY: the caller's promise; the range lies in what this value reserved from the base,
-        // and the tables say that it is reserved there.
+        // SAFETY: the range lies in what this value reserved from the base, and the tables say that
+        // it is reserved there.
         let got = unsafe { self.base.commit(range, Commit { pages, ..how })? };
         state
             .table
@@ -54,7 +54,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         if denied {
             return Err(ErrorKind::Denied.into());
         }
-        // SAFETY: the caller's promise; the tables say that the range is committed.
+        // SAFETY: the tables say that the range is committed in the base.
         unsafe { self.base.protect(range, access)? };
         state.table.update(range, |page| Page { access, ..page });
         Ok(())
@@ -63,7 +63,8 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
         state.check("decommit", range, PageState::is_plain)?;
-        // SAFETY: the caller's promise; the tables say that the range is reserved or committed.
+        // SAFETY: the tables say that the range is reserved or committed in the base; the caller
+        // gives its contents up.
         unsafe { self.base.decommit(range)? };
         state.set_but_guards(range, Page::RESERVED);
         Ok(())
@@ -73,7 +74,8 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         let mut state = self.lock();
         state.check("purge", range, |s| s == PageState::Committed)?;
         match self.policy.purged {
-            // SAFETY: the caller's promise; the tables say that the range is committed.
+            // SAFETY: the tables say that the range is committed; its contents are not needed, as
+            // purge asks.
             Purged::Zero => unsafe { self.base.purge(range) },
             // The old contents are there, as they may be on such a host.
             shown => Ok(shown),
@@ -90,8 +92,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
         let mut state = self.lock();
         state.check("move_pages", from, |s| s == PageState::Committed)?;
         state.check("move_pages", to, |s| s == PageState::Reserved)?;
-        // SAFETY: the caller's promise; the tables say that one is committed and the other
-        // reserved.
+        // SAFETY: the tables say that one is committed and the other reserved in the base.
         unsafe { self.base.move_pages(from, to)? };
         state.table.copy(from, to);
         state.table.set(from, Page::RESERVED);
@@ -99,24 +100,26 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, as describe asks; it came from the base.
         unsafe { self.base.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks; it came from the
+        // base.
         unsafe { self.base.avoid_large_pages(range) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks; it came from the base.
         unsafe { self.base.wish_large_pages(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
         state.check("release", range, PageState::is_plain)?;
-        // SAFETY: as in decommit; the base keeps the addresses reserved for this value.
+        // SAFETY: the tables say that the range is reserved or committed; no other code uses it, as
+        // release asks, and the base keeps the addresses reserved for this value.
         unsafe { self.base.decommit(range)? };
         state.table.set(range, Page::HOLE);
         Ok(())

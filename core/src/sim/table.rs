@@ -135,7 +135,7 @@ fn decode_ceiling(raw: u16) -> Ceiling {
         1 => Ceiling::ReadWrite,
         2 => Ceiling::ReadExec,
         3 => Ceiling::WriteXorExec,
-        // SAFETY: as in decode_access.
+        // SAFETY: only a ceiling that a caller gave was encoded so: the consent is theirs.
         _ => Ceiling::ReadWriteExec(unsafe { RwxOptIn::accept() }),
     }
 }

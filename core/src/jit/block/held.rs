@@ -66,7 +66,7 @@ impl Held<'_> {
         guarded.padding = padding;
         // SAFETY: the padding is shorter than a view.
         guarded.rx = unsafe { views.rx().start().add(padding) };
-        // SAFETY: as above.
+        // SAFETY: the padding is shorter than a view, and both views are equally long.
         guarded.rw = unsafe { views.rw().start().add(padding) };
         block.rx.store(guarded.rx.as_ptr(), Ordering::Relaxed);
         block.rw.store(guarded.rw.as_ptr(), Ordering::Relaxed);
@@ -156,13 +156,17 @@ impl Held<'_> {
     ) {
         let (at, words, tree) = (self.at, self.block.words, self.guarded.tree);
         let pages = self.guarded.pages;
-        // SAFETY: from this arena, and used by no other code any more, by the caller's promise.
+        // SAFETY: from this arena by make, and no other code uses it afterwards, by this function's
+        // `# Safety`.
         unsafe { tables::free(arena, words) };
-        // SAFETY: as above.
+        // SAFETY: from this arena by make, and no other code uses it afterwards, by this function's
+        // `# Safety`.
         unsafe { tables::free(arena, tree) };
-        // SAFETY: as above.
+        // SAFETY: from this arena by make, and no other code uses it afterwards, by this function's
+        // `# Safety`.
         unsafe { tables::free(arena, pages) };
-        // SAFETY: as above, with the layout of the value that is there.
+        // SAFETY: make allocated the block from this arena with the layout of its type, and no
+        // pointer to it is used afterwards, by this function's `# Safety`.
         unsafe { arena.free(at.cast(), Layout::new::<Block>()) };
     }
 
@@ -231,7 +235,7 @@ impl Held<'_> {
     #[inline]
     pub(in crate::jit) fn rw(&self, granule: usize) -> NonNull<u8> {
         debug_assert!(granule < self.guarded.count, "granules lie in their block");
-        // SAFETY: as above.
+        // SAFETY: `count` granules fill the view behind the padding, so this is inside it.
         unsafe { self.guarded.rw.add(granule << self.block.shift) }
     }
 

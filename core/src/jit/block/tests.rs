@@ -3,7 +3,8 @@
 extern crate std;
 use super::*;
 use crate::jit::class;
-use crate::page::PageRange;
+use crate::{jit::views::Views, page::PageRange};
+use core::ops::Range;
 use std::{boxed::Box, vec, vec::Vec};
 
 /// Granules of the block under test: several words, the last one in part.

@@ -81,7 +81,7 @@ fn map(block: NonNull<Block>, rx: usize, rw: usize, granules: usize) {
 
 /// Takes a block's views away.
 fn unmap(block: NonNull<Block>) {
-    // SAFETY: as in map.
+    // SAFETY: the block is never freed, and the one thread that writes has no other Held.
     let mut held = unsafe { Block::held(block) };
     let _ = held.take_views();
     held.forget_granules();

@@ -270,8 +270,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         match unsafe { self.provider.commit(range, how) } {
             Ok(page) => Ok(Views::Single(range, page)),
             Err(error) => {
-                // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no
-                // more.
+                // SAFETY: reserved just now, and no other code has its address. If this fails too,
+                // addresses are wasted, no more.
                 let _ = unsafe { self.provider.release(range) };
                 Err(failed(error))
             }

@@ -100,7 +100,7 @@ impl Pool {
         } = self.bins?;
         // SAFETY: they live in the arena and belong to this pool alone; self is borrowed.
         let counts = unsafe { counts.as_mut() };
-        // SAFETY: as above.
+        // SAFETY: it lives in the arena and belongs to this pool alone; self is borrowed.
         Some((counts, unsafe { hints.as_mut() }))
     }
 

@@ -97,7 +97,8 @@ pub(super) struct Executors {
 // SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a
 // thread.
 unsafe impl Send for Executors {}
-// SAFETY: as for Send.
+// SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a
+// thread.
 unsafe impl Sync for Executors {}
 
 impl Executors {
@@ -115,8 +116,8 @@ impl Executors {
     }
 
     fn slots(&self) -> &[Slot] {
-        // SAFETY: initialised, changed only through their atomics, and alive as long as self, by
-        // the promise to new.
+        // SAFETY: initialised, changed only through their atomics, and alive as long as self: the
+        // `# Safety` of new.
         unsafe { self.slots.as_ref() }
     }
 

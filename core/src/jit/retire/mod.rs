@@ -124,7 +124,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         Ok(Self {
             // SAFETY: made just now, for this alone, in an arena that is dropped after it.
             executors: unsafe { Executors::new(slots) },
-            // SAFETY: as above.
+            // SAFETY: made just now, for this alone, in an arena that is dropped after it.
             waiting: Lock::new(unsafe { Waiting::new(ring) }),
             allocator,
             arena,
@@ -185,7 +185,8 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// If a span starts at `rx`, the caller owns it, and no token of it is used again.
     pub unsafe fn retire_at(&self, rx: usize) -> Result<(), JitError> {
         let mut waiting = self.waiting.lock();
-        // SAFETY: the caller's promise.
+        // SAFETY: if a span starts at `rx`, the caller owns it and uses no other token of it again:
+        // this function's `# Safety`.
         let span = unsafe { self.allocator.span_at(rx)? };
         if waiting.holds(rx) {
             return Err(JitError::NotLive);

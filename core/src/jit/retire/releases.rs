@@ -67,7 +67,8 @@ impl<A: Releases + ?Sized> Releases for &A {
     }
 
     unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: if a span starts at `rx`, the caller owns it and uses no other token of it again:
+        // the `# Safety` of span_at, which is the same here.
         unsafe { A::span_at(self, rx) }
     }
 }

@@ -91,13 +91,17 @@ impl Tags {
         &self,
         arena: &Arena<M, R>,
     ) {
-        // SAFETY: the caller's promise. A table without entries is left alone.
+        // SAFETY: allocated from `arena` and used no more, by this function's `# Safety`. A table
+        // without entries is left alone.
         unsafe { tables::free(arena, self.words32) };
-        // SAFETY: as above.
+        // SAFETY: allocated from `arena` and used no more, by this function's `# Safety`. A table
+        // without entries is left alone.
         unsafe { tables::free(arena, self.words64) };
-        // SAFETY: as above.
+        // SAFETY: allocated from `arena` and used no more, by this function's `# Safety`. A table
+        // without entries is left alone.
         unsafe { tables::free(arena, self.groups) };
-        // SAFETY: as above.
+        // SAFETY: allocated from `arena` and used no more, by this function's `# Safety`. A table
+        // without entries is left alone.
         unsafe { tables::free(arena, self.numbers) };
     }
 
@@ -110,19 +114,22 @@ impl Tags {
 
     #[inline]
     const fn words64(&self) -> &[AtomicU64] {
-        // SAFETY: as in words32.
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the block's users.
         unsafe { self.words64.as_ref() }
     }
 
     #[inline]
     const fn groups(&self) -> &[AtomicU32] {
-        // SAFETY: as in words32.
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the block's users.
         unsafe { self.groups.as_ref() }
     }
 
     #[inline]
     const fn numbers(&self) -> &[AtomicU32] {
-        // SAFETY: as in words32.
+        // SAFETY: initialised when the block was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the block's users.
         unsafe { self.numbers.as_ref() }
     }
 

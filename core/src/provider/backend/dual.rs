@@ -148,7 +148,8 @@ unsafe impl<S: DualSystem> DualSteps for SystemProvider<S> {
     }
 }
 
-// SAFETY: as for DualSteps; the loop over the strategies adds nothing but their order.
+// SAFETY: DualSteps, implemented above, keeps the promises; the loop over its strategies adds their
+// order alone.
 unsafe impl<S: DualSystem> DualMapProvider for SystemProvider<S> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         // SAFETY: a target range is the caller's, and no other code uses it.

@@ -98,8 +98,8 @@ pub unsafe fn run_dual<B: DualSteps + PageProvider>(
     for (n, (slot, &step)) in failure.steps.iter_mut().zip(order).enumerate() {
         let result = match too_tight.filter(|_| step.has_large_pages()) {
             Some(error) => Err(error.into()),
-            // SAFETY: ranges of the caller are passed on with the caller's promise; others were
-            // reserved for this call, and no other code uses them.
+            // SAFETY: Into targets are reservations of the caller's that no other code uses, as
+            // map_dual asks; other ranges were reserved for this call.
             None => unsafe { places.run(&mut host, step, request) },
         };
         let error = match result {

@@ -62,7 +62,7 @@ impl World {
         let stamp = self.waiting.load(Ordering::Acquire);
         let passed = stamp != 0 && stamp <= passed;
         if passed {
-            // SAFETY: as above.
+            // SAFETY: that no executor reads code whose stamp has passed is what the model checks.
             self.code.with_mut(|code| unsafe { *code = 0 });
         }
         passed

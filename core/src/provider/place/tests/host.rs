@@ -146,7 +146,7 @@ unsafe impl PageProvider for Host {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: pages of this host are numbers, which are never accessed.
 unsafe impl DualSteps for Host {
     fn dual_order(&self, request: &DualRequest<'_>) -> &'static [DualStep] {
         match request.pages {
