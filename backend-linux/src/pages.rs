@@ -77,7 +77,7 @@ pub(crate) unsafe fn advise(range: PageRange, advice: Advice) -> Result<(), Errn
     unsafe { madvise(pointer(range), range.len_bytes(), advice) }
 }
 
-// SAFETY: each call is one system call on the range that it was given, which does as the trait says.
+// SAFETY: each is one system call on the range that it was given, and does as the trait says.
 unsafe impl Calls for Linux {
     fn page_size(&self) -> PageSize {
         page_size()

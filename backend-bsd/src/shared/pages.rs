@@ -65,7 +65,7 @@ pub unsafe fn map_private(at: At, len: usize, protection: ProtFlags) -> Result<*
 #[derive(Clone, Copy, Debug)]
 pub struct BsdCalls;
 
-// SAFETY: each call is one system call on the range that it was given, which does as the trait says.
+// SAFETY: each is one system call on the range that it was given, and does as the trait says.
 unsafe impl Calls for BsdCalls {
     fn page_size(&self) -> PageSize {
         page_size()
