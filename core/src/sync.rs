@@ -1,12 +1,12 @@
 //! Locks.
 //!
-//! [`Lock`] is a mutex over any [`RawMutex`], the trait of the `lock_api` crate, so that a program's
-//! own lock fits as well as these:
+//! [`Lock`] is a mutex over any [`RawMutex`], the trait of the `lock_api` crate, so that a
+//! program's own lock fits as well as these:
 //!
 //! | raw lock | how a thread waits |
 //! |---|---|
 //! | [`Spin`] | it spins: for machines without an operating system |
-//! | [`FutexLock`] | it spins shortly, then sleeps in the kernel; the backends supply the two calls |
+//! | [`FutexLock`] | it spins shortly, then sleeps in the kernel, by two calls of the backends |
 
 mod abandon;
 mod futex;

@@ -15,16 +15,18 @@
 //! An arena is a chain of *pieces*, a reservation each. There is none before the first allocation;
 //! the first is 64 KiB long, and each next one twice as long, up to 4 MiB or an eighth of what
 //! there is. What is reserved before it is needed is bounded by what the host's limits leave, see
-//! [`reserve_ahead`](crate::provider::reserve_ahead). A piece is committed by steps, and objects are cut from it one behind the
+//! [`reserve_ahead`]. A piece is committed by steps, and objects are cut from it one behind the
 //! other, so that no page is written before something lies in it.
 //!
 //! | objects | freed ones wait in |
 //! |---|---|
 //! | up to 32 KiB | stacks, one a size class: allocating and freeing take a few instructions |
-//! | above that, or aligned to more than 128 bytes | a `linked_list_allocator` list, since they are few |
+//! | above that, or aligned to more than 128 bytes | a list, by `linked_list_allocator` |
 //! | above 1 MiB | nothing: each is a piece of its own, which is released |
 //!
 //! A smaller object is cut from a larger freed one only where the arena can grow no more.
+//!
+//! [`reserve_ahead`]: crate::provider::reserve_ahead
 
 mod class;
 mod grow;
@@ -349,8 +351,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
                 // joins those that touch.
                 unsafe { state.holes.deallocate(memory, layout) };
             }
-            // SAFETY: the memory came from here with this layout, by this function's `# Safety`, and
-            // such layouts have pieces of their own.
+            // SAFETY: the memory came from here with this layout, by this function's `# Safety`,
+            // and such layouts have pieces of their own.
             Kind::Own(layout) => unsafe { self.free_own(memory, layout) },
         }
     }

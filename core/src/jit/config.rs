@@ -143,8 +143,8 @@ impl JitConfig {
         self
     }
 
-    /// Sets the bound of the metadata in bytes. Metadata takes 3 bits a granule, and is reserved as it
-    /// is needed.
+    /// Sets the bound of the metadata in bytes. Metadata takes 3 bits a granule, and is reserved as
+    /// it is needed.
     #[must_use]
     pub const fn metadata(mut self, bytes: usize) -> Self {
         self.metadata = bytes;
@@ -217,10 +217,10 @@ impl JitConfig {
     }
 
     /// Sets whether an allocator is refused whose memory would be writable and executable at once:
-    /// one on a host without [`Capabilities::EXEC_ONLY_WHERE_ASKED`], on which the writable views of
-    /// dual mappings are executable too, and one with [`Mapping::ReadWriteExec`].
+    /// one on a host without [`EXEC_ONLY_WHERE_ASKED`], on which the writable views of dual
+    /// mappings are executable too, and one with [`Mapping::ReadWriteExec`].
     ///
-    /// [`Capabilities::EXEC_ONLY_WHERE_ASKED`]: crate::provider::Capabilities::EXEC_ONLY_WHERE_ASKED
+    /// [`EXEC_ONLY_WHERE_ASKED`]: crate::provider::Capabilities::EXEC_ONLY_WHERE_ASKED
     #[must_use]
     pub const fn strict(mut self, wanted: bool) -> Self {
         self.strict = wanted;
@@ -244,8 +244,9 @@ impl JitConfig {
     }
 
     /// Sets whether spans have a number, which no other span of the allocator has until 2^32 more
-    /// were allocated. A program that copies what names a span, as one in C does, is told by it that
-    /// the span was released and its memory is another span's. Four bytes of metadata a granule.
+    /// were allocated. A program that copies what names a span, as one in C does, is told by it
+    /// that the span was released and its memory is another span's. Four bytes of metadata a
+    /// granule.
     ///
     /// See [`JitAllocator::span_at`](super::JitAllocator::span_at).
     #[must_use]

@@ -6,9 +6,9 @@
 //! starts over. A reader that interrupts the writer on the same thread, in a signal handler, sees
 //! a version that stands still, so it never waits.
 //!
-//! Tables, and the blocks that they point to, never go back to the arena: what a late reader reads is
-//! stale, but it is a table, or a block with its bitmaps. A block changes its views only while no
-//! table of the current version has it.
+//! Tables, and the blocks that they point to, never go back to the arena: what a late reader reads
+//! is stale, but it is a table, or a block with its bitmaps. A block changes its views only while
+//! no table of the current version has it.
 
 use super::{block::Block, span::SpanInfo, tables};
 use crate::{

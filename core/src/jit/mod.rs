@@ -6,7 +6,7 @@
 //! ```text
 //!   alloc(size) ─► shard ─► pool: first block ─► first word ─► free run ─► Span { rx, rw, len }
 //!                   (lock)        └─ none: map_dual ─► a new block, twice as large as the last
-//!   write(span)  ─► bytes through rw ─► cache maintenance on rx ─► barrier if code was there before
+//!   write(span)  ─► bytes through rw ─► cache maintenance on rx ─► barrier if code was there
 //!   query(pc)    ─► index ─► bits ─► the whole span, without a lock
 //! ```
 //!

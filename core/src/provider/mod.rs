@@ -244,9 +244,9 @@ pub unsafe trait PageProvider: Send + Sync {
         None
     }
 
-    /// Returns the size of the pages that [`PageWish::Transparent`] asks for. By default what one table
-    /// of 8-byte entries maps, as on the CPUs of most hosts: 2 MiB where pages have 4 KiB, 32 MiB where
-    /// they have 16, 512 MiB where they have 64.
+    /// Returns the size of the pages that [`PageWish::Transparent`] asks for. By default what one
+    /// table of 8-byte entries maps, as on the CPUs of most hosts: 2 MiB where pages have 4 KiB, 32
+    /// MiB where they have 16, 512 MiB where they have 64.
     fn large_page(&self) -> PageSize {
         self.page_size().of_table()
     }

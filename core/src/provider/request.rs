@@ -203,9 +203,9 @@ impl<'a> Request<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`] for a length of zero, a least length of zero or above the
-    /// length, an overflow, an alignment that is not a power of two or an exact place that is null or
-    /// misaligned; [`ErrorKind::OutsideRange`] for an exact place that does not lie within the range
-    /// asked for.
+    /// length, an overflow, an alignment that is not a power of two or an exact place that is null
+    /// or misaligned; [`ErrorKind::OutsideRange`] for an exact place that does not lie within the
+    /// range asked for.
     pub fn plan(&self, page: PageSize) -> Result<Plan, Error> {
         let plan = Plan::new(self, page);
         match self.placement.place {

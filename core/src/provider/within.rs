@@ -172,8 +172,8 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
             self.narrow_target(DualView::Rw, request.rw)?,
             self.narrow_target(DualView::Rx, request.rx)?,
         );
-        // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they are passed on
-        // unchanged, and came from the inner provider.
+        // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they are passed
+        // on unchanged, and came from the inner provider.
         unsafe { self.inner.map_dual(&DualRequest { rw, rx, ..*request }) }
     }
 

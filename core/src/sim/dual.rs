@@ -102,8 +102,8 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
                 return Err((mapping, error));
             }
         }
-        // SAFETY: no other code uses the views, as unmap_dual asks, and the base made them; it keeps
-        // the addresses reserved for this value.
+        // SAFETY: no other code uses the views, as unmap_dual asks, and the base made them; it
+        // keeps the addresses reserved for this value.
         unsafe { self.base.unmap_dual(mapping, Leave::Reserved)? };
         let page = match leave {
             Leave::Hole => Page::HOLE,

@@ -5,8 +5,8 @@ use crate::atomic::Ordering;
 use core::{hint::select_unpredictable, ops::Range};
 
 impl Bits<'_> {
-    /// Returns the live span that `granule` belongs to, if it does. For a reader without the lock, one
-    /// that is being taken apart may be anything.
+    /// Returns the live span that `granule` belongs to, if it does. For a reader without the lock,
+    /// one that is being taken apart may be anything.
     #[inline]
     pub(in crate::jit) fn span_around(self, granule: usize) -> Option<Range<usize>> {
         let word = granule / WORD;

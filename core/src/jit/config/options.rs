@@ -82,9 +82,9 @@ impl LargePages {
 #[non_exhaustive]
 pub enum SyncCores {
     /// When bytes are published where code was published before, on hosts that can: those with
-    /// [`Capabilities::CORE_SYNC`]. Memory that never held code needs no barrier, and costs no system
-    /// call. On other hosts ([`JitAllocator::syncs_cores`] tells) a thread may run what it fetched
-    /// before until it next returns from the kernel.
+    /// [`Capabilities::CORE_SYNC`]. Memory that never held code needs no barrier, and costs no
+    /// system call. On other hosts ([`JitAllocator::syncs_cores`] tells) a thread may run what it
+    /// fetched before until it next returns from the kernel.
     ///
     /// [`Capabilities::CORE_SYNC`]: crate::provider::Capabilities::CORE_SYNC
     /// [`JitAllocator::syncs_cores`]: super::JitAllocator::syncs_cores

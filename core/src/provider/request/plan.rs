@@ -180,8 +180,8 @@ impl Plan {
         base.wrapping_add(self.before) & (self.align - 1) == 0
     }
 
-    /// Says whether a reservation that starts at `base` keeps within its range. None starts at null,
-    /// which no pointer to memory can be.
+    /// Says whether a reservation that starts at `base` keeps within its range. None starts at
+    /// null, which no pointer to memory can be.
     #[must_use]
     pub fn fits(&self, base: usize) -> bool {
         let range = AddressRange::from_len(base, self.total);
@@ -194,8 +194,8 @@ impl Plan {
         align_up(floor.checked_add(self.before)?, self.align).map(|body| body - self.before)
     }
 
-    /// Returns how many bytes to map so that the reservation lies somewhere in them, wherever a host
-    /// that aligns to pages puts them.
+    /// Returns how many bytes to map so that the reservation lies somewhere in them, wherever a
+    /// host that aligns to pages puts them.
     ///
     /// # Errors
     ///
