@@ -46,7 +46,7 @@ use hostmem_core::provider::backend::SystemProvider;
 ///
 /// let linux = LinuxProvider::new();
 /// let range = linux.reserve(&Request::bytes(1 << 20))?;
-/// // SAFETY: reserved just now, and nobody else knows of it.
+/// // SAFETY: reserved just now, and no other code has its address.
 /// unsafe { linux.commit(range, Commit::READ_WRITE)? };
 /// // SAFETY: committed just now, readable and writable.
 /// unsafe { range.start().write(7) };

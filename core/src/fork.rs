@@ -293,7 +293,7 @@ impl<T> Renewable<T> {
             pages,
         };
         let place: NonNull<Later<T>> = pages.start().cast();
-        // SAFETY: committed just now for so many bytes, and aligned, since it is a page.
+        // SAFETY: committed just now, long enough for the value, and aligned, since it is a page.
         unsafe { place.write(later) };
         self.later.store(place.as_ptr().cast(), Ordering::Release);
         Ok(())

@@ -18,6 +18,9 @@
 //! writes to any of them: a reader that finds the version as it was has read none that was written
 //! meanwhile. One that interrupts a change, in a signal handler on the same thread, sees a version
 //! that stands still, and what was published before: it never waits.
+//!
+//! `piece` has what readers reach, `spares` the copies that are not in use; what a change does is
+//! here.
 
 use crate::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 use core::ptr::{NonNull, null_mut};

@@ -80,7 +80,7 @@ impl<T, R: RawMutex> Lock<T, R> {
     }
 
     /// Returns where the holder may note a number of its own; it is zero again when the lock is
-    /// given back. For one that asks itself later whether it has the lock.
+    /// released. For one that asks itself later whether it has the lock.
     pub(crate) fn owner(&self) -> &AtomicUsize {
         // SAFETY: `raw` is used to look at the note, and not at the lock.
         unsafe { self.0.raw() }.owner()
@@ -125,7 +125,7 @@ impl<T, R> fmt::Debug for Lock<T, R> {
 }
 
 /// A raw lock whose waiting threads spin, for machines without a scheduler. On a system with
-/// threads of different priorities it can wait for ever: use the backend's lock there.
+/// threads of different priorities it can wait endlessly: use the backend's lock there.
 // `spin::mutex::SpinMutex` by that name, because `spin::Mutex` changes its meaning with a feature
 // that any other dependant may switch on.
 pub struct Spin(SpinMutex<()>);

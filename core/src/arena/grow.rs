@@ -70,7 +70,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         Ok(piece)
     }
 
-    /// Returns how to commit where so many bytes are.
+    /// Returns how to commit where `committed` bytes are.
     pub(super) fn step(&self, committed: usize) -> Step {
         // What is locked becomes resident as a whole, so that steps stay small there.
         if committed < FEW_LARGE || self.provider.left(Resource::Locked).is_some() {

@@ -26,6 +26,10 @@
 //!
 //! A smaller object is cut from a larger freed one only where the arena can grow no more.
 //!
+//! A request comes by `class`, the size classes; `state`, what the lock guards; `pools`, the stacks
+//! of freed objects; `grow` and `piece`, how the next piece is made; `own`, objects that have one
+//! to themselves. `values` has the calls for values and slices.
+//!
 //! [`reserve_ahead`]: crate::provider::reserve_ahead
 
 mod class;
@@ -33,6 +37,7 @@ mod grow;
 mod own;
 mod piece;
 mod pools;
+mod state;
 mod values;
 
 use crate::{
@@ -46,10 +51,8 @@ use core::{
     ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
-use grow::FIRST;
-use linked_list_allocator::hole::HoleList;
 use piece::{Chain, Piece};
-use pools::Pools;
+use state::State;
 
 /// Objects above this are pieces of their own.
 const OWN: usize = 1 << 20;
@@ -65,26 +68,6 @@ pub struct Arena<P: PageProvider + Copy, R = Spin> {
     is_abandoned: AtomicBool,
 }
 
-struct State {
-    pools: Pools,
-    /// Freed objects that have no class.
-    holes: HoleList,
-    /// The piece that fresh memory was taken from last.
-    current: Option<NonNull<Piece>>,
-    /// Bytes of the next piece.
-    next_len: usize,
-    /// Bytes of all pieces.
-    reserved: usize,
-    /// Committed bytes of all pieces.
-    committed: usize,
-    /// Bytes of live objects.
-    used: usize,
-}
-
-// SAFETY: the pointers are into the arena's pieces, which belong to it alone; whoever has the state
-// has the arena's lock, or the arena exclusively.
-unsafe impl Send for State {}
-
 /// Which way an object goes.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -98,59 +81,6 @@ enum Kind {
 
 /// Memory, and whether it has never been written and reads zero.
 type Found = (NonNull<u8>, bool);
-
-impl State {
-    const fn new() -> Self {
-        Self {
-            pools: Pools::new(),
-            holes: HoleList::empty(),
-            current: None,
-            next_len: FIRST,
-            reserved: 0,
-            committed: 0,
-            used: 0,
-        }
-    }
-
-    /// Adds a piece, which is whole by now.
-    fn link(&mut self, chain: &Chain, piece: NonNull<Piece>) {
-        // SAFETY: the header was written, and is the lock holder's alone.
-        let header = unsafe { piece.as_ref() };
-        self.reserved += header.range.len_bytes();
-        self.committed += header.committed;
-        chain.link(piece);
-    }
-
-    /// Takes `size` bytes from a piece whose committed part holds them.
-    #[inline]
-    fn cut(&mut self, mut piece: NonNull<Piece>, size: usize, align: usize) -> NonNull<u8> {
-        // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
-        let (found, gap) = unsafe { piece.as_mut() }.take(size, align);
-        if let Some(gap) = gap {
-            // SAFETY: put_all asks for writable memory that is no other code's: the gap is
-            // committed, and was just cut off what is fresh.
-            // - multiples of STEP: headers, sizes and alignments of objects are.
-            unsafe { self.pools.put_all(gap.start, gap.len) };
-        }
-        found
-    }
-
-    /// Takes an object of `class` out of larger ones that were freed.
-    fn split(&mut self, class: usize) -> Option<NonNull<u8>> {
-        let size = class::size(class);
-        let Some((object, from)) = self.pools.take_larger(class) else {
-            let layout = Layout::from_size_align(size, class::align(size)).ok()?;
-            let (hole, _) = self.holes.allocate_first_fit(layout).ok()?;
-            return Some(hole);
-        };
-        // SAFETY: the object is larger than `size`.
-        let rest = unsafe { object.add(size) };
-        // SAFETY: the rest of an object of the pools, which no other code has; sizes of classes are
-        // multiples of STEP.
-        unsafe { self.pools.put_all(rest, class::size(from) - size) };
-        Some(object)
-    }
-}
 
 impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// Makes an arena that reserves `max_len` bytes at most, in whole pages. It reserves nothing
@@ -386,8 +316,7 @@ impl<P: PageProvider + Copy, R> Drop for Arena<P, R> {
             // SAFETY: the range came from reserve and was never released; whoever uses memory of
             // the arena borrows it or promised, in free and alloc_slice, to end before it.
             let released = unsafe { self.provider.release(range) };
-            // There is nobody to tell: the range stays reserved, which wastes addresses and no
-            // more.
+            // The error has no receiver: the range stays reserved, which wastes addresses.
             let _ = released;
         }
     }

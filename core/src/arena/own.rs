@@ -52,7 +52,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     ///
     /// That of [`Arena::free`]; [`Arena::find_own`] found `memory` for this `layout`.
     pub(super) unsafe fn free_own(&self, memory: NonNull<u8>, layout: Layout) {
-        // SAFETY: the object lies so many bytes behind the start of its piece.
+        // SAFETY: find_own put the object that far behind the start of its piece.
         let mut piece = unsafe { memory.sub(Self::offset_in_own(layout)) }.cast::<Piece>();
         let Ok(mut state) = self.lock() else {
             return;

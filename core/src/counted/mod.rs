@@ -1,4 +1,6 @@
 //! A provider that counts what goes through it, remembers high-water marks and keeps limits.
+//!
+//! `pages` and `dual` have the calls that are counted, `counters` what they are counted in.
 
 mod counters;
 mod dual;
@@ -36,7 +38,7 @@ pub struct Counted<P: PageProvider + Copy, R = Spin> {
     name: &'static str,
     limits: Limits,
     /// Makes limits exact, and guards nothing that is not whole by itself.
-    turn: Renewable<Lock<(), R>>,
+    lock: Renewable<Lock<(), R>>,
     committed: RangeMap<(), P, R>,
     /// The most that was committed.
     committed_high: AtomicUsize,
@@ -73,7 +75,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
             inner,
             name,
             limits,
-            turn: Renewable::new(Lock::new(())),
+            lock: Renewable::new(Lock::new(())),
             committed,
             committed_high: AtomicUsize::new(0),
             reserved: Level::default(),
@@ -95,7 +97,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
 
     /// Returns the counters.
     pub fn counters(&self) -> Counters {
-        let _turn = self.lock();
+        let _locked = self.lock();
         self.counters_now()
     }
 
@@ -111,10 +113,10 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
 
     fn lock(&self) -> Guard<'_, (), R> {
         loop {
-            let turn = self.turn.current();
-            let guard = turn.lock();
+            let lock = self.lock.current();
+            let guard = lock.lock();
             // A handler may have forked before the lock was taken.
-            if self.turn.is_current(turn) {
+            if self.lock.is_current(lock) {
                 return guard;
             }
         }
@@ -135,7 +137,7 @@ impl<P: PageProvider + Copy, R: RawMutex> Counted<P, R> {
 
     /// Runs one call under the lock and counts it.
     fn counting<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-        let _turn = self.lock();
+        let _locked = self.lock();
         self.calls.fetch_add(1, Relaxed);
         let result = call();
         self.failures.fetch_add(result.is_err().into(), Relaxed);
@@ -212,13 +214,13 @@ unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
         // SAFETY: this is the only thread of a child, as fork_child asks; the map's provider is
         // `inner`, which is whole by now.
         unsafe { self.committed.fork_child()? };
-        let turn = self.turn.current();
-        if turn.is_locked() {
+        let lock = self.lock.current();
+        if lock.is_locked() {
             // SAFETY: no other thread is there, as fork_child asks; Drop disposes with the same
             // provider.
-            unsafe { self.turn.renew(&self.inner, || Lock::new(()))? };
+            unsafe { self.lock.renew(&self.inner, || Lock::new(()))? };
             // SAFETY: the only thread of a forked child, which took the lock out of use just now.
-            unsafe { turn.abandon() };
+            unsafe { lock.abandon() };
         }
         Ok(())
     }
@@ -226,7 +228,7 @@ unsafe impl<P: PageProvider + Copy, R: RawMutex> ForkChild for Counted<P, R> {
 
 impl<P: PageProvider + Copy, R> Drop for Counted<P, R> {
     fn drop(&mut self) {
-        self.turn.dispose(&self.inner);
+        self.lock.dispose(&self.inner);
     }
 }
 

@@ -75,7 +75,7 @@ impl Spares {
         self.top = Some(top);
     }
 
-    /// Says whether the first top has room for so many slots. Those that have too little are
+    /// Says whether the first top has room for `slots` slots. Those that have too little are
     /// forgotten: a late reader may be in them, and doubling bounds the waste.
     pub(super) fn has_top(&mut self, slots: usize) -> bool {
         while let Some(top) = self.top {
@@ -89,7 +89,7 @@ impl Spares {
         false
     }
 
-    /// Takes a top with room for so many slots, and fills it.
+    /// Takes a top with room for `slots` slots, and fills it.
     pub(super) fn top(
         &mut self,
         slots: usize,

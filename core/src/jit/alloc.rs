@@ -1,4 +1,4 @@
-//! Calls that give and take memory.
+//! Calls that take memory.
 
 use super::{
     CodeProvider, JitAllocator, JitError, Span, SpanInfo,
@@ -151,7 +151,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::grant`].
+    /// The errors of [`JitAllocator::grant`].
     #[cold]
     fn make_ready(
         &self,
@@ -212,7 +212,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Some(self.grant(shard, at, span))
     }
 
-    /// Maps a block for a span that none of the shard's blocks serves; a block that serves nobody
+    /// Maps a block for a span that none of the shard's blocks serves; a block without a span
     /// would stay.
     fn alloc_in_new_block(
         &self,

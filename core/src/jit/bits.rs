@@ -21,6 +21,9 @@
 //! A reader that sees a used bit (Acquire) therefore sees that span's stop bit and its summary too,
 //! and no stop bit or summary within the span from before: whatever was there was cleared before
 //! the used bits were set.
+//!
+//! `stops` finds stop bits by the summaries, `spans` the span around a granule, for readers without
+//! the lock too; `runs` has what the lock's holder does.
 
 use crate::atomic::{AtomicU64, Ordering};
 use core::ops::Range;

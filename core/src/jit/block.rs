@@ -8,13 +8,16 @@
 //! ```
 //!
 //! The padding, one granule unless the configuration has none, keeps the first byte of a mapping
-//! from being anybody's code: a call through a pointer to the mapping itself, or one that ran off
+//! from being code of a span: a call through a pointer to the mapping itself, or one that ran off
 //! the page before, hits nothing.
 //!
 //! Above the bitmaps stands a [`Tree`] with one member a word of 64 granules: the class of the
 //! longest free run that *starts* in that word. Finding the lowest run that is long enough is a
 //! descent through the tree and a look at one word. One long run of a pool, the active one, is left
 //! out: requests that find nothing before it take its first granules, and touch no tree.
+//!
+//! `held` has what the shard's lock guards, `runs` how runs are taken and freed, `spot` spans that
+//! are wanted at certain addresses.
 
 mod held;
 mod runs;
@@ -57,7 +60,7 @@ pub(super) enum Mode {
     Shared,
     /// As shared, and not to be written: there is no writable view.
     ReadOnly,
-    /// As read-only, and not to be unmapped: the addresses of a view are somebody else's now.
+    /// As read-only, and not to be unmapped: the addresses of a view belong to another mapping now.
     Orphan,
 }
 
@@ -74,7 +77,7 @@ pub(super) struct Home {
     pub(super) lone: bool,
 }
 
-/// A block. It belongs to one shard for ever, and lives as long as the arena.
+/// A block. It always belongs to the same shard, and lives as long as the arena.
 pub(super) struct Block {
     /// The shard whose lock guards the rest.
     pub(super) shard: usize,
@@ -156,7 +159,7 @@ impl Block {
     }
 
     /// Makes a block without mapping for at most `capacity` granules, with as much metadata as
-    /// [`Block::metadata_for`] and [`Block::page_words_for`] say, all zero, for ever.
+    /// [`Block::metadata_for`] and [`Block::page_words_for`] say, all zero, which stays its own.
     pub(super) fn unmapped(
         home: Home,
         words: NonNull<[AtomicU64]>,

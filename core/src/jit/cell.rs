@@ -171,7 +171,7 @@ impl<'queue, F: FuncPtr, A: Releases, M: PageProvider + Copy, R: RawMutex>
 impl<F, A: Releases, M: PageProvider + Copy, R: RawMutex> Drop for FuncCell<'_, F, A, M, R> {
     fn drop(&mut self) {
         if let Some(function) = self.function.get_mut().take() {
-            // What the allocator refuses is no longer its own, and nobody's.
+            // A span that the allocator refuses is no longer its own.
             let _ = self.queue.allocator().release(function.into_span());
         }
     }

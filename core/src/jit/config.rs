@@ -1,4 +1,5 @@
-//! What a JIT allocator can be told.
+//! What a JIT allocator can be told: settings, of which `options` has the choices; `read` says what
+//! follows from them.
 
 mod options;
 mod read;

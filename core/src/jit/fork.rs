@@ -37,7 +37,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
 {
     /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no
     /// lock: a span that another thread is writing at that moment may be torn in the child, where
-    /// nobody but that thread knew of it.
+    /// that thread alone knew of it.
     fn fork_prepare(&self) -> Result<(), Error> {
         let mut used = 0;
         for shard in self.shards.all() {
@@ -47,7 +47,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
         }
         let mut mappings = self.mappings.lock();
         mem::forget(self.toggling.lock());
-        mem::forget(self.cores.turn.lock());
+        mem::forget(self.cores.lock.lock());
         if self.config.fork_policy() == Fork::Detach && used != 0 {
             match self.take_snapshot(used) {
                 Ok(snapshot) => mappings.snapshot = Some(snapshot),
@@ -125,7 +125,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     unsafe fn unlock_shards(&self) {
         // SAFETY: fork_prepare took this lock and forgot its guard, by the `# Safety` of
         // unlock_all, and no other code opens it.
-        unsafe { self.cores.turn.unlock_forgotten() };
+        unsafe { self.cores.lock.unlock_forgotten() };
         // SAFETY: fork_prepare took this lock and forgot its guard, by the `# Safety` of
         // unlock_all, and no other code opens it.
         unsafe { self.toggling.unlock_forgotten() };
@@ -162,7 +162,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             // SAFETY: the range came from this provider in take_snapshot, and no other code uses it
             // now.
             let released = unsafe { self.metadata.release(snapshot.range) };
-            // There is nobody to tell: the copy stays, which wastes memory and no more.
+            // The error has no receiver: the copy stays, which wastes memory and no more.
             let _ = released;
         }
     }
@@ -257,7 +257,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 }
 
 /// Copies the live spans of a block that is mapped twice; returns where the next block's begin in
-/// the snapshot. The block is held, and nobody writes to it.
+/// the snapshot. The block is held, and no thread writes to it.
 fn copy_block(snapshot: &Snapshot, held: &Held<'_>, at: usize, to: Direction) -> usize {
     if !matches!(held.views(), Some(Views::Dual(_))) {
         return at + (held.guarded.used << held.block.shift);
@@ -273,7 +273,7 @@ fn copy_block(snapshot: &Snapshot, held: &Held<'_>, at: usize, to: Direction) ->
         let saved = unsafe { snapshot.range.start().add(at) };
         match to {
             // SAFETY: both are len bytes long, and the snapshot is memory of its own; the
-            // executable view is readable, and nobody writes spans while the locks are held.
+            // executable view is readable, and no thread writes spans while the locks are held.
             Direction::Save => unsafe {
                 saved.copy_from_nonoverlapping(held.rx(run.start), len);
             },

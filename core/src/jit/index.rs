@@ -26,7 +26,7 @@ mod models;
 /// Entries of the first tables.
 const FIRST_CAPACITY: usize = 16;
 
-/// Buckets for each entry of a table: so many that blocks which lie side by side, and are as
+/// Buckets for each entry of a table: enough that blocks which lie side by side, and are as
 /// long as each other, begin in buckets of their own even where half of the table is free.
 const BUCKETS_EACH: usize = 8;
 
@@ -150,7 +150,7 @@ impl Table {
             {
                 below += 1;
             }
-            // Blocks are 4 KiB long at least: so many take more addresses than any CPU has.
+            // Blocks are 4 KiB long at least: 2^32 of them take more addresses than any CPU has.
             bucket.store(u32::try_from(below).unwrap_or(u32::MAX), Ordering::Relaxed);
         }
     }

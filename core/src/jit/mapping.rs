@@ -1,4 +1,5 @@
-//! How blocks come and go.
+//! How blocks come and go: room for one in the tables, its views, by one of the `ways` to map them,
+//! and what becomes of it when it is empty.
 
 mod ways;
 
@@ -22,7 +23,7 @@ use core::{
 };
 
 /// Granules of a block that is made for one span alone, at most: the span is longer than was asked
-/// for by a part in so many, and the metadata takes 25 KiB.
+/// for by a part in as many, and the metadata takes 25 KiB.
 const LONE_GRANULES: usize = 1 << 16;
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
@@ -254,7 +255,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// code faults. Its shard is locked.
     pub(super) fn lose(&self, shard: &mut Shard, mappings: &mut Mappings, mut held: Held<'_>) {
         held.clear_tags();
-        // Without the token nobody unmaps the views, if there are any: that is the intention.
+        // Without the token the views, if there are any, stay mapped: that is the intention.
         let len = held
             .take_views()
             .map_or(held.lost_bytes(), |views| views.len_bytes());

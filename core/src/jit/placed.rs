@@ -13,7 +13,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Words of 64 granules whose runs are looked at before the lock is given back to others: some
+/// Words of 64 granules whose runs are looked at before the lock is released to others: some
 /// microseconds.
 const TRIES: usize = 256;
 

@@ -9,8 +9,9 @@
 //! A span that is released goes to the bin of its length, and stays apart from the free runs beside
 //! it; the next request of that length takes it back. Most calls of a steady program therefore
 //! touch a bin and two words of bits. An entry of a bin is no more than a hint: by the time it is
-//! looked at its granules may belong to somebody else, or to a longer run, and the bits say so.
-//! Before a new block is mapped, all that is in the bins is joined with what lies beside it.
+//! looked at its granules may belong to another span, or to a longer run, and the bits say so.
+//! Before a new block is mapped, all that is in the bins is joined with what lies beside it. The
+//! file `bins` has the bins.
 
 mod bins;
 #[cfg(test)]
@@ -38,7 +39,7 @@ const FIRST_SLOTS: usize = 64;
 /// Hints that a request for a spot looks at, the last ones first.
 const LOOKED_AT: usize = 4;
 
-/// Runs that are joined before the lock is given back to others: some microseconds.
+/// Runs that are joined before the lock is released to others: some microseconds.
 pub(super) const SETTLED: usize = 256;
 
 /// Blocks of one granularity, and which of them have room.

@@ -19,7 +19,7 @@ const TOGETHER: usize = 16;
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Gives a span back.
     ///
-    /// Nobody may execute it any more, which only its owner can know; releasing is safe because
+    /// No thread may execute it any more, which only its owner can know; releasing is safe because
     /// executing is not.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use crate::{
 };
 use core::{convert::Infallible, fmt, ptr::NonNull};
 
-/// Functions in executable memory from `P`, with metadata from `M`. Waiting threads do `R`.
+/// Functions in executable memory from `P`, with metadata from `M`. `R` is how
+/// a thread waits for a contended lock.
 ///
 /// Owns its allocator, so that one lifetime, a borrow of the runtime, stands for the memory of all
 /// functions. [`JitRuntime::allocator`] lends it for everything else: spans that are no functions,
@@ -133,8 +134,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// [`AddError::FixUp`] with what `fix_up` returned, [`AddError::Jit`] as of
-    /// [`JitRuntime::add`]; nothing stays allocated then.
+    /// [`AddError::FixUp`] with what `fix_up` returned, [`AddError::Jit`] as
+    /// [`JitRuntime::add`] does; nothing stays allocated then.
     ///
     /// # Examples
     ///
@@ -268,7 +269,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// [`JitError::NotOwned`], with the function, as of [`JitAllocator::release`].
+    /// [`JitError::NotOwned`], with the function, where [`JitAllocator::release`] says so.
     #[expect(
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"

@@ -1,5 +1,5 @@
-//! What spans carry for the program: a word and a group, and a number of their own; by the granule
-//! where a span starts.
+//! What spans carry for the program: a word and a group, and a number of their own; in tables
+//! (`table`) by the granule where a span starts. The file `numbers` has the calls by number.
 //!
 //! All are zero in every granule where no span starts: they are cleared before a span goes, so
 //! that a new one appears without those of an older one. Readers take no lock.
@@ -143,8 +143,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// Nobody executes a span of the group, or uses its token or address in another call, from now
-    /// on.
+    /// From now on no thread executes a span of the group, or uses its token or address in another
+    /// call.
     pub unsafe fn release_group(&self, group: u32) -> Result<usize, JitError> {
         if !self.config.has_groups() {
             return Err(JitError::Untagged);

@@ -110,7 +110,7 @@ impl Error {
     /// | kind | number |
     /// |---|---|
     /// | [`Exhausted`](ErrorKind::Exhausted), [`RangeLost`](ErrorKind::RangeLost) | `ENOMEM` |
-    /// | [`Taken`](ErrorKind::Taken) | `EEXIST`, as of `MAP_FIXED_NOREPLACE` |
+    /// | [`Taken`](ErrorKind::Taken) | `EEXIST`, as `MAP_FIXED_NOREPLACE` says |
     /// | [`OutsideRange`](ErrorKind::OutsideRange) | `ENOMEM` |
     /// | [`Denied`](ErrorKind::Denied) | `EACCES`, or `EPERM` where the host said that |
     /// | [`InvalidArgument`](ErrorKind::InvalidArgument) | `EINVAL` |

@@ -16,6 +16,17 @@
 //! Consumers take `P: PageProvider + Copy`. Operating-system providers are `Copy`; providers with
 //! state are used by reference: `&P` is a provider wherever `P` is. A provider around a provider
 //! ([`Within`], [`crate::counted::Counted`]) narrows or watches it.
+//!
+//! | file | what it has, in the order in which a request comes by |
+//! |---|---|
+//! | `request` | requests, `plan`s in whole pages, and how pages are `commit`ted |
+//! | `capabilities`, `resource` | what a provider can do; what is left of limits |
+//! | `forward`, `within` | a reference as a provider; one that narrows where memory may lie |
+//! | `dual` | dual mappings: `request`, `step`s, `run`, `mapping` (the token), `error` |
+//! | `place` | places for the views of a dual mapping |
+//! | `search`, `gaps`, `map`, `end` | where is a hole; the gaps of a process map; the last address |
+//! | `backend` | what systems with `mmap` have in common |
+//! | `error` | what went wrong |
 
 pub mod backend;
 mod capabilities;

@@ -4,6 +4,9 @@
 //! Memory and aliasing come from a base provider, so that what runs on [`Sim`] really reads, writes
 //! and executes. States are simulated, page by page; a call that starts from the wrong state does
 //! not reach the base, is refused, and is remembered as a [`Misuse`].
+//!
+//! `policy` says what the host is like; `pages` and `dual` have the calls, `map` where holes are,
+//! `table` the page tables; `faulty` is a provider that fails on demand.
 
 mod dual;
 mod faulty;

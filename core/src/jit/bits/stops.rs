@@ -22,7 +22,7 @@ impl Bits<'_> {
         if at >= nodes {
             return None;
         }
-        // Most spans end here, and the word is most likely at hand.
+        // Most spans end here, and the word is most likely cached.
         if let Some(bit) = Self::bit(self.stop(at), lowest) {
             return Some(at * WORD + bit);
         }

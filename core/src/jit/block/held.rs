@@ -148,7 +148,7 @@ impl Held<'_> {
     ///
     /// # Safety
     ///
-    /// The block came from [`Block::make`] of this arena, and nobody has a pointer to it that is
+    /// The block came from [`Block::make`] of this arena, and no code has a pointer to it that is
     /// used afterwards.
     pub(in crate::jit) unsafe fn free<P: PageProvider + Copy, R: RawMutex>(
         self,

@@ -36,7 +36,7 @@ pub enum Mapping {
     #[default]
     Dual,
     /// Once, executable, and writable instead for the time of a write. A thread that executes code
-    /// in the same pages meanwhile faults, so nobody may. Pages that several writers share become
+    /// in the same pages meanwhile faults: no thread may. Pages that several writers share become
     /// executable again when the last of them is done. For hosts that allow
     /// no dual mappings, and programs that do not write while they run; and for debugging, since
     /// a debugger can write breakpoints into this memory, but not into dual mappings.

@@ -91,7 +91,7 @@ impl Kind {
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
-    /// Maps at most so many bytes and no less than so many: as much as there is room for, as in a
+    /// Maps between the two lengths, the longer one first: as much as there is room for, as in a
     /// window full of foreign mappings, or memory.
     pub(super) fn map_at_most(
         &self,

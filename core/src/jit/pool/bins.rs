@@ -8,7 +8,7 @@ use core::{ops::Range, ptr::NonNull};
 pub(super) const BINS: usize = 128;
 
 /// Spans in a bin. Random requests of evenly mixed lengths find an empty bin, or a full one, once
-/// in so many times and one more.
+/// in `DEPTH + 1` times.
 const DEPTH: usize = 64;
 
 /// Granules that a bin holds at most, so that long spans are joined soon.

@@ -1,4 +1,4 @@
-//! Where spans go when nobody runs them any more.
+//! Where spans go when no thread runs them any more.
 
 use crate::{
     jit::{CodeProvider, JitAllocator, JitError, Refused, Span},
@@ -18,7 +18,7 @@ pub trait Releases {
     /// Why not.
     fn check(&self, span: &Span) -> Result<(), JitError>;
 
-    /// Gives a span back, that nobody executes any more.
+    /// Releases a span that no thread executes any more.
     ///
     /// # Errors
     ///

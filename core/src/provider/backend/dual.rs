@@ -41,7 +41,7 @@ pub unsafe trait DualSystem: System {
     /// are and the host's will do, and where only large ones will do; directories come last.
     const ORDERS: [&'static [DualStep]; 3];
 
-    /// Returns the strategies to try, best first, where so many directories were given; see
+    /// Returns the strategies to try, best first, where `directories` directories were given; see
     /// [`DualSteps::dual_order`]. By default those of [`DualSystem::ORDERS`].
     fn dual_order(&self, request: &DualRequest<'_>, directories: usize) -> &'static [DualStep] {
         order_for(Self::ORDERS, request, directories)

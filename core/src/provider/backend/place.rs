@@ -52,7 +52,7 @@ pub fn map_at(system: &impl System, addr: usize, len: usize) -> Result<PageRange
 }
 
 /// Tells why an exact place was refused: the error, as another kind where the system says the same
-/// of a place that is in use as of other things.
+/// of a place that is in use and of other failures.
 #[must_use]
 pub fn refused(system: &impl System, addr: usize, len: usize, error: Error) -> Error {
     if system.may_be_taken(error) {

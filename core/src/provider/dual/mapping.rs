@@ -28,8 +28,8 @@ impl DualMapping {
     ///
     /// # Safety
     ///
-    /// `rw` and `rx` are equally long, do not overlap, show the same pages, and belong to nobody
-    /// else; no other token for them exists.
+    /// `rw` and `rx` are equally long, do not overlap, show the same pages, and belong to no
+    /// other owner; no other token for them exists.
     pub unsafe fn from_parts(
         rw: PageRange,
         rx: PageRange,

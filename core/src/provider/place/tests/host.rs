@@ -209,7 +209,7 @@ unsafe impl DualSteps for Host {
         match act.unwrap_or(Act::Map) {
             Act::Map => {
                 let (rw, rx) = (views[0], views[1]);
-                // SAFETY: nobody accesses either.
+                // SAFETY: both are numbers, and no code accesses them.
                 Ok(unsafe { DualMapping::from_parts(rw, rx, step, PAGE, Fork::Share) })
             }
             Act::Fail(kind) => {
