@@ -37,7 +37,7 @@ impl Level {
     }
 }
 
-/// What a [`Counted`] provider holds. A failed call changes none of it.
+/// What a [`Counted`](super::Counted) provider holds. A failed call changes none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Addresses reserved, committed ones included, dual views excluded.
@@ -48,7 +48,7 @@ pub struct Counters {
     pub dual: Gauge,
 }
 
-/// The most that a [`Counted`] provider gives, in bytes.
+/// The most that a [`Counted`](super::Counted) provider gives, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Addresses reserved.

@@ -24,7 +24,7 @@
 //! | `forward`, `within` | a reference as a provider; one that narrows where memory may lie |
 //! | `dual` | dual mappings: `request`, `step`s, `run`, `mapping` (the token), `error` |
 //! | `place` | places for the views of a dual mapping |
-//! | `search`, `gaps`, `map`, `end` | where is a hole; the gaps of a process map; the last address |
+//! | `search`, `gaps`, `map`, `end` | a hole for it; the gaps of a process map; the last address |
 //! | `backend` | what systems with `mmap` have in common |
 //! | `error` | what went wrong |
 

@@ -87,7 +87,7 @@ pub enum SyncCores {
     /// fetched before until it next returns from the kernel.
     ///
     /// [`Capabilities::CORE_SYNC`]: crate::provider::Capabilities::CORE_SYNC
-    /// [`JitAllocator::syncs_cores`]: super::JitAllocator::syncs_cores
+    /// [`JitAllocator::syncs_cores`]: crate::jit::JitAllocator::syncs_cores
     #[default]
     WhenReused,
     /// As `WhenReused`, but a host that cannot is refused when the allocator is made.
@@ -96,7 +96,7 @@ pub enum SyncCores {
     /// batch: the program publishes code by these. So recycled memory costs no system call for each
     /// write.
     ///
-    /// [`JitAllocator::publish`]: super::JitAllocator::publish
+    /// [`JitAllocator::publish`]: crate::jit::JitAllocator::publish
     Deferred,
     /// Never: the program has one thread, or synchronizes its executors itself.
     Never,

@@ -170,8 +170,8 @@ impl JitConfig {
     }
 
     /// Says whether every value is one that may be asked for, as
-    /// [`JitAllocator::on`](super::JitAllocator::on) asks. What the provider and the CPU lack is
-    /// told there alone.
+    /// [`JitAllocator::on`](crate::jit::JitAllocator::on) asks. What the provider and the CPU lack
+    /// is told there alone.
     ///
     /// # Errors
     ///

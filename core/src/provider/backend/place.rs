@@ -180,11 +180,11 @@ pub fn reserve(system: &impl System, request: &Request<'_>) -> Result<PageRange,
 }
 
 /// Searches the process map for a place for `request`, and takes it with `try_at`, which must not
-/// replace anything; see [`search`].
+/// replace anything; see [`search()`].
 ///
 /// # Errors
 ///
-/// The errors of [`search`] and of [`Request::plan`]; [`ErrorKind::Exhausted`] where no user
+/// The errors of [`search()`] and of [`Request::plan`]; [`ErrorKind::Exhausted`] where no user
 /// address lies within the range asked for.
 pub fn search_places<S: System>(
     system: &S,

@@ -91,7 +91,7 @@ impl DualError {
     /// is in use ([`ErrorKind::Taken`]), lies outside the range asked for
     /// ([`ErrorKind::OutsideRange`]), or the range has no hole of the least length that will do
     /// ([`ErrorKind::Exhausted`]). No strategy could change that, and a shorter mapping of at least
-    /// [`DualRequest::min_len`] bytes neither.
+    /// [`DualRequest::min_len`](super::DualRequest::min_len) bytes neither.
     #[must_use]
     pub const fn unplaced(&self) -> Option<DualView> {
         match self.reason {

@@ -93,10 +93,11 @@ impl DualMapping {
         self.fork
     }
 
-    /// Says whether [`DualMapProvider::purge_dual`] serves this mapping. A provider without
-    /// [`Capabilities::PURGE_DUAL`](super::Capabilities) makes none that it serves; one that has
-    /// the capability may make some that it does not, where the host leaves no other way to keep
-    /// the executable view from becoming writable.
+    /// Says whether [`DualMapProvider::purge_dual`](super::DualMapProvider::purge_dual) serves this
+    /// mapping. A provider without
+    /// [`Capabilities::PURGE_DUAL`](crate::provider::Capabilities) makes none that it serves; one
+    /// that has the capability may make some that it does not, where the host leaves no other way
+    /// to keep the executable view from becoming writable.
     #[must_use]
     pub const fn purges(&self) -> bool {
         self.purges

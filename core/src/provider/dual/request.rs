@@ -65,7 +65,7 @@ pub struct DualRequest<'a> {
     /// The pages wanted.
     pub pages: PageWish,
     /// Whether indirect branches into the executable view must land on a landing pad. Not without
-    /// [`Capabilities::LANDING_PADS`](super::Capabilities::LANDING_PADS).
+    /// [`Capabilities::LANDING_PADS`](crate::provider::Capabilities::LANDING_PADS).
     pub landing_pads: bool,
     /// What a forked child sees.
     pub fork: Fork,
@@ -95,8 +95,8 @@ impl<'a> DualRequest<'a> {
     ///
     /// [`ErrorKind::InvalidArgument`] for a length that is zero or no multiple of the page size, a
     /// least length that is that too or above the length, a target range of another length, or two
-    /// target ranges that overlap; and what [`Request::plan`](super::Request::plan) says of a
-    /// placement. [`DualError::unplaced`] tells which view cannot lie where it was asked for.
+    /// target ranges that overlap; and what [`Request::plan`](crate::provider::Request::plan) says
+    /// of a placement. [`DualError::unplaced`] tells which view cannot lie where it was asked for.
     pub fn validate(&self, page: PageSize) -> Result<(), DualError> {
         let invalid = Err(DualError::of(ErrorKind::InvalidArgument));
         let whole = |len: usize| len != 0 && page.is_aligned(len);

@@ -1,5 +1,7 @@
 //! How a mapping is made: places for its views first, then one strategy after the other.
 
+#[cfg(doc)]
+use super::DualMapProvider;
 use super::{DualError, DualMapping, DualRequest, DualStep, MAX_DUAL_STEPS, error::Reason};
 use crate::{
     page::{PageRange, PageSize},
