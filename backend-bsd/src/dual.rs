@@ -15,8 +15,8 @@ use hostmem_core::{
 };
 use rustix::mm::MapFlags;
 
-// SAFETY: the views are shared mappings of one object that nobody else can open; protections are
-// as promised; what fails is undone.
+// SAFETY: the views are shared mappings of one object that no other process can open; protections
+// are as promised; what fails is undone.
 unsafe impl DualSystem for Bsd {
     const SYSTEM: Self = Self;
     const ORDERS: [&'static [DualStep]; 3] = host::ORDERS;

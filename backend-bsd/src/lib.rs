@@ -8,33 +8,33 @@
 //! |---|---|---|
 //! | `pages` | `PageProvider`: reserve to release | `mmap(2)`, `mprotect(2)` |
 //! | `dual` | dual mappings: the views | `mmap(2)`, `minherit(2)` |
-//! | `object` | dual mappings: what the views show | `shm_open(2)`, `memfd_create(3)`, `shm_create_largepage(3)` |
+//! | `object` | what they show | `shm_open(2)`, `memfd_create(3)`, `shm_create_largepage(3)` |
 //! | `map` | the process map | `sysctl(3)`, `kinfo_getvmmap(3)` |
 //! | `limits` | what is left of limits | `getrlimit(2)`, `sysctl(3)` |
-//! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
+//! | `sync` | cores, clock, locks | `membarrier(2)`, `_umtx_op(2)`, `umtx(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `getpagesizes(3)`, `procctl(2)` |
-//! | `shared` | what the NetBSD backend has, too: calls, error numbers, `sysctl`, files | `sysctl(3)`, `arc4random_buf(3)`, `intro(2)` |
+//! | `shared` | what the NetBSD backend has, too | `sysctl(3)`, `arc4random_buf(3)`, `intro(2)` |
 //!
 //! # What these systems lack
 //!
 //! - Nothing empties pages of a shared object through its mapping: `MADV_FREE` and `MADV_DONTNEED`
 //!   leave the contents, and `fspacectl(2)` (FreeBSD 14) wants a descriptor, which no dual mapping
 //!   keeps. `Capabilities::PURGE_DUAL` is absent.
-//! - Other cores can be made to see new instructions by `membarrier(2)` only, which FreeBSD has since
-//!   14.1. Elsewhere `Capabilities::CORE_SYNC` is absent.
-//! - Pages do not demand landing pads on request. OpenBSD demands them of all code, on CPUs that can.
-//!   `Capabilities::LANDING_PADS` is absent.
+//! - Other cores can be made to see new instructions by `membarrier(2)` only, which FreeBSD has
+//!   since 14.1. Elsewhere `Capabilities::CORE_SYNC` is absent.
+//! - Pages do not demand landing pads on request. OpenBSD demands them of all code, where the
+//!   CPU can. `Capabilities::LANDING_PADS` is absent.
 //! - Mappings have no names; those of requests reach `memfd_create(3)` only.
-//! - Private memory has no large pages on request: FreeBSD promotes to superpages by itself. `commit`
-//!   with large pages and without the leave to use others is `Unsupported`; dual mappings get them.
+//! - Private memory has no large pages on request: FreeBSD promotes to superpages by itself.
+//!   `commit` with large pages and no leave to use others is `Unsupported`; dual mappings get them.
 //! - Nothing moves pages: `Capabilities::MOVE_PAGES` is absent.
 //! - `purge` is `MADV_FREE`, after which pages read zero or show old contents; on FreeBSD, where a
 //!   forked process shares memory, contents from before the fork may come back. The system takes
 //!   them when it needs memory, so that statistics of resident memory do not fall at once.
 //! - `left` knows addresses (FreeBSD, DragonFly) or accessible memory (OpenBSD), and file sizes.
 //!   How much is locked, and how many mappings there may be, is not told.
-//! - DragonFly shows no process map, and replaces a mapping in two steps: `Capabilities::ATOMIC_INTO`
-//!   is absent there.
+//! - DragonFly shows no process map, and replaces a mapping in two steps:
+//!   `Capabilities::ATOMIC_INTO` is absent there.
 
 #![no_std]
 #![cfg(any(

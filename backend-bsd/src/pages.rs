@@ -48,8 +48,8 @@ pub struct Bsd;
 /// ```
 pub type BsdProvider = SystemProvider<Bsd>;
 
-// SAFETY: the promises are those of the system calls, as the functions use them. Policy is asked
-// before anything is unmapped, and so is the limit of addresses.
+// SAFETY: the functions are system calls on the ranges that they were given. Policy is asked before
+// anything is unmapped, and so is the limit of addresses.
 unsafe impl System for Bsd {
     type Calls = BsdCalls;
 

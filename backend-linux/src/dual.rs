@@ -73,8 +73,8 @@ fn populates() -> bool {
     })
 }
 
-// SAFETY: the views are shared mappings of one file that nobody else can open; protections are as
-// promised; what fails is undone.
+// SAFETY: the views are shared mappings of one file that no other process can open; protections are
+// as promised; what fails is undone.
 unsafe impl DualSystem for Linux {
     const SYSTEM: Self = Self;
     const LANDING_PADS: bool = true;

@@ -5,16 +5,16 @@
 //!
 //! | file | what it has | man pages |
 //! |---|---|---|
-//! | `pages` | [`PageProvider`](hostmem_core::provider::PageProvider): reserve to release | `mmap(2)`, `mprotect(2)`, `madvise(2)` |
+//! | `pages` | `PageProvider`: reserve to release | `mmap(2)`, `mprotect(2)`, `madvise(2)` |
 //! | `dual` | dual mappings: the views | `mmap(2)`, `madvise(2)` |
-//! | `object` | dual mappings: what the views show | `memfd_create(2)`, `open(2)`, `fallocate(2)`, `F_ADD_SEALS(2const)` |
+//! | `object` | what they show | `memfd_create(2)`, `fallocate(2)`, `F_ADD_SEALS(2const)` |
 //! | `map` | the process map | `proc_pid_maps(5)` |
 //! | `limits` | what is left of limits | `prlimit(2)`, `proc_pid_status(5)` |
 //! | `sync` | cores, clock, waiting for locks | `membarrier(2)`, `clock_gettime(2)`, `futex(2)` |
 //! | `probe` | what this host allows | `proc_sys_vm(5)`, `PR_SET_MDWE(2const)` |
 //! | `random` | numbers for keys | `getrandom(2)`, `random(4)` |
 //! | `errno` | error numbers as kinds | `errno(3)` |
-//! | `raw` | the system calls that rustix lacks | `prctl(2)`, `brk(2)`, `prlimit(2)`, `personality(2)` |
+//! | `raw` | the calls that rustix lacks | `prctl(2)`, `brk(2)`, `prlimit(2)`, `personality(2)` |
 
 #![no_std]
 #![cfg(target_os = "linux")]
@@ -46,7 +46,7 @@ use hostmem_core::provider::backend::SystemProvider;
 ///
 /// let linux = LinuxProvider::new();
 /// let range = linux.reserve(&Request::bytes(1 << 20))?;
-/// // SAFETY: reserved just now, and nobody else knows of it.
+/// // SAFETY: reserved just now, and no other code has its address.
 /// unsafe { linux.commit(range, Commit::READ_WRITE)? };
 /// // SAFETY: committed just now, readable and writable.
 /// unsafe { range.start().write(7) };

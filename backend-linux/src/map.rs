@@ -126,18 +126,15 @@ mod tests {
         let made = |start, end: usize, flags| {
             AddressRange::new(start, end - 1).map(|range| MapEntry { range, flags })
         };
-        let (read, write, exec) = (MapFlags::READ, MapFlags::WRITE, MapFlags::EXEC);
+        let (read, exec) = (MapFlags::READ, MapFlags::EXEC);
+        let both = read | MapFlags::WRITE;
         let (shared, object, grows) = (MapFlags::SHARED, MapFlags::OBJECT, MapFlags::GROWS);
         let expected = [
             made(0x40_0000, 0x40_1000, read | exec | object),
-            made(0x7f00_0000_0000, 0x7f00_0002_1000, read | write),
-            made(
-                0x7f10_0000_0000,
-                0x7f10_0000_1000,
-                read | write | shared | object,
-            ),
-            made(0x7f20_0000_0000, 0x7f20_0000_1000, read | write | grows),
-            made(0x7f30_0000_0000, 0x7f30_0000_1000, read | write | object),
+            made(0x7f00_0000_0000, 0x7f00_0002_1000, both),
+            made(0x7f10_0000_0000, 0x7f10_0000_1000, both | shared | object),
+            made(0x7f20_0000_0000, 0x7f20_0000_1000, both | grows),
+            made(0x7f30_0000_0000, 0x7f30_0000_1000, both | object),
             made(0xffff_ffff_ff60_0000, 0xffff_ffff_ff60_1000, exec),
         ];
         assert_eq!(parse(text), expected);

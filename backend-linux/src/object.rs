@@ -21,7 +21,7 @@ use rustix::{
     io::Errno,
 };
 
-/// Owner only: nobody else is to open it in the moment that it has a name.
+/// Owner only: no other user may open it in the moment that it has a name.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// A memory file, as long as the views of it, before it is mapped.

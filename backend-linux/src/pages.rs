@@ -77,7 +77,7 @@ pub(crate) unsafe fn advise(range: PageRange, advice: Advice) -> Result<(), Errn
     unsafe { madvise(pointer(range), range.len_bytes(), advice) }
 }
 
-// SAFETY: the promises are those of the system calls, as the functions use them.
+// SAFETY: each is one system call on the range that it was given, and does as the trait says.
 unsafe impl Calls for Linux {
     fn page_size(&self) -> PageSize {
         page_size()
@@ -111,7 +111,7 @@ unsafe impl Calls for Linux {
         // needed. They read zero afterwards (madvise(2), MADV_DONTNEED).
         let advised = match unsafe { advise(range, Advice::LinuxDontNeed) } {
             // Locked pages are to be asked for by name, since Linux 5.18.
-            // SAFETY: as for the advice above, which this is.
+            // SAFETY: private pages of the caller's, whose contents are not needed.
             Err(Errno::INVAL) => unsafe { advise(range, Advice::LinuxDontneedLocked) },
             result => result,
         };
@@ -119,7 +119,7 @@ unsafe impl Calls for Linux {
             Ok(()) => Ok(Purged::Zero),
             // Mappings before the first one that is refused have lost their memory: none have where
             // the first page is refused too.
-            // SAFETY: as for the advice above, of the first page.
+            // SAFETY: the first of those pages, whose contents are not needed either.
             Err(Errno::INVAL) => match unsafe { madvise(pointer(range), 1, Advice::LinuxDontNeed) }
             {
                 Err(Errno::INVAL) => Ok(Purged::Kept),
@@ -134,8 +134,8 @@ unsafe impl Calls for Linux {
     }
 }
 
-// SAFETY: the promises are those of the system calls, as the functions use them; which failing
-// calls unmap nothing is what the kernel's sources say.
+// SAFETY: the functions are system calls on the ranges that they were given; which failing calls
+// unmap nothing is what the kernel's sources say.
 unsafe impl System for Linux {
     type Calls = Self;
 
@@ -187,12 +187,12 @@ unsafe impl System for Linux {
             let result = unsafe { self.protect(range, how.access) };
             if let Err(e) = result {
                 // Part of it may have been done.
-                // SAFETY: nothing was committed before.
+                // SAFETY: reserved before, so that no other code uses what is there.
                 let _ = unsafe { self.protect(range, Access::None) };
                 return Err(e);
             }
         }
-        // SAFETY: the range is the caller's.
+        // SAFETY: the caller's range, which is committed now; this advice takes nothing away.
         unsafe { System::advise(self, range, how.pages) };
         Ok(page_size())
     }

@@ -63,8 +63,8 @@ unsafe fn map_duplicates(
     unsafe { both_or_neither(&NetBsd, (rw, rx), request, protected) }
 }
 
-// SAFETY: the views are shared mappings of memory that nobody else can open; protections are as
-// promised; what fails is undone.
+// SAFETY: the views are shared mappings of memory that no other process can open; protections are
+// as promised; what fails is undone.
 unsafe impl DualSystem for NetBsd {
     const SYSTEM: Self = Self;
     const ORDERS: [&'static [DualStep]; 3] = [order::NETBSD, order::NETBSD, &[]];

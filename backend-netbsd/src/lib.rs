@@ -26,8 +26,8 @@
 //!
 //! - `Capabilities::ATOMIC_INTO`: a duplicate made by `mremap(2)` lands on holes only, so a target
 //!   range is unmapped first. Whoever gets in between keeps the range, which is reported as lost.
-//! - An end to what a duplicate may become: `mprotect(2)` can make an executable view writable that is
-//!   one, in a forked child too, though never both at once. Views of a descriptor cannot become so.
+//! - An end to what a duplicate may become: `mprotect(2)` can make an executable view writable, in
+//!   a forked child too, though never both at once. It cannot with views of a descriptor.
 //! - `Capabilities::PURGE_DUAL`: nothing empties pages of a shared object through its mapping
 //!   (`MADV_FREE` and `MADV_DONTNEED` leave the contents).
 //! - `Capabilities::CORE_SYNC`: no call makes other cores see new instructions.

@@ -64,9 +64,9 @@ pub(crate) fn aligned(align: usize) -> c_int {
     libc::MAP_ALIGNED(log2)
 }
 
-// SAFETY: the promises are those of the system calls, as the functions use them. Policy is asked
-// before anything is unmapped, and so is the limit of addresses; kernels then unmap (before 8 in a
-// step of its own), and may fail later, for instance since memory is to be locked.
+// SAFETY: the functions are system calls on the ranges that they were given. Policy is asked before
+// anything is unmapped, and so is the limit of addresses; kernels then unmap (before 8 in a step of
+// its own), and may fail later, for instance since memory is to be locked.
 unsafe impl System for NetBsd {
     /// Duplicates show no object.
     const VIEW: Entry = Entry::SHARED;

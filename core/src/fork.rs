@@ -129,15 +129,16 @@ pub unsafe fn around_fork(
     let mut first = None;
     if in_child {
         for object in children.iter().rev() {
-            // SAFETY: the caller's promise makes this the only thread of a child with memory of its
-            // own; providers are behind what stands on them, by the order of the list.
+            // SAFETY: this is the only thread of a child with memory of its own, by what `# Safety`
+            // says of `fork`; providers come first, by the order of the list.
             let result = unsafe { object.fork_child() };
             first = first.or(result.err());
         }
     }
     for object in objects.iter().rev() {
         if in_child {
-            // SAFETY: the caller's promise makes this the child's only thread; prepared above.
+            // SAFETY: this is the child's only thread, by what `# Safety` says of `fork`; its
+            // fork_prepare returned Ok above.
             let result = unsafe { object.fork_child() };
             first = first.or(result.err());
         } else {
@@ -200,7 +201,8 @@ impl<T> Renewable<T> {
 
     /// Returns the value that is current, by exclusive access.
     pub(crate) fn current_mut(&mut self) -> &mut T {
-        // SAFETY: as in `current`, and self is exclusive.
+        // SAFETY: what renew published is initialised, and stays until dispose; self is borrowed
+        // exclusively.
         let later = unsafe { self.later().as_mut() };
         later.map_or(&mut self.first, |later| &mut *later.value)
     }
@@ -214,7 +216,8 @@ impl<T> Renewable<T> {
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
         let mut at = self.later();
         let later = core::iter::from_fn(move || {
-            // SAFETY: as in `current`; so are the older ones, which `renew` linked.
+            // SAFETY: what renew published is initialised, and stays until dispose, which has self
+            // exclusively; the older ones are linked by renew, and stay as long.
             let later = unsafe { at.as_ref() }?;
             at = later.older;
             Some(&*later.value)
@@ -226,7 +229,8 @@ impl<T> Renewable<T> {
     pub(crate) fn pages(&self) -> impl Iterator<Item = PageRange> {
         let mut at = self.later();
         core::iter::from_fn(move || {
-            // SAFETY: as in `current`; so are the older ones, which `renew` linked.
+            // SAFETY: what renew published is initialised, and stays until dispose, which has self
+            // exclusively; the older ones are linked by renew, and stay as long.
             let later = unsafe { at.as_ref() }?;
             at = later.older;
             Some(later.pages)
@@ -246,7 +250,8 @@ impl<T> Renewable<T> {
     pub(crate) fn successor(&self, value: &T) -> &T {
         let mut found = self.current();
         let mut at = self.later();
-        // SAFETY: as in `current`; so are the older ones, which `renew` linked.
+        // SAFETY: what renew published is initialised, and stays until dispose, which has self
+        // exclusively; the older ones are linked by renew, and stay as long.
         while let Some(later) = unsafe { at.as_ref() } {
             if ptr::eq(&raw const *later.value, value) {
                 return found;
@@ -277,7 +282,8 @@ impl<T> Renewable<T> {
         let pages = provider.reserve(&Request::bytes(size_of::<Later<T>>()))?;
         // SAFETY: reserved just now, and no other code has its address yet.
         if let Err(error) = unsafe { provider.commit(pages, Commit::READ_WRITE) } {
-            // SAFETY: as above. A failure wastes a page of addresses.
+            // SAFETY: reserved just now, and no other code has its address. A failure wastes a page
+            // of addresses.
             let _ = unsafe { provider.release(pages) };
             return Err(error);
         }
@@ -287,7 +293,7 @@ impl<T> Renewable<T> {
             pages,
         };
         let place: NonNull<Later<T>> = pages.start().cast();
-        // SAFETY: committed just now for so many bytes, and aligned, since it is a page.
+        // SAFETY: committed just now, long enough for the value, and aligned, since it is a page.
         unsafe { place.write(later) };
         self.later.store(place.as_ptr().cast(), Ordering::Release);
         Ok(())

@@ -18,32 +18,22 @@
 //! writes to any of them: a reader that finds the version as it was has read none that was written
 //! meanwhile. One that interrupts a change, in a signal handler on the same thread, sees a version
 //! that stands still, and what was published before: it never waits.
+//!
+//! `piece` has what readers reach, `spares` the copies that are not in use; what a change does is
+//! here.
 
-use crate::{
-    arena::Arena,
-    atomic::{self, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence},
-    provider::{Error, ErrorKind, PageProvider},
-    sync::RawMutex,
-};
-use core::{
-    alloc::Layout,
-    ptr::{NonNull, null_mut},
-};
+use crate::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
+use core::ptr::{NonNull, null_mut};
+use piece::{PIECE, Piece, Top};
 
 #[cfg(all(test, loom))]
 mod models;
+mod piece;
+mod spares;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-/// Ranges in a piece: a copy of as many costs little beside a call of a provider, and few tops are
-/// made.
-const PIECE: usize = if cfg!(all(test, loom)) { 2 } else { 32 };
-
-/// Slots of the first top.
-const FIRST: usize = if cfg!(all(test, loom)) { 2 } else { 8 };
-
-/// Pieces that a change takes at most.
-const SPARE: usize = 2;
+pub(crate) use spares::Spares;
 
 /// A range of addresses, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,281 +44,10 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
+    #[inline]
     const fn contains(&self, addr: usize) -> bool {
         addr.wrapping_sub(self.start) < self.len
     }
-}
-
-/// Some ranges, by address. What is published of it changes no more, until it was replaced and
-/// serves again.
-struct Piece {
-    len: AtomicUsize,
-    starts: [AtomicUsize; PIECE],
-    lens: [AtomicUsize; PIECE],
-    values: [AtomicUsize; PIECE],
-    /// The next one that is not in use.
-    next: AtomicPtr<Piece>,
-}
-
-impl Piece {
-    fn new() -> Self {
-        let zeros = || core::array::from_fn(|_| AtomicUsize::new(0));
-        Self {
-            len: AtomicUsize::new(0),
-            starts: zeros(),
-            lens: zeros(),
-            values: zeros(),
-            next: AtomicPtr::new(null_mut()),
-        }
-    }
-
-    fn len(&self) -> usize {
-        // A late reader may see any length that the piece ever had.
-        self.len.load(Ordering::Relaxed).min(PIECE)
-    }
-
-    fn get(&self, n: usize) -> Interval {
-        Interval {
-            start: self.starts[n].load(Ordering::Relaxed),
-            len: self.lens[n].load(Ordering::Relaxed),
-            value: self.values[n].load(Ordering::Relaxed),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = Interval> {
-        (0..self.len()).map(|n| self.get(n))
-    }
-
-    /// Returns how many ranges start at `addr` or below.
-    fn up_to(&self, addr: usize) -> usize {
-        self.starts[..self.len()].partition_point(|start| start.load(Ordering::Relaxed) <= addr)
-    }
-
-    fn fill(&self, with: impl Iterator<Item = Interval>) {
-        let mut len = 0;
-        for interval in with.take(PIECE) {
-            self.starts[len].store(interval.start, Ordering::Relaxed);
-            self.lens[len].store(interval.len, Ordering::Relaxed);
-            self.values[len].store(interval.value, Ordering::Relaxed);
-            len += 1;
-        }
-        self.len.store(len, Ordering::Relaxed);
-    }
-}
-
-/// The pieces, by address. The first slot is for all addresses below the second one's.
-struct Top {
-    len: AtomicUsize,
-    /// The next one that is not in use.
-    next: AtomicPtr<Top>,
-    firsts: NonNull<[AtomicUsize]>,
-    pieces: NonNull<[AtomicPtr<Piece>]>,
-}
-
-impl Top {
-    fn new(firsts: NonNull<[AtomicUsize]>, pieces: NonNull<[AtomicPtr<Piece>]>) -> Self {
-        Self {
-            len: AtomicUsize::new(0),
-            next: AtomicPtr::new(null_mut()),
-            firsts,
-            pieces,
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.firsts.len()
-    }
-
-    fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed).min(self.room())
-    }
-
-    fn firsts(&self) -> &[AtomicUsize] {
-        // SAFETY: initialised when the top was made, changed by atomics only, and there as long as
-        // the arena, which outlives the index.
-        unsafe { self.firsts.as_ref() }
-    }
-
-    fn slot(&self, n: usize) -> Option<&AtomicPtr<Piece>> {
-        // SAFETY: as in `firsts`.
-        unsafe { self.pieces.as_ref() }.get(n)
-    }
-
-    fn piece(&self, n: usize) -> Option<&Piece> {
-        let piece = NonNull::new(self.slot(n)?.load(Ordering::Acquire))?;
-        // SAFETY: slots hold pieces, which are published whole with Release, changed by their
-        // atomics only, and there as long as the arena, which outlives the index.
-        Some(unsafe { piece.as_ref() })
-    }
-
-    /// Returns the slot for an address.
-    fn around(&self, addr: usize) -> usize {
-        let firsts = &self.firsts()[..self.len()];
-        let behind = firsts.partition_point(|first| first.load(Ordering::Relaxed) <= addr);
-        behind.saturating_sub(1)
-    }
-
-    /// Finds the range around an address.
-    fn find(&self, addr: usize) -> Option<Interval> {
-        let slot = self.around(addr);
-        let piece = self.piece(slot)?;
-        let found = match piece.up_to(addr).checked_sub(1) {
-            Some(n) => piece.get(n),
-            // A slot's first address stays when the lowest range of its piece is taken out, and a
-            // range of the piece before may have come to lie across it.
-            None => {
-                let before = self.piece(slot.checked_sub(1)?)?;
-                before.get(before.len().checked_sub(1)?)
-            }
-        };
-        Some(found).filter(|found| found.contains(addr))
-    }
-
-    /// Fills a top that is not in use.
-    fn fill(&self, with: impl Iterator<Item = NonNull<Piece>>) {
-        let mut len = 0;
-        for piece in with.take(self.room()) {
-            // SAFETY: a piece that is in use or just filled, as in `piece`.
-            let lowest = unsafe { piece.as_ref() }.get(0).start;
-            let first = if len == 0 { 0 } else { lowest };
-            self.firsts()[len].store(first, Ordering::Relaxed);
-            if let Some(slot) = self.slot(len) {
-                slot.store(piece.as_ptr(), Ordering::Relaxed);
-            }
-            len += 1;
-        }
-        self.len.store(len, Ordering::Relaxed);
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = NonNull<Piece>> {
-        let slots = (0..self.len()).filter_map(|n| self.slot(n));
-        slots.filter_map(|slot| NonNull::new(slot.load(Ordering::Relaxed)))
-    }
-}
-
-/// Copies that are not in use, for the one who may change the index.
-pub(crate) struct Spares {
-    piece: Option<NonNull<Piece>>,
-    pieces: usize,
-    /// One at least, and no more than two, have room for the next change.
-    top: Option<NonNull<Top>>,
-}
-
-// SAFETY: what it points to is made of atomics, in memory that stays as long as the arena.
-unsafe impl Send for Spares {}
-
-impl Spares {
-    pub(crate) const fn new() -> Self {
-        Self {
-            piece: None,
-            pieces: 0,
-            top: None,
-        }
-    }
-
-    fn push(&mut self, piece: NonNull<Piece>) {
-        let next = self.piece.map_or(null_mut(), NonNull::as_ptr);
-        // SAFETY: a piece, which is there as long as the arena, and changed by its atomics only.
-        unsafe { piece.as_ref() }
-            .next
-            .store(next, Ordering::Relaxed);
-        self.piece = Some(piece);
-        self.pieces += 1;
-    }
-
-    fn pop(&mut self) -> Option<NonNull<Piece>> {
-        let piece = self.piece?;
-        // SAFETY: as in `push`.
-        let next = unsafe { piece.as_ref() }.next.load(Ordering::Relaxed);
-        self.piece = NonNull::new(next);
-        self.pieces -= 1;
-        Some(piece)
-    }
-
-    /// Takes a piece, and fills it.
-    fn piece(&mut self, with: impl Iterator<Item = Interval>) -> Option<NonNull<Piece>> {
-        let piece = self.pop()?;
-        // SAFETY: as in `push`.
-        unsafe { piece.as_ref() }.fill(with);
-        Some(piece)
-    }
-
-    fn push_top(&mut self, top: NonNull<Top>) {
-        let next = self.top.map_or(null_mut(), NonNull::as_ptr);
-        // SAFETY: a top, which is there as long as the arena, and changed by its atomics only.
-        unsafe { top.as_ref() }.next.store(next, Ordering::Relaxed);
-        self.top = Some(top);
-    }
-
-    /// Says whether the first top has room for so many slots. Those that have too little are
-    /// forgotten: a late reader may be in them, and doubling bounds the waste.
-    fn has_top(&mut self, slots: usize) -> bool {
-        while let Some(top) = self.top {
-            // SAFETY: as in `push_top`.
-            let top = unsafe { top.as_ref() };
-            if top.room() >= slots {
-                return true;
-            }
-            self.top = NonNull::new(top.next.load(Ordering::Relaxed));
-        }
-        false
-    }
-
-    /// Takes a top with room for so many slots, and fills it.
-    fn top(
-        &mut self,
-        slots: usize,
-        with: impl Iterator<Item = NonNull<Piece>>,
-    ) -> Option<NonNull<Top>> {
-        let top = if self.has_top(slots) {
-            self.top?
-        } else {
-            return None;
-        };
-        // SAFETY: as in `push_top`.
-        let filled = unsafe { top.as_ref() };
-        self.top = NonNull::new(filled.next.load(Ordering::Relaxed));
-        filled.fill(with);
-        Some(top)
-    }
-
-    /// Sees to it that a range can be added. Then one can also be changed or taken out afterwards,
-    /// each time that it was.
-    ///
-    /// # Errors
-    ///
-    /// Where there is no metadata; nothing changes then.
-    pub(crate) fn make_room<M: PageProvider + Copy, R: RawMutex>(
-        &mut self,
-        index: &Intervals,
-        arena: &Arena<M, R>,
-    ) -> Result<(), Error> {
-        while self.pieces < SPARE {
-            self.push(arena.alloc_value(Piece::new())?);
-        }
-        let slots = index.top().map_or(0, Top::len) + 1;
-        if !self.has_top(slots) {
-            let room = (2 * slots).max(FIRST);
-            let (firsts, pieces) = (zeroed(arena, room)?, zeroed(arena, room)?);
-            self.push_top(arena.alloc_value(Top::new(firsts, pieces))?);
-        }
-        Ok(())
-    }
-}
-
-/// Allocates atomics, each zero.
-fn zeroed<A: Default, M: PageProvider + Copy, R: RawMutex>(
-    arena: &Arena<M, R>,
-    count: usize,
-) -> Result<NonNull<[A]>, Error> {
-    let layout = Layout::array::<A>(count).map_err(|_| ErrorKind::InvalidArgument)?;
-    let first = arena.alloc(layout)?;
-    // SAFETY: fresh memory of this layout.
-    unsafe { first.write_bytes(0, layout.size()) };
-    let first = first.cast::<A>();
-    // SAFETY: zeroed just now, and known to nobody else.
-    unsafe { atomic::init_zeroed(first, count) };
-    Ok(NonNull::slice_from_raw_parts(first, count))
 }
 
 /// The ranges. Whoever has its [`Spares`] may change it.

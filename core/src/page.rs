@@ -1,6 +1,7 @@
 //! Validated page sizes, page ranges, address ranges and access rights.
 //!
-//! Everything here is a *description*: none of these values owns memory, and none of them touches it.
+//! Everything here is a *description*: none of these values owns memory, and none of them touches
+//! it.
 
 use core::{fmt, num::NonZeroUsize, ptr::NonNull};
 
@@ -32,8 +33,8 @@ impl PageSize {
         }
     }
 
-    /// Returns how many bytes a page of 8-byte entries maps that has one for each page: the size of the
-    /// next larger pages of most CPUs.
+    /// Returns how many bytes a page of 8-byte entries maps that has one for each page: the size of
+    /// the next larger pages of most CPUs.
     #[must_use]
     pub const fn of_table(self) -> Self {
         let page = self.bytes();
@@ -89,7 +90,8 @@ pub struct PageRange {
 
 // SAFETY: the pointer is never dereferenced by this type; whoever does needs a contract of its own.
 unsafe impl Send for PageRange {}
-// SAFETY: as for Send; all methods take the value by copy and only compute.
+// SAFETY: the pointer is never dereferenced by this type: all methods take the value by copy and
+// only compute.
 unsafe impl Sync for PageRange {}
 
 impl PageRange {

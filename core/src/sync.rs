@@ -1,12 +1,12 @@
 //! Locks.
 //!
-//! [`Lock`] is a mutex over any [`RawMutex`], the trait of the `lock_api` crate, so that a program's
-//! own lock fits as well as these:
+//! [`Lock`] is a mutex over any [`RawMutex`], the trait of the `lock_api` crate, so that a
+//! program's own lock fits as well as these:
 //!
 //! | raw lock | how a thread waits |
 //! |---|---|
 //! | [`Spin`] | it spins: for machines without an operating system |
-//! | [`FutexLock`] | it spins shortly, then sleeps in the kernel; the backends supply the two calls |
+//! | [`FutexLock`] | it spins shortly, then sleeps in the kernel, by two calls of the backends |
 
 mod abandon;
 mod futex;
@@ -63,7 +63,7 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
         // SAFETY: force_unlock asks that the current context holds the lock without a guard. This
-        // thread took it and forgot the guard, by the caller's promise.
+        // thread took it and forgot the guard, by this function's `# Safety`.
         unsafe { self.0.force_unlock() }
     }
 
@@ -75,12 +75,12 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// guard.
     pub(crate) unsafe fn resume_forgotten(&self) -> Guard<'_, T, R> {
         // SAFETY: make_guard_unchecked asks that this thread holds the lock and has no guard: it
-        // took the lock and forgot the guard, by the caller's promise.
+        // took the lock and forgot the guard, and makes it once, by this function's `# Safety`.
         unsafe { self.0.make_guard_unchecked() }
     }
 
     /// Returns where the holder may note a number of its own; it is zero again when the lock is
-    /// given back. For one that asks itself later whether it has the lock.
+    /// released. For one that asks itself later whether it has the lock.
     pub(crate) fn owner(&self) -> &AtomicUsize {
         // SAFETY: `raw` is used to look at the note, and not at the lock.
         unsafe { self.0.raw() }.owner()
@@ -93,9 +93,11 @@ impl<T, R: RawMutex> Lock<T, R> {
     ///
     /// The calling thread took the lock, in a call that never goes on.
     pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
-        // SAFETY: the caller's promise: this thread holds the lock, and nothing borrows the value.
+        // SAFETY: this thread holds the lock in a call that never goes on, by `# Safety`: nothing
+        // uses what that call borrowed.
         note(unsafe { &mut *self.0.data_ptr() });
-        // SAFETY: as above.
+        // SAFETY: this thread holds the lock, by this function's `# Safety`, and its guard is never
+        // dropped.
         unsafe { self.0.force_unlock() };
     }
 
@@ -108,9 +110,10 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// This is the only thread of a forked child, which has taken the lock out of use: whoever
     /// takes it from now on gives it back and uses nothing that it guards.
     pub(crate) unsafe fn abandon(&self) {
-        // SAFETY: `raw` is used to open the lock only, which the caller's promise allows.
+        // SAFETY: `raw` is used to open the lock only, which `# Safety` of this function allows.
         let raw = unsafe { self.0.raw() };
-        // SAFETY: the caller's promise.
+        // SAFETY: the only thread of a forked child, and what the lock guards is out of use: this
+        // function's `# Safety`.
         unsafe { raw.abandon() };
     }
 }
@@ -122,7 +125,7 @@ impl<T, R> fmt::Debug for Lock<T, R> {
 }
 
 /// A raw lock whose waiting threads spin, for machines without a scheduler. On a system with
-/// threads of different priorities it can wait for ever: use the backend's lock there.
+/// threads of different priorities it can wait endlessly: use the backend's lock there.
 // `spin::mutex::SpinMutex` by that name, because `spin::Mutex` changes its meaning with a feature
 // that any other dependant may switch on.
 pub struct Spin(SpinMutex<()>);

@@ -31,7 +31,7 @@ pub(crate) fn most(_protections: ProtFlags) -> ProtFlags {
 /// There is nothing to ask for.
 pub(crate) const SUPERPAGE_ALIGNED: MapFlags = MapFlags::empty();
 
-/// For views of files: nobody needs what they hold on a disk.
+/// For views of files, whose contents need not reach a disk.
 pub(crate) const FILE: MapFlags = MapFlags::from_bits_retain(libc::MAP_NOSYNC.unsigned_abs());
 
 /// Of which reservations are a part. `RLIMIT_DATA` is about the program break only.

@@ -1,17 +1,10 @@
 //! What each of the three systems has of its own, under the same names.
 
-#[cfg(target_os = "dragonfly")]
-mod dragonfly;
-#[cfg(target_os = "freebsd")]
-mod freebsd;
 #[cfg(not(target_os = "freebsd"))]
 mod lacking;
-#[cfg(target_os = "openbsd")]
-mod openbsd;
+#[cfg_attr(target_os = "dragonfly", path = "dragonfly.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd/mod.rs")]
+#[cfg_attr(target_os = "openbsd", path = "openbsd.rs")]
+mod system;
 
-#[cfg(target_os = "dragonfly")]
-pub(crate) use dragonfly::*;
-#[cfg(target_os = "freebsd")]
-pub(crate) use freebsd::*;
-#[cfg(target_os = "openbsd")]
-pub(crate) use openbsd::*;
+pub(crate) use system::*;

@@ -1,5 +1,5 @@
-//! OpenBSD: nobody has memory that is writable and executable, but programs linked for it, on file
-//! systems mounted for it.
+//! OpenBSD. Memory is writable and executable only in programs linked for it, on file systems
+//! mounted for it.
 
 pub(crate) use super::lacking::{core_sync, deny_write_execute, large_pages, sync_cores};
 
@@ -47,10 +47,8 @@ pub(crate) fn most(_protections: ProtFlags) -> ProtFlags {
     ProtFlags::empty()
 }
 
-/// There is nothing to ask for.
+// There is nothing to ask for.
 pub(crate) const SUPERPAGE_ALIGNED: MapFlags = MapFlags::empty();
-
-/// There is nothing to ask for.
 pub(crate) const FILE: MapFlags = MapFlags::empty();
 
 /// Of which all accessible private memory is a part. There is no limit of addresses.

@@ -20,7 +20,7 @@ use rustix::{
     shm,
 };
 
-/// Owner only: nobody else is to open it in the moment that it has a name.
+/// Owner only: no other user may open it in the moment that it has a name.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// A memory object: closed on exec, and not to be found by name.

@@ -65,7 +65,7 @@ pub unsafe fn map_private(at: At, len: usize, protection: ProtFlags) -> Result<*
 #[derive(Clone, Copy, Debug)]
 pub struct BsdCalls;
 
-// SAFETY: the promises are those of the system calls, as the functions use them.
+// SAFETY: each is one system call on the range that it was given, and does as the trait says.
 unsafe impl Calls for BsdCalls {
     fn page_size(&self) -> PageSize {
         page_size()

@@ -17,8 +17,8 @@ pub(super) const SYSINFO: usize = 179;
 pub(super) unsafe fn call(number: usize, arguments: [usize; 5]) -> isize {
     let [a1, a2, a3, a4, a5] = arguments;
     let value;
-    // SAFETY: the kernel preserves all registers but x0; what the call does is the caller's
-    // promise.
+    // SAFETY: the kernel preserves all registers but x0; the call does what its arguments allow, by
+    // this function's `# Safety`.
     unsafe {
         asm!(
             "svc 0",

@@ -1,45 +1,31 @@
 //! The system calls that rustix lacks, or wraps in a way that cannot be used here.
 
-#[cfg(target_arch = "aarch64")]
-mod aarch64;
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-mod other;
-#[cfg(target_arch = "x86_64")]
-mod x86_64;
-
-#[cfg(target_arch = "aarch64")]
-use aarch64 as cpu;
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-use other as cpu;
-#[cfg(target_arch = "x86_64")]
-use x86_64 as cpu;
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(
+    not(any(target_arch = "aarch64", target_arch = "x86_64")),
+    path = "other.rs"
+)]
+mod cpu;
 
 use core::ffi::CStr;
 use hostmem_core::page::PageRange;
 use rustix::io::Errno;
 
-/// `PR_SET_VMA` of `linux/prctl.h`.
+// Of `linux/prctl.h`.
 const PR_SET_VMA: usize = 0x5356_4d41;
-/// `PR_SET_VMA_ANON_NAME`.
 const PR_SET_VMA_ANON_NAME: usize = 0;
-/// `PR_GET_MDWE`.
 const PR_GET_MDWE: usize = 66;
-/// `PR_MDWE_REFUSE_EXEC_GAIN`.
 const PR_MDWE_REFUSE_EXEC_GAIN: usize = 1;
-
-/// `PR_GET_AUXV`.
 const PR_GET_AUXV: usize = 0x4155_5856;
 /// `AT_RANDOM` of `linux/auxvec.h`.
 const AT_RANDOM: usize = 25;
-/// `RLIMIT_FSIZE` of `asm-generic/resource.h`.
+
+// Of `asm-generic/resource.h`.
 pub(crate) const RLIMIT_FSIZE: usize = 1;
-/// `RLIMIT_DATA`.
 pub(crate) const RLIMIT_DATA: usize = 2;
-/// `RLIMIT_STACK`.
 pub(crate) const RLIMIT_STACK: usize = 3;
-/// `RLIMIT_MEMLOCK`.
 pub(crate) const RLIMIT_MEMLOCK: usize = 8;
-/// `RLIMIT_AS`.
 pub(crate) const RLIMIT_AS: usize = 9;
 
 /// The argument of `personality` that asks and changes nothing.
@@ -110,8 +96,8 @@ pub(crate) unsafe fn close_range(first: i32, last: i32) -> Result<(), Errno> {
     result(unsafe { cpu::call(CLOSE_RANGE, arguments) }).map(drop)
 }
 
-/// Returns an address in the main thread's stack, where the kernel puts the random bytes that a program
-/// starts with (Linux 6.4 and newer tell). `None` where it put none.
+/// Returns where the kernel put the random bytes that a program starts with, in the main thread's
+/// stack (Linux 6.4 and newer tell). `None` where it put none.
 pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
     // More than the 20 to 30 pairs that kernels have.
     let mut vector = [[0usize; 2]; 64];
@@ -127,7 +113,7 @@ pub(crate) fn stack_address() -> Result<Option<usize>, Errno> {
 pub(crate) fn limit(of: usize) -> Result<u64, Errno> {
     let mut limit = [0u64; 2];
     let old = (&raw mut limit).expose_provenance();
-    // SAFETY: asks for this process's limit without setting one; `limit` is a `struct rlimit64`, the
+    // SAFETY: asks for this process's limit and sets none; `limit` is a `struct rlimit64`, the
     // current value first, and outlives the call.
     result(unsafe { cpu::call(cpu::PRLIMIT64, [0, of, 0, old, 0]) })?;
     Ok(limit[0])
@@ -154,8 +140,8 @@ pub(crate) fn read_implies_exec() -> Result<bool, Errno> {
     result(value).map(|bits| bits & READ_IMPLIES_EXEC != 0)
 }
 
-/// Returns the memory of the host, swap space included, in bytes. rustix's call for it takes for granted
-/// that no filter refuses.
+/// Returns the memory of the host, swap space included, in bytes. rustix's call for it takes for
+/// granted that no filter refuses.
 pub(crate) fn memory() -> Result<u64, Errno> {
     /// `struct sysinfo` of `linux/sysinfo.h` on 64-bit CPUs, in words: the fifth is the memory, the
     /// ninth the swap space, and the low half of the fourteenth what both are counted in.

@@ -17,8 +17,8 @@ pub(super) const SYSINFO: usize = 99;
 pub(super) unsafe fn call(number: usize, arguments: [usize; 5]) -> isize {
     let [a1, a2, a3, a4, a5] = arguments;
     let value;
-    // SAFETY: the kernel preserves all registers but rax, rcx and r11; what the call does is the
-    // caller's promise.
+    // SAFETY: the kernel preserves all registers but rax, rcx and r11; the call does what its
+    // arguments allow, by this function's `# Safety`.
     unsafe {
         asm!(
             "syscall",

@@ -21,18 +21,28 @@
 //! | objects | freed ones wait in |
 //! |---|---|
 //! | up to 32 KiB | stacks, one a size class: allocating and freeing take a few instructions |
-//! | above that, or aligned to more than 128 bytes | a `linked_list_allocator` list, since they are few |
+//! | above that, or aligned to more than 128 bytes | a list, by `linked_list_allocator` |
 //! | above 1 MiB | nothing: each is a piece of its own, which is released |
 //!
 //! A smaller object is cut from a larger freed one only where the arena can grow no more.
+//!
+//! A request comes by `class`, the size classes; `state`, what the lock guards; `pools`, the stacks
+//! of freed objects; `grow` and `piece`, how the next piece is made; `own`, objects that have one
+//! to themselves. `values` has the calls for values and slices.
+//!
+//! [`reserve_ahead`]: crate::provider::reserve_ahead
 
 mod class;
+mod grow;
+mod own;
 mod piece;
 mod pools;
+mod state;
+mod values;
 
 use crate::{
     page::{PageRange, PageSize},
-    provider::{Error, ErrorKind, PageProvider, Request, Resource, reserve_ahead},
+    provider::{Error, ErrorKind, PageProvider},
     sync::{Guard, Lock, RawMutex, Spin},
 };
 use core::{
@@ -41,29 +51,11 @@ use core::{
     ptr::NonNull,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
-use linked_list_allocator::hole::HoleList;
-use piece::{Chain, HEADER, Piece, Step};
-use pools::Pools;
-
-/// Bytes of the first piece, if the arena may have that many. The host is not asked for its limits
-/// before that: it would cost system calls.
-const FIRST: usize = 64 << 10;
-
-/// Bytes of a piece that pieces double up to; behind that they are an eighth of what there is.
-const CAP: usize = 4 << 20;
+use piece::{Chain, Piece};
+use state::State;
 
 /// Objects above this are pieces of their own.
 const OWN: usize = 1 << 20;
-
-/// Bytes committed at a time, at least: few system calls, little waste.
-const GROWTH: usize = 64 << 10;
-
-/// Bytes committed at a time where more than [`FEW_LARGE`] are: usual large pages, which are asked
-/// for. What is read at random in megabytes is read through few entries of the address cache.
-const LARGE: usize = 2 << 20;
-
-/// Below this many committed bytes large pages would waste more than they help.
-const FEW_LARGE: usize = 2 * LARGE;
 
 /// A bounded heap for metadata.
 pub struct Arena<P: PageProvider + Copy, R = Spin> {
@@ -75,26 +67,6 @@ pub struct Arena<P: PageProvider + Copy, R = Spin> {
     state: Lock<State, R>,
     is_abandoned: AtomicBool,
 }
-
-struct State {
-    pools: Pools,
-    /// Freed objects that have no class.
-    holes: HoleList,
-    /// The piece that fresh memory was taken from last.
-    current: Option<NonNull<Piece>>,
-    /// Bytes of the next piece.
-    next_len: usize,
-    /// Bytes of all pieces.
-    reserved: usize,
-    /// Committed bytes of all pieces.
-    committed: usize,
-    /// Bytes of live objects.
-    used: usize,
-}
-
-// SAFETY: the pointers are into the arena's pieces, which belong to it alone; whoever has the state
-// has the arena's lock, or the arena exclusively.
-unsafe impl Send for State {}
 
 /// Which way an object goes.
 #[derive(Clone, Copy)]
@@ -109,59 +81,6 @@ enum Kind {
 
 /// Memory, and whether it has never been written and reads zero.
 type Found = (NonNull<u8>, bool);
-
-impl State {
-    const fn new() -> Self {
-        Self {
-            pools: Pools::new(),
-            holes: HoleList::empty(),
-            current: None,
-            next_len: FIRST,
-            reserved: 0,
-            committed: 0,
-            used: 0,
-        }
-    }
-
-    /// Adds a piece, which is whole by now.
-    fn link(&mut self, chain: &Chain, piece: NonNull<Piece>) {
-        // SAFETY: the header was written, and is the lock holder's alone.
-        let header = unsafe { piece.as_ref() };
-        self.reserved += header.range.len_bytes();
-        self.committed += header.committed;
-        chain.link(piece);
-    }
-
-    /// Takes `size` bytes from a piece whose committed part holds them.
-    #[inline]
-    fn cut(&mut self, mut piece: NonNull<Piece>, size: usize, align: usize) -> NonNull<u8> {
-        // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
-        let (found, gap) = unsafe { piece.as_mut() }.take(size, align);
-        if let Some(gap) = gap {
-            // SAFETY: put_all asks for writable memory that is no other code's: the gap is
-            // committed, and was just cut off what is fresh.
-            // - multiples of STEP: headers, sizes and alignments of objects are.
-            unsafe { self.pools.put_all(gap.start, gap.len) };
-        }
-        found
-    }
-
-    /// Takes an object of `class` out of larger ones that were freed.
-    fn split(&mut self, class: usize) -> Option<NonNull<u8>> {
-        let size = class::size(class);
-        let Some((object, from)) = self.pools.take_larger(class) else {
-            let layout = Layout::from_size_align(size, class::align(size)).ok()?;
-            let (hole, _) = self.holes.allocate_first_fit(layout).ok()?;
-            return Some(hole);
-        };
-        // SAFETY: the object is larger than `size`.
-        let rest = unsafe { object.add(size) };
-        // SAFETY: the rest of an object of the pools, which no other code has; sizes of classes are
-        // multiples of STEP.
-        unsafe { self.pools.put_all(rest, class::size(from) - size) };
-        Some(object)
-    }
-}
 
 impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// Makes an arena that reserves `max_len` bytes at most, in whole pages. It reserves nothing
@@ -216,7 +135,8 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
     /// This is the only thread of a forked child, which has taken the arena out of use.
     pub(crate) unsafe fn abandon(&self) {
         self.is_abandoned.store(true, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: the only thread of a forked child, which took the lock out of use with the arena:
+        // this function's `# Safety`.
         unsafe { self.state.abandon() };
     }
 
@@ -331,172 +251,6 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
         Ok(found)
     }
 
-    /// Returns where an object lies in a piece of its own.
-    fn offset_in_own(layout: Layout) -> usize {
-        layout.align().max(HEADER)
-    }
-
-    fn find_own(&self, layout: Layout) -> Result<Found, Error> {
-        let offset = Self::offset_in_own(layout);
-        let len = layout.size().checked_add(offset);
-        let len = len.and_then(|len| self.page.round_up(len));
-        let len = len.ok_or(ErrorKind::Exhausted)?;
-        let mut state = self.lock()?;
-        let idle = self.chain.find(|piece| {
-            let fits = piece.idle && piece.range.len_bytes() >= len;
-            fits && (piece.range.addr() + offset).is_multiple_of(layout.align())
-        });
-        let (piece, fresh) = match idle {
-            Some(piece) => (piece, false),
-            None if len > self.max - state.reserved => return Err(ErrorKind::Exhausted.into()),
-            None => {
-                let request = piece::named(Request::bytes(len).align(layout.align()));
-                let step = self.step(0);
-                let piece = piece::make(&self.provider, request, (len, len), step, self.page)?;
-                state.link(&self.chain, piece);
-                (piece, true)
-            }
-        };
-        let mut at = piece;
-        // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
-        let header = unsafe { at.as_mut() };
-        (header.idle, header.used) = (false, header.range.len_bytes());
-        state.used += layout.size();
-        // SAFETY: the piece is longer than the offset.
-        Ok((unsafe { header.range.start().add(offset) }, fresh))
-    }
-
-    /// Returns a piece whose committed part holds `size` more bytes, and makes one if need be.
-    #[inline]
-    fn piece_for(
-        &self,
-        state: &mut State,
-        size: usize,
-        align: usize,
-    ) -> Result<NonNull<Piece>, Error> {
-        if let Some(piece) = state.current {
-            // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
-            if unsafe { piece.as_ref() }.holds(size, align) {
-                return Ok(piece);
-            }
-        }
-        let piece = self.grown_for(state, size, align)?;
-        state.current = Some(piece);
-        Ok(piece)
-    }
-
-    #[cold]
-    fn grown_for(
-        &self,
-        state: &mut State,
-        size: usize,
-        align: usize,
-    ) -> Result<NonNull<Piece>, Error> {
-        // Pieces are few, and what follows costs a system call more often than not.
-        if let Some(piece) = self.chain.find(|piece| piece.holds(size, align)) {
-            return Ok(piece);
-        }
-        let Some(piece) = self.chain.find(|piece| piece.could_hold(size, align)) else {
-            return self.new_piece(state, size, align);
-        };
-        let step = self.step(state.committed);
-        let mut at = piece;
-        // SAFETY: as in piece_for.
-        let header = unsafe { at.as_mut() };
-        state.committed += header.grow(&self.provider, size, align, step, self.page)?;
-        Ok(piece)
-    }
-
-    /// Returns how to commit where so many bytes are.
-    fn step(&self, committed: usize) -> Step {
-        // What is locked becomes resident as a whole, so that steps stay small there.
-        if committed < FEW_LARGE || self.provider.left(Resource::Locked).is_some() {
-            Step {
-                len: GROWTH,
-                large: false,
-            }
-        } else {
-            Step {
-                len: LARGE,
-                large: true,
-            }
-        }
-    }
-
-    /// Makes a piece whose committed part holds `size` bytes.
-    fn new_piece(
-        &self,
-        state: &mut State,
-        size: usize,
-        align: usize,
-    ) -> Result<NonNull<Piece>, Error> {
-        let before = if align <= self.page.bytes() {
-            align.max(HEADER)
-        } else {
-            // The piece may begin at any page.
-            align.saturating_add(HEADER)
-        };
-        let needed = size.checked_add(before);
-        let needed = needed.and_then(|needed| self.page.round_up(needed));
-        let left = self.max - state.reserved;
-        let needed = needed.filter(|needed| *needed <= left);
-        let needed = needed.ok_or(ErrorKind::Exhausted)?;
-        let next = self.page.round_up(state.next_len);
-        let wanted = next.map_or(needed, |next| next.max(needed)).min(left);
-        let len = if self.chain.is_empty() {
-            wanted
-        } else {
-            let ahead = reserve_ahead(&self.provider, needed, wanted);
-            self.page.round_down(ahead).max(needed)
-        };
-        let mut request = Request::bytes(len);
-        if len >= 2 * LARGE {
-            request = request.align(LARGE);
-        }
-        if !self.chain.is_empty() {
-            request = piece::named(request);
-        }
-        let step = self.step(state.committed);
-        let piece = piece::make(&self.provider, request, (needed, needed), step, self.page)?;
-        state.link(&self.chain, piece);
-        // SAFETY: linked just now, and its header is the lock holder's alone.
-        let got = unsafe { piece.as_ref() }.range.len_bytes();
-        state.next_len = if got < wanted {
-            // There was no room for more, or it is not to be taken.
-            got.max(FIRST)
-        } else {
-            (2 * state.next_len).min((state.reserved / 8).max(CAP))
-        };
-        Ok(piece)
-    }
-
-    /// Allocates memory for `least` to `most` values of `unit`, one behind the other; returns it
-    /// and for how many. It reads zero, is never freed before the arena, and takes no more than its
-    /// size.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Arena::alloc`].
-    pub(crate) fn alloc_run(
-        &self,
-        unit: Layout,
-        least: usize,
-        most: usize,
-    ) -> Result<(NonNull<u8>, usize), Error> {
-        let (unit, align) = (unit.size(), unit.align().max(class::STEP));
-        debug_assert!(unit.is_multiple_of(align), "units lie side by side");
-        let size = unit.checked_mul(least).filter(|&size| size != 0);
-        let size = size.ok_or(ErrorKind::InvalidArgument)?;
-        let mut state = self.lock()?;
-        let piece = self.piece_for(&mut state, size, align)?;
-        // SAFETY: a piece in the chain has a header, which is the lock holder's alone.
-        let room = unsafe { piece.as_ref() }.room(align) / unit;
-        let count = room.min(most).max(least);
-        let first = state.cut(piece, count * unit, align);
-        state.used += count * unit;
-        Ok((first, count))
-    }
-
     /// Frees what `alloc` returned.
     ///
     /// # Safety
@@ -527,86 +281,10 @@ impl<P: PageProvider + Copy, R: RawMutex> Arena<P, R> {
                 // joins those that touch.
                 unsafe { state.holes.deallocate(memory, layout) };
             }
-            // SAFETY: the caller's promise, for a layout whose objects have pieces of their own.
+            // SAFETY: the memory came from here with this layout, by this function's `# Safety`,
+            // and such layouts have pieces of their own.
             Kind::Own(layout) => unsafe { self.free_own(memory, layout) },
         }
-    }
-
-    /// Frees an object that has a piece of its own.
-    ///
-    /// # Safety
-    ///
-    /// That of [`Arena::free`]; [`Arena::find_own`] found `memory` for this `layout`.
-    unsafe fn free_own(&self, memory: NonNull<u8>, layout: Layout) {
-        // SAFETY: the object lies so many bytes behind the start of its piece.
-        let mut piece = unsafe { memory.sub(Self::offset_in_own(layout)) }.cast::<Piece>();
-        let Ok(mut state) = self.lock() else {
-            return;
-        };
-        state.used -= layout.size();
-        self.chain.unlink(piece);
-        // SAFETY: the header is there as long as the piece, and the lock holder's alone.
-        let header = unsafe { piece.as_ref() };
-        let range = header.range;
-        state.reserved -= range.len_bytes();
-        state.committed -= header.committed;
-        // SAFETY: release asks for a range of ours that no other code uses: reserved in find_own
-        // for this object alone, whose user gives it up, and no longer in the chain.
-        if unsafe { self.provider.release(range) }.is_err() {
-            // It serves again, or goes when the arena does.
-            // SAFETY: what could not be released is as it was.
-            unsafe { piece.as_mut() }.idle = true;
-            state.link(&self.chain, piece);
-        }
-    }
-
-    /// Allocates a slice of `len` values, each `init`. It lives as long as the arena, unless it is
-    /// given to [`Arena::free`].
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Arena::alloc`]; [`ErrorKind::InvalidArgument`] where the size overflows or
-    /// is zero.
-    pub fn alloc_slice<T>(
-        &self,
-        len: usize,
-        mut init: impl FnMut() -> T,
-    ) -> Result<NonNull<[T]>, Error> {
-        let layout = Layout::array::<T>(len).map_err(|_| ErrorKind::InvalidArgument)?;
-        let first = self.alloc(layout)?.cast::<T>();
-        for n in 0..len {
-            // SAFETY: n < len values of T fit behind first, by the layout.
-            let slot = unsafe { first.add(n) };
-            // SAFETY: slot lies in the fresh allocation and is aligned for T, by the layout.
-            unsafe { slot.write(init()) };
-        }
-        Ok(NonNull::slice_from_raw_parts(first, len))
-    }
-
-    /// Allocates memory for a slice of `len` values, all of whose bytes are zero; fresh pages are
-    /// not written for that. Whether such bytes are a `T` is for the caller to know. It lives as
-    /// long as [`Arena::alloc_slice`]'s.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Arena::alloc_slice`].
-    pub fn alloc_slice_zeroed<T>(&self, len: usize) -> Result<NonNull<[T]>, Error> {
-        let layout = Layout::array::<T>(len).map_err(|_| ErrorKind::InvalidArgument)?;
-        let first = self.alloc_zeroed(layout)?.cast::<T>();
-        Ok(NonNull::slice_from_raw_parts(first, len))
-    }
-
-    /// Allocates memory for `value` and moves it there. It lives as long as the arena, unless its
-    /// memory is given to [`Arena::free`], and is never dropped.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`Arena::alloc`]; `value` is dropped then.
-    pub fn alloc_value<T>(&self, value: T) -> Result<NonNull<T>, Error> {
-        let place = self.alloc(Layout::new::<T>())?.cast::<T>();
-        // SAFETY: fresh memory with the layout of T.
-        unsafe { place.write(value) };
-        Ok(place)
     }
 
     /// Returns how many bytes of addresses the arena holds.
@@ -638,8 +316,7 @@ impl<P: PageProvider + Copy, R> Drop for Arena<P, R> {
             // SAFETY: the range came from reserve and was never released; whoever uses memory of
             // the arena borrows it or promised, in free and alloc_slice, to end before it.
             let released = unsafe { self.provider.release(range) };
-            // There is nobody to tell: the range stays reserved, which wastes addresses and no
-            // more.
+            // The error has no receiver: the range stays reserved, which wastes addresses.
             let _ = released;
         }
     }

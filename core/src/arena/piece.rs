@@ -253,7 +253,7 @@ impl Chain {
         // SAFETY: the piece is in the chain, so that its header is there, the lock holder's alone.
         let next = unsafe { piece.as_ref() }.next;
         match self.find(|before| before.next == Some(piece)) {
-            // SAFETY: as above, of the piece before.
+            // SAFETY: the piece before is in the chain too, and its header the lock holder's alone.
             Some(mut before) => unsafe { before.as_mut() }.next = next,
             None => self
                 .0

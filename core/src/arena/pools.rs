@@ -49,7 +49,7 @@ impl Pools {
         let object = object.cast::<Free>();
         let next = self.first[class];
         // SAFETY: write needs room and alignment for two words at most: every class has 16 bytes,
-        // aligned to 16, and the object is no other code's, by the caller's promise.
+        // aligned to 16, and the object is the pools' alone, by this function's `# Safety`.
         unsafe { object.write(Free { next }) };
         self.first[class] = Some(object);
         self.filled |= 1 << class;
@@ -70,7 +70,7 @@ impl Pools {
             while !addr.is_multiple_of(class::align(class::size(class))) {
                 class -= 1;
             }
-            // SAFETY: done < len bytes behind start.
+            // SAFETY: `done` is below `len`, and that many bytes lie behind `start`.
             let object = unsafe { start.add(done) };
             // SAFETY: the object lies in the memory that the caller gives, is not larger than what
             // is left of it, and is aligned as its class asks.
@@ -109,7 +109,7 @@ mod tests {
         let start = NonNull::from(&mut memory.0).cast::<u8>();
         let mut pools = Pools::new();
         let put = |pools: &mut Pools, at: usize, size: usize| {
-            // SAFETY: inside the array.
+            // SAFETY: an object of this size at this offset lies inside the array.
             let object = unsafe { start.add(at) };
             // SAFETY: a part of the array that is given once, aligned as its class asks.
             unsafe { pools.put(object, class::at_least(size)) };
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(pools.take_larger(class::at_least(128)), None, "misaligned");
         put(&mut pools, 512, 320);
         let found = pools.take_larger(class::at_least(128));
-        // SAFETY: inside the array.
+        // SAFETY: 512 bytes lie inside the array.
         let aligned = unsafe { start.add(512) };
         assert_eq!(found, Some((aligned, class::at_least(320))));
         let (found, _) = pools.take_larger(class::at_least(96)).expect("160 bytes");
@@ -131,7 +131,7 @@ mod tests {
         let first = NonNull::from(&mut memory.0).cast::<u8>();
         for (from, len) in [(0, 4096), (16, 4080), (48, 16), (112, 2000), (64, 320)] {
             let mut pools = Pools::new();
-            // SAFETY: inside the array.
+            // SAFETY: `from` lies inside the array.
             let start = unsafe { first.add(from) };
             // SAFETY: a part of the array, which the pools alone use.
             unsafe { pools.put_all(start, len) };

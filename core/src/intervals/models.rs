@@ -21,7 +21,7 @@ fn of(start: usize) -> Interval {
 }
 
 impl Model {
-    /// Makes an index with so many pieces and tops for it, which are never freed.
+    /// Makes an index with that many pieces and tops for it, which are never freed.
     fn new(pieces: usize, tops: usize, starts: &[usize]) -> Self {
         // Made now, what all fences share orders nothing later.
         fence(Ordering::SeqCst);

@@ -1,7 +1,10 @@
 //! The index against an ordered map.
 
 extern crate std;
-use super::{FIRST, Interval, Intervals, PIECE, Piece, SPARE, Spares, Top};
+use super::{
+    Interval, Intervals, PIECE, Piece, Spares, Top,
+    spares::{FIRST, SPARE},
+};
 use crate::atomic::{AtomicPtr, AtomicUsize};
 use core::ptr::NonNull;
 use std::{

@@ -1,7 +1,7 @@
-//! Calls that give and take memory.
+//! Calls that take memory.
 
 use super::{
-    CodeProvider, JitAllocator, JitError, Refused, Span, SpanInfo,
+    CodeProvider, JitAllocator, JitError, Span, SpanInfo,
     block::{Block, Held},
     shard::Shard,
     span::round_len,
@@ -12,9 +12,6 @@ use crate::{
     sync::{Guard, RawMutex},
 };
 use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
-
-/// Spans that are released under one lock.
-const TOGETHER: usize = 16;
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Allocates at least `size` bytes of executable memory, aligned to a granule. Its contents are
@@ -137,7 +134,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if held.guarded.purged != 0 || held.guarded.kept {
             self.make_ready(shard, at, &span)?;
         }
-        // SAFETY: as above; the Held above is gone.
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and the Held of the
+        // check before is gone.
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
@@ -153,7 +151,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// As of [`JitAllocator::grant`].
+    /// The errors of [`JitAllocator::grant`].
     #[cold]
     fn make_ready(
         &self,
@@ -188,7 +186,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         while let Some(pages) = held.purged_among(all.start / unit..all.end / unit) {
             let (at, len) = (pages.start * unit, pages.len() * unit);
             if let Some(Views::Dual(mapping)) = held.views() {
-                // SAFETY: the mapping came from this provider.
+                // SAFETY: the mapping came from this provider, which map_block asked for it.
                 unsafe { self.provider.refill_dual(mapping, at, len)? };
             }
             held.note_purged(pages, false);
@@ -214,7 +212,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Some(self.grant(shard, at, span))
     }
 
-    /// Maps a block for a span that none of the shard's blocks serves; a block that serves nobody
+    /// Maps a block for a span that none of the shard's blocks serves; a block without a span
     /// would stay.
     fn alloc_in_new_block(
         &self,
@@ -280,229 +278,6 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         None
     }
-
-    /// Gives a span back.
-    ///
-    /// Nobody may execute it any more, which only its owner can know; releasing is safe because
-    /// executing is not.
-    ///
-    /// # Errors
-    ///
-    /// [`JitError::NotOwned`], with the span, where it belongs to another allocator, to the time
-    /// before a reset, or to a block that a fork took away.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the token comes back, and nothing here can box it"
-    )]
-    #[inline]
-    pub fn release(&self, span: Span) -> Result<(), Refused> {
-        let result = self.block_of_span(&span).and_then(|block| {
-            // SAFETY: the token is this allocator's, and owns the span.
-            unsafe { self.release_in(block, Which::Owned(span.info())) }
-        });
-        result.map_err(|error| Refused { span, error })
-    }
-
-    /// Gives the span that starts at `rx` back.
-    ///
-    /// # Errors
-    ///
-    /// [`JitError::NotOwned`], [`JitError::NotLive`] or [`JitError::Interior`] where no span starts
-    /// at `rx`; nothing changes then.
-    ///
-    /// # Safety
-    ///
-    /// If a span starts at `rx`, the caller owns it, and no token of it is used again.
-    pub unsafe fn release_at(&self, rx: usize) -> Result<(), JitError> {
-        let block = self.block_of(rx)?;
-        // SAFETY: the block is one of the index; the caller's promise.
-        unsafe { self.release_in(block, Which::At(rx)) }
-    }
-
-    /// Gives a span in a block back.
-    ///
-    /// # Safety
-    ///
-    /// The promises of [`JitAllocator::release_at`]; the block is this allocator's.
-    #[inline]
-    pub(super) unsafe fn release_in(
-        &self,
-        block: NonNull<Block>,
-        which: Which,
-    ) -> Result<(), JitError> {
-        // SAFETY: the caller's promise.
-        let (mut guard, held) = unsafe { self.lock_block(block) };
-        self.release_held(&mut guard, held, which)
-    }
-
-    /// Gives a span in a block back, whose owner asked for it; the shard is locked.
-    #[inline]
-    fn release_held(
-        &self,
-        shard: &mut Shard,
-        mut held: Held<'_>,
-        which: Which,
-    ) -> Result<(), JitError> {
-        let span = which.find(&held)?;
-        shard.totals.spans -= 1;
-        shard.totals.used -= span.len() << held.block.shift;
-        held.block.tags.clear(span.start);
-        self.fill_granules(&held, span.clone());
-        shard.pools[held.block.pool].free(&mut held, span);
-        if held.guarded.spans == 0 {
-            self.retire_empty(shard, held);
-        }
-        Ok(())
-    }
-
-    /// Gives many spans back, and takes them out of `spans`. Those that [`JitAllocator::release`]
-    /// would refuse stay there; returns how many those are.
-    ///
-    /// Takes a fraction of the time of as many single calls: what the next ones need is fetched
-    /// while one is released, and a lock is taken for several.
-    pub fn release_many(&self, spans: &mut [Option<Span>]) -> usize {
-        let mut refused = 0;
-        for part in spans.chunks_mut(TOGETHER) {
-            let mut blocks = [None; TOGETHER];
-            for (span, found) in part.iter().zip(&mut blocks) {
-                let Some(span) = span else {
-                    continue;
-                };
-                *found = self.block_of_span(span).ok();
-                if let Some(block) = *found {
-                    // SAFETY: the block lives as long as this allocator, whose index it is in.
-                    unsafe { block.as_ref() }.prefetch(span.rx().addr().get());
-                }
-            }
-            let mut locked: Option<(usize, Guard<'_, Shard, R>)> = None;
-            for (token, block) in part.iter_mut().zip(blocks) {
-                let Some(span) = token else {
-                    continue;
-                };
-                let Some(block) = block else {
-                    refused += 1;
-                    continue;
-                };
-                // SAFETY: as above; its shard never changes.
-                let shard = unsafe { block.as_ref() }.shard;
-                let (_, guard) = match locked.take() {
-                    Some(same) if same.0 == shard => locked.insert(same),
-                    other => {
-                        drop(other);
-                        locked.insert((shard, self.shards.lock(shard)))
-                    }
-                };
-                // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other
-                // Held is alive.
-                let held = unsafe { Block::held(block) };
-                match self.release_held(guard, held, Which::Owned(span.info())) {
-                    Ok(()) => *token = None,
-                    Err(_) => refused += 1,
-                }
-            }
-        }
-        refused
-    }
-
-    /// Shrinks `span` to `new_len` bytes, rounded up to granules, returning the tail to its block.
-    ///
-    /// # Errors
-    ///
-    /// [`JitError::InvalidSize`] for zero, [`JitError::Grow`] where `new_len` takes more granules
-    /// than the span has, [`JitError::NotOwned`] for another allocator's span.
-    #[inline]
-    pub fn shrink(&self, span: &mut Span, new_len: usize) -> Result<(), JitError> {
-        let block = self.block_of_span(span)?;
-        // SAFETY: the token is this allocator's, and owns the span.
-        let len = unsafe { self.shrink_in(block, Which::Owned(span.info()), new_len)? };
-        span.set_len(len);
-        Ok(())
-    }
-
-    /// Shrinks as [`JitAllocator::shrink`] does the span that starts at `rx`; returns its length.
-    ///
-    /// # Errors
-    ///
-    /// The errors of [`JitAllocator::shrink`]; [`JitError::NotLive`] and [`JitError::Interior`]
-    /// where no span starts at `rx`.
-    ///
-    /// # Safety
-    ///
-    /// If a span starts at `rx`, the caller owns it, and no other code uses its tail.
-    pub unsafe fn shrink_at(&self, rx: usize, new_len: usize) -> Result<usize, JitError> {
-        self.granules(new_len, 0)?;
-        let block = self.block_of(rx)?;
-        // SAFETY: the block is one of the index; the caller's promise.
-        unsafe { self.shrink_in(block, Which::At(rx), new_len) }
-    }
-
-    /// Shrinks a span in a block.
-    ///
-    /// # Safety
-    ///
-    /// The promises of [`JitAllocator::shrink_at`]; the block is this allocator's.
-    #[inline]
-    pub(super) unsafe fn shrink_in(
-        &self,
-        block: NonNull<Block>,
-        which: Which,
-        new_len: usize,
-    ) -> Result<usize, JitError> {
-        self.granules(new_len, 0)?;
-        // SAFETY: the caller's promise.
-        let (mut guard, mut held) = unsafe { self.lock_block(block) };
-        let (keep, pool) = (held.granules_for(round_len(new_len)), held.block.pool);
-        let span = which.find(&held)?;
-        let cut = span.len().checked_sub(keep).ok_or(JitError::Grow)?;
-        if cut > 0 {
-            guard.totals.used -= cut << held.block.shift;
-            let tail = span.start + keep..span.end;
-            self.fill_granules(&held, tail);
-            if held.free_tail(span, keep) {
-                guard.pools[pool].update(&mut held);
-            }
-        }
-        Ok(keep << held.block.shift)
-    }
-
-    /// Locks a block's shard.
-    ///
-    /// # Safety
-    ///
-    /// The block is this allocator's, and the result is dropped before self. The guard is kept as
-    /// long as the block is used, and no other [`Held`] of the shard's blocks lives meanwhile.
-    #[inline]
-    pub(super) unsafe fn lock_block<'a>(
-        &'a self,
-        block: NonNull<Block>,
-    ) -> (Guard<'a, Shard, R>, Held<'a>) {
-        // SAFETY: the block lives as long as this allocator, whose it is; its shard never changes.
-        let guard = self.shards.lock(unsafe { block.as_ref() }.shard);
-        // SAFETY: the arena outlives the borrow of self; the lock is held, as long as the caller
-        // keeps the guard.
-        (guard, unsafe { Block::held(block) })
-    }
-
-    /// Finds the block that `rx` lies in.
-    pub(super) fn block_of(&self, rx: usize) -> Result<NonNull<Block>, JitError> {
-        let block = self.index.block_at(rx);
-        block.ok_or_else(|| self.why_not_found(rx))
-    }
-
-    /// Tells padding from foreign addresses.
-    fn why_not_found(&self, addr: usize) -> JitError {
-        let next = self.index.block_from(addr);
-        let padding = next.is_some_and(|(first, block)| {
-            // SAFETY: the block lives as long as this allocator, whose index it is in.
-            let shift = unsafe { block.as_ref() }.shift;
-            first - addr <= self.config.padding_bytes(shift)
-        });
-        if padding {
-            JitError::NotLive
-        } else {
-            JitError::NotOwned
-        }
-    }
 }
 
 /// Names what a pool found by the block alone, which lets go of the pool.
@@ -520,60 +295,6 @@ pub(super) fn describe(held: &Held<'_>, span: &Range<usize>) -> SpanInfo {
         rx: held.rx(span.start),
         rw: held.rw(span.start),
         len: span.len() << held.block.shift,
-    }
-}
-
-/// Which live span of a block is meant.
-#[derive(Clone, Copy)]
-pub(super) enum Which {
-    /// The one that a token of this allocator is for.
-    Owned(SpanInfo),
-    /// The one that starts at an address, if one does.
-    At(usize),
-    /// The one that starts at an address, if one does and has this number, which it loses.
-    Numbered {
-        /// The address.
-        rx: usize,
-        /// The number.
-        number: u32,
-    },
-}
-
-impl Which {
-    /// Finds the span's granules.
-    #[inline]
-    pub(super) fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
-        match self {
-            Self::Owned(info) => {
-                // A fork may have taken the block away since.
-                let found = held.granule_at(info.rx.addr().get());
-                let (start, _) = found.ok_or(JitError::NotOwned)?;
-                let span = start..start + (info.len >> held.block.shift);
-                debug_assert!(
-                    held.bits().span_from(start) == Some(Ok(span.clone())),
-                    "a token says what is live"
-                );
-                Ok(span)
-            }
-            Self::At(rx) => Self::find_at(held, rx),
-            Self::Numbered { rx, number } => {
-                let span = Self::find_at(held, rx)?;
-                if held.block.tags.take_number(span.start, number) {
-                    Ok(span)
-                } else {
-                    Err(JitError::NotLive)
-                }
-            }
-        }
-    }
-}
-
-impl Which {
-    /// Finds the granules of the span that starts at an address.
-    fn find_at(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {
-        let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
-        let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
-        span.ok().filter(|_| starts).ok_or(JitError::Interior)
     }
 }
 

@@ -105,7 +105,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
         bytes: &[u8],
     ) -> Result<(), JitError> {
         let (block, info) = self.jit.live_at(rx)?;
-        // SAFETY: the caller's promise: it owns the span, and no other code writes those bytes.
+        // SAFETY: the caller owns the span, which is live in `block`, and no other code writes
+        // those bytes: the `# Safety` of write_at.
         unsafe { self.jit.put(block, &info, offset, bytes)? };
         self.remember(block, rx + offset, bytes.len());
         Ok(())
@@ -143,7 +144,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
     /// the batch.
     pub unsafe fn patch_at<W: PatchWord>(&mut self, at: usize, value: W) -> Result<(), JitError> {
         let (block, info) = self.jit.live_around(at)?;
-        // SAFETY: the caller's promise: the span stays live.
+        // SAFETY: the span is not released before the end of the batch, and only patches write
+        // those bytes: the `# Safety` of patch_at.
         unsafe {
             self.jit
                 .store(block, &info, at - info.rx.addr().get(), value)?
@@ -198,7 +200,8 @@ impl<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Batch<'a, P, M, R
         unsafe { arch::publish_ranges(ranges) };
         for (&(start, len), block) in ranges.iter().zip(&self.blocks) {
             if let Some(block) = *block {
-                // SAFETY: as above.
+                // SAFETY: the range lies in a live span of `block`, whose token has been borrowed
+                // since, or whose owner promised so; ranges are not empty.
                 self.reused |= unsafe { note_in(block, start, len) };
             }
         }

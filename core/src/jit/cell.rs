@@ -95,7 +95,7 @@ impl<'queue, F: FuncPtr, A: Releases, M: PageProvider + Copy, R: RawMutex>
             function: Lock::new(None),
             function_type: PhantomData,
         };
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: replace asks of the function what this function's `# Safety` does.
         unsafe { cell.replace(function)? };
         Ok(cell)
     }
@@ -120,7 +120,7 @@ impl<'queue, F: FuncPtr, A: Releases, M: PageProvider + Copy, R: RawMutex>
         executor.online();
         let entry = NonNull::new(self.entry.load(Ordering::Acquire)).ok_or(JitError::NotLive)?;
         // SAFETY: Func needs a function of type F that stays for the lifetime.
-        // - it is one, by the promise to `replace`;
+        // - it is one: the `# Safety` of replace;
         // - it stays: it was found by an executor of the queue that is online, and has no quiescent
         //   point, and goes neither offline nor away, while it is borrowed exclusively. What
         //   `replace` takes out goes through the queue, which waits for that. The cell itself is
@@ -171,7 +171,7 @@ impl<'queue, F: FuncPtr, A: Releases, M: PageProvider + Copy, R: RawMutex>
 impl<F, A: Releases, M: PageProvider + Copy, R: RawMutex> Drop for FuncCell<'_, F, A, M, R> {
     fn drop(&mut self) {
         if let Some(function) = self.function.get_mut().take() {
-            // What the allocator refuses is no longer its own, and nobody's.
+            // A span that the allocator refuses is no longer its own.
             let _ = self.queue.allocator().release(function.into_span());
         }
     }

@@ -1,10 +1,10 @@
 //! When other cores are made to see what was published.
 //!
 //! Barriers have numbers. A write that needs one needs any that begins when the bytes are there:
-//! the one after the last that has begun. So threads that wait for their turn find that another
+//! the one after the last that has begun. So threads that wait for the lock find that another
 //! one's barrier served them too, and however many they are, two barriers one behind the other do.
 //!
-//! A write that leaves its barrier to somebody else notes that one is owed. What is owed is taken
+//! A write that leaves its barrier to another thread notes that one is owed. What is owed is taken
 //! by the next barrier that begins, whoever asked for it.
 
 use super::{CodeProvider, JitAllocator, JitError};
@@ -38,7 +38,7 @@ pub(super) struct Cores<R> {
     /// Whether code was replaced without a barrier since the last one began.
     owed: AtomicBool,
     /// Held by the thread whose barrier is under way.
-    pub(super) turn: Lock<(), R>,
+    pub(super) lock: Lock<(), R>,
 }
 
 impl<R: RawMutex> Cores<R> {
@@ -47,7 +47,7 @@ impl<R: RawMutex> Cores<R> {
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
             owed: AtomicBool::new(false),
-            turn: Lock::new(()),
+            lock: Lock::new(()),
         }
     }
 
@@ -81,7 +81,7 @@ impl<R: RawMutex> Cores<R> {
         if self.done.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
-        let _turn = self.turn.lock();
+        let _locked = self.lock.lock();
         if self.done.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }

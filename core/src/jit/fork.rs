@@ -37,7 +37,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
 {
     /// Takes all locks and, under [`Fork::Detach`], a copy of the live spans. Writing takes no
     /// lock: a span that another thread is writing at that moment may be torn in the child, where
-    /// nobody but that thread knew of it.
+    /// that thread alone knew of it.
     fn fork_prepare(&self) -> Result<(), Error> {
         let mut used = 0;
         for shard in self.shards.all() {
@@ -47,7 +47,7 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
         }
         let mut mappings = self.mappings.lock();
         mem::forget(self.toggling.lock());
-        mem::forget(self.cores.turn.lock());
+        mem::forget(self.cores.lock.lock());
         if self.config.fork_policy() == Fork::Detach && used != 0 {
             match self.take_snapshot(used) {
                 Ok(snapshot) => mappings.snapshot = Some(snapshot),
@@ -64,7 +64,8 @@ unsafe impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> ForkHooks
     }
 
     unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guards on this thread, by the caller's promise.
+        // SAFETY: fork_prepare forgot the guards of all these locks on this thread, which
+        // fork_parent's contract says came before.
         let snapshot = unsafe { self.unlock_all() };
         self.drop_snapshot(snapshot);
     }
@@ -105,11 +106,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// The promises of [`Lock::unlock_forgotten`](crate::sync::Lock::unlock_forgotten), for each.
     unsafe fn unlock_all(&self) -> Option<Snapshot> {
-        // SAFETY: the caller's promise, for the lock of the mappings.
+        // SAFETY: fork_prepare locked the mappings and forgot the guard, by this function's `#
+        // Safety`.
         let mut mappings = unsafe { self.mappings.resume_forgotten() };
         let snapshot = mappings.snapshot.take();
         drop(mappings);
-        // SAFETY: the caller's promise, for the other locks.
+        // SAFETY: fork_prepare forgot the guards of the other locks too, by this function's `#
+        // Safety`.
         unsafe { self.unlock_shards() };
         snapshot
     }
@@ -120,12 +123,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// The promises of [`JitAllocator::unlock_all`].
     unsafe fn unlock_shards(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.cores.turn.unlock_forgotten() };
-        // SAFETY: the caller's promise.
+        // SAFETY: fork_prepare took this lock and forgot its guard, by the `# Safety` of
+        // unlock_all, and no other code opens it.
+        unsafe { self.cores.lock.unlock_forgotten() };
+        // SAFETY: fork_prepare took this lock and forgot its guard, by the `# Safety` of
+        // unlock_all, and no other code opens it.
         unsafe { self.toggling.unlock_forgotten() };
         for shard in self.shards.all() {
-            // SAFETY: the caller's promise.
+            // SAFETY: fork_prepare took this lock and forgot its guard, by the `# Safety` of
+            // unlock_all, and no other code opens it.
             unsafe { shard.unlock_forgotten() };
         }
     }
@@ -135,7 +141,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let range = self.metadata.reserve(&Request::bytes(bytes))?;
         // SAFETY: the range was just reserved, and is ours.
         if let Err(error) = unsafe { self.metadata.commit(range, Commit::READ_WRITE) } {
-            // SAFETY: as above; nobody saw it. If this fails too, addresses are wasted, no more.
+            // SAFETY: reserved just now, and no other code has its address. If this fails too,
+            // addresses are wasted, no more.
             let _ = unsafe { self.metadata.release(range) };
             return Err(error);
         }
@@ -155,7 +162,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             // SAFETY: the range came from this provider in take_snapshot, and no other code uses it
             // now.
             let released = unsafe { self.metadata.release(snapshot.range) };
-            // There is nobody to tell: the copy stays, which wastes memory and no more.
+            // The error has no receiver: the copy stays, which wastes memory and no more.
             let _ = released;
         }
     }
@@ -250,7 +257,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 }
 
 /// Copies the live spans of a block that is mapped twice; returns where the next block's begin in
-/// the snapshot. The block is held, and nobody writes to it.
+/// the snapshot. The block is held, and no thread writes to it.
 fn copy_block(snapshot: &Snapshot, held: &Held<'_>, at: usize, to: Direction) -> usize {
     if !matches!(held.views(), Some(Views::Dual(_))) {
         return at + (held.guarded.used << held.block.shift);
@@ -266,12 +273,12 @@ fn copy_block(snapshot: &Snapshot, held: &Held<'_>, at: usize, to: Direction) ->
         let saved = unsafe { snapshot.range.start().add(at) };
         match to {
             // SAFETY: both are len bytes long, and the snapshot is memory of its own; the
-            // executable view is readable, and nobody writes spans while the locks are held.
+            // executable view is readable, and no thread writes spans while the locks are held.
             Direction::Save => unsafe {
                 saved.copy_from_nonoverlapping(held.rx(run.start), len);
             },
-            // SAFETY: as above; the writable view was just mapped, and this is the child's only
-            // thread.
+            // SAFETY: both are len bytes long, and the snapshot is memory of its own; the writable
+            // view was just mapped, and this is the child's only thread.
             Direction::Restore => unsafe {
                 saved.copy_to_nonoverlapping(held.rw(run.start), len);
             },

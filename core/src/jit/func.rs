@@ -44,7 +44,7 @@ impl<F: FuncPtr> Func<'_, F> {
     /// calling it does no harm.
     pub(super) unsafe fn new(entry: NonNull<u8>) -> Self {
         Self {
-            // SAFETY: the caller's promise.
+            // SAFETY: the code at `entry` is a function of type F, by this function's `# Safety`.
             function: unsafe { F::from_entry(entry) },
             rt: PhantomData,
         }
@@ -90,7 +90,8 @@ macro_rules! functions {
 
         impl<Ret, $($T),*> Sealed for unsafe extern "C" fn($($T),*) -> Ret {
             unsafe fn from_entry(entry: NonNull<u8>) -> Self {
-                // SAFETY: as above.
+                // SAFETY: a code address and a function pointer are the same bits, and the caller
+                // promises a function of this type.
                 unsafe { core::mem::transmute::<NonNull<u8>, Self>(entry) }
             }
         }
@@ -105,7 +106,8 @@ macro_rules! functions {
             /// What the function asks of its callers.
             $(#[$lint])*
             pub unsafe fn call(&self, $($t: $T),*) -> Ret {
-                // SAFETY: the caller's promise; the function is there, by the lifetime.
+                // SAFETY: the caller does what the function asks, by this method's `# Safety`; the
+                // function is there, by the lifetime.
                 unsafe { (self.function)($($t),*) }
             }
         }

@@ -6,9 +6,9 @@
 //! starts over. A reader that interrupts the writer on the same thread, in a signal handler, sees
 //! a version that stands still, so it never waits.
 //!
-//! Tables, and the blocks that they point to, never go back to the arena: what a late reader reads is
-//! stale, but it is a table, or a block with its bitmaps. A block changes its views only while no
-//! table of the current version has it.
+//! Tables, and the blocks that they point to, never go back to the arena: what a late reader reads
+//! is stale, but it is a table, or a block with its bitmaps. A block changes its views only while
+//! no table of the current version has it.
 
 use super::{block::Block, span::SpanInfo, tables};
 use crate::{
@@ -26,7 +26,7 @@ mod models;
 /// Entries of the first tables.
 const FIRST_CAPACITY: usize = 16;
 
-/// Buckets for each entry of a table: so many that blocks which lie side by side, and are as
+/// Buckets for each entry of a table: enough that blocks which lie side by side, and are as
 /// long as each other, begin in buckets of their own even where half of the table is free.
 const BUCKETS_EACH: usize = 8;
 
@@ -71,7 +71,8 @@ impl Table {
 
     #[inline]
     fn all_blocks(&self) -> &[AtomicPtr<Block>] {
-        // SAFETY: as in all_starts.
+        // SAFETY: initialised when the table was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the index.
         unsafe { self.blocks.as_ref() }
     }
 
@@ -83,7 +84,8 @@ impl Table {
 
     #[inline]
     fn buckets(&self) -> &[AtomicU32] {
-        // SAFETY: as in all_starts.
+        // SAFETY: initialised when the table was made, changed only through its atomics, and alive
+        // as long as the arena, which outlives the index.
         unsafe { self.buckets.as_ref() }
     }
 
@@ -148,7 +150,7 @@ impl Table {
             {
                 below += 1;
             }
-            // Blocks are 4 KiB long at least: so many take more addresses than any CPU has.
+            // Blocks are 4 KiB long at least: 2^32 of them take more addresses than any CPU has.
             bucket.store(u32::try_from(below).unwrap_or(u32::MAX), Ordering::Relaxed);
         }
     }
@@ -233,7 +235,7 @@ impl Index {
             let version = self.version.load(Ordering::Acquire);
             let mut found = self.table(version).and_then(|table| table.find(addr));
             if let Some(block) = found
-                // SAFETY: as in query.
+                // SAFETY: blocks of a table live as long as the arena, which outlives the index.
                 && !unsafe { block.as_ref() }.covers(addr)
             {
                 found = None;
@@ -381,7 +383,7 @@ impl Index {
                 next.set(len, entry);
                 len += 1;
                 first = first.or(Some(entry.0));
-                // SAFETY: as in query.
+                // SAFETY: blocks of a table live as long as the arena, which outlives the index.
                 end = unsafe { entry.1.as_ref() }.range().1;
             },
         );

@@ -6,29 +6,34 @@
 //! ```text
 //!   alloc(size) ─► shard ─► pool: first block ─► first word ─► free run ─► Span { rx, rw, len }
 //!                   (lock)        └─ none: map_dual ─► a new block, twice as large as the last
-//!   write(span)  ─► bytes through rw ─► cache maintenance on rx ─► barrier if code was there before
+//!   write(span)  ─► bytes through rw ─► cache maintenance on rx ─► a barrier where code was
 //!   query(pc)    ─► index ─► bits ─► the whole span, without a lock
 //! ```
 //!
+//! A request comes by these files, in this order:
+//!
 //! | file | what it has |
 //! |---|---|
-//! | `config` | what can be asked for |
-//! | `alloc`, `write`, `batch`, `upkeep` | the calls: memory, contents, many contents, all of it |
-//! | `placed` | allocations that say where |
-//! | `patch` | changes of code that may be running |
-//! | `bits`, `class`, `tree` | the bitmaps of a block; lengths of runs; where the long ones are |
-//! | `block`, `views` | one mapping cut into granules |
-//! | `pool`, `shard` | the blocks of one granularity; what one lock guards |
-//! | `cores` | when other cores see new code |
-//! | `mapping` | how blocks come and go |
-//! | `toggle` | pages that are writable for the time of a write |
-//! | `index` | the blocks by address, readable without a lock |
-//! | `fork` | what happens around a fork |
-//! | `retire` | release that waits until nobody runs the code |
+//! | `config` | what can be asked for: `options`, and what follows from them, `read` |
+//! | `alloc`, `placed` | the calls that take memory; those that say where |
+//! | `shard`, `pool` | what one lock guards; the blocks of one granularity, and their bins |
+//! | `block` | one mapping cut into granules: the lock's part of it, runs, spots |
+//! | `tree`, `class` | where the long runs of a block are; lengths of runs |
+//! | `bits` | the bitmaps of a block: stops, spans, runs |
+//! | `mapping`, `views` | how blocks come and go, and the ways to map one; a block's mapping |
+//! | `ahead` | how long a block is beyond its first span |
 //! | `tables` | tables in the arena that are all zero at first |
+//! | `index` | the blocks by address, readable without a lock |
 //! | `span`, `error` | tokens and errors |
-//! | `tag`, `spans` | what spans carry for the program; all of them, in order |
-//! | `runtime`, `func`, `cell` | functions: code with fix-ups, called by type, replaced while they run |
+//! | `write`, `batch`, `patch` | the calls that write code: one, many, code that may be running |
+//! | `toggle` | pages that are writable for the time of a write |
+//! | `cores` | when other cores see new code |
+//! | `find`, `release` | which block and span a call means; the calls that give memory back |
+//! | `tag`, `numbers`, `spans` | what spans carry; spans by number; all spans, in order |
+//! | `retire` | release that waits until no thread runs the code |
+//! | `maintenance` | calls about all blocks: listing, resets, giving memory back |
+//! | `fork` | what happens around a fork |
+//! | `runtime`, `func`, `cell` | functions: with fix-ups, called by type, replaced as they run |
 //!
 //! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
 //! the arena's.
@@ -43,13 +48,17 @@ mod class;
 mod config;
 mod cores;
 mod error;
+mod find;
 mod fork;
 mod func;
 mod index;
+mod maintenance;
 mod mapping;
+mod numbers;
 mod patch;
 mod placed;
 mod pool;
+mod release;
 mod retire;
 mod runtime;
 mod shard;
@@ -59,7 +68,7 @@ mod tables;
 mod tag;
 mod toggle;
 mod tree;
-mod upkeep;
+
 mod views;
 mod write;
 
@@ -69,13 +78,13 @@ pub use config::{Fill, JitConfig, LargePages, Mapping, SyncCores};
 pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
+pub use maintenance::{BlockInfo, Reset};
 pub use patch::PatchWord;
 pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
 pub use spans::Spans;
 pub use tag::{LiveSpan, Words};
-pub use upkeep::{BlockInfo, Reset};
 pub use write::SpanWriter;
 
 use crate::{
@@ -142,7 +151,8 @@ impl JitStatistics {
     }
 }
 
-/// Executable memory from `P`, with metadata from `M`. Waiting threads do `R`.
+/// Executable memory from `P`, with metadata from `M`. `R` is how a
+/// thread waits for a contended lock.
 ///
 /// All calls may be made from any thread. None but [`JitAllocator::query`] may be made from a
 /// signal handler: it could have interrupted the holder of a lock.
@@ -348,15 +358,15 @@ impl<P: CodeProvider, M: PageProvider + Copy, R> Drop for JitAllocator<P, M, R> 
             let Some(views) = held.take_views().filter(|_| !orphan) else {
                 continue;
             };
-            // There is nobody to tell of an error: the views stay mapped, which wastes memory and
-            // no more.
+            // An error has no receiver: the views stay mapped, which wastes memory and no more.
             match views {
                 // SAFETY: the mapping came from this provider; running code of a dropped allocator
                 // is what callers of that code promised not to do.
                 Views::Dual(mapping) => unsafe {
                     let _ = self.provider.unmap_dual(mapping, Leave::Hole);
                 },
-                // SAFETY: as above, of a range reserved from this provider.
+                // SAFETY: the range was reserved from this provider; running code of a dropped
+                // allocator is what callers of that code promised not to do.
                 Views::Single(range, _) => unsafe {
                     let _ = self.provider.release(range);
                 },

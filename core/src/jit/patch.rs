@@ -133,7 +133,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let block = self.block_of_span(span)?;
         // SAFETY: the token says that the span is live, and is borrowed.
         unsafe { self.store(block, &span.info(), offset, value)? };
-        // SAFETY: as above; the bytes lie in the span, since store returned.
+        // SAFETY: the span is live, since its token is borrowed, and the bytes lie in it, since
+        // store returned.
         let reused = unsafe { publish_in(block, span.rx().addr().get() + offset, size_of::<W>()) };
         self.sync_by(barrier, reused)
     }
@@ -156,9 +157,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         barrier: Barrier,
     ) -> Result<(), JitError> {
         let (block, info) = self.live_around(at)?;
-        // SAFETY: the caller's promise: the span stays live.
+        // SAFETY: the span is not released before this returns, and only patches write those bytes:
+        // this function's `# Safety`.
         unsafe { self.store(block, &info, at - info.rx.addr().get(), value)? };
-        // SAFETY: as above; the bytes lie in the span, since store returned.
+        // SAFETY: the span stays live, by this function's `# Safety`, and the bytes lie in it,
+        // since store returned.
         let reused = unsafe { publish_in(block, at, size_of::<W>()) };
         self.sync_by(barrier, reused)
     }
@@ -188,9 +191,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let rw = unsafe { info.rw.add(offset) };
         // SAFETY: store asks for aligned memory that may be written, and for no access but atomic
         // ones and fetches of instructions.
-        // - both were just checked, and the pages are writable now;
-        // - the caller's promise; the allocator itself reads spans under its locks, for a fork,
-        //   which copies old bytes or new ones.
+        // - aligned and inside the span: both were just checked; writable: the pages are now;
+        // - no other code writes those bytes but by this, by the `# Safety` of this function; the
+        //   allocator itself reads spans under its locks, for a fork, which copies old bytes or new
+        //   ones.
         let store = || unsafe { value.store(rw.as_ptr()) };
         // SAFETY: the span is live, so its block stays mapped.
         unsafe { self.while_writable(rw, len, store) }

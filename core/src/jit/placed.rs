@@ -13,7 +13,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// Words of 64 granules whose runs are looked at before the lock is given back to others: some
+/// Words of 64 granules whose runs are looked at before the lock is released to others: some
 /// microseconds.
 const TRIES: usize = 256;
 
@@ -40,7 +40,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// is not a power of two, and for a place other than [`Place::Anywhere`] and [`Place::Near`].
     ///
     /// ```no_run
-    /// # use hostmem_core::{jit::{CodeProvider, JitAllocator, JitError, Span}, provider::Placement};
+    /// # use hostmem_core::jit::{CodeProvider, JitAllocator, JitError, Span};
+    /// # use hostmem_core::provider::Placement;
     /// # fn near<P: CodeProvider>(jit: &JitAllocator<P>, caller: usize) -> Result<Span, JitError> {
     /// // Within reach of a branch of AArch64.
     /// jit.alloc_with(100, Placement::near(caller, 128 << 20))

@@ -7,7 +7,8 @@ use crate::{
 };
 use core::{convert::Infallible, fmt, ptr::NonNull};
 
-/// Functions in executable memory from `P`, with metadata from `M`. Waiting threads do `R`.
+/// Functions in executable memory from `P`, with metadata from `M`. `R` is how
+/// a thread waits for a contended lock.
 ///
 /// Owns its allocator, so that one lifetime, a borrow of the runtime, stands for the memory of all
 /// functions. [`JitRuntime::allocator`] lends it for everything else: spans that are no functions,
@@ -133,8 +134,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// [`AddError::FixUp`] with what `fix_up` returned, [`AddError::Jit`] as of
-    /// [`JitRuntime::add`]; nothing stays allocated then.
+    /// [`AddError::FixUp`] with what `fix_up` returned, [`AddError::Jit`] as
+    /// [`JitRuntime::add`] does; nothing stays allocated then.
     ///
     /// # Examples
     ///
@@ -227,7 +228,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
         &'rt self,
         function: &'rt Function,
     ) -> Result<Func<'rt, F>, JitError> {
-        // SAFETY: the caller's promise, of the first byte.
+        // SAFETY: the memory of `function` holds a function of type F from its first byte on, by
+        // this function's `# Safety`.
         unsafe { self.typed_at(function, 0) }
     }
 
@@ -253,10 +255,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
         // SAFETY: the offset lies in the span, which is live by its token.
         let entry = unsafe { function.rx().add(offset) };
         // SAFETY: Func needs a function of type F for the lifetime.
-        // - it is one, by the caller's promise;
+        // - it is one: the first item of this function's `# Safety`;
         // - it stays: giving the span back or writing to it takes the token, which is borrowed for
-        //   the lifetime, or is unsafe, and excluded by the caller; dropping the allocator takes the
-        //   runtime, which is borrowed too, and is the function's, as checked.
+        //   the lifetime, or is unsafe, and excluded by the third item; dropping the allocator
+        //   takes the runtime, which is borrowed too, and is the function's, as checked.
         Ok(unsafe { Func::new(entry) })
     }
 
@@ -267,7 +269,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitRuntime<P, M, R> {
     ///
     /// # Errors
     ///
-    /// [`JitError::NotOwned`], with the function, as of [`JitAllocator::release`].
+    /// [`JitError::NotOwned`], with the function, where [`JitAllocator::release`] says so.
     #[expect(
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"

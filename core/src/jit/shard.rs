@@ -1,6 +1,6 @@
 //! What one lock guards, and which lock a thread takes.
 //!
-//! A block belongs to one shard for ever. A release takes the lock of the span's shard; an
+//! A block always belongs to the same shard. A release takes the lock of the span's shard; an
 //! allocation that of a shard of its choice: by the address of its stack, which tells threads apart
 //! without the help of an operating system, and is no more than a hint. There is one shard at
 //! first, and twice as many whenever threads have met at a lock often enough, so that a program

@@ -181,7 +181,7 @@ pub struct SpanInfo {
 
 // SAFETY: a description; whoever follows the pointers needs a contract of its own.
 unsafe impl Send for SpanInfo {}
-// SAFETY: as for Send.
+// SAFETY: a description; whoever follows the pointers needs a contract of its own.
 unsafe impl Sync for SpanInfo {}
 
 /// A span that its allocator refused to take back, and why.
@@ -219,7 +219,7 @@ mod tests {
                 LAST_OWNER,
             ] {
                 for len in [16, 64, 1 << 20, (1 << 31) - 16, 1 << 31, 3 << 31, 1 << 46] {
-                    // SAFETY: inside the array.
+                    // SAFETY: the offset lies inside the array.
                     let rx = unsafe { start.add(rx) };
                     let info = SpanInfo { rx, rw: start, len };
                     let span = Span::new(info, owner);

@@ -56,7 +56,8 @@ pub(super) fn zeroed<T: Zero, P: PageProvider + Copy, R: RawMutex>(
     let table = arena.alloc_slice_zeroed::<T>(len)?;
     if cfg!(all(test, loom)) {
         for n in 0..len {
-            // SAFETY: n < len values fit.
+            // SAFETY: n is below len, and len values of T fit behind the table's start, by its
+            // layout.
             let place = unsafe { table.cast::<T>().add(n) };
             // SAFETY: in the memory allocated just now, which is aligned for T.
             unsafe { place.write(T::zero()) };
@@ -78,7 +79,8 @@ pub(super) unsafe fn free<T, P: PageProvider + Copy, R: RawMutex>(
     if size != 0
         && let Ok(layout) = Layout::from_size_align(size, align_of::<T>())
     {
-        // SAFETY: the layout is the one that the slice was allocated with, by the caller's promise.
+        // SAFETY: zeroed allocated the slice from this arena with this layout, and no other code
+        // uses it any more: this function's `# Safety`.
         unsafe { arena.free(table.cast(), layout) };
     }
 }

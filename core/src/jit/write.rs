@@ -84,7 +84,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let block = self.block_of_span(span)?;
         // SAFETY: the token owns the span, and `&mut` makes this the only writer.
         unsafe { self.put(block, &span.info(), offset, bytes)? };
-        // SAFETY: as above; the bytes lie in the span, since put returned.
+        // SAFETY: the token owns the span, which is live, and the bytes lie in it, since put
+        // returned.
         let reused = unsafe { publish_in(block, span.rx().addr().get() + offset, bytes.len()) };
         self.sync_by(barrier, reused)
     }
@@ -99,12 +100,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// # Safety
     ///
     /// If a span starts at `rx`, the caller owns it, no other code writes those bytes now, and
-    /// nobody executes them unless any mix of old and new bytes does no harm.
+    /// no thread executes them unless any mix of old and new bytes does no harm.
     pub unsafe fn write_at(&self, rx: usize, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
         let (block, info) = self.live_at(rx)?;
-        // SAFETY: the caller's promise: it owns the span, and no other code writes those bytes.
+        // SAFETY: the caller owns the span, which is live in `block`, and no other code writes
+        // those bytes: this function's `# Safety`.
         unsafe { self.put(block, &info, offset, bytes)? };
-        // SAFETY: as above; the bytes lie in the span, since put returned.
+        // SAFETY: the caller owns the span, by this function's `# Safety`, and the bytes lie in it,
+        // since put returned.
         let reused = unsafe { publish_in(block, rx + offset, bytes.len()) };
         self.sync_by(self.config.barrier(), reused)
     }
@@ -231,7 +234,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Writes the fill pattern, if there is one, to all of a block, padding too. Its shard is
-    /// locked, and nobody uses a span of it.
+    /// locked, and no thread uses a span of it.
     pub(super) fn fill_block(&self, held: &Held<'_>) {
         if let Some(pattern) = self.config.fill_kind().pattern()
             && let Some(views) = held.views()
@@ -268,7 +271,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         };
         // SAFETY: the shard is locked, so the block stays mapped.
         let filled = unsafe { self.while_writable(rw, len, fill) };
-        // Where pages cannot be made writable, there is nobody to tell: the old code stays.
+        // Where pages cannot be made writable, the error has no receiver: the old code stays.
         if filled.is_ok() {
             // SAFETY: the same bytes, through the executable view.
             unsafe { arch::publish_code(rx.as_ptr(), len) };

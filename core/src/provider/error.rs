@@ -110,11 +110,12 @@ impl Error {
     /// | kind | number |
     /// |---|---|
     /// | [`Exhausted`](ErrorKind::Exhausted), [`RangeLost`](ErrorKind::RangeLost) | `ENOMEM` |
-    /// | [`Taken`](ErrorKind::Taken) | `EEXIST`, as of `MAP_FIXED_NOREPLACE` |
+    /// | [`Taken`](ErrorKind::Taken) | `EEXIST`, as `MAP_FIXED_NOREPLACE` says |
     /// | [`OutsideRange`](ErrorKind::OutsideRange) | `ENOMEM` |
     /// | [`Denied`](ErrorKind::Denied) | `EACCES`, or `EPERM` where the host said that |
-    /// | [`InvalidArgument`](ErrorKind::InvalidArgument), [`Unsupported`](ErrorKind::Unsupported) | `EINVAL` |
-    /// | [`Other`](ErrorKind::Other) | the host's where all systems have that number, else `EINVAL` |
+    /// | [`InvalidArgument`](ErrorKind::InvalidArgument) | `EINVAL` |
+    /// | [`Unsupported`](ErrorKind::Unsupported) | `EINVAL` |
+    /// | [`Other`](ErrorKind::Other) | the host's, if all systems have that number, else `EINVAL` |
     ///
     /// Some cases differ: a request that overflows is `ENOMEM`; to resize what is not mapped, or
     /// not one mapping, is `EFAULT`, and what cannot grow where it lies is `ENOMEM`.

@@ -30,47 +30,56 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved, as commit asks; it came from the provider behind
+        // the reference.
         unsafe { (**self).commit(range, how) }
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as protect asks; it came from the provider
+        // behind the reference.
         unsafe { (**self).protect(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved or committed, and its contents are given up, as
+        // decommit asks; it came from the provider behind the reference.
         unsafe { (**self).decommit(range) }
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, and its contents are not needed, as purge asks;
+        // it came from the provider behind the reference.
         unsafe { (**self).purge(range) }
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: `from` is committed and `to` reserved, as move_pages asks; both came from the
+        // provider behind the reference.
         unsafe { (**self).move_pages(from, to) }
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, as describe asks; it came from the provider behind the
+        // reference.
         unsafe { (**self).describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks; it came from the
+        // provider behind the reference.
         unsafe { (**self).avoid_large_pages(range) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks; it came from the
+        // provider behind the reference.
         unsafe { (**self).wish_large_pages(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, and no other code uses it, as release asks; it came
+        // from the provider behind the reference.
         unsafe { (**self).release(range) }
     }
 
@@ -91,10 +100,11 @@ unsafe impl<P: PageProvider + ?Sized> PageProvider for &P {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: every call is passed on unchanged, so the referent's promises are this type's.
 unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they came from
+        // the provider behind the reference.
         unsafe { (**self).map_dual(request) }
     }
 
@@ -103,7 +113,8 @@ unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses the mapping, as unmap_dual asks; the provider behind the
+        // reference made it.
         unsafe { (**self).unmap_dual(mapping, leave) }
     }
 
@@ -113,7 +124,8 @@ unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
+        // provider behind the reference made the mapping.
         unsafe { (**self).purge_dual(mapping, offset, len) }
     }
 
@@ -123,17 +135,19 @@ unsafe impl<P: DualMapProvider + ?Sized> DualMapProvider for &P {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the
+        // provider behind the reference.
         unsafe { (**self).refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: this is the only thread of a forked child, and the one call for this mapping, as
+        // fork_child_dual asks; the provider behind the reference made it.
         unsafe { (**self).fork_child_dual(mapping) }
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: every call is passed on unchanged, so the referent's promises are this type's.
 unsafe impl<P: CoreSync + ?Sized> CoreSync for &P {
     fn sync_cores(&self) -> Result<(), Error> {
         (**self).sync_cores()

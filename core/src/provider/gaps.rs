@@ -17,7 +17,7 @@ pub fn walk_gaps(
     within: AddressRange,
     visit: &mut dyn FnMut(AddressRange) -> bool,
 ) -> Result<(), Error> {
-    // The first address not known to be used; None once the last address was, or nobody asks.
+    // The first address not known to be used; None once the last one was, or the visitor is done.
     let mut free_from = Some(within.start());
     map.walk(&mut |entry| {
         let Some(from) = free_from else { return false };

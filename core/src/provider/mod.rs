@@ -16,19 +16,33 @@
 //! Consumers take `P: PageProvider + Copy`. Operating-system providers are `Copy`; providers with
 //! state are used by reference: `&P` is a provider wherever `P` is. A provider around a provider
 //! ([`Within`], [`crate::counted::Counted`]) narrows or watches it.
+//!
+//! | file | what it has, in the order in which a request comes by |
+//! |---|---|
+//! | `request` | requests, `plan`s in whole pages, and how pages are `commit`ted |
+//! | `capabilities`, `resource` | what a provider can do; what is left of limits |
+//! | `forward`, `within` | a reference as a provider; one that narrows where memory may lie |
+//! | `dual` | dual mappings: `request`, `step`s, `run`, `mapping` (the token), `error` |
+//! | `place` | places for the views of a dual mapping |
+//! | `search`, `gaps`, `map`, `end` | a hole for it; the gaps of a process map; the last address |
+//! | `backend` | what systems with `mmap` have in common |
+//! | `error` | what went wrong |
 
 pub mod backend;
+mod capabilities;
 mod dual;
 mod end;
 mod error;
 mod forward;
 mod gaps;
+mod map;
 mod place;
 mod request;
 mod resource;
 mod search;
 mod within;
 
+pub use capabilities::Capabilities;
 pub use dual::{
     DualError, DualMapProvider, DualMapping, DualRequest, DualStep, DualStepError, DualSteps,
     DualView, Fork, Leave, MAX_DUAL_STEPS, Target, order, run_dual,
@@ -38,6 +52,7 @@ pub(crate) use error::linux;
 pub use error::{Error, ErrorKind};
 pub(crate) use gaps::FLOOR;
 pub use gaps::walk_gaps;
+pub use map::{AddressSpace, MapEntry, MapFlags, ProcessMap};
 pub(crate) use place::{Places, place_views};
 pub use request::{
     Commit, Dump, Guards, PageWish, Place, Placement, Plan, Purged, Request, is_mapping_name,
@@ -49,47 +64,6 @@ pub use within::Within;
 
 use crate::page::{Access, AddressRange, PageRange, PageSize};
 use core::ffi::CStr;
-
-bitflags::bitflags! {
-    /// What a provider can do, as far as its host tells without anything being tried. An absent bit
-    /// is an obligation of the caller; one that is present may still meet a filter or a security
-    /// module, which the [probe](crate::probe) finds out.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Capabilities: u32 {
-        /// `protect` can take a page from writable to executable and back, where the ceiling of its
-        /// commit says so. Without it (Linux under MDWE) code needs a dual mapping.
-        const TOGGLE_EXEC = 1 << 0;
-        /// Memory can be writable and executable at once.
-        const RWX = 1 << 1;
-        /// [`Target::Into`] replaces a reservation in one step. Without it another thread's mapping
-        /// may get in between, which is reported as [`ErrorKind::RangeLost`].
-        const ATOMIC_INTO = 1 << 2;
-        /// There are strategies for dual mappings.
-        const DUAL = 1 << 3;
-        /// [`DualMapProvider::purge_dual`] works, for mappings that [purge](DualMapping::purges).
-        const PURGE_DUAL = 1 << 4;
-        /// Large pages may be asked for with a chance of getting them.
-        const LARGE_PAGES = 1 << 5;
-        /// [`CoreSync::sync_cores`] works.
-        const CORE_SYNC = 1 << 6;
-        /// Pages can refuse indirect branches that do not land on a landing pad (AArch64 BTI).
-        const LANDING_PADS = 1 << 7;
-        /// [`PageProvider::move_pages`] works.
-        const MOVE_PAGES = 1 << 8;
-        /// Memory is executable only where that was asked for. Without it (Linux under
-        /// `personality(READ_IMPLIES_EXEC)`) whatever is readable is executable too: writable views
-        /// and committed pages are both at once, though nothing asked for it.
-        const EXEC_ONLY_WHERE_ASKED = 1 << 9;
-        /// The host keeps names of private mappings, and keeps mappings with different ones apart.
-        const NAMES = 1 << 10;
-        /// The host leaves mappings [out of core files](Dump::Excluded), and keeps those apart from
-        /// others.
-        const CORE_FILES = 1 << 11;
-        /// The host takes advice about the sizes of pages ([`PageWish::Transparent`],
-        /// [`PageWish::Never`]), and keeps mappings apart that were given different advice.
-        const PAGE_ADVICE = 1 << 12;
-    }
-}
 
 /// Gives and takes pages of the host's address space.
 ///
@@ -281,9 +255,9 @@ pub unsafe trait PageProvider: Send + Sync {
         None
     }
 
-    /// Returns the size of the pages that [`PageWish::Transparent`] asks for. By default what one table
-    /// of 8-byte entries maps, as on the CPUs of most hosts: 2 MiB where pages have 4 KiB, 32 MiB where
-    /// they have 16, 512 MiB where they have 64.
+    /// Returns the size of the pages that [`PageWish::Transparent`] asks for. By default what one
+    /// table of 8-byte entries maps, as on the CPUs of most hosts: 2 MiB where pages have 4 KiB, 32
+    /// MiB where they have 16, 512 MiB where they have 64.
     fn large_page(&self) -> PageSize {
         self.page_size().of_table()
     }
@@ -316,7 +290,7 @@ pub fn reserve_and_commit<P: PageProvider + ?Sized>(
         Ok(_) => Ok(range),
         Err(error) => {
             if error.kind() != ErrorKind::RangeLost {
-                // SAFETY: as above. A failure wastes addresses.
+                // SAFETY: reserved just now, and not lost. A failure wastes addresses.
                 let _ = unsafe { provider.release(range) };
             }
             Err(error)
@@ -343,66 +317,6 @@ pub unsafe trait CoreSync: Send + Sync {
 pub trait Clock: Send + Sync {
     /// Returns milliseconds since some fixed moment; `None` where there is no clock.
     fn now_ms(&self) -> Option<u64>;
-}
-
-bitflags::bitflags! {
-    /// What the process map says of a mapping.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct MapFlags: u8 {
-        /// Readable.
-        const READ = 1 << 0;
-        /// Writable.
-        const WRITE = 1 << 1;
-        /// Executable.
-        const EXEC = 1 << 2;
-        /// Writes are seen by other mappings of the same object.
-        const SHARED = 1 << 3;
-        /// Backed by a file or another named object.
-        const OBJECT = 1 << 4;
-        /// Grows downwards into the addresses below it, which no mapping keeps for it: the main
-        /// thread's stack on Linux. Hosts that map a stack at its full length do not set it.
-        const GROWS = 1 << 5;
-    }
-}
-
-/// One mapping of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MapEntry {
-    /// Where it lies.
-    pub range: AddressRange,
-    /// What it is.
-    pub flags: MapFlags,
-}
-
-/// What a host tells of the address space of this process, beside its mappings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AddressSpace {
-    /// The addresses that a mapping can have.
-    pub user: Option<AddressRange>,
-    /// An address in the main thread's stack, where that [grows](MapFlags::GROWS): for whoever
-    /// finds no map to see it in.
-    pub stack: Option<usize>,
-    /// How long a mapping that [grows](MapFlags::GROWS) may become, in bytes; `usize::MAX` where
-    /// nothing limits it.
-    pub stack_limit: Option<usize>,
-    /// The address behind the memory that `brk` gives, which it would give next.
-    pub program_break: Option<usize>,
-}
-
-/// Knows the mappings of this process.
-pub trait ProcessMap: Send + Sync {
-    /// Calls `visit` for every mapping in ascending order until it returns `false`, without
-    /// allocating. Mappings that change meanwhile may be missed or seen twice.
-    ///
-    /// # Errors
-    ///
-    /// Where the host keeps no map or does not show it. Some entries may have been visited.
-    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error>;
-
-    /// Returns what the host tells of the address space now. By default, nothing.
-    fn address_space(&self) -> AddressSpace {
-        AddressSpace::default()
-    }
 }
 
 /// Everything that a host gives: the sum of the seam's traits, for type erasure.

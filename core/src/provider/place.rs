@@ -239,7 +239,7 @@ impl Views {
         request: &DualRequest<'_>,
     ) -> Result<DualMapping, DualStepError> {
         for _ in 1..HOLES {
-            // SAFETY: the caller's promise.
+            // SAFETY: Into targets are reservations of the caller's, by this function's `# Safety`.
             let result = unsafe { self.run_once(host, step, request) };
             let taken = result
                 .as_ref()
@@ -248,7 +248,7 @@ impl Views {
                 return result;
             }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: Into targets are reservations of the caller's, by this function's `# Safety`.
         unsafe { self.run_once(host, step, request) }
     }
 
@@ -280,7 +280,8 @@ impl Views {
             rx,
             ..*request
         };
-        // SAFETY: the caller's promise; what is not the caller's was reserved for this call.
+        // SAFETY: a target is a reservation of the caller's, by this function's `# Safety`, or was
+        // reserved for this call; no other code uses either.
         let result = unsafe { host.0.dual_step(step, &placed) };
         result.map_err(|failure| match failure.lost {
             Some(range) if self.reserved(range) => {

@@ -1,4 +1,4 @@
-//! What the host's limits leave, so that nobody runs into them.
+//! What the host's limits leave, so that callers do not run into them.
 
 use super::PageProvider;
 

@@ -84,47 +84,54 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved, as commit asks; it came from the inner provider.
         unsafe { self.inner.commit(range, how) }
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as protect asks; it came from the inner
+        // provider.
         unsafe { self.inner.protect(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved or committed, and its contents are given up, as
+        // decommit asks; it came from the inner provider.
         unsafe { self.inner.decommit(range) }
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, and its contents are not needed, as purge asks;
+        // it came from the inner provider.
         unsafe { self.inner.purge(range) }
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: `from` is committed and `to` reserved, as move_pages asks; both came from the
+        // inner provider.
         unsafe { self.inner.move_pages(from, to) }
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, as describe asks; it came from the inner provider.
         unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks; it came from the
+        // inner provider.
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks; it came from the inner
+        // provider.
         unsafe { self.inner.wish_large_pages(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, and no other code uses it, as release asks; it came
+        // from the inner provider.
         unsafe { self.inner.release(range) }
     }
 
@@ -158,14 +165,15 @@ unsafe impl<P: PageProvider> PageProvider for Within<P> {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: calls are passed on, with narrower targets; the inner provider keeps the promises.
 unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         let (rw, rx) = (
             self.narrow_target(DualView::Rw, request.rw)?,
             self.narrow_target(DualView::Rx, request.rx)?,
         );
-        // SAFETY: Into targets are passed on unchanged, and so is the caller's promise.
+        // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they are passed
+        // on unchanged, and came from the inner provider.
         unsafe { self.inner.map_dual(&DualRequest { rw, rx, ..*request }) }
     }
 
@@ -174,7 +182,7 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses the mapping, as unmap_dual asks; the inner provider made it.
         unsafe { self.inner.unmap_dual(mapping, leave) }
     }
 
@@ -184,7 +192,8 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
+        // inner provider made the mapping.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
@@ -194,17 +203,19 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Within<P> {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the inner
+        // provider.
         unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: this is the only thread of a forked child, and the one call for this mapping, as
+        // fork_child_dual asks; the inner provider made it.
         unsafe { self.inner.fork_child_dual(mapping) }
     }
 }
 
-// SAFETY: the inner provider keeps the promise.
+// SAFETY: the inner provider makes all cores see new instructions before it returns `Ok`.
 unsafe impl<P: CoreSync> CoreSync for Within<P> {
     fn sync_cores(&self) -> Result<(), Error> {
         self.inner.sync_cores()

@@ -174,7 +174,7 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
         self.check(Calls::COMMIT)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved, as commit asks; it came from the inner provider.
         unsafe { self.inner.commit(range, how) }
     }
 
@@ -185,51 +185,58 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
             if self.partial.load(Relaxed)
                 && let Some(front) = range.part(0, half, page)
             {
-                // SAFETY: the caller's promise, for a part of the range.
+                // SAFETY: a part of the caller's range, which is committed, as protect asks.
                 unsafe { self.inner.protect(front, access)? };
             }
             return Err(error);
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as protect asks; it came from the inner
+        // provider.
         unsafe { self.inner.protect(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::DECOMMIT)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is reserved or committed, and its contents are given up, as
+        // decommit asks; it came from the inner provider.
         unsafe { self.inner.decommit(range) }
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         self.check(Calls::PURGE)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, and its contents are not needed, as purge asks;
+        // it came from the inner provider.
         unsafe { self.inner.purge(range) }
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
         self.check(Calls::MOVE_PAGES)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: `from` is committed and `to` reserved, as move_pages asks; both came from the
+        // inner provider.
         unsafe { self.inner.move_pages(from, to) }
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, as describe asks; it came from the inner provider.
         unsafe { self.inner.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks; it came from the
+        // inner provider.
         unsafe { self.inner.avoid_large_pages(range) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks; it came from the inner
+        // provider.
         unsafe { self.inner.wish_large_pages(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         self.check(Calls::RELEASE)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller owns the range, and no other code uses it, as release asks; it came
+        // from the inner provider.
         unsafe { self.inner.release(range) }
     }
 
@@ -250,11 +257,12 @@ unsafe impl<P: PageProvider> PageProvider for Faulty<P> {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: a call is passed on unchanged, or not made and reported as failed.
 unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         self.check(Calls::MAP_DUAL)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: Into targets are reservations of the caller's, as map_dual asks; they came from
+        // the inner provider.
         unsafe { self.inner.map_dual(request) }
     }
 
@@ -266,7 +274,7 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
         if let Err(error) = self.check(Calls::UNMAP_DUAL) {
             return Err((mapping, error));
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses the mapping, as unmap_dual asks; the inner provider made it.
         unsafe { self.inner.unmap_dual(mapping, leave) }
     }
 
@@ -277,7 +285,8 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
         len: usize,
     ) -> Result<(), Error> {
         self.check(Calls::PURGE_DUAL)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
+        // inner provider made the mapping.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
@@ -288,18 +297,20 @@ unsafe impl<P: DualMapProvider> DualMapProvider for Faulty<P> {
         len: usize,
     ) -> Result<(), Error> {
         self.check(Calls::REFILL_DUAL)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the inner
+        // provider.
         unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
         self.check(Calls::FORK_CHILD_DUAL)?;
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: this is the only thread of a forked child, and the one call for this mapping, as
+        // fork_child_dual asks; the inner provider made it.
         unsafe { self.inner.fork_child_dual(mapping) }
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: a call is passed on unchanged, or not made and reported as failed.
 unsafe impl<P: CoreSync> CoreSync for Faulty<P> {
     fn sync_cores(&self) -> Result<(), Error> {
         self.check(Calls::SYNC_CORES)?;

@@ -4,93 +4,32 @@
 //! Memory and aliasing come from a base provider, so that what runs on [`Sim`] really reads, writes
 //! and executes. States are simulated, page by page; a call that starts from the wrong state does
 //! not reach the base, is refused, and is remembered as a [`Misuse`].
+//!
+//! `policy` says what the host is like; `pages` and `dual` have the calls, `map` where holes are,
+//! `table` the page tables; `faulty` is a provider that fails on demand.
 
+mod dual;
 mod faulty;
+mod map;
+mod pages;
+mod policy;
 mod table;
 
 pub use faulty::{Calls, Faulty};
+pub use policy::{Misuse, Policy};
 pub use table::PageState;
 
 use crate::{
     fork::{ForkChild, Renewable},
-    page::{Access, AddressRange, PageRange, PageSize},
+    page::{Access, PageRange},
     provider::{
-        AddressSpace, Capabilities, Clock, Commit, CoreSync, DualError, DualMapProvider,
-        DualMapping, DualRequest, Dump, Error, ErrorKind, Leave, MapEntry, MapFlags, PageProvider,
-        PageWish, Places, Plan, ProcessMap, Purged, Request, Resource, Target, place_views, search,
+        Capabilities, Clock, CoreSync, Error, ErrorKind, PageProvider, PageWish, Plan, search,
     },
     sync::{Guard, Lock, Spin},
 };
-use core::{ffi::CStr, fmt};
+use core::fmt;
+use map::View;
 use table::{Page, Table};
-
-/// What the simulated host is like.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// Its page size; not less than the base's.
-    pub page: PageSize,
-    /// The bytes of its address space.
-    pub space: usize,
-    /// What it can do; limited to what the base can.
-    pub capabilities: Capabilities,
-    /// What its pages show after a purge: nothing it gives back is taken where that is not zero.
-    pub purged: Purged,
-}
-
-impl Policy {
-    /// A host with pages of `page`, 1 GiB of addresses, and all that the base can do.
-    #[must_use]
-    pub const fn new(page: PageSize) -> Self {
-        Self {
-            page,
-            space: 1 << 30,
-            capabilities: Capabilities::all(),
-            purged: Purged::Zero,
-        }
-    }
-
-    /// Sets what pages show after a purge.
-    #[must_use]
-    pub const fn purged(mut self, shown: Purged) -> Self {
-        self.purged = shown;
-        self
-    }
-
-    /// Takes capabilities away.
-    #[must_use]
-    pub const fn without(mut self, capabilities: Capabilities) -> Self {
-        self.capabilities = self.capabilities.difference(capabilities);
-        self
-    }
-
-    /// Sets the bytes of the address space.
-    #[must_use]
-    pub const fn space(mut self, bytes: usize) -> Self {
-        self.space = bytes;
-        self
-    }
-}
-
-/// A call that started from the wrong state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misuse {
-    /// The call.
-    pub call: &'static str,
-    /// The first page that was in the wrong state.
-    pub addr: usize,
-    /// The state it was in.
-    pub found: PageState,
-}
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} of {:#x}, which is {:?}",
-            self.call, self.addr, self.found
-        )
-    }
-}
 
 /// A simulated host on a base provider; used by reference, as it has state.
 ///
@@ -240,21 +179,6 @@ impl<B: PageProvider + Copy> Sim<B> {
     }
 }
 
-/// The map of a simulated host: everything outside it is in use.
-struct View<'a, 'b, 'c, B: PageProvider + Copy>(&'a core::cell::RefCell<&'b mut State<'c, B>>);
-
-// SAFETY: a View lives inside one call, on one thread, and no other code sees it.
-unsafe impl<B: PageProvider + Copy> Send for View<'_, '_, '_, B> {}
-// SAFETY: as for Send.
-unsafe impl<B: PageProvider + Copy> Sync for View<'_, '_, '_, B> {}
-
-impl<B: PageProvider + Copy> ProcessMap for View<'_, '_, '_, B> {
-    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        self.0.borrow().table.walk(visit);
-        Ok(())
-    }
-}
-
 impl<B: PageProvider + Copy> State<'_, B> {
     /// Checks that every page of `range` may start `call`.
     fn check(
@@ -296,278 +220,7 @@ impl<B: PageProvider + Copy> State<'_, B> {
     }
 }
 
-// SAFETY: the base keeps the promises, inside a range that is reserved from it for the whole life
-// of this value; the tables make sure that no two callers get the same page.
-unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
-    fn page_size(&self) -> PageSize {
-        self.policy.page
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.policy.capabilities
-    }
-
-    fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
-        let plan = request.plan(self.policy.page)?;
-        self.find(&mut self.lock(), &plan)
-    }
-
-    unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        let mut state = self.lock();
-        state.check("commit", range, |s| s == PageState::Reserved)?;
-        self.allow(how.access)?;
-        if !how.ceiling.allows(how.access) {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
-        let pages = self.grant(how.pages)?;
-        // SAFETY: the caller's promise; the range lies in what this value reserved from the base,
-        // and the tables say that it is reserved there.
-        let got = unsafe { self.base.commit(range, Commit { pages, ..how })? };
-        state
-            .table
-            .set(range, Page::committed(how.access, how.ceiling));
-        Ok(got.max(self.policy.page))
-    }
-
-    unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        let mut state = self.lock();
-        state.check("protect", range, |s| s == PageState::Committed)?;
-        self.allow(access)?;
-        let toggle = self.policy.capabilities.contains(Capabilities::TOGGLE_EXEC);
-        let denied = state.table.pages_of(range).any(|(_, page)| {
-            let gains_exec = access.executable() && !page.access.executable();
-            !page.ceiling.allows(access) || (gains_exec && !toggle)
-        });
-        if denied {
-            return Err(ErrorKind::Denied.into());
-        }
-        // SAFETY: the caller's promise; the tables say that the range is committed.
-        unsafe { self.base.protect(range, access)? };
-        state.table.update(range, |page| Page { access, ..page });
-        Ok(())
-    }
-
-    unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.lock();
-        state.check("decommit", range, PageState::is_plain)?;
-        // SAFETY: the caller's promise; the tables say that the range is reserved or committed.
-        unsafe { self.base.decommit(range)? };
-        state.set_but_guards(range, Page::RESERVED);
-        Ok(())
-    }
-
-    unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        let mut state = self.lock();
-        state.check("purge", range, |s| s == PageState::Committed)?;
-        match self.policy.purged {
-            // SAFETY: the caller's promise; the tables say that the range is committed.
-            Purged::Zero => unsafe { self.base.purge(range) },
-            // The old contents are there, as they may be on such a host.
-            shown => Ok(shown),
-        }
-    }
-
-    unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        if !self.policy.capabilities.contains(Capabilities::MOVE_PAGES) {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        if from.len_bytes() != to.len_bytes() || from.overlaps(to) {
-            return Err(ErrorKind::InvalidArgument.into());
-        }
-        let mut state = self.lock();
-        state.check("move_pages", from, |s| s == PageState::Committed)?;
-        state.check("move_pages", to, |s| s == PageState::Reserved)?;
-        // SAFETY: the caller's promise; the tables say that one is committed and the other
-        // reserved.
-        unsafe { self.base.move_pages(from, to)? };
-        state.table.copy(from, to);
-        state.table.set(from, Page::RESERVED);
-        Ok(())
-    }
-
-    unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.describe(range, name, dump) }
-    }
-
-    unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.avoid_large_pages(range) }
-    }
-
-    unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.wish_large_pages(range) }
-    }
-
-    unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        let mut state = self.lock();
-        state.check("release", range, PageState::is_plain)?;
-        // SAFETY: as in decommit; the base keeps the addresses reserved for this value.
-        unsafe { self.base.decommit(range)? };
-        state.table.set(range, Page::HOLE);
-        Ok(())
-    }
-
-    fn left(&self, of: Resource) -> Option<usize> {
-        match of {
-            Resource::Addresses => {
-                Some(self.policy.space - self.pages_in_use() * self.policy.page.bytes())
-            }
-            _ => self.base.left(of),
-        }
-    }
-
-    fn random_key(&self) -> Option<[u8; 32]> {
-        self.base.random_key()
-    }
-
-    fn addresses(&self) -> AddressRange {
-        self.space().addresses()
-    }
-}
-
-/// A simulated host as where places come from, under its lock.
-struct Spots<'a, 's, B: PageProvider + Copy>(&'a Sim<B>, &'a mut State<'s, B>);
-
-impl<B: PageProvider + Copy> Places for Spots<'_, '_, B> {
-    fn leaves_to_host(&self, _: &Plan) -> bool {
-        false
-    }
-
-    fn reserve(&mut self, request: &Request<'_>) -> Result<PageRange, Error> {
-        let plan = request.plan(self.0.policy.page)?;
-        self.0.find(self.1, &plan)
-    }
-
-    fn release(&mut self, range: PageRange) {
-        self.1.table.set(range, Page::HOLE);
-    }
-}
-
-// SAFETY: as for PageProvider; both views lie in the range reserved from the base.
-unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B> {
-    unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        if !self.policy.capabilities.contains(Capabilities::DUAL) {
-            return Err(DualError::of(ErrorKind::Unsupported));
-        }
-        request.validate(self.policy.page)?;
-        let pads = self
-            .policy
-            .capabilities
-            .contains(Capabilities::LANDING_PADS);
-        if request.landing_pads && !pads {
-            return Err(DualError::of(ErrorKind::Unsupported));
-        }
-        let pages = self.grant(request.pages)?;
-        let mut state = self.lock();
-        let state = &mut state;
-        for target in [request.rw, request.rx] {
-            if let Target::Into(range) = target {
-                state.check("map_dual", range, |s| s == PageState::Reserved)?;
-            }
-        }
-        let mut views = place_views(&mut Spots(self, state), request, self.policy.page)?;
-        let Some((rw, rx)) = views.ranges() else {
-            return Err(DualError::of(ErrorKind::Other)); // Every place was reserved.
-        };
-        let (into_rw, into_rx) = (Target::Into(rw), Target::Into(rx));
-        // SAFETY: both ranges are reserved from the base, and the tables say that no other code
-        // uses them.
-        match unsafe {
-            self.base.map_dual(&DualRequest {
-                len: views.len_bytes(),
-                min_len: None,
-                rw: into_rw,
-                rx: into_rx,
-                pages,
-                ..*request
-            })
-        } {
-            Ok(mapping) => {
-                state.table.set(rw, Page::RW_VIEW);
-                state.table.set(rx, Page::RX_VIEW);
-                let page = mapping.page_size().max(self.policy.page);
-                let able = self.policy.capabilities.contains(Capabilities::PURGE_DUAL);
-                // SAFETY: the base's token is replaced by this one, which says the same but for
-                // the page size, and what the policy takes away.
-                let made = unsafe {
-                    DualMapping::from_parts(rw, rx, mapping.step(), page, mapping.fork())
-                };
-                Ok(if able && mapping.purges() {
-                    made
-                } else {
-                    made.without_purge()
-                })
-            }
-            Err(error) => {
-                views.release(&mut Spots(self, state));
-                Err(error)
-            }
-        }
-    }
-
-    unsafe fn unmap_dual(
-        &self,
-        mapping: DualMapping,
-        leave: Leave,
-    ) -> Result<(), (DualMapping, Error)> {
-        let mut state = self.lock();
-        let (rw, rx) = (mapping.rw(), mapping.rx());
-        for view in [rw, rx] {
-            if let Err(error) = state.check("unmap_dual", view, |s| s == PageState::Dual) {
-                return Err((mapping, error));
-            }
-        }
-        // SAFETY: the caller's promise; the base keeps the addresses reserved for this value.
-        unsafe { self.base.unmap_dual(mapping, Leave::Reserved)? };
-        let page = match leave {
-            Leave::Hole => Page::HOLE,
-            Leave::Reserved => Page::RESERVED,
-        };
-        state.table.set(rw, page);
-        state.table.set(rx, page);
-        Ok(())
-    }
-
-    unsafe fn purge_dual(
-        &self,
-        mapping: &DualMapping,
-        offset: usize,
-        len: usize,
-    ) -> Result<(), Error> {
-        if !mapping.purges() {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        let part = mapping.rw().part(offset, len, self.policy.page);
-        let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        self.lock()
-            .check("purge_dual", part, |s| s == PageState::Dual)?;
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.purge_dual(mapping, offset, len) }
-    }
-
-    unsafe fn refill_dual(
-        &self,
-        mapping: &DualMapping,
-        offset: usize,
-        len: usize,
-    ) -> Result<(), Error> {
-        let part = mapping.rw().part(offset, len, self.policy.page);
-        let part = part.ok_or(ErrorKind::InvalidArgument)?;
-        self.lock()
-            .check("refill_dual", part, |s| s == PageState::Dual)?;
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.refill_dual(mapping, offset, len) }
-    }
-
-    unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { self.base.fork_child_dual(mapping) }
-    }
-}
-
-// SAFETY: the base keeps the promise.
+// SAFETY: the base makes all cores see new instructions before it returns `Ok`.
 unsafe impl<B: PageProvider + CoreSync + Copy> CoreSync for Sim<B> {
     fn sync_cores(&self) -> Result<(), Error> {
         if !self.policy.capabilities.contains(Capabilities::CORE_SYNC) {
@@ -583,31 +236,15 @@ impl<B: PageProvider + Clock + Copy> Clock for Sim<B> {
     }
 }
 
-impl<B: PageProvider + Copy> ProcessMap for Sim<B> {
-    fn walk(&self, visit: &mut dyn FnMut(MapEntry) -> bool) -> Result<(), Error> {
-        self.lock().table.walk(&mut |entry: MapEntry| {
-            let outside = entry.flags == MapFlags::OBJECT;
-            outside || visit(entry)
-        });
-        Ok(())
-    }
-
-    fn address_space(&self) -> AddressSpace {
-        AddressSpace {
-            user: Some(self.space().addresses()),
-            ..AddressSpace::default()
-        }
-    }
-}
-
 // SAFETY: the lock is the child's own afterwards; the tables are atomics, each page's whole.
 unsafe impl<B: PageProvider + Copy> ForkChild for Sim<B> {
     unsafe fn fork_child(&self) -> Result<(), Error> {
         let misuse = self.misuse.current();
         if misuse.is_locked() {
-            // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+            // SAFETY: no other thread is there, as fork_child asks; Drop disposes with the same
+            // provider.
             unsafe { self.misuse.renew(&self.base, || Lock::new(None))? };
-            // SAFETY: as above; it was taken out of use just now.
+            // SAFETY: the only thread of a forked child, which took the lock out of use just now.
             unsafe { misuse.abandon() };
         }
         Ok(())
@@ -626,12 +263,4 @@ impl<B: PageProvider + Copy> fmt::Debug for Sim<B> {
             .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
-}
-
-/// Everything outside a simulated host, as its map shows it to the search.
-fn outside(start: usize, last: usize) -> Option<MapEntry> {
-    AddressRange::new(start, last).map(|range| MapEntry {
-        range,
-        flags: MapFlags::OBJECT,
-    })
 }

@@ -1,6 +1,6 @@
 //! The page table of a simulated host: one entry a page, in memory of its own.
 
-use super::outside;
+use super::map::outside;
 use crate::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
     provider::{Commit, Error, MapEntry, MapFlags, PageProvider, Request},
@@ -13,9 +13,9 @@ use core::{
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageState {
-    /// Nobody's.
+    /// Not mapped.
     Hole,
-    /// Somebody's, without memory.
+    /// A caller's, without memory.
     Reserved,
     /// A guard of a reservation: never to be committed.
     Guard,
@@ -135,7 +135,7 @@ fn decode_ceiling(raw: u16) -> Ceiling {
         1 => Ceiling::ReadWrite,
         2 => Ceiling::ReadExec,
         3 => Ceiling::WriteXorExec,
-        // SAFETY: as in decode_access.
+        // SAFETY: only a ceiling that a caller gave was encoded so: the consent is theirs.
         _ => Ceiling::ReadWriteExec(unsafe { RwxOptIn::accept() }),
     }
 }
@@ -160,7 +160,7 @@ impl<B: PageProvider + Copy> Table<B> {
         let memory = base
             .reserve(&Request::bytes(count * size_of::<u16>()))
             .inspect_err(|_| {
-                // SAFETY: just reserved, and shown to nobody. If this fails, addresses are wasted.
+                // SAFETY: reserved just now, and not shown. If this fails, addresses are wasted.
                 let _ = unsafe { base.release(space) };
             })?;
         let entries = NonNull::slice_from_raw_parts(memory.start().cast(), count);
@@ -285,7 +285,7 @@ impl<B: PageProvider + Copy> Drop for Table<B> {
         for range in [self.space, self.memory] {
             // SAFETY: both came from the base in new; users of a simulated host end before it.
             let released = unsafe { self.base.release(range) };
-            // There is nobody to tell: the range stays reserved, which wastes addresses, no more.
+            // The error has no receiver: the range stays reserved, which wastes addresses.
             let _ = released;
         }
     }

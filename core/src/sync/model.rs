@@ -115,7 +115,8 @@ impl<T, R: RawMutex> Lock<T, R> {
     ///
     /// The calling thread took the lock, in a call that never goes on.
     pub(crate) unsafe fn leave(&self, note: impl FnOnce(&mut T)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: this thread holds the lock in a call that never goes on: this function's `#
+        // Safety`.
         note(unsafe { &mut *self.value.get() });
         futex::release::<R::Futex>(&self.word);
     }

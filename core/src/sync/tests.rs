@@ -1,5 +1,5 @@
-//! The lock that sleeps, with a model of the kernel's two calls that wakes nobody who was not
-//! asleep.
+//! The lock that sleeps, with a model of the kernel's two calls that wakes only threads that
+//! are asleep.
 
 extern crate std;
 
@@ -45,7 +45,7 @@ unsafe impl Futex for Sleeps {
     }
 }
 
-/// A wake-up that is lost would leave a thread asleep for ever, which loom reports.
+/// A wake-up that is lost would leave a thread asleep, which loom reports.
 #[test]
 fn model_two_threads_take_turns_and_none_sleeps_on() {
     take_turns(2, 2);

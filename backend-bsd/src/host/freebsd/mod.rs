@@ -46,7 +46,7 @@ pub(crate) fn most(protections: ProtFlags) -> ProtFlags {
 pub(crate) const SUPERPAGE_ALIGNED: MapFlags =
     MapFlags::from_bits_retain(libc::MAP_ALIGNED_SUPER.unsigned_abs());
 
-/// For views of files: nobody needs what they hold on a disk.
+/// For views of files, whose contents need not reach a disk.
 pub(crate) const FILE: MapFlags = MapFlags::from_bits_retain(libc::MAP_NOSYNC.unsigned_abs());
 
 /// Of which reservations are a part, guards too. `RLIMIT_DATA` is about the program break only, and

@@ -35,7 +35,7 @@ pub(crate) fn open(
         DualStep::AnonShmLarge => {
             let index;
             (index, page) = large(request)?;
-            // Memory may be moved to make room, but nobody waits for ever.
+            // Memory may be moved to make room, but the call does not wait endlessly.
             let policy = libc::SHM_LARGEPAGE_ALLOC_DEFAULT;
             // SAFETY: SHM_ANON stands for no name; nothing else is asked of the arguments.
             unsafe { libc::shm_create_largepage(libc::SHM_ANON, FLAGS, index, policy, MODE) }

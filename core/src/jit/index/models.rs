@@ -61,8 +61,8 @@ fn block() -> NonNull<Block> {
     NonNull::from(Box::leak(Box::new(block)))
 }
 
-/// Gives a block views, one of which begins at `rx`, with a span of so many granules in the
-/// beginning.
+/// Gives a block views, one of which begins at `rx`, with a span of `granules` granules in
+/// the beginning.
 fn map(block: NonNull<Block>, rx: usize, rw: usize, granules: usize) {
     let page = PageSize::new(COUNT << SHIFT).expect("a power of two");
     let pages = |start| {
@@ -71,7 +71,7 @@ fn map(block: NonNull<Block>, rx: usize, rw: usize, granules: usize) {
     };
     // SAFETY: the block is never freed, and the one thread that writes has no other.
     let mut held = unsafe { Block::held(block) };
-    // SAFETY: nothing is there, and nobody unmaps it: no model touches what it describes.
+    // SAFETY: nothing is there, and no code unmaps it: no model touches what it describes.
     let mapping = unsafe {
         DualMapping::from_parts(pages(rw), pages(rx), DualStep::Memfd, page, Fork::Detach)
     };
@@ -81,7 +81,7 @@ fn map(block: NonNull<Block>, rx: usize, rw: usize, granules: usize) {
 
 /// Takes a block's views away.
 fn unmap(block: NonNull<Block>) {
-    // SAFETY: as in map.
+    // SAFETY: the block is never freed, and the one thread that writes has no other Held.
     let mut held = unsafe { Block::held(block) };
     let _ = held.take_views();
     held.forget_granules();

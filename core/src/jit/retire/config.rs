@@ -93,7 +93,7 @@ pub(super) const fn slack(page: PageSize) -> usize {
     2 * page.bytes() + (128 << 10)
 }
 
-/// So many spans, and their bytes in whole granules.
+/// A number of spans, and their bytes in whole granules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Spans.

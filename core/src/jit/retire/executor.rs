@@ -27,7 +27,7 @@
 //!   C. So it is F, and the executor, behind C, sees what happened before F: the unlinking, since N
 //!   had read S of this span or of a later one. That is why `passed` is never more than N.
 //!
-//! A slot that nobody has is one whose executor is offline; who takes a slot (Acquire) from who
+//! A slot without an owner is one whose executor is offline; who takes a slot (Acquire) from who
 //! left it (Release) continues what that one did. An executor that is registered while spans wait
 //! has read an epoch not below their stamps, or the fences order it behind the unlinking: it runs
 //! none of them.
@@ -51,12 +51,12 @@ use core::{
 #[cfg(all(test, loom))]
 mod models;
 
-/// Announced by an executor that runs nothing, and found in a slot that nobody has. Above all
+/// Announced by an executor that runs nothing, and found in a slot without an owner. Above all
 /// epochs, so that it holds nothing back.
 const OFFLINE: u64 = u64::MAX;
 
-/// The owner of a slot that nobody has.
-const NOBODY: u64 = 0;
+/// The owner of a slot without one.
+const UNOWNED: u64 = 0;
 
 /// What one executor announces. On cache lines of its own, two of which the hardware fetches
 /// together.
@@ -64,7 +64,7 @@ const NOBODY: u64 = 0;
 pub(super) struct Slot {
     /// An epoch, or [`OFFLINE`].
     seen: AtomicU64,
-    /// The number of the executor that has the slot, or [`NOBODY`].
+    /// The number of the executor that has the slot, or [`UNOWNED`].
     owner: AtomicU64,
 }
 
@@ -72,13 +72,13 @@ impl Slot {
     pub(super) fn new() -> Self {
         Self {
             seen: AtomicU64::new(OFFLINE),
-            owner: AtomicU64::new(NOBODY),
+            owner: AtomicU64::new(UNOWNED),
         }
     }
 
     fn vacate(&self) {
         self.seen.store(OFFLINE, Ordering::Release);
-        self.owner.store(NOBODY, Ordering::Release);
+        self.owner.store(UNOWNED, Ordering::Release);
     }
 }
 
@@ -97,7 +97,8 @@ pub(super) struct Executors {
 // SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a
 // thread.
 unsafe impl Send for Executors {}
-// SAFETY: as for Send.
+// SAFETY: the slots are reached by shared references only, are atomics, and are not tied to a
+// thread.
 unsafe impl Sync for Executors {}
 
 impl Executors {
@@ -109,14 +110,14 @@ impl Executors {
     pub(super) unsafe fn new(slots: NonNull<[Slot]>) -> Self {
         Self {
             epoch: Epoch(AtomicU64::new(0)),
-            registered: AtomicU64::new(NOBODY),
+            registered: AtomicU64::new(UNOWNED),
             slots,
         }
     }
 
     fn slots(&self) -> &[Slot] {
-        // SAFETY: initialised, changed only through their atomics, and alive as long as self, by
-        // the promise to new.
+        // SAFETY: initialised, changed only through their atomics, and alive as long as self: the
+        // `# Safety` of new.
         unsafe { self.slots.as_ref() }
     }
 
@@ -125,7 +126,7 @@ impl Executors {
         let slot = self.slots().iter().find(|slot| {
             let taken =
                 slot.owner
-                    .compare_exchange(NOBODY, number, Ordering::Acquire, Ordering::Relaxed);
+                    .compare_exchange(UNOWNED, number, Ordering::Acquire, Ordering::Relaxed);
             taken.is_ok()
         });
         let executor = Executor {
@@ -163,7 +164,7 @@ impl Executors {
                 .filter(|slot| of(slot).load(Ordering::Relaxed) != none)
                 .count()
         };
-        (has(|s| &s.owner, NOBODY), has(|s| &s.seen, OFFLINE))
+        (has(|s| &s.owner, UNOWNED), has(|s| &s.seen, OFFLINE))
     }
 
     /// Unregisters all executors but some. Only in a forked child with one thread.

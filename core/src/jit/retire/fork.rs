@@ -47,7 +47,8 @@ unsafe impl<A: Releases, M: PageProvider + Copy, R: RawMutex> ForkHooks for Fork
     }
 
     unsafe fn fork_parent(&self) {
-        // SAFETY: fork_prepare forgot the guard on this thread, by the caller's promise.
+        // SAFETY: fork_prepare locked the queue and forgot the guard on this thread, which
+        // fork_parent's contract says came before.
         unsafe { self.queue.waiting.unlock_forgotten() };
     }
 

@@ -22,13 +22,13 @@
 //!
 //! The rules:
 //!
-//! 1. From before [`RetireQueue::retire`] on, nobody can come to the code any more: tables, caches
+//! 1. From before [`RetireQueue::retire`] on, no thread comes to the code any more: tables, caches
 //!    and jumps that led there lead elsewhere, and jumps that were rewritten have been published.
 //! 2. Who runs code is a registered executor, online, and in code that it reached since its last
 //!    quiescent point.
 //!
-//! Who breaks them runs memory that may be somebody else's; retiring itself is safe. How little the
-//! protocol needs, and why it is right, is told in `executor.rs`.
+//! A thread that breaks them runs memory that may be another span's; retiring itself is safe. How
+//! little the protocol needs, and why it is right, is told in `executor.rs`.
 
 mod config;
 mod executor;
@@ -54,7 +54,8 @@ use waiting::{Retired, Waiting};
 /// Spans released in a row under the lock of a queue: a thread that retires waits for no more.
 const BATCH: usize = 16;
 
-/// Spans that wait until nobody runs them, with book-keeping from `M`. Waiting threads do `R`.
+/// Spans that wait until no thread runs them, with book-keeping from `M`. `R` is how a thread waits
+/// for a contended lock.
 ///
 /// `A` is the allocator, or a reference to it: a queue that owns its allocator can be a part of
 /// something that owns both, and one that borrows it can come and go. Dropped, it releases all that
@@ -124,7 +125,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         Ok(Self {
             // SAFETY: made just now, for this alone, in an arena that is dropped after it.
             executors: unsafe { Executors::new(slots) },
-            // SAFETY: as above.
+            // SAFETY: made just now, for this alone, in an arena that is dropped after it.
             waiting: Lock::new(unsafe { Waiting::new(ring) }),
             allocator,
             arena,
@@ -149,10 +150,10 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         executor.is_of(&self.executors) && executor.is_registered()
     }
 
-    /// Puts a span aside, to be released when no executor can be running it.
+    /// Defers the release of a span until no executor can be running it.
     ///
-    /// Nobody comes to the code any more, which only its owner can know. Where the queue is full, a
-    /// few spans are released first, if they can be.
+    /// No thread comes to the code any more, which only its owner can know. Where the queue is
+    /// full, a few spans are released first, if they can be.
     ///
     /// # Errors
     ///
@@ -168,11 +169,11 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         if let Err(error) = self.allocator.check(&span) {
             return Err(Refused { span, error });
         }
-        self.put_aside(&mut self.waiting.lock(), span)
+        self.defer(&mut self.waiting.lock(), span)
     }
 
-    /// Puts the span that starts at `rx` aside, as [`RetireQueue::retire`] does. Looks through all
-    /// that waits.
+    /// Defers the release of the span that starts at `rx`, as [`RetireQueue::retire`] does. Looks
+    /// through all that waits.
     ///
     /// # Errors
     ///
@@ -185,12 +186,13 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// If a span starts at `rx`, the caller owns it, and no token of it is used again.
     pub unsafe fn retire_at(&self, rx: usize) -> Result<(), JitError> {
         let mut waiting = self.waiting.lock();
-        // SAFETY: the caller's promise.
+        // SAFETY: if a span starts at `rx`, the caller owns it and uses no other token of it again:
+        // this function's `# Safety`.
         let span = unsafe { self.allocator.span_at(rx)? };
         if waiting.holds(rx) {
             return Err(JitError::NotLive);
         }
-        self.put_aside(&mut waiting, span)
+        self.defer(&mut waiting, span)
             .map_err(|refused| refused.error)
     }
 
@@ -198,7 +200,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
         clippy::result_large_err,
         reason = "the token comes back, and nothing here can box it"
     )]
-    fn put_aside(&self, waiting: &mut Waiting, span: Span) -> Result<(), Refused> {
+    fn defer(&self, waiting: &mut Waiting, span: Span) -> Result<(), Refused> {
         if waiting.is_full() {
             self.release_some(waiting, self.executors.passed());
         }
@@ -270,7 +272,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> Drop for RetireQueue<A, M
     fn drop(&mut self) {
         // Executors borrow the queue: none is left, so everything has passed.
         while let Some(span) = self.waiting.get_mut().pop(u64::MAX) {
-            // What the allocator refuses is no longer its own, and nobody's.
+            // A span that the allocator refuses is no longer its own.
             let _ = self.allocator.release(span);
         }
     }

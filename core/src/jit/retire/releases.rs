@@ -1,4 +1,4 @@
-//! Where spans go when nobody runs them any more.
+//! Where spans go when no thread runs them any more.
 
 use crate::{
     jit::{CodeProvider, JitAllocator, JitError, Refused, Span},
@@ -18,7 +18,7 @@ pub trait Releases {
     /// Why not.
     fn check(&self, span: &Span) -> Result<(), JitError>;
 
-    /// Gives a span back, that nobody executes any more.
+    /// Releases a span that no thread executes any more.
     ///
     /// # Errors
     ///
@@ -67,7 +67,8 @@ impl<A: Releases + ?Sized> Releases for &A {
     }
 
     unsafe fn span_at(&self, rx: usize) -> Result<Span, JitError> {
-        // SAFETY: the caller's promise.
+        // SAFETY: if a span starts at `rx`, the caller owns it and uses no other token of it again:
+        // the `# Safety` of span_at, which is the same here.
         unsafe { A::span_at(self, rx) }
     }
 }

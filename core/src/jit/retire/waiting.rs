@@ -50,7 +50,8 @@ impl Waiting {
     }
 
     fn ring(&mut self) -> &mut [MaybeUninit<Retired>] {
-        // SAFETY: this value's alone, which is borrowed, and alive, by the promise to new.
+        // SAFETY: used by no other code, and outlives self: the `# Safety` of new; self is
+        // borrowed.
         unsafe { self.ring.as_mut() }
     }
 

@@ -41,7 +41,7 @@ pub unsafe trait DualSystem: System {
     /// are and the host's will do, and where only large ones will do; directories come last.
     const ORDERS: [&'static [DualStep]; 3];
 
-    /// Returns the strategies to try, best first, where so many directories were given; see
+    /// Returns the strategies to try, best first, where `directories` directories were given; see
     /// [`DualSteps::dual_order`]. By default those of [`DualSystem::ORDERS`].
     fn dual_order(&self, request: &DualRequest<'_>, directories: usize) -> &'static [DualStep] {
         order_for(Self::ORDERS, request, directories)
@@ -148,7 +148,8 @@ unsafe impl<S: DualSystem> DualSteps for SystemProvider<S> {
     }
 }
 
-// SAFETY: as for DualSteps; the loop over the strategies adds nothing but their order.
+// SAFETY: DualSteps, implemented above, keeps the promises; the loop over its strategies adds their
+// order alone.
 unsafe impl<S: DualSystem> DualMapProvider for SystemProvider<S> {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         // SAFETY: a target range is the caller's, and no other code uses it.

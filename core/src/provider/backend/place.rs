@@ -52,7 +52,7 @@ pub fn map_at(system: &impl System, addr: usize, len: usize) -> Result<PageRange
 }
 
 /// Tells why an exact place was refused: the error, as another kind where the system says the same
-/// of a place that is in use as of other things.
+/// of a place that is in use and of other failures.
 #[must_use]
 pub fn refused(system: &impl System, addr: usize, len: usize, error: Error) -> Error {
     if system.may_be_taken(error) {
@@ -180,11 +180,11 @@ pub fn reserve(system: &impl System, request: &Request<'_>) -> Result<PageRange,
 }
 
 /// Searches the process map for a place for `request`, and takes it with `try_at`, which must not
-/// replace anything; see [`search`].
+/// replace anything; see [`search()`].
 ///
 /// # Errors
 ///
-/// The errors of [`search`] and of [`Request::plan`]; [`ErrorKind::Exhausted`] where no user
+/// The errors of [`search()`] and of [`Request::plan`]; [`ErrorKind::Exhausted`] where no user
 /// address lies within the range asked for.
 pub fn search_places<S: System>(
     system: &S,

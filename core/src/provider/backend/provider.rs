@@ -59,7 +59,8 @@ impl<S: DualSystem> Default for SystemProvider<S> {
     }
 }
 
-// SAFETY: the promises are those of the system's calls, as the functions of this module use them.
+// SAFETY: a range is a mapping that the system made where nothing was (reserve), and is handed to
+// its calls as the state says; System and Calls promise what those calls do.
 unsafe impl<S: System> PageProvider for SystemProvider<S> {
     fn page_size(&self) -> PageSize {
         self.system.calls().page_size()
@@ -75,7 +76,7 @@ unsafe impl<S: System> PageProvider for SystemProvider<S> {
 
     fn reserve(&self, request: &Request<'_>) -> Result<PageRange, Error> {
         let range = reserve(&self.system, request)?;
-        // SAFETY: reserved just now.
+        // SAFETY: reserved just now, for this call.
         unsafe { self.system.describe(range, request.name, request.dump) };
         Ok(range)
     }
@@ -92,7 +93,7 @@ unsafe impl<S: System> PageProvider for SystemProvider<S> {
         }
         let map = |len| self.system.calls().map_fresh(len, how.access);
         let range = plan.halving(|plan| map_with_slack(&self.system, plan, map))?;
-        // SAFETY: mapped just now.
+        // SAFETY: mapped just now, for this call.
         unsafe { self.system.describe(range, request.name, request.dump) };
         Ok(range)
     }
@@ -126,17 +127,17 @@ unsafe impl<S: System> PageProvider for SystemProvider<S> {
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the range is the caller's.
+        // SAFETY: the caller owns the range, as describe asks.
         unsafe { self.system.describe(range, name, dump) };
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the range is the caller's.
+        // SAFETY: the caller's range is committed, as avoid_large_pages asks.
         unsafe { self.system.advise(range, PageWish::Never) };
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the range is the caller's.
+        // SAFETY: the caller's range is committed, as wish_large_pages asks.
         unsafe { self.system.advise(range, PageWish::Transparent) };
     }
 
@@ -171,7 +172,7 @@ impl<S: System> ProcessMap for SystemProvider<S> {
     }
 }
 
-// SAFETY: the system's promise.
+// SAFETY: the system makes all cores see new instructions before it returns `Ok`.
 unsafe impl<S: CoreSync> CoreSync for SystemProvider<S> {
     fn sync_cores(&self) -> Result<(), Error> {
         self.system.sync_cores()

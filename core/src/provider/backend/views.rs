@@ -235,7 +235,7 @@ pub(super) unsafe fn hide_views(
     let (hide_rw, hide_rx) = request.fork.lost_views();
     for (view, hide) in [(rw, hide_rw), (rx, hide_rx)] {
         if hide {
-            // SAFETY: the view is the caller's.
+            // SAFETY: the view is the caller's, by this function's `# Safety`.
             unsafe { system.calls().hide_from_children(view)? };
         }
     }
@@ -266,9 +266,9 @@ pub(super) unsafe fn leave_views(
     mapping: &DualMapping,
     leave: Leave,
 ) -> Result<(), Error> {
-    // SAFETY: no other code uses the view.
+    // SAFETY: no other code uses the view, by this function's `# Safety`.
     unsafe { leave_view(system, mapping.rw(), leave)? };
-    // SAFETY: no other code uses the view.
+    // SAFETY: no other code uses the view, by this function's `# Safety`.
     let Err(error) = (unsafe { leave_view(system, mapping.rx(), leave) }) else {
         return Ok(());
     };

@@ -37,7 +37,7 @@ impl World {
     /// Runs the code, if it is to be found.
     fn run(&self) {
         if self.linked.load(Ordering::Relaxed) {
-            // SAFETY: that nobody releases it meanwhile is what the model checks.
+            // SAFETY: that it is not released meanwhile is what the model checks.
             let value = self.code.with(|code| unsafe { *code });
             assert_eq!(value, 1, "the code was released");
         }
@@ -50,7 +50,7 @@ impl World {
         self.release(passed)
     }
 
-    /// Lets nobody come to the code any more, and puts it aside.
+    /// Makes the code unreachable, and has its release wait.
     fn unlink(&self) {
         self.linked.store(false, Ordering::Relaxed);
         let stamp = self.executors.advance();
@@ -62,7 +62,7 @@ impl World {
         let stamp = self.waiting.load(Ordering::Acquire);
         let passed = stamp != 0 && stamp <= passed;
         if passed {
-            // SAFETY: as above.
+            // SAFETY: that no executor reads code whose stamp has passed is what the model checks.
             self.code.with_mut(|code| unsafe { *code = 0 });
         }
         passed

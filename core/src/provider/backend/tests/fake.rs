@@ -233,7 +233,7 @@ unsafe impl System for Fake {
     }
 
     unsafe fn map_committed(&self, range: PageRange, _: Commit) -> Result<(), Error> {
-        // SAFETY: the caller's range.
+        // SAFETY: the caller owns the range, as map_committed asks.
         unsafe { self.map_reserved(range.len_bytes(), At::Over(range)) }.map(drop)
     }
 

@@ -80,8 +80,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Safety
     ///
-    /// During the call and afterwards nobody executes, reads or writes a span from before; during
-    /// the call no other code uses a token or an address of one in another call.
+    /// During the call and afterwards no thread executes, reads or writes a span from before;
+    /// during the call no other code uses a token or an address of one in another call.
     pub unsafe fn reset(&self, how: Reset) {
         let mut guards: [_; super::SHARDS] = core::array::from_fn(|n| self.shards.lock(n));
         let id = next_id().expect("no process resets allocators 2^40 times");
@@ -184,7 +184,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 let mut slot = 0;
                 while let Some((at, block)) = guard.pools[n].block_from(slot) {
                     slot = at + 1;
-                    // SAFETY: as in reset.
+                    // SAFETY: the arena outlives the borrow of self; the shard is locked, and no
+                    // other Held is alive.
                     let held = unsafe { Block::held(block) };
                     bytes += self.decommit_in(&mut guard, held);
                 }
