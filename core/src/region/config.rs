@@ -1,5 +1,7 @@
 //! The configuration of an allocator, and what it tells of itself.
 
+#[cfg(doc)]
+use super::RegionAllocator;
 use super::SignalHook;
 
 /// Which free addresses are taken first.
@@ -15,7 +17,7 @@ pub enum Order {
     Recent,
 }
 
-/// The configuration of a [`RegionAllocator`](super::RegionAllocator).
+/// The configuration of a [`RegionAllocator`].
 #[derive(Clone, Copy, Debug)]
 pub struct RegionConfig {
     pub(super) order: Order,
@@ -57,7 +59,7 @@ impl RegionConfig {
 /// Mapping limits and signals.
 impl RegionConfig {
     /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, which is in the
-    /// [probe](crate::probe::Probe::max_map_count). See [`RegionAllocator::mapping_pressure`](super::RegionAllocator::mapping_pressure).
+    /// [probe](crate::probe::Probe::max_map_count). See [`RegionAllocator::mapping_pressure`].
     #[must_use]
     pub const fn mapping_limit(mut self, mappings: usize) -> Self {
         self.mapping_limit = mappings;
@@ -82,13 +84,13 @@ impl Default for RegionConfig {
 /// So many mappings that the host may soon refuse more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingPressure {
-    /// Mappings that the host keeps for the regions, [counted](super::RegionAllocator::host_mappings).
+    /// Mappings that the host keeps for the regions, [counted](RegionAllocator::host_mappings).
     pub mappings: usize,
     /// How many it allows the whole process.
     pub limit: usize,
 }
 
-/// What a [`RegionAllocator`](super::RegionAllocator) holds, in bytes where nothing else is said.
+/// What a [`RegionAllocator`] holds, in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegionStatistics {
     /// Addresses that were adopted and not returned.

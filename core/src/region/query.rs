@@ -1,5 +1,7 @@
 //! What lies where, what is free, and how much is held.
 
+#[cfg(doc)]
+use super::RegionConfig;
 use super::{
     MappingPressure, PageState, RegionAllocator, RegionRange, RegionStatistics,
     fork::Parts,
@@ -72,7 +74,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Warns where the regions take more than three quarters of the mappings that the host allows
-    /// ([`RegionConfig::mapping_limit`](super::RegionConfig::mapping_limit)): at the limit it refuses to map, and to unmap a part of a
+    /// ([`RegionConfig::mapping_limit`]): at the limit it refuses to map, and to unmap a part of a
     /// mapping. Looks at every range, where there are so many that it could be.
     pub fn mapping_pressure(&self) -> Option<MappingPressure> {
         let limit = self.mapping_limit;
