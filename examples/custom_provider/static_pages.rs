@@ -111,7 +111,8 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
             // and without protection there is no saying.
             return Err(ErrorKind::Denied.into());
         }
-        // SAFETY: the caller's promise: the range is reserved and no other code uses it.
+        // SAFETY: the range is reserved from these static pages, which are always writable, and no
+        // other code uses it, by this method's condition.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         self.set(range, State::Committed);
         Ok(PAGE)

@@ -77,7 +77,8 @@ impl<P: CodeProvider> JitAlloc for ClosureMemory<P> {
     }
 
     unsafe fn flush_instruction_cache(&self, rx_ptr: *const u8, size: usize) {
-        // SAFETY: the caller's promise is that as many bytes there can be read.
+        // SAFETY: as many bytes can be read there: the trait's method is called for code that was
+        // written there.
         unsafe { arch::publish_code(rx_ptr, size) };
         // Memory that was released held code before; what the caller wrote is not known here.
         let able = self.provider.capabilities_among(Capabilities::CORE_SYNC);

@@ -159,8 +159,8 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         };
         for mapping in mem::take(&mut self.mappings) {
             let rw = mapping.rw();
-            // SAFETY: the mapping came from this provider; the caller promises that no other code
-            // uses it.
+            // SAFETY: the mapping came from this provider, and no other code uses any of the
+            // memory, by this function's condition.
             if unsafe { self.provider.unmap_dual(mapping, Leave::Reserved) }.is_err() {
                 return;
             }
@@ -188,7 +188,8 @@ impl<P: PageProvider + DualMapProvider> JITMemoryProvider for CraneliftMemory<P>
     }
 
     unsafe fn free_memory(&mut self) {
-        // SAFETY: the caller's promise, by the contract of `JITModule::free_memory`.
+        // SAFETY: no function or datum of the module is used any more, by the contract of
+        // `JITModule::free_memory`.
         unsafe { self.free() };
     }
 

@@ -173,6 +173,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
 /// As many bytes there can be written, and belong to no other code.
 unsafe fn fill(to: NonNull<u8>, contents: &[u8]) {
     let from = NonNull::from(contents).cast();
-    // SAFETY: the caller's promise; the contents are a copy of their own, so nothing overlaps.
+    // SAFETY: as many bytes can be written there, and belong to no other code, by this function's
+    // condition; the contents are a copy of their own, so that nothing overlaps.
     unsafe { to.copy_from_nonoverlapping(from, contents.len()) };
 }

@@ -81,7 +81,8 @@ pub(crate) unsafe fn name_of<'a>(span: *const hm_span) -> Result<&'a hm_span, Fa
     if !span.is_aligned() {
         return Err(invalid(c"a misaligned span"));
     }
-    // SAFETY: the caller's promise, and aligned.
+    // SAFETY: aligned, as just checked; null, or a name can be read there, by this function's
+    // condition.
     unsafe { span.as_ref() }.ok_or(invalid(c"a null span"))
 }
 
@@ -92,7 +93,8 @@ impl Jit {
     ///
     /// If the span is live, the caller in C owns it, and does not release it during the call.
     pub(crate) unsafe fn token(&self, span: &hm_span) -> Result<Span, Fault> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller in C owns the span, if one is live there, and does not release it
+        // during the call, by this function's condition.
         Ok(unsafe { self.allocator.span_at(span.rx.addr(), span.number)? })
     }
 

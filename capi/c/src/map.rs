@@ -55,9 +55,9 @@ pub(crate) struct Map {
 impl Map {
     /// # Safety
     ///
-    /// As for [`ForkChild::fork_child`].
+    /// This is the only thread of a forked child.
     pub(crate) unsafe fn fork_child(&self) -> Result<(), Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: this is the only thread of a forked child, by this function's condition.
         pass!(&self.inner, map => unsafe { map.fork_child() })
     }
 }

@@ -115,7 +115,7 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
         // What does not fit is left out.
         let _ = line.write_fmt(text);
         let text = line.text();
-        // SAFETY: so many bytes are there, and the stream is open by the caller's promise.
+        // SAFETY: `text` has as many bytes, and the stream is open, by this function's condition.
         unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) };
     };
     let Some(held) = quietly(|heap| heap.statistics()) else {

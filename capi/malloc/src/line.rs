@@ -102,10 +102,10 @@ fn is_open() -> bool {
 pub(crate) fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: the C library's own place for the number, which each thread has.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above; it is the calling thread's alone.
+    // SAFETY: the place is the calling thread's alone, aligned, and always has a number.
     let before = unsafe { errno.read() };
     let result = f();
-    // SAFETY: as above.
+    // SAFETY: the place is the calling thread's alone, aligned, and stays as long as the thread.
     unsafe { errno.write(before) };
     result
 }

@@ -167,7 +167,8 @@ mod storage {
 
     #[inline]
     pub(super) fn set(value: *mut ()) {
-        // SAFETY: as above; it writes the word, which nothing else refers to.
+        // SAFETY: the offset is that of a word of the calling thread's storage; it writes that
+        // word, which nothing else refers to, and changes nothing but its outputs.
         unsafe {
             asm!(
                 "mov {offset}, qword ptr [rip + hostmem_malloc_word@GOTTPOFF]",

@@ -47,9 +47,11 @@ unsafe impl<T: Value, M: PageProvider + Copy, R: RawMutex> ForkChild for RangeMa
             .tree
             .copy_to(&new.tree, new.writer.get_mut(), &new.arena, |_, _| {})?;
         new.abandoned = old.abandoned + nodes * Tree::<T>::NODE_BYTES;
-        // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+        // SAFETY: fork_child is called by the only thread of the child; the copy is made of the
+        // same provider, and Drop disposes of it with `metadata`.
         unsafe { self.parts.renew(&self.metadata, || new)? };
-        // SAFETY: as above; it was taken out of use just now.
+        // SAFETY: this is the only thread of the child, and `renew` took these parts, and so the
+        // lock, out of use just now.
         unsafe { old.writer.abandon() };
         Ok(())
     }

@@ -316,7 +316,8 @@ impl<P: PageProvider> Claim<'_, P> {
         let mut result = Ok(());
         let provider = &self.provider;
         self.list.remove_if(|claimed| {
-            // SAFETY: reserved by this claim and not withdrawn; the caller vouches for the rest.
+            // SAFETY: reserved from this provider by this claim and not withdrawn; no other code
+            // uses it and no view lies in it, by this function's conditions.
             let released = unsafe { provider.release(claimed.range) };
             result = result.and(released);
             released.is_ok()

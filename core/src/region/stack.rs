@@ -87,7 +87,8 @@ impl<P: PageProvider> GuardedStack<P> {
     ///
     /// No thread runs on it, and nothing that lay on it is used any more.
     pub unsafe fn release(self) -> Result<(), (Self, Error)> {
-        // SAFETY: reserved by new and released by nobody else; the caller vouches for the rest.
+        // SAFETY: reserved from this provider by `new`, and released only here, which consumes
+        // self; no thread runs on it, and nothing on it is used, by this function's condition.
         match unsafe { self.provider.release(self.whole) } {
             Ok(()) => Ok(()),
             Err(error) => Err((self, error)),

@@ -35,7 +35,8 @@ const _: () = assert!(align_of::<Attached>() <= align_of::<hm_local>());
 /// It is null, zeros, or was attached; no other call uses it until this one returns.
 #[inline]
 unsafe fn attached<'a>(local: *mut hm_local) -> Result<&'a Local, Fault> {
-    // SAFETY: the caller's promise: null, or four words.
+    // SAFETY: null, or four words that the caller in C has, by this function's condition; the first
+    // can be read.
     if !unsafe { Here::is_at(local) } {
         return Err(invalid(
             c"a handle of a thread that is null, copied or not attached",

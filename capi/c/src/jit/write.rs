@@ -78,7 +78,8 @@ pub unsafe extern "C" fn hm_jit_write_many(
                 // SAFETY: the caller in C promises that it owns the span, if that is live.
                 let span = unsafe { jit.token(&write.span)? };
                 let rx = span.rx().addr().get();
-                // SAFETY: as above, and that no other code releases it during the call.
+                // SAFETY: the caller in C promises that it owns the span, and that no other code
+                // releases it during the call.
                 unsafe { batch.write_at(rx, write.offset, bytes)? };
                 Ok::<(), Fault>(())
             })();

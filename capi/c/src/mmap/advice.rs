@@ -72,15 +72,16 @@ pub unsafe extern "C" fn hm_region_madvise_in(
         match advice {
             // SAFETY: the caller in C promises that the pages are its own.
             libc::MADV_HUGEPAGE => unsafe { region.wish_pages(pages, PageWish::Transparent) },
-            // SAFETY: as above.
+            // SAFETY: the caller in C promises that the pages are its own.
             libc::MADV_NOHUGEPAGE => unsafe { region.wish_pages(pages, PageWish::Never) },
             libc::MADV_DONTDUMP => {
-                // SAFETY: as above.
+                // SAFETY: the caller in C promises that the pages are its own.
                 unsafe { PageProvider::describe(region, pages, None, Dump::Excluded) };
             }
             _ if KERNELS.contains(&advice) => {
                 let at = pages.start().as_ptr().cast();
-                // SAFETY: as above, and that the contents are not needed where the advice says so.
+                // SAFETY: the caller in C promises that the pages are its own, and that the
+                // contents are not needed where the advice says so.
                 if unsafe { libc::madvise(at, pages.len_bytes(), advice) } != 0 {
                     return Err(Errno(last_errno()));
                 }

@@ -24,7 +24,8 @@ pub(super) unsafe fn find(region: *mut hm_region) -> Result<&'static Region, Err
     if region.is_null() {
         return Err(Errno(libc::ENODEV));
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: not null; a handle of this library which is not closed during the call, by this
+    // function's condition.
     Ok(unsafe { object::get::<Region, _>(region) }?.1)
 }
 

@@ -123,7 +123,8 @@ pub unsafe extern "C" fn hm_region_mremap_in(
             // SAFETY: the caller in C promises that the mapping is its own.
             return Ok(unsafe { region.resize(pages, new_len, how(access))? });
         }
-        // SAFETY: as above, and that no other code uses it meanwhile.
+        // SAFETY: the caller in C promises that the mapping is its own, and that no other code uses
+        // it meanwhile.
         Ok(unsafe { region.remap(pages, new_len, how(access))? })
     })())
 }

@@ -20,7 +20,8 @@ pub unsafe extern "C" fn hm_region_mmap(
     offset: i64,
 ) -> *mut c_void {
     let region = hm_region_get_default();
-    // SAFETY: the caller in C has made the promises of the other call.
+    // SAFETY: the caller in C promises of the memory what the call that names a region asks; the
+    // default is null or an open region, as `hm_region_close` takes it out.
     unsafe { hm_region_mmap_in(region, address, len, prot, flags, fd, offset) }
 }
 
@@ -29,7 +30,8 @@ pub unsafe extern "C" fn hm_region_mmap(
 /// Thread-safe; not for signal handlers, unless the region blocks signals.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hm_region_munmap(address: *mut c_void, len: usize) -> c_int {
-    // SAFETY: the caller in C has made the promises of the other call.
+    // SAFETY: the caller in C promises of the memory what the call that names a region asks; the
+    // default is null or an open region, as `hm_region_close` takes it out.
     unsafe { hm_region_munmap_in(hm_region_get_default(), address, len) }
 }
 
@@ -42,7 +44,8 @@ pub unsafe extern "C" fn hm_region_mprotect(
     len: usize,
     prot: c_int,
 ) -> c_int {
-    // SAFETY: the caller in C has made the promises of the other call.
+    // SAFETY: the caller in C promises of the memory what the call that names a region asks; the
+    // default is null or an open region, as `hm_region_close` takes it out.
     unsafe { hm_region_mprotect_in(hm_region_get_default(), address, len, prot) }
 }
 
@@ -56,7 +59,8 @@ pub unsafe extern "C" fn hm_region_mremap(
     new_len: usize,
     flags: c_int,
 ) -> *mut c_void {
-    // SAFETY: the caller in C has made the promises of the other call.
+    // SAFETY: the caller in C promises of the memory what the call that names a region asks; the
+    // default is null or an open region, as `hm_region_close` takes it out.
     unsafe { hm_region_mremap_in(hm_region_get_default(), address, len, new_len, flags) }
 }
 
@@ -69,6 +73,7 @@ pub unsafe extern "C" fn hm_region_madvise(
     len: usize,
     advice: c_int,
 ) -> c_int {
-    // SAFETY: the caller in C has made the promises of the other call.
+    // SAFETY: the caller in C promises of the memory what the call that names a region asks; the
+    // default is null or an open region, as `hm_region_close` takes it out.
     unsafe { hm_region_madvise_in(hm_region_get_default(), address, len, advice) }
 }

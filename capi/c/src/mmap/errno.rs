@@ -26,7 +26,7 @@ pub(super) const INVALID: Errno = Errno(libc::EINVAL);
 pub(super) fn set_errno(errno: c_int) {
     // SAFETY: the C library's own place for the number, which each thread has.
     let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above; it is the calling thread's alone.
+    // SAFETY: the place is the calling thread's alone, aligned, and stays as long as the thread.
     unsafe { place.write(errno) };
 }
 
@@ -34,7 +34,7 @@ pub(super) fn set_errno(errno: c_int) {
 pub(super) fn last_errno() -> c_int {
     // SAFETY: the C library's own place for the number, which each thread has.
     let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above; it is the calling thread's alone.
+    // SAFETY: the place is the calling thread's alone, aligned, and always has a number.
     unsafe { place.read() }
 }
 

@@ -115,10 +115,10 @@ impl Mapped {
         if self.flags & libc::MAP_FIXED != 0 && !is_exact {
             let pages = whole(addr, len)?;
             if self.is_plain() {
-                // SAFETY: the caller's promise.
+                // SAFETY: no other code uses what it replaces, by this function's condition.
                 unsafe { region.map_over(pages, how(access), 0)? };
             } else {
-                // SAFETY: the caller's promise.
+                // SAFETY: no other code uses what it replaces, by this function's condition.
                 unsafe { region.map_over_with(pages, 0, state, |pages| self.place(pages))? };
             }
             return Ok(pages);

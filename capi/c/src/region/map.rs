@@ -138,7 +138,8 @@ pub unsafe extern "C" fn hm_region_remap(
             // SAFETY: the caller in C promises that the mapping is its own.
             unsafe { region.resize(from, len, how)? }
         } else {
-            // SAFETY: as above, and that no other code uses it meanwhile.
+            // SAFETY: the caller in C promises that the mapping is its own, and that no other code
+            // uses it meanwhile.
             unsafe { region.remap(from, len, how)? }
         };
         to.write(range_of(mapped));

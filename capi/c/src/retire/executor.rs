@@ -25,7 +25,8 @@ const _: () = assert!(align_of::<Registered>() <= align_of::<hm_executor>());
 ///
 /// It is null, zeros, or was registered; no other call uses it until this one returns.
 unsafe fn registered<'a>(executor: *mut hm_executor) -> Result<&'a Registered, Fault> {
-    // SAFETY: the caller's promise: null, or six words.
+    // SAFETY: null, or six words that the caller in C has, by this function's condition; the first
+    // can be read.
     if !unsafe { Here::is_at(executor) } {
         return Err(invalid(
             c"an executor that is null, copied or not registered",
@@ -39,12 +40,12 @@ unsafe fn registered<'a>(executor: *mut hm_executor) -> Result<&'a Registered, F
 ///
 /// # Safety
 ///
-/// As for [`registered`].
+/// It is null, zeros, or was registered; no other call uses it until this one returns.
 pub(super) unsafe fn registered_at<'a>(
     executor: *mut hm_executor,
     queue: &Object<Retire>,
 ) -> Result<&'a Executor<'static>, Fault> {
-    // SAFETY: the caller's promise.
+    // SAFETY: null, zeros or registered, and used by no other call, by this function's condition.
     let found = unsafe { registered(executor)? };
     if core::ptr::eq(found.queue, queue) {
         Ok(&found.executor)

@@ -141,7 +141,7 @@ pub unsafe extern "C" fn hm_retire_fork_child(
         let first = unsafe { registered_at(*first, object)? };
         let mut all = [first; MOST];
         for (place, executor) in all.iter_mut().skip(1).zip(rest) {
-            // SAFETY: as above.
+            // SAFETY: the caller in C promises that it is null, zeros or registered.
             *place = unsafe { registered_at(*executor, object)? };
         }
         let all = all.get(..own.len()).unwrap_or_default();

@@ -222,7 +222,8 @@ impl Fault {
         if to.is_null() {
             return status;
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: null, or as many bytes can be read and written there as its first field says, by
+        // this function's condition.
         let Ok(place) = (unsafe { Growing::new(to) }) else {
             return status;
         };

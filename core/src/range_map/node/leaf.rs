@@ -136,7 +136,7 @@ impl<const W: usize> Node<W> {
         }
         let mut kept = 0;
         for n in skipped..count {
-            // SAFETY: as above.
+            // SAFETY: n is below the buffer's length, all of which was written above.
             let entry = *unsafe { buffer[n].assume_init_ref() };
             buffer[kept].write(entry);
             kept += usize::from(entry.len != 0);

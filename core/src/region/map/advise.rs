@@ -24,7 +24,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let number = name.map(|name| self.names.number(name));
         let remark = |mark: Mark, colour: &dyn Fn() -> Colour| mark.described(number, dump, colour);
         self.advise(range, remark, |part| {
-            // SAFETY: the caller's promise, of a part.
+            // SAFETY: a part of the caller's range, by this function's condition; it was adopted
+            // from the provider below, or came from it.
             unsafe { self.inner.describe(part, name, dump) }
         });
     }
@@ -42,13 +43,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             PageWish::Never => self.advise(
                 range,
                 |mark, _| mark.wished(Notes::NEVER),
-                // SAFETY: the caller's promise, of a part.
+                // SAFETY: a part of the caller's range, by this function's condition; it was
+                // adopted from the provider below, or came from it.
                 |part| unsafe { self.inner.avoid_large_pages(part) },
             ),
             PageWish::Transparent => self.advise(
                 range,
                 |mark, _| mark.wished(Notes::LARGE),
-                // SAFETY: the caller's promise, of a part.
+                // SAFETY: a part of the caller's range, by this function's condition; it was
+                // adopted from the provider below, or came from it.
                 |part| unsafe { self.inner.wish_large_pages(part) },
             ),
             PageWish::Base | PageWish::Large { .. } => {}

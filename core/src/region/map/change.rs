@@ -116,14 +116,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The promises of [`PageProvider::commit`].
+    /// The range is the caller's, reserved and not committed.
     pub(in crate::region) unsafe fn commit_pages(
         &self,
         range: PageRange,
         how: Commit,
     ) -> Result<PageSize, Error> {
         if self.is_foreign(range)? {
-            // SAFETY: the caller's promise: reserved from the provider below, as a pass-through.
+            // SAFETY: no part is the allocator's, so that it passed the reservation on from the
+            // provider below; the range is reserved and not committed, by this function's
+            // condition.
             return unsafe { self.inner.commit(range, how) };
         }
         self.change(
@@ -142,14 +144,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The promises of [`PageProvider::protect`].
+    /// The range is the caller's, and committed.
     pub(in crate::region) unsafe fn protect_pages(
         &self,
         range: PageRange,
         access: Access,
     ) -> Result<(), Error> {
         if self.is_foreign(range)? {
-            // SAFETY: the caller's promise, as of a pass-through.
+            // SAFETY: no part is the allocator's, so that the range came from the provider below;
+            // it is committed, by this function's condition.
             return unsafe { self.inner.protect(range, access) };
         }
         self.change(
@@ -166,10 +169,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The promises of [`PageProvider::decommit`].
+    /// The range is the caller's, and its contents are not used any more.
     pub(in crate::region) unsafe fn decommit_pages(&self, range: PageRange) -> Result<(), Error> {
         if self.is_foreign(range)? {
-            // SAFETY: the caller's promise, as of a pass-through.
+            // SAFETY: no part is the allocator's, so that the range came from the provider below;
+            // it is the caller's, by this function's condition.
             return unsafe { self.inner.decommit(range) };
         }
         self.change(

@@ -42,7 +42,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             if !self.begin(&held, Undo::Free, pages) {
                 continue;
             }
-            // SAFETY: all of it is this allocator's; the caller vouches for who uses it.
+            // SAFETY: none of the pages is foreign, and committed_in has seen no view among them;
+            // no other code uses them, by this function's condition.
             let done = unsafe { self.replace(&mut held, pages, committed, how, tag) };
             if self.finish(&held, Undo::Free, pages) {
                 return done;
@@ -65,7 +66,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         tag: u16,
     ) -> Result<(), Error> {
         if let Some(committed) = committed {
-            // SAFETY: the caller's promise.
+            // SAFETY: the pages are the allocator's, in no view, and no other code uses them, by
+            // this function's conditions.
             let result = unsafe { self.inner.decommit(self.range(committed)) };
             self.or_lost(held, committed, result)?;
             self.record(held, pages, None)?;

@@ -23,9 +23,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// Those of [`PageProvider::purge`].
+    /// The range is the caller's and committed, and its contents are not needed.
     pub unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: purge_pages asks what this function asks: the range is committed, and its
+        // contents are not needed.
         unsafe { self.purge_pages(range, true) }
     }
 
@@ -34,14 +35,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// Those of [`PageProvider::purge`].
+    /// The range is the caller's and committed, and its contents are not needed.
     pub(in crate::region) unsafe fn purge_pages(
         &self,
         range: PageRange,
         whole: bool,
     ) -> Result<Purged, Error> {
         if self.is_foreign(range)? {
-            // SAFETY: the caller's promise, as of a pass-through.
+            // SAFETY: no part is the allocator's, so that the range came from the provider below;
+            // it is committed and its contents are not needed, by this function's condition.
             return unsafe { self.inner.purge(range) };
         }
         let pages = self.pages(range)?;
@@ -58,8 +60,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             }
         }
         if !pieces {
-            // SAFETY: committed, as was just looked up under the lock; the caller's promise: the
-            // contents are not needed.
+            // SAFETY: all of it was seen committed under the lock, which is held; its contents are
+            // not needed, by this function's condition.
             return unsafe { self.inner.purge(range) };
         }
         let mut shown = None;
@@ -76,7 +78,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             }
             let mut one = Purged::Kept;
             if part.0 < part.1 {
-                // SAFETY: as above, a part of it.
+                // SAFETY: a part of a piece that was seen committed under the lock, which is held;
+                // its contents are not needed, by this function's condition.
                 one = unsafe { self.inner.purge(self.range(part))? };
             }
             if part != piece {

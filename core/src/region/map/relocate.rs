@@ -16,7 +16,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The promises of [`PageProvider::move_pages`].
+    /// Both ranges are the caller's: all of `from` is committed, all of `to` reserved and not committed.
     pub(in crate::region) unsafe fn move_committed(
         &self,
         from: PageRange,
@@ -26,7 +26,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             return Err(ErrorKind::InvalidArgument.into());
         }
         if self.is_foreign(from)? && self.is_foreign(to)? {
-            // SAFETY: the caller's promise, as of a pass-through.
+            // SAFETY: no part is the allocator's, so that both ranges came from the provider below;
+            // the first is committed, the second reserved and not committed, by this function's
+            // condition.
             return unsafe { self.inner.move_pages(from, to) };
         }
         let (source, target) = (self.pages(from)?, self.pages(to)?);

@@ -43,7 +43,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             // A name or the like goes with what is mapped over it.
             let plain = state == PageState::Reserved && mark.is_plain();
             let committed = (!plain).then_some(pages);
-            // SAFETY: the caller's promise; the path was just looked up.
+            // SAFETY: no other code uses the memory, by this function's condition; one entry that
+            // was just looked up under the lock has all of it.
             let freed = unsafe { self.free_piece(&mut held, pages, committed, way.known()) };
             if let Some(result) = freed {
                 return result;
@@ -61,14 +62,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         if !is_ours {
             drop(held);
-            // SAFETY: the caller's promise.
+            // SAFETY: no part is the allocator's, so that the range is the provider's below, and no
+            // other code uses it, by this function's conditions.
             return unsafe { self.inner.release(range) };
         }
         let mut from = pages.0;
         while let Some(piece) = held.parts.own_piece(from, pages.1) {
             let committed = held.parts.committed_in(piece)?;
-            // SAFETY: all of the piece is the allocator's, and committed as was just looked up
-            // under the lock; the caller's promise: no other code uses it.
+            // SAFETY: no other code uses the memory, by this function's condition; all of the piece
+            // is the allocator's, and committed as was just looked up under the lock.
             match unsafe { self.free_piece(&mut held, piece, committed, None) } {
                 Some(result) => result?,
                 None => {
@@ -104,7 +106,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         let mut done = Ok(());
         if let Some(committed) = committed {
-            // SAFETY: all of it was adopted, and is reserved or committed; the caller's promise.
+            // SAFETY: all of it was adopted from the provider below and is in no view; no other
+            // code uses it, by this function's condition.
             let result = unsafe { self.inner.decommit(self.range(committed)) };
             done = self.or_lost(held, committed, result);
         }
