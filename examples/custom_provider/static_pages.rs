@@ -21,7 +21,7 @@ const PAGE_BYTES: usize = PAGE.bytes();
 #[repr(C, align(4096))]
 struct Page([u8; PAGE_BYTES]);
 
-/// What a page is.
+/// The state of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Hole,
@@ -107,7 +107,7 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
             return Err(ErrorKind::Unsupported.into());
         }
         if how.access.executable() {
-            // Whether it could run is the machine's affair; that nobody else writes it is ours,
+            // Whether it could run is the machine's affair; that no other code writes it is ours,
             // and without protection there is no saying.
             return Err(ErrorKind::Denied.into());
         }
@@ -119,7 +119,7 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
     }
 
     unsafe fn protect(&self, _: PageRange, access: Access) -> Result<(), Error> {
-        // What cannot be enforced is granted as long as it takes nothing away.
+        // An access that cannot be enforced is granted as long as it takes nothing away.
         if access.executable() {
             Err(ErrorKind::Denied.into())
         } else {

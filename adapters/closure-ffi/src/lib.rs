@@ -23,7 +23,7 @@ use hostmem::{
 /// Memory from `P` for thunks, handed to closure-ffi by reference; from the system if nothing else
 /// is said.
 ///
-/// What it gives out is always mapped twice: closure-ffi writes through the address that it is
+/// Its memory is always mapped twice: closure-ffi writes through the address that it is
 /// told, when it likes.
 #[derive(Debug)]
 pub struct ClosureMemory<P: CodeProvider = OsProvider> {

@@ -51,10 +51,10 @@ use part::Part;
 use seal::Way;
 use std::{ffi::CStr, fmt, io, mem, process};
 
-/// What the memory is called in the process map, where the host keeps names.
+/// The name of the memory in the process map, where the host keeps names.
 const NAME: &CStr = c"hostmem: cranelift";
 
-/// What a forked child sees of code: it runs on, and nobody writes to it any more.
+/// The fork policy of code: in a forked child it still runs, and is not written to any more.
 const FORK: Fork = Fork::ChildLosesRw;
 
 /// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`; from the
@@ -76,7 +76,7 @@ pub struct CraneliftMemory<P: PageProvider + DualMapProvider = OsProvider> {
     code: Part,
     read_only: Part,
     writable: Part,
-    /// What lies in the sealed pages of code.
+    /// The contents of the sealed pages of code.
     mappings: Vec<DualMapping>,
     finalized: bool,
 }
@@ -153,7 +153,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         if self.process != process::id() {
             return;
         }
-        // What follows happens once, and what fails leaks.
+        // The rest happens once, and memory leaks where it fails.
         let Some(region) = self.region.take() else {
             return;
         };

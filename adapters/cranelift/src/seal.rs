@@ -117,7 +117,8 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
     /// they were, or, where not even that can be done, no region.
     fn seal_dual(&mut self, open: PageRange, landing_pads: bool) -> Result<(), Error> {
         let able = self.provider.capabilities();
-        // SAFETY: the pages are committed, so they can be read; nobody writes meanwhile.
+        // SAFETY: the pages are committed, so they can be read; no other code writes them
+        // meanwhile.
         let bytes = unsafe { slice::from_raw_parts(open.start().as_ptr(), open.len_bytes()) };
         let contents = Vec::from(bytes);
         self.mappings.reserve(1);

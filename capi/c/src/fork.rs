@@ -1,4 +1,4 @@
-//! What a forked child does to go on.
+//! Repairs in a forked child.
 
 use crate::{
     heap::HeapObject,

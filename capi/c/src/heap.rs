@@ -7,7 +7,7 @@
 //! | `alloc` | allocating and freeing blocks |
 //! | `query` | which block and which heap an address belongs to |
 //! | `trim` | giving free memory back |
-//! | `walk` | the live blocks, and what is held |
+//! | `walk` | the live blocks, and statistics |
 //! | `lua` | Lua's allocator |
 //! | `local` | threads' own handles |
 
@@ -54,7 +54,7 @@ pub struct hm_heap {
 type Inner = Heap<Source, Source, OsLock>;
 type Local = LocalHeap<'static, Source, Source, OsLock>;
 
-/// What is behind a handle.
+/// The object behind a handle.
 pub(crate) struct HeapObject {
     pub(crate) heap: Inner,
     region: Option<&'static Object<Region>>,

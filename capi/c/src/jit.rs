@@ -7,9 +7,9 @@
 //! | `config` | how values from C become a configuration |
 //! | `alloc` | allocating spans |
 //! | `write`, `patch` | writing code, and replacing words of it |
-//! | `span` | what a span carries |
+//! | `span` | lengths, queries, words and groups |
 //! | `release` | releasing spans |
-//! | `walk` | the live spans, and what is held |
+//! | `walk` | the live spans, and statistics |
 //! | `fork` | forks |
 
 mod config;
@@ -57,7 +57,7 @@ pub struct hm_jit {
 
 pub(crate) type Allocator = JitAllocator<Source, Source, OsLock>;
 
-/// What is behind a handle.
+/// The object behind a handle.
 pub(crate) struct Jit {
     pub(crate) allocator: Allocator,
     region: Option<&'static Object<Region>>,

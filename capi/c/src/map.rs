@@ -1,4 +1,4 @@
-//! What lies where in a range of addresses, and where is room: the handle, and its life. The calls
+//! Range maps: the handle, and its life. The calls
 //! are in the files below, in the order in which the header has them:
 //!
 //! | file | what it has |
@@ -7,7 +7,7 @@
 //! | `inner` | the two kinds of maps that a handle may stand for |
 //! | `query` | finding ranges by address |
 //! | `change` | changing a map |
-//! | `walk` | where is room, what lies where, and what is held |
+//! | `walk` | gaps, all ranges, statistics |
 
 mod inner;
 mod types;
@@ -46,7 +46,7 @@ pub struct hm_range_map {
     _opaque: [u8; 0],
 }
 
-/// What is behind a handle.
+/// The object behind a handle.
 pub(crate) struct Map {
     inner: Inner,
     region: Option<&'static Object<Region>>,

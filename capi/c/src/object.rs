@@ -57,7 +57,7 @@ impl Here {
 
 /// A kind of object.
 pub(crate) trait Kind: Sized + Sync + 'static {
-    /// What tells its objects from other memory.
+    /// The number that tells its objects from other memory.
     const MAGIC: u32;
     /// All of them.
     fn list() -> &'static List<Self>;

@@ -358,7 +358,7 @@ unsafe impl DualMapProvider for Foreign {
     }
 
     unsafe fn fork_child_dual(&self, _: &DualMapping) -> Result<(), Error> {
-        // What a child loses its provider keeps from others.
+        // A provider keeps the addresses of views that a child loses from others.
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! | `types` | structs and numbers |
 //! | `claim` | where the addresses come from, and where they go |
 //! | `map` | mapping and unmapping |
-//! | `query` | what lies where, and what is held |
+//! | `query` | states of pages, gaps, statistics |
 
 mod claim;
 mod map;

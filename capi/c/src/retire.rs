@@ -96,7 +96,7 @@ const _: () = assert!(size_of::<hm_retire_statistics>() == 72);
 
 type Queue = RetireQueue<&'static Allocator, Source, OsLock>;
 
-/// What is behind a handle.
+/// The object behind a handle.
 pub(crate) struct Retire {
     queue: Queue,
     jit: &'static Jit,

@@ -1,4 +1,4 @@
-//! What calls return: a status, and the details of an error where they are asked for. `fault` has
+//! The status that calls return, and the details of an error where they are asked for. `fault` has
 //! why a call failed, and how C is told.
 
 mod fault;

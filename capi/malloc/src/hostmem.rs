@@ -38,8 +38,8 @@ pub unsafe extern "C" fn hostmem_block_of(address: *const c_void, size: *mut usi
     with_exposed_provenance_mut(block.addr)
 }
 
-/// What this malloc holds: `struct hostmem_malloc_statistics` of the header. New numbers come at
-/// its end.
+/// The statistics of this malloc: `struct hostmem_malloc_statistics` of the header. New numbers
+/// come at its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
@@ -97,7 +97,7 @@ impl Statistics {
 ///
 /// # Safety
 ///
-/// So many bytes may be stored through `to`.
+/// `size` bytes may be stored through `to`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hostmem_malloc_statistics(to: *mut c_void, size: usize) -> c_int {
     let Some(held) = quietly(|heap| heap.statistics()) else {

@@ -16,10 +16,10 @@
 //! | `pass` | the C library's own calls, for `HOSTMEM_PASS=1` |
 //! | `slot` | where a thread keeps its cache |
 //! | `ends` | what is done before `main`, and printed at the end |
-//! | `line`, `fatal` | lines on standard error; the end of a program that frees what is not allocated |
+//! | `line`, `fatal` | lines on standard error; the end of a program after an invalid free |
 //!
-//! The calls of `hostmem_c` are in this library too, for programs that use both; what `core` asks of
-//! a program without the standard library is there.
+//! The calls of `hostmem_c` are in this library too, for programs that use both; what `core` asks
+//! of a program without the standard library is there.
 //!
 //! The calls behave as the glibc manual says ("Unconstrained Allocation", "Allocating Aligned
 //! Memory Blocks", "Replacing malloc"). Every call that allocates or frees may be made in a signal

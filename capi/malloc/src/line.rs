@@ -68,7 +68,7 @@ impl Write for Line {
 macro_rules! say {
     ($($text:tt)*) => {{
         let mut line = $crate::line::Line::new();
-        // What does not fit is left out.
+        // Text that does not fit is left out.
         let _ = core::fmt::Write::write_fmt(&mut line, format_args!($($text)*));
         line.write_out();
     }};
@@ -114,7 +114,7 @@ fn write_all(mut bytes: &[u8]) {
     keeping_errno(|| {
         while !bytes.is_empty() {
             // Not by `write`, in which a thread may be cancelled.
-            // SAFETY: so many bytes are there; the call may be made at any time.
+            // SAFETY: `bytes` has as many bytes as are written; the call may be made at any time.
             let done = unsafe {
                 libc::syscall(
                     libc::SYS_write,
@@ -125,7 +125,7 @@ fn write_all(mut bytes: &[u8]) {
             };
             match usize::try_from(done) {
                 Ok(done) if done > 0 => bytes = bytes.get(done..).unwrap_or_default(),
-                // There is nobody to tell it to.
+                // There is no other place to report it to.
                 _ => return,
             }
         }

@@ -58,8 +58,8 @@ unsafe impl ThreadSlot for Slot {
     }
 }
 
-/// Signals that instructions cause: where one is blocked, the kernel ends the program. Debuggers and
-/// sandboxes handle them.
+/// Signals that instructions cause: where one is blocked, the kernel ends the program. Debuggers
+/// and sandboxes handle them.
 const OF_INSTRUCTIONS: [libc::c_int; 6] = [
     libc::SIGILL,
     libc::SIGTRAP,

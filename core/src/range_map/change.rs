@@ -9,10 +9,10 @@
 //!   leaf leaf leaf    ────────►     leaf leaf leaf'       leaf: for other uses, later
 //! ```
 //!
-//! Often not even that, see [`in_place`](super::in_place). Otherwise the leaves at both ends of the change become others, drawing in a neighbour when they
-//! are too many ranges or too few, all nodes between are dropped, and so on for the nodes above,
-//! until one node takes the place of one. Nothing that a reader reaches changes before the last
-//! store, which changes all of it at once.
+//! Often not even that, see [`in_place`](super::in_place). Otherwise the leaves at both ends of the
+//! change become others, drawing in a neighbour when they are too many ranges or too few, all nodes
+//! between are dropped, and so on for the nodes above, until one node takes the place of one.
+//! Nothing that a reader reaches changes before the last store, which changes all of it at once.
 
 mod plan;
 mod replace;
@@ -33,14 +33,14 @@ const SETTLED: usize = 4;
 /// The pages from one up to another.
 pub(crate) type Pages = (u64, u64);
 
-/// What to do with ranges that are there.
+/// How to treat ranges that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Present {
     Replace,
     Refuse,
 }
 
-/// Returns how many levels so many changes add at most.
+/// Returns how many levels a number of changes adds at most.
 #[inline]
 fn levels_of<const W: usize>(changes: usize) -> usize {
     // Nodes beside the root, each of which has its share of children at least when it is split.
@@ -55,7 +55,7 @@ fn levels_of<const W: usize>(changes: usize) -> usize {
     levels
 }
 
-/// What the holder of the writer may ask for. An error changes nothing.
+/// The changes that the holder of the writer may ask for. An error changes nothing.
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives pages a value, whatever was there.
     #[inline]
@@ -69,8 +69,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.set(writer, source, pages, Some(value), Present::Replace, None)
     }
 
-    /// Gives pages a value, or none, whatever was there; the way to the page before them is known, if
-    /// it is.
+    /// Gives pages a value, or none, whatever was there; the way to the page before them is known,
+    /// if it is.
     #[inline]
     pub(crate) fn set_at(
         &self,
@@ -96,8 +96,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         Ok(())
     }
 
-    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
-    /// of memory.
+    /// Makes sure that the next `changes` changes, each of which gives pages a value or none,
+    /// cannot fail for want of memory.
     #[inline]
     pub(crate) fn prepare(
         &self,
@@ -136,7 +136,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         leaves + height * inners
     }
 
-    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change instead.
+    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change
+    /// instead.
     pub(crate) fn prepare_update(
         &self,
         writer: &mut Writer<W>,

@@ -110,7 +110,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Ok(to_usize(had))
     }
 
-    /// Makes sure that the next `changes` changes cannot fail for want of memory: so many calls of
+    /// Makes sure that the next `changes` changes cannot fail for want of memory: as many calls of
     /// [`RangeMap::insert`], [`RangeMap::insert_new`] and [`RangeMap::remove`], whoever makes them.
     /// A tracker asks before it lets the host change something that is then to be noted.
     ///
@@ -120,7 +120,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     ///
     /// # Errors
     ///
-    /// What the metadata's provider says, or [`ErrorKind::Exhausted`], where there is not so much
+    /// The error of the metadata's provider, or [`ErrorKind::Exhausted`], where there is less
     /// memory. The map is as it was then.
     ///
     /// # Examples
@@ -164,7 +164,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     }
 
     /// Changes what lies in `range` by what `change` says of each range in it and of each gap, in
-    /// order, cut off at the ends of `range`: its value then, `None` for none. What it returns is
+    /// order, cut off at the ends of `range`: its value then, `None` for none. It returns
     /// the value of the piece from then on. Returns how many pages had a value before. Readers see
     /// all of it or nothing; a call that sets flags of pages, as emulators do, is one of these.
     ///
@@ -183,9 +183,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// # ) -> Result<(), hostmem_core::provider::Error> {
     /// const VALID: u32 = 1;
     /// const DIRTY: u32 = 2;
-    /// // What is there is written to, and what is not there comes to be.
+    /// // Ranges are written to, and gaps become ranges.
     /// map.rewrite(range, |_, flags| Some(flags.unwrap_or(VALID) | DIRTY))?;
-    /// // What is dirty goes.
+    /// // Dirty ranges go.
     /// map.rewrite(range, |_, flags| flags.filter(|flags| flags & DIRTY == 0))?;
     /// # Ok(())
     /// # }
@@ -215,7 +215,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         })
     }
 
-    /// As [`RangeMap::insert_new`]; `None` as of [`RangeMap::try_insert`].
+    /// As [`RangeMap::insert_new`]; `None` as from [`RangeMap::try_insert`].
     pub fn try_insert_new(&self, range: AddressRange, value: T) -> Option<Result<(), Error>> {
         let done = self.try_change(range, |tree, writer, arena, pages| {
             tree.insert_new(writer, arena, pages, value).map(|()| 0)
@@ -223,14 +223,14 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         done.map(|done| done.map(drop))
     }
 
-    /// As [`RangeMap::remove`]; `None` as of [`RangeMap::try_insert`].
+    /// As [`RangeMap::remove`]; `None` as from [`RangeMap::try_insert`].
     pub fn try_remove(&self, range: AddressRange) -> Option<Result<usize, Error>> {
         self.try_change(range, |tree, writer, arena, pages| {
             tree.remove(writer, arena, pages)
         })
     }
 
-    /// As [`RangeMap::update`]; `None` as of [`RangeMap::try_insert`].
+    /// As [`RangeMap::update`]; `None` as from [`RangeMap::try_insert`].
     pub fn try_update(
         &self,
         range: AddressRange,

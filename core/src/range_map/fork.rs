@@ -1,4 +1,4 @@
-//! What a forked child makes anew where the lock was held.
+//! Forked children: the parts of a map, which they make anew where the lock was held.
 
 use super::{Pages, RangeMap, Tree, Value, Writer};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     sync::{Lock, RawMutex},
 };
 
-/// What a forked child makes anew where the lock was held.
+/// The parts that a forked child makes anew where the lock was held.
 pub(super) struct Parts<T, M: PageProvider + Copy, R> {
     pub(super) tree: Tree<T>,
     pub(super) writer: Lock<Writer, R>,

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-/// What keeps signals away from a thread that holds a map's lock, as
+/// Two functions that keep signals away from a thread that holds a map's lock, as
 /// [`region::SignalHook`](crate::region::SignalHook) does for a region's, with a context.
 ///
 /// # Examples
@@ -12,7 +12,7 @@ use core::ffi::c_void;
 /// use hostmem_core::range_map::SignalHook;
 ///
 /// unsafe fn enter(_context: *const c_void) -> usize {
-///     0 // What was blocked before.
+///     0 // The signals that were blocked before.
 /// }
 /// unsafe fn leave(_context: *const c_void, _blocked_before: usize) {}
 ///

@@ -11,23 +11,23 @@
 //! interrupt anything, a change on the same thread included. The map describes addresses and
 //! touches none.
 //!
-//! It is a B+ tree of wide nodes, which are copied to be changed: `docs/REGIONS.md` draws it. In the
-//! order in which a call passes through them:
+//! It is a B+ tree of wide nodes, which are copied to be changed: `docs/REGIONS.md` draws it. In
+//! the order in which a call passes through them:
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `request`, `value` | what a gap is asked for by; values and their bits |
+//! | `request`, `value` | requests for gaps, statistics; values and their bits |
 //! | `query`, `iter` | reading a map, at one address and in order |
 //! | `edit` | changing it |
 //! | `lock`, `hook` | the lock, and when signals may come in |
 //! | `units` | addresses and pages |
 //! | `tree` | the tree, and its readers |
-//! | `gap` | where is room |
+//! | `gap` | gaps, and which one is taken |
 //! | `change`, `in_place` | a leaf in the place of another, or one word of it |
 //! | `rebuild`, `rewrite` | changes of more leaves than one, and of many ranges at once |
 //! | `node`, `list` | leaves and inner nodes; short lists of what they have |
 //! | `pool` | where nodes come from, and when they serve again |
-//! | `fork` | what a forked child makes anew |
+//! | `fork` | the parts of a map, which a forked child may make anew |
 
 mod change;
 mod edit;

@@ -11,7 +11,7 @@ use crate::{
 impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
     /// Finds the range that holds `addr`, and its value.
     ///
-    /// Takes no lock, waits for nobody on the same thread, and may run in a signal handler. The
+    /// Takes no lock, waits for no code on the same thread, and may run in a signal handler. The
     /// answer was true at some moment of the call.
     #[inline]
     pub fn query(&self, addr: usize) -> Option<(AddressRange, T)> {
@@ -47,7 +47,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 
     /// Yields the ranges that share an address with `window`, whole and in order.
     ///
-    /// Some dozens are read at a time, without a lock, as of one moment: ranges that stay are seen
+    /// Some dozens are read at a time, without a lock, all at one moment: ranges that stay are seen
     /// once, those that come and go meanwhile may be seen or not, and none is seen that overlaps
     /// one before it but by pages behind that one.
     pub const fn ranges(&self, window: AddressRange) -> Ranges<'_, T, M, R> {
@@ -69,7 +69,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         Some(self.addresses(gap))
     }
 
-    /// Finds a gap: there is one unless this fails. Nobody is kept from taking it.
+    /// Finds a gap: there is one unless this fails. Another thread may take it.
     ///
     /// Takes as long as a change; for alignments above a page it also looks at gaps that are long
     /// enough and lie unfavourably.

@@ -8,9 +8,9 @@
 //!       in     the change     the change   in               as even as can be
 //! ```
 //!
-//! Level by level: the nodes at both ends of the change become others, those between are dropped, and
-//! a neighbour is drawn in where what is left is too much for them or too little. `nodes` makes them,
-//! and `neighbour` draws in.
+//! Level by level: the nodes at both ends of the change become others, those between are dropped,
+//! and a neighbour is drawn in where what is left is too much for them or too little. `nodes` makes
+//! them, and `neighbour` draws in.
 
 mod neighbour;
 mod nodes;

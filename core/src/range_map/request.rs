@@ -1,4 +1,4 @@
-//! What a gap is asked for by, and what a map holds.
+//! Requests for gaps, and the statistics of a map.
 
 #[cfg(doc)]
 use super::RangeMap;
@@ -16,12 +16,12 @@ pub enum Order {
     Nearest(usize),
 }
 
-/// What [`RangeMap::find_gap`] looks for.
+/// A request for [`RangeMap::find_gap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GapRequest {
     /// Bytes; whole pages, not 0.
     pub len: usize,
-    /// What the aligned byte's address is a multiple of; a power of two.
+    /// The alignment of the aligned byte's address; a power of two.
     pub align: usize,
     /// How many bytes behind the start the aligned byte lies; a multiple of the page size or of
     /// the alignment, whichever is less. It may lie outside the gap.
@@ -68,7 +68,7 @@ impl GapRequest {
     }
 }
 
-/// What a map holds.
+/// The statistics of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
     /// Ranges.

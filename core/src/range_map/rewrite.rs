@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!     the ranges of the window        what becomes of them            one store
-//!   ┌───┬───┬───┬───┬───┬───┐      ┌─ in nodes of nobody ─┐      ┌──────┬──────┐
+//!   ┌───┬───┬───┬───┬───┬───┐      ┌── in nodes not seen ─┐      ┌──────┬──────┐
 //!   │ a │ b │   │ c │ d │ e │ ───► │ A  │ B │ C   │ D │ E │ ───► │ new  │ new  │
 //!   └───┴───┴───┴───┴───┴───┘      └──────────────────────┘      └──────┴──────┘
 //! ```
@@ -11,8 +11,7 @@
 //! the caller says is kept in some of them, and written to leaves from there; so are the children
 //! of each level.
 //!
-//! `draft` has what becomes of the ranges, `scratch` the lists, and `long` makes the new nodes of
-//! them.
+//! `draft` has the new ranges, `scratch` the lists, and `long` makes the new nodes of them.
 
 mod draft;
 mod long;
@@ -39,7 +38,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         while page < end {
             let path = self.descend(root, page);
             let leaf = self.node(path.node[0]);
-            // What starts before the pages may reach into them, from before dead ranges, too.
+            // A range that starts before the pages may reach into them, from before dead ranges,
+            // too.
             let at = leaf.rank(start.max(leaf.start(0)));
             let reaching = leaf.live_before(at).filter(|e| e.end() > start);
             let inside = leaf.entries_from(at).take_while(|e| e.start < end);
@@ -60,14 +60,14 @@ impl<T: Value, const W: usize> Tree<T, W> {
         count
     }
 
-    /// Returns how many nodes it takes at most to write so many ranges in place of others.
+    /// Returns how many nodes it takes at most to write `ranges` ranges in place of others.
     pub(super) fn need_for(&self, ranges: usize) -> usize {
         let height = self.root().map_or(0, |(_, height)| height);
         // Each leaf is half full at least, and may have to become two.
         let all = ranges.saturating_add(2 * Node::<W>::LEAF);
         let leaves = (all / (Node::<W>::LEAF / 2) + 2).saturating_mul(2);
         let inners = leaves / (Node::<W>::WIDE_INNER / 3).max(1) * 2 + 2 * LEVELS;
-        // What the caller says and what is written of it, the children of one level and of the
+        // The caller's answers and the ranges written of them, the children of one level and of the
         // next.
         let lists = ranges.saturating_add(leaves) / Node::<W>::ITEMS * 2 + 8;
         let work = leaves.saturating_add(inners).saturating_add(lists);
@@ -158,7 +158,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         list: &Scratch<Entry>,
     ) -> Result<(), Error> {
         debug_assert!(self.root().is_some(), "several pieces are ranges and gaps");
-        // What reaches into the pages, or touches them and joins, is written with them.
+        // Ranges that reach into the pages, or touch them and join, are written with them.
         let mut around = [None, None];
         let (first, last) = (list.iter(self).next(), list.iter(self).last());
         let joins = |e: &Entry, with: Option<Entry>, at: u64, touches: bool| {

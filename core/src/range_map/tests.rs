@@ -83,8 +83,8 @@ impl<const W: usize> Drop for Slab<W> {
     }
 }
 
-// SAFETY: the slice is initialised, stays until the slab is dropped, and each part of it is given out
-// once.
+// SAFETY: the slice is initialised, stays until the slab is dropped, and each part of it is given
+// out once.
 unsafe impl<const W: usize> Source<W> for Slab<W> {
     fn nodes(&self, least: usize, most: usize) -> Result<(NonNull<Node<W>>, usize), Error> {
         let first = self.used.get();
@@ -176,7 +176,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     }
 }
 
-/// Where pages of a model lie: so many apart, and from where on.
+/// Where pages of a model lie: the first one, and how far apart they are.
 #[derive(Clone, Copy)]
 struct Layout {
     base: u64,
@@ -184,7 +184,7 @@ struct Layout {
     slots: u64,
 }
 
-/// Returns how many operations to do of so many: more in a long run, few under an emulator.
+/// Scales a number of operations: more in a long run, few under an emulator.
 fn scaled(operations: usize) -> usize {
     if std::env::var_os("HOSTMEM_LONG").is_some() {
         operations * 20

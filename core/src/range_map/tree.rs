@@ -1,5 +1,5 @@
-//! The tree: one writer, and readers without a lock. `read` has what readers do, `write` the ways of
-//! the writer, and `copy` what a forked child does with a tree that it found.
+//! The tree: one writer, and readers without a lock. `read` has what readers do, `write` the ways
+//! of the writer, and `copy` what a forked child does with a tree that it found.
 
 mod copy;
 mod read;
@@ -111,8 +111,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline]
     pub(super) fn node(&self, id: u32) -> &Node<W> {
         // A reader follows a number only after it saw that the version had not moved, or that it
-        // was published: the word it came from was then a child's or the root's, never another one's.
-        // It has the number by an acquiring load, and so sees what the places had when it was stored.
+        // was published: the word it came from was then a child's or the root's, never another
+        // one's. It has the number by an acquiring load, and so sees what the places had when it
+        // was stored.
         let node = self.places.node(id);
         // SAFETY: numbers are those that the writer gave to nodes of the source, so that the places
         // have them: initialised, and only changed by their atomics as long as the source is there,

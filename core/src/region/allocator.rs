@@ -34,7 +34,7 @@ use core::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// What the lock guards.
+/// The state that the lock guards.
 pub(super) struct State {
     pub(super) writer: Writer,
     /// Pages adopted and not returned.
@@ -51,12 +51,12 @@ pub(super) struct State {
 /// has [adopted](RegionAllocator::adopt) addresses, everything new is placed in them and nowhere
 /// else; what was mapped before stays valid, and goes back where it came from.
 ///
-/// It is a provider itself, wherever `&RegionAllocator` is used as one. `M` gives the memory for its
-/// book-keeping, which must come from somewhere else. A call holds the lock while it asks the provider
-/// below, so that finding and mapping are one step for all threads.
+/// It is a provider itself, wherever `&RegionAllocator` is used as one. `M` gives the memory for
+/// its book-keeping, which must come from somewhere else. A call holds the lock while it asks the
+/// provider below, so that finding and mapping are one step for all threads.
 ///
 /// ```
-/// # use hostmem_core::{page::Access, provider::{Commit, Error, PageProvider, ProcessMap, Request}};
+/// # use hostmem_core::provider::{Commit, Error, PageProvider, ProcessMap, Request};
 /// # use hostmem_core::region::{ClaimRequest, RegionAllocator, RegionConfig, claim};
 /// # fn above<P: PageProvider + ProcessMap + Copy>(os: P) -> Result<(), Error> {
 /// let host: RegionAllocator<P> = RegionAllocator::on(os, os, RegionConfig::new())?;
@@ -136,8 +136,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The range is reserved from the provider below, inaccessible, and from now on nobody's but the
-    /// allocator's.
+    /// The range is reserved from the provider below, inaccessible, and from now on the
+    /// allocator's alone.
     pub unsafe fn adopt(&self, range: PageRange) -> Result<(), Error> {
         let mut held = self.lock();
         let pages = self.pages(range)?;
@@ -145,7 +145,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         if foreign.any(|(_, record)| record != Some(Record::Foreign)) {
             return Err(ErrorKind::Taken.into());
         }
-        // What is placed in it is reached by its address.
+        // Memory that is placed in it is reached by its address.
         let _ = range.start().as_ptr().expose_provenance();
         loop {
             let parts = held.parts;
@@ -170,7 +170,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Errors
     ///
-    /// What that provider says of the first piece that it does not take; those before it are gone.
+    /// The provider's error for the first piece that it does not take; those before it are gone.
     pub fn release_unused(&self, least: usize) -> Result<usize, Error> {
         let mut held = self.lock();
         let least = self
@@ -215,7 +215,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 }
 
-/// What the calls have in common. The lock is held where a state is asked for.
+/// Records, which all calls make. The lock is held where a state is asked for.
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Gives pages that are the allocator's a record, or makes them free, and counts. Cannot fail
     /// behind a `Tree::prepare`.

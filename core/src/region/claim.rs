@@ -16,13 +16,13 @@
 //!
 //! | module | what it has |
 //! |---|---|
-//! | `request` | what is asked for, and what it comes to on a host |
-//! | `left` | what is not to be claimed |
-//! | `others` | what is left to others |
+//! | `request` | the request, and its terms on a host |
+//! | `left` | the parts that are left alone |
+//! | `others` | addresses for others |
 //! | `scan` | the gaps are taken |
-//! | `list` | what was got, in the caller's slots |
+//! | `list` | the claimed ranges, in the caller's slots |
 //! | `program_break` | a page that keeps the break from growing |
-//! | `report` | what became of it |
+//! | `report` | the outcome |
 
 mod left;
 mod list;
@@ -45,12 +45,13 @@ use crate::{
 use core::fmt;
 use left::Left;
 use list::List;
-use others::{chosen_place, set_aside};
+use others::{chosen_place, keep_spare};
 use request::Terms;
 use scan::Scan;
 
 /// How often the map is read anew because something was taken, or was mapped meanwhile. Two scans
-/// do where nobody else maps; a host whose map itself takes memory to read needs one more.
+/// are enough where no other code maps; a host whose map itself takes memory to read needs one
+/// more.
 const SCANS: u32 = 16;
 
 /// The least length that the first scan without a map tries, so that all of the range is looked
@@ -76,11 +77,11 @@ pub struct Claim<'s, P> {
 /// others' room, and one for each mapping that appears meanwhile; [`survey`] counts gaps. They are
 /// emptied first.
 ///
-/// That something could not be had is no error: the report says what and why. A host without such
+/// A partial claim is not an error: the report says what is missing and why. A host without such
 /// addresses gives an empty claim.
 ///
-/// Not all that lies in the range is claimed afterwards. What was mapped stays; room is left where
-/// a stack grows. Nobody's mapping is put into that room as long as there is a hole elsewhere; a
+/// Not all that lies in the range is claimed afterwards. Mappings stay; room is left where
+/// a stack grows. The host puts no mapping into that room as long as there is a hole elsewhere; a
 /// host that has none left may use it.
 ///
 /// ```
@@ -90,7 +91,7 @@ pub struct Claim<'s, P> {
 /// let mut slots = [None; 256];
 /// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
 /// for range in claim.usable() {
-///     // Reserved, and nobody else's.
+///     // Reserved for this claim alone.
 ///     assert!(range.addr() >= 4 << 30);
 /// }
 /// # Ok(())
@@ -143,7 +144,8 @@ where
     if request.complete && !claim.report.is_complete() {
         let error = claim.report.error.or(claim.report.map.err());
         let error = error.unwrap_or(ErrorKind::Exhausted.into());
-        // SAFETY: claimed just now, and known to nobody. What cannot go stays reserved.
+        // SAFETY: claimed above, and no other code has an address of it yet. What cannot go stays
+        // reserved.
         let _ = unsafe { claim.give_back() };
         return Err(error);
     }
@@ -212,14 +214,14 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
     /// mappings would land there first. Of what was asked for, this is all but the break. Returns
     /// the report, which is of this time then.
     ///
-    /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
+    /// Ranges that were [withdrawn](Claim::withdraw) and released meanwhile are claimed again too.
     pub fn renew(&mut self) -> &ClaimReport {
         if let Some(range) = self.terms.range {
             let chosen = chosen_place(&self.provider, self.page, self.terms.others_room);
-            let spare = set_aside(&self.provider, self.terms.spare, range);
+            let spare = keep_spare(&self.provider, self.terms.spare, range);
             self.scan_all();
             if let Some(spare) = spare {
-                // SAFETY: reserved by set_aside and no other code has its address yet.
+                // SAFETY: reserved by keep_spare and no other code has its address yet.
                 let released = unsafe { self.provider.release(spare) };
                 // A whole mapping can always go; if not, addresses are wasted and no more.
                 let _ = released;
@@ -302,11 +304,11 @@ impl<P: PageProvider> Claim<'_, P> {
     }
 
     /// Releases everything that is still in the claim, the hole and the page behind the break too.
-    /// What the host refuses to release stays in the claim; the rest goes.
+    /// Ranges that the host refuses to release stay in the claim; the rest goes.
     ///
     /// # Errors
     ///
-    /// What the provider says of the first such range.
+    /// The provider's error for the first such range.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! The configuration of an allocator, and what it tells of itself.
+//! The configuration of an allocator, and its statistics.
 
 #[cfg(doc)]
 use super::RegionAllocator;
@@ -47,7 +47,7 @@ impl RegionConfig {
         self
     }
 
-    /// Sets how many bytes the metadata may take: addresses for so many are reserved at once, or
+    /// Sets how many bytes the metadata may take: addresses for them are reserved at once, or
     /// for fewer where address space is short.
     #[must_use]
     pub const fn metadata(mut self, max_bytes: usize) -> Self {
@@ -58,8 +58,8 @@ impl RegionConfig {
 
 /// Mapping limits and signals.
 impl RegionConfig {
-    /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, which is in the
-    /// [probe](crate::probe::Probe::max_map_count). See [`RegionAllocator::mapping_pressure`].
+    /// Sets how many mappings the host allows a process: `vm.max_map_count` on Linux, which is in
+    /// the [probe](crate::probe::Probe::max_map_count). See [`RegionAllocator::mapping_pressure`].
     #[must_use]
     pub const fn mapping_limit(mut self, mappings: usize) -> Self {
         self.mapping_limit = mappings;
@@ -81,7 +81,7 @@ impl Default for RegionConfig {
     }
 }
 
-/// So many mappings that the host may soon refuse more.
+/// Reports that the host may soon refuse more mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingPressure {
     /// Mappings that the host keeps for the regions, [counted](RegionAllocator::host_mappings).
@@ -90,7 +90,7 @@ pub struct MappingPressure {
     pub limit: usize,
 }
 
-/// What a [`RegionAllocator`] holds, in bytes where nothing else is said.
+/// The statistics of a [`RegionAllocator`], in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegionStatistics {
     /// Addresses that were adopted and not returned.

@@ -25,7 +25,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What a child does with the pages of a change that it finds under way.
+/// How a child treats the pages of a change that it finds under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Undo {
     /// They come from what is free or go there: they are made inaccessible, and set aside for the
@@ -99,7 +99,7 @@ impl Journal {
     }
 }
 
-/// What a forked child makes anew where the lock was held.
+/// The parts that a forked child makes anew where the lock was held.
 pub(super) struct Parts<M: PageProvider + Copy, R> {
     pub(super) tree: Tree<Record>,
     pub(super) state: Lock<State, R>,
@@ -326,8 +326,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The thread that forked was in no call of this allocator, or that call has returned. Nobody
-    /// uses memory that another thread of the parent was mapping, unmapping or moving then.
+    /// The thread that forked was in no call of this allocator, or that call has returned. No
+    /// code uses memory that another thread of the parent was mapping, unmapping or moving then.
     pub unsafe fn free_interrupted(&self) -> Result<usize, Error> {
         let (mut at, mut freed) = (0, 0);
         loop {
@@ -351,7 +351,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
 // SAFETY: the tree is whole for readers after every store of a change, so that what it holds can be
 // copied; the lock is the child's own afterwards, and the arena, whose lock is only taken under it.
-// What a change had asked of the provider below is undone, or left to the change itself.
+// Calls of the provider below that a change had made are undone, or left to the change itself.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChild
     for RegionAllocator<P, M, R>
 {

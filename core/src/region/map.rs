@@ -1,9 +1,9 @@
-//! The calls of `mmap` and its kin, under the allocator's lock. Mapping is here; what else a caller
-//! does to pages, in the order in which it may:
+//! The calls of `mmap` and its kin, under the allocator's lock. Mapping is here; the other
+//! calls, in the order in which a caller may make them:
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `over` | mapping in place of what is there |
+//! | `over` | mapping over pages that are in use |
 //! | `change` | commit, protect, decommit |
 //! | `advise` | names, core files, large pages |
 //! | `purge` | giving memory back and keeping the pages |
@@ -103,7 +103,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
                 Ok(_) => Ok(whole),
                 Err(error) => {
                     if error.kind() != ErrorKind::RangeLost {
-                        // SAFETY: reserved just now, known to nobody. A failure wastes addresses.
+                        // SAFETY: reserved above, and no other code has its address yet. A failure
+                        // wastes addresses.
                         let _ = unsafe { self.inner.release(whole) };
                     }
                     Err(error)
@@ -221,7 +222,7 @@ fn can_be_placed(state: PageState) -> Result<(), Error> {
     }
 }
 
-/// What is looked up for the calls.
+/// Colours of neighbours.
 impl<M: PageProvider + Copy, R> Parts<M, R> {
     /// Returns a colour for a mapping that what lies beside it does not have.
     #[cold]
@@ -237,7 +238,7 @@ impl<M: PageProvider + Copy, R> Parts<M, R> {
     }
 }
 
-/// What is looked up for the calls.
+/// Committed pages of a range.
 impl<M: PageProvider + Copy, R: RawMutex> Parts<M, R> {
     /// Returns from where to where pages are committed; [`ErrorKind::Taken`] where one is a view.
     fn committed_in(&self, pages: Pages) -> Result<Option<Pages>, Error> {

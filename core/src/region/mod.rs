@@ -8,25 +8,25 @@
 //!                 claimed     claimed          claimed        left
 //! ```
 //!
-//! An emulator with a 32-bit guest [claims](claim()) every gap above 4 GiB, so that what anybody maps
-//! without asking for a place can land nowhere but below, where the guest knows of it; all host memory
-//! is then placed in what was claimed, stacks of [threads](GuardedStack) too.
+//! An emulator with a 32-bit guest [claims](claim()) every gap above 4 GiB, so that what anybody
+//! maps without asking for a place can land nowhere but below, where the guest knows of it; all
+//! host memory is then placed in what was claimed, stacks of [threads](GuardedStack) too.
 //!
 //! In the order in which a request passes through them:
 //!
 //! | module | what it has |
 //! |---|---|
 //! | `claim` | every gap of a range becomes a reservation |
-//! | `config` | what an allocator is told when it is made, and what it tells |
+//! | `config` | the configuration of an allocator, and its statistics |
 //! | `allocator` | the allocator, and the addresses that it is given |
 //! | `provide` | the allocator as a provider |
 //! | `map`, `resize`, `stack` | the calls of `mmap` and its kin, on pages and on mappings; stacks |
-//! | `lock` | who may change what, and when signals may come in |
+//! | `lock` | the lock, and when signals may come in |
 //! | `choose` | which free pages are taken |
-//! | `record` | what is kept of every page |
-//! | `query` | what lies where, without a lock |
+//! | `record` | the record of every page |
+//! | `query` | the state of pages, gaps, statistics |
 //! | `units` | addresses, bytes and pages |
-//! | `fork` | what a forked child repairs |
+//! | `fork` | repairs in a forked child |
 
 mod allocator;
 mod choose;

@@ -1,4 +1,4 @@
-//! What lies where, what is free, and how much is held.
+//! Queries: the state of pages, gaps, and statistics.
 
 #[cfg(doc)]
 use super::RegionConfig;
@@ -75,7 +75,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// Warns where the regions take more than three quarters of the mappings that the host allows
     /// ([`RegionConfig::mapping_limit`]): at the limit it refuses to map, and to unmap a part of a
-    /// mapping. Looks at every range, where there are so many that it could be.
+    /// mapping. Looks at every range, unless there are too few of them for that.
     pub fn mapping_pressure(&self) -> Option<MappingPressure> {
         let limit = self.mapping_limit;
         let many = limit - limit / 4;
@@ -89,10 +89,10 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Counts the mappings that the host keeps for what was adopted, if it joins neighbours that
     /// are alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
     ///
-    /// What was [mapped by the caller](RegionAllocator::map_with), moved, or is a view of a dual
-    /// mapping, counts by itself. A host may join some of that (parts of a file that lie side by
-    /// side in it, too): then there are fewer. On Linux there may be more where pages that were
-    /// written to while they lay apart are joined by what is mapped between them.
+    /// Memory that was [mapped by the caller](RegionAllocator::map_with) or moved, and each view of
+    /// a dual mapping, counts by itself. A host may join some of that (parts of a file that lie
+    /// side by side in it, too): then there are fewer. On Linux there may be more where pages that
+    /// were written to while they lay apart are joined by what is mapped between them.
     pub fn host_mappings(&self) -> usize {
         let held = self.lock();
         let apart = Capabilities::NAMES | Capabilities::CORE_FILES | Capabilities::PAGE_ADVICE;

@@ -207,15 +207,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let pages = self.pages(range)?;
         let not_one = invalid.with_like(linux::EFAULT);
         let (access, mark) = self.committed_alike(pages).ok_or(not_one)?;
-        // What lies behind the end of what a caller mapped is known to the caller.
+        // Only the caller knows how a mapping of its own continues.
         if new_len > range.len_bytes() && mark.notes.contains(Notes::PLACED) {
             return Err(invalid);
         }
         Ok((new_len, access, mark))
     }
 
-    /// Returns access and mark of pages that are all committed with one access and tag. What is
-    /// noted of any of them is in the mark.
+    /// Returns access and mark of pages that are all committed with one access and tag. The
+    /// mark has the notes of all of them.
     fn committed_alike(&self, pages: Pages) -> Option<(Access, Mark)> {
         let mut all: Option<(Access, Mark)> = None;
         for (_, record) in self.parts.current().entries(pages) {

@@ -17,7 +17,7 @@ use core::{
 };
 use hostmem::heap::HeapError;
 
-/// What is in an [`hm_local`].
+/// The contents of an [`hm_local`].
 #[repr(C)]
 struct Attached {
     here: Here,
@@ -28,7 +28,7 @@ struct Attached {
 const _: () = assert!(size_of::<Attached>() <= size_of::<hm_local>());
 const _: () = assert!(align_of::<Attached>() <= align_of::<hm_local>());
 
-/// Finds what is in a thread's handle.
+/// Finds the contents of a thread's handle.
 ///
 /// # Safety
 ///

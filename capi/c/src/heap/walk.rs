@@ -1,4 +1,4 @@
-//! The live blocks, and what is held.
+//! The live blocks, and statistics.
 
 use super::{HeapObject, heap, hm_heap, types::*};
 use crate::{

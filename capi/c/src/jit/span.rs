@@ -1,4 +1,4 @@
-//! What a span carries: its length, word and group.
+//! Spans: their length, queries, and the word and group that they carry.
 
 use super::{Jit, hm_jit, jit, name_of, token, types::*};
 use crate::{

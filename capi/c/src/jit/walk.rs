@@ -1,4 +1,4 @@
-//! The live spans by address, and what is held.
+//! The live spans by address, and statistics.
 
 use super::{Jit, hm_jit, jit, types::*};
 use crate::{

@@ -1,4 +1,4 @@
-//! Where is room, what lies where, and what is held.
+//! Gaps, all ranges, statistics.
 
 use super::{
     Map, hm_range_map,

@@ -1,4 +1,4 @@
-//! What the arguments of a call stand for.
+//! The arguments of the calls: regions, pages, accesses.
 
 use super::errno::{Errno, INVALID};
 use crate::{
@@ -37,7 +37,7 @@ pub(super) fn whole(addr: *mut c_void, len: usize) -> Result<PageRange, Errno> {
     PageRange::new(start, len, page).ok_or(INVALID)
 }
 
-/// Makes an access of `PROT_` bits. What is writable or executable is readable, as on most CPUs.
+/// Makes an access of `PROT_` bits. Writable or executable pages are readable, as on most CPUs.
 pub(super) fn access(prot: c_int) -> Result<Access, Errno> {
     const KNOWN: c_int = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     if prot & !KNOWN != 0 {

@@ -9,7 +9,7 @@ pub(super) struct Errno(pub(super) c_int);
 
 impl From<Error> for Errno {
     fn from(error: Error) -> Self {
-        // What the kernel said is what it would have said.
+        // Its own number is the one that its own call would have given.
         Self(error.errno().unwrap_or_else(|| error.errno_like()))
     }
 }

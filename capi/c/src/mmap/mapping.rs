@@ -25,7 +25,7 @@ fn refused(errno: c_int) -> Error {
     Error::os(kind, errno)
 }
 
-/// What the caller of mmap asks for beside a place.
+/// The arguments of mmap but for the place.
 #[derive(Clone, Copy)]
 pub(super) struct Mapped {
     pub(super) prot: c_int,
@@ -101,7 +101,7 @@ impl Mapped {
     ///
     /// # Safety
     ///
-    /// Nobody uses what it replaces.
+    /// No other code uses what it replaces.
     pub(super) unsafe fn map(
         self,
         region: &Region,

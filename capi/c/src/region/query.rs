@@ -1,4 +1,4 @@
-//! What lies where in a region, and what it holds.
+//! Queries of a region: states of pages, gaps, statistics.
 
 use super::{Region, hm_region, region, types::*};
 use crate::{

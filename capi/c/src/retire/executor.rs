@@ -8,7 +8,7 @@ use crate::{
 };
 use hostmem::jit::Executor;
 
-/// What is in an [`hm_executor`].
+/// The contents of an [`hm_executor`].
 #[repr(C)]
 pub(super) struct Registered {
     here: Here,
@@ -19,7 +19,7 @@ pub(super) struct Registered {
 const _: () = assert!(size_of::<Registered>() <= size_of::<hm_executor>());
 const _: () = assert!(align_of::<Registered>() <= align_of::<hm_executor>());
 
-/// Finds what is in an executor from C.
+/// Finds the contents of an executor from C.
 ///
 /// # Safety
 ///

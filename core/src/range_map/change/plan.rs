@@ -25,12 +25,13 @@ pub(in crate::range_map) struct Plan {
     pub(in crate::range_map) left: Place,
     /// At the first range that stays on the right.
     pub(in crate::range_map) right: Place,
-    /// What comes between.
+    /// The ranges that come between.
     pub(in crate::range_map) with: List<Entry, 3>,
 }
 
 impl<T: Value, const W: usize> Tree<T, W> {
-    /// Thinks out a change of leaves without dead ranges; the path is the one to the page before it.
+    /// Thinks out a change of leaves without dead ranges; the path is the one to the page before
+    /// it.
     #[inline]
     pub(in crate::range_map) fn plan(
         &self,

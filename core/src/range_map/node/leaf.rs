@@ -19,7 +19,7 @@ use super::{super::change::Pages, Entry, NEVER, Node, WIDE_BIT, high_half, low_h
 use crate::atomic::Ordering;
 use core::mem::MaybeUninit;
 
-/// What one dead range adds to the header.
+/// The number that one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
 
 impl<const W: usize> Node<W> {
@@ -60,9 +60,9 @@ impl<const W: usize> Node<W> {
         self.rank_narrow(page)
     }
 
-    /// Returns the range with the highest start at or below `page`, dead or not, and the next one behind
-    /// it that is not dead, for a reader: one that comes late gets anything, but gets it from within
-    /// the node.
+    /// Returns the range with the highest start at or below `page`, dead or not, and the next one
+    /// behind it that is not dead, for a reader: one that comes late gets anything, but gets it
+    /// from within the node.
     #[inline]
     pub(in crate::range_map) fn around(
         &self,
@@ -235,7 +235,8 @@ impl<const W: usize> Node<W> {
         before.find(|e| e.len != 0)
     }
 
-    /// Returns the end of the last range before the nth that is not dead: there is one unless `n` is 0.
+    /// Returns the end of the last range before the nth that is not dead: there is one unless `n`
+    /// is 0.
     #[inline]
     pub(in crate::range_map) fn end_before(&self, n: usize) -> u64 {
         self.live_before(n).map_or(self.start(0), Entry::end)

@@ -41,14 +41,14 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             Side::Front => path.at(above) == 0,
             Side::Back => path.at(above) == last(path.node[above]),
         };
-        let turn = (level + 1..=path.height).find(|&above| !is_end(above))?;
+        let fork = (level + 1..=path.height).find(|&above| !is_end(above))?;
         let mut path = *path;
         let at = match side {
-            Side::Front => path.at(turn) - 1,
-            Side::Back => path.at(turn) + 1,
+            Side::Front => path.at(fork) - 1,
+            Side::Back => path.at(fork) + 1,
         };
-        path.step(turn, path.node[turn], at);
-        for above in (level..turn).rev() {
+        path.step(fork, path.node[fork], at);
+        for above in (level..fork).rev() {
             let node = self
                 .tree
                 .node(path.node[above + 1])

@@ -1,10 +1,10 @@
-//! What becomes of the ranges of a window, as far as it is known.
+//! The new ranges of a window, as far as they are known.
 
 use super::super::{Value, change::Pages, node::Entry, pool::Writer, tree::Tree};
 use super::Scratch;
 use core::mem;
 
-/// What becomes of the ranges of a window, as far as it is known.
+/// The new ranges of a window, as far as they are known.
 pub(super) struct Draft<'a, T: Value, const W: usize> {
     pub(super) tree: &'a Tree<T, W>,
     pub(super) writer: &'a mut Writer<W>,
@@ -32,7 +32,7 @@ impl<T: Value, const W: usize> Draft<'_, T, W> {
     /// Notes that pages have a value now, or none.
     pub(super) fn change(&mut self, (start, end): Pages, bits: Option<u64>) {
         if let Some((_, known)) = self.span {
-            // What lies between stays.
+            // Ranges between stay.
             let tree = self.tree;
             tree.each_in((known, start), |entry| self.add(entry));
         }

@@ -7,7 +7,7 @@ use super::super::{
     tree::Tree,
 };
 
-/// What a scratch node can hold.
+/// An item that a scratch node can hold.
 pub(super) trait Item: Copy {
     fn to_words(self) -> [u64; 3];
     fn from_words(words: [u64; 3]) -> Self;

@@ -6,7 +6,7 @@ use super::{Layout, Random, Slab, oracle::Oracle, scaled};
 use crate::provider::{Error, ErrorKind};
 use std::vec::Vec;
 
-/// What is prepared succeeds when there is nothing left.
+/// Changes that were prepared succeed when there is no memory left.
 fn prepared<const W: usize>(layout: Layout, seed: u64) {
     let slab = Slab::<W>::new(60_000);
     slab.sparing.set(true);

@@ -143,7 +143,7 @@ fn compare_near<T: Value, const W: usize>(
         let following = next
             .iter()
             .flat_map(|(start, _)| oracle.map.range(*start..));
-        // SAFETY: so many were written.
+        // SAFETY: read_from has written the first `count` of them.
         let read = unsafe { buffer[..count].assume_init_ref() };
         assert!(count > 0 || next.is_none());
         assert!(following.map(entry).take(count).eq(read.iter().copied()));

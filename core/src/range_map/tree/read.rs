@@ -50,7 +50,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
         }
         let leaf = self.node(id);
-        // What will be read depends on what is read first; together they cost one miss.
+        // The second read depends on the first one; together they cost one miss.
         prefetch(leaf);
         Ok(Some((leaf, next)))
     }

@@ -49,8 +49,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         prefetch(self.node(id));
     }
 
-    /// Returns the range that holds `start`, if it is to be found on the way to the page before that;
-    /// `way` becomes that way, which holds until the next change. The writer is held.
+    /// Returns the range that holds `start`, if it is to be found on the way to the page before
+    /// that; `way` becomes that way, which holds until the next change. The writer is held.
     #[inline]
     pub(crate) fn look(&self, start: u64, way: &mut Path) -> Option<Entry> {
         self.descend_by(self.root()?, start.checked_sub(1)?.max(self.low), way);
@@ -104,8 +104,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         writer.take(|id| self.node(id).next_free())
     }
 
-    /// Moves the version: a reader of the one before that sees a store behind this sees that it moved,
-    /// and one of this version sees all stores in front of this.
+    /// Moves the version: a reader of the one before that sees a store behind this sees that it
+    /// moved, and one of this version sees all stores in front of this.
     #[inline]
     pub(in crate::range_map) fn move_version(&self) {
         let version = self.version.load(Ordering::Relaxed);

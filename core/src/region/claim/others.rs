@@ -1,4 +1,4 @@
-//! What is left to others: addresses under a limit, and a place where the host puts things.
+//! Addresses for others: spare ones under a limit, and room where the host chooses places.
 
 use super::{Claim, Claimed, Others, Purpose};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     provider::{Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request},
 };
 
-/// Below, halving what is set aside saves nothing.
+/// The shortest spare range to try: a shorter one would be of no use.
 const LEAST_SPARE: usize = 1 << 20;
 
 /// Returns where the host places as many bytes as that, or half of them, and so on, if it chooses.
@@ -27,9 +27,9 @@ pub(super) fn chosen_place<P: PageProvider>(
     None
 }
 
-/// Takes addresses below the range while the range is claimed, so that a host that limits them has
-/// some left afterwards: as many as asked, or half as many, and so on.
-pub(super) fn set_aside<P: PageProvider>(
+/// Takes spare addresses below the range while the range is claimed, so that a host that limits
+/// them has some left afterwards: as many as asked, or half as many, and so on.
+pub(super) fn keep_spare<P: PageProvider>(
     provider: &P,
     bytes: usize,
     range: AddressRange,
@@ -70,7 +70,8 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
             }
             // In the room of a stack, which is all that is free.
         }
-        // What can be had below by asking for it, and is not chosen, is no limit's fault.
+        // If a page can be placed below by asking for it, the layout is the reason, and not a
+        // limit.
         let below = range.start().checked_sub(1);
         let below = below.and_then(|last| AddressRange::new(FLOOR, last));
         let is_layout = below.is_some_and(|below| self.try_place(&page.within(below)).is_ok());

@@ -1,4 +1,4 @@
-//! Names, core files and large pages: advice of pages, and what it leaves.
+//! Names, core files and large pages: advice about pages, and the notes that it leaves.
 
 use super::super::{
     PageState, RegionAllocator,
@@ -13,9 +13,9 @@ use core::ffi::CStr;
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Names pages in the process map, and says whether they belong in core files; see
-    /// [`PageProvider::describe`]. What is free or not the allocator's is passed by, and so are
-    /// views of dual mappings. A name goes with the mapping; what was left out of core files stays
-    /// so.
+    /// [`PageProvider::describe`]. Pages that are free or not the allocator's are passed by, and so
+    /// are views of dual mappings. A name goes with the mapping; what was left out of core files
+    /// stays so.
     ///
     /// # Safety
     ///
@@ -33,7 +33,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// Changes whether large pages are welcome in committed memory: [`PageWish::Never`] says that
     /// they are not, [`PageWish::Transparent`] that they are. It is advice, and others change
     /// nothing; see [`PageProvider::avoid_large_pages`] and [`PageProvider::wish_large_pages`].
-    /// What is not committed is passed by, and so is what the caller mapped itself.
+    /// Pages that are not committed, or that the caller mapped itself, are passed by.
     ///
     /// # Safety
     ///

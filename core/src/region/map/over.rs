@@ -1,4 +1,4 @@
-//! Mapping in place of what is there.
+//! Mapping over pages that are in use.
 
 use super::super::{
     PageState, RegionAllocator,
@@ -20,8 +20,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// # Errors
     ///
     /// [`ErrorKind::OutsideRange`] where some of it is not the allocator's, [`ErrorKind::Taken`]
-    /// where a view of a dual mapping lies in it: nothing changes then. What the provider below
-    /// says: where something was there before, it may be gone, and its addresses free.
+    /// where a view of a dual mapping lies in it: nothing changes then. The error of the provider
+    /// below: where something was there before, it may be gone, and its addresses free.
     ///
     /// # Safety
     ///
@@ -83,7 +83,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     }
 
     /// Maps what `place` maps over exactly this range, in place of what the allocator has there,
-    /// free or not: a file over memory, or over several mappings. What was there stays until
+    /// free or not: a file over memory, or over several mappings. The old contents stay until
     /// `place` takes it away, by a mapping over it (`MAP_FIXED`), so that there is no moment when
     /// another thread could get the addresses. State and mapping are as with
     /// [`RegionAllocator::map_with`].
@@ -92,7 +92,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as of
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as by
     /// [`RegionAllocator::map_with`] and [`RegionAllocator::map_over`], [`ErrorKind::Taken`] where
     /// a view of a dual mapping lies in the range; want of memory. `place` was not called then.
     ///

@@ -16,7 +16,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// Both ranges are the caller's: all of `from` is committed, all of `to` reserved and not committed.
+    /// Both ranges are the caller's: all of `from` is committed, all of `to` reserved and not
+    /// committed.
     pub(in crate::region) unsafe fn move_committed(
         &self,
         from: PageRange,

@@ -15,8 +15,8 @@ use crate::{
 
 impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocator<P, M, R> {
     /// Takes pages away, whatever parts of however many mappings they are: their memory is gone,
-    /// and their addresses are free for the allocator again, never for others. What is free
-    /// already, and what is not the allocator's, is left alone.
+    /// and their addresses are free for the allocator again, never for others. Pages that are
+    /// free already or not the allocator's are left alone.
     ///
     /// A range that is nowhere the allocator's goes to the provider below, where what was mapped
     /// before the allocator became active came from.
@@ -24,8 +24,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// # Errors
     ///
     /// [`ErrorKind::Taken`] where a view of a dual mapping lies in it, and want of memory: nothing
-    /// changes then. What the provider below says of a piece between two mappings of others: the
-    /// pieces before it are gone.
+    /// changes then. The error of the provider below for a piece between two mappings of others:
+    /// the pieces before it are gone.
     ///
     /// # Safety
     ///

@@ -15,8 +15,8 @@ pub(in crate::range_map) struct Room {
 }
 
 impl<const W: usize> Node<W> {
-    /// Finds the first range from the nth on that starts `len` pages or more behind `end`, where the one
-    /// before ends; returns where the last one ends if there is none.
+    /// Finds the first range from the nth on that starts `len` pages or more behind `end`, where
+    /// the one before ends; returns where the last one ends if there is none.
     #[inline]
     pub(in crate::range_map) fn next_room(
         &self,
@@ -66,7 +66,8 @@ impl<const W: usize> Node<W> {
         }
     }
 
-    /// Shows number, offset and length of the ranges from an even one on, in a leaf that is not wide.
+    /// Shows number, offset and length of the ranges from an even one on, in a leaf that is not
+    /// wide.
     #[inline]
     fn scan_narrow<B>(
         &self,
@@ -111,7 +112,7 @@ impl<const W: usize> Node<W> {
         let mut end = 0;
         let mut visit = |offset: u32, tail: &AtomicU64| {
             let (offset, pages) = (u64::from(offset), tail.load(Ordering::Relaxed) >> 32);
-            // What lies between a range and a dead one is a part of the gap around that.
+            // The gap between a range and a dead one is a part of the gap around that.
             gap = larger(gap, offset - end);
             end = if pages == 0 { end } else { offset + pages };
             gap

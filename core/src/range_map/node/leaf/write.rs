@@ -100,8 +100,8 @@ impl<const W: usize> Node<W> {
             && with.iter().all(|e| self.can_hold(*e))
     }
 
-    /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges of
-    /// `old` elsewhere, and does not count them yet.
+    /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges
+    /// of `old` elsewhere, and does not count them yet.
     pub(in crate::range_map) fn write_spliced(
         &self,
         old: &Self,

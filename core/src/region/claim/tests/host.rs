@@ -127,7 +127,7 @@ impl Host {
         }
     }
 
-    /// What lies in a range and is mapped by nobody, in bytes.
+    /// Returns how many bytes of a range are not mapped.
     pub(super) fn free(&self, start: usize, end: usize) -> usize {
         let used = self.used();
         let inside = used
@@ -163,7 +163,7 @@ unsafe impl PageProvider for Host {
         let mut state = self.state.lock();
         let chooses = plan.unconstrained();
         let now = state.calls;
-        // What nobody waits for is not counted.
+        // Calls that let the host choose are not counted.
         state.calls += usize::from(!chooses);
         let due = state
             .appear
@@ -177,7 +177,7 @@ unsafe impl PageProvider for Host {
                 flags: MapFlags::READ,
                 hidden: false,
             };
-            // Nobody maps where something is.
+            // Others map only where the addresses are free.
             if is_free(&state.used, start, end) {
                 put(&mut state.used, used);
             }
@@ -330,7 +330,7 @@ pub(super) fn check(
     let appeared = after.len() - before.len();
     assert!(
         before.iter().all(|used| after.contains(used)),
-        "nobody lost anything"
+        "every mapping is still there"
     );
     assert!(appeared == 0 || host.state.lock().calls != 0);
     (got, report)

@@ -1,4 +1,4 @@
-//! What is left: for stacks, for others, by request.
+//! Room that is left: for stacks, for others, by request.
 
 extern crate std;
 use super::super::*;
