@@ -22,24 +22,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
     for n in 0..operations {
         // Slow tides between full and empty, long ranges now and then.
         let fills = (n / (operations / 8).max(1)).is_multiple_of(2);
-        let slot = random.below(slots);
-        let longest = match random.below(64) {
-            0 => slots - slot,
-            1..8 => 40.min(slots - slot),
-            _ => 3.min(slots - slot),
-        };
-        let count = 1 + random.below(longest);
-        let mut pages = (base + slot * step, base + (slot + count) * step);
-        if step > 4 && random.below(3) == 0 {
-            // Not in step.
-            pages = (
-                pages.0 + random.below(step / 2),
-                pages.1 - random.below(step / 2),
-            );
-        }
-        if longest > 40 && fills {
-            pages.1 = pages.1.min(pages.0 + 40 * step);
-        }
+        let pages = any_pages(layout, fills, &mut random);
         let bits = u32::try_from(random.below(3)).expect("small");
         let value = T::from_bits(bits);
         let kind = random.below(10);
@@ -58,33 +41,23 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
             let had = tree.insert(&mut writer, &slab, pages, value);
             assert_eq!(had, Ok(oracle.insert(pages, bits)));
         } else if random.below(2) == 0 {
-            // Removes, fills and changes; each piece by where it lies.
             let salt = random.below(1000);
-            let change = |start: u64, old: Option<u32>| match (start / step + salt) % 7 {
-                0 => None,
-                1 => Some(1),
-                2 => old.map(|bits| (bits + 1) % 3),
-                3 => old.or(Some(2)),
-                _ => old,
-            };
-            let mut asked = Vec::new();
-            let had = tree.rewrite(&mut writer, &slab, pages, true, |piece, old: Option<T>| {
-                let old = old.map(T::to_bits);
-                asked.push((piece, old));
-                change(piece.0, old).map(T::from_bits)
-            });
-            let pieces = oracle.pieces(pages);
-            assert_eq!(asked, pieces);
-            let covered = pieces.iter().filter(|(_, old)| old.is_some());
-            let covered: u64 = covered.map(|((start, end), _)| end - start).sum();
-            assert_eq!(had, Ok(covered));
-            for (piece, old) in pieces {
-                match change(piece.0, old) {
-                    new if new == old => {}
-                    Some(bits) => drop(oracle.insert(piece, bits)),
-                    None => drop(oracle.remove(piece)),
-                }
-            }
+            rewrite_both(
+                &tree,
+                (&mut writer, &slab),
+                &mut oracle,
+                pages,
+                |start, old| {
+                    // Removes, fills and changes; each piece by where it lies.
+                    match (start / step + salt) % 7 {
+                        0 => None,
+                        1 => Some(1),
+                        2 => old.map(|bits| (bits + 1) % 3),
+                        3 => old.or(Some(2)),
+                        _ => old,
+                    }
+                },
+            );
         } else {
             let change = |bits: u32| if bits == 2 { 0 } else { bits + 1 };
             let had = tree.update(&mut writer, &slab, pages, |value: T| {
@@ -98,11 +71,7 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
         most = most.max(oracle.map.len());
         if n.is_multiple_of(64) || n + 1 == operations {
             tree.check(&writer);
-            let plain = oracle.map.iter();
-            let entry =
-                |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, T::from_bits(v).to_bits64());
-            let plain: Vec<_> = plain.map(entry).collect();
-            assert_eq!(tree.all(), plain);
+            compare_all(&tree, &oracle);
         }
     }
     std::eprintln!("{W} words: at most {most} ranges in {} levels", deepest + 1);
@@ -110,6 +79,65 @@ fn model<T: Value, const W: usize>(layout: Layout, operations: usize, seed: u64)
     assert_eq!(had, Ok(oracle.remove((low, high))));
     tree.check(&writer);
     assert_eq!(writer.used(), 0);
+}
+
+/// Chooses pages to change: a few slots in most cases, and all to the end now and then.
+fn any_pages(layout: Layout, fills: bool, random: &mut Random) -> Pages {
+    let Layout { base, step, slots } = layout;
+    let slot = random.below(slots);
+    let longest = match random.below(64) {
+        0 => slots - slot,
+        1..8 => 40.min(slots - slot),
+        _ => 3.min(slots - slot),
+    };
+    let count = 1 + random.below(longest);
+    let mut pages = (base + slot * step, base + (slot + count) * step);
+    if step > 4 && random.below(3) == 0 {
+        // Not in step.
+        pages = (
+            pages.0 + random.below(step / 2),
+            pages.1 - random.below(step / 2),
+        );
+    }
+    if longest > 40 && fills {
+        pages.1 = pages.1.min(pages.0 + 40 * step);
+    }
+    pages
+}
+
+/// Changes each range and each gap in pages as `change` says, in the tree and in the plain map.
+fn rewrite_both<T: Value, const W: usize>(
+    tree: &Tree<T, W>,
+    (writer, slab): (&mut Writer<W>, &Slab<W>),
+    oracle: &mut Oracle,
+    pages: Pages,
+    change: impl Fn(u64, Option<u32>) -> Option<u32>,
+) {
+    let mut asked = Vec::new();
+    let had = tree.rewrite(writer, slab, pages, true, |piece, old: Option<T>| {
+        let old = old.map(T::to_bits);
+        asked.push((piece, old));
+        change(piece.0, old).map(T::from_bits)
+    });
+    let pieces = oracle.pieces(pages);
+    assert_eq!(asked, pieces);
+    let covered = pieces.iter().filter(|(_, old)| old.is_some());
+    let covered: u64 = covered.map(|((start, end), _)| end - start).sum();
+    assert_eq!(had, Ok(covered));
+    for (piece, old) in pieces {
+        match change(piece.0, old) {
+            new if new == old => {}
+            Some(bits) => drop(oracle.insert(piece, bits)),
+            None => drop(oracle.remove(piece)),
+        }
+    }
+}
+
+fn compare_all<T: Value, const W: usize>(tree: &Tree<T, W>, oracle: &Oracle) {
+    let plain = oracle.map.iter();
+    let entry = |(&s, &(e, v)): (&u64, &(u64, u32))| Entry::new(s, e, T::from_bits(v).to_bits64());
+    let plain: Vec<_> = plain.map(entry).collect();
+    assert_eq!(tree.all(), plain);
 }
 
 fn compare_near<T: Value, const W: usize>(
