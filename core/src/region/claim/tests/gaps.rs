@@ -130,7 +130,7 @@ fn short_gaps_are_left_when_asked() {
 }
 
 #[test]
-fn r13_a_39_bit_host_gives_what_it_has() {
+fn a_39_bit_host_gives_what_it_has() {
     let stack = (1 << 39) - 0x10_0000;
     let grows = MapFlags::READ | MapFlags::GROWS;
     for page in PAGES {
