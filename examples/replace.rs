@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     thread::scope(|scope| {
         (0..4).for_each(|_| drop(scope.spawn(|| call_until_100(&cell))));
         for n in 1..=100 {
-            // SAFETY: as above.
+            // SAFETY: it is a function of this type, and does no harm.
             unsafe { cell.replace(runtime.add(&code(n))?)? };
         }
         Ok::<_, Box<dyn std::error::Error>>(())

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             // SAFETY: the block is live, and not used any more.
             unsafe { low.free(block) }
         } else {
-            // SAFETY: as above.
+            // SAFETY: the block is live, and not used any more.
             unsafe { high.free(block) }
         };
         freed?;

@@ -11,18 +11,19 @@
 extern "C" {
 #endif
 
-/* Says whether an address, any at all, lies in the memory of this malloc, freed blocks included: 1 or
- * 0. Takes no lock, touches nothing there, and may be called in a signal handler. With HOSTMEM_PASS=1
- * always 0. */
+/* Says whether an address, any at all, lies in the memory of this malloc, freed blocks included: 1
+ * or 0. Takes no lock, touches nothing there, and may be called in a signal handler. With
+ * HOSTMEM_PASS=1 always 0. */
 int hostmem_is_known_allocation(const void *address);
 
-/* Returns the start of the live block around an address, any at all, and stores through `size`, unless
- * that is null, how many bytes of it may be used. Returns null where there is none. Exact for a block
- * that is not being freed at that moment. Takes no lock, touches nothing there, and may be called in a
- * signal handler. */
+/* Returns the start of the live block around an address, any at all, and stores through `size`,
+ * unless that is null, how many bytes of it may be used. Returns null where there is none. Exact
+ * for a block that is not being freed at that moment. Takes no lock, touches nothing there, and may
+ * be called in a signal handler. */
 void *hostmem_block_of(const void *address, size_t *size);
 
-/* What this malloc holds, in bytes where nothing else is said. Later versions add numbers at the end. */
+/* What this malloc holds, in bytes where nothing else is said. Later versions add numbers at the
+ * end. */
 struct hostmem_malloc_statistics {
     uint64_t used;           /* of live blocks, as they are rounded up */
     uint64_t cached;         /* of free blocks that threads have cached */
@@ -46,14 +47,14 @@ struct hostmem_malloc_statistics {
 };
 
 /* Stores what this malloc holds through `to`, as far as `size` bytes have room: pass
- * sizeof(struct hostmem_malloc_statistics). What this library does not know reads zero. Returns 0, or
- * -1 where there is no heap: with HOSTMEM_PASS=1, or without memory. Not for signal handlers. */
+ * sizeof(struct hostmem_malloc_statistics). What this library does not know reads zero. Returns 0,
+ * or -1 where there is no heap: with HOSTMEM_PASS=1, or without memory. Not for signal handlers. */
 int hostmem_malloc_statistics(void *to, size_t size);
 
-/* Repairs the heap in the child of a raw clone() that copied the memory of a process with threads; to
- * be called there once, before any other call of this library. The C library's fork() does so by
- * itself. Children of vfork(), or with CLONE_VM, share the heap of their parent and must not call it.
- * Returns 0, or -1 where there is no memory for it: then the child must not allocate. */
+/* Repairs the heap in the child of a raw clone() that copied the memory of a process with threads;
+ * to be called there once, before any other call of this library. The C library's fork() does so by
+ * itself. Children of vfork(), or with CLONE_VM, share the heap of their parent and must not call
+ * it. Returns 0, or -1 where there is no memory for it: then the child must not allocate. */
 int hostmem_malloc_fork_child(void);
 
 #ifdef __cplusplus

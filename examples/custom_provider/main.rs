@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     unsafe { heap.free(block)? };
     drop(heap);
 
-    // What works on the array works on a limited part of it, too.
+    // All of this works on a limited part of the array, too.
     let limits = Limits {
         memory: 2 << 20,
         ..Limits::NONE

@@ -21,7 +21,7 @@ const PAGE_BYTES: usize = PAGE.bytes();
 #[repr(C, align(4096))]
 struct Page([u8; PAGE_BYTES]);
 
-/// What a page is.
+/// The state of a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Hole,
@@ -107,18 +107,19 @@ unsafe impl<const PAGES: usize> PageProvider for StaticPages<PAGES> {
             return Err(ErrorKind::Unsupported.into());
         }
         if how.access.executable() {
-            // Whether it could run is the machine's affair; that nobody else writes it is ours,
+            // Whether it could run is the machine's affair; that no other code writes it is ours,
             // and without protection there is no saying.
             return Err(ErrorKind::Denied.into());
         }
-        // SAFETY: the caller's promise: the range is reserved and no other code uses it.
+        // SAFETY: the range is reserved from these static pages, which are always writable, and no
+        // other code uses it, by this method's condition.
         unsafe { range.start().write_bytes(0, range.len_bytes()) };
         self.set(range, State::Committed);
         Ok(PAGE)
     }
 
     unsafe fn protect(&self, _: PageRange, access: Access) -> Result<(), Error> {
-        // What cannot be enforced is granted as long as it takes nothing away.
+        // An access that cannot be enforced is granted as long as it takes nothing away.
         if access.executable() {
             Err(ErrorKind::Denied.into())
         } else {

@@ -32,7 +32,7 @@ variables that EXPRESSION does not use are ignored.
 /// The seed if none is given.
 pub const DEFAULT_SEED: u64 = 1;
 
-/// What the user asks for.
+/// The user's request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Print [`USAGE`].

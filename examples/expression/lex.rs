@@ -2,7 +2,7 @@
 
 use crate::parse::ParseError;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TokenKind {
     /// Decimal digits only. Not yet converted: the range depends on a sign before it.
@@ -20,7 +20,7 @@ pub enum TokenKind {
 /// One token of the source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Token<'s> {
-    /// What it is.
+    /// Its kind.
     pub kind: TokenKind,
     /// Its text.
     pub text: &'s str,

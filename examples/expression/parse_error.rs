@@ -1,4 +1,4 @@
-//! What can be wrong with an expression's source.
+//! Errors in an expression's source.
 
 use std::{error, fmt};
 

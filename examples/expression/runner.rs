@@ -44,7 +44,8 @@ impl Runner {
     /// The program was loaded from what the compiler made, for as many variables as given.
     pub unsafe fn call(&self, program: &Program, variables: &[u64]) -> (u32, u64) {
         let code = program.span.rx().as_ptr();
-        // SAFETY: the span starts with a whole function of this type, by the caller's promise.
+        // SAFETY: the span starts with a whole function of this type, as the compiler made it, by
+        // this function's condition.
         let function = unsafe { core::mem::transmute::<*mut u8, Function>(code) };
         let mut result = 0;
         // SAFETY: as many variables as the function reads, and a place for its result.

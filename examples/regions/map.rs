@@ -1,4 +1,4 @@
-//! What lies where in this process.
+//! The mappings of this process.
 
 use hostmem::{
     RegionAllocator,
@@ -7,7 +7,7 @@ use hostmem::{
     region::PageState,
 };
 
-/// What a piece of the address space is.
+/// The kind of a piece of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A mapping that the region does not know.
@@ -27,9 +27,9 @@ pub enum Kind {
 pub struct Piece {
     /// Where it lies.
     pub range: AddressRange,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// What it is, for people.
+    /// Its description, for people.
     pub label: String,
 }
 

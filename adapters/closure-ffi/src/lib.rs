@@ -23,7 +23,7 @@ use hostmem::{
 /// Memory from `P` for thunks, handed to closure-ffi by reference; from the system if nothing else
 /// is said.
 ///
-/// What it gives out is always mapped twice: closure-ffi writes through the address that it is
+/// Its memory is always mapped twice: closure-ffi writes through the address that it is
 /// told, when it likes.
 #[derive(Debug)]
 pub struct ClosureMemory<P: CodeProvider = OsProvider> {
@@ -77,7 +77,8 @@ impl<P: CodeProvider> JitAlloc for ClosureMemory<P> {
     }
 
     unsafe fn flush_instruction_cache(&self, rx_ptr: *const u8, size: usize) {
-        // SAFETY: the caller's promise is that as many bytes there can be read.
+        // SAFETY: as many bytes can be read there: the trait's method is called for code that was
+        // written there.
         unsafe { arch::publish_code(rx_ptr, size) };
         // Memory that was released held code before; what the caller wrote is not known here.
         let able = self.provider.capabilities_among(Capabilities::CORE_SYNC);

@@ -10,7 +10,7 @@ use hostmem_closure_ffi::ClosureMemory;
 
 #[test]
 fn closures_are_called_by_pointer_and_their_memory_comes_back() {
-    // What is asked of mappings does not count.
+    // Calls that ask about mappings do not count.
     for config in [JitConfig::new(), JitConfig::new().mapping(Mapping::Toggle)] {
         let memory = ClosureMemory::new(config).expect("there are dual mappings");
         let thunks: Vec<_> = (0..1000)

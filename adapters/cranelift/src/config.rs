@@ -1,4 +1,4 @@
-//! What the memory of a module can be told.
+//! The configuration of a module's memory.
 
 use hostmem::{jit::Mapping, page::PageSize, provider::Placement};
 

@@ -51,10 +51,10 @@ use part::Part;
 use seal::Way;
 use std::{ffi::CStr, fmt, io, mem, process};
 
-/// What the memory is called in the process map, where the host keeps names.
+/// The name of the memory in the process map, where the host keeps names.
 const NAME: &CStr = c"hostmem: cranelift";
 
-/// What a forked child sees of code: it runs on, and nobody writes to it any more.
+/// The fork policy of code: in a forked child it still runs, and is not written to any more.
 const FORK: Fork = Fork::ChildLosesRw;
 
 /// Memory from `P` for a `JITModule`, handed to it by `JITBuilder::memory_provider`; from the
@@ -76,7 +76,7 @@ pub struct CraneliftMemory<P: PageProvider + DualMapProvider = OsProvider> {
     code: Part,
     read_only: Part,
     writable: Part,
-    /// What lies in the sealed pages of code.
+    /// The contents of the sealed pages of code.
     mappings: Vec<DualMapping>,
     finalized: bool,
 }
@@ -153,14 +153,14 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
         if self.process != process::id() {
             return;
         }
-        // What follows happens once, and what fails leaks.
+        // The rest happens once, and memory leaks where it fails.
         let Some(region) = self.region.take() else {
             return;
         };
         for mapping in mem::take(&mut self.mappings) {
             let rw = mapping.rw();
-            // SAFETY: the mapping came from this provider; the caller promises that no other code
-            // uses it.
+            // SAFETY: the mapping came from this provider, and no other code uses any of the
+            // memory, by this function's condition.
             if unsafe { self.provider.unmap_dual(mapping, Leave::Reserved) }.is_err() {
                 return;
             }
@@ -188,7 +188,8 @@ impl<P: PageProvider + DualMapProvider> JITMemoryProvider for CraneliftMemory<P>
     }
 
     unsafe fn free_memory(&mut self) {
-        // SAFETY: the caller's promise, by the contract of `JITModule::free_memory`.
+        // SAFETY: no function or datum of the module is used any more, by the contract of
+        // `JITModule::free_memory`.
         unsafe { self.free() };
     }
 

@@ -78,7 +78,8 @@ impl Part {
             .range
             .part(self.committed, step - self.committed, page)
             .ok_or(ErrorKind::InvalidArgument)?;
-        // SAFETY: the pages are reserved, not committed yet, and known to nobody.
+        // SAFETY: the pages are reserved and not committed yet, and no other code has their
+        // address.
         unsafe { provider.commit(pages, how) }?;
         self.committed = step;
         Ok(())

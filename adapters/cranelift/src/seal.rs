@@ -117,7 +117,8 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
     /// they were, or, where not even that can be done, no region.
     fn seal_dual(&mut self, open: PageRange, landing_pads: bool) -> Result<(), Error> {
         let able = self.provider.capabilities();
-        // SAFETY: the pages are committed, so they can be read; nobody writes meanwhile.
+        // SAFETY: the pages are committed, so they can be read; no other code writes them
+        // meanwhile.
         let bytes = unsafe { slice::from_raw_parts(open.start().as_ptr(), open.len_bytes()) };
         let contents = Vec::from(bytes);
         self.mappings.reserve(1);
@@ -173,6 +174,7 @@ impl<P: PageProvider + DualMapProvider> CraneliftMemory<P> {
 /// As many bytes there can be written, and belong to no other code.
 unsafe fn fill(to: NonNull<u8>, contents: &[u8]) {
     let from = NonNull::from(contents).cast();
-    // SAFETY: the caller's promise; the contents are a copy of their own, so nothing overlaps.
+    // SAFETY: as many bytes can be written there, and belong to no other code, by this function's
+    // condition; the contents are a copy of their own, so that nothing overlaps.
     unsafe { to.copy_from_nonoverlapping(from, contents.len()) };
 }

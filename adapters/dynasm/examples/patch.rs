@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("before: {}", before.call());
     dynasm!(ops ; .arch x64 ; mov eax, 2);
     ops.patch(&runtime, &mut function, 0)?;
-    // SAFETY: as above.
+    // SAFETY: it is still a whole function of this type, which returns another number and does no
+    // harm.
     let after: Func<'_, extern "C" fn() -> i32> = unsafe { runtime.typed(&function)? };
     println!("after: {}", after.call());
     Ok(())

@@ -75,7 +75,7 @@ pub struct Assembler<R: Relocation> {
     relocations: RelocRegistry<R>,
     /// Places that refer to an address outside the code.
     values: Vec<(PatchLoc<R>, usize)>,
-    /// What went wrong first; told at the end, since the macro returns nothing.
+    /// The first error; returned at the end, since the macro returns nothing.
     error: Option<DynasmError>,
 }
 

@@ -201,7 +201,7 @@ fn calls_of_the_host_are_encoded_for_the_final_address() {
         AddError::FixUp(DynasmError::ImpossibleRelocation(target))
     );
     assert_eq!(far.allocator().statistics().spans, 0);
-    // What was refused is forgotten.
+    // Refused code is forgotten.
     assemble_constant(&mut ops, 5);
     let function = ops.finish(&far).expect("assembled");
     assert_eq!(call(&far, &function, 0), 5);

@@ -27,12 +27,14 @@ pub(crate) unsafe fn read_struct<T: Grows>(from: *const T) -> Result<T, Fault> {
     if from.is_null() {
         return Ok(value);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: not null; as many bytes can be read there as its first field says, by this function's
+    // condition.
     let size = unsafe { size_of_struct(from)? };
     let known = size.min(size_of::<T>());
     let bytes = from.cast::<u8>();
-    // SAFETY: as many bytes are there, by the caller's promise, and in the value, of which any
-    // bytes are one: numbers, pointers and functions that are checked before they are used.
+    // SAFETY: `known` is no more than the caller's struct says it has, nor than the value has,
+    // which is this call's own; any bytes are a value: numbers, pointers and functions that are
+    // checked before they are used.
     unsafe { copy_nonoverlapping(bytes, (&raw mut value).cast::<u8>(), known) };
     // SAFETY: not beyond the end of the caller's struct.
     let rest = unsafe { bytes.add(known) };
@@ -51,12 +53,13 @@ pub(crate) unsafe fn read_struct<T: Grows>(from: *const T) -> Result<T, Fault> {
 ///
 /// # Safety
 ///
-/// As for [`read_struct`]; it is not null.
+/// It is not null, and its first field can be read.
 unsafe fn size_of_struct<T: Grows>(at: *const T) -> Result<usize, Fault> {
     if !at.is_aligned() {
         return Err(invalid(c"a misaligned pointer"));
     }
-    // SAFETY: the first field, by the trait's promise; aligned as just checked.
+    // SAFETY: the size is the first field of every such struct, and can be read, by this function's
+    // condition; aligned as just checked.
     let size = unsafe { at.cast::<u32>().read() } as usize;
     if size < T::FIRST || size > 4096 {
         return Err(invalid(
@@ -83,7 +86,8 @@ impl<T: Grows> Growing<T> {
         if to.is_null() {
             return Err(invalid(c"a null pointer for a result"));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: not null; as many bytes can be read there as its first field says, by this
+        // function's condition.
         let size = unsafe { size_of_struct(to)? };
         Ok(Self { at: to, size })
     }
@@ -116,7 +120,8 @@ pub(crate) unsafe fn check_place<'a, T>(to: *mut T) -> Result<&'a mut MaybeUnini
     if !to.is_aligned() {
         return Err(invalid(c"a misaligned pointer for a result"));
     }
-    // SAFETY: aligned; null, or the caller's promise. Nothing needs to be there yet.
+    // SAFETY: aligned, as just checked; null, or a place of the caller's that nothing else uses
+    // before the call from C returns. Nothing needs to be there yet.
     let to = unsafe { to.cast::<MaybeUninit<T>>().as_mut() };
     to.ok_or(invalid(c"a null pointer for a result"))
 }
@@ -135,7 +140,8 @@ pub(crate) unsafe fn check_array<'a, T>(from: *const T, count: usize) -> Result<
     if from.is_null() || !from.is_aligned() || !fits {
         return Err(invalid(c"a null pointer, or a length beyond all memory"));
     }
-    // SAFETY: not null, aligned, not too long, as just checked, and the caller's promise.
+    // SAFETY: not null, aligned and not too long, as just checked; that many values are there and
+    // do not change, by this function's condition.
     Ok(unsafe { &*slice_from_raw_parts(from, count) })
 }
 

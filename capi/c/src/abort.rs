@@ -34,7 +34,7 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
         bytes: [0; MOST],
         len: 0,
     };
-    // What does not fit is left out.
+    // Text that does not fit is left out.
     let _ = write!(line, "hostmem: {info}");
     if let Some(end) = line.bytes.get_mut(line.len) {
         *end = b'\n';

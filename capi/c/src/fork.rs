@@ -1,4 +1,4 @@
-//! What a forked child does to go on.
+//! Repairs in a forked child.
 
 use crate::{
     heap::HeapObject,
@@ -34,10 +34,10 @@ pub unsafe extern "C" fn hm_fork_child_all(error: *mut hm_error) -> hm_status {
             // SAFETY: the caller in C promises that this is the only thread of a forked child.
             note(unsafe { region.fork_child() })
         });
-        // SAFETY: as above.
+        // SAFETY: the caller in C promises that this is the only thread of a forked child.
         Map::list().find(|_, map| note(unsafe { map.fork_child() }));
         HeapObject::list().find(|_, found| {
-            // SAFETY: as above.
+            // SAFETY: the caller in C promises that this is the only thread of a forked child.
             note(unsafe { found.heap.fork_child() })
         });
         first.map_err(Fault::Host)?;

@@ -2,20 +2,20 @@
 //!
 //! | file | what it has |
 //! |---|---|
-//! | `status` | what calls return, and the details of errors |
+//! | `status` | the status that calls return, and the details of errors |
 //! | `types` | ranges, accesses, requests |
 //! | `source` | where memory comes from, as a provider |
 //! | `provider` | providers of the program's own |
-//! | `probe`, `pages` | what the host allows; pages, dual mappings |
+//! | `probe`, `pages` | the probe of the host; pages, dual mappings |
 //! | `jit`, `retire` | executable memory; code that waits until no thread runs it |
 //! | `heap` | heaps, and threads' handles of them |
 //! | `region`, `mmap` | addresses of the program's own; mmap's signatures |
 //! | `map` | range maps |
-//! | `fork` | what a forked child does |
+//! | `fork` | repairs in a forked child |
 //! | `object`, `abi`, `signals`, `abort` | handles; values from and to C; blocked signals; panics |
 //!
-//! Comments of what is public are the header's: they are written for programs in C. What a call
-//! asks of its caller is said there in words; where it can be checked it is, and the caller gets
+//! Comments of public items are the header's: they are written for programs in C. The conditions
+//! of a call are said there in words; where they can be checked they are, and the caller gets
 //! `HM_INVALID_ARGUMENT`. Beyond that every call asks that pointers are null or point to what their
 //! types say, and that functions which it is given do not unwind.
 //!

@@ -49,14 +49,15 @@ impl Here {
         if first.is_null() || !first.is_aligned() {
             return false;
         }
-        // SAFETY: the caller's promise, and aligned; any word is a value.
+        // SAFETY: not null and aligned, as just checked; a word can be read there, by this
+        // function's condition, and any word is a value.
         unsafe { first.read() == Self::at(place) }
     }
 }
 
 /// A kind of object.
 pub(crate) trait Kind: Sized + Sync + 'static {
-    /// What tells its objects from other memory.
+    /// The number that tells its objects from other memory.
     const MAGIC: u32;
     /// All of them.
     fn list() -> &'static List<Self>;
@@ -134,8 +135,8 @@ impl<T: Kind> List<T> {
         mut f: impl FnMut(&'static Object<T>, &'static T) -> Option<B>,
     ) -> Option<B> {
         let mut open = self.objects().filter(|o| o.state.load(Acquire) == OPEN);
-        // SAFETY: open, and the caller's promise, which is C's: calls for a heap do not race with
-        // the call that closes it.
+        // SAFETY: open, as the filter has seen, so that there is a value; the program does not
+        // close it meanwhile, since calls do not race with the one that closes their object.
         open.find_map(|object| f(object, unsafe { object.value() }))
     }
 }
@@ -210,12 +211,14 @@ pub(crate) unsafe fn get<T: Kind, H>(
     if object.is_null() || !object.is_aligned() {
         return Err(invalid(c"a null handle"));
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: not null and aligned, as just checked; an object of this library is there, which is
+    // never given back, or else memory that can be read, by this function's condition.
     let object = unsafe { &*object };
     if object.magic != T::MAGIC || object.state.load(Acquire) != OPEN {
         return Err(invalid(c"a handle that is closed, or of another kind"));
     }
-    // SAFETY: open, and the caller's promise.
+    // SAFETY: the state says that it is open, so that there is a value, and it is not closed before
+    // the call from C returns, by this function's condition.
     Ok((object, unsafe { object.value() }))
 }
 
@@ -224,13 +227,15 @@ pub(crate) unsafe fn get<T: Kind, H>(
 ///
 /// # Safety
 ///
-/// As for [`get`], and no other call uses the object now or later.
+/// The handle is null, or memory can be read there: it came from this library. No other call uses
+/// the object now or later.
 pub(crate) unsafe fn close<T: Kind, H>(
     handle: *const H,
     force: bool,
     end: impl FnOnce(T),
 ) -> Result<(), Fault> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the handle is null or one of this library, and only this call closes it, by this
+    // function's conditions.
     let (object, _) = unsafe { get::<T, H>(handle)? };
     if !force && object.users.load(Acquire) != 0 {
         return Err(Fault::Plain(HM_BUSY, c"others still use this object"));
@@ -244,7 +249,8 @@ pub(crate) unsafe fn close<T: Kind, H>(
     let place = object.value.get();
     // SAFETY: it was open, and this call has made it OPENING, so that it alone has the value.
     let place = unsafe { &*place };
-    // SAFETY: as above, and nothing reads it again.
+    // SAFETY: it was open, so that a value is there; the state is OPENING, in which nothing else
+    // reads it, until another value is written.
     let value = unsafe { place.assume_init_read() };
     end(value);
     object.state.store(CLOSED, Release);

@@ -145,8 +145,8 @@ pub(crate) unsafe fn token(dual: &hm_dual, page: PageSize) -> Result<DualMapping
         return Err(invalid(c"no dual mapping"));
     }
     let fork = fork_of(dual.fork)?;
-    // SAFETY: the caller's promise; other values than a mapping has were just refused where that
-    // can be seen.
+    // SAFETY: the two ranges are equally long and do not overlap, as just checked; that they show
+    // the same pages, and that no other token of them is used, is this function's condition.
     let mapping = unsafe { DualMapping::from_parts(rw, rx, step, own, fork) };
     Ok(if dual.purges == 0 {
         mapping.without_purge()
@@ -314,7 +314,8 @@ pub unsafe extern "C" fn hm_dual_unmap(
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
         let mapping = unsafe { token(&held, provider.page_size())? };
-        // SAFETY: as above, and that no other code uses either view.
+        // SAFETY: the caller in C promises that the mapping is its own, of this provider, and that
+        // no other code uses either view.
         let unmapped = unsafe { provider.unmap_dual(mapping, Leave::Hole) };
         unmapped.map_err(|(_, error)| error)?;
         growing!(dual).write(hm_dual::NONE);
@@ -338,7 +339,8 @@ pub unsafe extern "C" fn hm_dual_purge(
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
         let mapping = unsafe { token(&held, provider.page_size())? };
-        // SAFETY: as above, and that no other code uses those pages.
+        // SAFETY: the caller in C promises that the mapping is its own, of this provider, and that
+        // no other code uses those pages.
         unsafe { provider.purge_dual(&mapping, offset, len)? };
     })
 }
@@ -359,7 +361,7 @@ pub unsafe extern "C" fn hm_dual_refill(
         let held: hm_dual = read!(dual);
         // SAFETY: the caller in C promises that it is its mapping, of this provider.
         let mapping = unsafe { token(&held, provider.page_size())? };
-        // SAFETY: as above.
+        // SAFETY: the caller in C promises that the mapping is its own, of this provider.
         unsafe { provider.refill_dual(&mapping, offset, len)? };
     })
 }

@@ -1,4 +1,4 @@
-//! What the host allows.
+//! The probe of the host.
 
 use crate::{
     abi::{Grows, growing},

@@ -122,7 +122,8 @@ pub(crate) struct Foreign {
 // SAFETY: the functions may be called from any thread, by several at the same time, with this
 // context, by the promise of whoever made the table.
 unsafe impl Send for Foreign {}
-// SAFETY: as for Send.
+// SAFETY: the functions may be called by several threads at the same time, with this context: the
+// header asks that of whoever makes the table.
 unsafe impl Sync for Foreign {}
 
 impl Foreign {
@@ -133,7 +134,7 @@ impl Foreign {
     /// It is null, or as long as its first field says, and stays so as long as the provider is
     /// used; its functions do what the header says of them.
     pub(crate) unsafe fn new(table: *const hm_provider) -> Result<Self, Fault> {
-        // SAFETY: the caller's promise.
+        // SAFETY: null, or as long as its first field says, by this function's condition.
         let read = unsafe { crate::abi::read_struct(table)? };
         let needed = read.reserve.is_some()
             && read.commit.is_some()
@@ -147,7 +148,9 @@ impl Foreign {
         if !needed {
             return Err(invalid(c"a provider without a function that it needs"));
         }
-        // SAFETY: as long as the first version, as was just read, and the caller's promise.
+        // SAFETY: not null, as a table of zeros lacks functions, and as long as the first version,
+        // as read_struct has seen; it stays as long as the provider is used, by this function's
+        // condition.
         let table = unsafe { &*table };
         Ok(Self { table, page })
     }
@@ -292,7 +295,8 @@ unsafe impl PageProvider for Foreign {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: the header asks of the table's functions what the trait promises of views; what they
+// return is checked as far as it can be.
 unsafe impl DualMapProvider for Foreign {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         request.validate(self.page)?;
@@ -354,12 +358,13 @@ unsafe impl DualMapProvider for Foreign {
     }
 
     unsafe fn fork_child_dual(&self, _: &DualMapping) -> Result<(), Error> {
-        // What a child loses its provider keeps from others.
+        // A provider keeps the addresses of views that a child loses from others.
         Ok(())
     }
 }
 
-// SAFETY: the function of the table promises it.
+// SAFETY: the header asks of `sync_cores` what the trait promises: no thread executes what it
+// fetched before.
 unsafe impl CoreSync for Foreign {
     fn sync_cores(&self) -> Result<(), Error> {
         call!(self.sync_cores())

@@ -71,7 +71,7 @@ impl Source {
     pub(crate) unsafe fn new(
         from: *const hm_source,
     ) -> Result<(Self, Option<&'static Object<Region>>), Fault> {
-        // SAFETY: the caller's promise.
+        // SAFETY: null, or as long as its first field says, by this function's condition.
         let from = unsafe { crate::abi::read_struct(from)? };
         let range = window(from.first, from.last)?;
         if from.reserved != 0 {
@@ -81,7 +81,8 @@ impl Source {
             if !from.region.is_null() {
                 return Err(invalid(c"a provider and a region"));
             }
-            // SAFETY: the caller's promise.
+            // SAFETY: a table that does what it says, and stays as long as the provider is used, by
+            // this function's condition.
             let provider = unsafe { Foreign::new(from.provider)? };
             let source = if range == AddressRange::ALL {
                 Self::Foreign(provider)
@@ -99,7 +100,8 @@ impl Source {
             };
             return Ok((source, None));
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: a region of this library which is not closed as long as the provider is used, by
+        // this function's condition.
         let (object, region) = unsafe { object::get::<Region, _>(from.region)? };
         let source = if range == AddressRange::ALL {
             Self::Region(region)
@@ -159,47 +161,54 @@ unsafe impl PageProvider for Source {
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside;
+        // it is reserved and not committed, as this method asks.
         pass!(self, p => unsafe { p.commit(range, how) })
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside;
+        // it is committed, as this method asks.
         pass!(self, p => unsafe { p.protect(range, access) })
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside;
+        // its contents are not used any more.
         pass!(self, p => unsafe { p.decommit(range) })
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside;
+        // it is committed, and its contents are not needed, as this method asks.
         pass!(self, p => unsafe { PageProvider::purge(p, range) })
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: both ranges are the caller's, from this provider, which has them from the one
+        // inside; the first is committed, the second reserved and not committed, as this method
+        // asks.
         pass!(self, p => unsafe { p.move_pages(from, to) })
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside.
         pass!(self, p => unsafe { PageProvider::describe(p, range, name, dump) });
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside.
         pass!(self, p => unsafe { p.avoid_large_pages(range) });
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside.
         pass!(self, p => unsafe { p.wish_large_pages(range) });
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the range is the caller's, from this provider, which has it from the one inside;
+        // the caller gives it up.
         pass!(self, p => unsafe { p.release(range) })
     }
 
@@ -220,10 +229,12 @@ unsafe impl PageProvider for Source {
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: every call is passed on unchanged, so that the views are the provider's inside, which
+// keeps the trait's promises for them.
 unsafe impl DualMapProvider for Source {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: a range of `Target::Into` is reserved by the caller from this provider, which has
+        // it from the one inside, and no other code uses it.
         pass!(self, p => unsafe { p.map_dual(request) })
     }
 
@@ -232,7 +243,8 @@ unsafe impl DualMapProvider for Source {
         mapping: DualMapping,
         leave: Leave,
     ) -> Result<(), (DualMapping, Error)> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping came from this provider, which has it from the one inside, and no
+        // other code uses either view.
         pass!(self, p => unsafe { p.unmap_dual(mapping, leave) })
     }
 
@@ -242,7 +254,8 @@ unsafe impl DualMapProvider for Source {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping came from this provider, which has it from the one inside, and no
+        // other code uses those pages until they are refilled.
         pass!(self, p => unsafe { p.purge_dual(mapping, offset, len) })
     }
 
@@ -252,17 +265,18 @@ unsafe impl DualMapProvider for Source {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping came from this provider, which has it from the one inside.
         pass!(self, p => unsafe { p.refill_dual(mapping, offset, len) })
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller is the only thread of a child forked since the mapping was made, and
+        // calls once for it.
         pass!(self, p => unsafe { p.fork_child_dual(mapping) })
     }
 }
 
-// SAFETY: as for PageProvider.
+// SAFETY: the call is passed on unchanged to the provider inside, which keeps the promise.
 unsafe impl CoreSync for Source {
     fn sync_cores(&self) -> Result<(), Error> {
         pass!(self, p => p.sync_cores())

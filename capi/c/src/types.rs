@@ -269,7 +269,8 @@ pub(crate) unsafe fn name<'a>(name: *const c_char) -> Option<&'a CStr> {
     if name.is_null() {
         return None;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: not null; a string that does not change as long as the name is used, by this
+    // function's condition.
     Some(unsafe { CStr::from_ptr(name) })
 }
 
@@ -292,7 +293,8 @@ pub(crate) unsafe fn request<'a>(from: &hm_request) -> Result<Request<'a>, Fault
         } else {
             Dump::Default
         },
-        // SAFETY: the caller's promise.
+        // SAFETY: null, or a string that does not change as long as the request is used, by this
+        // function's condition.
         name: unsafe { name(from.name) },
     })
 }

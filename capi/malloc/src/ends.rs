@@ -1,4 +1,4 @@
-//! What is done when the program begins, and printed when it ends: `HOSTMEM_STATS=1`.
+//! The begin and the end of the program: settings are read, statistics printed (`HOSTMEM_STATS=1`).
 
 use crate::{hostmem, line, settings};
 

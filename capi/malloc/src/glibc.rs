@@ -24,7 +24,7 @@ pub extern "C" fn __libc_calloc(count: usize, size: usize) -> *mut c_void {
 ///
 /// # Safety
 ///
-/// As for [`realloc`](crate::realloc).
+/// The block is null or of this library, and is not used afterwards unless the call fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_realloc(block: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: the caller gives the block up.
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn __libc_realloc(block: *mut c_void, size: usize) -> *mut
 ///
 /// # Safety
 ///
-/// As for [`realloc`](crate::realloc).
+/// The block is null or of this library, and is not used afterwards unless the call fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_reallocarray(
     block: *mut c_void,
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn __libc_reallocarray(
 ///
 /// # Safety
 ///
-/// As for [`free`](crate::free).
+/// The block is null or of this library, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_free(block: *mut c_void) {
     // SAFETY: the caller gives the block up.
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn __libc_free(block: *mut c_void) {
 ///
 /// # Safety
 ///
-/// As for [`free`](crate::free).
+/// The block is null or of this library, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __libc_cfree(block: *mut c_void) {
     // SAFETY: the caller gives the block up.
@@ -78,14 +78,14 @@ pub extern "C" fn __libc_memalign(align: usize, size: usize) -> *mut c_void {
 ///
 /// # Safety
 ///
-/// As for [`posix_memalign`](crate::posix_memalign).
+/// A pointer may be stored through `place`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __posix_memalign(
     place: *mut *mut c_void,
     align: usize,
     size: usize,
 ) -> c_int {
-    // SAFETY: the caller's promise, which is the same.
+    // SAFETY: a pointer may be stored through `place`, by this function's condition.
     unsafe { crate::posix_memalign(place, align, size) }
 }
 

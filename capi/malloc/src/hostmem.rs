@@ -32,14 +32,14 @@ pub unsafe extern "C" fn hostmem_block_of(address: *const c_void, size: *mut usi
         return null_mut();
     };
     if !size.is_null() {
-        // SAFETY: the caller's promise.
+        // SAFETY: not null, and a number may be stored there, by this function's condition.
         unsafe { size.write(block.len) };
     }
     with_exposed_provenance_mut(block.addr)
 }
 
-/// What this malloc holds: `struct hostmem_malloc_statistics` of the header. New numbers come at
-/// its end.
+/// The statistics of this malloc: `struct hostmem_malloc_statistics` of the header. New numbers
+/// come at its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
@@ -97,7 +97,7 @@ impl Statistics {
 ///
 /// # Safety
 ///
-/// So many bytes may be stored through `to`.
+/// `size` bytes may be stored through `to`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hostmem_malloc_statistics(to: *mut c_void, size: usize) -> c_int {
     let Some(held) = quietly(|heap| heap.statistics()) else {
@@ -106,11 +106,12 @@ pub unsafe extern "C" fn hostmem_malloc_statistics(to: *mut c_void, size: usize)
     let statistics = Statistics::of(&held);
     let known = size_of::<Statistics>().min(size);
     let to = to.cast::<u8>();
-    // SAFETY: so many bytes are there, of numbers, and the caller's promise about the place.
+    // SAFETY: `known` is no more than `statistics` has, nor than may be stored through `to`, by
+    // this function's condition; the numbers lie on this call's stack.
     unsafe { copy_nonoverlapping((&raw const statistics).cast::<u8>(), to, known) };
     // SAFETY: not beyond the end of the caller's place.
     let rest = unsafe { to.add(known) };
-    // SAFETY: the caller's promise.
+    // SAFETY: the rest of the `size` bytes that may be stored, by this function's condition.
     unsafe { rest.write_bytes(0, size - known) };
     0
 }
@@ -125,7 +126,8 @@ pub unsafe extern "C" fn hostmem_malloc_statistics(to: *mut c_void, size: usize)
 /// The calling process is such a child, has no other thread, and has not called it before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hostmem_malloc_fork_child() -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: this is the only thread of a forked child, and the first call there, by this
+    // function's conditions.
     match unsafe { HEAP.fork_child() } {
         Ok(()) => 0,
         Err(_) => -1,

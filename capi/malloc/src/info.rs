@@ -112,10 +112,10 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut libc::FILE) ->
     }
     let mut put = |text: fmt::Arguments<'_>| {
         let mut line = Line::empty();
-        // What does not fit is left out.
+        // Text that does not fit is left out.
         let _ = line.write_fmt(text);
         let text = line.text();
-        // SAFETY: so many bytes are there, and the stream is open by the caller's promise.
+        // SAFETY: `text` has as many bytes, and the stream is open, by this function's condition.
         unsafe { libc::fwrite(text.as_ptr().cast(), 1, text.len(), stream) };
     };
     let Some(held) = quietly(|heap| heap.statistics()) else {

@@ -16,10 +16,10 @@
 //! | `pass` | the C library's own calls, for `HOSTMEM_PASS=1` |
 //! | `slot` | where a thread keeps its cache |
 //! | `ends` | what is done before `main`, and printed at the end |
-//! | `line`, `fatal` | lines on standard error; the end of a program that frees what is not allocated |
+//! | `line`, `fatal` | lines on standard error; the end of a program after an invalid free |
 //!
-//! The calls of `hostmem_c` are in this library too, for programs that use both; what `core` asks of
-//! a program without the standard library is there.
+//! The calls of `hostmem_c` are in this library too, for programs that use both; what `core` asks
+//! of a program without the standard library is there.
 //!
 //! The calls behave as the glibc manual says ("Unconstrained Allocation", "Allocating Aligned
 //! Memory Blocks", "Replacing malloc"). Every call that allocates or frees may be made in a signal
@@ -59,7 +59,7 @@ use heap::HEAP;
 fn set_errno(number: c_int) {
     // SAFETY: the C library's own place for the number, which each thread has.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above; it is the calling thread's alone.
+    // SAFETY: the place is the calling thread's alone, aligned, and stays as long as the thread.
     unsafe { errno.write(number) };
 }
 
@@ -148,7 +148,7 @@ unsafe fn release(block: *mut c_void) {
 
 /// # Safety
 ///
-/// As for [`release`].
+/// The block is of this library, and the program does not use it any more.
 #[cold]
 unsafe fn release_failed(block: *mut c_void, error: HeapError) {
     match pass::instead(error) {
@@ -187,7 +187,7 @@ unsafe fn resize(block: *mut c_void, size: usize) -> *mut c_void {
 
 /// # Safety
 ///
-/// As for [`realloc`].
+/// The block is null or of this library, and is not used afterwards unless the call fails.
 unsafe fn resize_array(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
     let Some(bytes) = count.checked_mul(size) else {
         return null(libc::ENOMEM);
@@ -226,7 +226,7 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
 ///
 /// # Safety
 ///
-/// As for [`realloc`].
+/// The block is null or of this library, and is not used afterwards unless the call fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn reallocarray(
     block: *mut c_void,
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
 ///
 /// # Safety
 ///
-/// As for [`free`].
+/// The block is null or of this library, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cfree(block: *mut c_void) {
     // SAFETY: the caller gives the block up.
@@ -264,7 +264,7 @@ pub unsafe extern "C" fn cfree(block: *mut c_void) {
 ///
 /// # Safety
 ///
-/// As for [`free`].
+/// The block is null or of this library, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
     // SAFETY: the caller gives the block up.
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
 ///
 /// # Safety
 ///
-/// As for [`free`].
+/// The block is null or of this library, and is not used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
     // SAFETY: the caller gives the block up.
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn posix_memalign(
     if block.is_null() {
         return libc::ENOMEM;
     }
-    // SAFETY: the caller's promise about `place`.
+    // SAFETY: a pointer may be stored there, by this function's condition.
     unsafe { place.write(block) };
     0
 }
@@ -356,7 +356,8 @@ pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     };
     match HEAP.usable_size(at) {
         Some(size) => size,
-        // SAFETY: the caller's promise: all blocks are the C library's then.
+        // SAFETY: the block is null or live, by this function's condition, and not null here; while
+        // the calls are passed on all blocks are the C library's.
         None => pass::active().map_or(0, |libc| unsafe { libc.usable_size(block) }),
     }
 }

@@ -68,7 +68,7 @@ impl Write for Line {
 macro_rules! say {
     ($($text:tt)*) => {{
         let mut line = $crate::line::Line::new();
-        // What does not fit is left out.
+        // Text that does not fit is left out.
         let _ = core::fmt::Write::write_fmt(&mut line, format_args!($($text)*));
         line.write_out();
     }};
@@ -102,10 +102,10 @@ fn is_open() -> bool {
 pub(crate) fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: the C library's own place for the number, which each thread has.
     let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above; it is the calling thread's alone.
+    // SAFETY: the place is the calling thread's alone, aligned, and always has a number.
     let before = unsafe { errno.read() };
     let result = f();
-    // SAFETY: as above.
+    // SAFETY: the place is the calling thread's alone, aligned, and stays as long as the thread.
     unsafe { errno.write(before) };
     result
 }
@@ -114,7 +114,7 @@ fn write_all(mut bytes: &[u8]) {
     keeping_errno(|| {
         while !bytes.is_empty() {
             // Not by `write`, in which a thread may be cancelled.
-            // SAFETY: so many bytes are there; the call may be made at any time.
+            // SAFETY: `bytes` has as many bytes as are written; the call may be made at any time.
             let done = unsafe {
                 libc::syscall(
                     libc::SYS_write,
@@ -125,7 +125,7 @@ fn write_all(mut bytes: &[u8]) {
             };
             match usize::try_from(done) {
                 Ok(done) if done > 0 => bytes = bytes.get(done..).unwrap_or_default(),
-                // There is nobody to tell it to.
+                // There is no other place to report it to.
                 _ => return,
             }
         }

@@ -152,7 +152,7 @@ impl Libc {
     pub(crate) unsafe fn realloc(&self, block: *mut c_void, size: usize) -> *mut c_void {
         // SAFETY: the function of that name, which is of this type.
         let call = unsafe { transmute::<*mut c_void, Resize>(Self::call(2)) };
-        // SAFETY: the caller's promise about the block.
+        // SAFETY: the block is the C library's, and is given up, by this function's condition.
         unsafe { call(block, size) }
     }
 
@@ -162,7 +162,7 @@ impl Libc {
     pub(crate) unsafe fn free(&self, block: *mut c_void) {
         // SAFETY: the function of that name, which is of this type.
         let call = unsafe { transmute::<*mut c_void, Release>(Self::call(3)) };
-        // SAFETY: the caller's promise about the block.
+        // SAFETY: the block is the C library's, and is given up, by this function's condition.
         unsafe { call(block) };
     }
 
@@ -179,7 +179,7 @@ impl Libc {
     pub(crate) unsafe fn usable_size(&self, block: *mut c_void) -> usize {
         // SAFETY: the function of that name, which is of this type.
         let call = unsafe { transmute::<*mut c_void, Measure>(Self::call(5)) };
-        // SAFETY: the caller's promise about the block.
+        // SAFETY: the block is a live one of the C library's, by this function's condition.
         unsafe { call(block) }
     }
 }

@@ -10,7 +10,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What is set, in one word, so that it is read and written by one instruction.
+/// The settings, in one word, so that it is read and written by one instruction.
 ///
 /// ```text
 ///   63 ··········· 16 │ 15 ······ 8 │  7 ····· 4 │    3 │     2 │   1 │     0

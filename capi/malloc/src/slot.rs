@@ -58,8 +58,8 @@ unsafe impl ThreadSlot for Slot {
     }
 }
 
-/// Signals that instructions cause: where one is blocked, the kernel ends the program. Debuggers and
-/// sandboxes handle them.
+/// Signals that instructions cause: where one is blocked, the kernel ends the program. Debuggers
+/// and sandboxes handle them.
 const OF_INSTRUCTIONS: [libc::c_int; 6] = [
     libc::SIGILL,
     libc::SIGTRAP,
@@ -167,7 +167,8 @@ mod storage {
 
     #[inline]
     pub(super) fn set(value: *mut ()) {
-        // SAFETY: as above; it writes the word, which nothing else refers to.
+        // SAFETY: the offset is that of a word of the calling thread's storage; it writes that
+        // word, which nothing else refers to, and changes nothing but its outputs.
         unsafe {
             asm!(
                 "mov {offset}, qword ptr [rip + hostmem_malloc_word@GOTTPOFF]",

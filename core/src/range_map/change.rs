@@ -9,14 +9,18 @@
 //!   leaf leaf leaf    ────────►     leaf leaf leaf'       leaf: for other uses, later
 //! ```
 //!
-//! Often not even that, see [`in_place`](super::in_place). Otherwise the leaves at both ends of the change become others, drawing in a neighbour when they
-//! are too many ranges or too few, all nodes between are dropped, and so on for the nodes above,
-//! until one node takes the place of one. Nothing that a reader reaches changes before the last
-//! store, which changes all of it at once.
+//! Often not even that, see [`in_place`](super::in_place). Otherwise the leaves at both ends of the
+//! change become others, drawing in a neighbour when they are too many ranges or too few, all nodes
+//! between are dropped, and so on for the nodes above, until one node takes the place of one.
+//! Nothing that a reader reaches changes before the last store, which changes all of it at once.
+
+mod plan;
+mod replace;
+
+pub(super) use plan::Plan;
 
 use super::{
     Value,
-    list::List,
     node::{Entry, Node, saturated},
     pool::{Source, Writer},
     rebuild::{INNERS, LEAVES},
@@ -29,17 +33,14 @@ const SETTLED: usize = 4;
 /// The pages from one up to another.
 pub(crate) type Pages = (u64, u64);
 
-/// How many ranges in a change are looked at one by one.
-const NEAR: usize = 4;
-
-/// What to do with ranges that are there.
+/// How to treat ranges that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Present {
     Replace,
     Refuse,
 }
 
-/// Returns how many levels so many changes add at most.
+/// Returns how many levels a number of changes adds at most.
 #[inline]
 fn levels_of<const W: usize>(changes: usize) -> usize {
     // Nodes beside the root, each of which has its share of children at least when it is split.
@@ -54,24 +55,7 @@ fn levels_of<const W: usize>(changes: usize) -> usize {
     levels
 }
 
-/// A place in a leaf.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) path: Path,
-    pub(super) at: usize,
-}
-
-/// A change that was thought out, and not begun.
-pub(super) struct Plan {
-    /// Behind the last range that stays on the left.
-    pub(super) left: Place,
-    /// At the first range that stays on the right.
-    pub(super) right: Place,
-    /// What comes between.
-    pub(super) with: List<Entry, 3>,
-}
-
-/// What the holder of the writer may ask for. An error changes nothing.
+/// The changes that the holder of the writer may ask for. An error changes nothing.
 impl<T: Value, const W: usize> Tree<T, W> {
     /// Gives pages a value, whatever was there.
     #[inline]
@@ -85,8 +69,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.set(writer, source, pages, Some(value), Present::Replace, None)
     }
 
-    /// Gives pages a value, or none, whatever was there; the way to the page before them is known, if
-    /// it is.
+    /// Gives pages a value, or none, whatever was there; the way to the page before them is known,
+    /// if it is.
     #[inline]
     pub(crate) fn set_at(
         &self,
@@ -112,8 +96,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         Ok(())
     }
 
-    /// Makes sure that so many changes, of which each gives pages a value or none, cannot fail for want
-    /// of memory.
+    /// Makes sure that the next `changes` changes, each of which gives pages a value or none,
+    /// cannot fail for want of memory.
     #[inline]
     pub(crate) fn prepare(
         &self,
@@ -152,7 +136,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         leaves + height * inners
     }
 
-    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change instead.
+    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change
+    /// instead.
     pub(crate) fn prepare_update(
         &self,
         writer: &mut Writer<W>,
@@ -253,192 +238,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         Ok(0)
     }
 
-    /// Thinks out a change of leaves without dead ranges; the path is the one to the page before it.
-    #[inline]
-    pub(super) fn plan(
-        &self,
-        (root, mut path): ((u32, usize), Path),
-        (start, end): Pages,
-        value: Option<T>,
-        present: Present,
-    ) -> Result<Plan, Error> {
-        let bits = value.map_or(0, T::to_bits64);
-        let joins = |e: &Entry| value.is_some_and(T::joins) && e.bits == bits;
-        let mut fresh = Entry::new(start, end, bits);
-        let mut fresh_end = end;
-        let (mut head, mut tail) = (None, None);
-
-        // The last range that starts below the change may reach into it, or touch it.
-        let mut leaf = self.node(path.node[0]);
-        let mut next = self.next_low(&path, 0);
-        let mut at = if start > self.low {
-            leaf.rank(start - 1)
-        } else {
-            0
-        };
-        let below = at.checked_sub(1).map(|n| leaf.entry(n));
-        if present == Present::Refuse {
-            let reaches = below.is_some_and(|e| e.end() > start);
-            let following = if at < leaf.count() {
-                leaf.start(at)
-            } else {
-                next
-            };
-            if reaches || following < end {
-                return Err(ErrorKind::Taken.into());
-            }
-        }
-        let mut last = None;
-        if let Some(e) = below.filter(|e| e.end() >= start) {
-            if joins(&e) {
-                at -= 1;
-                fresh.start = e.start;
-                last = Some(e);
-            } else if e.end() > start {
-                at -= 1;
-                head = Some(Entry::new(e.start, start, e.bits));
-                last = Some(e);
-            }
-        }
-        if at == leaf.count() && next == start && next < self.high {
-            // Nothing in this leaf changes; the next one begins with the change.
-            path = self.descend(root, start);
-            leaf = self.node(path.node[0]);
-            next = self.next_low(&path, 0);
-            at = 0;
-        }
-        let left = Place { path, at };
-
-        // The last range that starts in the change, or reaches into it, may reach beyond it.
-        let mut right = Place { path, at };
-        let count = leaf.count();
-        right.at += usize::from(last.is_some());
-        while right.at < count && leaf.start(right.at) < end {
-            if right.at > at + NEAR {
-                right.at = leaf.rank(end - 1);
-                last = Some(leaf.entry(right.at - 1));
-                break;
-            }
-            last = Some(leaf.entry(right.at));
-            right.at += 1;
-        }
-        if right.at == count && next < end {
-            right.path = self.descend(root, end - 1);
-            let leaf = self.node(right.path.node[0]);
-            right.at = leaf.rank(end - 1);
-            last = Some(leaf.entry(right.at - 1));
-        }
-        if let Some(e) = last.filter(|e| e.end() > end) {
-            if joins(&e) {
-                fresh_end = e.end();
-            } else {
-                tail = Some(Entry::new(end, e.end(), e.bits));
-            }
-        } else if value.is_some_and(T::joins) && end < self.high {
-            self.join_behind(root, &mut right, end, bits, &mut fresh_end);
-        }
-        let mut with = List::new();
-        with.extend(head);
-        fresh.len = fresh_end - fresh.start;
-        with.extend(value.map(|_| fresh));
-        with.extend(tail);
-        Ok(Plan { left, right, with })
-    }
-
-    /// Takes in a range with the same value that begins where the change ends.
-    #[inline]
-    fn join_behind(
-        &self,
-        root: (u32, usize),
-        right: &mut Place,
-        end: u64,
-        bits: u64,
-        fresh_end: &mut u64,
-    ) {
-        let leaf = self.node(right.path.node[0]);
-        if right.at < leaf.count() {
-            let e = leaf.entry(right.at);
-            if e.start == end && e.bits == bits {
-                right.at += 1;
-                *fresh_end = e.end();
-            }
-        } else if self.next_low(&right.path, 0) == end {
-            let path = self.descend(root, end);
-            let e = self.node(path.node[0]).entry(0);
-            if e.bits == bits {
-                *right = Place { path, at: 1 };
-                *fresh_end = e.end();
-            }
-        }
-    }
-
-    /// Puts another leaf in the place of one, if that is all there is to do; says whether it was.
-    #[inline]
-    fn replace_leaf(
-        &self,
-        writer: &mut Writer<W>,
-        source: &impl Source<W>,
-        plan: &Plan,
-    ) -> Result<bool, Error> {
-        let (path, from, to) = (&plan.left.path, plan.left.at, plan.right.at);
-        let with = plan.with.as_slice();
-        let old_id = path.node[0];
-        let old = self.node(old_id);
-        let (old_count, dropped) = (old.count(), to - from);
-        let count = old_count - dropped + with.len();
-        let is_few = count < Node::<W>::LEAF / 3 && count < old_count && path.height > 0;
-        if count == 0 || is_few || !old.can_splice(from, to, with) {
-            return Ok(false);
-        }
-        self.ensure(writer, source, 1)?;
-        let id = self.take(writer);
-        self.node(id).write_spliced(old, from, to, with);
-        let gap = (path.height > 0).then(|| self.spliced_gap(plan, old, self.node(id)));
-        self.publish_leaf(path, id);
-        if let Some(gap) = gap {
-            self.update_gap(path, 1, gap);
-        }
-        for n in from..to {
-            writer.pages -= old.entry(n).len;
-        }
-        writer.pages += with.iter().map(|e| e.len).sum::<u64>();
-        writer.ranges = writer.ranges - dropped + with.len();
-        if writer.wait(old_id) {
-            self.recycle(writer);
-        }
-        Ok(true)
-    }
-
-    /// Returns the largest gap of a leaf that replaces another one.
-    #[inline]
-    fn spliced_gap(&self, plan: &Plan, old: &Node<W>, new: &Node<W>) -> u64 {
-        let (path, from, to) = (&plan.left.path, plan.left.at, plan.right.at);
-        let low = match from.checked_sub(1) {
-            Some(n) => old.entry(n).end(),
-            None => self.low_of(path),
-        };
-        let high = if to < old.count() {
-            old.start(to)
-        } else {
-            self.next_low(path, 0)
-        };
-        let largest = |entries: &mut dyn Iterator<Item = Entry>| {
-            let (mut end, mut gap) = (low, 0);
-            for entry in entries {
-                gap = gap.max(entry.start - end);
-                end = entry.end();
-            }
-            gap.max(high - end)
-        };
-        let was = self.node(path.node[1]).gap(path.at(1));
-        let is = largest(&mut plan.with.as_slice().iter().copied());
-        if is >= was {
-            return is;
-        }
-        if largest(&mut (from..to).map(|n| old.entry(n))) < was {
-            return was;
-        }
-        new.leaf_gap(self.low_of(path), self.next_low(path, 0), was)
+    /// Returns how many nodes a change needs at most.
+    pub(super) fn need(height: usize) -> usize {
+        SETTLED + LEAVES + INNERS * height + 1
     }
 
     /// Notes the largest gap of the node below `level` of a path, and what follows above.
@@ -463,10 +265,5 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 gap = node.inner_gap();
             }
         }
-    }
-
-    /// Returns how many nodes a change needs at most.
-    pub(super) fn need(height: usize) -> usize {
-        SETTLED + LEAVES + INNERS * height + 1
     }
 }

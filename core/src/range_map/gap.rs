@@ -1,9 +1,9 @@
 //! Finding gaps: the pages without a value.
 //!
-//! Every inner node has the largest gap below each of its children. A gap belongs to the child whose
-//! range is in front of it, the very first one to the first child; so each gap is counted once and
-//! whole, and a child whose largest one is too small is passed by. Of the longest ones, 2^31 pages
-//! and more, nothing else is noted, so that these are looked at.
+//! Every inner node has the largest gap below each of its children. A gap belongs to the child
+//! whose range is in front of it, the very first one to the first child; so each gap is counted
+//! once and whole, and a child whose largest one is too small is passed by. Of the longest ones,
+//! 2^31 pages and more, nothing else is noted, so that these are looked at.
 
 use super::{
     Value,
@@ -18,7 +18,7 @@ use crate::arch::prefetch;
 pub(crate) struct Wanted {
     /// How many; not 0.
     pub(crate) len: u64,
-    /// What the start is a multiple of, once `shift` is added; a power of two.
+    /// The start plus `shift` is a multiple of this; a power of two.
     pub(crate) align: u64,
     pub(crate) shift: u64,
     /// The pages that will do.
@@ -52,8 +52,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.find_lowest_way(wanted, &mut Path::unknown())
     }
 
-    /// Finds the lowest start, and the way to the page before it, which holds until the next change;
-    /// an empty tree has none.
+    /// Finds the lowest start, and the way to the page before it, which holds until the next
+    /// change; an empty tree has none.
     #[inline]
     pub(crate) fn find_lowest_way(&self, wanted: &Wanted, way: &mut Path) -> Option<u64> {
         let Some(root) = self.root() else {

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-/// What keeps signals away from a thread that holds a map's lock, as
+/// Two functions that keep signals away from a thread that holds a map's lock, as
 /// [`region::SignalHook`](crate::region::SignalHook) does for a region's, with a context.
 ///
 /// # Examples
@@ -12,7 +12,7 @@ use core::ffi::c_void;
 /// use hostmem_core::range_map::SignalHook;
 ///
 /// unsafe fn enter(_context: *const c_void) -> usize {
-///     0 // What was blocked before.
+///     0 // The signals that were blocked before.
 /// }
 /// unsafe fn leave(_context: *const c_void, _blocked_before: usize) {}
 ///
@@ -29,7 +29,7 @@ pub struct SignalHook {
 
 // SAFETY: the context is only given to the two functions, which may be called on any thread.
 unsafe impl Send for SignalHook {}
-// SAFETY: as for Send.
+// SAFETY: the context is only given to the two functions, which several threads may call at a time.
 unsafe impl Sync for SignalHook {}
 
 impl SignalHook {
@@ -62,7 +62,8 @@ impl Deferred {
     #[inline]
     pub(super) fn new(hook: Option<SignalHook>) -> Self {
         Self(hook.map(|hook| {
-            // SAFETY: whoever made the hook vouches for the call on any thread.
+            // SAFETY: `SignalHook::new` asks that it may be called with this context on any thread,
+            // as long as a map has the hook.
             let token = unsafe { (hook.enter)(hook.context) };
             (hook, token)
         }))
@@ -73,7 +74,8 @@ impl Drop for Deferred {
     #[inline]
     fn drop(&mut self) {
         if let Some((hook, token)) = self.0 {
-            // SAFETY: as for `enter`.
+            // SAFETY: `SignalHook::new` asks that it may be called with this context on any thread,
+            // as long as a map has the hook; the token is what `enter` returned on this thread.
             unsafe { (hook.leave)(hook.context, token) };
         }
     }

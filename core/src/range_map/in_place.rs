@@ -6,10 +6,10 @@
 //!                    remove 20..24          dead, in a gap         insert 24..27
 //! ```
 //!
-//! A range that goes leaves a dead one, of no length, in the gap. One that comes takes the place of a
-//! dead one in its gap: that moves first, which no reader can tell, and then gets its length. A reader
-//! finds the last start at or below its page, dead or not: in a gap there is nothing either way, and
-//! elsewhere it is the range itself, since no dead one ever lies in a range.
+//! A range that goes leaves a dead one, of no length, in the gap. One that comes takes the place of
+//! a dead one in its gap: that moves first, which no reader can tell, and then gets its length. A
+//! reader finds the last start at or below its page, dead or not: in a gap there is nothing either
+//! way, and elsewhere it is the range itself, since no dead one ever lies in a range.
 //!
 //! Where a gap has no dead range, the leaf is copied with one more range, and keeps its dead ones.
 //! Anything else is left to [`change`](super::change), for which leaves are first written anew,
@@ -26,8 +26,9 @@ use super::{
 use crate::provider::{Error, ErrorKind};
 
 impl<T: Value, const W: usize> Tree<T, W> {
-    /// Gives the pages from `start` up to `end` a value, or none, if one range of a leaf is all that
-    /// changes; returns how many of them had one. The path is the one to the page before the change.
+    /// Gives the pages from `start` up to `end` a value, or none, if one range of a leaf is all
+    /// that changes; returns how many of them had one. The path is the one to the page before the
+    /// change.
     #[inline]
     pub(super) fn set_in_place(
         &self,
@@ -136,7 +137,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return false;
         }
         if joins {
-            // What lies in other leaves may join.
+            // Ranges in other leaves may join.
             let in_front = leaf
                 .live_before(n)
                 .is_none_or(|e| e.end() == becomes.start && e.bits == becomes.bits);
@@ -154,9 +155,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         true
     }
 
-    /// Puts a range into the gap in front of `next`, where `at` ranges of the leaf start below it: as a
-    /// part of the one before, in the place of a dead one, or into a copy of the leaf that keeps its
-    /// dead ranges. Says whether it did.
+    /// Puts a range into the gap in front of `next`, where `at` ranges of the leaf start below it:
+    /// as a part of the one before, in the place of a dead one, or into a copy of the leaf that
+    /// keeps its dead ranges. Says whether it did.
     #[inline]
     fn fill(
         &self,
@@ -247,8 +248,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         }
     }
 
-    /// Writes the leaves that a change may read anew if they have dead ranges; returns the root and the
-    /// path to the page before the change, which may have become others.
+    /// Writes the leaves that a change may read anew if they have dead ranges; returns the root and
+    /// the path to the page before the change, which may have become others.
     pub(super) fn settle_all(
         &self,
         writer: &mut Writer<W>,

@@ -17,7 +17,8 @@ pub struct Ranges<'a, T, M: PageProvider + Copy, R = Spin> {
     map: &'a RangeMap<T, M, R>,
     /// Where to go on reading, and the last page of the window; `None` behind it.
     rest: Option<Pages>,
-    /// What was read: those from the first number up to the second are still to be yielded.
+    /// The ranges that were read: those from the first number up to the second are still to be
+    /// yielded.
     batch: [MaybeUninit<Entry>; BATCH],
     at: usize,
     count: usize,
@@ -74,7 +75,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> Iterator for Ranges<'_, T, M
 pub struct Gaps<'a, T, M: PageProvider + Copy, R = Spin> {
     map: &'a RangeMap<T, M, R>,
     window: AddressRange,
-    /// What is left of its pages, once the first step was made.
+    /// The rest of its pages, once the first step was made.
     rest: Option<Pages>,
     begun: bool,
 }

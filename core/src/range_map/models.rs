@@ -1,4 +1,4 @@
-//! What a reader without the lock may see of a tree that the lock's holder changes.
+//! Models: a reader without the lock, and a tree that the lock's holder changes.
 
 extern crate std;
 use super::{
@@ -55,7 +55,7 @@ struct Model {
 }
 
 impl Model {
-    /// Makes a tree with so many nodes for it.
+    /// Makes a tree, and nodes for it.
     fn new(nodes: usize) -> Self {
         // Made now, what all fences share orders nothing later.
         fence(Ordering::SeqCst);

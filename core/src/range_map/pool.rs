@@ -16,7 +16,7 @@ use core::{
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Replaced nodes that wait for one move of the version; readers start over so much less often.
+/// Replaced nodes that wait for one move of the version; readers start over that much less often.
 const WAITING: usize = 32;
 
 /// Nodes that are taken from a source at a time: an eighth of what there is, within these bounds.
@@ -51,7 +51,7 @@ unsafe impl<P: PageProvider + Copy, R: RawMutex, const W: usize> Source<W> for A
 /// The bits of a node's number that say how far behind the start of its piece it lies.
 const OFFSET_BITS: u32 = 25;
 
-/// What the offset counts: nodes are aligned to it.
+/// The unit of the offset: nodes are aligned to it.
 const UNIT: usize = 64;
 
 /// Pieces that a [`Places`] can tell apart. A source that doubles what it has needs a few dozen,
@@ -109,7 +109,7 @@ pub(super) struct Fresh<const W: usize> {
 }
 
 impl<const W: usize> Fresh<W> {
-    /// What numbers of nodes that lie side by side differ by.
+    /// The difference of the numbers of nodes that lie side by side.
     const STRIDE: usize = size_of::<Node<W>>() / UNIT;
 
     /// Returns the number that a node behind the last one would have.
@@ -150,7 +150,8 @@ impl Newest {
         const REACH: usize = (1 << OFFSET_BITS) - 1;
         let addr = first.addr().get();
         let end = addr + count * size_of::<Node<W>>();
-        // What begins where the newest piece ends is one allocation with it: pieces have headers.
+        // A slice that begins where the newest piece ends is one allocation with it: pieces have
+        // headers.
         if self.pieces == 0 || addr != self.end || (end - self.start) / UNIT > REACH {
             if self.pieces == PIECES || (end - addr) / UNIT > REACH {
                 return Err(ErrorKind::Exhausted.into());
@@ -166,7 +167,7 @@ impl Newest {
     }
 }
 
-/// What the writer of a tree keeps for itself: whoever holds it exclusively may change the tree.
+/// The state of a tree's writer: the code that holds it exclusively may change the tree.
 pub(crate) struct Writer<const W: usize = WORDS> {
     free: u32,
     /// Nodes that can be taken: those in the list that `free` begins, and the fresh ones.

@@ -1,4 +1,4 @@
-//! What a range map keeps for a range.
+//! Values of ranges, and their bits.
 
 /// A small value, kept as 32 bits, or 64, so that readers without a lock get it whole.
 ///

@@ -11,9 +11,23 @@
 //!
 //! Nothing is allocated: what was got is noted in the caller's slots. A claim has the flags of any
 //! inaccessible mapping, so that the host joins it with what is later taken back into it.
+//!
+//! In the order in which a claim passes through them:
+//!
+//! | module | what it has |
+//! |---|---|
+//! | `request` | the request, and its terms on a host |
+//! | `left` | the parts that are left alone |
+//! | `others` | addresses for others |
+//! | `scan` | the gaps are taken |
+//! | `list` | the claimed ranges, in the caller's slots |
+//! | `program_break` | a page that keeps the break from growing |
+//! | `report` | the outcome |
 
 mod left;
 mod list;
+mod others;
+mod program_break;
 mod report;
 mod request;
 mod scan;
@@ -26,30 +40,23 @@ pub use request::ClaimRequest;
 
 use crate::{
     page::{AddressRange, PageRange, PageSize},
-    provider::{
-        AddressSpace, Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request, Resource,
-        walk_gaps,
-    },
+    provider::{Error, ErrorKind, PageProvider, ProcessMap, Resource, walk_gaps},
 };
 use core::fmt;
 use left::Left;
 use list::List;
+use others::{chosen_place, keep_spare};
 use request::Terms;
 use scan::Scan;
 
 /// How often the map is read anew because something was taken, or was mapped meanwhile. Two scans
-/// do where nobody else maps; a host whose map itself takes memory to read needs one more.
+/// are enough where no other code maps; a host whose map itself takes memory to read needs one
+/// more.
 const SCANS: u32 = 16;
 
 /// The least length that the first scan without a map tries, so that all of the range is looked
 /// through before pages are.
 const COARSE: usize = 2 << 20;
-
-/// How often the break is asked for anew because it moved meanwhile.
-const BREAK_TRIES: u32 = 8;
-
-/// Below, halving what is set aside saves nothing.
-const LEAST_SPARE: usize = 1 << 20;
 
 /// Addresses that were claimed.
 ///
@@ -70,11 +77,11 @@ pub struct Claim<'s, P> {
 /// others' room, and one for each mapping that appears meanwhile; [`survey`] counts gaps. They are
 /// emptied first.
 ///
-/// That something could not be had is no error: the report says what and why. A host without such
+/// A partial claim is not an error: the report says what is missing and why. A host without such
 /// addresses gives an empty claim.
 ///
-/// Not all that lies in the range is claimed afterwards. What was mapped stays; room is left where
-/// a stack grows. Nobody's mapping is put into that room as long as there is a hole elsewhere; a
+/// Not all that lies in the range is claimed afterwards. Mappings stay; room is left where
+/// a stack grows. The host puts no mapping into that room as long as there is a hole elsewhere; a
 /// host that has none left may use it.
 ///
 /// ```
@@ -84,7 +91,7 @@ pub struct Claim<'s, P> {
 /// let mut slots = [None; 256];
 /// let claim = claim(os, &ClaimRequest::above(4 << 30), &mut slots)?;
 /// for range in claim.usable() {
-///     // Reserved, and nobody else's.
+///     // Reserved for this claim alone.
 ///     assert!(range.addr() >= 4 << 30);
 /// }
 /// # Ok(())
@@ -137,7 +144,8 @@ where
     if request.complete && !claim.report.is_complete() {
         let error = claim.report.error.or(claim.report.map.err());
         let error = error.unwrap_or(ErrorKind::Exhausted.into());
-        // SAFETY: claimed just now, and known to nobody. What cannot go stays reserved.
+        // SAFETY: claimed above, and no other code has an address of it yet. What cannot go stays
+        // reserved.
         let _ = unsafe { claim.give_back() };
         return Err(error);
     }
@@ -201,51 +209,19 @@ fn areas(terms: &Terms) -> [Option<(AddressRange, Purpose)>; 4] {
     ]
 }
 
-/// Returns where the host places as many bytes as that, or half of them, and so on, if it chooses.
-fn chosen_place<P: PageProvider>(provider: &P, page: PageSize, bytes: usize) -> Option<PageRange> {
-    let mut len = bytes;
-    while len >= page.bytes() {
-        if let Ok(place) = provider.reserve(&Request::bytes(len)) {
-            // SAFETY: reserved just now, and no other code has its address yet.
-            let released = unsafe { provider.release(place) };
-            return released.is_ok().then_some(place);
-        }
-        len = page.round_down(len / 2);
-    }
-    None
-}
-
-/// Takes addresses below the range while the range is claimed, so that a host that limits them has
-/// some left afterwards: as many as asked, or half as many, and so on.
-fn set_aside<P: PageProvider>(
-    provider: &P,
-    bytes: usize,
-    range: AddressRange,
-) -> Option<PageRange> {
-    let below = AddressRange::new(FLOOR, range.start().checked_sub(1)?)?;
-    let mut len = bytes;
-    while len >= LEAST_SPARE {
-        match provider.reserve(&Request::bytes(len).within(below)) {
-            Ok(spare) => return Some(spare),
-            Err(_) => len /= 2,
-        }
-    }
-    None
-}
-
 impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
     /// Claims what became free since, for instance because somebody unmapped a library: others'
     /// mappings would land there first. Of what was asked for, this is all but the break. Returns
     /// the report, which is of this time then.
     ///
-    /// What was [withdrawn](Claim::withdraw) and released meanwhile is claimed again too.
+    /// Ranges that were [withdrawn](Claim::withdraw) and released meanwhile are claimed again too.
     pub fn renew(&mut self) -> &ClaimReport {
         if let Some(range) = self.terms.range {
             let chosen = chosen_place(&self.provider, self.page, self.terms.others_room);
-            let spare = set_aside(&self.provider, self.terms.spare, range);
+            let spare = keep_spare(&self.provider, self.terms.spare, range);
             self.scan_all();
             if let Some(spare) = spare {
-                // SAFETY: reserved by set_aside and no other code has its address yet.
+                // SAFETY: reserved by keep_spare and no other code has its address yet.
                 let released = unsafe { self.provider.release(spare) };
                 // A whole mapping can always go; if not, addresses are wasted and no more.
                 let _ = released;
@@ -254,95 +230,6 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
             self.report.heap_bytes = self.heap_in(range).unwrap_or(0);
         }
         &self.report
-    }
-
-    /// Tries whether a page can be mapped where the host chooses, and leaves room in the range if
-    /// it chooses places nowhere else.
-    fn place_others(&mut self, chosen: Option<PageRange>, range: AddressRange) -> Others {
-        if self.list.iter().next().is_none() {
-            return Others::NotTried;
-        }
-        let page = Request::bytes(self.page.bytes());
-        let tried = self.try_place(&page);
-        if let Ok(place) = tried {
-            let in_it = |range: &AddressRange| range.contains(place.addr());
-            if let Some(room) = self.terms.others.filter(in_it) {
-                return Others::Room(room);
-            }
-            let leave = self.terms.leave;
-            let is_free = self.report.missed.bytes != 0;
-            if !in_it(&range) || is_free || leave.is_some_and(|leave| in_it(&leave)) {
-                return Others::Outside;
-            }
-            // In the room of a stack, which is all that is free.
-        }
-        // What can be had below by asking for it, and is not chosen, is no limit's fault.
-        let below = range.start().checked_sub(1);
-        let below = below.and_then(|last| AddressRange::new(FLOOR, last));
-        let is_layout = below.is_some_and(|below| self.try_place(&page.within(below)).is_ok());
-        let (true, Some(chosen), None) = (is_layout, chosen, self.terms.others) else {
-            return tried.map_or_else(Others::Nowhere, |_| Others::Outside);
-        };
-        self.make_room(chosen).unwrap_or_else(Others::Nowhere)
-    }
-
-    /// Gives back what lies where the host would choose, and tries whether it does.
-    fn make_room(&mut self, chosen: PageRange) -> Result<Others, Error> {
-        let page = self.page;
-        let common = |claimed: Claimed| {
-            let start = claimed.range.addr().max(chosen.addr());
-            let len = claimed.range.end().min(chosen.end()).checked_sub(start)?;
-            claimed.range.part(start - claimed.range.addr(), len, page)
-        };
-        let usable = |claimed: &Claimed| claimed.purpose == Purpose::Usable;
-        let parts = self.list.iter().filter(usable).filter_map(common);
-        let room = parts.max_by_key(|part| part.len_bytes());
-        let room = room.ok_or(ErrorKind::Exhausted)?;
-        self.list.remove(room, page)?;
-        // SAFETY: reserved by this claim, and not given out yet where this is the first scan; else
-        // free since, and just claimed again.
-        let released = unsafe { self.provider.release(room) };
-        let purpose = Purpose::Usable;
-        if let Err(error) = released {
-            self.list.insert(Claimed {
-                range: room,
-                purpose,
-            });
-            return Err(error);
-        }
-        let tried = self.try_place(&Request::bytes(page.bytes()));
-        if tried.is_ok_and(|place| room.contains_range(place)) {
-            self.terms.others = Some(room.addresses());
-            return Ok(Others::Room(room.addresses()));
-        }
-        let again = Request::bytes(room.len_bytes()).place(Place::Exact(room.addr()));
-        if let Ok(range) = self.provider.reserve(&again) {
-            self.list.insert(Claimed { range, purpose });
-        }
-        tried.map(|_| Others::Outside)
-    }
-
-    /// Reserves what is asked for and gives it back.
-    fn try_place(&self, request: &Request<'_>) -> Result<PageRange, Error> {
-        let place = self.provider.reserve(request)?;
-        // SAFETY: reserved just now, and no other code has its address yet. A failure wastes a page
-        // of addresses.
-        let _ = unsafe { self.provider.release(place) };
-        Ok(place)
-    }
-
-    /// Returns how many bytes of the memory that the break gave lie in the range.
-    fn heap_in(&self, range: AddressRange) -> Option<usize> {
-        let end = self.behind_break()?;
-        let mut bytes = 0;
-        let walked = self.provider.walk(&mut |entry| {
-            if entry.range.last().checked_add(1) == Some(end) {
-                let inside = entry.range.intersect(range);
-                bytes = inside.map_or(0, |inside| inside.last() - inside.start() + 1);
-            }
-            entry.range.last() < end
-        });
-        walked.ok().map(|()| bytes)
     }
 
     /// Scans until nothing more is taken.
@@ -375,41 +262,6 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
             self.report.settled = self.report.map.is_ok() && scan.got == 0;
             unseen += u32::from(self.report.map.is_err());
         }
-    }
-
-    /// Reserves the page behind the program break.
-    fn put_behind_break(&mut self) -> BreakBlock {
-        for _ in 0..BREAK_TRIES {
-            let Some(start) = self.behind_break() else {
-                return BreakBlock::Unknown;
-            };
-            let len = self.page.bytes();
-            if !self.list.has_room(start, len, Purpose::Break) {
-                self.report.full = true;
-                return BreakBlock::Failed(ErrorKind::Exhausted.into());
-            }
-            let request = Request::bytes(len).place(Place::Exact(start));
-            match self.provider.reserve(&request) {
-                Ok(range) => {
-                    let purpose = Purpose::Break;
-                    self.list.insert(Claimed { range, purpose });
-                    return BreakBlock::Blocked;
-                }
-                // Not by the break itself: it did not move.
-                Err(e) if e.kind() == ErrorKind::Taken && self.behind_break() == Some(start) => {
-                    return BreakBlock::Already;
-                }
-                Err(e) if e.kind() == ErrorKind::Taken => {}
-                Err(e) => return BreakBlock::Failed(e),
-            }
-        }
-        BreakBlock::Failed(ErrorKind::Taken.into())
-    }
-
-    /// Returns the first page that the break has not reached.
-    fn behind_break(&self) -> Option<usize> {
-        let AddressSpace { program_break, .. } = self.provider.address_space();
-        program_break.and_then(|at| self.page.round_up(at))
     }
 }
 
@@ -452,11 +304,11 @@ impl<P: PageProvider> Claim<'_, P> {
     }
 
     /// Releases everything that is still in the claim, the hole and the page behind the break too.
-    /// What the host refuses to release stays in the claim; the rest goes.
+    /// Ranges that the host refuses to release stay in the claim; the rest goes.
     ///
     /// # Errors
     ///
-    /// What the provider says of the first such range.
+    /// The provider's error for the first such range.
     ///
     /// # Safety
     ///
@@ -466,7 +318,8 @@ impl<P: PageProvider> Claim<'_, P> {
         let mut result = Ok(());
         let provider = &self.provider;
         self.list.remove_if(|claimed| {
-            // SAFETY: reserved by this claim and not withdrawn; the caller vouches for the rest.
+            // SAFETY: reserved from this provider by this claim and not withdrawn; no other code
+            // uses it and no view lies in it, by this function's conditions.
             let released = unsafe { provider.release(claimed.range) };
             result = result.and(released);
             released.is_ok()

@@ -25,7 +25,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What a child does with the pages of a change that it finds under way.
+/// How a child treats the pages of a change that it finds under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Undo {
     /// They come from what is free or go there: they are made inaccessible, and set aside for the
@@ -99,7 +99,7 @@ impl Journal {
     }
 }
 
-/// What a forked child makes anew where the lock was held.
+/// The parts that a forked child makes anew where the lock was held.
 pub(super) struct Parts<M: PageProvider + Copy, R> {
     pub(super) tree: Tree<Record>,
     pub(super) state: Lock<State, R>,
@@ -257,7 +257,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         }
         let mut done = Ok(());
         for pages in ranges.into_iter().flatten() {
-            // SAFETY: the caller's promise.
+            // SAFETY: undo_one asks for a forked child and a copy of what it found, which are the
+            // conditions of this function.
             let one = unsafe { self.undo_one(new, undo, pages) };
             done = done.and(one);
         }
@@ -266,7 +267,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
     /// # Safety
     ///
-    /// The promises of [`RegionAllocator::undo`].
+    /// This is a forked child, and `new` is a copy of what it found.
     unsafe fn undo_one(&self, new: &Parts<M, R>, undo: Undo, pages: Pages) -> Result<(), Error> {
         let mut done = Ok(());
         let clears = matches!(undo, Undo::Free | Undo::Reserve);
@@ -325,8 +326,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ///
     /// # Safety
     ///
-    /// The thread that forked was in no call of this allocator, or that call has returned. Nobody
-    /// uses memory that another thread of the parent was mapping, unmapping or moving then.
+    /// The thread that forked was in no call of this allocator, or that call has returned. No
+    /// code uses memory that another thread of the parent was mapping, unmapping or moving then.
     pub unsafe fn free_interrupted(&self) -> Result<usize, Error> {
         let (mut at, mut freed) = (0, 0);
         loop {
@@ -338,7 +339,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let record = entry.value::<Record>();
             if matches!(record, Record::Ours(PageState::Interrupted, _)) {
                 let range = self.range((entry.start, entry.end()));
-                // SAFETY: the caller's promise: no other code uses it.
+                // SAFETY: no other code uses the pages: their change was interrupted, and the
+                // caller says by this function's second condition that the thread which made it
+                // uses none of them.
                 unsafe { self.unmap(range)? };
                 freed += range.len_bytes();
             }
@@ -348,7 +351,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
 
 // SAFETY: the tree is whole for readers after every store of a change, so that what it holds can be
 // copied; the lock is the child's own afterwards, and the arena, whose lock is only taken under it.
-// What a change had asked of the provider below is undone, or left to the change itself.
+// Calls of the provider below that a change had made are undone, or left to the change itself.
 unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChild
     for RegionAllocator<P, M, R>
 {
@@ -358,11 +361,14 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> ForkChi
             return Ok(());
         }
         let new = Parts::copy_of(old, self.metadata, self.metadata_bytes)?;
-        // SAFETY: the caller's promise; copied just now.
+        // SAFETY: fork_child is called in a forked child, and `new` was copied above from what it
+        // found.
         let undone = unsafe { self.undo(&new) };
-        // SAFETY: the caller's promise: the only thread; Drop disposes with the same provider.
+        // SAFETY: the caller is the only thread of the child; the copy is made of the same
+        // providers, and Drop disposes of it with `metadata`.
         unsafe { self.parts.renew(&self.metadata, || new)? };
-        // SAFETY: as above; it was taken out of use just now.
+        // SAFETY: this is the only thread of the child, and `renew` took these parts, and so the
+        // lock, out of use just now.
         unsafe { old.state.abandon() };
         undone
     }

@@ -7,7 +7,7 @@ use crate::{
 };
 use core::ops::{Deref, DerefMut};
 
-/// What keeps signals away from a thread that holds an allocator's lock.
+/// Two functions that keep signals away from a thread that holds an allocator's lock.
 ///
 /// A handler that maps or unmaps by the allocator which its own thread is changing would wait for
 /// itself. Emulators defer signals for such reasons; this is how the allocator asks for it.
@@ -49,7 +49,7 @@ pub(super) struct Held<'a, M: PageProvider + Copy, R: RawMutex> {
     // In this order: the lock is given back before signals come in.
     guard: Guard<'a, State, R>,
     _deferred: Deferred,
-    /// What the lock is part of, and guards.
+    /// The parts that the lock belongs to and guards.
     pub(super) parts: &'a Parts<M, R>,
 }
 

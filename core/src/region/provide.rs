@@ -41,48 +41,55 @@ unsafe impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex + Send +
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: commit_pages asks what this method asks: the range is the caller's, reserved and
+        // not committed.
         unsafe { self.commit_pages(range, how) }
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: protect_pages asks what this method asks: the range is the caller's, and
+        // committed.
         unsafe { self.protect_pages(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: decommit_pages asks what this method asks: the range is the caller's, and its
+        // contents are not used any more.
         unsafe { self.decommit_pages(range) }
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         // Which parts of large pages go is the affair of those who live in the region.
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: purge_pages asks what this method asks: the range is committed, and its contents
+        // are not needed.
         unsafe { self.purge_pages(range, false) }
     }
 
     unsafe fn move_pages(&self, from: PageRange, to: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: move_committed asks what this method asks: `from` is committed, `to` is reserved
+        // and not committed, and both are the caller's.
         unsafe { self.move_committed(from, to) }
     }
 
     unsafe fn describe(&self, range: PageRange, name: Option<&CStr>, dump: Dump) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: describe asks that the range is the caller's, which is the trait's condition.
         unsafe { self.describe(range, name, dump) }
     }
 
     unsafe fn avoid_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: wish_pages asks that the range is the caller's, which is the trait's condition.
         unsafe { self.wish_pages(range, PageWish::Never) }
     }
 
     unsafe fn wish_large_pages(&self, range: PageRange) {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: wish_pages asks that the range is the caller's, which is the trait's condition.
         unsafe { self.wish_pages(range, PageWish::Transparent) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: unmap asks that no other code uses the range, and where it is not the allocator's
+        // that it came from the provider below: the caller got it from this provider, and gives it
+        // up.
         unsafe { self.unmap(range) }
     }
 
@@ -169,7 +176,8 @@ where
             rx: Target::Into(rx),
             ..*request
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: both targets were reserved from the provider below when they were adopted, and no
+        // other code uses them, by this function's condition.
         let result = unsafe { self.inner.map_dual(&placed) };
         if let Err(error) = &result {
             for range in [rw, rx] {
@@ -212,8 +220,9 @@ where
     }
 }
 
-// SAFETY: as for PageProvider; both views lie in what was reserved for them, and no page call is
-// made on them: the tree knows them as views.
+// SAFETY: the provider below makes the pages and keeps the trait's promises for them; both views
+// lie in what was reserved for them, and no page call is made on a view, since the tree knows it as
+// one.
 unsafe impl<P, M, R> DualMapProvider for RegionAllocator<P, M, R>
 where
     P: PageProvider + DualMapProvider + Copy,
@@ -222,7 +231,8 @@ where
 {
     unsafe fn map_dual(&self, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         if !self.is_active() {
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: a range of `Target::Into` was reserved by the caller from this provider,
+            // which passed that on to the one below, and no other code uses it.
             return unsafe { self.inner.map_dual(request) };
         }
         request.validate(self.page)?;
@@ -237,7 +247,8 @@ where
                 min_len: None,
                 ..*request
             };
-            // SAFETY: reserved above, or by the caller's promise.
+            // SAFETY: each range was reserved by place_views above, or by the caller as
+            // `Target::Into` asks; no other code uses it.
             last = match unsafe { self.map_into(&placed, rw, rx) } {
                 Ok(mapping) => return Ok(mapping),
                 Err(error) => error,
@@ -263,10 +274,12 @@ where
         let views = [mapping.rw(), mapping.rx()];
         let foreign = |range: &PageRange| self.query(range.addr()).is_none();
         if views.iter().any(foreign) {
-            // SAFETY: the caller's promise: mapped by the provider below, as a pass-through.
+            // SAFETY: the mapping came from this provider, which knows no such views: it passed
+            // them on from the one below before it was active. No other code uses them.
             return unsafe { self.inner.unmap_dual(mapping, leave) };
         }
-        // SAFETY: the caller's promise, passed on; what was adopted stays reserved.
+        // SAFETY: the mapping came from this provider, which has it from the one below, and no
+        // other code uses either view; what was adopted stays reserved.
         unsafe { self.inner.unmap_dual(mapping, Leave::Reserved)? };
         for range in views {
             let becomes = match leave {
@@ -285,7 +298,8 @@ where
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping came from this provider, which has it from the one below, and no
+        // other code uses those pages until they are refilled.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
@@ -295,17 +309,19 @@ where
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the mapping came from this provider, which has it from the one below.
         unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
     unsafe fn fork_child_dual(&self, mapping: &DualMapping) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller is the only thread of a child forked since the mapping was made, and
+        // calls once for it.
         unsafe { self.inner.fork_child_dual(mapping) }
     }
 }
 
-// SAFETY: the provider below keeps the promise.
+// SAFETY: the provider below keeps the promise that no thread executes what it fetched before: the
+// call is passed on unchanged.
 unsafe impl<P: PageProvider + CoreSync + Copy, M: PageProvider + Copy, R: RawMutex + Send + Sync>
     CoreSync for RegionAllocator<P, M, R>
 {

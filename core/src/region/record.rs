@@ -1,4 +1,4 @@
-//! What the allocator keeps of every page.
+//! The record that the allocator keeps of every page.
 
 use crate::{
     page::{Access, AddressRange, PageSize, RwxOptIn},
@@ -22,7 +22,7 @@ pub enum PageState {
     Dual,
     /// In a forked child: a call was mapping or unmapping these pages when the process forked.
     /// Where it was interrupted on the thread that forked, it completes when it resumes; where its
-    /// thread is not in the child, nobody has them. Nothing else is placed there until they are
+    /// thread is not in the child, no call has them. Nothing else is placed there until they are
     /// [unmapped](super::RegionAllocator::unmap), for instance by
     /// [`free_interrupted`](super::RegionAllocator::free_interrupted).
     Interrupted,
@@ -40,7 +40,7 @@ pub struct RegionRange {
 }
 
 bitflags::bitflags! {
-    /// What else is remembered of pages.
+    /// Other properties of pages.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(super) struct Notes: u8 {
         /// Large pages were wished for.
@@ -51,13 +51,13 @@ bitflags::bitflags! {
         const NO_DUMP = 1 << 2;
         /// The caller mapped them, not the provider below.
         const PLACED = 1 << 3;
-        /// What is wished of the sizes of their pages.
+        /// Both wishes about large pages.
         const WISHES = Self::LARGE.bits() | Self::NEVER.bits();
     }
 }
 
 impl Notes {
-    /// What a commit with that wish leaves.
+    /// Returns the notes of pages that were committed with this wish.
     const fn of_wish(pages: PageWish) -> Self {
         match pages {
             PageWish::Base => Self::empty(),
@@ -74,7 +74,7 @@ impl Notes {
 pub(super) struct Colour(u8);
 
 impl Colour {
-    /// What the host joins with anything that is alike.
+    /// The colour of pages that the host joins with any others that are alike.
     pub(super) const NONE: Self = Self(0);
     const MASK: u8 = 3;
 
@@ -189,7 +189,7 @@ impl Mark {
         self
     }
 
-    /// Returns what a host that can so much tells mappings apart by.
+    /// Returns the part of the mark by which a host with these capabilities tells mappings apart.
     pub(super) fn seen_by(mut self, can: Capabilities) -> Self {
         // Who has pages, and who mapped them, is all the same to it.
         self.tag = 0;
@@ -232,7 +232,7 @@ impl Mark {
         (got, page): (PageSize, PageSize),
         colour: impl FnOnce() -> Colour,
     ) -> Self {
-        // What was said of pages goes with them.
+        // Notes of pages go with them.
         let replaced = got != page || how.access.executable();
         let mut mark = if replaced { self.replaced() } else { self };
         if got != page {
@@ -342,72 +342,4 @@ impl Value for Record {
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-
-    #[test]
-    fn records_survive_their_bits() {
-        // SAFETY: nothing is mapped here.
-        let opt_in = unsafe { RwxOptIn::accept() };
-        let accesses = [
-            Access::None,
-            Access::Read,
-            Access::ReadWrite,
-            Access::ReadExec,
-            Access::ReadWriteExec(opt_in),
-        ];
-        let committed = accesses.map(PageState::Committed);
-        let states = [PageState::Reserved, PageState::Dual, PageState::Interrupted];
-        assert_eq!(
-            Record::from_bits(Record::Foreign.to_bits()),
-            Record::Foreign
-        );
-        for state in committed.into_iter().chain(states) {
-            for tag in [0, 1, 0xabcd, u16::MAX] {
-                for notes in [Notes::empty(), Notes::LARGE, Notes::all()] {
-                    for (name, colour) in [(0, 0), (1, 1), (62, 2), (63, 3)] {
-                        let (name, colour) = (Name(name), Colour(colour));
-                        let mark = Mark {
-                            tag,
-                            notes,
-                            name,
-                            colour,
-                        };
-                        let record = Record::Ours(state, mark);
-                        assert_eq!(Record::from_bits(record.to_bits()), record);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn names_have_numbers_as_long_as_there_are_some() {
-        let names = Names::new();
-        let mut text = [b'a', 0, 0, 0];
-        let mut numbers = std::vec::Vec::new();
-        for n in 0..80 {
-            text[1] = b'0' + n / 10;
-            text[2] = b'0' + n % 10;
-            let name = CStr::from_bytes_until_nul(&text).expect("a zero at its end");
-            let number = names.number(name);
-            assert_eq!(names.number(name), number);
-            assert_eq!(number == Name::OTHER, n >= 62, "{n}");
-            assert!(number == Name::OTHER || !numbers.contains(&number));
-            numbers.push(number);
-        }
-        assert_eq!(names.number(c"no $name"), Name::NONE);
-    }
-
-    #[test]
-    fn a_colour_is_another_than_both_neighbours_have() {
-        for left in 0..4 {
-            for right in 0..4 {
-                let neighbours = [Colour(left), Colour(right)];
-                let colour = Colour::other_than(neighbours);
-                assert!(colour != Colour::NONE && !neighbours.contains(&colour));
-            }
-        }
-    }
-}
+mod tests;

@@ -39,7 +39,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let end = range.addr() + new_len;
         let new = (pages.0, self.page_of(end));
         if new.1 < pages.1 {
-            // SAFETY: the caller's promise, of the tail.
+            // SAFETY: the tail is part of the caller's mapping, and no other code uses what goes,
+            // by this function's condition.
             unsafe { self.unmap(self.range((new.1, pages.1)))? };
         } else if new.1 > pages.1 {
             let mut tail =
@@ -82,7 +83,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         new_len: usize,
         how: Commit,
     ) -> Result<PageRange, Error> {
-        // SAFETY: the caller's promise.
+        // SAFETY: resize asks that the mapping is the caller's, and that no other code uses what
+        // goes: none uses any of it while this runs.
         match unsafe { self.resize(range, new_len, how) } {
             Err(error) if is_want_of_room(error) => {}
             result => return result,
@@ -93,7 +95,8 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             return Err(ErrorKind::InvalidArgument.into());
         }
         if how.access == access && self.inner.capabilities().contains(Capabilities::MOVE_PAGES) {
-            // SAFETY: the caller's promise.
+            // SAFETY: the mapping is the caller's, and no other code uses it while this runs, by
+            // this function's condition.
             match unsafe { self.remap_moved(range, new_len, how, mark) } {
                 Err(error) if error.kind() == ErrorKind::Unsupported => {}
                 result => return result,
@@ -105,11 +108,13 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         };
         let recent = self.lock().recent;
         let new = self.map(&described(new_len, mark), writable, mark.tag)?;
-        // SAFETY: the caller's promise for the old range; the new one is this call's, and writable.
+        // SAFETY: to_resize has seen the old range committed, and no other code uses it, by this
+        // function's condition; the new one was mapped above, readable and writable, and no other
+        // code has its address yet.
         let moved = unsafe { self.move_memory((range, access), (new, how.access)) };
         if let Err(error) = moved {
-            // SAFETY: mapped above, and known to nobody. A failure wastes memory that is known as
-            // the caller's, by its tag.
+            // SAFETY: mapped above, and no other code has its address yet. A failure wastes memory
+            // that is known as the caller's, by its tag.
             let _ = unsafe { self.unmap(new) };
             self.lock().recent = recent;
             return Err(error);
@@ -135,14 +140,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let head = new.part(0, len, self.page).ok_or(ErrorKind::Other)?;
         let mut done = Ok(());
         if let Some(tail) = new.part(len, new.len_bytes() - len, self.page) {
-            // SAFETY: reserved just now, and known to nobody.
+            // SAFETY: reserved above and not committed, and no other code has its address yet.
             done = unsafe { self.commit_pages(tail, how) }.map(drop);
         }
-        // SAFETY: the caller's promise for the one; the other was reserved just now.
+        // SAFETY: `range` is committed, as to_resize has seen, and no other code uses it, by this
+        // function's condition; `head` was reserved above and not committed.
         let done = done.and_then(|()| unsafe { self.move_committed(range, head) });
         if let Err(error) = done {
-            // SAFETY: reserved above, and known to nobody. A failure wastes addresses, which are
-            // known as the caller's by their tag.
+            // SAFETY: reserved above, and no other code has its address yet. A failure wastes
+            // addresses, which are known as the caller's by their tag.
             let _ = unsafe { self.unmap(new) };
             self.lock().recent = recent;
             return Err(error);
@@ -167,7 +173,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     ) -> Result<(), Error> {
         let is_hidden = !access.readable();
         if is_hidden {
-            // SAFETY: the caller's promise.
+            // SAFETY: committed, and used by no other code, by this function's conditions.
             unsafe { self.protect_pages(from, Access::Read)? };
         }
         let len = from.len_bytes().min(to.len_bytes());
@@ -177,15 +183,16 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         unsafe { source.copy_to_nonoverlapping(target, len) };
         let mut done = Ok(());
         if becomes != Access::ReadWrite {
-            // SAFETY: the caller's promise.
+            // SAFETY: committed, and used by no other code, by this function's conditions.
             done = unsafe { self.protect_pages(to, becomes) };
         }
         if done.is_ok() {
-            // SAFETY: the caller's promise.
+            // SAFETY: no other code uses it, by this function's condition.
             done = unsafe { self.unmap(from) };
         }
         if done.is_err() && is_hidden {
-            // SAFETY: the caller's promise. It was so before, and nothing else can be done.
+            // SAFETY: still committed, as unmap did not take it, and used by no other code, by this
+            // function's condition. It had this access before, and nothing else can be done.
             let _ = unsafe { self.protect_pages(from, access) };
         }
         done
@@ -200,15 +207,15 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         let pages = self.pages(range)?;
         let not_one = invalid.with_like(linux::EFAULT);
         let (access, mark) = self.committed_alike(pages).ok_or(not_one)?;
-        // What lies behind the end of what a caller mapped is known to the caller.
+        // Only the caller knows how a mapping of its own continues.
         if new_len > range.len_bytes() && mark.notes.contains(Notes::PLACED) {
             return Err(invalid);
         }
         Ok((new_len, access, mark))
     }
 
-    /// Returns access and mark of pages that are all committed with one access and tag. What is
-    /// noted of any of them is in the mark.
+    /// Returns access and mark of pages that are all committed with one access and tag. The
+    /// mark has the notes of all of them.
     fn committed_alike(&self, pages: Pages) -> Option<(Access, Mark)> {
         let mut all: Option<(Access, Mark)> = None;
         for (_, record) in self.parts.current().entries(pages) {

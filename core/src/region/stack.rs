@@ -40,7 +40,8 @@ impl<P: PageProvider> GuardedStack<P> {
         let whole = provider.reserve(&request)?;
         let body = whole.part(plan.before(), plan.body(), page);
         let committed = body.ok_or(ErrorKind::Other.into()).and_then(|body| {
-            // SAFETY: the part between the guards of what was reserved just now, known to nobody.
+            // SAFETY: the part between the guards of a range that was reserved above, and no other
+            // code has its address yet.
             unsafe { provider.commit(body, Commit::READ_WRITE) }.map(|_| body)
         });
         match committed {
@@ -50,7 +51,8 @@ impl<P: PageProvider> GuardedStack<P> {
                 body,
             }),
             Err(error) => {
-                // SAFETY: reserved just now, known to nobody. A failure wastes addresses.
+                // SAFETY: reserved above, and no other code has its address yet. A failure wastes
+                // addresses.
                 let _ = unsafe { provider.release(whole) };
                 Err(error)
             }
@@ -81,13 +83,14 @@ impl<P: PageProvider> GuardedStack<P> {
     ///
     /// # Errors
     ///
-    /// What the provider says; the stack is returned with it.
+    /// The provider's error; the stack is returned with it.
     ///
     /// # Safety
     ///
     /// No thread runs on it, and nothing that lay on it is used any more.
     pub unsafe fn release(self) -> Result<(), (Self, Error)> {
-        // SAFETY: reserved by new and released by nobody else; the caller vouches for the rest.
+        // SAFETY: reserved from this provider by `new`, and released only here, which consumes
+        // self; no thread runs on it, and nothing on it is used, by this function's condition.
         match unsafe { self.provider.release(self.whole) } {
             Ok(()) => Ok(()),
             Err(error) => Err((self, error)),

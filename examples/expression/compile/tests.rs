@@ -1,6 +1,6 @@
 //! Tests of the code generators: generated code against the interpreter.
 //!
-//! What runs, runs on the host's CPU; the other generator must at least produce code.
+//! Code runs only for the host's CPU; the other generator must at least produce code.
 
 use super::*;
 use crate::ast::{Expr, Expression, MAX_HEIGHT, MAX_NESTING};

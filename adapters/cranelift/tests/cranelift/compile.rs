@@ -111,7 +111,7 @@ impl Jit {
     }
 
     pub(super) fn binary(&self, id: FuncId) -> Binary {
-        // SAFETY: as above.
+        // SAFETY: compiled with this signature, for this host; every test calls before it frees.
         unsafe { core::mem::transmute(self.address(id)) }
     }
 

@@ -121,7 +121,7 @@ fn every_way_to_the_end_keeps_or_gives_back_as_cranelift_has_it() {
             let leaked = finalized && !freed;
             assert_eq!(sim.fingerprint() != before, leaked, "{mapping:?}");
             if leaked {
-                // SAFETY: such a function is there, and stays for ever.
+                // SAFETY: such a function is there, and stays until the process ends.
                 assert_eq!(unsafe { call(code) }, 77);
             }
             assert_eq!(sim.take_misuse(), None);
@@ -145,7 +145,7 @@ fn branch_protection_is_kept_where_the_host_has_it_and_does_no_harm_elsewhere() 
         memory.finalize(BranchProtection::BTI).expect("sealed");
         // SAFETY: such a function is there, and begins with a landing pad.
         assert_eq!(unsafe { call(place) }, 99);
-        // SAFETY: nobody calls it any more.
+        // SAFETY: no code calls it any more.
         unsafe { memory.free_memory() };
     }
 }

@@ -1,5 +1,5 @@
-/* Every call with null for all pointers, and then with objects and null for the rest: each says that
- * this cannot be, and none touches memory that it was not given. */
+/* Every call with null for all pointers, and then with objects and null for the rest: each says
+ * that this cannot be, and none touches memory that it was not given. */
 #define _GNU_SOURCE
 #include "check.h"
 #include <errno.h>

@@ -1,5 +1,5 @@
-// Uses every name that the library has, so that none is looked for in the C library: a static program
-// with them links, and each does what it is for.
+// Uses every name that the library has, so that none is looked for in the C library: a static
+// program with them links, and each does what it is for.
 #define _GNU_SOURCE
 #include "hostmem_malloc.h"
 #include <errno.h>

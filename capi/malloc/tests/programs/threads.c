@@ -55,11 +55,12 @@ static void *churn(void *seed) {
     return 0;
 }
 
-// More libraries than there were when the threads began, so that the loader has to make room for what
-// each thread has of them.
+// More libraries than there were when the threads began, so that the loader has to make room for
+// what each thread has of them.
 static void *load(void *unused) {
     (void)unused;
-    static const char *const names[] = {"libm.so.6", "libresolv.so.2", "libutil.so.1", "librt.so.1"};
+    static const char *const names[] = {"libm.so.6", "libresolv.so.2", "libutil.so.1",
+                                        "librt.so.1"};
     while (!stop)
         for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
             void *library = dlopen(names[n], RTLD_NOW);

@@ -13,7 +13,8 @@
 use super::{NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger, low_half, pair};
 use crate::atomic::{AtomicU64, Ordering};
 
-/// Gaps of so many pages, or more, are all noted as this: 31 bits are compared two at a time.
+/// The largest gap that is noted; longer ones are noted as this: 31 bits are compared two at a
+/// time.
 const MOST_GAP: u64 = NO_OFFSET as u64;
 
 /// The highest bits of the halves of a word, which gaps do not have.
@@ -233,7 +234,7 @@ impl<const W: usize> Node<W> {
         let which = |at: usize, bits: u64| 2 * at + usize::from(low_half(bits) == 0);
         let mut at = n / 2;
         let (first, rest) = gaps.split_first()?;
-        // What lies before the nth does not count.
+        // Children before the nth do not count.
         let bits = enough(first)
             & if n.is_multiple_of(2) {
                 HIGHEST

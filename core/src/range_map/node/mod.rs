@@ -96,14 +96,15 @@ fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Returns 1 if `a` is less than `b`, both at most [`NEVER`]; by the sign, since compilers make long
-/// detours of sums of comparisons.
+/// Returns 1 if `a` is less than `b`, both at most [`NEVER`]; by the sign, since compilers make
+/// long detours of sums of comparisons.
 #[inline]
 const fn is_below(a: u64, b: u64) -> usize {
     (a.wrapping_sub(b) >> 63) as usize
 }
 
-/// Returns the larger of two numbers, both at most [`NEVER`], without a branch, as [`is_below`] does.
+/// Returns the larger of two numbers, both at most [`NEVER`], without a branch, as [`is_below`]
+/// does.
 #[inline]
 const fn larger(a: u64, b: u64) -> u64 {
     // All ones if a is less than b.
@@ -126,7 +127,7 @@ impl<const W: usize> Node<W> {
     pub(super) const LEAF: usize = 2 * Self::PAIRS;
     /// Ranges in a wide leaf.
     pub(super) const WIDE: usize = (W - 2) / 3;
-    /// Ranges that lie within so many pages never make a node wide.
+    /// The length in pages within which ranges never make a node wide.
     pub(super) const NARROW_PAGES: u64 = (u32::MAX >> 1) as u64;
     /// Children of an inner node; even.
     pub(super) const INNER: usize = 2 * Self::PAIRS;
@@ -218,7 +219,7 @@ impl<const W: usize> Node<W> {
             at += arch::PAIRS;
         }
         let before = (steps * arch::PAIRS).min(Self::PAIRS - arch::PAIRS);
-        let sixteen = words[before..].first_chunk().expect("so many are left");
+        let sixteen = words[before..].first_chunk().expect("sixteen are left");
         2 * before + rank_pairs(sixteen, key)
     }
 
@@ -268,7 +269,7 @@ impl<const W: usize> Node<W> {
     }
 }
 
-/// Nodes that nobody uses.
+/// Nodes that are not in use.
 impl<const W: usize> Node<W> {
     /// Returns the next one.
     pub(super) fn next_free(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! What a claim leaves as it is.
+//! The parts of a range that a claim leaves alone.
 
 use super::request::Terms;
 use crate::{

@@ -1,11 +1,11 @@
-//! What was claimed, in the caller's memory: ascending, neighbours of one purpose joined.
+//! The claimed ranges, in the caller's memory: ascending, neighbours of one purpose joined.
 
 use crate::{
     page::{PageRange, PageSize},
     provider::{Error, ErrorKind, MapEntry, MapFlags, ProcessMap},
 };
 
-/// What a claimed range is for.
+/// The purpose of a claimed range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purpose {
@@ -25,7 +25,7 @@ pub enum Purpose {
 pub struct Claimed {
     /// Where it lies.
     pub range: PageRange,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 

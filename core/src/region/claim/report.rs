@@ -1,9 +1,9 @@
-//! What became of a claim.
+//! The outcome of a claim.
 
 use super::list::Tally;
 use crate::{page::AddressRange, provider::Error};
 
-/// What became of [`ClaimRequest::block_break`](super::ClaimRequest::block_break).
+/// The outcome of [`ClaimRequest::block_break`](super::ClaimRequest::block_break).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BreakBlock {
@@ -34,12 +34,12 @@ pub enum Others {
     Nowhere(Error),
 }
 
-/// What a claim got, and what it did not.
+/// Reports how complete a claim is, and why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClaimReport {
-    /// What the host has of the range asked for. `None`: it has no such addresses, so that nothing
-    /// is claimed, and memory can only be had where the host chooses.
+    /// The part of the requested range that the host has. `None`: it has no such addresses, so that
+    /// nothing is claimed, and memory can only be had where the host chooses.
     pub range: Option<AddressRange>,
     /// The bits of an address of this process, where the host tells.
     pub address_bits: Option<u32>,
@@ -52,15 +52,16 @@ pub struct ClaimReport {
     pub error: Option<Error>,
     /// Whether there were too few slots.
     pub full: bool,
-    /// Whether the process map could be read. Where it could not, every address not claimed was tried,
-    /// down to pages as far as a bounded number of tries goes. Room is left below the main thread's stack
-    /// where the host [tells](crate::provider::AddressSpace::stack) of it, else below the caller's.
+    /// Whether the process map could be read. Where it could not, every address not claimed was
+    /// tried, down to pages as far as a bounded number of tries goes. Room is left below the main
+    /// thread's stack where the host [tells](crate::provider::AddressSpace::stack) of it, else
+    /// below the caller's.
     pub map: Result<(), Error>,
     /// How often the range was scanned.
     pub scans: u32,
     /// Whether the last scan, by a map, took nothing: nothing more was to be had.
     pub settled: bool,
-    /// What became of the break.
+    /// Whether the break is blocked.
     pub block_break: BreakBlock,
     /// Where others' mappings go now.
     pub others: Others,

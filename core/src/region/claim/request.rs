@@ -1,4 +1,4 @@
-//! What can be asked of a claim.
+//! Requests for claims.
 
 use crate::{
     page::{AddressRange, PageSize},
@@ -9,25 +9,25 @@ use crate::{
 /// stack and what it maps below (`MIN_GAP` of its `mm/util.c`).
 const STACK_ROOM: usize = 128 << 20;
 
-/// What an unlimited stack is left by default. Nothing says what it needs.
+/// The default room for an unlimited stack, whose needs are not known.
 const UNLIMITED_STACK: usize = 1 << 30;
 
-/// Room beyond the limit of a stack: the gap that Linux keeps between a growing stack and accessible
-/// memory below it, 256 pages unless the kernel was told otherwise (`stack_guard_gap=`).
+/// Room beyond the limit of a stack: the gap that Linux keeps between a growing stack and
+/// accessible memory below it, 256 pages unless the kernel was told otherwise (`stack_guard_gap=`).
 const GUARD_PAGES: usize = 256;
 
 /// The part of an address space that a stack is left by default, at most: a limit may be set higher
 /// than what there is.
 const STACK_SHARE: usize = 8;
 
-/// What other mappings are left at least by default where addresses are limited, and the unit of
+/// The least default share of other mappings where addresses are limited, and the unit of
 /// what they are left.
 const SPARE: usize = 1 << 30;
 
 /// The part of what a limit of addresses leaves that other mappings are left by default.
 const SPARE_SHARE: usize = 4;
 
-/// What the host's own choices are left by default where they fall into the range: as much as below
+/// The default room for the host's own choices where they fall into the range: as much as below
 /// 4 GiB, where they fall elsewhere.
 const OTHERS_ROOM: usize = 4 << 30;
 
@@ -46,15 +46,15 @@ const GUARD: usize = 64 << 10;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimRequest {
-    /// Where. What the host has no such addresses of is left out.
+    /// The range to claim. Parts beyond the host's user address space are ignored.
     pub range: AddressRange,
-    /// A part of the range that is claimed to be inaccessible for ever, and is no [`Purpose::Usable`]
-    /// memory.
+    /// A part of the range that is claimed to be inaccessible for good, and is no
+    /// [`Purpose::Usable`] memory.
     ///
     /// [`Purpose::Usable`]: super::Purpose::Usable
     pub hole: Option<AddressRange>,
-    /// How long, in bytes, a mapping that grows may come to be without meeting the claim. `None`: as
-    /// long as the host's limit allows and some more, at least 128 MiB, at most an eighth of the
+    /// How long, in bytes, a mapping that grows may come to be without meeting the claim. `None`:
+    /// as long as the host's limit allows and some more, at least 128 MiB, at most an eighth of the
     /// address space.
     pub stack_room: Option<usize>,
     /// Addresses to leave as they are.
@@ -62,12 +62,12 @@ pub struct ClaimRequest {
     /// The length in bytes from which on a gap is claimed; rounded up to pages. Short gaps cost the
     /// host a mapping each.
     pub least: usize,
-    /// Bytes that are not claimed where the host limits a process's addresses (`RLIMIT_AS`): without
-    /// them nothing could be mapped after the claim. `None`: a quarter of what the limit leaves,
-    /// rounded to whole gigabytes, and one at least. They are taken for the time of the claim,
-    /// below the range, as far as there is room; without a limit that is all they cost.
+    /// Bytes that are not claimed where the host limits a process's addresses (`RLIMIT_AS`):
+    /// without them nothing could be mapped after the claim. `None`: a quarter of what the limit
+    /// leaves, rounded to whole gigabytes, and one at least. They are taken for the time of the
+    /// claim, below the range, as far as there is room; without a limit that is all they cost.
     pub spare: Option<usize>,
-    /// Bytes at the start of the range that are claimed to be inaccessible for ever, so that what
+    /// Bytes at the start of the range that are claimed to be inaccessible for good, so that what
     /// runs beyond the end of what lies below faults. A [hole](ClaimRequest::hole) there serves as
     /// well.
     pub guard: usize,
@@ -111,7 +111,7 @@ impl ClaimRequest {
         Self::range(range).guard(GUARD)
     }
 
-    /// Asks that the first `bytes` of the range stay inaccessible for ever; 0 for none.
+    /// Asks that the first `bytes` of the range stay inaccessible for good; 0 for none.
     #[must_use]
     pub const fn guard(mut self, bytes: usize) -> Self {
         self.guard = bytes;
@@ -134,7 +134,7 @@ impl ClaimRequest {
         self
     }
 
-    /// Asks that `hole`, a part of the range, stays inaccessible for ever.
+    /// Asks that `hole`, a part of the range, stays inaccessible for good.
     #[must_use]
     pub const fn hole(mut self, hole: AddressRange) -> Self {
         self.hole = Some(hole);
@@ -220,7 +220,7 @@ impl ClaimRequest {
             .and_then(|(guard, range)| guard.intersect(range));
         Ok(Terms {
             range,
-            // What lies in a hole is inaccessible anyway.
+            // A hole is inaccessible anyway.
             guard: guard.filter(|guard| hole.is_none_or(|hole| hole.intersect(*guard).is_none())),
             hole,
             stack: space.stack,
@@ -238,7 +238,7 @@ impl ClaimRequest {
 /// A validated request, in whole pages where it counts bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// What the host has of the range.
+    /// The part of the range that the host has.
     pub(super) range: Option<AddressRange>,
     pub(super) guard: Option<AddressRange>,
     pub(super) hole: Option<AddressRange>,
@@ -250,7 +250,7 @@ pub(super) struct Terms {
     pub(super) spare: usize,
     /// How much to leave to others where the host chooses places in the range only.
     pub(super) others_room: usize,
-    /// What was left to others.
+    /// The room that was left to others.
     pub(super) others: Option<AddressRange>,
     /// Where the stack of the first caller was.
     pub(super) caller: usize,

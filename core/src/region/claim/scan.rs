@@ -52,7 +52,7 @@ impl Batch {
     }
 }
 
-/// What a scan finds, and what becomes of it.
+/// A scan: gaps are found, and taken.
 pub(super) struct Scan<'a, 's, P> {
     pub(super) provider: P,
     pub(super) list: &'a mut List<'s>,
@@ -62,7 +62,7 @@ pub(super) struct Scan<'a, 's, P> {
     pub(super) least: usize,
     /// What was taken.
     pub(super) got: usize,
-    /// What was free, by all that is known, and could not be had.
+    /// Free ranges, as far as is known, that could not be taken.
     pub(super) missed: Tally,
     /// Why, the first time.
     pub(super) error: Option<Error>,

@@ -1,0 +1,41 @@
+//! Lua's allocator.
+
+use super::{HeapObject, alloc::or_null, heap_or, hm_heap};
+use crate::object;
+use core::{
+    ffi::c_void,
+    ptr::{NonNull, null_mut},
+};
+
+/// Lua's allocator (`lua_Alloc`): `context` is a heap. Frees for a new size of zero, allocates for
+/// a null block, and resizes else. A block that is made shorter never fails.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_heap_lua_alloc(
+    context: *mut c_void,
+    block: *mut c_void,
+    old_size: usize,
+    new_size: usize,
+) -> *mut c_void {
+    let heap = heap_or!(context.cast::<hm_heap>(), null_mut());
+    // Of a null block the old size says what kind of object it will be.
+    let Some(at) = NonNull::new(block.cast::<u8>()) else {
+        if new_size == 0 {
+            return null_mut();
+        }
+        return or_null(heap.alloc_bytes(new_size));
+    };
+    if new_size == 0 {
+        // SAFETY: the caller in C gives the block up; others are noticed, and there is no way to
+        // tell.
+        let _ = unsafe { heap.free(at) };
+        return null_mut();
+    }
+    // SAFETY: the caller in C gives the block up; others are noticed.
+    match unsafe { heap.realloc_bytes(at, new_size) } {
+        Ok(block) => block.as_ptr().cast(),
+        Err(_) if new_size <= old_size => block,
+        Err(_) => null_mut(),
+    }
+}

@@ -1,0 +1,83 @@
+//! The live blocks, and statistics.
+
+use super::{HeapObject, heap, hm_heap, types::*};
+use crate::{
+    abi::growing,
+    object::opened,
+    status::{answer, hm_error, hm_status, invalid},
+    types::pointer,
+};
+use core::{ffi::c_void, ops::ControlFlow};
+
+/// Tells `visit` of live blocks: exact while no other thread allocates or frees. `visit` holds no
+/// lock, and may use the heap.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_heap_walk(
+    heap: *mut hm_heap,
+    visit: hm_heap_visit_fn,
+    context: *mut c_void,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let heap = heap!(heap);
+        let visit = visit.ok_or(invalid(c"a null function"))?;
+        let _ = heap.walk(|block| {
+            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+            match unsafe { visit(context, pointer(block.addr), block.len) } {
+                0 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        });
+    })
+}
+
+/// Stores what is held.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_heap_get_statistics(
+    heap: *mut hm_heap,
+    to: *mut hm_heap_statistics,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let (to, heap) = (growing!(to), heap!(heap));
+        let held = heap.statistics();
+        let calls = held.calls;
+        let calls = [
+            calls.reserve,
+            calls.commit,
+            calls.purge,
+            calls.moves,
+            calls.decommit,
+            calls.release,
+        ];
+        to.write(hm_heap_statistics {
+            size: 0,
+            padding: 0,
+            requested: held.requested,
+            used: held.used as u64,
+            cached: held.cached as u64,
+            slabs: held.slabs as u64,
+            large: held.large as u64,
+            large_blocks: held.large_blocks as u64,
+            huge: held.huge as u64,
+            huge_blocks: held.huge_blocks as u64,
+            segments: held.segments as u64,
+            reserved: held.reserved as u64,
+            committed: held.committed as u64,
+            resident: held.resident as u64,
+            refused: held.refused as u64,
+            abandoned: held.abandoned as u64,
+            corrupt_blocks: held.corrupt_blocks as u64,
+            quarantined: held.quarantined as u64,
+            quarantined_addresses: held.quarantined_addresses as u64,
+            unguarded_blocks: held.unguarded_blocks as u64,
+            metadata: held.metadata as u64,
+            page_map: held.page_map as u64,
+            provider_calls: calls.iter().sum::<usize>() as u64,
+        });
+    })
+}

@@ -1,0 +1,55 @@
+//! Copying what a writer left behind who will not come back, or not before this is done.
+
+use super::super::{
+    Value,
+    node::{Entry, Node},
+    pool::{Source, Writer},
+};
+use super::{EMPTY, Tree, unpack};
+use crate::{atomic::Ordering, provider::Error};
+
+impl<T: Value, const W: usize> Tree<T, W> {
+    /// Bytes of a node.
+    pub(crate) const NODE_BYTES: usize = size_of::<Node<W>>();
+
+    /// Copies all ranges to an empty tree; returns how many nodes they took here. The writer of
+    /// this tree may have stopped anywhere: what is read is what it publishes for readers. `see` is
+    /// told each value, and how many pages have it.
+    pub(crate) fn copy_to(
+        &self,
+        to: &Self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        mut see: impl FnMut(T, u64),
+    ) -> Result<usize, Error> {
+        let root = self.root.load(Ordering::Acquire);
+        if root == EMPTY {
+            return Ok(0);
+        }
+        self.copy_below(unpack(root), &mut |entry| {
+            let value = entry.value::<T>();
+            to.insert(writer, source, (entry.start, entry.end()), value)?;
+            see(value, entry.len);
+            Ok(())
+        })
+    }
+
+    fn copy_below(
+        &self,
+        (id, level): (u32, usize),
+        add: &mut impl FnMut(Entry) -> Result<(), Error>,
+    ) -> Result<usize, Error> {
+        let node = self.node(id);
+        let mut nodes = 1;
+        if level == 0 {
+            for entry in node.entries() {
+                add(entry)?;
+            }
+        } else {
+            for n in 0..node.count() {
+                nodes += self.copy_below((node.child(n), level - 1), add)?;
+            }
+        }
+        Ok(nodes)
+    }
+}
