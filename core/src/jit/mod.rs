@@ -28,6 +28,7 @@
 //! | `tables` | tables in the arena that are all zero at first |
 //! | `span`, `error` | tokens and errors |
 //! | `tag`, `spans` | what spans carry for the program; all of them, in order |
+//! | `range` | one long range that its owner fills without spans |
 //! | `runtime`, `func`, `cell` | functions: code with fix-ups, called by type, replaced while they run |
 //!
 //! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
@@ -50,6 +51,7 @@ mod mapping;
 mod patch;
 mod placed;
 mod pool;
+mod range;
 mod retire;
 mod runtime;
 mod shard;
@@ -70,6 +72,7 @@ pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
 pub use patch::PatchWord;
+pub use range::{CodeRange, CodeRangeConfig};
 pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
