@@ -333,7 +333,7 @@ macro_rules! token {
     }};
 }
 
-fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
+pub(crate) fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
     Ok(match from {
         HM_MAPPING_DUAL => Mapping::Dual,
         HM_MAPPING_TOGGLE => Mapping::Toggle,
@@ -342,6 +342,15 @@ fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
         HM_MAPPING_READ_WRITE_EXEC => Mapping::ReadWriteExec(unsafe { RwxOptIn::accept() }),
         _ => return Err(invalid(c"no such mapping")),
     })
+}
+
+pub(crate) const fn of_mapping(mapping: Mapping) -> hm_mapping {
+    match mapping {
+        Mapping::Toggle => HM_MAPPING_TOGGLE,
+        Mapping::Auto => HM_MAPPING_AUTO,
+        Mapping::ReadWriteExec(_) => HM_MAPPING_READ_WRITE_EXEC,
+        _ => HM_MAPPING_DUAL,
+    }
 }
 
 pub(crate) fn fork_of(from: hm_fork) -> Result<Fork, Fault> {
@@ -363,7 +372,7 @@ pub(crate) const fn of_fork(fork: Fork) -> hm_fork {
     }
 }
 
-fn barrier(from: hm_barrier) -> Result<Barrier, Fault> {
+pub(crate) fn barrier(from: hm_barrier) -> Result<Barrier, Fault> {
     Ok(match from {
         HM_BARRIER_NEVER => Barrier::Never,
         HM_BARRIER_DEFERRED => Barrier::Deferred,
@@ -1047,13 +1056,7 @@ pub unsafe extern "C" fn hm_jit_get_mapping(
 ) -> hm_status {
     answer!(error, {
         let (to, jit) = (place!(to), jit!(jit));
-        let (mapping, _) = jit.allocator.mapping();
-        to.write(match mapping {
-            Mapping::Toggle => HM_MAPPING_TOGGLE,
-            Mapping::Auto => HM_MAPPING_AUTO,
-            Mapping::ReadWriteExec(_) => HM_MAPPING_READ_WRITE_EXEC,
-            _ => HM_MAPPING_DUAL,
-        });
+        to.write(of_mapping(jit.allocator.mapping().0));
     })
 }
 

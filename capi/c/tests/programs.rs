@@ -16,8 +16,8 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 8] = [
-    "status", "null", "pages", "provider", "jit", "heap", "region", "map",
+const PROGRAMS: [&str; 9] = [
+    "status", "null", "pages", "provider", "jit", "code", "heap", "region", "map",
 ];
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];

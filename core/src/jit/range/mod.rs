@@ -239,12 +239,12 @@ impl<P: CodeProvider> CodeRange<P> {
 
     /// Takes all offsets for ones that were never published, with one barrier: to begin anew after
     /// all code was thrown away. From this call on no thread executes code of the range that was
-    /// published before.
+    /// published before, and none publishes any until it returns.
     ///
     /// # Errors
     ///
     /// [`JitError::SyncCores`]; nothing is forgotten then.
-    pub fn recycle(&mut self) -> Result<(), JitError> {
+    pub fn recycle(&self) -> Result<(), JitError> {
         if !self.published.is_empty() {
             self.barrier()?;
         }
