@@ -76,6 +76,7 @@ impl<P: CodeProvider> CodeRange<P> {
             foreign: AtomicBool::new(false),
             open: Hull::new(),
             purged: Hull::new(),
+            ready: Hull::new(),
             published: Hull::new(),
             owed: AtomicBool::new(false),
         })
@@ -111,7 +112,7 @@ impl<P: CodeProvider> CodeRange<P> {
         if kept.start > 0 {
             // SAFETY: the caller promises that no thread uses what lies before `kept`.
             unsafe { self.cut(0..kept.start, 0)? };
-            for hull in [&self.open, &self.purged, &self.published] {
+            for hull in [&self.open, &self.purged, &self.ready, &self.published] {
                 let moved = hull.get();
                 let from = |n: usize| n.saturating_sub(kept.start);
                 hull.set(from(moved.start)..from(moved.end));

@@ -37,6 +37,9 @@ use crate::{
 use core::{fmt, ops::Range, ptr::NonNull};
 use hull::Hull;
 
+/// Bytes that are given memory ahead of the writes, by one call instead of a fault for each page.
+const AHEAD: usize = 64 << 10;
+
 /// A long range of executable memory, without an allocator.
 ///
 /// ```
@@ -75,6 +78,8 @@ pub struct CodeRange<P: CodeProvider> {
     open: Hull,
     /// Whole pages that were purged and need memory before they are written to.
     purged: Hull,
+    /// Whole pages that were given memory ahead of the writes.
+    ready: Hull,
     /// What was executable before, so that a core may have fetched it.
     published: Hull,
     /// Whether a barrier was left to a later call.
@@ -158,7 +163,7 @@ impl<P: CodeProvider> CodeRange<P> {
         if self.lost.load(Ordering::Relaxed) {
             return Err(JitError::ReadOnly);
         }
-        if self.way == Way::Toggle || !self.purged.is_empty() {
+        if !self.is_writable(&part) {
             self.make_writable(&part)?;
         }
         // SAFETY: check found that the start lies in the view, or at its end.
@@ -330,16 +335,30 @@ impl<P: CodeProvider> CodeRange<P> {
         size.round_down(part.start)..end
     }
 
+    /// Says whether a part can be written without a call of the provider.
+    #[inline]
+    fn is_writable(&self, part: &Range<usize>) -> bool {
+        let ready = self.ready.get();
+        let is_ready = ready.start <= part.start && part.end <= ready.end;
+        is_ready && self.way != Way::Toggle && self.purged.is_empty()
+    }
+
     #[cold]
     fn make_writable(&self, part: &Range<usize>) -> Result<(), JitError> {
         let pages = self.pages_around(part);
-        if self.purged.overlaps(&pages) {
-            if let Some(Views::Dual(mapping)) = &self.views {
-                // SAFETY: the mapping came from this provider.
-                unsafe { self.provider.refill_dual(mapping, pages.start, pages.len()) }
-                    .map_err(JitError::Protect)?;
-            }
-            self.purged.cut(&pages);
+        if let Some(Views::Dual(mapping)) = &self.views {
+            let ahead = self.pages_ahead(&pages);
+            // SAFETY: the mapping came from this provider.
+            let given = |part: &Range<usize>| unsafe {
+                self.provider.refill_dual(mapping, part.start, part.len())
+            };
+            let (got, result) = match given(&ahead) {
+                Ok(()) => (ahead, Ok(())),
+                Err(_) => (pages.clone(), given(&pages)),
+            };
+            result.map_err(JitError::Protect)?;
+            self.purged.cut(&got);
+            self.ready.add(&got);
         }
         if self.way == Way::Toggle {
             self.make_executable()?;
@@ -347,6 +366,25 @@ impl<P: CodeProvider> CodeRange<P> {
             self.open.set(pages);
         }
         Ok(())
+    }
+
+    /// Returns pages to write to and those that come next, upwards or downwards, as the writes go.
+    fn pages_ahead(&self, pages: &Range<usize>) -> Range<usize> {
+        let (ready, len) = (self.ready.get(), self.len_bytes());
+        let middle = len / 2;
+        let goes_down = if ready.is_empty() {
+            pages.start >= middle
+        } else {
+            pages.start < ready.start
+        };
+        // Whole pages, since AHEAD is, and both ends of the range are.
+        let size = self.page_size();
+        let ahead = size.round_up(AHEAD).unwrap_or(AHEAD);
+        if goes_down {
+            pages.start.saturating_sub(ahead)..pages.end
+        } else {
+            pages.start..pages.end.saturating_add(ahead).min(len)
+        }
     }
 
     /// Makes what is writable executable again, where the range is toggled.
