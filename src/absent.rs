@@ -119,6 +119,7 @@ macro_rules! absent {
 }
 
 absent! {
+    CodeRange: 1,
     FuncCell: 2,
     Heap: 1,
     JitAllocator: 1,

@@ -74,7 +74,7 @@ pub use hostmem_core::{
 #[doc(no_inline)]
 pub use hostmem_core::{
     heap::HeapConfig,
-    jit::{Func, Function, JitConfig, RetireConfig},
+    jit::{CodeRangeConfig, Func, Function, JitConfig, RetireConfig},
     region::RegionConfig,
 };
 
@@ -100,7 +100,7 @@ cfg_select! {
     _ => {
         mod absent;
         pub use absent::{
-            FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock,
+            CodeRange, FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock,
             OsProvider, RangeMap, RegionAllocator, RegionHeap, RetireQueue,
         };
     }
@@ -120,8 +120,8 @@ cfg_select! {
         mod place;
         mod static_region;
         pub use names::{
-            FuncCell, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, RangeMap, RegionAllocator,
-            RegionHeap, RetireQueue,
+            CodeRange, FuncCell, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, RangeMap,
+            RegionAllocator, RegionHeap, RetireQueue,
         };
         pub use place::{adopt_claim, low_heap, region_above};
         pub use static_region::StaticRegion;

@@ -49,6 +49,20 @@ pub type JitAllocator = generic::JitAllocator<OsProvider>;
 /// Functions in executable memory of the system: [`jit::JitRuntime`] for this target.
 pub type JitRuntime = generic::JitRuntime<OsProvider>;
 
+/// One long range of executable memory that its owner fills: [`jit::CodeRange`] for this target.
+///
+/// ```
+/// use hostmem::{CodeRange, CodeRangeConfig};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut code = CodeRange::new(CodeRangeConfig::new(64 << 20).guard(4096))?;
+/// code.write(0, &[0x90; 16])?; // Has memory from now on, and can be executed.
+/// assert_eq!(code.offset_of(code.rx().addr().get() + 8), Some(8));
+/// # Ok(())
+/// # }
+/// ```
+pub type CodeRange = jit::CodeRange<OsProvider>;
+
 /// A queue of code that waits until no thread runs it: [`jit::RetireQueue`] for a
 /// [`JitAllocator`].
 pub type RetireQueue<'jit> = jit::RetireQueue<&'jit JitAllocator, OsProvider, OsLock>;

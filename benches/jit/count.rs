@@ -6,6 +6,7 @@ use crate::{
     },
     ours::{Ours, Recycling},
     workloads::{
+        buffer::Range,
         cache::{Iteration, Near, Recycle},
         checkerboard::Checkerboard,
         churn::Churn,
@@ -57,6 +58,7 @@ pub fn count(setting: &Setting, row: &str, steps: usize) -> Result<bool, JitErro
             let mut queries = Queries::middle(&ours, piece.address(), HUGE, &mut random);
             count_steps(&mut queries, steps);
         }
+        "range" => count_steps(&mut Range, steps),
         "publish-single" => count_steps(&mut Fresh::new(How::Single), steps),
         "publish-batch" => count_steps(&mut Fresh::new(How::Batch), steps),
         "shrink" => count_steps(&mut Shrinks::new(&ours, &mut random), steps),

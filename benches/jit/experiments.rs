@@ -4,6 +4,7 @@ use crate::{
     ours::{Ours, Recycling},
     trace::Trace,
     workloads::{
+        buffer::{Plain, Range},
         cache::{
             Barriers, Flushes, Iteration, Near, Recycle, RecyclePeer, Refusals, Releases, Tagged,
         },
@@ -113,6 +114,9 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), JitError> {
         if table.wants(&[row]) {
             publish(setting, table, row, write, copy)?;
         }
+    }
+    if table.wants(&["range"]) {
+        compare("range", table, &mut Range, Some(&mut Plain), &setting.plan);
     }
     if table.wants(&["shrink"]) {
         shrink(setting, table)?;

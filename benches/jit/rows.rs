@@ -18,6 +18,7 @@ pub static ROWS: &[Row] = &[
     ratio("query-tagged", "query", 1.05),
     ratio("publish-single", "alloc+memcpy", 1.1),
     ratio("publish-batch", "alloc+memcpy", 1.2),
+    ratio("range", "memcpy", 1.15),
     ratio("recycle-batch", "asmjit", 1.2),
     ratio("recycle-deferred", "asmjit", 1.2),
     value("recycle-now", "barrier", 60.0),

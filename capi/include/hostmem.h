@@ -44,6 +44,8 @@ template <class T> inline T hm_sized() noexcept {
 #define HM_DUAL_INIT HM_SIZED(hm_dual)
 #define HM_JIT_CONFIG_INIT HM_SIZED(hm_jit_config)
 #define HM_JIT_STATISTICS_INIT HM_SIZED(hm_jit_statistics)
+#define HM_CODE_CONFIG_INIT HM_SIZED(hm_code_config)
+#define HM_CODE_INFO_INIT HM_SIZED(hm_code_info)
 #define HM_RETIRE_CONFIG_INIT HM_SIZED(hm_retire_config)
 #define HM_RETIRE_STATISTICS_INIT HM_SIZED(hm_retire_statistics)
 #define HM_HEAP_CONFIG_INIT HM_SIZED(hm_heap_config)
@@ -136,6 +138,13 @@ typedef uint32_t hm_status;
 #endif // __cplusplus
 
 /**
+ * One long range of executable memory, without an allocator: a program that throws its code away
+ * all at once moves a pointer through it, from the bottom or from the top. Places in it are given
+ * by their offset in bytes.
+ */
+typedef struct hm_code hm_code;
+
+/**
  * A heap: a value, of which a program has as many as it likes. Every call on it is thread-safe.
  */
 typedef struct hm_heap hm_heap;
@@ -164,75 +173,9 @@ typedef struct hm_region hm_region;
 typedef struct hm_retire hm_retire;
 
 /**
- * A strategy for dual mappings.
+ * How blocks are mapped.
  */
-typedef uint32_t hm_step;
-
-/**
- * The details of an error. A call that fails stores them through its last argument, unless that
- * is null; a call that succeeds leaves it alone. Begin with `HM_ERROR_INIT`.
- */
-typedef struct hm_error {
-    /**
-     * The size of this struct.
-     */
-    uint32_t size;
-    /**
-     * What the call returned.
-     */
-    hm_status status;
-    /**
-     * The host's error number (`errno`), or 0 where no call of the host failed.
-     */
-    int32_t system_error;
-    /**
-     * The error number that Linux's `mmap`, `munmap`, `mprotect` or `mremap` would give for the
-     * same mistake: what an emulator answers a guest.
-     */
-    int32_t guest_error;
-    /**
-     * The first strategy for a dual mapping that failed, or `HM_STEP_NONE`.
-     */
-    hm_step step;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * What went wrong, in English, on one line without a full stop. Never null, and never freed.
-     */
-    const char *message;
-    /**
-     * The name of the setting that is out of its range, or null. Never freed.
-     */
-    const char *setting;
-    /**
-     * The value that the setting has.
-     */
-    uint64_t value;
-    /**
-     * The least value that it may have.
-     */
-    uint64_t least;
-    /**
-     * The greatest value that it may have.
-     */
-    uint64_t most;
-    /**
-     * The block that was found corrupt, or 0.
-     */
-    size_t address;
-    /**
-     * How many bytes of addresses would do, where a window or a limit leaves too few for a heap,
-     * or 0.
-     */
-    size_t needed;
-} hm_error;
-
-/**
- * What a heap does to find faults of its users.
- */
-typedef uint32_t hm_hardening;
+typedef uint32_t hm_mapping;
 
 /**
  * What a provider can do; numbers are added up.
@@ -401,6 +344,11 @@ typedef struct hm_dual_request {
 } hm_dual_request;
 
 /**
+ * A strategy for dual mappings.
+ */
+typedef uint32_t hm_step;
+
+/**
  * The same pages, seen through a writable and through an executable view. It stands for both views
  * until `hm_dual_unmap`. Begin with `HM_DUAL_INIT`.
  */
@@ -548,6 +496,163 @@ typedef struct hm_source {
      */
     const struct hm_provider *provider;
 } hm_source;
+
+/**
+ * The configuration of a code range. Begin with `HM_CODE_CONFIG_INIT` and set at least `len`; in
+ * every other field zero is the default.
+ */
+typedef struct hm_code_config {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * How the range is mapped.
+     */
+    hm_mapping mapping;
+    /**
+     * Where memory comes from; null for the host. It need not live longer than the call.
+     */
+    const struct hm_source *source;
+    /**
+     * Bytes of code, up to 2 GiB, rounded up to pages. They get memory when they are written.
+     */
+    size_t len;
+    /**
+     * Where the executable view goes, its guards included.
+     */
+    struct hm_placement rx;
+    /**
+     * Bytes before and behind the executable view that stay inaccessible, rounded up to pages.
+     */
+    size_t guard;
+    /**
+     * The pages wished for. Where the range is toggled, large ones are no more than advice.
+     */
+    hm_page_wish pages;
+    /**
+     * What a forked child sees, but for `HM_FORK_DETACH`, which is zero and stands for
+     * `HM_FORK_LOSES_RW`: a child that wants to write code makes a range of its own.
+     */
+    hm_fork fork;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * A name for the process map, or null for this library's. It must stay as long as the object.
+     */
+    const char *name;
+} hm_code_config;
+
+/**
+ * The details of an error. A call that fails stores them through its last argument, unless that
+ * is null; a call that succeeds leaves it alone. Begin with `HM_ERROR_INIT`.
+ */
+typedef struct hm_error {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * What the call returned.
+     */
+    hm_status status;
+    /**
+     * The host's error number (`errno`), or 0 where no call of the host failed.
+     */
+    int32_t system_error;
+    /**
+     * The error number that Linux's `mmap`, `munmap`, `mprotect` or `mremap` would give for the
+     * same mistake: what an emulator answers a guest.
+     */
+    int32_t guest_error;
+    /**
+     * The first strategy for a dual mapping that failed, or `HM_STEP_NONE`.
+     */
+    hm_step step;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * What went wrong, in English, on one line without a full stop. Never null, and never freed.
+     */
+    const char *message;
+    /**
+     * The name of the setting that is out of its range, or null. Never freed.
+     */
+    const char *setting;
+    /**
+     * The value that the setting has.
+     */
+    uint64_t value;
+    /**
+     * The least value that it may have.
+     */
+    uint64_t least;
+    /**
+     * The greatest value that it may have.
+     */
+    uint64_t most;
+    /**
+     * The block that was found corrupt, or 0.
+     */
+    size_t address;
+    /**
+     * How many bytes of addresses would do, where a window or a limit leaves too few for a heap,
+     * or 0.
+     */
+    size_t needed;
+} hm_error;
+
+/**
+ * What a code range is. Begin with `HM_CODE_INFO_INIT`.
+ */
+typedef struct hm_code_info {
+    /**
+     * The size of this struct.
+     */
+    uint32_t size;
+    /**
+     * How it is mapped.
+     */
+    hm_mapping mapping;
+    /**
+     * Where code is executed.
+     */
+    void *rx;
+    /**
+     * Where code is written, between `hm_code_begin_write` and `hm_code_end_write`.
+     */
+    void *rw;
+    /**
+     * The length in bytes.
+     */
+    size_t len;
+    /**
+     * The size of the pages got, in bytes.
+     */
+    size_t page_size;
+    /**
+     * Whether other cores are made to see code that replaces code: 0 or 1.
+     */
+    uint32_t syncs_cores;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} hm_code_info;
+
+/**
+ * What a patch does so that other cores run the code that it replaced.
+ */
+typedef uint32_t hm_barrier;
+
+/**
+ * What a heap does to find faults of its users.
+ */
+typedef uint32_t hm_hardening;
 
 /**
  * When free memory goes back to the host.
@@ -745,11 +850,6 @@ typedef struct hm_local {
 } hm_local;
 
 /**
- * How blocks are mapped.
- */
-typedef uint32_t hm_mapping;
-
-/**
  * When other cores are made to see code that replaces code.
  */
 typedef uint32_t hm_sync;
@@ -925,11 +1025,6 @@ typedef struct hm_write {
  * the span to keep, or `len` or more for all. It must not unwind, nor leave by `longjmp`.
  */
 typedef size_t (*hm_jit_fill_fn)(void *context, void *rw, void *rx, size_t len);
-
-/**
- * What a patch does so that other cores run the code that it replaced.
- */
-typedef uint32_t hm_barrier;
 
 /**
  * A live span, with what it carries.
@@ -1918,7 +2013,122 @@ extern "C" {
 uint32_t hm_version(void);
 
 /**
- * Repairs all regions, range maps and heaps in the child of a fork, on its only thread, before any
+ * Makes a code range.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_code_create(const struct hm_code_config *config,
+                         struct hm_code **code,
+                         struct hm_error *error);
+
+/**
+ * Unmaps the range and closes the object. Nothing of it may be executed, or used in another call,
+ * any more.
+ *
+ * Not thread-safe for this object; not for signal handlers.
+ */
+hm_status hm_code_close(struct hm_code *code, struct hm_error *error);
+
+/**
+ * Stores where the range lies, and how it is mapped.
+ *
+ * Thread-safe, and safe in signal handlers.
+ */
+hm_status hm_code_get_info(struct hm_code *code, struct hm_code_info *info, struct hm_error *error);
+
+/**
+ * Stores the offset of an address in the executable or the writable view. Returns
+ * `HM_UNKNOWN_POINTER` for one that lies in neither.
+ *
+ * Thread-safe, and safe in signal handlers.
+ */
+hm_status hm_code_offset(struct hm_code *code, const void *address, size_t *offset);
+
+/**
+ * Makes `len` bytes from `offset` writable, and stores where they are written. Costs no system
+ * call unless the range is toggled, or the part was purged. A writer may leave by `longjmp`: pages
+ * that are toggled stay writable until the next begin or end of a write.
+ *
+ * Thread-safe, and safe in signal handlers. Where the range is toggled, one thread at a time is
+ * between this call and `hm_code_end_write`, and no thread executes code in those pages, or in
+ * those that the last writer left.
+ */
+hm_status hm_code_begin_write(struct hm_code *code,
+                              size_t offset,
+                              size_t len,
+                              void **rw,
+                              struct hm_error *error);
+
+/**
+ * Makes what `hm_code_begin_write` made writable executable again. It publishes nothing.
+ *
+ * Thread-safe, and safe in signal handlers; as `hm_code_begin_write` where the range is toggled.
+ */
+hm_status hm_code_end_write(struct hm_code *code,
+                            size_t offset,
+                            size_t len,
+                            struct hm_error *error);
+
+/**
+ * Makes `len` bytes from `offset`, which were written, visible to instruction fetches. Bytes that
+ * were published before may have been fetched by other cores: the barrier says what is done about
+ * that.
+ *
+ * Thread-safe, and safe in signal handlers.
+ */
+hm_status hm_code_publish(struct hm_code *code,
+                          size_t offset,
+                          size_t len,
+                          hm_barrier kind,
+                          struct hm_error *error);
+
+/**
+ * Writes `len` bytes at `offset` and publishes them: begin, copy, end and publish in one call. The
+ * bytes lie outside of the range.
+ *
+ * Thread-safe, and safe in signal handlers; as `hm_code_begin_write` where the range is toggled.
+ */
+hm_status hm_code_write(struct hm_code *code,
+                        size_t offset,
+                        const void *from,
+                        size_t len,
+                        hm_barrier kind,
+                        struct hm_error *error);
+
+/**
+ * Makes other cores see all code whose barrier was deferred. Costs nothing where none was.
+ *
+ * Thread-safe, and safe in signal handlers.
+ */
+hm_status hm_code_sync(struct hm_code *code, struct hm_error *error);
+
+/**
+ * Takes the whole range for one that no code was published in, with one barrier: to begin anew
+ * after all code was thrown away. From now on no thread executes code that was published before.
+ *
+ * Not thread-safe beside calls that publish; safe in signal handlers.
+ */
+hm_status hm_code_recycle(struct hm_code *code, struct hm_error *error);
+
+/**
+ * Gives the memory of whole pages back to the host; their addresses stay. No thread uses them
+ * until they were written again, after an `hm_code_begin_write`.
+ *
+ * Thread-safe, and safe in signal handlers.
+ */
+hm_status hm_code_purge(struct hm_code *code, size_t offset, size_t len, struct hm_error *error);
+
+/**
+ * Gives memory and addresses of both ends of the range back to the host, but for `len` bytes from
+ * `offset`, which are whole pages. Offsets count from `offset` afterwards. No thread uses what
+ * goes.
+ *
+ * Not thread-safe for this object; not for signal handlers.
+ */
+hm_status hm_code_shrink(struct hm_code *code, size_t offset, size_t len, struct hm_error *error);
+
+/**
+ * Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only thread, before any
  * other call: a thread that the child does not have may have been in a call of them. The parent
  * takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child` that calls this is
  * enough; executable memory has hooks of its own, which come after this.

@@ -1,5 +1,6 @@
 //! What is measured, for any subject.
 
+pub mod buffer;
 pub mod cache;
 pub mod checkerboard;
 pub mod churn;

@@ -1,6 +1,7 @@
 //! Repairs in a forked child.
 
 use crate::{
+    code::Code,
     heap::HeapObject,
     map::Map,
     object::Kind,
@@ -9,7 +10,7 @@ use crate::{
 };
 use hostmem::{fork::ForkChild, provider::Error};
 
-/// Repairs all regions, range maps and heaps in the child of a fork, on its only thread, before any
+/// Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only thread, before any
 /// other call: a thread that the child does not have may have been in a call of them. The parent
 /// takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child` that calls this is
 /// enough; executable memory has hooks of its own, which come after this.
@@ -40,6 +41,8 @@ pub unsafe extern "C" fn hm_fork_child_all(error: *mut hm_error) -> hm_status {
             // SAFETY: the caller in C promises that this is the only thread of a forked child.
             note(unsafe { found.heap.fork_child() })
         });
+        // SAFETY: as above.
+        Code::list().find(|_, code| note(unsafe { code.range().fork_child() }));
         first.map_err(Fault::Host)?;
     })
 }

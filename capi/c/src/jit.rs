@@ -29,8 +29,9 @@ mod fork;
 
 pub use alloc::*;
 use config::configuration;
-pub(crate) use config::{fork_of, of_fork, or};
+pub(crate) use config::{fork_of, mapping, of_fork, of_mapping, or};
 pub use fork::*;
+pub(crate) use patch::barrier;
 pub use patch::*;
 pub use release::*;
 pub use span::*;

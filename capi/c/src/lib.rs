@@ -8,6 +8,7 @@
 //! | `provider` | providers of the program's own |
 //! | `probe`, `pages` | the probe of the host; pages, dual mappings |
 //! | `jit`, `retire` | executable memory; code that waits until no thread runs it |
+//! | `code` | ranges of code that the program fills by itself |
 //! | `heap` | heaps, and threads' handles of them |
 //! | `region`, `mmap` | addresses of the program's own; mmap's signatures |
 //! | `map` | range maps |
@@ -39,6 +40,7 @@ extern crate std;
 mod abort;
 
 mod abi;
+mod code;
 mod fork;
 mod heap;
 mod jit;
@@ -55,6 +57,7 @@ mod source;
 mod status;
 mod types;
 
+pub use code::*;
 pub use fork::*;
 pub use heap::*;
 pub use jit::*;

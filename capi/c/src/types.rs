@@ -210,7 +210,7 @@ fn ceiling(ceiling: hm_ceiling, access: Access) -> Result<Ceiling, Fault> {
     }
 }
 
-fn wish(wish: hm_page_wish) -> Result<PageWish, Fault> {
+pub(crate) fn wish(wish: hm_page_wish) -> Result<PageWish, Fault> {
     Ok(match wish {
         HM_PAGES_BASE => PageWish::Base,
         HM_PAGES_TRANSPARENT => PageWish::Transparent,

@@ -16,8 +16,8 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 10] = [
-    "status", "null", "pages", "provider", "jit", "retire", "heap", "region", "mmap", "map",
+const PROGRAMS: [&str; 11] = [
+    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "region", "mmap", "map",
 ];
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];

@@ -33,6 +33,7 @@
 //! | `retire` | release that waits until no thread runs the code |
 //! | `maintenance` | calls about all blocks: listing, resets, giving memory back |
 //! | `fork` | what happens around a fork |
+//! | `range` | one long range that its owner fills without spans |
 //! | `runtime`, `func`, `cell` | functions: with fix-ups, called by type, replaced as they run |
 //!
 //! Locks nest as: a retire queue's, a shard's, then the one of all changes to the mappings, then
@@ -58,6 +59,7 @@ mod numbers;
 mod patch;
 mod placed;
 mod pool;
+mod range;
 mod release;
 mod retire;
 mod runtime;
@@ -80,6 +82,7 @@ pub use error::JitError;
 pub use func::{Func, FuncPtr};
 pub use maintenance::{BlockInfo, Reset};
 pub use patch::PatchWord;
+pub use range::{CodeRange, CodeRangeConfig};
 pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};

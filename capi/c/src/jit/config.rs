@@ -11,7 +11,7 @@ use hostmem::{
     provider::Fork,
 };
 
-fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
+pub(crate) fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
     Ok(match from {
         HM_MAPPING_DUAL => Mapping::Dual,
         HM_MAPPING_TOGGLE => Mapping::Toggle,
@@ -20,6 +20,15 @@ fn mapping(from: hm_mapping) -> Result<Mapping, Fault> {
         HM_MAPPING_READ_WRITE_EXEC => Mapping::ReadWriteExec(unsafe { RwxOptIn::accept() }),
         _ => return Err(invalid(c"no such mapping")),
     })
+}
+
+pub(crate) const fn of_mapping(mapping: Mapping) -> hm_mapping {
+    match mapping {
+        Mapping::Toggle => HM_MAPPING_TOGGLE,
+        Mapping::Auto => HM_MAPPING_AUTO,
+        Mapping::ReadWriteExec(_) => HM_MAPPING_READ_WRITE_EXEC,
+        _ => HM_MAPPING_DUAL,
+    }
 }
 
 pub(crate) fn fork_of(from: hm_fork) -> Result<Fork, Fault> {

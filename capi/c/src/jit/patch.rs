@@ -8,7 +8,7 @@ use crate::{
 use core::ffi::c_void;
 use hostmem::jit::Barrier;
 
-fn barrier(from: hm_barrier) -> Result<Barrier, Fault> {
+pub(crate) fn barrier(from: hm_barrier) -> Result<Barrier, Fault> {
     Ok(match from {
         HM_BARRIER_NEVER => Barrier::Never,
         HM_BARRIER_DEFERRED => Barrier::Deferred,

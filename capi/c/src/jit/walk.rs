@@ -1,6 +1,6 @@
 //! The live spans by address, and statistics.
 
-use super::{Jit, hm_jit, jit, types::*};
+use super::{Jit, hm_jit, jit, of_mapping, types::*};
 use crate::{
     abi::{array, growing, place},
     object::opened,
@@ -8,7 +8,6 @@ use crate::{
     types::window,
 };
 use core::ffi::c_void;
-use hostmem::jit::Mapping;
 
 /// Tells `visit` of the live spans by address, while others may allocate and release: a span that
 /// is there all the time is told once. `first` and `last` bound where spans start, and `last` may
@@ -100,12 +99,6 @@ pub unsafe extern "C" fn hm_jit_get_mapping(
 ) -> hm_status {
     answer!(error, {
         let (to, jit) = (place!(to), jit!(jit));
-        let (mapping, _) = jit.allocator.mapping();
-        to.write(match mapping {
-            Mapping::Toggle => HM_MAPPING_TOGGLE,
-            Mapping::Auto => HM_MAPPING_AUTO,
-            Mapping::ReadWriteExec(_) => HM_MAPPING_READ_WRITE_EXEC,
-            _ => HM_MAPPING_DUAL,
-        });
+        to.write(of_mapping(jit.allocator.mapping().0));
     })
 }

@@ -76,6 +76,11 @@ fn setting_name(name: &str) -> &'static CStr {
         "segment" => c"segment",
         "waiting" => c"waiting",
         "executors" => c"executors",
+        "len" => c"len",
+        "guard" => c"guard",
+        "align" => c"align",
+        "pages" => c"pages",
+        "fork" => c"fork",
         _ => c"a setting",
     }
 }

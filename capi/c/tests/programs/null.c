@@ -29,6 +29,22 @@ static void without_objects(void) {
     BAD(hm_dual_refill(NULL, NULL, 0, 4096, NULL));
     hm_flush_icache(NULL, 100);
 
+    hm_code_info info = HM_CODE_INFO_INIT;
+    size_t offset;
+    void *place;
+    BAD(hm_code_create(NULL, NULL, NULL));
+    BAD(hm_code_close(NULL, NULL));
+    BAD(hm_code_get_info(NULL, &info, NULL));
+    BAD(hm_code_offset(NULL, NULL, &offset));
+    BAD(hm_code_begin_write(NULL, 0, 1, &place, NULL));
+    BAD(hm_code_end_write(NULL, 0, 1, NULL));
+    BAD(hm_code_publish(NULL, 0, 1, HM_BARRIER_NOW, NULL));
+    BAD(hm_code_write(NULL, 0, "x", 1, HM_BARRIER_NOW, NULL));
+    BAD(hm_code_sync(NULL, NULL));
+    BAD(hm_code_recycle(NULL, NULL));
+    BAD(hm_code_purge(NULL, 0, 4096, NULL));
+    BAD(hm_code_shrink(NULL, 0, 4096, NULL));
+
     BAD(hm_jit_create(NULL, NULL, NULL));
     BAD(hm_jit_close(NULL, NULL));
     BAD(hm_jit_alloc(NULL, 1, &span, NULL));

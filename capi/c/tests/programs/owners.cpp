@@ -112,6 +112,36 @@ static void heaps() {
 #endif
 }
 
+static void code_ranges() {
+    std::error_code error;
+    hm_code_config config = HM_CODE_CONFIG_INIT;
+    CHECK(!hostmem::code_range::create(config, error) && error == HM_INVALID_ARGUMENT);
+    config.len = 1 << 20;
+    config.mapping = HM_MAPPING_TOGGLE;
+    hostmem::code_range range = hostmem::code_range::create(config, error);
+    CHECK(range && !error);
+    unsigned char bytes[ANSWER_MOST];
+    const std::size_t len = answer(bytes, 21);
+    CHECK(range.write(0, bytes, len, error) && run(range.info().rx) == 21);
+    CHECK(!range.write(range.info().len, bytes, len, error) && error == HM_OUT_OF_RANGE);
+    const auto fill = [](unsigned char *to) { answer(to, 22); };
+    CHECK(range.write_with(64, ANSWER_MOST, fill, error) && !error);
+    CHECK(run(static_cast<char *>(range.info().rx) + 64) == 22 && range.recycle(error));
+#ifdef HOSTMEM_EXCEPTIONS
+    bool left = false;
+    try {
+        range.write_with(128, 64, [](unsigned char *) { throw 5; }, error);
+    } catch (int) {
+        left = true;
+    }
+    range.write(1 << 19, bytes, len);
+    CHECK(left && run(range.info().rx) == 21);
+    hostmem::code_range other = hostmem::code_range::create(config);
+    other = std::move(range);
+    CHECK(!range && run(other.info().rx) == 21);
+#endif
+}
+
 static void code() {
     std::error_code error;
     hm_jit_config config = HM_JIT_CONFIG_INIT;
@@ -208,6 +238,7 @@ int main() {
     codes();
     heaps();
     code();
+    code_ranges();
     addresses();
     std::puts("all hold");
     return 0;
