@@ -35,6 +35,10 @@ fn range(config: CodeRangeConfig) -> CodeRange {
     CodeRange::new(config).expect("a mapping of this kind")
 }
 
+fn number(n: usize) -> u32 {
+    u32::try_from(n).expect("a small number")
+}
+
 fn run(code: &CodeRange, offset: usize) -> u32 {
     let rx = code.rx().as_ptr().wrapping_add(offset);
     // SAFETY: the tests run what they wrote there: such a function.
@@ -197,7 +201,7 @@ fn purged_pages_are_written_again() {
     for mapping in mappings() {
         let mut code = range(CodeRangeConfig::new(64 * page()).mapping(mapping));
         for n in 0..64 {
-            code.write(n * page(), &code_returning(n as u32))
+            code.write(n * page(), &code_returning(number(n)))
                 .expect("memory");
         }
         let refused = [1..page(), 0..page() + 1, 63 * page()..65 * page()];
@@ -215,12 +219,12 @@ fn purged_pages_are_written_again() {
         assert_eq!((run(&code, 7 * page()), run(&code, 56 * page())), (7, 56));
         // From both ends, and in the middle.
         for n in [8, 55, 30, 31, 9, 54] {
-            code.write(n * page() + 64, &code_returning(1000 + n as u32))
+            code.write(n * page() + 64, &code_returning(1000 + number(n)))
                 .expect("memory");
-            assert_eq!(run(&code, n * page() + 64), 1000 + n as u32, "{mapping:?}");
+            assert_eq!(run(&code, n * page() + 64), 1000 + number(n), "{mapping:?}");
             let start = code.rx().as_ptr().wrapping_add(n * page());
-            // SAFETY: the page can be read, and has memory.
             assert_eq!(
+                // SAFETY: the page can be read, and has memory.
                 unsafe { start.read_volatile() },
                 0,
                 "{mapping:?}: the old code is gone"
@@ -241,7 +245,7 @@ fn both_ends_are_given_back() {
                 .guard(guard);
             let mut code = range(config);
             for n in 0..32 {
-                code.write(n * page(), &code_returning(n as u32))
+                code.write(n * page(), &code_returning(number(n)))
                     .expect("memory");
             }
             let refused = [1..page(), 0..0, 0..33 * page(), 0..page() + 8];
@@ -259,7 +263,7 @@ fn both_ends_are_given_back() {
             assert_eq!(code.len_bytes(), 16 * page());
             assert_eq!(code.rx().addr().get(), rx + 8 * page());
             for n in 0..16 {
-                assert_eq!(run(&code, n * page()), n as u32 + 8, "{mapping:?}");
+                assert_eq!(run(&code, n * page()), number(n) + 8, "{mapping:?}");
             }
             code.write(0, &code_returning(77)).expect("it is whole");
             code.write(16 * page() - CODE_LEN, &code_returning(78))
@@ -451,8 +455,9 @@ mod simulated {
         code.write(9 * page(), &[2; 100]).map_err(said)?;
         // SAFETY: no other thread uses the range.
         unsafe { code.shrink(2 * page()..10 * page()) }.map_err(host_said)?;
+        let written = code.rx().as_ptr().wrapping_add(page());
         // SAFETY: the page is readable.
-        assert_eq!(unsafe { code.rx().add(page()).read() }, 1);
+        assert_eq!(unsafe { written.read() }, 1);
         code.recycle().map_err(said)?;
         code.write(0, &[3; 100]).map_err(said)
     }

@@ -48,11 +48,10 @@ impl ProbeSystem for Linux {
                 continue;
             };
             let Some(slot) = slots.next() else { break };
-            *slot = Some(LargePages {
-                size,
-                total: read_number(Some(&pool), c"nr_hugepages"),
-                free: read_number(Some(&pool), c"free_hugepages"),
-            });
+            let mut large = LargePages::of_size(size);
+            large.total = read_number(Some(&pool), c"nr_hugepages");
+            large.free = read_number(Some(&pool), c"free_hugepages");
+            *slot = Some(large);
         }
         found.sort_unstable_by_key(|large| large.map_or(usize::MAX, |large| large.size.bytes()));
         found

@@ -16,6 +16,7 @@ pub const MAX_LARGE_SIZES: usize = 8;
 
 /// A size of large pages that the host knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LargePages {
     /// Bytes of one page.
     pub size: PageSize,
@@ -23,6 +24,18 @@ pub struct LargePages {
     pub total: Option<usize>,
     /// Pages of them that are free; `None` where the host does not say.
     pub free: Option<usize>,
+}
+
+impl LargePages {
+    /// Describes a size of which the host says no more.
+    #[must_use]
+    pub const fn of_size(size: PageSize) -> Self {
+        Self {
+            size,
+            total: None,
+            free: None,
+        }
+    }
 }
 
 /// A setting of the host.
@@ -38,6 +51,7 @@ pub enum Setting {
 
 /// What a host allows, found by trying. Trying left nothing behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Probe {
     /// The page size.
     pub page_size: PageSize,

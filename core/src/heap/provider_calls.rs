@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// How often a heap has called its provider for memory of blocks, failed calls included; calls for
 /// metadata are not counted. Counts wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProviderCalls {
     /// For addresses: segments and huge blocks.
     pub reserve: usize,

@@ -14,6 +14,7 @@ use core::sync::atomic::Ordering::Relaxed;
 /// The memory of a heap, in bytes where nothing else is said. Threads that allocate meanwhile are
 /// counted before or after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeapStatistics {
     /// Bytes that were ever asked for, as layouts say; not by resizing in place.
     pub requested: u64,
@@ -78,6 +79,7 @@ pub struct HeapStatistics {
 
 /// The memory of one class: blocks that are rounded up to the same size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClassStatistics {
     /// Bytes of a block.
     pub size: usize,

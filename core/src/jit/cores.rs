@@ -21,6 +21,7 @@ use crate::{
 /// on Linux it is a system call. Until then another core runs either the old instructions or the
 /// new ones, and no mix inside of what [`JitAllocator::patch_u32`] and its like store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Barrier {
     /// None: old instructions do no harm, or the caller synchronizes the cores that run them.
     Never,

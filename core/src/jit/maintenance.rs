@@ -17,6 +17,7 @@ use core::{ops::Range, sync::atomic::Ordering};
 
 /// What [`JitAllocator::reset`] does with the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reset {
     /// Keeps one block a pool mapped, if there is one of the first size.
     Soft,
@@ -30,6 +31,7 @@ pub enum Reset {
 
 /// A block, as it was at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BlockInfo {
     /// The executable view.
     pub rx: PageRange,

@@ -131,6 +131,7 @@ impl<P: PageProvider + DualMapProvider + CoreSync + Copy> CodeProvider for P {}
 
 /// What a [`JitAllocator`] holds, in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JitStatistics {
     /// Blocks mapped.
     pub blocks: usize,

@@ -13,6 +13,7 @@ use crate::{provider::PageProvider, sync::RawMutex};
 
 /// Whether spans carry a word for the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Words {
     /// They do not.
     #[default]

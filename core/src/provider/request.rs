@@ -86,6 +86,7 @@ pub struct Guards {
 
 /// Whether a range belongs in a core file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Dump {
     /// As the host does with any mapping. Untouched reservations are not written out anyway.
     #[default]

@@ -70,6 +70,7 @@ impl GapRequest {
 
 /// The statistics of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Ranges.
     pub ranges: usize,

@@ -92,6 +92,7 @@ pub struct MappingPressure {
 
 /// The statistics of a [`RegionAllocator`], in bytes where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegionStatistics {
     /// Addresses that were adopted and not returned.
     pub adopted: usize,

@@ -78,11 +78,7 @@ pub(crate) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {
     let mut found = [None; MAX_LARGE_SIZES];
     // The first is the host's ordinary page.
     for (slot, &bytes) in found.iter_mut().zip(&page_sizes()[1..]) {
-        *slot = PageSize::new(bytes).map(|size| LargePages {
-            size,
-            total: None,
-            free: None,
-        });
+        *slot = PageSize::new(bytes).map(LargePages::of_size);
     }
     found
 }

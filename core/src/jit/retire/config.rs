@@ -111,6 +111,7 @@ impl AddAssign for Tally {
 
 /// What a [`RetireQueue`](super::RetireQueue) holds and did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetireStatistics {
     /// What waits.
     pub waiting: Tally,

@@ -22,6 +22,7 @@ pub enum Purpose {
 
 /// A claimed range: reserved, and the claim's alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claimed {
     /// Where it lies.
     pub range: PageRange,

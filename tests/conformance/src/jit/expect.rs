@@ -165,12 +165,9 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
 
     /// Asserts that a failed call changed no statistics; metadata that was committed for it stays.
     #[track_caller]
-    pub(super) fn expect_unchanged(&self, before: JitStatistics) {
+    pub(super) fn expect_unchanged(&self, mut before: JitStatistics) {
         let after = self.jit.statistics();
-        let before = JitStatistics {
-            metadata: after.metadata,
-            ..before
-        };
+        before.metadata = after.metadata;
         assert_eq!(after, before, "a failed call changed the statistics");
     }
 

@@ -28,10 +28,8 @@ fn script<P: JitProvider>(model: &mut Model<P>, seed: u64) -> Vec<(usize, usize,
             let start = block.expect("a span lies in a block").rx.addr();
             (live.rx() - start, live.len())
         });
-        let statistics = JitStatistics {
-            metadata: 0, // What was committed stays.
-            ..model.jit.statistics()
-        };
+        let mut statistics = model.jit.statistics();
+        statistics.metadata = 0; // What was committed stays.
         trace.push((place, len, statistics));
     }
     trace
