@@ -1,6 +1,6 @@
 //! Calls of the providers that fail: an error, and a heap as it was.
 
-use super::{config, counted, ops};
+use super::{config, counted, op, ops};
 use crate::Outcome;
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
@@ -111,7 +111,7 @@ pub(super) fn random_calls_may_fail<P: Provider + Copy>(p: P, config: HeapConfig
         short.only(FAILING);
         failing.fail_randomly(seed, 4);
         short.fail_randomly(seed + 99, 9);
-        let tally = ops::check(&failing, &short, config, ops::random_ops(seed).take(steps));
+        let tally = ops::check(&failing, &short, config, op::random_ops(seed).take(steps));
         exhausted += tally.exhausted;
         assert_eq!(pages.counters().reserved.now, 0, "addresses leaked");
         assert_eq!(metadata.counters().reserved.now, 0, "metadata leaked");

@@ -1,6 +1,6 @@
 //! The highest level of hardening: each fault is found, and blocks that are used as they may be are none.
 
-use super::{calls, config, counted, faults, heap, ops};
+use super::{calls, config, counted, faults, heap, op, ops};
 use crate::Outcome;
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::{alloc::Layout, ptr::NonNull};
@@ -251,7 +251,7 @@ pub(super) fn frees_by_calls_that_do_not_wait_are_checked<P: Provider + Copy>(p:
 }
 
 pub(super) fn random_calls_keep_every_hardened_block_intact<P: Provider + Copy>(p: P) -> Outcome {
-    let tally = ops::check(p, p, full(), ops::random_ops(0xfa11).take(STEPS));
+    let tally = ops::check(p, p, full(), op::random_ops(0xfa11).take(STEPS));
     assert_eq!(tally.exhausted, 0, "there is memory");
     assert!(tally.refused > 40 && tally.in_place > 3, "{tally:?}");
     Outcome::Passed
