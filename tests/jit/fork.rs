@@ -119,8 +119,8 @@ fn p8_the_lost_view_is_reserved_again_or_reported() {
     });
 }
 
-/// Handlers of `pthread_atfork`, a heap's for instance, run before anything that the caller of `fork`
-/// can call.
+/// Handlers of `pthread_atfork`, a heap's for instance, run before anything that the caller of
+/// `fork` can call.
 #[test]
 fn what_a_child_maps_before_the_hook_takes_no_place_of_a_lost_view() {
     if skip_emulated(NO_DONTFORK) {

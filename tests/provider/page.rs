@@ -155,7 +155,8 @@ proptest! {
         floor in 0..1usize << 40, before in 0..8usize, align in 12..22u32,
     ) {
         let (page, align) = (PageSize::KIB_4, 1usize << align);
-        let plan = Request::bytes(1).guards(before << 12, 0).align(align).plan(page).expect("valid");
+        let request = Request::bytes(1).guards(before << 12, 0).align(align);
+        let plan = request.plan(page).expect("valid");
         let above = plan.start_at_or_above(floor).expect("far from the end");
         prop_assert!(above >= floor && above - floor < align && plan.aligned(above));
         if let Some(below) = plan.start_at_or_below(floor) {

@@ -147,7 +147,8 @@ pub fn check(test_name: &str, output: &Output) {
     let ended = stderr.lines().any(|line| line == marker);
     assert!(
         output.status.success() && ended,
-        "isolated test {test_name}: {status}{note}\n--- stdout ---\n{stdout}\n--- stderr ---\n{stderr}",
+        "isolated test {test_name}: {status}{note}\n\
+         --- stdout ---\n{stdout}\n--- stderr ---\n{stderr}",
         status = output.status,
         note = if ended {
             ""

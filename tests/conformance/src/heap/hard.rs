@@ -1,4 +1,4 @@
-//! The highest level of hardening: each fault is found, and blocks that are used as they may be are none.
+//! The highest level of hardening: each fault is found, and no correct use is taken for one.
 
 use super::{calls, config, counted, faults, heap, op, ops};
 use crate::Outcome;
@@ -26,7 +26,7 @@ fn bytes(size: usize) -> Layout {
 /// Changes a byte that a heap has given memory for.
 fn spoil(block: NonNull<u8>, offset: usize) {
     let place = block.as_ptr().wrapping_add(offset);
-    // SAFETY: in granules that have memory and that a test's heap has for itself. This is the fault.
+    // SAFETY: in granules that have memory and that are a test's heap's alone. This is the fault.
     let byte = unsafe { place.read_volatile() };
     // SAFETY: as above.
     unsafe { place.write_volatile(!byte) };

@@ -65,7 +65,6 @@ fn run_long_on<P: Provider + Copy>(
 
 /// Calls in the long run of the general heap, and handles.
 const HEAP_CALLS: usize = 10_000_000;
-
 const HANDLES: usize = 100_000;
 
 /// H1 and H6 at full length, where `HOSTMEM_LONG` asks for it.

@@ -84,7 +84,10 @@ impl<P: PageProvider + Copy> Run<'_, P> {
     ) -> Result<(), String> {
         let pages = self.array.slice(range.clone());
         let foreign = pages.iter().any(|page| page.is_foreign());
-        let committed = |page: &Page| matches!(page, Page::Ours(ours) if matches!(ours.state, PageState::Committed(_)));
+        let committed = |page: &Page| match page {
+            Page::Ours(ours) => matches!(ours.state, PageState::Committed(_)),
+            _ => false,
+        };
         let replaces = pages.iter().any(committed);
         let part = self.array.part(range.clone());
         // SAFETY: no other code uses pages of the region.
