@@ -86,7 +86,7 @@ pub(crate) fn code_returning(value: u32) -> [u8; CODE_LEN] {
 ///
 /// Such code is published at `rx`, and stays until the call returns.
 pub(crate) unsafe fn call(rx: *const u8) -> u32 {
-    // SAFETY: the caller's promise: a whole function of this type is there.
+    // SAFETY: the caller says that a whole function of this type is there.
     let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(rx) };
     function()
 }

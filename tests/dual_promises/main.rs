@@ -133,7 +133,7 @@ fn readable_memory_that_is_executable_is_told_and_can_be_refused() {
         let both = (perms.write, perms.execute);
         assert_eq!(both, (true, true), "which is what is told");
         jit.release(span).expect("once");
-        // SAFETY: as above.
+        // SAFETY: sets back what was there; only the accesses of later mappings change.
         unsafe { libc::personality(before.cast_unsigned().into()) };
         allocator(OS, strict);
         // A question that is refused is no promise.

@@ -53,7 +53,7 @@ fn moves(heap: &OsLocal<'_>, most: usize, step: usize) -> usize {
         block = new;
         // SAFETY: the last byte of the block.
         let last = unsafe { block.add(size - 1) };
-        // SAFETY: as above, and this thread's alone.
+        // SAFETY: the last byte of the block, which is this thread's alone.
         unsafe { last.write(1) };
     }
     // SAFETY: live, and used no more.

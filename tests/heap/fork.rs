@@ -61,7 +61,7 @@ fn mark(block: NonNull<u8>, layout: Layout, byte: u8) {
         if at < layout.size() {
             // SAFETY: within the block, which is live and this thread's.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above.
+            // SAFETY: within the block, which is live and this thread's.
             unsafe { place.write(byte) };
         }
     }
@@ -73,7 +73,7 @@ fn is_marked(block: NonNull<u8>, layout: Layout, byte: u8) -> bool {
         at >= layout.size() || {
             // SAFETY: within the block, which is live and this thread's.
             let place = unsafe { block.add(at) };
-            // SAFETY: as above, and written by `mark`.
+            // SAFETY: within the block, which is live and this thread's, and written by `mark`.
             let found = unsafe { place.read() };
             found == byte
         }

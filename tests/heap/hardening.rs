@@ -30,7 +30,7 @@ fn canary(heap: &OsHeap) -> (usize, [u8; 8]) {
     let block = heap.alloc(bytes(8)).expect("memory");
     // SAFETY: in the block, which has 16 bytes.
     let behind = unsafe { block.add(8) };
-    // SAFETY: as above.
+    // SAFETY: in the block, which has 16 bytes.
     let canary = unsafe { behind.cast::<[u8; 8]>().read() };
     (block.addr().get(), canary)
 }
@@ -123,13 +123,13 @@ fn layouts_are_compared() {
         for other in [size - 1, size + 1, 16] {
             // SAFETY: none, as the layout is another one; each is refused.
             wrong(unsafe { heap.free_sized(block, bytes(other)) });
-            // SAFETY: as above.
+            // SAFETY: none, as the layout is another one; each is refused.
             wrong(unsafe { local.free_sized(block, bytes(other)) });
-            // SAFETY: as above.
+            // SAFETY: none, as the layout is another one; each is refused.
             wrong(unsafe { heap.realloc(block, bytes(other), 200) }.map(|_| ()));
-            // SAFETY: as above.
+            // SAFETY: none, as the layout is another one; each is refused.
             wrong(unsafe { local.realloc(block, bytes(other), 200) }.map(|_| ()));
-            // SAFETY: as above.
+            // SAFETY: none, as the layout is another one; each is refused.
             wrong(unsafe { heap.try_realloc(block, bytes(other), 200) }.map(|_| ()));
         }
         // SAFETY: live, of this layout, and no other is used.

@@ -86,7 +86,7 @@ fn spoil(block: NonNull<u8>, offset: usize, count: usize) {
         let place = block.as_ptr().wrapping_add(n);
         // SAFETY: in memory of the heap, which only this test uses. This is the fault.
         let byte = unsafe { place.read_volatile() };
-        // SAFETY: as above.
+        // SAFETY: in memory of the heap, which only this test uses. This is the fault.
         unsafe { place.write_volatile(!byte) };
     }
 }
@@ -241,7 +241,7 @@ fn blocks_are_resized<C: StaticHeap>() {
             // SAFETY: a live block of so many bytes, the first of which was written.
             assert_eq!(unsafe { block.read() }, 0x5a);
             let rest = NonNull::new(block.as_ptr().wrapping_add(1)).expect("not null");
-            // SAFETY: as above.
+            // SAFETY: a live block of so many bytes, the first of which was written.
             unsafe { rest.write_bytes(0xff, size - 1) };
         }
         free::<C>(block, layout(size, align));

@@ -68,7 +68,7 @@ fn use_region(region: &Region) -> bool {
     };
     // SAFETY: mapped just now, for this thread alone.
     unsafe { range.start().write(1) };
-    // SAFETY: as above, and used no more.
+    // SAFETY: mapped just now, for this thread alone, and used no more.
     unsafe { region.unmap(range) }.is_ok()
 }
 
@@ -98,7 +98,7 @@ fn child(kept: Option<NonNull<u8>>, raw: bool) -> c_int {
     }
     // SAFETY: it stays as long as the process.
     let region = unsafe { &*REGION.load(Acquire) };
-    // SAFETY: as above, of a region.
+    // SAFETY: this child has one thread, which calls it once; the region outlives it.
     if unsafe { region.fork_child() }.is_err() {
         return 2;
     }

@@ -55,16 +55,16 @@ fn bytes(size: usize) -> Layout {
 /// This call gives it up, or it was freed.
 unsafe fn free(heap: &OsHeap, by: By, block: NonNull<u8>, size: usize) -> Result<(), HeapError> {
     match by {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller gives up a live block of this heap, or one whose free is refused.
         By::Heap => unsafe { heap.free(block) },
         By::Handle => {
             let local = heap.local().expect("metadata");
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller gives up a live block of this heap, or one whose free is refused.
             unsafe { local.free(block) }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller gives up a live block of this heap, or one whose free is refused.
         By::Sized => unsafe { heap.free_sized(block, bytes(size)) },
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller gives up a live block of this heap, or one whose free is refused.
         By::NotWaiting => unsafe { heap.try_free(block) },
     }
 }

@@ -66,7 +66,7 @@ fn use_heap(n: usize) {
         let block = longer.unwrap_or(block);
         // SAFETY: live, and as long.
         let last = unsafe { block.add(size - 1) };
-        // SAFETY: as above, and written before.
+        // SAFETY: live, and as long; its last byte was written before.
         if unsafe { last.read() } != 0xa5 {
             std::process::abort();
         }

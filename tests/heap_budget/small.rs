@@ -73,7 +73,7 @@ fn a_small_heap_takes_little_memory_where_all_is_locked() {
         for block in &blocks[1..] {
             // SAFETY: a live block of so many bytes, used no more after.
             unsafe { block.write_bytes(1, 65_536) };
-            // SAFETY: as above.
+            // SAFETY: live, and used no more.
             unsafe { heap.free(*block) }.expect("a live block");
         }
         heap.trim();

@@ -79,7 +79,7 @@ fn a_block_that_is_written_beyond_its_end_ends_the_program() {
         let end = list.as_mut_ptr().wrapping_add(list.capacity());
         // SAFETY: none: this is the fault. The byte is the canary's.
         let canary = unsafe { end.read_volatile() };
-        // SAFETY: as above.
+        // SAFETY: none: this is the fault. The byte is the canary's.
         unsafe { end.write_volatile(!canary) };
         drop(list);
     };

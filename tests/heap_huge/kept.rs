@@ -111,7 +111,7 @@ fn kept_blocks_serve_for_longer_and_shorter_ones() {
         for at in [0, mib * MIB - 1] {
             // SAFETY: inside the live block.
             let byte = unsafe { block.add(at) };
-            // SAFETY: as above.
+            // SAFETY: inside the live block.
             unsafe { byte.write(7) };
         }
         live.insert(number << 9 | step, (block, mib));

@@ -113,7 +113,7 @@ fn the_longest_blocks_cost_no_more_than_others() {
             for at in [0, size / 2, size - 1] {
                 // SAFETY: inside the live block.
                 let byte = unsafe { block.add(at) };
-                // SAFETY: as above, and nobody else uses it.
+                // SAFETY: inside the live block, which nothing else uses.
                 unsafe { byte.write(1) };
             }
             let held = heap.statistics();

@@ -137,7 +137,7 @@ fn j9_threads_never_get_overlapping_memory() {
                         // SAFETY: such a function was written at both ends.
                         assert_eq!(unsafe { call(rx) }, value);
                         let end = rx.wrapping_add(span.len_bytes() - CODE_LEN);
-                        // SAFETY: as above.
+                        // SAFETY: such a function was written at both ends.
                         assert_eq!(unsafe { call(end) }, value);
                         if draw.is_multiple_of(3) {
                             jit.shrink(&mut span, CODE_LEN).expect("ours");

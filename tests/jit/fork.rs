@@ -64,7 +64,7 @@ fn p8_a_bare_child_cannot_change_the_parents_code() {
             let access = libc::PROT_READ | libc::PROT_WRITE;
             // SAFETY: a range of ours; both calls are to fail.
             let rx_opened = unsafe { libc::mprotect(rx.cast(), len, access) } == 0;
-            // SAFETY: as above.
+            // SAFETY: a range of ours; both calls are to fail.
             let rw_opened = unsafe { libc::mprotect(rw.cast(), len, access) } == 0;
             // SAFETY: the code is still there.
             let value = unsafe { call(rx) };

@@ -179,7 +179,8 @@ fn code_that_is_patched_by_halves_is_seen_half_patched() {
                         // SAFETY: inside the span, which no other thread writes.
                         let at = unsafe { span.rw().add(OFFSET + half) };
                         let value = u16::from_le_bytes([halves[half], halves[half + 1]]);
-                        // SAFETY: as above, and aligned.
+                        // SAFETY: inside the span, which no other thread writes; aligned for this
+                        // access.
                         unsafe { at.cast::<u16>().write_volatile(value) };
                     }
                 });
@@ -238,7 +239,7 @@ fn patches_are_bounded_aligned_and_owned() {
         batch.patch(&span, OFFSET, word(1)).expect("ours");
         // SAFETY: the span is live until the batch ends.
         unsafe { batch.write_at(rx, 48, &[7; 16]) }.expect("ours");
-        // SAFETY: as above.
+        // SAFETY: the span is live until the batch ends.
         let outside = unsafe { batch.write_at(rx, 60, &[7; 16]) };
         assert_eq!(outside, Err(JitError::OutOfBounds));
         batch.finish().expect("cores can be synchronized");

@@ -124,7 +124,7 @@ fn run_links(me: &Executor<'_>, links: &Links, stop: &AtomicBool, first: usize, 
         let value = unsafe { call(code) };
         assert_eq!(value as usize % LINKS, index, "somebody else's code");
         for _ in 0..50 {
-            // SAFETY: as above.
+            // SAFETY: this executor is online, and reached the code since its last quiescent point.
             assert_eq!(unsafe { call(code) }, value, "it changed under this thread");
         }
         runs.fetch_add(1, Ordering::Relaxed);

@@ -116,14 +116,14 @@ fn functions_take_and_return_what_their_type_says() {
         let data = [1, 2];
         assert_eq!(call.expect("ours").call(data.as_ptr()), data.as_ptr());
 
-        // SAFETY: as above, with two arguments.
+        // SAFETY: it takes two integers, and asks nothing of its callers.
         let call = unsafe { runtime.typed::<unsafe extern "C" fn(u64, u64) -> u64>(&second) };
         let call = call.expect("ours");
         // SAFETY: it asks nothing of its callers.
         assert_eq!(unsafe { call.call(1, 2) }, 2);
 
         type Eight = extern "C" fn(u64, u64, u64, u64, u64, u64, u64, u64) -> u64;
-        // SAFETY: as above, with eight.
+        // SAFETY: it takes eight integers, and asks nothing of its callers.
         let call = unsafe { runtime.typed::<Eight>(&eighth) }.expect("ours");
         assert_eq!(call.call(1, 2, 3, 4, 5, 6, 7, 8), 8);
         // SAFETY: called before the function goes.

@@ -78,7 +78,7 @@ fn signals_are_kept_out_of_the_lock() {
     }
     unsafe fn leave(counts: *const c_void, token: usize) {
         assert_eq!(token, 7, "what enter returned");
-        // SAFETY: as above.
+        // SAFETY: the context is the counts below, which outlive the map.
         let counts = unsafe { &*counts.cast::<Counts>() };
         counts.1.fetch_sub(1, Relaxed);
     }

@@ -147,7 +147,7 @@ fn a_real_time_thread_waits_for_a_region_no_longer_than_for_a_mutex() {
         let range = region.reserve(&request).expect("room");
         // SAFETY: reserved just now, and known to this thread alone.
         unsafe { region.commit(range, Commit::READ_WRITE) }.expect("memory");
-        // SAFETY: as above, and not used any more.
+        // SAFETY: reserved just now, known to this thread alone, and not used any more.
         unsafe { region.release(range) }.expect("it was reserved");
     });
 }

@@ -95,7 +95,7 @@ fn child_of_region(region: &Region, space: PageRange, kept: PageRange) -> i32 {
     if unsafe { mine.start().read() } != 0 {
         return 5;
     }
-    // SAFETY: as above.
+    // SAFETY: mapped just now.
     unsafe { mine.start().write_bytes(0xee, 3 * page) };
     // SAFETY: the child's own.
     unsafe { kept.start().write_bytes(0xee, page) };
@@ -125,7 +125,7 @@ fn churn(region: &Region, tag: u8, stop: &AtomicBool, changes: &AtomicU64) {
         let mapped = mapped.expect("there is room for all");
         // SAFETY: mapped just now.
         assert_eq!(unsafe { mapped.start().read() }, 0, "not fresh");
-        // SAFETY: as above.
+        // SAFETY: mapped just now.
         unsafe { mapped.start().write_bytes(tag, len) };
         // There are fewer cores than threads, and the forking one is to get on.
         std::thread::yield_now();

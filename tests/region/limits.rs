@@ -44,7 +44,7 @@ fn use_up_mappings() -> (*mut libc::c_void, usize) {
         // SAFETY: a page of the mapping above.
         if unsafe { libc::mprotect(at, page, libc::PROT_READ) } != 0 {
             let last = base.wrapping_byte_add(len - page);
-            // SAFETY: as above. It fails where all are used up already.
+            // SAFETY: a page of the mapping above. It fails where all are used up already.
             let _ = unsafe { libc::mprotect(last, page, libc::PROT_READ) };
             return (base, len);
         }

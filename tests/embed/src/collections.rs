@@ -51,7 +51,7 @@ impl Place {
         self.is_made.load(Acquire).then(|| {
             // SAFETY: it was written, and is not changed any more.
             let host = unsafe { &*self.host.get() };
-            // SAFETY: as above.
+            // SAFETY: it was written, and is not changed any more.
             unsafe { host.assume_init_ref() }
         })
     }

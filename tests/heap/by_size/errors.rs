@@ -44,7 +44,7 @@ pub(super) fn check_errors<H: Calls>(heap: &H) {
             // SAFETY: it is not the start of a block, so that nothing happens to it.
             let freed = unsafe { heap.release(inside) };
             assert_eq!(freed, Err(HeapError::Interior));
-            // SAFETY: as above.
+            // SAFETY: it is not the start of a block, so that nothing happens to it.
             let resized = unsafe { heap.resize(inside, 50) };
             assert_eq!(resized, Err(HeapError::Interior));
             assert_eq!(heap.usable(inside), None);
@@ -56,7 +56,7 @@ pub(super) fn check_errors<H: Calls>(heap: &H) {
     // SAFETY: it is no block of the heap's, so that nothing happens to it.
     let freed = unsafe { heap.release(other) };
     assert_eq!(freed, Err(HeapError::NotOwned));
-    // SAFETY: as above.
+    // SAFETY: it is no block of the heap's, so that nothing happens to it.
     let resized = unsafe { heap.resize(other, 50) };
     assert_eq!(resized, Err(HeapError::NotOwned));
     assert_eq!(heap.usable(other), None);

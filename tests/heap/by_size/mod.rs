@@ -111,9 +111,9 @@ fn stamp(index: usize) -> [u8; 2] {
 ///
 /// `len` bytes that are the caller's alone.
 unsafe fn fill(block: NonNull<u8>, len: usize, byte: u8) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for a live block of `len` bytes that is its own.
     unsafe { block.write_bytes(byte, len) };
-    // SAFETY: the caller's promise; written above.
+    // SAFETY: the caller vouches for `len` bytes that are its own; written above.
     let bytes = unsafe { NonNull::slice_from_raw_parts(block, len).as_mut() };
     for (index, part) in bytes.chunks_exact_mut(STRIDE).enumerate() {
         part[..2].copy_from_slice(&stamp(index));
@@ -126,7 +126,7 @@ unsafe fn fill(block: NonNull<u8>, len: usize, byte: u8) {
 ///
 /// `len` bytes that were written, and that are the caller's alone.
 unsafe fn is_filled(block: NonNull<u8>, len: usize, whole: usize, byte: u8) -> bool {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for `len` bytes, written, that no other code writes.
     let bytes = unsafe { NonNull::slice_from_raw_parts(block, len).as_ref() };
     let uniform = [byte; STRIDE];
     bytes.chunks(STRIDE).enumerate().all(|(index, part)| {
@@ -259,7 +259,7 @@ impl<H: Calls> Model<'_, H> {
 ///
 /// `len` bytes that are initialised, and the caller's alone.
 unsafe fn is_zero(block: NonNull<u8>, len: usize) -> bool {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for `len` bytes, written, that no other code writes.
     let bytes = unsafe { NonNull::slice_from_raw_parts(block, len).as_ref() };
     bytes.first().is_none_or(|first| *first == 0)
         && bytes
@@ -349,9 +349,9 @@ fn blocks_of_handles_are_freed_and_resized_by_others() {
         let block = unsafe { other.realloc_bytes(block, size * 2) }.expect("memory");
         // SAFETY: live, and kept, which is what is asserted.
         assert!(unsafe { is_filled(block, size, size, 9) }, "{size}");
-        // SAFETY: as above.
+        // SAFETY: live; the old address is used no more.
         let block = unsafe { heap.realloc_bytes(block, size) }.expect("memory");
-        // SAFETY: as above.
+        // SAFETY: live, of `size` bytes that were filled.
         assert!(unsafe { is_filled(block, size, size, 9) }, "{size}");
         // SAFETY: live, and used no more.
         unsafe { one.free(block) }.expect("a live block");

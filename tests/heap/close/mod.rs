@@ -167,15 +167,15 @@ fn check_closed<C: StaticHeap>(block: NonNull<u8>) {
         }
         // SAFETY: a block of a heap that is closed is no block.
         assert_eq!(unsafe { heap.free(block) }, Err(HeapError::Closed));
-        // SAFETY: as above.
+        // SAFETY: a block of a heap that is closed is no block: it is refused.
         assert_eq!(unsafe { heap.realloc_bytes(block, 9) }, closed);
         // SAFETY: the size is not zero.
         assert!(unsafe { heap.alloc(layout) }.is_null());
-        // SAFETY: as above.
+        // SAFETY: the size is not zero.
         assert!(unsafe { heap.alloc_zeroed(layout) }.is_null());
         // SAFETY: was allocated, and is used no more; what follows does not look at it.
         assert!(unsafe { heap.realloc(block.as_ptr(), layout, 9) }.is_null());
-        // SAFETY: as above.
+        // SAFETY: was allocated, and is used no more; what follows does not look at it.
         unsafe { heap.dealloc(block.as_ptr(), layout) };
         assert_eq!(heap.collect(Level::Deep), Err(HeapError::Closed));
         assert_eq!(heap.heap().err(), Some(HeapError::Closed));

@@ -50,13 +50,13 @@ impl Library {
                     self.symbol(c"plugin_alloc"),
                 )
             },
-            // SAFETY: as above.
+            // SAFETY: the example exports a function of this type by this name.
             free: unsafe {
                 transmute::<*mut c_void, unsafe extern "C" fn(*mut u8) -> bool>(
                     self.symbol(c"plugin_free"),
                 )
             },
-            // SAFETY: as above.
+            // SAFETY: the example exports a function of this type by this name.
             close: unsafe {
                 transmute::<*mut c_void, unsafe extern "C" fn() -> bool>(
                     self.symbol(c"plugin_close"),

@@ -69,7 +69,7 @@ impl<'a, P: PageProvider + Copy> Growing<'a, P> {
         for at in Self::places(from, to) {
             // SAFETY: a byte of the live block.
             let byte = unsafe { self.block.add(at) };
-            // SAFETY: as above, and this value's alone.
+            // SAFETY: a byte of the live block, which is this value's alone.
             unsafe { byte.write(pattern(at)) };
         }
     }
@@ -78,7 +78,7 @@ impl<'a, P: PageProvider + Copy> Growing<'a, P> {
         for at in Self::places(0, self.len) {
             // SAFETY: a byte of the live block.
             let byte = unsafe { self.block.add(at) };
-            // SAFETY: as above, and written before.
+            // SAFETY: a byte of the live block, written before.
             let byte = unsafe { byte.read() };
             assert_eq!(byte, pattern(at), "byte {at} of {}", self.len);
         }
@@ -280,13 +280,13 @@ fn hardened_blocks_grow() {
     // One byte behind what was asked for.
     // SAFETY: inside the memory of the block, whose user does what it must not.
     let behind = unsafe { block.block.add(block.len) };
-    // SAFETY: as above.
+    // SAFETY: inside the memory of the block, whose user does what it must not.
     let before = unsafe { behind.read() };
-    // SAFETY: as above.
+    // SAFETY: inside the memory of the block, whose user does what it must not.
     unsafe { behind.write(!before) };
     let result = block.resize(block.len + MIB);
     assert!(matches!(result, Err(HeapError::Overflow(_))), "{result:?}");
-    // SAFETY: as above.
+    // SAFETY: inside the memory of the block, whose user does what it must not.
     unsafe { behind.write(before) };
     block.check();
 }

@@ -42,10 +42,10 @@ fn stale_copies_of_numbered_spans_are_refused() {
         // SAFETY: its number is gone.
         let twice = unsafe { jit.take_numbered(rx, first) }.map(|_| ());
         assert_eq!(twice, Err(JitError::NotLive));
-        // SAFETY: as above; and zero is no number.
+        // SAFETY: zero is no number: it is refused.
         let nameless = unsafe { jit.span_at(rx, 0) }.map(|_| ());
         assert_eq!(nameless, Err(JitError::NotLive));
-        // SAFETY: as above.
+        // SAFETY: zero is no number: it is refused.
         let unnumbered = unsafe { jit.release_numbered(rx, 0) };
         assert_eq!(unnumbered, Err(JitError::NotLive));
         jit.shrink(&mut taken, 10).expect("it becomes shorter");
@@ -70,10 +70,10 @@ fn stale_copies_of_numbered_spans_are_refused() {
         // SAFETY: the first span is not live any more.
         let stale = unsafe { jit.span_at(rx, first) }.map(|_| ());
         assert_eq!(stale, Err(JitError::NotLive));
-        // SAFETY: as above.
+        // SAFETY: the first span is not live any more.
         let stale = unsafe { jit.release_numbered(rx, first) };
         assert_eq!(stale, Err(JitError::NotLive));
-        // SAFETY: as above.
+        // SAFETY: the first span is not live any more.
         let stale = unsafe { jit.take_numbered(rx, first) }.map(|_| ());
         assert_eq!(stale, Err(JitError::NotLive));
         // SAFETY: nobody uses a span.

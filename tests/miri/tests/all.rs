@@ -83,7 +83,7 @@ fn check_heap(config: HeapConfig, count: usize) {
     let ends = |block: NonNull<u8>, len: usize| {
         // SAFETY: a live block of so many bytes, all of them written.
         let last = unsafe { block.add(len - 1).read() };
-        // SAFETY: as above.
+        // SAFETY: a live block of so many bytes, all of them written.
         (unsafe { block.read() }, last)
     };
     for n in 0..count {
@@ -125,7 +125,7 @@ fn check_heap(config: HeapConfig, count: usize) {
     unsafe { local.free(large) }.expect("live");
     for (block, size, n) in live {
         assert_eq!(ends(block, size), (byte(n), byte(n)));
-        // SAFETY: as above.
+        // SAFETY: live, and not used any more.
         unsafe { local.free(block) }.expect("live");
     }
     drop(local);
@@ -435,7 +435,8 @@ fn code_is_retired_while_threads_read_it() {
                         // "Runs" the code: reads, which a release that comes too early races with.
                         // SAFETY: it is not released before this executor's quiescent point.
                         let first = unsafe { found.read() };
-                        // SAFETY: as above, of a span of 64 bytes.
+                        // SAFETY: not released before this executor's quiescent point, and 64 bytes
+                        // long.
                         assert_eq!(first, unsafe { found.add(7).read() });
                     }
                     rounds += 1;

@@ -74,27 +74,27 @@ unsafe impl PageProvider for Recording {
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for reserved pages that are its own.
         unsafe { OsProvider::new().commit(range, how) }
     }
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for committed pages that no other code uses meanwhile.
         unsafe { OsProvider::new().protect(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for reserved pages that are its own.
         unsafe { OsProvider::new().decommit(range) }
     }
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for committed pages whose contents it gives up.
         unsafe { OsProvider::new().purge(range) }
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for a whole reservation that no other code uses.
         unsafe { OsProvider::new().release(range) }?;
         let mut ranges = self.ranges.lock().expect("no test panics");
         ranges.retain(|other| *other != range);

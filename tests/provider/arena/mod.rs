@@ -141,7 +141,7 @@ fn run(ops: &[Op], page: PageSize, max: usize) {
         let live: usize = blocks.iter().map(|block| block.layout.size()).sum();
         assert!(arena.used_bytes() >= live);
         for block in blocks.drain(..) {
-            // SAFETY: as above.
+            // SAFETY: allocated with this layout, and forgotten now.
             unsafe { arena.free(block.memory, block.layout) };
         }
         assert_eq!(arena.used_bytes(), 0, "all of it came back");

@@ -147,7 +147,7 @@ impl<'a, P: PageProvider> Bed<'a, P> {
         if done.is_err() || unsafe { mine.start().read() } != 0x77 {
             return 23;
         }
-        // SAFETY: as above.
+        // SAFETY: committed, and this thread's alone.
         let done = unsafe { self.provider.protect(mine, Access::ReadWrite) };
         // SAFETY: committed, and the contents are not needed.
         let shown = unsafe { self.provider.purge(mine) };
@@ -161,7 +161,7 @@ impl<'a, P: PageProvider> Bed<'a, P> {
         if done.is_err() || !count(before.0) {
             return 25;
         }
-        // SAFETY: as above.
+        // SAFETY: reserved by this thread, and not used any more.
         let done = unsafe { self.provider.release(mine) };
         if done.is_err() || (self.committed(), self.reserved()) != before {
             return 26;
@@ -210,7 +210,7 @@ fn churn<P: PageProvider>(bed: &Bed<'_, P>, n: usize, stop: &AtomicBool, rounds:
         call(unsafe { provider.protect(part, Access::ReadWrite) });
         let other = provider.reserve(&Request::bytes(PART * page()));
         let other = other.expect("addresses");
-        // SAFETY: as above.
+        // SAFETY: committed; the contents are not needed.
         call(unsafe { provider.purge(part) }.map(drop));
         // SAFETY: reserved just now.
         call(unsafe { provider.release(other) });

@@ -27,7 +27,7 @@ fn p4_each_view_refuses_what_the_other_is_for() {
     let fault = fault.expect("the executable view cannot be written");
     assert_eq!((fault.signal, fault.address), (Signal::Segv, rx.addr()));
     let fault = faults(|| {
-        // SAFETY: as above.
+        // SAFETY: this is to fault; the support code runs it in a process of its own.
         unsafe { call(rw) };
     });
     let fault = fault.expect("the writable view cannot be executed");

@@ -84,7 +84,7 @@ fn p7_large_pages_are_used_when_there_are_any() {
                 bytes: two_mib.bytes(),
                 or_base: false,
             };
-            // SAFETY: as above.
+            // SAFETY: neither target is a range of ours.
             let refused = unsafe { OS.map_dual(&DualRequest { pages, ..request }) };
             let error = refused.expect_err("there are no large pages");
             let steps: Vec<_> = error.steps().map(|(step, e)| (step, e.errno())).collect();

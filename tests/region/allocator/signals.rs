@@ -106,7 +106,7 @@ fn signal_handlers_map_where_the_hook_keeps_them_out_of_the_lock() {
         done.store(1, Relaxed);
     });
     assert_eq!(FAILED.load(Relaxed), 0, "of {}", HANDLED.load(Relaxed));
-    // SAFETY: as above; a signal that comes late is ignored.
+    // SAFETY: ignores a signal that comes late; no handler runs any more.
     unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
     assert_eq!(region.statistics().used, 0);
 }

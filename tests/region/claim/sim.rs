@@ -102,7 +102,7 @@ fn a_stack_is_mapped_between_guards_or_not_at_all() {
         // SAFETY: nobody runs on it.
         let (stack, error) = unsafe { stack.release() }.expect_err("the call failed");
         assert_eq!((error.errno(), stack.range()), (Some(12), range));
-        // SAFETY: as above.
+        // SAFETY: no thread runs on it.
         unsafe { stack.release() }.expect("now it can go");
         assert_eq!(host.fingerprint(), before);
         assert_eq!(host.take_misuse(), None);
@@ -124,7 +124,7 @@ fn what_cannot_be_released_stays_in_the_claim() {
     let error = unsafe { claim.give_back() }.expect_err("the fourth cannot go");
     assert_eq!(error.errno(), Some(12));
     assert_eq!(claim.ranges().count(), 1, "of {ranges}");
-    // SAFETY: as above.
+    // SAFETY: no other code uses the claim.
     unsafe { claim.give_back() }.expect("now it can");
     assert_eq!(claim.ranges().count(), 0);
     assert_eq!(host.fingerprint(), before);

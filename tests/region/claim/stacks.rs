@@ -116,7 +116,7 @@ fn room_is_left_below_a_stack_that_somebody_else_makes_grow() {
         assert_eq!(unsafe { libc::munmap(start.cast(), whole - len) }, 0);
         let stack = start.wrapping_add(whole - len);
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: as above, the rest of it.
+        // SAFETY: the rest of what was mapped just now, and not used.
         assert_eq!(unsafe { libc::mprotect(stack.cast(), len, access) }, 0);
         // SAFETY: the stack is mapped, writable, and no other code's; the function takes nothing.
         let end = unsafe { run_on_stack(stack, len, claim_here) };

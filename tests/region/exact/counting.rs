@@ -74,7 +74,7 @@ fn parts_of_what_a_caller_placed_join_again() {
             // SAFETY: mapped, and not used meanwhile.
             unsafe { region.protect(middle, access) }.expect("an access");
             agree(&region, space, "parts");
-            // SAFETY: as above.
+            // SAFETY: mapped, and not used meanwhile.
             unsafe { region.protect(middle, Access::Read) }.expect("an access");
             agree(&region, space, "whole again");
         }

@@ -165,7 +165,7 @@ impl Bed {
             if unsafe { mine.start().read() } != 0 {
                 return 6;
             }
-            // SAFETY: as above.
+            // SAFETY: mapped just now.
             unsafe { mine.start().write(0x77) };
             mapped += 1;
             if mapped == 20 {

@@ -87,9 +87,9 @@ pub(super) fn bad_frees_are_refused_and_change_nothing<P: Provider + Copy>(p: P)
         ] {
             // SAFETY: none is the start of a block.
             assert_eq!(unsafe { local.free(bad) }, Err(why), "{size} bytes");
-            // SAFETY: as above.
+            // SAFETY: none is the start of a block: it is refused.
             assert_eq!(unsafe { heap.free(bad) }, Err(why), "{size} bytes");
-            // SAFETY: as above.
+            // SAFETY: none is the start of a block: it is refused.
             let grown = unsafe { local.realloc(bad, bytes(1), 9) };
             assert_eq!(grown, Err(why), "{size} bytes");
         }
@@ -102,7 +102,7 @@ pub(super) fn bad_frees_are_refused_and_change_nothing<P: Provider + Copy>(p: P)
             // SAFETY: not live any more.
             let again = unsafe { local.free(block) };
             assert_eq!(again, Err(HeapError::NotLive), "{size} bytes");
-            // SAFETY: as above.
+            // SAFETY: not live any more.
             let again = unsafe { heap.free(block) };
             assert_eq!(again, Err(HeapError::NotLive), "{size} bytes");
         }
@@ -190,13 +190,13 @@ pub(super) fn large_blocks_grow_where_they_lie<P: Provider + Copy>(p: P) -> Outc
         );
     }
     let behind = heap.alloc(bytes(300_000)).expect("memory");
-    // SAFETY: as above.
+    // SAFETY: a live block of this layout.
     let moved = unsafe { heap.realloc(block, layout, 1_000_000) }.expect("memory");
     assert_ne!(moved, block, "another block lies behind");
     for n in 0..300_000 {
         // SAFETY: within the block, and written above.
         let byte = unsafe { moved.add(n) };
-        // SAFETY: as above.
+        // SAFETY: within the block, and written above.
         assert_eq!(unsafe { byte.read() }, 3, "contents move along");
     }
     for block in [moved, behind] {

@@ -28,7 +28,7 @@ fn spoil(block: NonNull<u8>, offset: usize) {
     let place = block.as_ptr().wrapping_add(offset);
     // SAFETY: in granules that have memory and that are a test's heap's alone. This is the fault.
     let byte = unsafe { place.read_volatile() };
-    // SAFETY: as above.
+    // SAFETY: in memory of the test's own heap. This is the fault.
     unsafe { place.write_volatile(!byte) };
 }
 
@@ -72,7 +72,7 @@ pub(super) fn what_is_written_behind_a_block_is_found<P: Provider + Copy>(p: P) 
             // SAFETY: live, and used no more.
             unsafe { local.free(block) }
         } else {
-            // SAFETY: as above.
+            // SAFETY: live, and used no more.
             unsafe { heap.free(block) }
         };
         assert!(overflows(freed, block), "{size}: {freed:?}");
@@ -230,7 +230,7 @@ pub(super) fn frees_by_calls_that_do_not_wait_are_checked<P: Provider + Copy>(p:
         spoil(other, size);
         // SAFETY: live, and used no more.
         unsafe { heap.try_free(one) }.expect("a live block");
-        // SAFETY: as above.
+        // SAFETY: live, and used no more.
         let refused = unsafe { heap.try_free(other) };
         assert!(overflows(refused, other), "{refused:?}");
         match heap.try_alloc_zeroed(bytes(size)) {

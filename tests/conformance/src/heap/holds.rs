@@ -253,7 +253,7 @@ pub(super) fn a_walk_visits_live_blocks_which_it_may_free<P: Provider + Copy>(p:
         unsafe { heap.free(start) }.expect("a live block");
         // What is allocated meanwhile need not be visited, and must not be confused with what was.
         let other = heap.alloc(bytes(block.len)).expect("memory");
-        // SAFETY: as above.
+        // SAFETY: live, and used no more.
         unsafe { heap.free(other) }.expect("a live block");
         ControlFlow::<()>::Continue(())
     });

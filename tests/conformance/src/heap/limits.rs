@@ -25,7 +25,7 @@ fn touch(block: NonNull<u8>, size: usize) {
     {
         // SAFETY: within the block, which is live and the test's.
         let byte = unsafe { block.add(at) };
-        // SAFETY: as above.
+        // SAFETY: within the block, which is live and the test's.
         unsafe { byte.write(0x5a) };
     }
 }

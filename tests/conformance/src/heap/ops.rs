@@ -130,7 +130,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     // SAFETY: a live block, used no more.
                     unsafe { by!(locals, heap, current, free_sized(block.start, block.layout)) }
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: a live block, used no more.
                     unsafe { by!(locals, heap, current, free(block.start)) }
                 };
                 assert_eq!(freed, Ok(()), "{:?}", block.start);

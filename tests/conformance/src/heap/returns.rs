@@ -112,7 +112,7 @@ pub(super) fn what_was_purged_reads_zero_when_asked_to<P: Provider + Copy>(p: P)
                     let all = unsafe { NonNull::slice_from_raw_parts(block, size).as_ref() };
                     assert!(all.iter().all(|byte| *byte == 0), "{size}: {round}");
                 }
-                // SAFETY: as above.
+                // SAFETY: a live block of so many bytes.
                 unsafe { block.write_bytes(0x5a, size) };
                 block
             };

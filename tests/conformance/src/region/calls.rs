@@ -21,7 +21,8 @@ pub(super) const RW: Commit = Commit::READ_WRITE;
 ///
 /// The range is committed, readable, and nobody writes to it.
 pub(super) unsafe fn is_all(range: PageRange, byte: u8) -> bool {
-    // SAFETY: the caller's promise; fresh pages read zero.
+    // SAFETY: the caller vouches for readable pages that no other code writes; fresh ones read
+    // zero.
     let bytes = unsafe { slice::from_raw_parts(range.start().as_ptr(), range.len_bytes()) };
     bytes.iter().all(|b| *b == byte)
 }
@@ -32,7 +33,7 @@ pub(super) unsafe fn is_all(range: PageRange, byte: u8) -> bool {
 ///
 /// The range is committed, writable, and no other code uses it.
 pub(super) unsafe fn fill(range: PageRange, byte: u8) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for writable pages that no other code uses.
     unsafe { range.start().write_bytes(byte, range.len_bytes()) };
 }
 
@@ -48,7 +49,7 @@ pub(super) fn a_page_is_replaced_where_it_lies<P: Provider + Copy>(p: P) -> Outc
         replaced.expect("a page can be replaced");
         // SAFETY: committed just now.
         assert!(unsafe { is_all(first, 0) }, "round {round}: old contents");
-        // SAFETY: as above.
+        // SAFETY: committed just now.
         unsafe { fill(first, 0xee) };
         assert_eq!(region.statistics(), before, "round {round}");
     }

@@ -206,7 +206,7 @@ pub(super) fn a_full_region_is_exhausted_and_serves_again<P: Provider + Copy>(p:
             // SAFETY: mapped just now.
             let fresh = unsafe { is_all(page, 0) };
             assert!(fresh, "round {round}: page {n} is not fresh");
-            // SAFETY: as above.
+            // SAFETY: mapped just now.
             unsafe { fill(page, NEIGHBOUR ^ 0xff) };
         }
         let full = region.map(&one, RW, 0).map_err(|e| e.kind());

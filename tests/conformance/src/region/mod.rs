@@ -129,12 +129,12 @@ impl<P: PageProvider + Copy, I: PageProvider + Copy> Drop for Lent<P, I> {
     fn drop(&mut self) {
         let page = self.provider.page_size().bytes();
         for edge in [0, self.whole.len_bytes() - page] {
-            // SAFETY: both edges lie in the whole range, are committed, and nobody's else.
+            // SAFETY: both edges lie in the whole range, are committed, and no other code's.
             let edge = unsafe { self.whole.start().add(edge) };
             let intact = (0..page).all(|n| {
-                // SAFETY: as above.
+                // SAFETY: both edges lie in the whole range, are committed, and no other code's.
                 let byte: NonNull<u8> = unsafe { edge.add(n) };
-                // SAFETY: as above.
+                // SAFETY: both edges lie in the whole range, are committed, and no other code's.
                 unsafe { byte.read() == NEIGHBOUR }
             });
             assert!(intact, "somebody else's page at {edge:p} was written");

@@ -44,7 +44,7 @@ pub fn noexec_mounts(command: &mut Command, dirs: &[&str]) -> Result<(), Unavail
     };
     // SAFETY: `enter` makes system calls only; its strings were made above.
     unsafe { probe("mounting noexec directories in a new namespace", &enter) }?;
-    // SAFETY: as above, so it is async-signal-safe.
+    // SAFETY: `enter` makes system calls only, so it is async-signal-safe.
     unsafe { command.pre_exec(enter) };
     Ok(())
 }

@@ -282,7 +282,8 @@ impl<P: PageProvider + Copy> Array<P> {
                 // SAFETY: committed by the allocator for this run alone; aligned, within a page.
                 let held = unsafe { word.read() };
                 ensure!(held == 0, "page {n} is not fresh, {held:#x}");
-                // SAFETY: as above, writable.
+                // SAFETY: committed by the allocator for this run alone; aligned, within a page,
+                // writable.
                 unsafe { word.write(self.marks) };
             }
             if let Page::Ours(ours) = &mut self.pages[n] {

@@ -140,11 +140,11 @@ impl<P: PageProvider + Copy> Run<'_, P> {
                 unsafe { self.region.commit(part, Commit::READ_WRITE) }.map(drop)
             }
             PageState::Committed(access) => {
-                // SAFETY: as above.
+                // SAFETY: no other code uses pages of the region.
                 unsafe { self.region.protect(part, access) }
             }
             _ => {
-                // SAFETY: as above.
+                // SAFETY: no other code uses pages of the region.
                 unsafe { self.region.decommit(part) }
             }
         };
@@ -219,7 +219,7 @@ impl<P: PageProvider + Copy> Run<'_, P> {
             // SAFETY: no other code uses pages of the region.
             unsafe { self.region.remap(part, len, how) }
         } else {
-            // SAFETY: as above.
+            // SAFETY: no other code uses pages of the region.
             unsafe { self.region.resize(part, len, how) }
         };
         let Some(got) = self.succeeded(got, expected, range.clone(), failures)? else {
