@@ -296,7 +296,7 @@ pub(crate) fn bare_fork() -> i32 {
     child
 }
 
-/// Makes a child by the system call alone, which runs nobody's handlers.
+/// Makes a child by the system call alone, which runs no handlers.
 pub(crate) fn raw_clone() -> i32 {
     // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what
     // has hooks, and exits.

@@ -93,7 +93,7 @@ fn both_views_go_and_nothing_beside_them() {
                 rx: Target::Into(part(rx)),
                 ..DualRequest::bytes(LEN)
             };
-            // SAFETY: both are parts of what was reserved just now, and nobody uses them.
+            // SAFETY: both are parts of what was reserved just now, and no other code uses them.
             let mapping = unsafe { OS.map_dual(&request) }.expect("a strategy works");
             use_all(&mapping);
             unmap_dual(&OS, mapping);
@@ -104,7 +104,7 @@ fn both_views_go_and_nothing_beside_them() {
             let beside = 3 - rw - rx;
             assert!(!mapped(rw) && !mapped(rx), "views at {rw} and {rx}");
             assert!(mapped(beside), "what is beside views at {rw} and {rx}");
-            // SAFETY: reserved above, and nobody uses it.
+            // SAFETY: reserved above, and no other code uses it.
             unsafe { OS.release(part(beside)) }.expect("a whole mapping");
         }
     });

@@ -97,7 +97,7 @@ fn a_full_file_system_is_an_error_and_no_signal() {
         assert_eq!(jit.statistics(), before, "nothing changed");
         fs::remove_file(filler).expect("it is there");
         let gone = fill(&jit, 400_000);
-        // SAFETY: the span is live, and nobody writes to it.
+        // SAFETY: the span is live, and no other code writes to it.
         let code = unsafe { std::slice::from_raw_parts(kept.rx().as_ptr(), 1000) };
         assert!(code.iter().all(|&byte| byte == 0x90), "live code stays");
         // By the seam itself: reads of what has no memory would be signals as well.

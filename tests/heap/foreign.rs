@@ -103,7 +103,7 @@ fn generation(heap: &OsHeap, exchange: &mut [Option<NonNull<u8>>], random: &mut 
     let mut threads: Vec<_> = (0..300)
         .map(|_| (heap.local().expect("metadata"), [const { None }; 64]))
         .collect();
-    // Each has so many calls, mixed with those of the others.
+    // Each makes that many calls, mixed with those of the others.
     for _ in 0..4 {
         for (local, own) in &mut threads {
             for n in 0..100 {
@@ -296,7 +296,7 @@ extern "C" fn allocate_in_stream(_: *mut c_void, buffer: *mut libc::c_char, len:
             debug_assert!(freed.is_ok());
         }
     }
-    // SAFETY: there is room for so many bytes.
+    // SAFETY: there is room for this many bytes.
     unsafe { buffer.write_bytes(b'x', len) };
     isize::try_from(len).unwrap_or(0)
 }
@@ -324,7 +324,7 @@ fn forks_do_not_wait_for_streams_whose_users_wait_for_the_heap() {
                 let mut bytes = [0_u8; 8192];
                 while !stop.load(Relaxed) {
                     let room = bytes.as_mut_ptr().cast();
-                    // SAFETY: an open stream, and room for so many bytes.
+                    // SAFETY: an open stream, and room for this many bytes.
                     unsafe { libc::fread(room, 1, bytes.len(), stream) };
                 }
                 // SAFETY: open, and used no more.

@@ -1,5 +1,5 @@
 //! H7: heaps around forks, while eight threads allocate in a high and in a low one. The children
-//! come from a raw `clone`, which runs nobody's handlers: they use those two heaps, and no other
+//! come from a raw `clone`, which runs no handlers: they use those two heaps, and no other
 //! memory that another thread may have guarded by a lock.
 
 use crate::common::{
@@ -156,7 +156,7 @@ fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, s
 }
 
 /// Kills this process once it has used a second of processor time: a clock that stands still while
-/// others have the machine. Whoever waits for a lock that nobody holds yields again and again.
+/// others have the machine. Whoever waits for a lock that no thread holds yields again and again.
 fn die_after_a_second() {
     let second = libc::timeval {
         tv_sec: 1,

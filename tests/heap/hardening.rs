@@ -139,7 +139,7 @@ fn layouts_are_compared() {
     }
 }
 
-/// Guards of so many blocks would be all the mappings that a process can have.
+/// Guards of this many blocks would be all the mappings that a process can have.
 #[test]
 fn guards_are_given_up_before_mappings_are_used_up() {
     isolated!("guards_are_given_up_before_mappings_are_used_up", || {
@@ -180,7 +180,7 @@ fn a_budget_of_mappings_is_kept_for_blocks_of_all_kinds() {
     assert!((200..400).contains(&held.unguarded_blocks), "{held:?}");
     for block in blocks {
         let size = heap.usable_size(block).expect("a live block");
-        // SAFETY: a live block of so many bytes.
+        // SAFETY: a live block of this many bytes.
         unsafe { block.write_bytes(1, size) };
         // SAFETY: live, and used no more.
         unsafe { heap.free(block) }.expect("a live block");

@@ -124,7 +124,7 @@ fn blocks_are_as_long_as_was_asked<C: StaticHeap>() {
                 usable == size || !is_hardened && usable > size,
                 "{usable}, {layout:?}"
             );
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(0xee, usable) };
             free::<C>(block, layout);
         }
@@ -139,13 +139,13 @@ fn blocks_are_as_long_as_was_asked<C: StaticHeap>() {
                 usable == Some(size) || !is_hardened && usable > Some(size),
                 "{usable:?}, {size} {align}"
             );
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(0xee, size) };
             // SAFETY: live, and used no more.
             unsafe { shared.try_free(block) }.expect("a live block");
         }
     }
-    // Brings back what was put aside.
+    // Performs the deferred frees.
     shared.trim();
     let held = shared.statistics();
     assert_eq!((held.used, held.corrupt_blocks), (0, 0), "{held:?}");
@@ -238,10 +238,10 @@ fn blocks_are_resized<C: StaticHeap>() {
             size = new;
             let usable = heap.heap().expect("a heap").usable_size(block);
             assert!(usable.is_some_and(|usable| usable >= size), "{size}");
-            // SAFETY: a live block of so many bytes, the first of which was written.
+            // SAFETY: a live block of this many bytes, the first of which was written.
             assert_eq!(unsafe { block.read() }, 0x5a);
             let rest = NonNull::new(block.as_ptr().wrapping_add(1)).expect("not null");
-            // SAFETY: a live block of so many bytes, the first of which was written.
+            // SAFETY: a live block of this many bytes, the first of which was written.
             unsafe { rest.write_bytes(0xff, size - 1) };
         }
         free::<C>(block, layout(size, align));

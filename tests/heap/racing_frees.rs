@@ -97,7 +97,7 @@ fn race(
             let neighbours = [(); 2].map(|()| heap.alloc(bytes(size)).expect("memory"));
             let block = heap.alloc(bytes(size)).expect("memory");
             for neighbour in neighbours {
-                // SAFETY: a live block of so many bytes.
+                // SAFETY: a live block of this many bytes.
                 unsafe { neighbour.write_bytes(0x77, size) };
             }
             shared.store(block.as_ptr(), Release);
@@ -108,7 +108,7 @@ fn race(
                 thread::yield_now();
             }
             for neighbour in neighbours {
-                // SAFETY: a live block of so many bytes, which were written.
+                // SAFETY: a live block of this many bytes, which were written.
                 let contents = unsafe { NonNull::slice_from_raw_parts(neighbour, size).as_ref() };
                 // Both ends, and some bytes between.
                 let some = contents.iter().step_by((size / 500).max(1));

@@ -59,7 +59,7 @@ fn use_heap(n: usize) {
         let Some(block) = note(HEAP.alloc_bytes(size)) else {
             continue;
         };
-        // SAFETY: a block of so many bytes.
+        // SAFETY: a block of this many bytes.
         unsafe { block.write_bytes(0xa5, size) };
         // SAFETY: live; the old address is used no more if this succeeds.
         let longer = note(unsafe { HEAP.realloc_bytes(block, 2 * size) });

@@ -278,7 +278,7 @@ fn huge_blocks_that_cannot_be_released_give_their_memory_back() {
         let mut blocks = Vec::with_capacity(50);
         for _ in 0..50 {
             let block = heap.alloc(bytes(SIZE)).expect("memory");
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(1, SIZE) };
             blocks.push(block);
         }
@@ -292,7 +292,7 @@ fn huge_blocks_that_cannot_be_released_give_their_memory_back() {
         let mut full = false;
         for offset in (0..len).step_by(8192) {
             let page = base.wrapping_byte_add(offset);
-            // SAFETY: a page of the mapping, which nobody uses.
+            // SAFETY: a page of the mapping, which no other code uses.
             if unsafe { libc::mprotect(page, 4096, libc::PROT_READ) } != 0 {
                 full = true;
                 break;
@@ -319,7 +319,7 @@ fn huge_blocks_that_cannot_be_released_give_their_memory_back() {
             held.reserved,
             "no new addresses"
         );
-        // SAFETY: a live block of so many bytes.
+        // SAFETY: a live block of this many bytes.
         let all = unsafe { NonNull::slice_from_raw_parts(again, SIZE).as_ref() };
         assert!(all.iter().all(|byte| *byte == 0));
         // SAFETY: live, and used no more.
@@ -330,7 +330,7 @@ fn huge_blocks_that_cannot_be_released_give_their_memory_back() {
         let held = heap.statistics();
         assert_eq!(held.reserved, 25 * SIZE, "they are released now: {held:?}");
         for block in blocks.iter().step_by(2) {
-            // SAFETY: a live block of so many bytes, all written.
+            // SAFETY: a live block of this many bytes, all written.
             let all = unsafe { NonNull::slice_from_raw_parts(*block, SIZE).as_ref() };
             assert!(
                 all.iter().all(|byte| *byte == 1),

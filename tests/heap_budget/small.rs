@@ -71,7 +71,7 @@ fn a_small_heap_takes_little_memory_where_all_is_locked() {
         let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("metadata");
         let blocks = [(); 20].map(|()| heap.alloc(bytes(65_536)).expect("memory"));
         for block in &blocks[1..] {
-            // SAFETY: a live block of so many bytes, used no more after.
+            // SAFETY: a live block of this many bytes, used no more after.
             unsafe { block.write_bytes(1, 65_536) };
             // SAFETY: live, and used no more.
             unsafe { heap.free(*block) }.expect("a live block");
@@ -84,7 +84,7 @@ fn a_small_heap_takes_little_memory_where_all_is_locked() {
         );
         let again = [(); 19].map(|()| heap.alloc_zeroed(bytes(65_536)).expect("memory"));
         for block in again {
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             let all = unsafe { NonNull::slice_from_raw_parts(block, 65_536).as_ref() };
             assert!(all.iter().all(|byte| *byte == 0), "old contents");
         }

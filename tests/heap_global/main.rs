@@ -150,7 +150,7 @@ fn children_of_fork_use_it() {
                 if child == 0 {
                     let used = std::panic::catch_unwind(|| exercise(9));
                     let cached = HEAP.heap().map_or(usize::MAX, |h| h.statistics().cached);
-                    // What three threads had at hand went back: what one has is less.
+                    // What three threads had cached went back: what one has is less.
                     let code = i32::from(used.is_err()) + 2 * i32::from(cached > 4 << 20);
                     // SAFETY: nothing of the parent's is flushed or torn down.
                     unsafe { libc::_exit(code) };

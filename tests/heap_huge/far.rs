@@ -13,7 +13,7 @@ use hostmem::{
 };
 use std::{collections::BTreeMap, sync::Mutex, thread};
 
-/// A host that gives addresses far apart, which nobody touches: as many as are asked for, and of
+/// A host that gives addresses far apart, which no code touches: as many as are asked for, and of
 /// any length.
 struct Far(Mutex<(usize, BTreeMap<usize, usize>)>);
 

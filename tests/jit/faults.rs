@@ -148,7 +148,7 @@ fn threads_write_to_shared_pages_at_once() {
                             let value = THREADS * n + thread;
                             let code = code_returning(value % (1 << 16));
                             jit.write(&mut span, 0, &code).expect("ours");
-                            // Nobody executes while others write: the mode does not allow it.
+                            // No code executes while others write: the mode does not allow it.
                             if n % 100 == 0 {
                                 barrier.wait();
                                 assert_eq!(run(&span), value % (1 << 16));

@@ -195,7 +195,7 @@ fn unused_memory_that_goes_back_is_not_resident() {
         assert!(jit.decommit_unused() >= 2 << 20, "until it is given back");
         let left = resident(rw);
         assert!(left <= 128 << 10, "{left} bytes are resident still");
-        // SAFETY: the span is live, and nobody writes to it.
+        // SAFETY: the span is live, and no other code writes to it.
         let bytes = unsafe { std::slice::from_raw_parts(kept.rx().as_ptr(), 64 << 10) };
         assert!(bytes.iter().all(|&b| b == 1), "live code stays");
         let again = function(&jit, 77);

@@ -217,7 +217,7 @@ fn j10_code_is_retired_and_its_memory_used_again_while_threads_run_it() {
     });
     queue.reclaim();
     let after = queue.statistics();
-    assert_eq!(after.waiting.spans, 0, "nobody is left to wait for");
+    assert_eq!(after.waiting.spans, 0, "no executor is left to wait for");
     assert_eq!(after.reclaimed.spans, u64::from(rounds) * LINKS as u64);
     assert_eq!((after.refused, after.executors), (0, 0));
     assert_eq!(jit.statistics().spans, LINKS);
@@ -331,7 +331,7 @@ fn children_of_busy_threads_can_retire() {
                     while !stop.load(Ordering::Relaxed) {
                         let me = queue.register().expect("one of 64");
                         let span = place(jit, thread);
-                        // Who waits for room is waited for by nobody.
+                        // Who waits for room keeps no other thread waiting.
                         me.offline();
                         retire(queue, span);
                         me.online();

@@ -266,7 +266,7 @@ fn a_runtime_refuses_what_is_not_its_own() {
     let refused = other.release(function).expect_err("foreign");
     assert_eq!(refused.error, JitError::NotOwned);
     assert_eq!(returning(&one, &refused.function).call(), 1);
-    // SAFETY: nobody calls it any more.
+    // SAFETY: no thread calls it any more.
     unsafe { one.allocator().reset(Reset::Soft) };
     // SAFETY: refused, so nothing is called.
     let gone = unsafe { one.typed::<Entry>(&refused.function) };

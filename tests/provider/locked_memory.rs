@@ -171,7 +171,7 @@ fn purge_of_a_heap(knows: bool) {
     let heap = Heap::<_, _, OsLock>::on(OS, OS, HeapConfig::new()).expect("a heap");
     let alloc = |layout: Layout| {
         let block: NonNull<u8> = heap.alloc(layout).expect("memory");
-        // SAFETY: a block of so many bytes.
+        // SAFETY: a block of this many bytes.
         unsafe { block.write_bytes(7, layout.size()) };
         block
     };
@@ -205,7 +205,7 @@ fn purge_of_a_heap(knows: bool) {
         unsafe { heap.free(block) }.expect("a live block");
     }
     let zeroed = heap.alloc_zeroed(BLOCK).expect("memory");
-    // SAFETY: a block of so many bytes, which nothing writes.
+    // SAFETY: a block of this many bytes, which nothing writes.
     let zeroed = unsafe { NonNull::slice_from_raw_parts(zeroed, BLOCK.size()).as_ref() };
     assert!(zeroed.iter().all(|byte| *byte == 0), "pages that were kept");
 }

@@ -36,7 +36,7 @@ const LONGEST: Duration = Duration::from_millis(5);
 /// Measurements, of which one must do: a machine that is itself a guest stops now and then.
 const TRIES: usize = 5;
 
-/// After so long something waits for ever.
+/// After so long something waits forever.
 const HUNG: Duration = Duration::from_secs(100);
 
 /// Keeps this thread on one processor.

@@ -190,7 +190,7 @@ fn run_39_bits(filter: &Filter, all: &mut Totals) {
     }
     let policy = Policy::new(PageSize::KIB_64).space(BITS_39);
     let Ok(sim) = Sim::new(OsProvider::new(), policy) else {
-        println!("{host} {name} ... skipped: so many addresses cannot be had");
+        println!("{host} {name} ... skipped: this many addresses cannot be had");
         all.skipped += 1;
         return;
     };

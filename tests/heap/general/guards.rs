@@ -22,7 +22,7 @@ fn guards_and_freed_blocks_fault_in_a_hardened_heap() {
             faults(|| unsafe { place.write_volatile(1) }).map(|fault| fault.address)
         };
         for block in blocks {
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(1, size) };
             let start = block.expose_provenance().get();
             // Where the granules end, or the pages of a huge block.

@@ -31,7 +31,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
                             match local.alloc(layout) {
                                 Ok(block) => blocks
                                     .lock()
-                                    .expect("nobody panicked")
+                                    .expect("no thread panicked")
                                     .push(block.addr().get()),
                                 Err(HeapError::Memory(_)) => break,
                                 Err(error) => panic!("{error}"),
@@ -40,7 +40,7 @@ fn a_low_heap_serves_nearly_4_gib_of_3_mib_blocks() {
                     });
                 }
             });
-            let blocks = blocks.into_inner().expect("nobody panicked");
+            let blocks = blocks.into_inner().expect("no thread panicked");
             let last = blocks.iter().max().expect("some");
             assert!(last + layout.size() <= 1 << 32, "a high pointer");
             let bytes = blocks.len() * layout.size();

@@ -39,7 +39,7 @@ impl Block {
             start.addr().get().is_multiple_of(layout.align()),
             "{layout:?}"
         );
-        // SAFETY: a live block of this layout, which nobody else has.
+        // SAFETY: a live block of this layout, which no other code has.
         unsafe { start.write_bytes(pattern, layout.size()) };
         Self {
             start,

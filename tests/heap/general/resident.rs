@@ -75,21 +75,21 @@ fn what_is_resident_is_what_the_host_holds() {
     let heap = Heap::<_, _, OsLock>::on(OS, OS, config).expect("metadata");
     let classes = heap.class_statistics().count();
     let local = heap.local().expect("metadata");
-    // What was at hand once may never have been touched, and nor may the page that it ended in, one
+    // What was cached once may never have been touched, and nor may the page that it ended in, one
     // a class.
-    let check = |at_hand: usize| {
+    let check = |cached: usize| {
         let (held, there) = (heap.statistics(), in_memory(&heap));
         if alone {
             assert!(there <= held.resident, "{there} bytes, {held:?}");
         }
-        let slack = if at_hand == 0 {
+        let slack = if cached == 0 {
             0
         } else {
-            at_hand + classes * page
+            cached + classes * page
         };
         assert!(held.resident <= there + slack, "{there} bytes, {held:?}");
     };
-    let mut at_hand = 0;
+    let mut cached = 0;
     let mut random = Random(0x5eed);
     let mut blocks = Vec::new();
     for n in 0..40_000 {
@@ -101,14 +101,14 @@ fn what_is_resident_is_what_the_host_holds() {
         };
         let block = block.expect("memory");
         let len = heap.usable_size(block).expect("a live block");
-        // SAFETY: a live block of so many bytes.
+        // SAFETY: a live block of this many bytes.
         unsafe { block.write_bytes(1, len) };
         blocks.push(block);
         if n % 5000 != 4999 {
             continue;
         }
-        at_hand = at_hand.max(heap.statistics().cached);
-        check(at_hand);
+        cached = cached.max(heap.statistics().cached);
+        check(cached);
     }
     for percent in [30, 70, 95] {
         blocks.retain(|block| {
@@ -122,7 +122,7 @@ fn what_is_resident_is_what_the_host_holds() {
         local.flush();
         for level in [Level::Free, Level::Deep] {
             heap.collect(level);
-            check(at_hand);
+            check(cached);
         }
     }
 }

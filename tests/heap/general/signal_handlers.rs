@@ -104,8 +104,8 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
                 owned: true,
                 block: None,
             });
-            let nobodys = [0, 8, 0x1000, 1 << 62, 1 << 63, (&raw const stack).addr()];
-            rows.extend(nobodys.map(|addr| Row {
+            let foreign = [0, 8, 0x1000, 1 << 62, 1 << 63, (&raw const stack).addr()];
+            rows.extend(foreign.map(|addr| Row {
                 addr,
                 owned: false,
                 block: None,

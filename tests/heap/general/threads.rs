@@ -45,7 +45,7 @@ fn many_threads(config: HeapConfig, steps: usize) {
                 scope.spawn(move || run(heap, shared, seed, steps));
             }
         });
-        for block in shared.into_inner().expect("nobody panicked") {
+        for block in shared.into_inner().expect("no thread panicked") {
             block.check(block.layout.size());
             // SAFETY: live, and used no more.
             unsafe { heap.free(block.start) }.expect("a live block");
@@ -95,7 +95,7 @@ fn run(
             }
             56..58 => {
                 // Many at once, so that the lock of this test is not what is tested.
-                let mut shared = shared.lock().expect("nobody panicked");
+                let mut shared = shared.lock().expect("no thread panicked");
                 let half = own.len() / 2;
                 let theirs = shared.len().min(half);
                 let taken: Vec<_> = shared.drain(..theirs).collect();
@@ -124,7 +124,7 @@ fn run(
             _ => {}
         }
     }
-    shared.lock().expect("nobody panicked").extend(own);
+    shared.lock().expect("no thread panicked").extend(own);
 }
 
 /// Asserts that a walk visits each of these blocks once, while others allocate and free, and that

@@ -61,7 +61,7 @@ fn blocks_grow_at_the_limit_of_mappings() {
         assert_ne!(base, libc::MAP_FAILED);
         let full = (0..len).step_by(8192).any(|offset| {
             let page = base.wrapping_byte_add(offset);
-            // SAFETY: a page of the mapping, which nobody uses.
+            // SAFETY: a page of the mapping, which no other code uses.
             let done = unsafe { libc::mprotect(page, 4096, libc::PROT_READ) };
             done != 0
         });

@@ -68,7 +68,7 @@ type Block = Option<NonNull<u8>>;
 
 fn alloc(size: usize) -> Block {
     let block = HEAP.alloc_bytes(size).ok()?;
-    // SAFETY: a block of so many bytes, which is this thread's.
+    // SAFETY: a block of this many bytes, which is this thread's.
     unsafe { block.write_bytes(size.to_le_bytes()[0] | 1, size.min(4 * KIB)) };
     Some(block)
 }

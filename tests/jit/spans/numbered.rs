@@ -76,7 +76,7 @@ fn stale_copies_of_numbered_spans_are_refused() {
         // SAFETY: the first span is not live any more.
         let stale = unsafe { jit.take_numbered(rx, first) }.map(|_| ());
         assert_eq!(stale, Err(JitError::NotLive));
-        // SAFETY: nobody uses a span.
+        // SAFETY: no other code uses a span.
         unsafe { jit.reset(Reset::Keep) };
         // SAFETY: no span is live.
         let stale = unsafe { jit.span_at(rx, number) }.map(|_| ());

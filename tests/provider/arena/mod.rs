@@ -52,7 +52,7 @@ struct Block {
 fn check_blocks(blocks: &[Block]) {
     for (n, block) in blocks.iter().enumerate() {
         let bytes = NonNull::slice_from_raw_parts(block.memory, block.layout.size());
-        // SAFETY: a live allocation, all of it filled, and nobody writes it meanwhile.
+        // SAFETY: a live allocation, all of it filled, and no other code writes it meanwhile.
         let bytes = unsafe { bytes.as_ref() };
         assert!(
             bytes.iter().all(|&byte| byte == block.tag),

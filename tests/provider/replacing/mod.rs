@@ -136,7 +136,7 @@ fn written_middle() -> PageRange {
 
 fn holds(range: PageRange, value: u8) -> bool {
     let bytes = core::ptr::NonNull::slice_from_raw_parts(range.start(), range.len_bytes());
-    // SAFETY: mapped and readable where the tests ask, and nobody writes.
+    // SAFETY: mapped and readable where the tests ask, and no other code writes.
     unsafe { bytes.as_ref() }.iter().all(|&byte| byte == value)
 }
 

@@ -142,7 +142,7 @@ fn purging_gives_memory_back_and_empties_both_views() {
     assert_eq!(resident(), len, "all of it is there before it is used");
     for view in [mapping.rw(), mapping.rx()] {
         let bytes = core::ptr::NonNull::slice_from_raw_parts(view.start(), len);
-        // SAFETY: mapped, readable, and nobody writes meanwhile.
+        // SAFETY: mapped, readable, and no other code writes meanwhile.
         let bytes = unsafe { bytes.as_ref() };
         let (middle, ends) = (len / 4..3 * len / 4, [0..len / 4, 3 * len / 4..len]);
         assert!(bytes[middle].iter().all(|&byte| byte == 0));

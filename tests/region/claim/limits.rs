@@ -100,7 +100,7 @@ fn without_proc_a_claim_gets_nearly_all() {
     });
 }
 
-/// Answers whoever asks for a place as a kernel with addresses of so many bits, where all is taken.
+/// Answers whoever asks for a place as a kernel with addresses of `BITS` bits, where all is taken.
 fn answer_of<const BITS: u32>(arguments: &[usize; 6]) -> isize {
     let end = (1 << BITS) - OS.page_size().bytes();
     let exists = arguments[0] + arguments[1] <= end;

@@ -113,7 +113,7 @@ fn stack() -> (usize, usize) {
     found.expect("the main thread has a stack")
 }
 
-/// How many bytes of a range are mapped by nobody.
+/// How many bytes of a range are not mapped.
 fn free_bytes(range: AddressRange) -> usize {
     let mut free = 0;
     hostmem::provider::walk_gaps(&OS, range, &mut |gap| {

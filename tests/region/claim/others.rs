@@ -171,7 +171,7 @@ fn others_may_map_all_the_while() {
             assert!(thread.join().expect("no thread failed") > 0);
         }
         let claim = claim(OS, &above(), &mut slots).expect("a valid request");
-        assert!(claim.report().settled, "nobody maps now");
+        assert!(claim.report().settled, "no thread maps now");
         if emulated() {
             return;
         }

@@ -99,7 +99,7 @@ fn a_stack_is_mapped_between_guards_or_not_at_all() {
         assert_eq!(host.page_state(range.addr() - 1), PageState::Guard);
         assert_eq!(host.page_state(range.end()), PageState::Guard);
         faulty.fail_nth(0);
-        // SAFETY: nobody runs on it.
+        // SAFETY: no thread runs on it.
         let (stack, error) = unsafe { stack.release() }.expect_err("the call failed");
         assert_eq!((error.errno(), stack.range()), (Some(12), range));
         // SAFETY: no thread runs on it.

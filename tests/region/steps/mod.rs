@@ -24,7 +24,7 @@ const RW: Commit = Commit::READ_WRITE;
 type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 type Map = RangeMap<u32, OsProvider, OsLock>;
 
-/// About so many forks a case.
+/// About how many forks each case makes.
 fn forks() -> u64 {
     if at_length() { 3000 } else { 16 }
 }
@@ -158,7 +158,7 @@ impl Bed {
                 return 5;
             }
         }
-        // What is free must be fresh, and nobody else's.
+        // What is free must be fresh, and no other code's.
         let mut mapped = 0;
         while let Ok(mine) = self.region.map(&Request::bytes(page()), RW, HANDLERS) {
             // SAFETY: mapped just now.

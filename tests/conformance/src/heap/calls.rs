@@ -29,7 +29,7 @@ pub(super) fn aligned_and_apart<P: PageProvider + Copy>(heap: &Heap<P>) {
             assert!(a.is_multiple_of(align) && b.is_multiple_of(align));
             assert!(a.abs_diff(b) >= size.max(1), "{layout:?}");
             for block in [one, other] {
-                // SAFETY: a live block of so many bytes.
+                // SAFETY: a live block of this many bytes.
                 unsafe { block.write_bytes(0xa5, size) };
                 // SAFETY: live, and used no more.
                 unsafe { local.free_sized(block, layout) }.expect("a live block");
@@ -54,7 +54,7 @@ pub(super) fn zeroed_when_asked_to<P: PageProvider + Copy>(heap: &Heap<P>) {
                     _ => local.alloc_zeroed(bytes(size)),
                 };
                 let block = block.expect("memory");
-                // SAFETY: a live block of so many bytes, which the heap says are initialised.
+                // SAFETY: a live block of this many bytes, which the heap says are initialised.
                 let contents = unsafe { NonNull::slice_from_raw_parts(block, size).as_mut() };
                 assert!(contents.iter().all(|byte| *byte == 0), "{size} bytes");
                 contents.fill(0xff);
@@ -176,7 +176,7 @@ pub(super) fn large_blocks_grow_where_they_lie<P: Provider + Copy>(p: P) -> Outc
     let heap = heap(p, config().segment(4 << 20));
     let mut layout = bytes(300_000);
     let block = heap.alloc(layout).expect("memory");
-    // SAFETY: a live block of so many bytes.
+    // SAFETY: a live block of this many bytes.
     unsafe { block.write_bytes(3, layout.size()) };
     for size in [400_000, 1_000_000, 500_000, 700_000] {
         // SAFETY: a live block of this layout.
@@ -276,7 +276,7 @@ pub(super) fn two_heaps_know_their_own<P: Provider + Copy>(p: P) -> Outcome {
     }
     drop(other);
     let block = one.alloc(bytes(100)).expect("memory");
-    // SAFETY: a live block of so many bytes.
+    // SAFETY: a live block of this many bytes.
     unsafe { block.write_bytes(9, 100) };
     Outcome::Passed
 }

@@ -36,7 +36,7 @@ fn overflows(result: Result<(), HeapError>, block: NonNull<u8>) -> bool {
     matches!(result, Err(HeapError::Overflow(at)) if at.addr() == block.addr().get())
 }
 
-/// Asserts that so many new blocks of a size are another one than `corrupt`.
+/// Asserts that new blocks of a size are another one than `corrupt`.
 fn never_again<P: PageProvider + Copy>(heap: &Heap<P>, size: usize, corrupt: NonNull<u8>) {
     let (addr, mut blocks) = (corrupt.addr().get(), Vec::new());
     for _ in 0..(2 << 20) / size.max(2000) {
@@ -61,7 +61,7 @@ pub(super) fn what_is_written_behind_a_block_is_found<P: Provider + Copy>(p: P) 
         let block = heap.alloc(bytes(size)).expect("memory");
         let neighbour = heap.alloc(bytes(size)).expect("memory");
         assert_eq!(heap.usable_size(block), Some(size), "what was asked for");
-        // SAFETY: so many bytes may be used.
+        // SAFETY: the block has this many bytes that may be used.
         unsafe { block.write_bytes(0xff, size) };
         spoil(block, size);
         // SAFETY: live, of that layout, and no other is returned.
@@ -236,7 +236,7 @@ pub(super) fn frees_by_calls_that_do_not_wait_are_checked<P: Provider + Copy>(p:
         match heap.try_alloc_zeroed(bytes(size)) {
             Ok(block) => {
                 assert_eq!(heap.usable_size(block), Some(size));
-                // SAFETY: so many bytes, which the heap says are initialised.
+                // SAFETY: as long as the heap says, whose bytes are initialised.
                 let contents = unsafe { NonNull::slice_from_raw_parts(block, size).as_ref() };
                 assert!(contents.iter().all(|byte| *byte == 0));
                 // SAFETY: live, and used no more.

@@ -8,7 +8,7 @@ pub(super) const HANDLES: usize = 3;
 /// The number that stands for the calls without a handle.
 pub(super) const NONE: usize = HANDLES;
 
-/// The number that stands for the calls that wait for nobody, as signal handlers make them.
+/// The number that stands for the calls that do not wait, as signal handlers make them.
 pub(super) const NOT_WAITING: usize = HANDLES + 1;
 
 /// Who can make calls: handles, and two more.
@@ -38,13 +38,13 @@ pub enum Op {
     Free(usize, bool),
     /// Frees a block twice, the second time in vain.
     FreeTwice(usize),
-    /// Frees what is no block's start, so many bytes into a block.
+    /// Frees what is no block's start, that many bytes into a block.
     FreeInside(usize, usize),
-    /// Frees what is nobody's.
+    /// Frees what belongs to no heap.
     FreeForeign(usize),
     /// Resizes a block.
     Realloc(usize, usize),
-    /// Asks whose an address is, so many bytes into a block.
+    /// Asks whose an address is, that many bytes into a block.
     Query(usize, usize),
     /// Has other calls be made by another handle, or by none.
     Handle(usize),
@@ -56,7 +56,7 @@ pub enum Op {
     Trim,
     /// Gives back memory between live blocks, too.
     Collect,
-    /// Gives memory back until so many bytes are left.
+    /// Gives memory back until that many bytes are left.
     TrimTo(usize),
     /// Lets time pass.
     Tick(u64),
@@ -77,7 +77,7 @@ pub struct Tally {
     pub in_place: usize,
 }
 
-/// Yields calls for ever.
+/// Yields calls forever.
 pub fn random_ops(seed: u64) -> impl Iterator<Item = Op> {
     let mut random = SplitMix64::new(seed);
     let size = |random: &mut SplitMix64| match random.below(100) {

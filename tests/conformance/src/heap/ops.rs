@@ -32,7 +32,7 @@ fn is_refusal(got: Result<NonNull<u8>, HeapError>) -> bool {
     matches!(got, Err(InvalidSize | Memory(_) | Metadata(_) | Busy))
 }
 
-/// A call by a handle, by none, or by one that waits for nobody.
+/// A call by a handle, by none, or by one that does not wait.
 macro_rules! by {
     ($locals:expr, $heap:expr, $current:expr, $call:ident ( $($argument:expr),* )) => {
         match &$locals[$current] {
@@ -115,7 +115,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 if let Some(block) = oracle.blocks.first() {
                     let (start, layout) = (block.start, block.layout);
                     assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
-                    // SAFETY: a live block of this layout, which nobody else uses.
+                    // SAFETY: a live block of this layout, which no other code uses.
                     got = unsafe { by!(locals, heap, current, realloc(start, layout, size)) };
                 }
                 assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
@@ -191,7 +191,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     oracle.put_back(block);
                     continue;
                 }
-                // SAFETY: a live block of this layout, which nobody else uses.
+                // SAFETY: a live block of this layout, which no other code uses.
                 let got = unsafe {
                     by!(
                         locals,
@@ -231,8 +231,8 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::Handle(number) => {
                 if current == NOT_WAITING {
-                    // Gives nothing back, but frees what was put aside, which counts as used until
-                    // then.
+                    // Gives nothing back, but performs the deferred frees, whose blocks count as
+                    // used until then.
                     heap.trim_to(usize::MAX);
                 }
                 current = number % CALLERS;

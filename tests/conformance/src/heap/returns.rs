@@ -20,7 +20,7 @@ fn fill(
     while left > 2 << 20 {
         let size = size(&mut random);
         let block = alloc(bytes(size));
-        // SAFETY: a live block of so many bytes.
+        // SAFETY: a live block of this many bytes.
         unsafe { block.write_bytes(1, size) };
         blocks.push(block);
         left -= size;
@@ -77,7 +77,7 @@ pub(super) fn all_freed_goes_back_after_two_ticks<P: Provider + Copy>(p: P) -> O
     Outcome::Passed
 }
 
-pub(super) fn ticks_of_a_handle_give_back_what_it_had_at_hand<P: Provider + Copy>(p: P) -> Outcome {
+pub(super) fn ticks_of_a_handle_release_what_it_cached<P: Provider + Copy>(p: P) -> Outcome {
     let heap = heap(p, config());
     let local = heap.local().expect("metadata");
     let blocks = fill(mixed, |layout| local.alloc(layout).expect("memory"));
@@ -85,7 +85,7 @@ pub(super) fn ticks_of_a_handle_give_back_what_it_had_at_hand<P: Provider + Copy
         // SAFETY: live, and used no more.
         unsafe { local.free(block) }.expect("a live block");
     }
-    assert!(heap.statistics().cached > 0, "some are at hand");
+    assert!(heap.statistics().cached > 0, "some are cached");
     local.tick(1000);
     local.tick(2000);
     let held = heap.statistics();
@@ -108,11 +108,11 @@ pub(super) fn what_was_purged_reads_zero_when_asked_to<P: Provider + Copy>(p: P)
                     heap.alloc(bytes(size)).expect("memory")
                 };
                 if zeroed {
-                    // SAFETY: a live block of so many bytes.
+                    // SAFETY: a live block of this many bytes.
                     let all = unsafe { NonNull::slice_from_raw_parts(block, size).as_ref() };
                     assert!(all.iter().all(|byte| *byte == 0), "{size}: {round}");
                 }
-                // SAFETY: a live block of so many bytes.
+                // SAFETY: a live block of this many bytes.
                 unsafe { block.write_bytes(0x5a, size) };
                 block
             };
@@ -150,10 +150,10 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             .map(|_| local.alloc(bytes(size)).expect("memory"))
             .collect();
         for block in &blocks {
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(0x5a, size) };
         }
-        // One survives in so many bytes: some in every slab.
+        // One survives in that many bytes: some in every slab.
         let every = (256 << 10) / size + 1;
         let mut number = 0;
         blocks.retain(|block| {
@@ -172,7 +172,7 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
         assert!(held.committed <= most, "{size}: {most} {held:?}");
         let check = |blocks: &[NonNull<u8>]| {
             for block in blocks {
-                // SAFETY: a live block of so many bytes, all written.
+                // SAFETY: a live block of this many bytes, all written.
                 let bytes = unsafe { NonNull::slice_from_raw_parts(*block, size).as_ref() };
                 assert!(bytes.iter().all(|byte| *byte == 0x5a), "{size} bytes");
             }
@@ -186,11 +186,11 @@ pub(super) fn pages_between_survivors_go_back_and_serve_again<P: Provider + Copy
             };
             let block = block.expect("memory");
             if n % 2 != 0 {
-                // SAFETY: a live block of so many bytes, zeroed.
+                // SAFETY: a live block of this many bytes, zeroed.
                 let all = unsafe { NonNull::slice_from_raw_parts(block, size).as_ref() };
                 assert!(all.iter().all(|byte| *byte == 0), "{size} bytes");
             }
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(0x5a, size) };
             blocks.push(block);
         }

@@ -45,11 +45,11 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
         self.jit.blocks().find(|b| b.rx.contains(rx.addr().get()))
     }
 
-    /// Asserts that memory of a block that nobody wrote to reads as the fill pattern, if any.
+    /// Asserts that memory of a block that was never written reads as the fill pattern, if any.
     #[track_caller]
     pub(super) fn expect_pattern(&self, start: NonNull<u8>, len: usize, what: &str) {
         if let Some(pattern) = self.jit.config().fill_kind().pattern() {
-            // SAFETY: blocks are readable, granules and pages are aligned, and nobody writes now.
+            // SAFETY: blocks are readable, granules and pages are aligned, and no code writes now.
             let wrong = unsafe { first_unlike(start, len, pattern) };
             assert_eq!(
                 wrong, None,

@@ -1,4 +1,4 @@
-//! J11: what is retired waits for whom it must, and for nobody else.
+//! J11: what is retired waits for the executors that it must wait for, and for no others.
 
 use super::{JitProvider, adapted, live::pattern, make, need_jit, retire_ends, retire_model};
 use crate::{Case, Outcome, code, report};
@@ -75,7 +75,7 @@ pub(super) fn without_executors_nothing_waits<P: Provider + Copy>(p: P) -> Outco
     }
     assert_eq!(queue.statistics().waiting, spans(10));
     assert_eq!(jit.statistics().spans, 10, "what waits is live");
-    assert_eq!(queue.reclaim(), spans(10), "nobody runs it");
+    assert_eq!(queue.reclaim(), spans(10), "no executor runs it");
     assert_eq!(queue.reclaim(), spans(0), "once");
     let after = queue.statistics();
     assert_eq!((after.waiting, after.reclaimed), (spans(0), spans(10)));
@@ -94,7 +94,7 @@ pub(super) fn code_waits_for_every_executor_online<P: Provider + Copy>(p: P) -> 
     let old = alloc(&jit);
     let info = old.info();
     queue.retire(old).expect("there is room");
-    assert_eq!(queue.reclaim(), spans(0), "nobody has passed");
+    assert_eq!(queue.reclaim(), spans(0), "no executor has passed");
     first.quiescent();
     first.quiescent();
     assert_eq!(queue.reclaim(), spans(0), "one of two has passed");
@@ -179,7 +179,7 @@ pub(super) fn at_the_bound_nothing_is_reused<P: Provider + Copy>(p: P) -> Outcom
         let overlap = others.iter().any(|other| other.rx() == info.rx);
         assert!(!overlap, "{info:?} waits and is given out");
         assert_eq!(jit.query(info.rx.addr().get()), Some(*info));
-        // SAFETY: the span waits, so it is live and readable, and nobody writes to it.
+        // SAFETY: the span waits, so it is live and readable, and no other code writes to it.
         let found = unsafe { slice::from_raw_parts(info.rx.as_ptr(), info.len) };
         assert_eq!(found, bytes, "{info:?} waits and was written to");
     }

@@ -73,7 +73,7 @@ pub(super) fn unused_pages_go_back_and_serve_again<P: Provider + Copy>(p: P) -> 
         model.expect_all_intact();
         let inside = gone.rx.addr().get().next_multiple_of(page) - gone.rx.addr().get();
         // SAFETY: the released span lies in a block that stays mapped as long as others live in it,
-        // and nobody writes there.
+        // and no other code writes there.
         let bytes = unsafe { slice::from_raw_parts(gone.rx.as_ptr(), gone.len) };
         assert!(
             bytes[inside..][..15 * page].iter().all(|&b| b == 0),

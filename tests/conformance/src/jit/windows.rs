@@ -162,7 +162,7 @@ pub(super) fn longer_spans_than_blocks_have_longer_granules<P: Provider + Copy>(
         assert_eq!(jit.query(rx + size - 1), Some(whole));
         jit.write(&mut span, size - 4, &[1, 2, 3, 4])
             .expect("it is ours");
-        // What it is shrunk by is nobody's, and not a part of it.
+        // What it is shrunk by belongs to no span, and not a part of it.
         jit.shrink(&mut span, size / 2).expect("it is ours");
         assert!((size / 2..size / 2 + 16 + size / 4096).contains(&span.len_bytes()));
         assert_eq!(jit.query(rx + size - 1), None);

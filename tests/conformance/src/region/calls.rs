@@ -19,7 +19,7 @@ pub(super) const RW: Commit = Commit::READ_WRITE;
 ///
 /// # Safety
 ///
-/// The range is committed, readable, and nobody writes to it.
+/// The range is committed, readable, and no other code writes to it.
 pub(super) unsafe fn is_all(range: PageRange, byte: u8) -> bool {
     // SAFETY: the caller vouches for readable pages that no other code writes; fresh ones read
     // zero.
@@ -357,7 +357,7 @@ pub(super) fn dual_mappings_lie_in_it<P: Provider + Copy>(p: P) -> Outcome {
         }
         // SAFETY: the writable view is this case's.
         unsafe { fill(mapping.rw(), 0x90) };
-        // SAFETY: the view is mapped, and nobody writes to it now.
+        // SAFETY: the view is mapped, and no other code writes to it now.
         let same = unsafe { is_all(mapping.rx(), 0x90) };
         assert!(same, "both views show the same");
         let views = [mapping.rw(), mapping.rx()];

@@ -160,7 +160,7 @@ pub(super) fn protecting_that_fails_in_the_middle_changes_nothing<P: Provider + 
 
 /// Where there is memory to split a mapping but not to note that as well, the call must not be
 /// made.
-pub(super) fn want_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outcome {
+pub(super) fn lack_of_metadata_changes_nothing<P: Provider + Copy>(p: P) -> Outcome {
     let (page, mut refused) = (p.page_size(), 0);
     let pages = Request::bytes(200 * page.bytes());
     for metadata in (page.bytes()..20 * page.bytes()).step_by(page.bytes()) {

@@ -30,7 +30,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         failures::bad_arguments_change_nothing,
         failures::failures_of_the_provider_change_nothing,
         failures::protecting_that_fails_in_the_middle_changes_nothing,
-        failures::want_of_metadata_changes_nothing,
+        failures::lack_of_metadata_changes_nothing,
         failures::a_full_region_is_exhausted_and_serves_again,
         calls::pages_above_2_to_the_32_stand_alone,
         calls::unmapping_across_two_regions_frees_both,
@@ -102,7 +102,7 @@ impl<P: PageProvider + Copy, I: PageProvider + Copy> Lent<P, I> {
         })
     }
 
-    /// Returns so many bytes as pages have.
+    /// Returns how many bytes that many pages have.
     fn bytes(&self, pages: usize) -> usize {
         pages * self.provider.page_size().bytes()
     }

@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Spans in the long run.
 const LONG: usize = 100_000;
 
-/// Bytes of a simulated host that has room for so many spans of the longest granules, twice.
+/// Bytes of a simulated host that has room for that many spans of the longest granules, twice.
 const LONG_SPACE: usize = 8 << 30;
 
 /// The tests of the JIT allocator at full length, where `HOSTMEM_LONG` asks for them.

@@ -102,7 +102,7 @@ impl<P: PageProvider + Copy> Array<P> {
         };
         for n in [0, count / 3, count / 3 + 1, count - 1] {
             let part = array.part(n..n + 1);
-            // SAFETY: reserved above, and nobody's.
+            // SAFETY: reserved above, and no other code's.
             unsafe { provider.commit(part, Commit::READ_WRITE) }.expect("a page for a neighbour");
             // SAFETY: committed just now.
             unsafe { part.start().write_bytes(NEIGHBOUR, part.len_bytes()) };
@@ -343,7 +343,7 @@ impl<P: PageProvider + Copy> Array<P> {
 
     /// Releases pages that were reserved by [`Array::reserve_again`].
     pub(super) fn release_again(&self, part: PageRange) {
-        // SAFETY: reserved just now, and nobody's.
+        // SAFETY: reserved just now, and no other code's.
         unsafe { self.provider.release(part) }.expect("what was reserved can be released");
     }
 }

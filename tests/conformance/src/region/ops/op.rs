@@ -91,7 +91,7 @@ pub enum Op {
         /// Whether they may be moved.
         moves: bool,
     },
-    /// Gives free pages back to the provider below, in pieces of so many or more.
+    /// Gives free pages back to the provider below, in pieces of that many pages or more.
     ReleaseUnused(usize),
     /// Adopts a piece again that was given back.
     Adopt(usize),
