@@ -1,4 +1,4 @@
-//!
+//! Children that are forked between any two instructions of a call, by the trap flag of the CPU.
 
 use super::{Bed, KEPT, OS, PAGES, PART, RW, counted, page, simulated};
 use crate::common::{
