@@ -29,7 +29,7 @@ step "the small example for $aarch64"
 "$aarch64_cargo" run --quiet --target "$aarch64" --example expression -- --bench 500
 
 step "code that is rewritten and run on $aarch64"
-"$aarch64_cargo" test --quiet --target "$aarch64" -p hostmem --test aarch64 --test arch
+"$aarch64_cargo" test --quiet --target "$aarch64" -p hostmem --test arch
 
 if late; then
     skip "AArch64: the suite and all other tests, since this machine is slow and time is short"

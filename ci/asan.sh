@@ -33,5 +33,5 @@ sanitized -p hostmem-conformance --test os -- "sim 4 KiB"
 step "the general heap on real memory under AddressSanitizer"
 # Not the one that wants all low addresses, of which half are the sanitizer's. Without `std` the
 # tests' own memory is the sanitizer's, too, and not a heap's that it does not know.
-sanitized -p hostmem --no-default-features --features linux --test heap --test heap_fork -- \
-    --skip a_low_heap_serves_nearly_4_gib
+sanitized -p hostmem --no-default-features --features linux --test heap -- \
+    general:: fork:: --skip a_low_heap_serves_nearly_4_gib

@@ -24,11 +24,12 @@ watched() {
 # Without `std` the tests' own memory is not a heap's, whose order of steps it would not see.
 hostmem=(-p hostmem --no-default-features --features linux,sim)
 step "code, functions and range maps under ThreadSanitizer"
-watched "${hostmem[@]}" --test retire --test runtime --test func_cell --test range_map \
-    -- --test-threads=1
+watched "${hostmem[@]}" --test jit -- --test-threads=1 retire:: runtime:: func_cell::
+watched "${hostmem[@]}" --test range_map -- --test-threads=1
 step "heaps under ThreadSanitizer"
 # Not what clones with shared memory, which it takes for a fork, nor what fills 4 GiB.
-watched "${hostmem[@]}" --test heap -- --test-threads=1 threads short_threads signal_handlers
+watched "${hostmem[@]}" --test heap -- --test-threads=1 \
+    general::threads:: general::signal_handlers::
 step "the core under ThreadSanitizer"
 watched -p hostmem-core --lib -- readers_without_a_lock threads_find
 if [ "${1:-}" = long ]; then

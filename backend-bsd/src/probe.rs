@@ -2,7 +2,7 @@
 
 use crate::{host, pages::Bsd, sync::OsLock};
 use hostmem_core::{
-    probe::{LargePages, MAX_LARGE_SIZES, Probe, ProbeSystem, Setting},
+    probe::{LargePageSize, MAX_LARGE_SIZES, Probe, ProbeSystem, Setting},
     provider::{Capabilities, Error, backend::Answer},
     sync::Once,
 };
@@ -15,7 +15,7 @@ impl ProbeSystem for Bsd {
         &CACHED
     }
 
-    fn large_pages(&self) -> [Option<LargePages>; MAX_LARGE_SIZES] {
+    fn large_pages(&self) -> [Option<LargePageSize>; MAX_LARGE_SIZES] {
         host::large_pages()
     }
 

@@ -8,7 +8,7 @@ use crate::{
 use core::{ffi::CStr, mem::MaybeUninit};
 use hostmem_core::{
     page::PageSize,
-    probe::{LargePages, MAX_LARGE_SIZES, Probe, ProbeSystem, Setting},
+    probe::{LargePageSize, MAX_LARGE_SIZES, Probe, ProbeSystem, Setting},
     provider::{Capabilities, Error, ErrorKind, backend::Answer},
     sync::Once,
 };
@@ -29,7 +29,7 @@ impl ProbeSystem for Linux {
         &CACHED
     }
 
-    fn large_pages(&self) -> [Option<LargePages>; MAX_LARGE_SIZES] {
+    fn large_pages(&self) -> [Option<LargePageSize>; MAX_LARGE_SIZES] {
         let mut found = [None; MAX_LARGE_SIZES];
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(directory) = open(LARGE_PAGES, flags, Mode::empty()) else {
@@ -48,7 +48,7 @@ impl ProbeSystem for Linux {
                 continue;
             };
             let Some(slot) = slots.next() else { break };
-            let mut large = LargePages::of_size(size);
+            let mut large = LargePageSize::of_size(size);
             large.total = read_number(Some(&pool), c"nr_hugepages");
             large.free = read_number(Some(&pool), c"free_hugepages");
             *slot = Some(large);

@@ -17,7 +17,7 @@ pub const MAX_LARGE_SIZES: usize = 8;
 /// A size of large pages that the host knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LargePages {
+pub struct LargePageSize {
     /// Bytes of one page.
     pub size: PageSize,
     /// Pages set aside for this size; `None` where the host does not say.
@@ -26,7 +26,7 @@ pub struct LargePages {
     pub free: Option<usize>,
 }
 
-impl LargePages {
+impl LargePageSize {
     /// Describes a size of which the host says no more.
     #[must_use]
     pub const fn of_size(size: PageSize) -> Self {
@@ -56,7 +56,7 @@ pub struct Probe {
     /// The page size.
     pub page_size: PageSize,
     /// The sizes of large pages that the host knows.
-    pub large_pages: [Option<LargePages>; MAX_LARGE_SIZES],
+    pub large_pages: [Option<LargePageSize>; MAX_LARGE_SIZES],
     /// Bits of a user-space address; `None` where it could not be found out.
     pub address_bits: Option<u32>,
     /// Whether memory can be writable and executable at once.
@@ -87,7 +87,7 @@ pub struct Probe {
 
 impl Probe {
     /// Returns the sizes of large pages that the host knows.
-    pub fn large_pages(&self) -> impl Iterator<Item = LargePages> + '_ {
+    pub fn large_pages(&self) -> impl Iterator<Item = LargePageSize> + '_ {
         self.large_pages.iter().flatten().copied()
     }
 

@@ -17,7 +17,7 @@ const GIB: usize = 1 << 30;
 /// The last line, by which it is known that all went well.
 pub const DONE: &str = "claimed, and everything went on";
 
-/// Uses the stack down to so many pages, as calls do.
+/// Uses that many pages of the stack, as calls do.
 #[inline(never)]
 fn descend(pages: usize) -> usize {
     let page = black_box([1_u8; 4096]);

@@ -86,7 +86,7 @@ pub(crate) fn code_returning(value: u32) -> [u8; CODE_LEN] {
 ///
 /// Such code is published at `rx`, and stays until the call returns.
 pub(crate) unsafe fn call(rx: *const u8) -> u32 {
-    // SAFETY: the caller's promise: a whole function of this type is there.
+    // SAFETY: the caller says that a whole function of this type is there.
     let function: extern "C" fn() -> u32 = unsafe { core::mem::transmute(rx) };
     function()
 }
@@ -296,7 +296,7 @@ pub(crate) fn bare_fork() -> i32 {
     child
 }
 
-/// Makes a child by the system call alone, which runs nobody's handlers.
+/// Makes a child by the system call alone, which runs no handlers.
 pub(crate) fn raw_clone() -> i32 {
     // SAFETY: without a stack and any flag, clone is fork; the child makes system calls, uses what
     // has hooks, and exits.

@@ -86,7 +86,7 @@ fn stepped<T>(steps: &Steps<'_>, call: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Makes `call` with about so many forks between its instructions. `prepare` comes before each
+/// Makes `call` with about that many forks between its instructions. `prepare` comes before each
 /// call, of which there are two; `child` is what a child does in the handler, and `after`, behind
 /// the call, what the caller does, and a child where the call resumed: zero if all is well.
 pub(crate) fn at_every_step<T>(

@@ -1,12 +1,12 @@
 //! What DragonFly and OpenBSD lack.
 
 use hostmem_core::{
-    probe::{LargePages, MAX_LARGE_SIZES, Setting},
+    probe::{LargePageSize, MAX_LARGE_SIZES, Setting},
     provider::{Error, ErrorKind},
 };
 
 /// There are none on request.
-pub(crate) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {
+pub(crate) fn large_pages() -> [Option<LargePageSize>; MAX_LARGE_SIZES] {
     [None; MAX_LARGE_SIZES]
 }
 

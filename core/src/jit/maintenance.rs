@@ -32,7 +32,7 @@ pub enum Reset {
 /// A block, as it was at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct BlockInfo {
+pub struct CodeBlock {
     /// The executable view.
     pub rx: PageRange,
     /// The writable view; the same range where blocks are mapped once.
@@ -49,7 +49,7 @@ pub struct BlockInfo {
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
     /// Yields the blocks by address. Each is described as it is when the iterator comes to it.
-    pub fn blocks(&self) -> impl Iterator<Item = BlockInfo> + '_ {
+    pub fn blocks(&self) -> impl Iterator<Item = CodeBlock> + '_ {
         let mut from = 0;
         core::iter::from_fn(move || {
             loop {
@@ -60,7 +60,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 // SAFETY: the arena outlives the borrow of self; the shard is locked until the
                 // Held is gone, at the end of this turn.
                 let held = unsafe { Block::held(block) };
-                let info = held.views().map(|views| BlockInfo {
+                let info = held.views().map(|views| CodeBlock {
                     rx: views.rx(),
                     rw: views.rw(),
                     page_size: views.page_size(),

@@ -80,10 +80,12 @@ pub use config::{Fill, JitConfig, LargePages, Mapping, SyncCores};
 pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
-pub use maintenance::{BlockInfo, Reset};
+pub use maintenance::{CodeBlock, Reset};
 pub use patch::PatchWord;
 pub use range::{CodeRange, CodeRangeConfig};
-pub use retire::{Executor, Forking, Releases, RetireConfig, RetireQueue, RetireStatistics, Tally};
+pub use retire::{
+    Executor, Forking, Reclaimed, Releases, RetireConfig, RetireQueue, RetireStatistics,
+};
 pub use runtime::{AddError, Function, JitRuntime, ReleaseError};
 pub use span::{Refused, Span, SpanInfo};
 pub use spans::Spans;

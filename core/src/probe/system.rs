@@ -1,6 +1,6 @@
 //! The report of a provider over a system's calls.
 
-use super::{LargePages, MAX_LARGE_SIZES, Probe, Setting};
+use super::{LargePageSize, MAX_LARGE_SIZES, Probe, Setting};
 use crate::{
     page::{Access, Ceiling, PageSize, RwxOptIn},
     provider::{
@@ -21,7 +21,7 @@ pub trait ProbeSystem: DualSystem {
     fn cached() -> &'static Once<Probe, Self::Lock>;
 
     /// Lists the sizes of large pages, smallest first. By default there are none.
-    fn large_pages(&self) -> [Option<LargePages>; MAX_LARGE_SIZES] {
+    fn large_pages(&self) -> [Option<LargePageSize>; MAX_LARGE_SIZES] {
         [None; MAX_LARGE_SIZES]
     }
 

@@ -58,7 +58,7 @@ pub(crate) use gap::Wanted;
 pub use hook::SignalHook;
 pub use iter::{Gaps, Ranges};
 pub(crate) use pool::Writer;
-pub use request::{GapRequest, Order, Statistics};
+pub use request::{GapOrder, GapRequest, Statistics};
 pub(crate) use tree::{Path, Tree};
 pub use value::Value;
 

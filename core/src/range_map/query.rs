@@ -1,7 +1,9 @@
 //! Reading a map: by address and in order, without a lock; and gaps, under it.
 
 use super::node::{Node, WORDS};
-use super::{GapRequest, Gaps, Held, Order, RangeMap, Ranges, Statistics, Value, Wanted, to_usize};
+use super::{
+    GapOrder, GapRequest, Gaps, Held, RangeMap, Ranges, Statistics, Value, Wanted, to_usize,
+};
 use crate::{
     page::AddressRange,
     provider::{Error, ErrorKind, PageProvider},
@@ -101,9 +103,9 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         let held = self.lock();
         let tree = &held.parts.tree;
         let start = match request.order {
-            Order::Lowest => tree.find_lowest(&wanted),
-            Order::Highest => tree.find_highest(&wanted),
-            Order::Nearest(addr) => tree.find_nearest(&wanted, self.page_of(addr)),
+            GapOrder::Lowest => tree.find_lowest(&wanted),
+            GapOrder::Highest => tree.find_highest(&wanted),
+            GapOrder::Nearest(addr) => tree.find_nearest(&wanted, self.page_of(addr)),
         };
         drop(held);
         let start = start.ok_or(ErrorKind::Exhausted)?;

@@ -7,7 +7,7 @@ use crate::page::AddressRange;
 /// Which gap is taken of those that fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Order {
+pub enum GapOrder {
     /// The one at the lowest address.
     Lowest,
     /// The one at the highest address.
@@ -29,7 +29,7 @@ pub struct GapRequest {
     /// Where the gap may lie. Pages count that are wholly inside.
     pub within: AddressRange,
     /// Which one.
-    pub order: Order,
+    pub order: GapOrder,
 }
 
 impl GapRequest {
@@ -41,13 +41,13 @@ impl GapRequest {
             align: 1,
             offset: 0,
             within: AddressRange::ALL,
-            order: Order::Lowest,
+            order: GapOrder::Lowest,
         }
     }
 
     /// Asks for another order.
     #[must_use]
-    pub const fn order(self, order: Order) -> Self {
+    pub const fn order(self, order: GapOrder) -> Self {
         Self { order, ..self }
     }
 

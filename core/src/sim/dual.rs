@@ -1,6 +1,6 @@
 //! Dual mappings of a simulated host: views that the base makes, at places of the simulation.
 
-use super::{PageState, Sim, State, table::Page};
+use super::{Sim, SimState, State, table::Page};
 use crate::{
     page::PageRange,
     provider::{
@@ -47,7 +47,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let state = &mut state;
         for target in [request.rw, request.rx] {
             if let Target::Into(range) = target {
-                state.check("map_dual", range, |s| s == PageState::Reserved)?;
+                state.check("map_dual", range, |s| s == SimState::Reserved)?;
             }
         }
         let mut views = place_views(&mut Spots(self, state), request, self.policy.page)?;
@@ -98,7 +98,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let mut state = self.lock();
         let (rw, rx) = (mapping.rw(), mapping.rx());
         for view in [rw, rx] {
-            if let Err(error) = state.check("unmap_dual", view, |s| s == PageState::Dual) {
+            if let Err(error) = state.check("unmap_dual", view, |s| s == SimState::Dual) {
                 return Err((mapping, error));
             }
         }
@@ -126,7 +126,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let part = mapping.rw().part(offset, len, self.policy.page);
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
         self.lock()
-            .check("purge_dual", part, |s| s == PageState::Dual)?;
+            .check("purge_dual", part, |s| s == SimState::Dual)?;
         // SAFETY: no other code uses those pages until they are refilled, as purge_dual asks; the
         // base made the mapping.
         unsafe { self.base.purge_dual(mapping, offset, len) }
@@ -141,7 +141,7 @@ unsafe impl<B: PageProvider + DualMapProvider + Copy> DualMapProvider for Sim<B>
         let part = mapping.rw().part(offset, len, self.policy.page);
         let part = part.ok_or(ErrorKind::InvalidArgument)?;
         self.lock()
-            .check("refill_dual", part, |s| s == PageState::Dual)?;
+            .check("refill_dual", part, |s| s == SimState::Dual)?;
         // SAFETY: the mapping is one of this provider, as refill_dual asks; that is, of the base.
         unsafe { self.base.refill_dual(mapping, offset, len) }
     }

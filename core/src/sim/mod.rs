@@ -17,7 +17,7 @@ mod table;
 
 pub use faulty::{Calls, Faulty};
 pub use policy::{Misuse, Policy};
-pub use table::PageState;
+pub use table::SimState;
 
 use crate::{
     fork::{ForkChild, Renewable},
@@ -90,11 +90,11 @@ impl<B: PageProvider + Copy> Sim<B> {
     }
 
     /// Returns the state of the page that holds `addr`.
-    pub fn page_state(&self, addr: usize) -> PageState {
+    pub fn page_state(&self, addr: usize) -> SimState {
         self.lock()
             .table
             .get(addr)
-            .map_or(PageState::Hole, |page| page.state)
+            .map_or(SimState::Hole, |page| page.state)
     }
 
     /// Returns how many pages are not holes: zero when nothing has leaked.
@@ -102,7 +102,7 @@ impl<B: PageProvider + Copy> Sim<B> {
         self.lock()
             .table
             .pages()
-            .filter(|(_, page)| page.state != PageState::Hole)
+            .filter(|(_, page)| page.state != SimState::Hole)
             .count()
     }
 
@@ -156,7 +156,7 @@ impl<B: PageProvider + Copy> Sim<B> {
         let holes = state
             .table
             .pages_of(range)
-            .all(|(_, page)| page.state == PageState::Hole);
+            .all(|(_, page)| page.state == SimState::Hole);
         if !holes {
             return Err(taken);
         }
@@ -185,7 +185,7 @@ impl<B: PageProvider + Copy> State<'_, B> {
         &mut self,
         call: &'static str,
         range: PageRange,
-        allowed: impl Fn(PageState) -> bool,
+        allowed: impl Fn(SimState) -> bool,
     ) -> Result<(), Error> {
         let space = self.table.space();
         let wrong = if space.contains_range(range) {
@@ -211,7 +211,7 @@ impl<B: PageProvider + Copy> State<'_, B> {
     /// Sets every page of `range`, but leaves guards guards.
     fn set_but_guards(&mut self, range: PageRange, page: Page) {
         self.table.update(range, |old| {
-            if old.state == PageState::Guard {
+            if old.state == SimState::Guard {
                 old
             } else {
                 page

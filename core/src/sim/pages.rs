@@ -1,6 +1,6 @@
 //! Pages of a simulated host: each call is checked, passed on, and noted in the tables.
 
-use super::{PageState, Sim, table::Page};
+use super::{Sim, SimState, table::Page};
 use crate::{
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
@@ -27,7 +27,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
         let mut state = self.lock();
-        state.check("commit", range, |s| s == PageState::Reserved)?;
+        state.check("commit", range, |s| s == SimState::Reserved)?;
         self.allow(how.access)?;
         if !how.ceiling.allows(how.access) {
             return Err(ErrorKind::InvalidArgument.into());
@@ -44,7 +44,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     unsafe fn protect(&self, range: PageRange, access: Access) -> Result<(), Error> {
         let mut state = self.lock();
-        state.check("protect", range, |s| s == PageState::Committed)?;
+        state.check("protect", range, |s| s == SimState::Committed)?;
         self.allow(access)?;
         let toggle = self.policy.capabilities.contains(Capabilities::TOGGLE_EXEC);
         let denied = state.table.pages_of(range).any(|(_, page)| {
@@ -62,7 +62,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
-        state.check("decommit", range, PageState::is_plain)?;
+        state.check("decommit", range, SimState::is_plain)?;
         // SAFETY: the tables say that the range is reserved or committed in the base; the caller
         // gives its contents up.
         unsafe { self.base.decommit(range)? };
@@ -72,7 +72,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     unsafe fn purge(&self, range: PageRange) -> Result<Purged, Error> {
         let mut state = self.lock();
-        state.check("purge", range, |s| s == PageState::Committed)?;
+        state.check("purge", range, |s| s == SimState::Committed)?;
         match self.policy.purged {
             // SAFETY: the tables say that the range is committed; its contents are not needed, as
             // purge asks.
@@ -90,8 +90,8 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
             return Err(ErrorKind::InvalidArgument.into());
         }
         let mut state = self.lock();
-        state.check("move_pages", from, |s| s == PageState::Committed)?;
-        state.check("move_pages", to, |s| s == PageState::Reserved)?;
+        state.check("move_pages", from, |s| s == SimState::Committed)?;
+        state.check("move_pages", to, |s| s == SimState::Reserved)?;
         // SAFETY: the tables say that one is committed and the other reserved in the base.
         unsafe { self.base.move_pages(from, to)? };
         state.table.copy(from, to);
@@ -117,7 +117,7 @@ unsafe impl<B: PageProvider + Copy> PageProvider for Sim<B> {
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
         let mut state = self.lock();
-        state.check("release", range, PageState::is_plain)?;
+        state.check("release", range, SimState::is_plain)?;
         // SAFETY: the tables say that the range is reserved or committed; no other code uses it, as
         // release asks, and the base keeps the addresses reserved for this value.
         unsafe { self.base.decommit(range)? };

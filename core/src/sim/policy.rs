@@ -1,6 +1,6 @@
 //! What a simulated host is like, and what it remembers of a wrong call.
 
-use super::PageState;
+use super::SimState;
 use crate::{
     page::PageSize,
     provider::{Capabilities, Purged},
@@ -62,7 +62,7 @@ pub struct Misuse {
     /// The first page that was in the wrong state.
     pub addr: usize,
     /// The state it was in.
-    pub found: PageState,
+    pub found: SimState,
 }
 
 impl fmt::Display for Misuse {

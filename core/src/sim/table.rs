@@ -12,7 +12,7 @@ use core::{
 
 /// The state of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PageState {
+pub enum SimState {
     /// Not mapped.
     Hole,
     /// A caller's, without memory.
@@ -25,7 +25,7 @@ pub enum PageState {
     Dual,
 }
 
-impl PageState {
+impl SimState {
     /// Says whether the page is part of a reservation and in no dual view.
     pub(super) fn is_plain(self) -> bool {
         matches!(self, Self::Reserved | Self::Guard | Self::Committed)
@@ -35,19 +35,19 @@ impl PageState {
 /// An entry of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
-    pub(super) state: PageState,
+    pub(super) state: SimState,
     pub(super) access: Access,
     pub(super) ceiling: Ceiling,
 }
 
 impl Page {
-    pub(super) const HOLE: Self = Self::without_access(PageState::Hole);
-    pub(super) const RESERVED: Self = Self::without_access(PageState::Reserved);
-    pub(super) const GUARD: Self = Self::without_access(PageState::Guard);
+    pub(super) const HOLE: Self = Self::without_access(SimState::Hole);
+    pub(super) const RESERVED: Self = Self::without_access(SimState::Reserved);
+    pub(super) const GUARD: Self = Self::without_access(SimState::Guard);
     pub(super) const RW_VIEW: Self = Self::view(Access::ReadWrite);
     pub(super) const RX_VIEW: Self = Self::view(Access::ReadExec);
 
-    const fn without_access(state: PageState) -> Self {
+    const fn without_access(state: SimState) -> Self {
         Self {
             state,
             access: Access::None,
@@ -58,13 +58,13 @@ impl Page {
     const fn view(access: Access) -> Self {
         Self {
             access,
-            ..Self::without_access(PageState::Dual)
+            ..Self::without_access(SimState::Dual)
         }
     }
 
     pub(super) const fn committed(access: Access, ceiling: Ceiling) -> Self {
         Self {
-            state: PageState::Committed,
+            state: SimState::Committed,
             access,
             ceiling,
         }
@@ -73,22 +73,22 @@ impl Page {
     /// Packs the entry; a hole is zero, as fresh memory is.
     pub(super) fn encode(self) -> u16 {
         let state = match self.state {
-            PageState::Hole => 0,
-            PageState::Reserved => 1,
-            PageState::Guard => 2,
-            PageState::Committed => 3,
-            PageState::Dual => 4,
+            SimState::Hole => 0,
+            SimState::Reserved => 1,
+            SimState::Guard => 2,
+            SimState::Committed => 3,
+            SimState::Dual => 4,
         };
         state | encode_access(self.access) << 3 | encode_ceiling(self.ceiling) << 6
     }
 
     fn decode(raw: u16) -> Self {
         let state = match raw & 7 {
-            0 => PageState::Hole,
-            1 => PageState::Reserved,
-            2 => PageState::Guard,
-            3 => PageState::Committed,
-            _ => PageState::Dual,
+            0 => SimState::Hole,
+            1 => SimState::Reserved,
+            2 => SimState::Guard,
+            3 => SimState::Committed,
+            _ => SimState::Dual,
         };
         Self {
             state,
@@ -255,7 +255,7 @@ impl<B: PageProvider + Copy> Table<B> {
             rest = &rest[count..];
             Some((start, at, Page::decode(raw)))
         });
-        let used = runs.filter(|(_, _, page)| page.state != PageState::Hole);
+        let used = runs.filter(|(_, _, page)| page.state != SimState::Hole);
         let inside = used.filter_map(|(start, end, page)| {
             let range = AddressRange::new(start, end - 1)?;
             Some(MapEntry {
@@ -276,7 +276,7 @@ fn flags(page: Page) -> MapFlags {
     flags.set(MapFlags::READ, page.access.readable());
     flags.set(MapFlags::WRITE, page.access.writable());
     flags.set(MapFlags::EXEC, page.access.executable());
-    flags.set(MapFlags::SHARED, page.state == PageState::Dual);
+    flags.set(MapFlags::SHARED, page.state == SimState::Dual);
     flags
 }
 

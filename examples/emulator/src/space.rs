@@ -14,7 +14,7 @@ use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, Ceiling, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
-    range_map::{GapRequest, Order, RangeMap, Value},
+    range_map::{GapRequest, GapOrder, RangeMap, Value},
 };
 use std::{
     cell::Cell,
@@ -265,7 +265,7 @@ impl Space {
                 match wanted.filter(|_| hint != 0).filter(free) {
                     Some(range) => range,
                     None => {
-                        let request = GapRequest::bytes(len as usize).order(Order::Highest);
+                        let request = GapRequest::bytes(len as usize).order(GapOrder::Highest);
                         self.map.find_gap(&request)?
                     }
                 }
@@ -454,7 +454,7 @@ impl Space {
         if !may_move {
             return Err(ErrorKind::Exhausted.into());
         }
-        let request = GapRequest::bytes(new_len).order(Order::Highest);
+        let request = GapRequest::bytes(new_len).order(GapOrder::Highest);
         let to = self.map.find_gap(&request)?;
         let open = Mapping {
             protection: Protection::READ_WRITE,

@@ -13,7 +13,7 @@ use support::{Fault, Faulted};
 const FOUND_BY: &[(Fault, &str)] = &[
     (
         Fault::DecommitKeepsContents,
-        "pages::reserve_commit_write_decommit_commit_release",
+        "pages::pages_are_reserved_committed_written_and_released_again",
     ),
     (
         Fault::DecommitKeepsContents,

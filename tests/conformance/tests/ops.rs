@@ -59,10 +59,17 @@ fn page() -> impl Strategy<Value = PageSize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(256)
+    })]
 
     #[test]
-    fn every_sequence_agrees_with_the_oracle(setup in setup(), page in page(), ops in vec(op(), 1..250)) {
+    fn every_sequence_agrees_with_the_oracle(
+        setup in setup(),
+        page in page(),
+        ops in vec(op(), 1..250),
+    ) {
         let policy = Policy::new(page).space(SPACE);
         let sim = Sim::new(LinuxProvider::new(), policy).expect("a simulated host");
         if jit::unable(&sim, &setup.config).is_none() {

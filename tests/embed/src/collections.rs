@@ -51,7 +51,7 @@ impl Place {
         self.is_made.load(Acquire).then(|| {
             // SAFETY: it was written, and is not changed any more.
             let host = unsafe { &*self.host.get() };
-            // SAFETY: as above.
+            // SAFETY: it was written, and is not changed any more.
             unsafe { host.assume_init_ref() }
         })
     }
@@ -63,8 +63,7 @@ impl Place {
         let space = OS.reserve(&Request::bytes(LEN).within(above)).ok()?;
         // SAFETY: reserved just now, and the region's for good.
         unsafe { host.adopt(space) }.ok()?;
-        // SAFETY: nobody reads before `is_made` says so, and no other code writes: this is called
-        // once.
+        // SAFETY: no other code reads before `is_made` says so, nor writes: this is called once.
         unsafe { self.host.get().write(MaybeUninit::new(host)) };
         self.is_made.store(true, Release);
         self.get()

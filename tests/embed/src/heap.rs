@@ -63,13 +63,13 @@ fn byte(n: usize) -> u8 {
 
 /// Writes a block that was just allocated; says whether it is aligned.
 fn fill(block: NonNull<u8>, layout: Layout, n: usize) -> bool {
-    // SAFETY: a live block of so many bytes, which no other code uses yet.
+    // SAFETY: a live block of this many bytes, which no other code uses yet.
     unsafe { block.write_bytes(byte(n), layout.size()) };
     block.addr().get().is_multiple_of(layout.align())
 }
 
 fn is_intact(block: NonNull<u8>, len: usize, n: usize) -> bool {
-    // SAFETY: a live block, written by `fill`, which nobody changes.
+    // SAFETY: a live block, written by `fill`, which no other code changes.
     let bytes = unsafe { NonNull::slice_from_raw_parts(block, len).as_ref() };
     bytes.iter().all(|found| *found == byte(n))
 }
@@ -91,7 +91,7 @@ fn blocks<P: PageProvider + Copy, Q: PageProvider + Copy>(
         };
         let block = block.ok()?;
         let zero = n % 3 < 2 || {
-            // SAFETY: a live block of so many bytes, which the heap says are initialised.
+            // SAFETY: a live block of this many bytes, which the heap says are initialised.
             let bytes = unsafe { NonNull::slice_from_raw_parts(block, layout.size()).as_ref() };
             bytes.iter().all(|byte| *byte == 0)
         };
@@ -182,7 +182,7 @@ struct Shared<'a> {
     begun: AtomicUsize,
     /// Blocks that were freed by another thread than allocated them.
     freed: AtomicUsize,
-    /// Not zero once something went wrong: then nobody waits any more.
+    /// Not zero once something went wrong: then no thread waits any more.
     failed: AtomicU32,
 }
 

@@ -11,7 +11,7 @@ use core::ffi::{c_char, c_int};
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     for n in 0..len {
-        // SAFETY: the caller's promise: len bytes at both ends.
+        // SAFETY: the caller vouches for `len` bytes at both ends.
         unsafe { *to.add(n) = *from.add(n) };
     }
     to
@@ -23,11 +23,12 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     if to.addr() <= from.addr() {
-        // SAFETY: the caller's promise; ascending order reads every byte before it is overwritten.
+        // SAFETY: the caller vouches for both ends; ascending order reads each byte before it is
+        // written.
         return unsafe { memcpy(to, from, len) };
     }
     for n in (0..len).rev() {
-        // SAFETY: the caller's promise: len bytes at both ends.
+        // SAFETY: the caller vouches for `len` bytes at both ends.
         unsafe { *to.add(n) = *from.add(n) };
     }
     to
@@ -39,7 +40,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, value: c_int, len: usize) -> *mut u8 {
     for n in 0..len {
-        // SAFETY: the caller's promise: len bytes.
+        // SAFETY: the caller vouches for `len` bytes.
         unsafe { *to.add(n) = value as u8 };
     }
     to
@@ -51,7 +52,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: c_int, len: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
     for n in 0..len {
-        // SAFETY: the caller's promise: len bytes at both.
+        // SAFETY: the caller vouches for `len` bytes at both.
         let (a, b) = unsafe { (*a.add(n), *b.add(n)) };
         if a != b {
             return c_int::from(a) - c_int::from(b);
@@ -65,7 +66,7 @@ unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for `len` bytes at both.
     unsafe { memcmp(a, b, len) }
 }
 
@@ -75,7 +76,7 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn strlen(text: *const c_char) -> usize {
     let mut len = 0;
-    // SAFETY: the caller's promise: a zero ends the text.
+    // SAFETY: the caller vouches for a zero that ends the text.
     while unsafe { *text.add(len) } != 0 {
         len += 1;
     }

@@ -20,7 +20,7 @@ const SPACE: usize = 48 << 20;
 /// Bounds of the metadata: for few classes, for all.
 const METADATA: [usize; 2] = [1 << 20, 8 << 20];
 
-/// What can fail without a leak that nobody can help: all but giving addresses back.
+/// What can fail without a leak that cannot be helped: all but giving addresses back.
 const FAILING: Calls = Calls::RESERVE.union(Calls::COMMIT).union(Calls::DECOMMIT);
 
 /// A configuration and what is done with it.
@@ -28,7 +28,7 @@ const FAILING: Calls = Calls::RESERVE.union(Calls::COMMIT).union(Calls::DECOMMIT
 struct Run {
     page: PageSize,
     config: HeapConfig,
-    /// A seed, and that one call in so many fails, of those for blocks and those for metadata.
+    /// A seed, and that one call in that many fails, of those for blocks and those for metadata.
     faults: Option<(u64, u64, u64)>,
     ops: Vec<Op>,
 }
@@ -63,7 +63,7 @@ impl<'a> Arbitrary<'a> for Run {
     }
 }
 
-/// One call in so many, or none.
+/// One call in that many, or none.
 fn one_in(u: &mut Unstructured<'_>) -> arbitrary::Result<u64> {
     Ok(*u.choose(&[0, 2, 4, 12, 40])?)
 }

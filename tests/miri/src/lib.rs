@@ -106,13 +106,13 @@ unsafe impl PageProvider for Host {
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller vouches for reserved pages that nothing refers to.
         unsafe { forget(range) };
         Ok(())
     }
 
     unsafe fn release(&self, range: PageRange) -> Result<(), Error> {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller vouches for reserved pages that nothing refers to.
         unsafe { forget(range) };
         let mut reservations = self.lock();
         let found = reservations.range_mut(..=range.addr()).next_back();

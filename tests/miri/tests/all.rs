@@ -42,7 +42,7 @@ fn an_arena() {
     for n in 0..60 {
         let layout = layout(1 + random.below(900), 1 << random.below(8));
         let object = arena.alloc(layout).expect("memory");
-        // SAFETY: a live object of so many bytes.
+        // SAFETY: a live object of this many bytes.
         unsafe { object.write_bytes(byte(n), layout.size()) };
         live.push((object, layout, n));
         if random.below(3) == 0 {
@@ -81,9 +81,9 @@ fn check_heap(config: HeapConfig, count: usize) {
     let mut live: Vec<(NonNull<u8>, usize, usize)> = Vec::new();
     let mut random = Random(12345);
     let ends = |block: NonNull<u8>, len: usize| {
-        // SAFETY: a live block of so many bytes, all of them written.
+        // SAFETY: a live block of this many bytes, all of them written.
         let last = unsafe { block.add(len - 1).read() };
-        // SAFETY: as above.
+        // SAFETY: a live block of this many bytes, all of them written.
         (unsafe { block.read() }, last)
     };
     for n in 0..count {
@@ -96,7 +96,7 @@ fn check_heap(config: HeapConfig, count: usize) {
             let align = 1 << random.below(6);
             local.alloc(layout(size, align)).expect("memory")
         };
-        // SAFETY: a live block of so many bytes.
+        // SAFETY: a live block of this many bytes.
         unsafe { block.write_bytes(byte(n), size) };
         live.push((block, size, n));
         let info = heap.block_of(block.addr().get() + size / 2).expect("live");
@@ -113,7 +113,7 @@ fn check_heap(config: HeapConfig, count: usize) {
             // SAFETY: live, of this layout, and used by its new address only.
             let moved = unsafe { local.realloc(block, layout(size, 8), len) }.expect("memory");
             assert_eq!(ends(moved, size.min(len)), (byte(n), byte(n)));
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { moved.write_bytes(byte(n), len) };
             live[at] = (moved, len, n);
         }
@@ -125,7 +125,7 @@ fn check_heap(config: HeapConfig, count: usize) {
     unsafe { local.free(large) }.expect("live");
     for (block, size, n) in live {
         assert_eq!(ends(block, size), (byte(n), byte(n)));
-        // SAFETY: as above.
+        // SAFETY: live, and not used any more.
         unsafe { local.free(block) }.expect("live");
     }
     drop(local);
@@ -435,7 +435,8 @@ fn code_is_retired_while_threads_read_it() {
                         // "Runs" the code: reads, which a release that comes too early races with.
                         // SAFETY: it is not released before this executor's quiescent point.
                         let first = unsafe { found.read() };
-                        // SAFETY: as above, of a span of 64 bytes.
+                        // SAFETY: not released before this executor's quiescent point, and 64 bytes
+                        // long.
                         assert_eq!(first, unsafe { found.add(7).read() });
                     }
                     rounds += 1;

@@ -3,6 +3,9 @@
 //! Filters, MDWE and namespaces cannot be taken back, so a test that wants them must not share its
 //! process with others. The parent starts the test binary again, restricted to that one test, with
 //! [`ENV`] set; there the same `#[test]` function runs its body instead of starting a process.
+//!
+//! The harness knows a test by its path: the modules, without the name of the crate. The macros
+//! [`isolated!`] and [`test_path!`] put it together from a name and the module that they stand in.
 
 use core::fmt::Display;
 use std::fs::OpenOptions;
@@ -22,6 +25,34 @@ pub const STRICT: &str = "HOSTMEM_STRICT";
 /// Names the environment variable with the file that skips are added to, so that they are read at
 /// the end of a run.
 pub const SKIPS: &str = "HOSTMEM_SKIPS";
+
+pub use crate::{isolated, test_path};
+
+/// Runs a body in a process of its own: `isolated!("name", || ...)`, in the module of that test.
+///
+/// The function [`isolated()`] takes the test's path instead.
+#[macro_export]
+macro_rules! isolated {
+    ($name:expr, $body:expr $(,)?) => {
+        $crate::isolate::isolated(&$crate::isolate::test_path!($name), $body)
+    };
+}
+
+/// Returns the path, as the harness lists it, of the test of that name in this module: a `String`.
+#[macro_export]
+macro_rules! test_path {
+    ($name:expr) => {
+        $crate::isolate::path_in(module_path!(), $name)
+    };
+}
+
+/// Returns the path of a test in the module at `module_path`, which begins with the crate's name.
+pub fn path_in(module_path: &str, test_name: &str) -> String {
+    match module_path.split_once("::") {
+        Some((_, modules)) => format!("{modules}::{test_name}"),
+        None => test_name.to_owned(),
+    }
+}
 
 /// Begins the line that [`skip`] writes.
 const SKIPPED: &str = "SKIPPED: ";
@@ -116,7 +147,8 @@ pub fn check(test_name: &str, output: &Output) {
     let ended = stderr.lines().any(|line| line == marker);
     assert!(
         output.status.success() && ended,
-        "isolated test {test_name}: {status}{note}\n--- stdout ---\n{stdout}\n--- stderr ---\n{stderr}",
+        "isolated test {test_name}: {status}{note}\n\
+         --- stdout ---\n{stdout}\n--- stderr ---\n{stderr}",
         status = output.status,
         note = if ended {
             ""

@@ -57,7 +57,7 @@ impl Starved {
     ///
     /// # Panics
     ///
-    /// If so many addresses cannot be reserved.
+    /// If that many addresses cannot be reserved.
     #[must_use]
     pub fn begin() -> Self {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

@@ -148,3 +148,20 @@ fn unavailable_conditions_skip_the_test() {
         body,
     );
 }
+
+mod within {
+    use hostmem_test_support::isolate::{is_isolated, isolated, test_path};
+
+    #[test]
+    fn a_test_in_a_module_is_found_by_its_path() {
+        let mut ran = false;
+        isolated!("a_test_in_a_module_is_found_by_its_path", || ran = true);
+        let path = test_path!("a_test_in_a_module_is_found_by_its_path");
+        assert_eq!(path, "within::a_test_in_a_module_is_found_by_its_path");
+        assert_eq!(
+            is_isolated(&path),
+            ran,
+            "only the process of its own runs the body"
+        );
+    }
+}

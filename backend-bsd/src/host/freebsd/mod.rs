@@ -13,7 +13,7 @@ use crate::shared::{errno::check, limits::process_record, sysctl::long};
 use core::{ffi::c_int, mem::offset_of};
 use hostmem_core::{
     page::PageSize,
-    probe::{LargePages, MAX_LARGE_SIZES, Setting},
+    probe::{LargePageSize, MAX_LARGE_SIZES, Setting},
     provider::{Capabilities, DualStep, Resource, order},
 };
 use libc::kinfo_proc as Record;
@@ -74,11 +74,11 @@ pub(crate) const CAPABILITIES: Capabilities = Capabilities::TOGGLE_EXEC
     .union(Capabilities::EXEC_ONLY_WHERE_ASKED);
 
 /// Lists the sizes of large pages, smallest first. No pool is set aside for them.
-pub(crate) fn large_pages() -> [Option<LargePages>; MAX_LARGE_SIZES] {
+pub(crate) fn large_pages() -> [Option<LargePageSize>; MAX_LARGE_SIZES] {
     let mut found = [None; MAX_LARGE_SIZES];
     // The first is the host's ordinary page.
     for (slot, &bytes) in found.iter_mut().zip(&page_sizes()[1..]) {
-        *slot = PageSize::new(bytes).map(LargePages::of_size);
+        *slot = PageSize::new(bytes).map(LargePageSize::of_size);
     }
     found
 }

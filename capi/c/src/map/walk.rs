@@ -15,7 +15,7 @@ use crate::{
     types::window,
 };
 use core::ffi::c_void;
-use hostmem::range_map::{GapRequest, Order};
+use hostmem::range_map::{GapOrder, GapRequest};
 
 /// Finds a gap of `len` bytes within a window, whose byte at `offset` is a multiple of `align`;
 /// an `align` of 0 is that of pages, and a `last` of 0 is no bound. No other thread is kept from
@@ -41,9 +41,9 @@ pub unsafe extern "C" fn hm_range_map_find_gap(
     answer!(error, {
         let (to, map) = (place!(gap), map!(map));
         let order = match order {
-            HM_ORDER_LOWEST => Order::Lowest,
-            HM_ORDER_HIGHEST => Order::Highest,
-            HM_ORDER_RECENT => Order::Nearest(near),
+            HM_ORDER_LOWEST => GapOrder::Lowest,
+            HM_ORDER_HIGHEST => GapOrder::Highest,
+            HM_ORDER_RECENT => GapOrder::Nearest(near),
             _ => return Err(invalid(c"no such order")),
         };
         let request = GapRequest::bytes(len)

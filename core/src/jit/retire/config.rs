@@ -95,14 +95,14 @@ pub(super) const fn slack(page: PageSize) -> usize {
 
 /// A number of spans, and their bytes in whole granules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Reclaimed {
     /// Spans.
     pub spans: u64,
     /// Bytes.
     pub bytes: u64,
 }
 
-impl AddAssign for Tally {
+impl AddAssign for Reclaimed {
     fn add_assign(&mut self, other: Self) {
         self.spans += other.spans;
         self.bytes += other.bytes;
@@ -114,9 +114,9 @@ impl AddAssign for Tally {
 #[non_exhaustive]
 pub struct RetireStatistics {
     /// What waits.
-    pub waiting: Tally,
+    pub waiting: Reclaimed,
     /// What was released so far.
-    pub reclaimed: Tally,
+    pub reclaimed: Reclaimed,
     /// Spans that the allocator did not take back, because a reset or a fork had taken them.
     pub refused: u64,
     /// Executors that are registered.

@@ -36,7 +36,7 @@ mod fork;
 mod releases;
 mod waiting;
 
-pub use config::{RetireConfig, RetireStatistics, Tally};
+pub use config::{Reclaimed, RetireConfig, RetireStatistics};
 pub use executor::Executor;
 pub use fork::Forking;
 pub use releases::Releases;
@@ -214,9 +214,9 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     }
 
     /// Releases all that can be released now; returns what that was.
-    pub fn reclaim(&self) -> Tally {
+    pub fn reclaim(&self) -> Reclaimed {
         let passed = self.executors.passed();
-        let mut total = Tally::default();
+        let mut total = Reclaimed::default();
         loop {
             let (part, more) = self.release_some(&mut self.waiting.lock(), passed);
             total += part;
@@ -228,13 +228,13 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
 
     /// Releases up to a batch of what has no higher stamp than `passed`; says too whether there may
     /// be more.
-    fn release_some(&self, waiting: &mut Waiting, passed: u64) -> (Tally, bool) {
-        let mut total = Tally::default();
+    fn release_some(&self, waiting: &mut Waiting, passed: u64) -> (Reclaimed, bool) {
+        let mut total = Reclaimed::default();
         for _ in 0..BATCH {
             let Some(span) = waiting.pop(passed) else {
                 return (total, false);
             };
-            let one = Tally {
+            let one = Reclaimed {
                 spans: 1,
                 bytes: span.len_bytes() as u64,
             };

@@ -7,7 +7,7 @@
 //!                     first               first + len
 //! ```
 
-use super::Tally;
+use super::Reclaimed;
 use crate::jit::Span;
 use core::{mem::MaybeUninit, ptr::NonNull};
 
@@ -25,7 +25,7 @@ pub(super) struct Waiting {
     len: usize,
     /// Bytes that wait.
     bytes: u64,
-    pub(super) reclaimed: Tally,
+    pub(super) reclaimed: Reclaimed,
     pub(super) refused: u64,
 }
 
@@ -44,7 +44,7 @@ impl Waiting {
             first: 0,
             len: 0,
             bytes: 0,
-            reclaimed: Tally::default(),
+            reclaimed: Reclaimed::default(),
             refused: 0,
         }
     }
@@ -75,8 +75,8 @@ impl Waiting {
     }
 
     /// Returns what waits.
-    pub(super) const fn tally(&self) -> Tally {
-        Tally {
+    pub(super) const fn tally(&self) -> Reclaimed {
+        Reclaimed {
             spans: self.len as u64,
             bytes: self.bytes,
         }

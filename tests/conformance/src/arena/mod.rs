@@ -18,7 +18,7 @@ use hostmem_core::{
 pub fn cases<P: PageProvider + Copy>() -> impl Iterator<Item = Case<P>> {
     report::cases!("arena", P:
         run::allocations_are_aligned_disjoint_and_intact,
-        run::bounded_and_usable_afterwards,
+        run::at_its_bound_an_arena_refuses_and_serves_again,
         run::memory_is_used_again,
         run::impossible_layouts_are_refused,
         run::failed_commits_change_nothing,

@@ -35,7 +35,9 @@ pub(super) fn allocations_are_aligned_disjoint_and_intact<P: PageProvider + Copy
     Outcome::Passed
 }
 
-pub(super) fn bounded_and_usable_afterwards<P: PageProvider + Copy>(p: P) -> Outcome {
+pub(super) fn at_its_bound_an_arena_refuses_and_serves_again<P: PageProvider + Copy>(
+    p: P,
+) -> Outcome {
     let mut arena = Checked::new(p, 1 << 20);
     let max = arena.arena.max_bytes();
     for _ in 0..3 {

@@ -175,7 +175,7 @@ pub(super) fn lost_views_are_no_longer_counted<P: Provider + Copy>(p: P) -> Outc
     // SAFETY: the mapping came from `p`, below the decorators, and no other code uses it.
     let unmapped = unsafe { p.unmap_dual(token, Leave::Hole) };
     assert!(unmapped.is_ok(), "unmapping succeeds");
-    // The token was only to be forgotten, so nobody can count it off later.
+    // The token was only to be forgotten, so it is never counted off later.
     assert_eq!(
         counted.counters().dual.now,
         0,

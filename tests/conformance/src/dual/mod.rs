@@ -17,7 +17,7 @@ pub fn cases<P: PageProvider + DualMapProvider + Copy>() -> impl Iterator<Item =
         views::purged_pages_read_zero_in_both_views,
         views::bad_purges_are_refused,
         views::fork_policies_are_accepted,
-        views::large_pages_or_a_refusal,
+        views::large_pages_are_given_or_refused,
         targets::placement_of_both_views_is_kept,
         targets::exact_views_are_exact,
         targets::views_land_in_reservations,

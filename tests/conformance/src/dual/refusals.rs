@@ -190,7 +190,7 @@ where
     let other = Target::Into(region.part(&(5..7)));
     let used = find(Place::Exact(region.at(0)));
     let request = DualRequest::bytes(2 * region.page());
-    // Nobody has pages of that size.
+    // No host has pages of that size.
     let pages = PageWish::Large {
         bytes: 1 << (usize::BITS - 2),
         or_base: false,

@@ -182,7 +182,7 @@ where
         for region in [&mut rw, &mut rx] {
             let place = Request::bytes(page).place(Place::Exact(region.at(1)));
             let taken = p.reserve(&place);
-            assert!(taken.is_err(), "what was left reserved is nobody else's");
+            assert!(taken.is_err(), "what was left reserved is no other code's");
             region
                 .commit(0..4, Commit::READ_WRITE)
                 .expect("it can be committed");

@@ -211,7 +211,7 @@ where
     Outcome::Passed
 }
 
-pub(super) fn large_pages_or_a_refusal<P>(p: P) -> Outcome
+pub(super) fn large_pages_are_given_or_refused<P>(p: P) -> Outcome
 where
     P: PageProvider + DualMapProvider + Copy,
 {

@@ -43,7 +43,7 @@ pub(crate) unsafe fn fill(start: NonNull<u8>, len: usize, seed: u64) {
 ///
 /// # Safety
 ///
-/// `len` bytes at `start`, aligned for words, are readable, and nobody writes them.
+/// `len` bytes at `start`, aligned for words, are readable, and no other code writes them.
 pub(crate) unsafe fn first_difference(start: NonNull<u8>, len: usize, seed: u64) -> Option<usize> {
     let differs = |(n, place): (usize, NonNull<u64>)| {
         // SAFETY: place lies in the memory that the caller described.

@@ -13,7 +13,7 @@ pub(crate) use views::Views;
 use hostmem_core::provider::{DualError, Error, ErrorKind};
 
 /// How often a case starts over because another thread mapped something in the hole that it was
-/// about to use. That takes bad luck once; so many times in a row, it is a broken provider.
+/// about to use. That takes bad luck once; this many times in a row, it is a broken provider.
 const TRIES: usize = 16;
 
 /// Runs `attempt` until it answers; `None` means that another thread seems to have interfered.

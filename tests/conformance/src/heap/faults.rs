@@ -1,6 +1,6 @@
 //! Calls of the providers that fail: an error, and a heap as it was.
 
-use super::{config, counted, ops};
+use super::{config, counted, op, ops};
 use crate::Outcome;
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
@@ -10,7 +10,7 @@ use hostmem_core::{
     sim::{Calls, Faulty},
 };
 
-/// What can fail without a leak that nobody can help: all but giving addresses back.
+/// What can fail without a leak that cannot be helped: all but giving addresses back.
 const FAILING: Calls = Calls::RESERVE
     .union(Calls::COMMIT)
     .union(Calls::PROTECT)
@@ -41,12 +41,12 @@ fn script<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Result<usize, Hea
                 got = local.alloc(layout);
             }
             let block = got?;
-            // SAFETY: a live block of so many bytes.
+            // SAFETY: a live block of this many bytes.
             unsafe { block.write_bytes(0x77, size) };
             live.push((block, layout));
         }
         for (block, layout) in live.drain(..) {
-            // SAFETY: a live block of so many bytes, all written.
+            // SAFETY: a live block of this many bytes, all written.
             let bytes = unsafe { NonNull::slice_from_raw_parts(block, layout.size()).as_ref() };
             assert!(bytes.iter().all(|byte| *byte == 0x77), "{layout:?}");
             // SAFETY: live, and used no more.
@@ -111,7 +111,7 @@ pub(super) fn random_calls_may_fail<P: Provider + Copy>(p: P, config: HeapConfig
         short.only(FAILING);
         failing.fail_randomly(seed, 4);
         short.fail_randomly(seed + 99, 9);
-        let tally = ops::check(&failing, &short, config, ops::random_ops(seed).take(steps));
+        let tally = ops::check(&failing, &short, config, op::random_ops(seed).take(steps));
         exhausted += tally.exhausted;
         assert_eq!(pages.counters().reserved.now, 0, "addresses leaked");
         assert_eq!(metadata.counters().reserved.now, 0, "metadata leaked");

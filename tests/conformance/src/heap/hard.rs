@@ -1,6 +1,6 @@
-//! The highest level of hardening: each fault is found, and blocks that are used as they may be are none.
+//! The highest level of hardening: each fault is found, and no correct use is taken for one.
 
-use super::{calls, config, counted, faults, heap, ops};
+use super::{calls, config, counted, faults, heap, op, ops};
 use crate::Outcome;
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::{alloc::Layout, ptr::NonNull};
@@ -26,9 +26,9 @@ fn bytes(size: usize) -> Layout {
 /// Changes a byte that a heap has given memory for.
 fn spoil(block: NonNull<u8>, offset: usize) {
     let place = block.as_ptr().wrapping_add(offset);
-    // SAFETY: in granules that have memory and that a test's heap has for itself. This is the fault.
+    // SAFETY: in granules that have memory and that are a test's heap's alone. This is the fault.
     let byte = unsafe { place.read_volatile() };
-    // SAFETY: as above.
+    // SAFETY: in memory of the test's own heap. This is the fault.
     unsafe { place.write_volatile(!byte) };
 }
 
@@ -36,7 +36,7 @@ fn overflows(result: Result<(), HeapError>, block: NonNull<u8>) -> bool {
     matches!(result, Err(HeapError::Overflow(at)) if at.addr() == block.addr().get())
 }
 
-/// Asserts that so many new blocks of a size are another one than `corrupt`.
+/// Asserts that new blocks of a size are another one than `corrupt`.
 fn never_again<P: PageProvider + Copy>(heap: &Heap<P>, size: usize, corrupt: NonNull<u8>) {
     let (addr, mut blocks) = (corrupt.addr().get(), Vec::new());
     for _ in 0..(2 << 20) / size.max(2000) {
@@ -61,7 +61,7 @@ pub(super) fn what_is_written_behind_a_block_is_found<P: Provider + Copy>(p: P) 
         let block = heap.alloc(bytes(size)).expect("memory");
         let neighbour = heap.alloc(bytes(size)).expect("memory");
         assert_eq!(heap.usable_size(block), Some(size), "what was asked for");
-        // SAFETY: so many bytes may be used.
+        // SAFETY: the block has this many bytes that may be used.
         unsafe { block.write_bytes(0xff, size) };
         spoil(block, size);
         // SAFETY: live, of that layout, and no other is returned.
@@ -72,7 +72,7 @@ pub(super) fn what_is_written_behind_a_block_is_found<P: Provider + Copy>(p: P) 
             // SAFETY: live, and used no more.
             unsafe { local.free(block) }
         } else {
-            // SAFETY: as above.
+            // SAFETY: live, and used no more.
             unsafe { heap.free(block) }
         };
         assert!(overflows(freed, block), "{size}: {freed:?}");
@@ -230,13 +230,13 @@ pub(super) fn frees_by_calls_that_do_not_wait_are_checked<P: Provider + Copy>(p:
         spoil(other, size);
         // SAFETY: live, and used no more.
         unsafe { heap.try_free(one) }.expect("a live block");
-        // SAFETY: as above.
+        // SAFETY: live, and used no more.
         let refused = unsafe { heap.try_free(other) };
         assert!(overflows(refused, other), "{refused:?}");
         match heap.try_alloc_zeroed(bytes(size)) {
             Ok(block) => {
                 assert_eq!(heap.usable_size(block), Some(size));
-                // SAFETY: so many bytes, which the heap says are initialised.
+                // SAFETY: as long as the heap says, whose bytes are initialised.
                 let contents = unsafe { NonNull::slice_from_raw_parts(block, size).as_ref() };
                 assert!(contents.iter().all(|byte| *byte == 0));
                 // SAFETY: live, and used no more.
@@ -251,7 +251,7 @@ pub(super) fn frees_by_calls_that_do_not_wait_are_checked<P: Provider + Copy>(p:
 }
 
 pub(super) fn random_calls_keep_every_hardened_block_intact<P: Provider + Copy>(p: P) -> Outcome {
-    let tally = ops::check(p, p, full(), ops::random_ops(0xfa11).take(STEPS));
+    let tally = ops::check(p, p, full(), op::random_ops(0xfa11).take(STEPS));
     assert_eq!(tally.exhausted, 0, "there is memory");
     assert!(tally.refused > 40 && tally.in_place > 3, "{tally:?}");
     Outcome::Passed

@@ -97,7 +97,7 @@ pub(super) fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
     }
 }
 
-/// Asserts that the numbers of a heap are those of so many live blocks of each length, in segments
+/// Asserts that the numbers of a heap are those of that many live blocks of each length, in segments
 /// or elsewhere.
 fn numbers<P: PageProvider + Copy, M: PageProvider + Copy>(
     heap: &Heap<P, M>,
@@ -253,7 +253,7 @@ pub(super) fn a_walk_visits_live_blocks_which_it_may_free<P: Provider + Copy>(p:
         unsafe { heap.free(start) }.expect("a live block");
         // What is allocated meanwhile need not be visited, and must not be confused with what was.
         let other = heap.alloc(bytes(block.len)).expect("memory");
-        // SAFETY: as above.
+        // SAFETY: live, and used no more.
         unsafe { heap.free(other) }.expect("a live block");
         ControlFlow::<()>::Continue(())
     });
@@ -263,7 +263,7 @@ pub(super) fn a_walk_visits_live_blocks_which_it_may_free<P: Provider + Copy>(p:
 }
 
 fn write(block: NonNull<u8>, size: usize) -> NonNull<u8> {
-    // SAFETY: a live block of so many bytes.
+    // SAFETY: a live block of this many bytes.
     unsafe { block.write_bytes(0x5a, size) };
     block
 }

@@ -25,7 +25,7 @@ fn touch(block: NonNull<u8>, size: usize) {
     {
         // SAFETY: within the block, which is live and the test's.
         let byte = unsafe { block.add(at) };
-        // SAFETY: as above.
+        // SAFETY: within the block, which is live and the test's.
         unsafe { byte.write(0x5a) };
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn a_heap_in_few_addresses_keeps_to_them<P: Provider + Copy>(p: P) ->
 }
 
 /// H4, for two heaps and what is neither's.
-pub(super) fn addresses_of_others_are_nobodys<P: Provider + Copy>(p: P) -> Outcome {
+pub(super) fn addresses_outside_a_heap_are_not_owned<P: Provider + Copy>(p: P) -> Outcome {
     let (one, other) = (heap(p, config()), heap(p, config()));
     let stack = 0_u8;
     for size in [40, 5000, 100_000, 600_000, 2_000_000] {
@@ -155,15 +155,15 @@ pub(super) fn addresses_of_others_are_nobodys<P: Provider + Copy>(p: P) -> Outco
             1 << (top - 1),
             1 << top,
         ] {
-            let nobodys = NonNull::without_provenance(addr.try_into().expect("not null"));
+            let foreign = NonNull::without_provenance(addr.try_into().expect("not null"));
             for heap in [&one, &other] {
                 assert!(
                     !heap.owns(addr) && heap.block_of(addr).is_none(),
                     "{addr:#x}"
                 );
-                assert_eq!(heap.usable_size(nobodys), None, "{addr:#x}");
+                assert_eq!(heap.usable_size(foreign), None, "{addr:#x}");
                 // SAFETY: no block's start.
-                let refused = unsafe { heap.free(nobodys) };
+                let refused = unsafe { heap.free(foreign) };
                 assert_eq!(refused, Err(HeapError::NotOwned), "{addr:#x}");
             }
         }
@@ -186,7 +186,7 @@ pub(super) fn many_handles_take_little<P: Provider + Copy>(p: P) -> Outcome {
 /// Bytes of addresses that blocks of five hundred threads take at most, if each has few.
 const BLOCKS: usize = 96 << 20;
 
-/// Makes so many handles at once, each with a few blocks, and lets each free what another one
+/// Makes that many handles at once, each with a few blocks, and lets each free what another one
 /// allocated.
 ///
 /// # Panics
@@ -229,7 +229,7 @@ pub(super) fn short_handles_leave_memory_flat<P: Provider + Copy>(p: P) -> Outco
     Outcome::Passed
 }
 
-/// H6: makes so many handles one after the other, each of which allocates and frees.
+/// H6: makes that many handles one after the other, each of which allocates and frees.
 ///
 /// # Panics
 ///

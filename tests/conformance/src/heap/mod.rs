@@ -7,11 +7,14 @@ mod faults;
 mod hard;
 mod holds;
 mod limits;
+mod op;
 mod ops;
 mod oracle;
+mod returns;
 
 pub use limits::{many_handles, short_handles};
-pub use ops::{CALLERS, Op, Tally, check, random_ops};
+pub use op::{CALLERS, Op, Tally, random_ops};
+pub use ops::check;
 
 use crate::{Case, report};
 use core::alloc::Layout;
@@ -29,12 +32,12 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::bad_frees_are_refused_and_change_nothing,
         calls::addresses_are_told_apart,
         calls::impossible_sizes_are_refused,
-        calls::all_freed_goes_back_when_trimmed,
-        calls::all_freed_goes_back_after_two_ticks,
-        calls::ticks_of_a_handle_give_back_what_it_had_at_hand,
-        calls::pages_between_survivors_go_back_and_serve_again,
-        calls::what_was_purged_reads_zero_when_asked_to,
-        calls::eager_heaps_keep_no_free_granules,
+        returns::all_freed_goes_back_when_trimmed,
+        returns::all_freed_goes_back_after_two_ticks,
+        returns::ticks_of_a_handle_release_what_it_cached,
+        returns::pages_between_survivors_go_back_and_serve_again,
+        returns::what_was_purged_reads_zero_when_asked_to,
+        returns::eager_heaps_keep_no_free_granules,
         calls::large_blocks_grow_where_they_lie,
         calls::a_dropped_handle_leaves_its_blocks_to_others,
         calls::a_full_host_is_exhausted_and_serves_again,
@@ -46,7 +49,7 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         holds::what_was_never_handed_out_is_not_resident,
         limits::any_size_and_alignment_is_served_or_refused,
         limits::a_heap_in_few_addresses_keeps_to_them,
-        limits::addresses_of_others_are_nobodys,
+        limits::addresses_outside_a_heap_are_not_owned,
         limits::many_handles_take_little,
         limits::short_handles_leave_memory_flat,
         ops::random_calls_keep_every_block_intact,

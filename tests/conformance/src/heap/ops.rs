@@ -2,136 +2,16 @@
 
 use super::{
     config, holds,
+    op::{CALLERS, HANDLES, MOST_LIVE, NONE, NOT_WAITING, Op, STEPS, Tally, random_ops},
     oracle::{Block, Oracle},
 };
-use crate::{Outcome, SplitMix64};
+use crate::Outcome;
 use alloc::vec::Vec;
 use core::{alloc::Layout, ptr::NonNull};
 use hostmem_core::{
     heap::{Hardening, Heap, HeapConfig, HeapError, Level, LocalHeap},
     provider::{PageProvider, Provider},
 };
-
-/// Handles in a run.
-const HANDLES: usize = 3;
-
-/// The number that stands for the calls without a handle.
-const NONE: usize = HANDLES;
-
-/// The number that stands for the calls that wait for nobody, as signal handlers make them.
-const NOT_WAITING: usize = HANDLES + 1;
-
-/// Who can make calls: handles, and two more.
-pub const CALLERS: usize = HANDLES + 2;
-
-/// Calls of a case.
-const STEPS: usize = 6000;
-
-/// The most bytes that are live at once, so that every host has as much.
-const MOST_LIVE: usize = 24 << 20;
-
-/// A call. Blocks are chosen modulo how many live.
-#[derive(Clone, Copy, Debug)]
-pub enum Op {
-    /// Allocates.
-    Alloc {
-        /// Bytes.
-        size: usize,
-        /// The binary logarithm of the alignment.
-        align: u32,
-        /// Whether it is to read zero.
-        zeroed: bool,
-    },
-    /// Asks in vain for more than any host has, and for a block to become as long.
-    AllocTooMuch(usize),
-    /// Frees a block, sized or not.
-    Free(usize, bool),
-    /// Frees a block twice, the second time in vain.
-    FreeTwice(usize),
-    /// Frees what is no block's start, so many bytes into a block.
-    FreeInside(usize, usize),
-    /// Frees what is nobody's.
-    FreeForeign(usize),
-    /// Resizes a block.
-    Realloc(usize, usize),
-    /// Asks whose an address is, so many bytes into a block.
-    Query(usize, usize),
-    /// Has other calls be made by another handle, or by none.
-    Handle(usize),
-    /// Drops the handle and makes another.
-    Renew,
-    /// Gives free blocks of the handle back.
-    Flush,
-    /// Gives free memory back.
-    Trim,
-    /// Gives back memory between live blocks, too.
-    Collect,
-    /// Gives memory back until so many bytes are left.
-    TrimTo(usize),
-    /// Lets time pass.
-    Tick(u64),
-    /// Looks at every block.
-    CheckAll,
-}
-
-/// What a run met with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Calls that failed for want of memory.
-    pub exhausted: usize,
-    /// Calls that were refused, as they must be.
-    pub refused: usize,
-    /// Calls that would have had to wait or to ask the provider, and must not.
-    pub busy: usize,
-    /// Blocks that were resized where they lay.
-    pub in_place: usize,
-}
-
-/// Yields calls for ever.
-pub fn random_ops(seed: u64) -> impl Iterator<Item = Op> {
-    let mut random = SplitMix64::new(seed);
-    let size = |random: &mut SplitMix64| match random.below(100) {
-        0..60 => random.below(300),
-        60..85 => random.below(5000),
-        85..95 => random.below(70_000),
-        95..99 => random.below(400_000),
-        _ => random.below(5 << 20),
-    };
-    core::iter::from_fn(move || {
-        let number = random.next_usize() >> 1;
-        Some(match random.below(100) {
-            0..36 => Op::Alloc {
-                size: size(&mut random),
-                align: u32::try_from(random.below(40) / 4).unwrap_or(0),
-                zeroed: random.below(4) == 0,
-            },
-            36 => Op::Alloc {
-                size: random.below(100_000),
-                align: u32::try_from(random.below(22)).unwrap_or(0),
-                zeroed: false,
-            },
-            37..70 => Op::Free(number, random.below(2) == 0),
-            70..72 => Op::FreeTwice(number),
-            72..74 => Op::FreeInside(number, random.next_usize()),
-            74 => Op::FreeForeign(random.next_usize()),
-            75..84 => Op::Realloc(number, size(&mut random)),
-            84..88 => Op::Query(number, random.next_usize()),
-            88..96 => Op::Handle(number),
-            96 => Op::Renew,
-            97 => Op::Flush,
-            98 => match random.below(4) {
-                0 if number.is_multiple_of(2) => Op::Trim,
-                0 => Op::Collect,
-                1 => Op::TrimTo(number % MOST_LIVE),
-                _ => Op::Tick(number as u64 % 900),
-            },
-            _ => match random.below(5) {
-                0 => Op::CheckAll,
-                _ => Op::Handle(number),
-            },
-        })
-    })
-}
 
 pub(super) fn random_calls_keep_every_block_intact<P: Provider + Copy>(p: P) -> Outcome {
     for seed in 0x5eed..0x5ef0 {
@@ -152,7 +32,7 @@ fn is_refusal(got: Result<NonNull<u8>, HeapError>) -> bool {
     matches!(got, Err(InvalidSize | Memory(_) | Metadata(_) | Busy))
 }
 
-/// A call by a handle, by none, or by one that waits for nobody.
+/// A call by a handle, by none, or by one that does not wait.
 macro_rules! by {
     ($locals:expr, $heap:expr, $current:expr, $call:ident ( $($argument:expr),* )) => {
         match &$locals[$current] {
@@ -235,7 +115,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                 if let Some(block) = oracle.blocks.first() {
                     let (start, layout) = (block.start, block.layout);
                     assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
-                    // SAFETY: a live block of this layout, which nobody else uses.
+                    // SAFETY: a live block of this layout, which no other code uses.
                     got = unsafe { by!(locals, heap, current, realloc(start, layout, size)) };
                 }
                 assert!(is_refusal(got), "{got:?} for {size:#x} bytes");
@@ -250,7 +130,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     // SAFETY: a live block, used no more.
                     unsafe { by!(locals, heap, current, free_sized(block.start, block.layout)) }
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: a live block, used no more.
                     unsafe { by!(locals, heap, current, free(block.start)) }
                 };
                 assert_eq!(freed, Ok(()), "{:?}", block.start);
@@ -311,7 +191,7 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
                     oracle.put_back(block);
                     continue;
                 }
-                // SAFETY: a live block of this layout, which nobody else uses.
+                // SAFETY: a live block of this layout, which no other code uses.
                 let got = unsafe {
                     by!(
                         locals,
@@ -351,8 +231,8 @@ pub fn check<P: PageProvider + Copy, M: PageProvider + Copy>(
             }
             Op::Handle(number) => {
                 if current == NOT_WAITING {
-                    // Gives nothing back, but frees what was put aside, which counts as used until
-                    // then.
+                    // Gives nothing back, but performs the deferred frees, whose blocks count as
+                    // used until then.
                     heap.trim_to(usize::MAX);
                 }
                 current = number % CALLERS;

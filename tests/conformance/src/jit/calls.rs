@@ -133,7 +133,7 @@ pub(super) fn written_code_runs<P: Provider + Copy>(p: P) -> Outcome {
         let function = code::returning(value).expect("known above");
         jit.write(&mut span, 0, function.bytes())
             .expect("code can be replaced");
-        // SAFETY: as above.
+        // SAFETY: the allocator published the code of `returning` at the start of the span.
         let returned = unsafe { code::call(span.rx()) };
         assert_eq!(returned, u32::from(value), "the newest code runs");
     }

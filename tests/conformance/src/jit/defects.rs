@@ -69,7 +69,7 @@ pub(super) fn a_query_inside_a_span_finds_all_of_it<P: Provider + Copy>(p: P) ->
     Outcome::Passed
 }
 
-pub(super) fn padding_is_nobodys<P: Provider + Copy>(p: P) -> Outcome {
+pub(super) fn padding_belongs_to_no_span<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     let (model, _) = with_spans(p);
     let block = model.jit.blocks().next().expect("the spans lie in a block");
@@ -157,13 +157,13 @@ pub(super) fn a_soft_reset_leaves_no_code_where_there_is_a_pattern<P: Provider +
     model.reset(Reset::Soft);
     let after = model.jit.blocks().next().expect("one is kept");
     assert_eq!(before.rx, after.rx, "the same block");
-    // SAFETY: the block is mapped and readable, and nobody writes to it.
+    // SAFETY: the block is mapped and readable, and no other code writes to it.
     let bytes = unsafe { slice::from_raw_parts(after.rx.start().as_ptr(), after.rx.len_bytes()) };
     assert!(bytes.iter().all(|&b| b == 0x5a), "old code is there still");
     Outcome::Passed
 }
 
-pub(super) fn a_batch_is_not_a_no_op<P: Provider + Copy>(p: P) -> Outcome {
+pub(super) fn a_batch_takes_effect<P: Provider + Copy>(p: P) -> Outcome {
     need_jit!(p);
     if !p.capabilities().contains(Capabilities::CORE_SYNC) {
         return Outcome::Skipped("cores cannot be synchronized");

@@ -4,7 +4,7 @@ use super::{JitProvider, live::first_unlike, model::Model};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use hostmem_core::{
-    jit::{BlockInfo, JitError, JitStatistics, Mapping, Span, SpanInfo},
+    jit::{CodeBlock, JitError, JitStatistics, Mapping, Span, SpanInfo},
     provider::PageProvider,
 };
 
@@ -41,15 +41,15 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
         found.granularity
     }
 
-    pub(super) fn block_at(&self, rx: NonNull<u8>) -> Option<BlockInfo> {
+    pub(super) fn block_at(&self, rx: NonNull<u8>) -> Option<CodeBlock> {
         self.jit.blocks().find(|b| b.rx.contains(rx.addr().get()))
     }
 
-    /// Asserts that memory of a block that nobody wrote to reads as the fill pattern, if any.
+    /// Asserts that memory of a block that was never written reads as the fill pattern, if any.
     #[track_caller]
     pub(super) fn expect_pattern(&self, start: NonNull<u8>, len: usize, what: &str) {
         if let Some(pattern) = self.jit.config().fill_kind().pattern() {
-            // SAFETY: blocks are readable, granules and pages are aligned, and nobody writes now.
+            // SAFETY: blocks are readable, granules and pages are aligned, and no code writes now.
             let wrong = unsafe { first_unlike(start, len, pattern) };
             assert_eq!(
                 wrong, None,
@@ -82,8 +82,8 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
     #[track_caller]
     pub(super) fn expect_blocks(&self) {
         let (found, config) = (self.jit.statistics(), self.jit.config());
-        let blocks: Vec<BlockInfo> = self.jit.blocks().collect();
-        let sum = |of: fn(&BlockInfo) -> usize| blocks.iter().map(of).sum::<usize>();
+        let blocks: Vec<CodeBlock> = self.jit.blocks().collect();
+        let sum = |of: fn(&CodeBlock) -> usize| blocks.iter().map(of).sum::<usize>();
         let total = (
             blocks.len(),
             sum(|b| b.spans),
@@ -127,7 +127,7 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
         }
         for pool in 0..config.pool_count() {
             let granule = self.granularity() << pool;
-            let empty = |b: &&BlockInfo| b.granularity == granule && b.spans == 0;
+            let empty = |b: &&CodeBlock| b.granularity == granule && b.spans == 0;
             let empty = blocks.iter().filter(empty).count();
             assert!(
                 empty <= usize::from(!config.releases_immediately()),

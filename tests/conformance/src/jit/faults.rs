@@ -76,7 +76,7 @@ fn script<'a, P: Provider + Copy>(model: &mut Model<Failing<'a, P>>, kind: Error
     model.release_all();
 }
 
-/// Runs the script with the nth call failing; says whether so many calls were made.
+/// Runs the script with the nth call failing; says whether that many calls were made.
 fn fails_at<P: Provider + Copy>(p: P, n: u64, kind: ErrorKind) -> bool {
     let counted = count(p);
     let faulty = Faulty::new(&counted).with_error(Error::os(kind, 12));
@@ -186,7 +186,7 @@ pub(super) fn writes_survive_a_failed_synchronization<P: Provider + Copy>(p: P) 
         panic!("the barrier was made to fail, but the write returned {result:?}");
     };
     assert_eq!(error.errno(), Some(12), "the errno is passed on");
-    // SAFETY: the span is live, and nobody writes to it meanwhile.
+    // SAFETY: the span is live, and no other code writes to it meanwhile.
     let bytes = unsafe { core::slice::from_raw_parts(span.rx().as_ptr(), 228) };
     let written = bytes[..64] == [1; 64] && bytes[64..74] == [3; 10] && bytes[74..100] == [1; 26];
     assert!(
@@ -231,7 +231,7 @@ pub(super) fn a_failed_fork_prepare_unlocks<P: Provider + Copy>(p: P) -> Outcome
             after.committed.now, before.committed.now,
             "call {n} of it leaks memory"
         );
-        // It would wait for ever if the lock were still held.
+        // It would wait forever if the lock were still held.
         model.alloc(5000, n).expect("nothing fails any more");
     }
     model.jit.fork_prepare().expect("nothing fails any more");

@@ -71,7 +71,7 @@ pub(super) fn padding_reads_as_the_pattern_too<P: Provider + Copy>(p: P) -> Outc
         let padding = span.rx().addr().get() - block.rx.addr();
         assert_eq!(padding, block.granularity, "the first granule is padding");
         for view in [block.rx, block.rw] {
-            // SAFETY: the views are readable, and nobody writes to the padding.
+            // SAFETY: the views are readable, and no other code writes to the padding.
             let wrong = unsafe { first_unlike(view.start(), padding, arch::TRAP) };
             assert_eq!(wrong, None, "the padding of {block:?} is not filled");
         }
@@ -89,7 +89,7 @@ pub(super) fn without_a_pattern_nothing_is_written<P: Provider + Copy>(p: P) -> 
         .expect("a small span can be had");
     let info = model.live[1].info();
     model.release(1);
-    // SAFETY: the block is mapped as long as its first span lives, and nobody writes there.
+    // SAFETY: the block is mapped as long as its first span lives, and no other code writes there.
     let wrong = unsafe { first_unlike(info.rx, info.len, 0x1111_1111) };
     assert_eq!(wrong, None, "what was there stays");
     model.release_all();

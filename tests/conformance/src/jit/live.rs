@@ -65,9 +65,10 @@ pub(super) fn pattern(len: usize, seed: u64) -> Vec<u8> {
 ///
 /// # Safety
 ///
-/// `len` bytes at `start`, aligned for words, are readable, and nobody writes them.
+/// `len` bytes at `start`, aligned for words, are readable, and no other code writes them.
 pub(super) unsafe fn first_unlike(start: NonNull<u8>, len: usize, pattern: u32) -> Option<usize> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller vouches for `len` readable bytes at `start`, which are not written
+    // meanwhile.
     let words = unsafe { slice::from_raw_parts(start.cast::<u32>().as_ptr(), len / 4) };
     words
         .iter()

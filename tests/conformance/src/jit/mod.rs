@@ -23,10 +23,12 @@ mod refusals;
 mod resets;
 mod retention;
 mod retire;
+mod retire_ends;
 mod retire_model;
 mod shadow;
 mod stress;
 mod upkeep;
+mod windows;
 mod writes;
 
 pub use configs::{Setup, configurations};
@@ -76,9 +78,9 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         placed::a_fragmented_window_is_filled,
         placed::a_page_is_enough_for_what_fits_in_it,
         placed::a_placed_span_leaves_no_empty_block,
-        placed::a_full_window_is_asked_for_once,
-        placed::the_longest_hole_is_used_at_once,
-        placed::longer_spans_than_blocks_have_longer_granules,
+        windows::a_full_window_is_asked_for_once,
+        windows::the_longest_hole_is_used_at_once,
+        windows::longer_spans_than_blocks_have_longer_granules,
         limits::the_limit_is_a_typed_error,
         limits::a_limit_below_a_block_makes_small_blocks,
         limits::every_hole_serves_at_the_limit,
@@ -104,12 +106,12 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         defects::a_double_release_frees_no_neighbour,
         defects::releasing_inside_a_span_frees_nothing,
         defects::a_query_inside_a_span_finds_all_of_it,
-        defects::padding_is_nobodys,
+        defects::padding_belongs_to_no_span,
         defects::lifo_release_with_immediate_release_unmaps_every_block,
         defects::a_tail_freed_last_then_first_serves_again,
         defects::a_reset_leaves_no_stale_counters,
         defects::a_soft_reset_leaves_no_code_where_there_is_a_pattern,
-        defects::a_batch_is_not_a_no_op,
+        defects::a_batch_takes_effect,
         defects::replaced_code_is_told_to_all_cores,
         defects::live_spans_never_overlap_under_churn,
         defects::shrinking_overwrites_no_live_code,

@@ -49,7 +49,7 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
     }
 
     /// Allocates `size` bytes and fills the span with the pattern of `seed`. An error has changed
-    /// nothing; the span is lost to nobody if only the write fails.
+    /// nothing; the span is lost if only the write fails.
     #[track_caller]
     pub(super) fn alloc(&mut self, size: usize, seed: u64) -> Result<(), JitError> {
         let before = self.jit.statistics();
@@ -167,7 +167,7 @@ impl<P: JitProvider, M: PageProvider + Copy> Model<P, M> {
     pub(super) fn reset(&mut self, how: Reset) {
         self.expect_all_intact();
         (self.shadow, self.used) = (Shadow::default(), 0);
-        // SAFETY: nobody executes what the model wrote, and no other call is under way.
+        // SAFETY: no other code executes what the model wrote, and no other call is under way.
         unsafe { self.jit.reset(how) };
         self.expect_statistics();
         self.expect_blocks();

@@ -54,7 +54,7 @@ fn expect_mapped_once<P: Provider + Copy>(p: P, mapping: Mapping) -> Outcome {
         assert_eq!(span.rx(), span.rw(), "there is one view");
         jit.write(&mut span, 5000, &[7; 1000])
             .expect("it can be written");
-        // SAFETY: the span is live and readable, and nobody writes to it.
+        // SAFETY: the span is live and readable, and no other code writes to it.
         let bytes = unsafe { slice::from_raw_parts(span.rx().as_ptr(), 6000) };
         assert_eq!(bytes[5000..], [7; 1000], "and is there");
         assert_eq!(

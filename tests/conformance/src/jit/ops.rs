@@ -16,7 +16,7 @@ use hostmem_core::{
 /// so that every sequence means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Allocates so many bytes and fills them.
+    /// Allocates that many bytes and fills them.
     Alloc(usize),
     /// Allocates where it is told to.
     AllocWith {

@@ -1,17 +1,13 @@
-//! J11: what is retired waits for whom it must, and for nobody else.
+//! J11: what is retired waits for the executors that it must wait for, and for no others.
 
-use super::{JitProvider, adapted, live::pattern, make, need_jit, retire_model};
+use super::{JitProvider, adapted, live::pattern, make, need_jit, retire_ends, retire_model};
 use crate::{Case, Outcome, code, report};
 use alloc::vec::Vec;
 use core::slice;
 use hostmem_core::{
     counted::{Counted, Limits},
-    fork::{ForkHooks, around_fork},
-    jit::{
-        JitAllocator, JitConfig, JitError, Refused, Reset, RetireConfig, RetireQueue, Span, Tally,
-    },
-    provider::{Error, ErrorKind, Provider},
-    sim::Faulty,
+    jit::{JitAllocator, JitConfig, JitError, Reclaimed, Refused, RetireConfig, RetireQueue, Span},
+    provider::Provider,
 };
 
 const GRANULE: usize = 64;
@@ -28,10 +24,10 @@ pub(super) fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         self::at_the_bound_nothing_is_reused,
         self::executors_are_bounded,
         self::addresses_can_be_retired,
-        self::spans_of_others_come_back,
-        self::a_queue_that_goes_releases_everything,
-        self::queues_that_cannot_be_made_leave_nothing,
-        self::fork_hooks_keep_the_executors_that_are_named,
+        retire_ends::spans_of_others_come_back,
+        retire_ends::a_queue_that_goes_releases_everything,
+        retire_ends::queues_that_cannot_be_made_leave_nothing,
+        retire_ends::fork_hooks_keep_the_executors_that_are_named,
         self::retired_code_runs_until_it_is_released,
         self::random_schedules_match_the_oracle,
     )
@@ -39,11 +35,11 @@ pub(super) fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
 
 type Queue<'a, P> = RetireQueue<&'a JitAllocator<P>, P>;
 
-fn allocator<P: JitProvider>(p: P) -> JitAllocator<P> {
+pub(super) fn allocator<P: JitProvider>(p: P) -> JitAllocator<P> {
     make(p, JitConfig::new().granularity(GRANULE)).expect("an allocator can be made")
 }
 
-fn queue<P: JitProvider>(
+pub(super) fn queue<P: JitProvider>(
     p: P,
     jit: &JitAllocator<P>,
     waiting: usize,
@@ -53,19 +49,19 @@ fn queue<P: JitProvider>(
     RetireQueue::on(jit, p, config).expect("a small queue can be made")
 }
 
-fn alloc<P: JitProvider>(jit: &JitAllocator<P>) -> Span {
+pub(super) fn alloc<P: JitProvider>(jit: &JitAllocator<P>) -> Span {
     jit.alloc(GRANULE).expect("a small span can be had")
 }
 
-fn spans(count: u64) -> Tally {
-    Tally {
+pub(super) fn spans(count: u64) -> Reclaimed {
+    Reclaimed {
         spans: count,
         bytes: count * GRANULE as u64,
     }
 }
 
 /// Counts what a queue takes for its book-keeping.
-fn count<P: JitProvider>(p: P) -> Counted<P> {
+pub(super) fn count<P: JitProvider>(p: P) -> Counted<P> {
     Counted::new(p, "retire", Limits::NONE).expect("a small arena can be reserved")
 }
 
@@ -79,7 +75,7 @@ pub(super) fn without_executors_nothing_waits<P: Provider + Copy>(p: P) -> Outco
     }
     assert_eq!(queue.statistics().waiting, spans(10));
     assert_eq!(jit.statistics().spans, 10, "what waits is live");
-    assert_eq!(queue.reclaim(), spans(10), "nobody runs it");
+    assert_eq!(queue.reclaim(), spans(10), "no executor runs it");
     assert_eq!(queue.reclaim(), spans(0), "once");
     let after = queue.statistics();
     assert_eq!((after.waiting, after.reclaimed), (spans(0), spans(10)));
@@ -98,7 +94,7 @@ pub(super) fn code_waits_for_every_executor_online<P: Provider + Copy>(p: P) -> 
     let old = alloc(&jit);
     let info = old.info();
     queue.retire(old).expect("there is room");
-    assert_eq!(queue.reclaim(), spans(0), "nobody has passed");
+    assert_eq!(queue.reclaim(), spans(0), "no executor has passed");
     first.quiescent();
     first.quiescent();
     assert_eq!(queue.reclaim(), spans(0), "one of two has passed");
@@ -183,7 +179,7 @@ pub(super) fn at_the_bound_nothing_is_reused<P: Provider + Copy>(p: P) -> Outcom
         let overlap = others.iter().any(|other| other.rx() == info.rx);
         assert!(!overlap, "{info:?} waits and is given out");
         assert_eq!(jit.query(info.rx.addr().get()), Some(*info));
-        // SAFETY: the span waits, so it is live and readable, and nobody writes to it.
+        // SAFETY: the span waits, so it is live and readable, and no other code writes to it.
         let found = unsafe { slice::from_raw_parts(info.rx.as_ptr(), info.len) };
         assert_eq!(found, bytes, "{info:?} waits and was written to");
     }
@@ -261,7 +257,7 @@ pub(super) fn addresses_can_be_retired<P: Provider + Copy>(p: P) -> Outcome {
     // SAFETY: the call is refused.
     let again = unsafe { queue.retire_at(rx) };
     assert_eq!(again, Err(JitError::NotLive), "it waits already");
-    let waits = Tally {
+    let waits = Reclaimed {
         spans: 1,
         bytes: 3 * GRANULE as u64,
     };
@@ -272,122 +268,6 @@ pub(super) fn addresses_can_be_retired<P: Provider + Copy>(p: P) -> Outcome {
     // SAFETY: no span starts there any more.
     let gone = unsafe { queue.retire_at(rx) };
     assert_eq!(gone, Err(JitError::NotLive));
-    Outcome::Passed
-}
-
-pub(super) fn spans_of_others_come_back<P: Provider + Copy>(p: P) -> Outcome {
-    need_jit!(p);
-    let (jit, other) = (allocator(p), allocator(p));
-    let queue = queue(p, &jit, 10, 1);
-    let Refused { span, error } = queue.retire(alloc(&other)).expect_err("a foreign span");
-    assert_eq!(error, JitError::NotOwned);
-    other
-        .release(span)
-        .expect("the token that came back is good");
-    // What a reset takes, the allocator does not take back.
-    queue.retire(alloc(&jit)).expect("there is room");
-    // SAFETY: no other code uses the span, nor has.
-    unsafe { jit.reset(Reset::Hard) };
-    let fresh = alloc(&jit);
-    assert_eq!(queue.reclaim(), spans(0), "there is nothing to release");
-    let after = queue.statistics();
-    assert_eq!((after.waiting, after.refused), (spans(0), 1));
-    let found = jit.query(fresh.rx().addr().get());
-    assert_eq!(found, Some(fresh.info()), "and nothing else was released");
-    jit.release(fresh).expect("an owned span is taken back");
-    Outcome::Passed
-}
-
-pub(super) fn a_queue_that_goes_releases_everything<P: Provider + Copy>(p: P) -> Outcome {
-    need_jit!(p);
-    let (code, data) = (allocator(p), count(p));
-    let queue = RetireQueue::<_, _>::on(&code, &data, RetireConfig::new());
-    let queue = queue.expect("a queue can be made");
-    let metadata = queue.statistics().metadata;
-    assert_eq!(metadata, data.counters().committed.now);
-    let busy = queue.register().expect("one of 64");
-    for _ in 0..RetireConfig::new().max_waiting() {
-        queue.retire(alloc(&code)).expect("there is room");
-    }
-    let refused = queue.retire(alloc(&code)).expect_err("no more").span;
-    code.release(refused).expect("an owned span is taken back");
-    assert_eq!(
-        queue.statistics().metadata,
-        metadata,
-        "all of it was there from the start"
-    );
-    drop(busy);
-    drop(queue);
-    assert_eq!(code.statistics().spans, 0, "what waited is released");
-    let left = data.counters();
-    assert_eq!((left.reserved.now, left.committed.now), (0, 0), "leaked");
-    // One that owns its allocator.
-    let queue = RetireQueue::<_, _>::on(code, p, RetireConfig::new());
-    let queue = queue.expect("a queue can be made");
-    let span = alloc(queue.allocator());
-    queue.retire(span).expect("there is room");
-    Outcome::Passed
-}
-
-pub(super) fn queues_that_cannot_be_made_leave_nothing<P: Provider + Copy>(p: P) -> Outcome {
-    need_jit!(p);
-    let (code, data) = (allocator(p), count(p));
-    let faulty = Faulty::new(&data).with_error(Error::os(ErrorKind::Denied, 12));
-    let fails_at = |n| {
-        faulty.fail_nth(n);
-        let made = RetireQueue::<_, _>::on(&code, &faulty, RetireConfig::new());
-        // What dropping gives back cannot be tried again, so nothing may fail there.
-        faulty.fail_none();
-        let error = made.map(drop).err()?;
-        let metadata = matches!(error, JitError::Metadata(e) if e.kind() == ErrorKind::Denied);
-        assert!(metadata, "call {n}: {error}");
-        let left = data.counters();
-        assert_eq!((left.reserved.now, left.committed.now), (0, 0), "call {n}");
-        Some(error)
-    };
-    let failures = (0..).map_while(fails_at).count();
-    assert!(
-        (2..10).contains(&failures),
-        "it reserves and commits, in {failures} calls"
-    );
-    Outcome::Passed
-}
-
-pub(super) fn fork_hooks_keep_the_executors_that_are_named<P: Provider + Copy>(p: P) -> Outcome {
-    need_jit!(p);
-    let jit = allocator(p);
-    let queue = queue(p, &jit, 10, 3);
-    let (mine, blocked) = (queue.register(), queue.register());
-    let (mine, blocked) = (mine.expect("one of 3"), blocked.expect("one of 3"));
-    let gone = queue.register().expect("one of 3");
-    blocked.offline();
-    queue.retire(alloc(&jit)).expect("there is room");
-    let before = queue.statistics();
-    // SAFETY: no process is cloned, and the closure says so.
-    let in_child = unsafe { around_fork(&[&queue.forking(&[&mine]), &jit], &[], || false) };
-    assert_eq!(in_child, Ok(false), "the hooks succeed");
-    assert_eq!(queue.statistics(), before, "a parent goes on as before");
-    let own = [&mine, &blocked];
-    let hooks = queue.forking(&own);
-    hooks.fork_prepare().expect("it takes a lock");
-    // SAFETY: no other thread knows the queue, as in a child, and this answers fork_prepare.
-    unsafe { hooks.fork_child() }.expect("it needs nothing");
-    let after = queue.statistics();
-    assert_eq!((after.executors, after.online), (2, 1), "one is gone");
-    // The token of one that is gone says nothing for whoever has its slot.
-    let new = queue.register().expect("one of 3");
-    queue.retire(alloc(&jit)).expect("there is room");
-    gone.quiescent();
-    gone.offline();
-    mine.quiescent();
-    assert_eq!(queue.reclaim(), spans(1), "the new one came after it");
-    assert_eq!(queue.reclaim(), spans(0), "it runs the second");
-    drop(gone);
-    assert_eq!(queue.reclaim(), spans(0), "it still does");
-    assert_eq!(queue.statistics().executors, 3);
-    blocked.online();
-    new.quiescent();
-    assert_eq!(queue.reclaim(), spans(1), "all have passed");
     Outcome::Passed
 }
 

@@ -131,7 +131,7 @@ impl<P: JitProvider> Run<'_, P> {
             expected += 1;
         }
         let found = self.queue.reclaim().spans;
-        assert_eq!(found, expected, "what nobody runs is released");
+        assert_eq!(found, expected, "what no executor runs is released");
     }
 
     fn register(&mut self) {

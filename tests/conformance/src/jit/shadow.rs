@@ -12,7 +12,7 @@ pub(super) struct Shadow {
 }
 
 impl Shadow {
-    /// Adds a span. Its views must overlap nobody's.
+    /// Adds a span. Its views must overlap no other views.
     #[track_caller]
     pub(super) fn insert(&mut self, span: SpanInfo) {
         let (rx, rw) = (span.rx.addr().get(), span.rw.addr().get());

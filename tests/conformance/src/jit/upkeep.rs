@@ -9,7 +9,7 @@ use crate::{Outcome, SplitMix64};
 use alloc::vec::Vec;
 use core::slice;
 use hostmem_core::{
-    jit::{BlockInfo, JitAllocator, JitConfig, Reset, SpanInfo},
+    jit::{CodeBlock, JitAllocator, JitConfig, Reset, SpanInfo},
     provider::{Capabilities, ErrorKind, Placement, Provider},
     sim::{Calls, Faulty},
 };
@@ -32,7 +32,7 @@ pub(super) fn blocks_add_up_to_the_statistics<P: Provider + Copy>(p: P) -> Outco
         }
     }
     // Half way through, blocks come and go; the iterator goes on by address.
-    let all: Vec<BlockInfo> = model.jit.blocks().collect();
+    let all: Vec<CodeBlock> = model.jit.blocks().collect();
     assert!(all.len() > 3, "the spans need several blocks");
     let mut blocks = model.jit.blocks();
     let first = blocks.next().expect("there are several");
@@ -73,7 +73,7 @@ pub(super) fn unused_pages_go_back_and_serve_again<P: Provider + Copy>(p: P) -> 
         model.expect_all_intact();
         let inside = gone.rx.addr().get().next_multiple_of(page) - gone.rx.addr().get();
         // SAFETY: the released span lies in a block that stays mapped as long as others live in it,
-        // and nobody writes there.
+        // and no other code writes there.
         let bytes = unsafe { slice::from_raw_parts(gone.rx.as_ptr(), gone.len) };
         assert!(
             bytes[inside..][..15 * page].iter().all(|&b| b == 0),

@@ -1,4 +1,4 @@
-//! Requests that nobody can meet.
+//! Requests that cannot be met.
 
 use crate::{
     Outcome,

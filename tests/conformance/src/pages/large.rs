@@ -60,7 +60,7 @@ pub(super) fn large_pages_work_or_are_refused<P: PageProvider + Copy>(p: P) -> O
         use_large_pages(&mut region, half, all);
         return Outcome::Passed;
     }
-    // The reservation must be whole, and nobody else's.
+    // The reservation must be whole, and no other code's.
     region
         .commit(0..all, Commit::READ_WRITE)
         .expect("a refused commit leaves the range reserved");
@@ -115,7 +115,7 @@ pub(super) fn odd_page_sizes_are_refused<P: PageProvider + Copy>(p: P) -> Outcom
         });
         assert!(
             region.commit(0..4, wish).is_err(),
-            "nobody has pages of {bytes} bytes"
+            "no host has pages of {bytes} bytes"
         );
     }
     region

@@ -150,7 +150,7 @@ pub(super) fn failed_exact_changes_nothing<P: PageProvider + ProcessMap + Copy>(
     })
 }
 
-pub(super) fn the_null_page_is_nobodys<P: PageProvider + ProcessMap + Copy>(p: P) -> Outcome {
+pub(super) fn the_null_page_is_never_given<P: PageProvider + ProcessMap + Copy>(p: P) -> Outcome {
     let null = AddressRange::from_len(0, p.page_size().bytes()).expect("not empty");
     let Some(before) = Snapshot::of(&p, null) else {
         return NO_MAP;

@@ -16,7 +16,7 @@ use hostmem_core::provider::{PageProvider, ProcessMap};
 /// Yields the cases that need nothing but pages.
 pub fn cases<P: PageProvider + Copy>() -> impl Iterator<Item = Case<P>> {
     report::cases!("pages", P:
-        states::reserve_commit_write_decommit_commit_release,
+        states::pages_are_reserved_committed_written_and_released_again,
         states::parts_change_state_by_themselves,
         states::parts_are_released_by_themselves,
         states::reserved_pages_can_be_decommitted,
@@ -60,7 +60,7 @@ pub fn map_cases<P: PageProvider + ProcessMap + Copy>() -> impl Iterator<Item = 
         map::guards_are_inaccessible,
         map::access_shows_in_the_map,
         map::failed_exact_changes_nothing,
-        map::the_null_page_is_nobodys,
+        map::the_null_page_is_never_given,
         purge::purged_pages_show_what_it_says,
         purge::purged_pages_can_be_used,
         purge::purging_keeps_the_access,

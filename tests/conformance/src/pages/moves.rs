@@ -58,9 +58,9 @@ pub(super) fn moved_pages_take_contents_and_access_along<P: PageProvider + Copy>
             }
             Err(e) => panic!("round {round}: {e}"),
         }
-        // SAFETY: committed by the move, and nobody writes it.
+        // SAFETY: committed by the move, and no other code writes it.
         let first = unsafe { there.start().read() };
-        // SAFETY: as above; what was reserved is committed for a moment, and no other code's.
+        // SAFETY: what was reserved is committed for a moment, and no other code uses it.
         unsafe { p.commit(here, RW) }.expect("what was moved away is reserved");
         // SAFETY: committed just now.
         let left = unsafe { here.start().read() };

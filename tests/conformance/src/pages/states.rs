@@ -4,7 +4,7 @@ use crate::{Outcome, SplitMix64, harness::Region};
 use alloc::{collections::BTreeMap, vec::Vec};
 use hostmem_core::provider::{Commit, PageProvider, Request};
 
-pub(super) fn reserve_commit_write_decommit_commit_release<P: PageProvider + Copy>(
+pub(super) fn pages_are_reserved_committed_written_and_released_again<P: PageProvider + Copy>(
     p: P,
 ) -> Outcome {
     let mut region = Region::pages(p, 4);

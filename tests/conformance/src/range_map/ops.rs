@@ -6,7 +6,7 @@ use core::{fmt::Debug, iter};
 use hostmem_core::{
     page::{AddressRange, PageSize},
     provider::{Error, ErrorKind, PageProvider},
-    range_map::{GapRequest, Order, RangeMap, Value},
+    range_map::{GapOrder, GapRequest, RangeMap, Value},
     sim::{Calls, Faulty},
 };
 
@@ -328,10 +328,10 @@ impl<'a, const JOINS: bool, M: PageProvider + Copy> Run<'a, JOINS, M> {
     fn find(&self, op: &Op, wanted: &Wanted, order: usize) -> Option<Pages> {
         let near = wanted.within.0 + order as u64 / 3 % (2 * NEAR as u64);
         let (order, start) = match order % 3 {
-            0 => (Order::Lowest, self.oracle.lowest(wanted)),
-            1 => (Order::Highest, self.oracle.highest(wanted)),
+            0 => (GapOrder::Lowest, self.oracle.lowest(wanted)),
+            1 => (GapOrder::Highest, self.oracle.highest(wanted)),
             _ => (
-                Order::Nearest(bytes(near)),
+                GapOrder::Nearest(bytes(near)),
                 self.oracle.nearest(wanted, near),
             ),
         };

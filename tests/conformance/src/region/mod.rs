@@ -5,6 +5,7 @@
 
 mod array;
 mod calls;
+mod failures;
 mod model;
 mod ops;
 
@@ -26,11 +27,11 @@ pub fn cases<P: Provider + Copy>() -> impl Iterator<Item = Case<P>> {
         calls::a_page_is_replaced_where_it_lies,
         calls::all_but_the_end_can_be_fixed,
         calls::holes_are_found_by_place_and_by_hint,
-        calls::bad_arguments_change_nothing,
-        calls::failures_of_the_provider_change_nothing,
-        calls::protecting_that_fails_in_the_middle_changes_nothing,
-        calls::want_of_metadata_changes_nothing,
-        calls::a_full_region_is_exhausted_and_serves_again,
+        failures::bad_arguments_change_nothing,
+        failures::failures_of_the_provider_change_nothing,
+        failures::protecting_that_fails_in_the_middle_changes_nothing,
+        failures::lack_of_metadata_changes_nothing,
+        failures::a_full_region_is_exhausted_and_serves_again,
         calls::pages_above_2_to_the_32_stand_alone,
         calls::unmapping_across_two_regions_frees_both,
         calls::alignments_waste_nothing,
@@ -101,7 +102,7 @@ impl<P: PageProvider + Copy, I: PageProvider + Copy> Lent<P, I> {
         })
     }
 
-    /// Returns so many bytes as pages have.
+    /// Returns how many bytes that many pages have.
     fn bytes(&self, pages: usize) -> usize {
         pages * self.provider.page_size().bytes()
     }
@@ -128,12 +129,12 @@ impl<P: PageProvider + Copy, I: PageProvider + Copy> Drop for Lent<P, I> {
     fn drop(&mut self) {
         let page = self.provider.page_size().bytes();
         for edge in [0, self.whole.len_bytes() - page] {
-            // SAFETY: both edges lie in the whole range, are committed, and nobody's else.
+            // SAFETY: both edges lie in the whole range, are committed, and no other code's.
             let edge = unsafe { self.whole.start().add(edge) };
             let intact = (0..page).all(|n| {
-                // SAFETY: as above.
+                // SAFETY: both edges lie in the whole range, are committed, and no other code's.
                 let byte: NonNull<u8> = unsafe { edge.add(n) };
-                // SAFETY: as above.
+                // SAFETY: both edges lie in the whole range, are committed, and no other code's.
                 unsafe { byte.read() == NEIGHBOUR }
             });
             assert!(intact, "somebody else's page at {edge:p} was written");

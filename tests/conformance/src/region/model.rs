@@ -41,13 +41,13 @@ pub(super) fn random_calls_match_a_page_array_while_others_fail<P: Provider + Co
     Outcome::Passed
 }
 
-/// Makes so many random calls of many thousand pages, beside an array that knows every page, with
+/// Makes that many random calls of many thousand pages, beside an array that knows every page, with
 /// another seed and order each time that an allocator has had its share; with calls of both its
 /// providers failing in between, if so.
 ///
 /// # Panics
 ///
-/// As of [`check`].
+/// As [`check`].
 pub fn stress<P: Provider + Copy>(p: P, calls: usize, faults: bool, what: &str) -> Tally {
     let orders = [Order::Lowest, Order::Highest, Order::Recent];
     let mut all = Tally::default();

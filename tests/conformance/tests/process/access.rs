@@ -28,7 +28,7 @@ fn take(p: impl PageProvider, range: PageRange, step: Step) {
         Step::Protect(access) => unsafe { p.protect(range, access) },
         // SAFETY: the range is theirs.
         Step::Decommit => unsafe { p.decommit(range) },
-        // SAFETY: as above, and released once, at the end.
+        // SAFETY: the range is theirs, and released once, at the end.
         Step::Release => unsafe { p.release(range) },
     };
     done.unwrap_or_else(|error| panic!("{step:?}: {error}"));

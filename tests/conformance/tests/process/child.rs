@@ -21,7 +21,7 @@ pub(crate) enum End {
     Signal(i32),
 }
 
-/// A child, which is killed if nobody has waited for it.
+/// A child, which is killed if it was not waited for.
 #[derive(Debug)]
 pub(crate) struct Child {
     /// None once it is waited for.
@@ -69,7 +69,7 @@ pub(crate) fn check(run: impl FnOnce()) {
 impl Child {
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> End {
-        self.reap().expect("nobody has waited for it")
+        self.reap().expect("it was not waited for before")
     }
 
     /// Waits, and asserts that all was well in the child.
@@ -107,7 +107,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if let Some(process) = self.process {
-            // SAFETY: a child of this process that nobody has waited for, so the number is its own.
+            // SAFETY: a child of this process that was not waited for, so the number is its own.
             unsafe { libc::kill(process, libc::SIGKILL) };
             self.reap();
         }

@@ -77,7 +77,7 @@ where
             Err(error) => remark(format_args!("no {step}: {error}")),
             Ok(_) => {
                 let held: Vec<_> = (0..HELD).map(|_| map()).collect();
-                assert!(held.iter().all(Result::is_ok), "{step}: so many mappings");
+                assert!(held.iter().all(Result::is_ok), "{step}: this many mappings");
                 assert_eq!(open_numbers(), before, "{step}: descriptors while mapped");
                 drop(held);
                 remark(format_args!("{step}"));

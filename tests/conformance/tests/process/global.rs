@@ -37,7 +37,7 @@ impl Block {
         // SAFETY: it is not empty.
         let start = NonNull::new(unsafe { HEAP.alloc(layout) }).expect("memory");
         assert!(start.addr().get().is_multiple_of(layout.align()));
-        // SAFETY: so many bytes, and no other code's.
+        // SAFETY: a live block of this many bytes, and no other code's.
         unsafe { start.write_bytes(byte, size) };
         Self {
             start,
@@ -54,7 +54,7 @@ impl Block {
         self.start = NonNull::new(start).expect("memory");
         self.layout = Layout::from_size_align(size, self.layout.align()).expect("a layout");
         self.check(kept);
-        // SAFETY: so many bytes, and no other code's.
+        // SAFETY: a live block of this many bytes, and no other code's.
         unsafe { self.start.write_bytes(self.byte, size) };
     }
 

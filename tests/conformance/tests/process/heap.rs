@@ -36,7 +36,7 @@ impl Block {
     fn new(start: NonNull<u8>, layout: Layout, pattern: u8) -> Self {
         let addr = start.addr().get();
         assert!(addr.is_multiple_of(layout.align()), "{start:?} {layout:?}");
-        // SAFETY: a live block of so many bytes, which no other code has.
+        // SAFETY: a live block of this many bytes, which no other code has.
         unsafe { start.write_bytes(pattern, layout.size()) };
         Self {
             start,
@@ -143,7 +143,7 @@ fn work<P: PageProvider + Copy>(
         .extend(own);
 }
 
-/// Has threads make so many calls, all together, of a heap; then frees what is left.
+/// Has threads make `steps` calls, all together, of a heap; then frees what is left.
 pub(crate) fn exchange<P: Provider + Copy>(p: P, threads: usize, steps: usize) {
     let config = HeapConfig::new().metadata(64 << 20).shards(2);
     let heap = Heap::<P, P, OsLock>::on(p, p, config).expect("metadata");
@@ -155,7 +155,7 @@ pub(crate) fn exchange<P: Provider + Copy>(p: P, threads: usize, steps: usize) {
         }
     });
     let local = heap.local().expect("metadata");
-    for block in mem::take(&mut *between.lock().expect("nobody panicked")) {
+    for block in mem::take(&mut *between.lock().expect("no thread panicked")) {
         free(&local, &block);
     }
     drop(local);

@@ -180,10 +180,10 @@ const FORKS: u16 = 300;
 const THREADS: u16 = 4;
 /// Spans of the forking thread, which each child looks at and writes over.
 const KEPT: u16 = 10;
-/// What a child writes over them; nobody else writes this.
+/// What a child writes over them, and no other code does.
 const CHILDS: u16 = 60_000;
 
-/// Raises a flag when it goes, so that nobody waits for ever for threads of a case that failed.
+/// Raises a flag when it goes, so that no thread waits forever for threads of a case that failed.
 pub(super) struct RaiseOnDrop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for RaiseOnDrop<'_> {

@@ -125,7 +125,7 @@ unsafe impl PageProvider for Faulted {
     }
 
     unsafe fn commit(&self, range: PageRange, how: Commit) -> Result<PageSize, Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for reserved pages that are its own.
         unsafe { self.inner.commit(range, how) }
     }
 
@@ -133,16 +133,16 @@ unsafe impl PageProvider for Faulted {
         if self.has(Fault::ProtectDoesNothing) {
             return Ok(());
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for committed pages that no other code uses meanwhile.
         unsafe { self.inner.protect(range, access) }
     }
 
     unsafe fn decommit(&self, range: PageRange) -> Result<(), Error> {
         if self.has(Fault::DecommitKeepsContents) {
-            // SAFETY: the caller's promise, passed on.
+            // SAFETY: the caller vouches for committed pages that no other code uses meanwhile.
             return unsafe { self.inner.protect(range, Access::None) };
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for committed pages that no other code uses.
         unsafe { self.inner.decommit(range) }
     }
 
@@ -150,7 +150,7 @@ unsafe impl PageProvider for Faulted {
         if self.has(Fault::ReleaseDoesNothing) {
             return Ok(());
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for reserved pages that no other code uses.
         unsafe { self.inner.release(range) }
     }
 }
@@ -161,7 +161,7 @@ unsafe impl DualMapProvider for Faulted {
         if let Some(wrong) = self.wrong_views(request) {
             return wrong;
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for targets that no other code uses.
         let result = unsafe { self.inner.map_dual(request) };
         match (self.fault, &result) {
             (Fault::FailedDualReleasesTargets, Err(_)) => {
@@ -193,7 +193,7 @@ unsafe impl DualMapProvider for Faulted {
             (Fault::DetachingKeepsThePages, Leave::Reserved) => return Ok(()),
             (_, leave) => leave,
         };
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for views that no other code uses.
         unsafe { self.inner.unmap_dual(mapping, leave) }
     }
 
@@ -208,7 +208,7 @@ unsafe impl DualMapProvider for Faulted {
             Fault::PurgeTakesTooMuch => (0, mapping.len_bytes()),
             _ => (offset, len),
         };
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for pages of the mapping that no other code uses meanwhile.
         unsafe { self.inner.purge_dual(mapping, offset, len) }
     }
 
@@ -218,7 +218,7 @@ unsafe impl DualMapProvider for Faulted {
         offset: usize,
         len: usize,
     ) -> Result<(), Error> {
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for pages of the mapping that no other code uses meanwhile.
         unsafe { self.inner.refill_dual(mapping, offset, len) }
     }
 
@@ -226,7 +226,7 @@ unsafe impl DualMapProvider for Faulted {
         if self.has(Fault::ForkChildDoesNothing) || self.has(Fault::DetachingKeepsThePages) {
             return Ok(());
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller is the only thread of a forked child, and calls once.
         unsafe { self.inner.fork_child_dual(mapping) }
     }
 }
@@ -253,7 +253,7 @@ unsafe impl DualSteps for Faulted {
         if let Some(wrong) = self.wrong_views(request) {
             return wrong.map_err(|error| error.cause().into());
         }
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for targets that no other code uses.
         unsafe { self.inner.dual_step(step, request) }
     }
 }

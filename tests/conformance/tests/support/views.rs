@@ -62,7 +62,7 @@ impl Faulted {
     /// Maps for another fork policy than is asked for, and does not say so.
     fn map_for(&self, fork: Fork, request: &DualRequest<'_>) -> Result<DualMapping, DualError> {
         let changed = DualRequest { fork, ..*request };
-        // SAFETY: the caller's promise, passed on.
+        // SAFETY: the caller vouches for targets that no other code uses.
         let made = unsafe { self.inner.map_dual(&changed) }?;
         let (rw, rx, step, page) = (made.rw(), made.rx(), made.step(), made.page_size());
         // SAFETY: takes the place of the token above. That it tells a lie is the fault.

@@ -44,7 +44,7 @@ pub fn noexec_mounts(command: &mut Command, dirs: &[&str]) -> Result<(), Unavail
     };
     // SAFETY: `enter` makes system calls only; its strings were made above.
     unsafe { probe("mounting noexec directories in a new namespace", &enter) }?;
-    // SAFETY: as above, so it is async-signal-safe.
+    // SAFETY: `enter` makes system calls only, so it is async-signal-safe.
     unsafe { command.pre_exec(enter) };
     Ok(())
 }
@@ -111,7 +111,7 @@ fn clone_mount(dir: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: `dir` is a C string, borrowed for the length of the call.
     let fd = check(unsafe { libc::syscall(call, at, dir.as_ptr(), flags) })?;
     let fd = i32::try_from(fd).expect("a file descriptor is an int");
-    // SAFETY: the call has just returned this descriptor to nobody else.
+    // SAFETY: the call has just returned this descriptor to this code alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -57,7 +57,7 @@ fn restrict(command: &mut Command, attempt: &str, noexec: bool) -> Result<(), Un
     let enter = move || enter_pid_namespace(noexec);
     // SAFETY: `enter` makes system calls only.
     unsafe { probe(attempt, enter) }?;
-    // SAFETY: as above, so it is async-signal-safe.
+    // SAFETY: `enter` makes system calls only, so it is async-signal-safe.
     unsafe { command.pre_exec(enter) };
     Ok(())
 }
@@ -86,7 +86,7 @@ fn enter_pid_namespace(noexec: bool) -> io::Result<()> {
             .open(MEMFD_NOEXEC)?
             .write_all(NOEXEC_ENFORCED)?;
     }
-    // SAFETY: as above.
+    // SAFETY: this process has a single thread, being between fork and exec itself.
     if let Side::Parent(command) = unsafe { sys::fork() }? {
         init(command, &status);
     }

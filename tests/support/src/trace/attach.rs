@@ -28,7 +28,7 @@ use crate::sys::check;
 /// One end of the gate.
 ///
 /// Dropped, it ends the connection and not just its own descriptor: forks hold copies of that, the
-/// child's copy of the tracer's end among them, so the other end would wait for ever.
+/// child's copy of the tracer's end among them, so the other end would wait forever.
 pub(super) struct End(UnixStream);
 
 impl Drop for End {

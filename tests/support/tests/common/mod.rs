@@ -88,7 +88,7 @@ pub(crate) fn memfd(flags: u32) -> io::Result<File> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call has just returned this descriptor to nobody else.
+    // SAFETY: the call has just returned this descriptor to this code alone.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
