@@ -29,7 +29,7 @@ watched "${hostmem[@]}" --test range_map -- --test-threads=1
 step "heaps under ThreadSanitizer"
 # Not what clones with shared memory, which it takes for a fork, nor what fills 4 GiB.
 watched "${hostmem[@]}" --test heap -- --test-threads=1 \
-    general::threads:: general::signal_handlers::
+    general::threads:: general::signal_handlers:: short_threads
 step "the core under ThreadSanitizer"
 watched -p hostmem-core --lib -- readers_without_a_lock threads_find
 if [ "${1:-}" = long ]; then

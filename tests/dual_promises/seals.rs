@@ -11,7 +11,7 @@ use hostmem::{
 };
 use hostmem_test_support::{
     hugetlb::with_huge_pages,
-    isolate::{isolated, isolated_by, or_skip, run},
+    isolate::{isolated, isolated_by, or_skip, run, test_path},
     seccomp,
 };
 use std::fs;
@@ -176,7 +176,7 @@ fn large_pages_are_sealed_too() {
     };
     // The number is set, and restored, by the process that starts this one.
     let start = |mut command| with_huge_pages(1, |_| run(&mut command));
-    isolated_by("large_pages_are_sealed_too", start, || {
+    isolated_by(&test_path!("large_pages_are_sealed_too"), start, || {
         if lose_proc().is_none() {
             return;
         }

@@ -13,7 +13,7 @@ use hostmem::{
 use hostmem_test_support::{
     Unavailable,
     hugetlb::with_huge_pages,
-    isolate::{isolated, isolated_by, leave_out, or_skip, run},
+    isolate::{isolated, isolated_by, leave_out, or_skip, run, test_path},
     maps, mounts,
     overcommit::{Starved, strictly},
     seccomp,
@@ -217,48 +217,52 @@ fn strict_accounting_is_an_error_and_no_signal() {
     }
     // The settings are made, and restored, by the process that starts this one.
     let start = |mut command| strictly(|| run(&mut command));
-    isolated_by("strict_accounting_is_an_error_and_no_signal", start, || {
-        let block = 512 << 10;
-        let config = JitConfig::new().block_size(block, block).limit(block);
-        let jit = allocator(OS, config);
-        // Metadata and stacks are there once they were used.
-        let (kept, gone) = (fill(&jit, 1000), fill(&jit, 200_000));
-        let mut fresh = jit.alloc(200_000).expect("there is memory");
-        let mapping = map(&OS, LEN).expect("there is memory");
-        let bytes = vec![0x90; 200_000];
-        jit.release(gone).expect("once");
-        assert!(jit.decommit_unused() >= 190_000);
-        let before = jit.statistics();
+    isolated_by(
+        &test_path!("strict_accounting_is_an_error_and_no_signal"),
+        start,
+        || {
+            let block = 512 << 10;
+            let config = JitConfig::new().block_size(block, block).limit(block);
+            let jit = allocator(OS, config);
+            // Metadata and stacks are there once they were used.
+            let (kept, gone) = (fill(&jit, 1000), fill(&jit, 200_000));
+            let mut fresh = jit.alloc(200_000).expect("there is memory");
+            let mapping = map(&OS, LEN).expect("there is memory");
+            let bytes = vec![0x90; 200_000];
+            jit.release(gone).expect("once");
+            assert!(jit.decommit_unused() >= 190_000);
+            let before = jit.statistics();
 
-        let starved = Starved::begin();
-        let written = jit.write(&mut fresh, 0, &bytes);
-        use_all(&mapping);
-        let purged = purge(&mapping, 0, LEN / 2);
-        let refilled = refill(&mapping, 0, LEN / 2);
-        let refused = jit.alloc(200_000);
-        let after = jit.statistics();
-        // Files on a disk are not charged.
-        let mapped = map(&NO_DIRECTORIES, LEN);
-        drop(starved);
+            let starved = Starved::begin();
+            let written = jit.write(&mut fresh, 0, &bytes);
+            use_all(&mapping);
+            let purged = purge(&mapping, 0, LEN / 2);
+            let refilled = refill(&mapping, 0, LEN / 2);
+            let refused = jit.alloc(200_000);
+            let after = jit.statistics();
+            // Files on a disk are not charged.
+            let mapped = map(&NO_DIRECTORIES, LEN);
+            drop(starved);
 
-        assert_eq!(written, Ok(()), "what was mapped has its memory");
-        assert_eq!(purged, Ok(()));
-        assert_eq!(refilled, Err(ErrorKind::Exhausted));
-        let Err(JitError::Map(error)) = refused else {
-            panic!("nothing could be charged: {refused:?}");
-        };
-        assert_eq!(error.kind(), ErrorKind::Exhausted);
-        assert_eq!(before, after, "nothing changed");
-        let error = mapped.expect_err("nothing could be charged");
-        assert_eq!(error.kind(), ErrorKind::Exhausted);
-        assert_eq!(refill(&mapping, 0, LEN / 2), Ok(()));
-        use_all(&mapping);
-        let again = fill(&jit, 200_000);
-        for span in [kept, fresh, again] {
-            jit.release(span).expect("once");
-        }
-        unmap_dual(&OS, mapping);
-    });
+            assert_eq!(written, Ok(()), "what was mapped has its memory");
+            assert_eq!(purged, Ok(()));
+            assert_eq!(refilled, Err(ErrorKind::Exhausted));
+            let Err(JitError::Map(error)) = refused else {
+                panic!("nothing could be charged: {refused:?}");
+            };
+            assert_eq!(error.kind(), ErrorKind::Exhausted);
+            assert_eq!(before, after, "nothing changed");
+            let error = mapped.expect_err("nothing could be charged");
+            assert_eq!(error.kind(), ErrorKind::Exhausted);
+            assert_eq!(refill(&mapping, 0, LEN / 2), Ok(()));
+            use_all(&mapping);
+            let again = fill(&jit, 200_000);
+            for span in [kept, fresh, again] {
+                jit.release(span).expect("once");
+            }
+            unmap_dual(&OS, mapping);
+        },
+    );
 }
 
 #[test]
@@ -268,7 +272,7 @@ fn a_drained_pool_of_large_pages_is_an_error_and_no_signal() {
         let two = with_huge_pages(2, |given| (given == 2).then(|| run(&mut command)))?;
         two.ok_or_else(|| Unavailable::new("having two large pages", "there is one"))
     };
-    isolated_by(test, start, || {
+    isolated_by(&test_path!(test), start, || {
         let block = 2 * LARGE;
         let config = JitConfig::new().block_size(block, block).limit(block);
         let config = config.large_pages(LargePages::Align { bytes: LARGE });
