@@ -14,7 +14,7 @@ use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, Ceiling, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
-    range_map::{GapRequest, GapOrder, RangeMap, Value},
+    range_map::{GapOrder, GapRequest, RangeMap, Value},
 };
 use std::{
     cell::Cell,
