@@ -342,7 +342,11 @@ fn give_back<P: CodeProvider>(provider: &P, place: &Place, is_lost: bool) {
 
 impl<P: CodeProvider> Drop for CodeRange<P> {
     fn drop(&mut self) {
-        let Some(views) = self.views.take().filter(|_| !self.foreign.load(Ordering::Relaxed)) else {
+        let Some(views) = self
+            .views
+            .take()
+            .filter(|_| !self.foreign.load(Ordering::Relaxed))
+        else {
             return;
         };
         // There is no one to tell of an error: the views stay mapped, which wastes memory.
