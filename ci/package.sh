@@ -20,7 +20,9 @@ for crate in "${crates[@]}"; do
 done
 
 step "each crate builds from its package alone"
-# Together, since each needs those before it, which no registry has.
+# Together, since each needs those before it, which no registry has. Afresh, as cargo takes a package
+# of a version that it has built for the same.
+rm -rf target/package-build
 cargo publish --dry-run --quiet --allow-dirty --target-dir target/package-build "${chosen[@]}"
 
 step "the public interface"

@@ -12,11 +12,12 @@ use core::{fmt, ops::RangeInclusive};
 /// assert_eq!(wrong.allowed(), 1..=64);
 /// assert_eq!(wrong.to_string(), "shards is 100, and must be from 1 to 64");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
     value: usize,
-    allowed: RangeInclusive<usize>,
+    least: usize,
+    most: usize,
     step: Step,
 }
 
@@ -32,6 +33,17 @@ pub(crate) enum Step {
 }
 
 impl ConfigError {
+    /// Makes the error of a value of which no more is known.
+    pub(crate) const fn of_value(setting: &'static str, value: usize) -> Self {
+        Self {
+            setting,
+            value,
+            least: 0,
+            most: usize::MAX,
+            step: Step::One,
+        }
+    }
+
     /// Returns the name of the setting: that of the call which sets it.
     #[must_use]
     pub const fn setting(&self) -> &'static str {
@@ -47,7 +59,7 @@ impl ConfigError {
     /// Returns the least and the greatest value that it may have.
     #[must_use]
     pub const fn allowed(&self) -> RangeInclusive<usize> {
-        *self.allowed.start()..=*self.allowed.end()
+        self.least..=self.most
     }
 }
 
@@ -69,21 +81,22 @@ pub(crate) fn check(
     Err(ConfigError {
         setting,
         value,
-        allowed,
+        least: *allowed.start(),
+        most: *allowed.end(),
         step,
     })
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (least, most) = (self.allowed.start(), self.allowed.end());
+        let (least, most) = (self.least, self.most);
         write!(f, "{} is {}, and must be ", self.setting, self.value)?;
         match self.step {
             Step::One => {}
             Step::Multiple(of) => write!(f, "a multiple of {of} ")?,
             Step::Power => f.write_str("a power of two ")?,
         }
-        match *most {
+        match most {
             usize::MAX => write!(f, "from {least} on"),
             most => write!(f, "from {least} to {most}"),
         }

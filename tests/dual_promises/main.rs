@@ -125,7 +125,7 @@ fn readable_memory_that_is_executable_is_told_and_can_be_refused() {
         assert!(!OS.capabilities().contains(explicit));
         assert_eq!(OS.probe_now().read_implies_exec, Setting::On);
         let refused = Jit::on(OS, OS, strict);
-        assert!(matches!(refused, Err(JitError::Config)));
+        assert!(matches!(refused, Err(JitError::Unsupported)));
         let jit = allocator(OS, JitConfig::new());
         let span = fill(&jit, 100);
         let found = maps::find(span.rw().addr().get()).expect("/proc is mounted");
@@ -150,7 +150,7 @@ fn a_strict_allocator_is_never_writable_and_executable() {
     // SAFETY: nothing is written there.
     let both = Mapping::ReadWriteExec(unsafe { RwxOptIn::accept() });
     let refused = Jit::on(OS, OS, JitConfig::new().strict(true).mapping(both));
-    assert!(matches!(refused, Err(JitError::Config)));
+    assert!(matches!(refused, Err(JitError::Config(_))));
 }
 
 /// Starts a child that is traced by this thread, and stops at once.

@@ -265,7 +265,10 @@ fn a_host_that_cannot_synchronize_cores_is_used_without_or_refused() {
     jit.release(span).expect("once");
     let config = config.sync_cores(SyncCores::Required);
     let refused = JitAllocator::<_, OsProvider>::on(&sim, OS, config);
-    assert_eq!(refused.map(drop).expect_err("it cannot"), JitError::Config);
+    assert_eq!(
+        refused.map(drop).expect_err("it cannot"),
+        JitError::Unsupported
+    );
     assert_eq!(
         allocator(config).syncs_cores(),
         OS.capabilities().contains(Capabilities::CORE_SYNC)
@@ -279,7 +282,7 @@ fn a_host_without_what_the_allocator_needs_is_refused_at_once() {
     let refused = JitAllocator::<_, OsProvider>::on(&sim, OS, JitConfig::new());
     assert_eq!(
         refused.map(drop).expect_err("no dual mappings"),
-        JitError::Config
+        JitError::Unsupported
     );
     for config in [
         JitConfig::new().granularity(48),
@@ -291,8 +294,7 @@ fn a_host_without_what_the_allocator_needs_is_refused_at_once() {
         let refused = JitAllocator::<_, _>::on(OS, OS, config);
         assert_eq!(
             refused.map(drop).expect_err("invalid"),
-            JitError::Config,
-            "{config:?}"
+            JitError::Config(config.check().expect_err("invalid"))
         );
     }
 }

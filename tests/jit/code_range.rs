@@ -330,7 +330,7 @@ fn placements_are_kept_and_settings_checked() {
     for (setting, config) in wrong {
         let error = config.check().expect_err("out of range");
         assert_eq!(error.setting(), setting);
-        assert_eq!(CodeRange::new(config).err(), Some(JitError::Config));
+        assert_eq!(CodeRange::new(config).err(), Some(JitError::Config(error)));
     }
     // Pages that the host may not have are a wish.
     let pages = PageWish::Large {

@@ -246,7 +246,12 @@ fn a_span_may_be_as_long_as_the_limit() {
 #[test]
 fn blocks_may_be_one_gib_long() {
     isolated!("blocks_may_be_one_gib_long", || {
-        assert!(!JitConfig::new().block_size(2 << 30, 2 << 30).is_valid());
+        assert!(
+            JitConfig::new()
+                .block_size(2 << 30, 2 << 30)
+                .check()
+                .is_err()
+        );
         for granularity in [16, 64, 4096] {
             let config = JitConfig::new()
                 .block_size(1 << 30, 1 << 30)

@@ -184,7 +184,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let slab = match bin.spare {
             Some(slab) => slab,
             None => {
-                let kind = u8::try_from(class).map_err(|_| HeapError::Config)?;
+                let kind = u8::try_from(class).map_err(|_| HeapError::Internal)?;
                 let count = CHUNK / (size_of::<slab::Slab>() + class::blocks(class));
                 // One at first, so that a class costs little; then as many as there are.
                 let count = count.min(bin.slabs as usize).max(1);

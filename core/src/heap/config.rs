@@ -321,10 +321,6 @@ impl HeapConfig {
         check("segment", self.segment, segment, Step::Multiple(GRANULE))
     }
 
-    pub(super) fn is_valid(&self) -> bool {
-        self.check().is_ok()
-    }
-
     /// Returns how many blocks of a class a magazine may hold.
     pub(super) fn limit(&self, class: usize) -> u32 {
         debug_assert!(class < CLASSES, "a class");

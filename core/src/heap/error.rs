@@ -1,17 +1,20 @@
 //! Errors of the heap. Each of them means that nothing changed, but that corrupt blocks are given
 //! up.
 
-use crate::provider::Error;
+use super::HeapConfig;
+use crate::{config::ConfigError, provider::Error};
 use core::{fmt, mem::size_of, ptr::NonNull};
 
 /// Why a call of the heap failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeapError {
-    /// The configuration has a value out of its range, which
-    /// [`HeapConfig::check`](super::HeapConfig::check) names, or the provider's pages are larger
-    /// than a granule.
-    Config,
+    /// The configuration has a value out of its range.
+    Config(WrongSetting),
+    /// The provider's pages are larger than a granule of 64 KiB.
+    PagesTooLarge,
+    /// A state that cannot be: a fault of this library. Nothing changed.
+    Internal,
     /// No host has memory of such a size or alignment.
     InvalidSize,
     /// The address is not this heap's.
@@ -81,6 +84,67 @@ impl BlockAddr {
     }
 }
 
+/// A setting of a [`HeapConfig`] that has a value out of its range; [`WrongSetting::error`] says
+/// what is allowed.
+///
+/// It is kept short, so that results of the heap still fit in two registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct WrongSetting {
+    value: [u32; 2],
+    setting: Setting,
+}
+
+/// Which setting it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Setting {
+    Metadata,
+    Shards,
+    Segment,
+}
+
+impl WrongSetting {
+    /// Finds the first setting of a configuration that has a value out of its range.
+    pub(super) fn of(config: &HeapConfig) -> Option<Self> {
+        let error = config.check().err()?;
+        let setting = match error.setting() {
+            "metadata" => Setting::Metadata,
+            "shards" => Setting::Shards,
+            _ => Setting::Segment,
+        };
+        Some(Self {
+            value: BlockAddr::new(error.value()).0,
+            setting,
+        })
+    }
+
+    /// Returns the setting's name, its value and what is allowed.
+    #[must_use]
+    pub fn error(self) -> ConfigError {
+        let value = BlockAddr(self.value).addr();
+        let config = HeapConfig::new();
+        let config = match self.setting {
+            Setting::Metadata => config.metadata(value),
+            Setting::Shards => config.shards(value),
+            Setting::Segment => config.segment(value),
+        };
+        // It is the value that was refused.
+        let refused = config.check().err();
+        refused.unwrap_or_else(|| ConfigError::of_value("a setting", value))
+    }
+}
+
+impl fmt::Display for WrongSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
+impl fmt::Debug for WrongSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
 impl HeapError {
     /// Says whether the block that was given up is none that can be.
     pub(super) const fn is_invalid_free(self) -> bool {
@@ -106,7 +170,9 @@ impl fmt::Debug for BlockAddr {
 impl fmt::Display for HeapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config => f.write_str("invalid configuration, or pages larger than a granule"),
+            Self::Config(e) => write!(f, "invalid configuration: {e}"),
+            Self::PagesTooLarge => f.write_str("the host's pages are longer than 64 KiB"),
+            Self::Internal => f.write_str("a fault of the heap itself"),
             Self::InvalidSize => f.write_str("no host has memory of that size or alignment"),
             Self::NotOwned => f.write_str("the address is not this heap's"),
             Self::NotLive => f.write_str("no live block is at the address"),

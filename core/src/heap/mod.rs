@@ -89,7 +89,7 @@ mod walk;
 mod models;
 
 pub use config::{Hardening, HeapConfig, Return};
-pub use error::{BlockAddr, HeapError};
+pub use error::{BlockAddr, HeapError, WrongSetting};
 #[cfg(not(all(test, loom)))]
 pub use global::{GlobalHeap, HeapOf, State, StaticHeap};
 pub use local::LocalHeap;
@@ -207,15 +207,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     ///
     /// # Errors
     ///
-    /// [`HeapError::Config`] for a configuration with a value out of range, and on a provider with
-    /// pages of more than 64 KiB; [`HeapError::TooSmall`] where the provider says that fewer
+    /// [`HeapError::Config`] for a configuration with a value out of its range;
+    /// [`HeapError::PagesTooLarge`]; [`HeapError::TooSmall`] where the provider says that fewer
     /// addresses are [left](PageProvider::left) than are needed: [`HeapConfig::least_window`]
     /// bytes; [`HeapError::Metadata`] where the metadata cannot be had.
     pub fn on(provider: P, metadata: M, config: HeapConfig) -> Result<Self, HeapError> {
         const { assert!(size_of::<Lock<Bin, R>>() <= config::BIN || cfg!(all(test, loom))) };
         let page = provider.page_size();
-        if !config.is_valid() || page.bytes() > GRANULE {
-            return Err(HeapError::Config);
+        if let Some(wrong) = WrongSetting::of(&config) {
+            return Err(HeapError::Config(wrong));
+        }
+        if page.bytes() > GRANULE {
+            return Err(HeapError::PagesTooLarge);
         }
         let needed = config.least_window();
         let left = provider.left(Resource::Addresses);

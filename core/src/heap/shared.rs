@@ -64,7 +64,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             }
             self.refill(shard, class, 1, &mut take)?;
         }
-        found.ok_or(HeapError::Config)
+        found.ok_or(HeapError::Internal)
     }
 
     pub(super) fn alloc_big_or_reclaim(&self, layout: Layout) -> Result<Big, HeapError> {

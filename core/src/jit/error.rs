@@ -1,16 +1,21 @@
 //! Errors of the JIT allocator. Each of them means that nothing changed, except as it says.
 
-use crate::provider::{DualError, Error};
+use crate::{
+    config::ConfigError,
+    provider::{DualError, Error},
+};
 use core::fmt;
 
 /// Why a call of the JIT allocator failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JitError {
-    /// The configuration has a value out of its range, which
-    /// [`JitConfig::check`](super::JitConfig::check) names, or asks for what the CPU or the
-    /// provider does not have.
-    Config,
+    /// The configuration has a value out of its range.
+    Config(ConfigError),
+    /// The configuration asks for what the CPU or the provider does not have.
+    Unsupported,
+    /// The process has made 2^40 allocators, resets included, and there are no more numbers.
+    TooManyAllocators,
     /// A size of zero, or one too large for any block.
     InvalidSize,
     /// An alignment that is no power of two, or a place that is neither anywhere nor near.
@@ -50,7 +55,11 @@ pub enum JitError {
 impl fmt::Display for JitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config => f.write_str("invalid or unsupported configuration"),
+            Self::Config(e) => write!(f, "invalid configuration: {e}"),
+            Self::Unsupported => {
+                f.write_str("the CPU or the host lacks what the configuration asks for")
+            }
+            Self::TooManyAllocators => f.write_str("too many allocators were made already"),
             Self::InvalidSize => f.write_str("the size is zero or too large"),
             Self::InvalidPlacement => f.write_str("no such placement for a span"),
             Self::OutOfBounds => f.write_str("the write would leave its span"),
@@ -78,6 +87,7 @@ impl core::error::Error for JitError {
         match self {
             Self::Metadata(e) | Self::SyncCores(e) | Self::Protect(e) => Some(e),
             Self::Map(e) => Some(e),
+            Self::Config(e) => Some(e),
             _ => None,
         }
     }

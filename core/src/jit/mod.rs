@@ -229,9 +229,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// # Errors
     ///
-    /// [`JitError::Config`] for a configuration with a value out of range, for a provider without
-    /// a capability that the configuration needs, on a CPU without known cache maintenance, and for
-    /// the last allocator and reset of 2^40 in a process;
+    /// [`JitError::Config`] for a configuration with a value out of its range;
+    /// [`JitError::Unsupported`] for a provider without a capability that the configuration needs,
+    /// and on a CPU without known cache maintenance; [`JitError::TooManyAllocators`];
     /// [`JitError::Metadata`] where no page ends behind the bound of the metadata.
     pub fn on(provider: P, metadata: M, config: JitConfig) -> Result<Self, JitError> {
         let mut needed = Capabilities::empty();
@@ -242,12 +242,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         // The rest is not asked for: some answers cost system calls.
         let wanted = needed | Kind::looked_at(config.mapping_wanted());
         let able = provider.capabilities_among(wanted);
-        let kind = Kind::choose(config.mapping_wanted(), able).ok_or(JitError::Config)?;
-        if !config.is_valid() || !able.contains(needed) || !arch::SUPPORTED {
-            return Err(JitError::Config);
+        config.check().map_err(JitError::Config)?;
+        let kind = Kind::choose(config.mapping_wanted(), able).ok_or(JitError::Unsupported)?;
+        if !able.contains(needed) || !arch::SUPPORTED {
+            return Err(JitError::Unsupported);
         }
         Ok(Self {
-            id: AtomicU64::new(next_id().ok_or(JitError::Config)?),
+            id: AtomicU64::new(next_id().ok_or(JitError::TooManyAllocators)?),
             page: provider.page_size(),
             syncs_cores: AtomicU8::new(match sync {
                 SyncCores::Required => Syncs::YES,

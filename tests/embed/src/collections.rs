@@ -81,7 +81,7 @@ unsafe impl StaticHeap for Primary {
     type Slot = NoSlot;
 
     fn open() -> Result<HeapOf<Self>, HeapError> {
-        let host = PLACE.get().ok_or(HeapError::Config)?;
+        let host = PLACE.get().ok_or(HeapError::Busy)?;
         Heap::on(host, host, HeapConfig::new().metadata(64 << 20))
     }
 

@@ -77,7 +77,7 @@ pub fn isolated(test_name: &str, body: impl FnOnce()) {
 ///
 /// # Panics
 ///
-/// As [`isolated`].
+/// As [`isolated()`].
 pub fn isolated_by(
     test_name: &str,
     start: impl FnOnce(Command) -> Result<Output, Unavailable>,
@@ -134,7 +134,7 @@ pub fn run(command: &mut Command) -> Output {
 ///
 /// # Panics
 ///
-/// As [`isolated`].
+/// As [`isolated()`].
 pub fn check(test_name: &str, output: &Output) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);

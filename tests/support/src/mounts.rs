@@ -1,7 +1,7 @@
 //! Changes what the calling thread sees mounted, and nothing else.
 //!
 //! A thread that entered a mount namespace cannot go back: use it in a thread of its own, or in an
-//! [isolated](crate::isolate::isolated) test. What it opens under `/proc` is what it sees there.
+//! [isolated](crate::isolate::isolated()) test. What it opens under `/proc` is what it sees there.
 
 use core::ptr;
 use std::ffi::CString;

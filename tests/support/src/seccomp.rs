@@ -1,6 +1,6 @@
 //! Makes chosen system calls of the process fail with a chosen errno.
 //!
-//! A filter cannot be removed: use it in an [isolated](crate::isolate::isolated) test. Filters add
+//! A filter cannot be removed: use it in an [isolated](crate::isolate::isolated()) test. Filters add
 //! up, and of several that match the kernel takes the one that permits least (seccomp(2)). A
 //! refused call does not happen, and a [tracer](crate::trace) outside does not see it.
 

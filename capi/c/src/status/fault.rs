@@ -53,13 +53,19 @@ impl From<DualError> for Fault {
 
 impl From<HeapError> for Fault {
     fn from(error: HeapError) -> Self {
-        Self::Heap(error)
+        match error {
+            HeapError::Config(setting) => Self::Setting(setting.error()),
+            error => Self::Heap(error),
+        }
     }
 }
 
 impl From<JitError> for Fault {
     fn from(error: JitError) -> Self {
-        Self::Jit(error)
+        match error {
+            JitError::Config(error) => Self::Setting(error),
+            error => Self::Jit(error),
+        }
     }
 }
 
@@ -101,7 +107,7 @@ const fn status_of_kind(kind: ErrorKind) -> hm_status {
 /// Returns the status and the message of an error without a provider's inside.
 fn plain_heap(error: &HeapError) -> (hm_status, &'static CStr) {
     match error {
-        HeapError::Config => (HM_INVALID_ARGUMENT, c"pages too large for a heap"),
+        HeapError::PagesTooLarge => (HM_UNSUPPORTED, c"the host's pages are longer than 64 KiB"),
         HeapError::InvalidSize => (
             HM_TOO_LARGE,
             c"no host has memory of that size or alignment",
@@ -130,7 +136,7 @@ fn plain_heap(error: &HeapError) -> (hm_status, &'static CStr) {
 
 fn plain_jit(error: &JitError) -> (hm_status, &'static CStr) {
     match error {
-        JitError::Config => (
+        JitError::Unsupported => (
             HM_UNSUPPORTED,
             c"the CPU or the host does not have what the configuration asks for",
         ),

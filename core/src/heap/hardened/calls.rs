@@ -87,7 +87,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         let slab = slab
             .or_else(|| self.slab_at(addr))
             .ok_or(HeapError::NotOwned)?;
-        let hardened = self.hardened.as_ref().ok_or(HeapError::Config)?;
+        let hardened = self.hardened.as_ref().ok_or(HeapError::Internal)?;
         if !is_intact(hardened, entry.block, class::size(class), zero) {
             self.retire(entry);
             return Err(HeapError::WriteAfterFree(BlockAddr::new(addr)));

@@ -73,7 +73,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             self.heap.refill(shard, class, most as usize, &mut take)?;
         }
         magazine.filled(place, most - 1);
-        found.ok_or(HeapError::Config)
+        found.ok_or(HeapError::Internal)
     }
 
     /// Makes the room in a magazine four times as much, up to what the configuration allows, if

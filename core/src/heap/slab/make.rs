@@ -197,5 +197,5 @@ pub(in crate::heap) fn make<M: PageProvider + Copy, R: RawMutex>(
         // long as the heap; the chunk and the strides are aligned for a descriptor.
         next = Some(unsafe { plan.write(place, next) });
     }
-    next.ok_or(HeapError::Config)
+    next.ok_or(HeapError::Internal)
 }

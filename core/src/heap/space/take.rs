@@ -78,7 +78,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
         part: &Range<usize>,
     ) -> Result<NonNull<u8>, HeapError> {
         let range = segment.range(part, self.page);
-        range.map(PageRange::start).ok_or(HeapError::Config)
+        range.map(PageRange::start).ok_or(HeapError::Internal)
     }
 
     /// Takes free granules of a segment, `guards` of them without memory on both sides; `None`

@@ -200,12 +200,6 @@ impl JitConfig {
         check("mapping", usize::from(writes_code), 0..=0, Step::One)
     }
 
-    /// Says whether every value is one that may be asked for.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.check().is_ok()
-    }
-
     /// Returns the bytes of the granule of a pool, as a power of two.
     #[inline]
     pub(in crate::jit) const fn shift(&self, pool: usize) -> u32 {

@@ -39,15 +39,14 @@ impl<P: CodeProvider> CodeRange<P> {
     ///
     /// # Errors
     ///
-    /// [`JitError::Config`] for a configuration with a value out of its range, which
-    /// [`CodeRangeConfig::check`] names, or a mapping that the provider does not have;
-    /// [`JitError::Map`] where there is no place for it, or no memory.
+    /// [`JitError::Config`] for a configuration with a value out of its range;
+    /// [`JitError::Unsupported`] for a mapping that the provider does not have; [`JitError::Map`] where there is no place for it, or no memory.
     pub fn on(provider: P, config: CodeRangeConfig) -> Result<Self, JitError> {
-        config.check().map_err(|_| JitError::Config)?;
+        config.check().map_err(JitError::Config)?;
         let wanted = Kind::looked_at(config.mapping) | Capabilities::CORE_SYNC;
         let wanted = wanted | Capabilities::TOGGLE_EXEC;
         let able = provider.capabilities_among(wanted);
-        let first = Kind::choose(config.mapping, able).ok_or(JitError::Config)?;
+        let first = Kind::choose(config.mapping, able).ok_or(JitError::Unsupported)?;
         let page = provider.page_size();
         let unit = match config.pages {
             PageWish::Large { bytes, .. } => page.bytes().max(bytes),
@@ -343,7 +342,11 @@ fn give_back<P: CodeProvider>(provider: &P, place: &Place, is_lost: bool) {
 
 impl<P: CodeProvider> Drop for CodeRange<P> {
     fn drop(&mut self) {
-        let Some(views) = self.views.take().filter(|_| !*self.foreign.get_mut()) else {
+        let Some(views) = self
+            .views
+            .take()
+            .filter(|_| !self.foreign.load(Ordering::Relaxed))
+        else {
             return;
         };
         // There is no one to tell of an error: the views stay mapped, which wastes memory.

@@ -42,17 +42,16 @@ use hull::Hull;
 /// A long range of executable memory, without an allocator.
 ///
 /// ```
-/// # #[cfg(feature = "sim")] {
-/// use hostmem_core::{jit::{CodeRange, CodeRangeConfig}, sim::{Policy, Sim}};
-/// let provider = Sim::new(Policy::default())?;
-/// let mut code = CodeRange::on(&provider, CodeRangeConfig::new(1 << 20))?;
+/// use hostmem_core::jit::{CodeProvider, CodeRange, CodeRangeConfig, JitError};
+/// # fn example<P: CodeProvider>(provider: P) -> Result<(), JitError> {
+/// let mut code = CodeRange::on(provider, CodeRangeConfig::new(1 << 20))?;
 /// // From the top down, as some translators go.
 /// let top = code.len_bytes() - 4;
 /// code.write(top, &[0xc3, 0xcc, 0xcc, 0xcc])?;
 /// let entry = code.rx().addr().get() + top;
 /// assert_eq!(code.offset_of(entry), Some(top));
+/// # Ok(())
 /// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Threads and signal handlers

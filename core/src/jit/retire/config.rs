@@ -73,12 +73,6 @@ impl RetireConfig {
         check("waiting", self.waiting, Self::WAITING, Step::One)?;
         check("executors", self.executors, Self::EXECUTORS, Step::One)
     }
-
-    /// Says whether every value is one that may be asked for.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.check().is_ok()
-    }
 }
 
 impl Default for RetireConfig {

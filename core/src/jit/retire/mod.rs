@@ -110,9 +110,7 @@ impl<A: Releases, M: PageProvider + Copy, R: RawMutex> RetireQueue<A, M, R> {
     /// [`JitError::Config`] for a configuration with a value out of range, [`JitError::Metadata`]
     /// without memory.
     pub fn on(allocator: A, metadata: M, config: RetireConfig) -> Result<Self, JitError> {
-        if !config.is_valid() {
-            return Err(JitError::Config);
-        }
+        config.check().map_err(JitError::Config)?;
         let (waiting, executors) = (config.max_waiting(), config.max_executors());
         let bytes = waiting * size_of::<Retired>() + executors * size_of::<Slot>();
         let arena = Arena::new(metadata, bytes + config::slack(metadata.page_size()));

@@ -101,17 +101,17 @@ pub(super) fn bad_configurations_are_refused<P: Provider + Copy>(p: P) -> Outcom
         new().block_size(2 << 20, 1 << 20),
         new().metadata(0),
     ] {
-        assert!(!config.is_valid(), "{config:?} is not valid");
+        let wrong = config.check().expect_err("it is not valid");
         let made = make(p, config);
         assert!(
-            matches!(made, Err(JitError::Config)),
+            matches!(made, Err(JitError::Config(error)) if error == wrong),
             "{config:?} must be refused: {made:?}"
         );
     }
     if !p.capabilities().contains(Capabilities::DUAL) {
         let made = make(p, new());
         assert!(
-            matches!(made, Err(JitError::Config)),
+            matches!(made, Err(JitError::Unsupported)),
             "code needs dual mappings: {made:?}"
         );
     }

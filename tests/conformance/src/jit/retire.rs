@@ -224,7 +224,8 @@ pub(super) fn executors_are_bounded<P: Provider + Copy>(p: P) -> Outcome {
         RetireConfig::new().executors(usize::MAX),
     ] {
         let refused = Queue::on(&jit, p, config).expect_err("out of range");
-        assert_eq!(refused, JitError::Config, "{config:?}");
+        let wrong = config.check().expect_err("out of range");
+        assert_eq!(refused, JitError::Config(wrong));
     }
     Outcome::Passed
 }
