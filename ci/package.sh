@@ -20,9 +20,10 @@ for crate in "${crates[@]}"; do
 done
 
 step "each crate builds from its package alone"
-# Together, since each needs those before it, which no registry has. Afresh, as cargo takes a package
-# of a version that it has built for the same.
-rm -rf target/package-build
+# Together, since each needs those before it, which no registry has. Afresh: cargo keeps what it has
+# unpacked and built of a version, also of a registry that is a folder, whose name there begins with a
+# dash.
+rm -rf target/package-build "${CARGO_HOME:-$HOME/.cargo}"/registry/{src,cache}/-*/hostmem*
 cargo publish --dry-run --quiet --allow-dirty --target-dir target/package-build "${chosen[@]}"
 
 step "the public interface"

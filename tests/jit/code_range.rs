@@ -190,6 +190,15 @@ fn a_writer_that_is_left_does_not_stay_writable() {
         // SAFETY: as above.
         unsafe { code.end_write(elsewhere..elsewhere + 1) }.expect("pages of ours");
         assert_eq!(run(&code, 0), 2, "{mapping:?}");
+        // Also where a part of what was being written goes.
+        code.write(3 * page(), &code_returning(4)).expect("memory");
+        // SAFETY: this thread alone uses the range.
+        unsafe { code.begin_write(2 * page()..6 * page()) }.expect("within");
+        // SAFETY: this thread alone uses the range.
+        unsafe { code.shrink(3 * page()..4 * page()) }.expect("both ends go");
+        // SAFETY: this thread alone uses the range.
+        unsafe { code.end_write(0..1) }.expect("pages of ours");
+        assert_eq!(run(&code, 0), 4, "{mapping:?}");
     }
 }
 

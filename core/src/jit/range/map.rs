@@ -107,17 +107,23 @@ impl<P: CodeProvider> CodeRange<P> {
         if kept.end < len {
             // SAFETY: the caller promises that no thread uses what lies behind `kept`.
             unsafe { self.cut(kept.end..len, 1)? };
+            self.keep(&(0..kept.end));
         }
         if kept.start > 0 {
             // SAFETY: the caller promises that no thread uses what lies before `kept`.
             unsafe { self.cut(0..kept.start, 0)? };
-            for hull in [&self.open, &self.purged, &self.ready, &self.published] {
-                let moved = hull.get();
-                let from = |n: usize| n.saturating_sub(kept.start);
-                hull.set(from(moved.start)..from(moved.end));
-            }
+            self.keep(&kept);
         }
         Ok(())
+    }
+
+    /// Forgets what was noted of pages that are gone; offsets count from `kept.start` from now on.
+    fn keep(&self, kept: &Range<usize>) {
+        for hull in [&self.open, &self.purged, &self.ready, &self.published] {
+            let noted = hull.get();
+            let now = |offset: usize| offset.clamp(kept.start, kept.end) - kept.start;
+            hull.set(now(noted.start)..now(noted.end));
+        }
     }
 
     /// Takes an end of the range off; `side` is that of its guard.
@@ -161,7 +167,8 @@ impl<P: CodeProvider> CodeRange<P> {
                 // SAFETY: views of the mapping at the same offsets; the whole's token is used again
                 // only where this one, which is not unmapped then, is not.
                 let end = unsafe { part_of(mapping, rw_gone, gone) };
-                // SAFETY: as above, once the end is unmapped.
+                // SAFETY: views of the mapping at the same offsets; it takes the whole's place once
+                // the end is unmapped.
                 let kept = unsafe { part_of(mapping, rw_left, left) };
                 // SAFETY: the mapping came from this provider, which unmaps parts, too; no thread
                 // uses this one.
