@@ -84,13 +84,16 @@ impl Which {
                 );
                 Ok(span)
             }
-            Self::At(rx) => Self::find_at(held, rx),
-            Self::Numbered { rx, number } => {
+            // One call, so that it is compiled into its caller.
+            Self::At(rx) | Self::Numbered { rx, .. } => {
                 let span = Self::find_at(held, rx)?;
-                if held.block.tags.take_number(span.start, number) {
-                    Ok(span)
-                } else {
-                    Err(JitError::NotLive)
+                match self {
+                    Self::Numbered { number, .. }
+                        if !held.block.tags.take_number(span.start, number) =>
+                    {
+                        Err(JitError::NotLive)
+                    }
+                    _ => Ok(span),
                 }
             }
         }
@@ -99,6 +102,7 @@ impl Which {
 
 impl Which {
     /// Finds the granules of the span that starts at an address.
+    #[inline]
     fn find_at(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {
         let (granule, starts) = held.granule_at(rx).ok_or(JitError::NotOwned)?;
         let span = held.bits().span_from(granule).ok_or(JitError::NotLive)?;
