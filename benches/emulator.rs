@@ -229,7 +229,7 @@ struct Runner {
     args: Vec<PathBuf>,
 }
 
-/// Returns who runs a guest; nobody where it is not there.
+/// Returns the ways to run a guest; none where its file is missing.
 fn runners(place: &Place, guest: &Guest) -> Vec<Runner> {
     let Some(elf) = place.elf(guest) else {
         return Vec::new();

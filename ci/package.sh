@@ -21,8 +21,8 @@ done
 
 step "each crate builds from its package alone"
 # Together, since each needs those before it, which no registry has. Afresh: cargo keeps what it has
-# unpacked and built of a version, also of a registry that is a folder, whose name there begins with a
-# dash.
+# unpacked and built of a version, also of a registry that is a folder, whose name there begins with
+# a dash.
 rm -rf target/package-build "${CARGO_HOME:-$HOME/.cargo}"/registry/{src,cache}/-*/hostmem*
 cargo publish --dry-run --quiet --allow-dirty --target-dir target/package-build "${chosen[@]}"
 

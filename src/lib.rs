@@ -100,8 +100,8 @@ cfg_select! {
     _ => {
         mod absent;
         pub use absent::{
-            CodeRange, FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, OsLock,
-            OsProvider, RangeMap, RegionAllocator, RegionHeap, RetireQueue,
+            CodeRange, FuncCell, GlobalHeap, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap,
+            OsLock, OsProvider, RangeMap, RegionAllocator, RegionHeap, RetireQueue,
         };
     }
 }

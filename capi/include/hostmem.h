@@ -2128,8 +2128,8 @@ hm_status hm_code_purge(struct hm_code *code, size_t offset, size_t len, struct 
 hm_status hm_code_shrink(struct hm_code *code, size_t offset, size_t len, struct hm_error *error);
 
 /**
- * Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only thread, before any
- * other call: a thread that the child does not have may have been in a call of them. The parent
+ * Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only
+ * thread, before any other call: a thread that the child does not have may have been in a call of them. The parent
  * takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child` that calls this is
  * enough; executable memory has hooks of its own, which come after this.
  *

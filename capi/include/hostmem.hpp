@@ -541,8 +541,9 @@ public:
             return false;
         }
         fill(static_cast<unsigned char *>(rw));
-        return detail::tell(code,
-                            [&](hm_error *e) { return hm_code_end_write(get(), offset, len, e); }) &&
+        return detail::tell(code, [&](hm_error *e) {
+                   return hm_code_end_write(get(), offset, len, e);
+               }) &&
                detail::tell(code, [&](hm_error *e) {
                    return hm_code_publish(get(), offset, len, HM_BARRIER_NOW, e);
                });

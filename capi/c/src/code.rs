@@ -96,7 +96,8 @@ pub(crate) struct Code {
     region: Option<&'static Object<Region>>,
 }
 
-// SAFETY: `hm_code_shrink` alone changes the range, and programs in C make no other call on it then.
+// SAFETY: `hm_code_shrink` alone changes the range, and programs in C make no other call on it
+// meanwhile.
 unsafe impl Sync for Code {}
 
 impl Kind for Code {
@@ -312,18 +313,9 @@ pub unsafe extern "C" fn hm_code_write(
     answer!(error, {
         let range = code!(code).range();
         let (bytes, kind, part) = (bytes(from, len)?, barrier(kind)?, part(offset, len)?);
-        // SAFETY: the caller in C promises to be the one writer where the range is toggled, and
-        // that no thread executes code in those pages.
-        let start = unsafe { range.begin_write(part.clone()) }?;
-        // SAFETY: as many bytes can be written there; the source lies outside of the range.
-        unsafe {
-            start
-                .as_ptr()
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
-        };
-        // SAFETY: the caller in C promises to be the one writer where the range is toggled.
-        unsafe { range.end_write(part.clone()) }?;
-        range.publish(part, kind)?;
+        // SAFETY: the caller in C promises to be the one writer where the range is toggled, that no
+        // thread executes code in those pages, and that the bytes lie outside of the range.
+        unsafe { range.write_at(part.start, bytes, kind) }?;
     })
 }
 

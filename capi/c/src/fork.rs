@@ -10,8 +10,8 @@ use crate::{
 };
 use hostmem::{fork::ForkChild, provider::Error};
 
-/// Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only thread, before any
-/// other call: a thread that the child does not have may have been in a call of them. The parent
+/// Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only
+/// thread, before any other call: a thread that the child does not have may have been in a call of them. The parent
 /// takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child` that calls this is
 /// enough; executable memory has hooks of its own, which come after this.
 ///

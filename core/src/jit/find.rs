@@ -98,9 +98,7 @@ impl Which {
             }
         }
     }
-}
 
-impl Which {
     /// Finds the granules of the span that starts at an address.
     #[inline]
     fn find_at(held: &Held<'_>, rx: usize) -> Result<Range<usize>, JitError> {

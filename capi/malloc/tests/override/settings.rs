@@ -93,7 +93,7 @@ fn programs_with_rights_of_others_ignore_the_environment() {
         return;
     };
     let path = PathBuf::from(program.get_program());
-    // A program that runs as `nobody` whoever starts it.
+    // A program that runs as the user `nobody`, because its owner and the set-user-ID bit say so.
     let owned = std::os::unix::fs::chown(&path, Some(65534), None);
     let allowed = fs::set_permissions(&path, fs::Permissions::from_mode(ALL));
     let (Ok(()), Ok(())) = (owned, allowed) else {

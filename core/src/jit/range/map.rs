@@ -40,7 +40,8 @@ impl<P: CodeProvider> CodeRange<P> {
     /// # Errors
     ///
     /// [`JitError::Config`] for a configuration with a value out of its range;
-    /// [`JitError::Unsupported`] for a mapping that the provider does not have; [`JitError::Map`] where there is no place for it, or no memory.
+    /// [`JitError::Unsupported`] for a mapping that the provider does not have; [`JitError::Map`]
+    /// where there is no place for it, or no memory.
     pub fn on(provider: P, config: CodeRangeConfig) -> Result<Self, JitError> {
         config.check().map_err(JitError::Config)?;
         let wanted = Kind::looked_at(config.mapping) | Capabilities::CORE_SYNC;

@@ -65,21 +65,44 @@ impl<P: CodeProvider> CodeRange<P> {
     ///
     /// # Errors
     ///
+    /// The errors of [`CodeRange::write_at`].
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
+        // SAFETY: `&mut` makes this the only writer. Code in pages that are toggled is only
+        // executed by callers who promised to whoever wrote it that it can be. A shared slice does
+        // not lie in memory that is written.
+        unsafe { self.write_at(offset, bytes, Barrier::Now) }
+    }
+
+    /// Writes `bytes` at an offset and publishes them with a barrier of this kind: begin, copy, end
+    /// and publish in one call.
+    ///
+    /// # Errors
+    ///
     /// Those of [`CodeRange::begin_write`], with nothing written; those of
     /// [`CodeRange::end_write`] and [`CodeRange::publish`], with everything written.
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), JitError> {
+    ///
+    /// # Safety
+    ///
+    /// The promises of [`CodeRange::begin_write`]; `bytes` do not lie in the range, and no other
+    /// thread writes to the same offsets.
+    pub unsafe fn write_at(
+        &self,
+        offset: usize,
+        bytes: &[u8],
+        barrier: Barrier,
+    ) -> Result<(), JitError> {
         let end = offset
             .checked_add(bytes.len())
             .ok_or(JitError::OutOfBounds)?;
-        // SAFETY: `&mut` makes this the only writer. Code in pages that are toggled is only
-        // executed by callers who promised to whoever wrote it that it can be.
+        // SAFETY: the caller is the only writer where the range is toggled, and no thread executes
+        // code in those pages.
         let rw = unsafe { self.begin_write(offset..end)? };
-        // SAFETY: begin_write returned where as many bytes can be written, and `bytes` is a slice
-        // that nobody changes: it does not lie in the range.
+        // SAFETY: begin_write returned where as many bytes can be written, and the caller says that
+        // the source lies elsewhere.
         unsafe { rw.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        // SAFETY: `&mut` makes this the only writer, which is after its begin_write.
+        // SAFETY: the caller is the only writer, and is after its begin_write.
         unsafe { self.end_write(offset..end)? };
-        self.publish(offset..end, Barrier::Now)
+        self.publish(offset..end, barrier)
     }
 
     /// Returns the whole pages around a part.
