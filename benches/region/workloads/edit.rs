@@ -42,6 +42,18 @@ fn short(n: usize) -> u16 {
     u16::try_from(n).expect("lengths and tags are below 2^16")
 }
 
+/// The range of so many pages in a slot.
+///
+/// Neighbours have other tags: a tracker makes one range of two that touch and have the same one,
+/// and all shall stay as many as they are.
+const fn range_in(slot: u32, pages: u16, tag: u16) -> Mapping {
+    Mapping {
+        start: slot * ROOM,
+        pages,
+        tag: if slot % 2 == 0 { tag & !1 } else { tag | 1 },
+    }
+}
+
 impl Moves {
     /// Draws moves of so many ranges.
     pub fn draw(random: &mut Random, live: usize) -> Self {
@@ -80,12 +92,11 @@ impl<'a, M: Tracker> Edits<'a, M> {
     /// Fills a map, which is empty.
     pub fn new(mut map: M, moves: &'a Moves) -> Self {
         let slots = moves.slots.clone();
-        let range = |n: usize| Mapping {
-            start: slots[n] * ROOM,
-            pages: short(1 + n % ROOM as usize),
-            tag: short(n % (1 << 16)),
-        };
-        let ranges: Vec<Mapping> = (0..moves.live()).map(range).collect();
+        let ranges = (0..moves.live()).map(|n| {
+            let (pages, tag) = (1 + n % ROOM as usize, n % (1 << 16));
+            range_in(slots[n], short(pages), short(tag))
+        });
+        let ranges: Vec<Mapping> = ranges.collect();
         ranges.iter().for_each(|&range| map.insert(range));
         Self {
             map,
@@ -114,11 +125,7 @@ impl<M: Tracker> Lane for Edits<'_, M> {
             let (used, unused) = (step.used as usize, step.unused as usize);
             self.map.remove(self.ranges[used]);
             self.slots.swap(used, unused);
-            let range = Mapping {
-                start: self.slots[used] * ROOM,
-                pages: step.pages,
-                tag: step.tag,
-            };
+            let range = range_in(self.slots[used], step.pages, step.tag);
             self.ranges[used] = range;
             self.map.insert(range);
         }
