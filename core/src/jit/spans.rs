@@ -5,8 +5,8 @@
 //!   stop    … 1 0 0 1 0 1 0 0 …      is the last of a run: here at the second and the fifth
 //! ```
 //!
-//! The iterator goes by words of 64 granules. It takes the lock of a block's shard for the time of
-//! looking at one, and gives what it found without it. A span that is there all the time stands
+//! The iterator takes the lock of a block's shard for the time of looking at some words of 64
+//! granules each, and gives what it found without it. A span that is there all the time stands
 //! still, whatever comes and goes beside it, so that it is in the one word in which it starts.
 
 use super::{
@@ -15,7 +15,6 @@ use super::{
     span::SpanInfo,
 };
 use crate::{page::AddressRange, provider::PageProvider, sync::RawMutex};
-use bitvec::{order::Lsb0, slice::BitSlice};
 use core::{fmt, ptr::NonNull};
 
 /// Words that are looked at under a lock for one with spans: 64 Ki granules, some microseconds.
@@ -29,47 +28,59 @@ pub struct Spans<'a, P: CodeProvider, M: PageProvider + Copy, R: RawMutex> {
     group: Option<u32>,
     /// Where to go on; `None` at the end.
     from: Option<usize>,
-    word: Word,
+    found: Found,
 }
 
-/// What was found in one word of a block.
-struct Word {
+/// Words of which is told what was found under one lock.
+const FOUND: usize = 8;
+
+/// What was found in some words of a block.
+struct Found {
     block: Option<NonNull<Block>>,
-    /// The word's first granule, in both views.
+    /// The first word's first granule, in both views.
     rx: NonNull<u8>,
     rw: NonNull<u8>,
     granule: usize,
-    /// Where spans start in it that were not given yet, and where runs end.
-    starts: u64,
-    stops: u64,
-    /// Granules from the word's first one to the end of the last span that starts in it.
+    /// Where spans start that were not given yet, and where runs end.
+    starts: [u64; FOUND],
+    stops: [u64; FOUND],
+    /// The first word with spans that were not given yet.
+    at: usize,
+    /// Granules from the first one to the end of the last span.
     end: usize,
 }
 
-impl Word {
-    const NONE: Self = Self {
+impl Found {
+    const NOTHING: Self = Self {
         block: None,
         rx: NonNull::dangling(),
         rw: NonNull::dangling(),
         granule: 0,
-        starts: 0,
-        stops: 0,
+        starts: [0; FOUND],
+        stops: [0; FOUND],
+        at: FOUND,
         end: 0,
     };
 
     /// Takes the next span.
     #[inline]
     fn next(&mut self) -> Option<(&Block, usize, SpanInfo)> {
-        let block = self.block?;
-        let first = BitSlice::<u64, Lsb0>::from_element(&self.starts).first_one()?;
-        self.starts &= self.starts - 1;
-        // SAFETY: the blocks of an index live as long as their allocator.
-        let block = unsafe { block.as_ref() };
-        let stops = self.stops & u64::MAX << first;
-        let end = match BitSlice::<u64, Lsb0>::from_element(&stops).first_one() {
-            Some(last) => last + 1,
-            None => self.end,
+        let starts = loop {
+            let starts = self.starts.get_mut(self.at)?;
+            if *starts != 0 {
+                break starts;
+            }
+            self.at += 1;
         };
+        let bit = starts.trailing_zeros();
+        *starts &= *starts - 1;
+        let first = self.at * 64 + bit as usize;
+        let end = match self.stops[self.at] & u64::MAX << bit {
+            0 => self.end_behind(self.at),
+            stops => self.at * 64 + stops.trailing_zeros() as usize + 1,
+        };
+        // SAFETY: the blocks of an index live as long as their allocator.
+        let block = unsafe { self.block?.as_ref() };
         let info = SpanInfo {
             rx: self
                 .rx
@@ -81,6 +92,17 @@ impl Word {
         };
         Some((block, self.granule + first, info))
     }
+
+    /// Returns where a span ends that starts in a word and goes beyond it.
+    #[inline]
+    fn end_behind(&self, at: usize) -> usize {
+        for (word, stops) in self.stops.iter().enumerate().skip(at + 1) {
+            if *stops != 0 {
+                return word * 64 + stops.trailing_zeros() as usize + 1;
+            }
+        }
+        self.end
+    }
 }
 
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
@@ -89,7 +111,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// each time that it comes. What is told may have gone since, so that it is a description of
     /// what was.
     ///
-    /// Takes the lock of a release for each 64 granules that have spans: not for signal handlers.
+    /// Takes the lock of a release for each 512 granules that have spans: not for signal handlers.
     ///
     /// # Examples
     ///
@@ -110,7 +132,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             range: AddressRange::ALL,
             group: None,
             from: Some(0),
-            word: Word::NONE,
+            found: Found::NOTHING,
         }
     }
 }
@@ -129,7 +151,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Spans<'_, P, M, R> {
         self
     }
 
-    /// Finds the next word with spans that start at or behind where to go on.
+    /// Finds the next words with spans that start at or behind where to go on.
     #[cold]
     fn advance(&mut self) -> Option<()> {
         loop {
@@ -176,20 +198,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Spans<'_, P, M, R> {
         let behind = words.end;
         for word in words {
             let skipped = if word == first { granule % 64 } else { 0 };
-            let (starts, stops) = bits.starts_in(word);
+            let (starts, _) = bits.starts_in(word);
             let starts = starts & u64::MAX << skipped;
             if starts != 0 {
-                let base = word * 64;
-                self.word = Word {
-                    block: Some(held.at),
-                    rx: held.rx(base),
-                    rw: held.rw(base),
-                    granule: base,
-                    starts,
-                    stops,
-                    end: bits.end_of(base + 63 - starts.leading_zeros() as usize) - base,
-                };
-                self.from = held.address_of(base + 64);
+                self.found = found_from(held, word, starts);
+                self.from = held.address_of((word + FOUND) * 64);
                 return true;
             }
         }
@@ -198,13 +211,37 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Spans<'_, P, M, R> {
     }
 }
 
+/// Returns what is found from a word on, in which spans start at `starts`. The lock is held.
+fn found_from(held: &Held<'_>, word: usize, starts: u64) -> Found {
+    let (bits, base) = (held.bits(), word * 64);
+    let mut found = Found {
+        block: Some(held.at),
+        rx: held.rx(base),
+        rw: held.rw(base),
+        granule: base,
+        at: 0,
+        ..Found::NOTHING
+    };
+    let mut last = 0;
+    for (n, word) in (word..bits.words()).take(FOUND).enumerate() {
+        let (here, stops) = bits.starts_in(word);
+        let here = if n == 0 { starts } else { here };
+        (found.starts[n], found.stops[n]) = (here, stops);
+        if here != 0 {
+            last = word * 64 + 63 - here.leading_zeros() as usize;
+        }
+    }
+    found.end = bits.end_of(last) - base;
+    found
+}
+
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> Iterator for Spans<'_, P, M, R> {
     type Item = LiveSpan;
 
     #[inline]
     fn next(&mut self) -> Option<LiveSpan> {
         loop {
-            while let Some((block, granule, info)) = self.word.next() {
+            while let Some((block, granule, info)) = self.found.next() {
                 if self
                     .group
                     .is_some_and(|group| block.tags.group(granule) != group)
