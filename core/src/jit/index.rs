@@ -103,6 +103,10 @@ impl Table {
         if offset >= self.extent.load(Ordering::Relaxed) {
             return None;
         }
+        // Small programs have one block, which needs no search.
+        if self.len.load(Ordering::Relaxed) == 1 {
+            return self.block(0);
+        }
         let buckets = self.buckets();
         // The mask takes nothing away, unless the table is just being written.
         let shift = self.shift.load(Ordering::Relaxed) % usize::BITS as usize;
