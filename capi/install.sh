@@ -8,7 +8,7 @@
 #   PREFIX/lib/pkgconfig/hostmem.pc, hostmem_malloc.pc
 #   PREFIX/lib/cmake/hostmem/hostmem-config.cmake, hostmem-config-version.cmake
 #   PREFIX/include/hostmem.h, hostmem.hpp, hostmem_malloc.h
-#   PREFIX/include/hostmem/*.hpp: the parts of hostmem.hpp
+#   PREFIX/include/hostmem/*.hpp: the parts of hostmem.hpp, and adapters for code generators
 #
 # For another machine TARGET is its name for Rust and CROSS begins its tools' names:
 # TARGET=aarch64-unknown-linux-gnu CROSS=aarch64-linux-gnu-. LIBDIR names another folder than lib.

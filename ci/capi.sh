@@ -74,7 +74,7 @@ if command -v pkg-config >/dev/null || install_packages pkg-config; then
         fi
         sources=(capi/examples/*.c) standard=c11
         if [[ $compiler = *++ ]]; then
-            sources=(capi/examples/*.cpp) standard=c++17
+            sources=(capi/examples/containers.cpp) standard=c++17
         fi
         for library in hostmem hostmem_malloc; do
             read -ra flags <<<"$(pkg-config --cflags --libs $library)"
