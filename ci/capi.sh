@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The libraries for C as they are installed: how large they are, that the header is the crate's,
-# that examples are built with it, and that all of it serves programs for AArch64, too. Their tests
-# on this machine are among all others.
+# that examples are built with it, that code generators run on its adapters, and that all of it
+# serves programs for AArch64, too. Their tests on this machine are among all others.
 source "$(dirname "$0")/lib.sh"
 source ci/lib-aarch64.sh
 
@@ -15,6 +15,9 @@ SHARED_MOST=1000000
 CBINDGEN_VERSION=0.29.4
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
+
+# The code generators that there are adapters for, and Debian's packages of them.
+declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -64,6 +67,16 @@ row hostmem-shared "$work/usr/lib/libhostmem.so" $SHARED_MOST
 row malloc-archive "$work/usr/lib/libhostmem_malloc.a" $MALLOC_ARCHIVE_MOST
 row malloc-shared "$work/usr/lib/libhostmem_malloc.so" $MALLOC_SHARED_MOST
 
+step "the parts of the header for C++"
+for part in "$work"/usr/include/hostmem/*.hpp; do
+    [ -z "${GENERATORS[$(basename "$part" .hpp)]:-}" ] || continue
+    for how in "" "-fno-exceptions -fno-rtti"; do
+        # shellcheck disable=SC2086
+        g++ -std=c++17 "${WARNINGS[@]}" $how -fsyntax-only -I "$work/usr/include" -x c++ \
+            -include "hostmem/$(basename "$part")" /dev/null
+    done
+done
+
 step "examples"
 export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$work
 if command -v pkg-config >/dev/null || install_packages pkg-config; then
@@ -89,6 +102,56 @@ if command -v pkg-config >/dev/null || install_packages pkg-config; then
     done
 else
     skip "examples: there is no pkg-config"
+fi
+
+step "adapters for code generators"
+# Prints how to compile and link with a code generator; fails where it is not installed.
+generator_flags() { # its name
+    case $1 in
+    asmjit)
+        local prefix=${HOSTMEM_ASMJIT:-/usr}
+        [ -e "$prefix/include/asmjit/core.h" ] || return 1
+        [ "$prefix" = /usr ] || printf '%s ' -isystem "$prefix/include" -L "$prefix/lib"
+        printf '%s\n' -DASMJIT_STATIC -lasmjit -lrt
+        ;;
+    xbyak) pkg-config --exists xbyak ;;
+    esac
+}
+
+# Compiles and runs the test of an adapter and its example.
+check_adapter() { # its name, a compiler
+    local name=$1 compiler=$2 flags generator bare=(-fno-exceptions -fno-rtti)
+    read -ra flags <<<"$(pkg-config --cflags --libs hostmem)"
+    read -ra generator <<<"$(generator_flags "$name" | tr '\n' ' ')"
+    [ "$name" != xbyak ] || bare+=(-DXBYAK_NO_EXCEPTION)
+    compile() { # what to call it, the source, more
+        local to=$work/$name-$compiler-$1 source=$2
+        shift 2
+        "$compiler" -std=c++17 -O1 "${WARNINGS[@]}" "$@" -o "$to" "$source" "${flags[@]}" \
+            "${generator[@]}" -pthread && LD_LIBRARY_PATH=$work/usr/lib "$to"
+    }
+    compile test "capi/c/tests/adapters/$name.cpp"
+    compile bare "capi/c/tests/adapters/$name.cpp" "${bare[@]}"
+    compile example "capi/examples/$name.cpp"
+}
+
+if [ "$(uname -m)" != x86_64 ]; then
+    skip "adapters: the code generators are for x86-64"
+elif ! command -v pkg-config >/dev/null; then
+    skip "adapters: there is no pkg-config"
+else
+    for name in "${!GENERATORS[@]}"; do
+        if ! generator_flags "$name" >/dev/null &&
+            ! { install_packages "${GENERATORS[$name]}" && generator_flags "$name" >/dev/null; }; then
+            skip "adapters: there is no $name"
+            continue
+        fi
+        for compiler in g++ clang++; do
+            command -v $compiler >/dev/null || continue
+            printf '%s, %s:\n' "$name" $compiler
+            check_adapter "$name" $compiler
+        done
+    done
 fi
 
 step "examples by CMake"
