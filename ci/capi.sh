@@ -17,7 +17,7 @@ CBINDGEN_VERSION=0.29.4
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
 
 # The code generators that there are adapters for, and Debian's packages of them.
-declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev)
+declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev [llvm]=llvm-dev)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -69,12 +69,10 @@ row malloc-shared "$work/usr/lib/libhostmem_malloc.so" $MALLOC_SHARED_MOST
 
 step "the parts of the header for C++"
 for part in "$work"/usr/include/hostmem/*.hpp; do
-    [ -z "${GENERATORS[$(basename "$part" .hpp)]:-}" ] || continue
-    for how in "" "-fno-exceptions -fno-rtti"; do
-        # shellcheck disable=SC2086
-        g++ -std=c++17 "${WARNINGS[@]}" $how -fsyntax-only -I "$work/usr/include" -x c++ \
-            -include "hostmem/$(basename "$part")" /dev/null
-    done
+    name=$(basename "$part" .hpp)
+    [ -z "${GENERATORS[${name%%_*}]:-}" ] || continue
+    g++ -std=c++17 "${WARNINGS[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
+        -I "$work/usr/include" -include "hostmem/$name.hpp" -x c++ /dev/null
 done
 
 step "examples"
@@ -112,27 +110,52 @@ generator_flags() { # its name
         local prefix=${HOSTMEM_ASMJIT:-/usr}
         [ -e "$prefix/include/asmjit/core.h" ] || return 1
         [ "$prefix" = /usr ] || printf '%s ' -isystem "$prefix/include" -L "$prefix/lib"
-        printf '%s\n' -DASMJIT_STATIC -lasmjit -lrt
+        printf '%s ' -DASMJIT_STATIC -lasmjit -lrt
         ;;
     xbyak) pkg-config --exists xbyak ;;
+    llvm)
+        command -v llvm-config >/dev/null && [ -e "$(llvm-config --includedir)/llvm" ] || return 1
+        printf '%s ' -isystem "$(llvm-config --includedir)" -L "$(llvm-config --libdir)" \
+            "$(llvm-config --libs core orcjit jitlink asmparser native)"
+        ;;
     esac
 }
 
-# Compiles and runs the test of an adapter and its example.
-check_adapter() { # its name, a compiler
-    local name=$1 compiler=$2 flags generator bare=(-fno-exceptions -fno-rtti)
+# Compiles a program with a code generator and runs it, and prints all that is said at the end.
+adapter_program() { # its source, the generator's name, a compiler, more flags
+    local source=$1 name=$2 compiler=$3 program flags generator level=-O1
+    shift 3
+    [ "$name" != llvm ] || level=-O0 # Its headers take long enough.
+    program=$work/$name-$compiler-$(basename "$(dirname "$source")")
     read -ra flags <<<"$(pkg-config --cflags --libs hostmem)"
-    read -ra generator <<<"$(generator_flags "$name" | tr '\n' ' ')"
-    [ "$name" != xbyak ] || bare+=(-DXBYAK_NO_EXCEPTION)
-    compile() { # what to call it, the source, more
-        local to=$work/$name-$compiler-$1 source=$2
-        shift 2
-        "$compiler" -std=c++17 -O1 "${WARNINGS[@]}" "$@" -o "$to" "$source" "${flags[@]}" \
-            "${generator[@]}" -pthread && LD_LIBRARY_PATH=$work/usr/lib "$to"
-    }
-    compile test "capi/c/tests/adapters/$name.cpp"
-    compile bare "capi/c/tests/adapters/$name.cpp" "${bare[@]}"
-    compile example "capi/examples/$name.cpp"
+    read -ra generator <<<"$(generator_flags "$name")"
+    {
+        printf '%s, %s, %s%s:\n' "$source" "$name" "$compiler" "${*:+ $*}"
+        "$compiler" -std=c++17 $level "${WARNINGS[@]}" "$@" -o "$program" "$source" "${flags[@]}" \
+            "${generator[@]}" -pthread && LD_LIBRARY_PATH=$work/usr/lib "$program"
+    } >"$program.log" 2>&1 || touch "$program.failed"
+    cat "$program.log"
+    [ ! -e "$program.failed" ]
+}
+
+# The test and the example of an adapter by both compilers, each bare by one of them.
+check_adapter() { # its name
+    local test=capi/c/tests/adapters/$1.cpp example=capi/examples/$1.cpp
+    local bare=(-fno-exceptions -fno-rtti) programs=() program
+    [ "$1" != xbyak ] || bare+=(-DXBYAK_NO_EXCEPTION)
+    for compiler in g++ clang++; do
+        command -v $compiler >/dev/null || continue
+        if [ $compiler = g++ ]; then
+            adapter_program "$test" "$1" $compiler &
+        else
+            adapter_program "$test" "$1" $compiler "${bare[@]}" &
+        fi
+        programs+=($!)
+        adapter_program "$example" "$1" $compiler
+    done
+    for program in "${programs[@]}"; do
+        wait "$program"
+    done
 }
 
 if [ "$(uname -m)" != x86_64 ]; then
@@ -146,11 +169,7 @@ else
             skip "adapters: there is no $name"
             continue
         fi
-        for compiler in g++ clang++; do
-            command -v $compiler >/dev/null || continue
-            printf '%s, %s:\n' "$name" $compiler
-            check_adapter "$name" $compiler
-        done
+        check_adapter "$name"
     done
 fi
 
@@ -158,7 +177,9 @@ step "examples by CMake"
 if command -v cmake >/dev/null || install_packages cmake make; then
     for library in hostmem hostmem_static malloc malloc_static; do
         printf '%s:\n' "$library"
+        # The example for LLVM takes the longest, and is the same for all libraries.
         cmake -S capi/examples -B "$work/build-$library" -DCMAKE_PREFIX_PATH="$work/usr" \
+            -DCMAKE_DISABLE_FIND_PACKAGE_LLVM="$([ "$library" = hostmem ] && echo OFF || echo ON)" \
             -DLIBRARY="$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
         cmake --build "$work/build-$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
         (cd "$work/build-$library" && ctest --output-on-failure | tail -n 3)

@@ -30,9 +30,10 @@ namespace hostmem {
  * `Xbyak::DontSetProtectRWE`, or `Xbyak::AutoGrow` and `readyRE()`, never has both at once.
  *
  * Memory mapped twice, as by default, is refused with `HM_UNSUPPORTED` when the allocator is made.
- * Later errors are reported as Xbyak's own allocators do, by an `Xbyak::Error`, or by `Xbyak::GetError()` with
- * `XBYAK_NO_EXCEPTION`: `ERR_CANT_ALLOC` where there is no memory, `ERR_BAD_PARAMETER` for an
- * address that is no block of this memory, `ERR_CANT_PROTECT` where the host refuses.
+ * Later errors are reported as Xbyak's own allocators do, by an `Xbyak::Error`, or by
+ * `Xbyak::GetError()` with `XBYAK_NO_EXCEPTION`: `ERR_CANT_ALLOC` where there is no memory,
+ * `ERR_BAD_PARAMETER` for an address that is no block of this memory, `ERR_CANT_PROTECT` where the
+ * host refuses.
  *
  * Pages may be where code was before, which another thread may have fetched: before it runs new
  * code there for the first time call `hm_sync_cores`, unless Xbyak changed the access of the pages.
