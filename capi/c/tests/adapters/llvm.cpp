@@ -11,6 +11,9 @@
 #include <llvm/ExecutionEngine/Orc/RTDyldObjectLinkingLayer.h>
 #include <llvm/Support/SourceMgr.h>
 #include <llvm/Support/TargetSelect.h>
+#if LLVM_VERSION_MAJOR >= 17
+#include <llvm/TargetParser/Host.h>
+#endif
 #include <malloc.h>
 #include <string>
 #include <sys/wait.h>
@@ -247,12 +250,14 @@ static int (*find(orc::LLJIT &jit, const char *name))(int) {
 #endif
 }
 
+using object_files = std::vector<std::unique_ptr<llvm::MemoryBuffer>>;
+
 // Compiled modules, which both managers are given.
-static std::vector<std::unique_ptr<llvm::MemoryBuffer>> compiled(int count) {
+static object_files compiled(int count) {
     llvm::LLVMContext context;
     auto machine = fine(host().createTargetMachine());
     orc::SimpleCompiler compile(*machine);
-    std::vector<std::unique_ptr<llvm::MemoryBuffer>> objects;
+    object_files objects;
     for (int n = 0; n < count; n++) {
         auto parsed = module(context, n);
         parsed->setDataLayout(machine->createDataLayout());
@@ -331,8 +336,9 @@ static void maps_sections() {
     const auto purpose = llvm::SectionMemoryManager::AllocationPurpose::Code;
     const unsigned written = llvm::sys::Memory::MF_READ | llvm::sys::Memory::MF_WRITE;
     const unsigned runs = llvm::sys::Memory::MF_READ | llvm::sys::Memory::MF_EXEC;
-    CHECK(mapper.allocateMappedMemory(purpose, 0, nullptr, written, code).base() == nullptr && !code);
-    auto block = mapper.allocateMappedMemory(purpose, 5000, nullptr, written, code);
+    auto block = mapper.allocateMappedMemory(purpose, 0, nullptr, written, code);
+    CHECK(block.base() == nullptr && !code);
+    block = mapper.allocateMappedMemory(purpose, 5000, nullptr, written, code);
     CHECK(!code && block.allocatedSize() == 8192);
     char *base = static_cast<char *>(block.base());
     answer(reinterpret_cast<unsigned char *>(base + 4100), 4321);
@@ -389,8 +395,7 @@ static std::size_t resident() {
 }
 
 // Links all modules in a process of its own, and returns by how much resident memory has grown.
-template <class Make>
-static std::size_t held(const std::vector<std::unique_ptr<llvm::MemoryBuffer>> &objects, Make make) {
+template <class Make> static std::size_t held(const object_files &objects, Make make) {
     int ends[2];
     CHECK(pipe(ends) == 0);
     fflush(nullptr);
@@ -402,8 +407,7 @@ static std::size_t held(const std::vector<std::unique_ptr<llvm::MemoryBuffer>> &
         for (const auto &object : objects) {
             add(*session, *object);
         }
-        int n = static_cast<int>(objects.size()) - 1;
-        for (; n >= 0; n--) {
+        for (std::size_t n = 0; n < objects.size(); n++) {
             CHECK(find(*session, ("f" + std::to_string(n)).c_str()) != nullptr);
         }
         const auto last = find(*session, "f999");
