@@ -8,6 +8,7 @@
 #   PREFIX/lib/pkgconfig/hostmem.pc, hostmem_malloc.pc
 #   PREFIX/lib/cmake/hostmem/hostmem-config.cmake, hostmem-config-version.cmake
 #   PREFIX/include/hostmem.h, hostmem.hpp, hostmem_malloc.h
+#   PREFIX/include/hostmem/*.hpp: the parts of hostmem.hpp, and adapters for code generators
 #
 # For another machine TARGET is its name for Rust and CROSS begins its tools' names:
 # TARGET=aarch64-unknown-linux-gnu CROSS=aarch64-linux-gnu-. LIBDIR names another folder than lib.
@@ -125,6 +126,6 @@ install -m 644 "$work/hostmem-config-version.cmake" "$cmake/hostmem-config-versi
 
 # Both have these calls.
 install -m 644 capi/include/hostmem.h "$include/hostmem.h"
-if [ -f capi/include/hostmem.hpp ]; then
-    install -m 644 capi/include/hostmem.hpp "$include/hostmem.hpp"
-fi
+install -m 644 capi/include/hostmem.hpp "$include/hostmem.hpp"
+mkdir -p "$include/hostmem"
+install -m 644 capi/include/hostmem/*.hpp "$include/hostmem"

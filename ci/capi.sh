@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The libraries for C as they are installed: how large they are, that the header is the crate's,
-# that examples are built with it, and that all of it serves programs for AArch64, too. Their tests
-# on this machine are among all others.
+# that examples are built with it, that code generators run on its adapters, and that all of it
+# serves programs for AArch64, too. Their tests on this machine are among all others.
 source "$(dirname "$0")/lib.sh"
 source ci/lib-aarch64.sh
 
@@ -15,6 +15,9 @@ SHARED_MOST=1000000
 CBINDGEN_VERSION=0.29.4
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
+
+# The code generators that there are adapters for, and Debian's packages of them.
+declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev [llvm]=llvm-dev)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -64,6 +67,14 @@ row hostmem-shared "$work/usr/lib/libhostmem.so" $SHARED_MOST
 row malloc-archive "$work/usr/lib/libhostmem_malloc.a" $MALLOC_ARCHIVE_MOST
 row malloc-shared "$work/usr/lib/libhostmem_malloc.so" $MALLOC_SHARED_MOST
 
+step "the parts of the header for C++"
+for part in "$work"/usr/include/hostmem/*.hpp; do
+    name=$(basename "$part" .hpp)
+    [ -z "${GENERATORS[${name%%_*}]:-}" ] || continue
+    g++ -std=c++17 "${WARNINGS[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
+        -I "$work/usr/include" -include "hostmem/$name.hpp" -x c++ /dev/null
+done
+
 step "examples"
 export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$work
 if command -v pkg-config >/dev/null || install_packages pkg-config; then
@@ -74,7 +85,7 @@ if command -v pkg-config >/dev/null || install_packages pkg-config; then
         fi
         sources=(capi/examples/*.c) standard=c11
         if [[ $compiler = *++ ]]; then
-            sources=(capi/examples/*.cpp) standard=c++17
+            sources=(capi/examples/containers.cpp) standard=c++17
         fi
         for library in hostmem hostmem_malloc; do
             read -ra flags <<<"$(pkg-config --cflags --libs $library)"
@@ -91,11 +102,84 @@ else
     skip "examples: there is no pkg-config"
 fi
 
+step "adapters for code generators"
+# Prints how to compile and link with a code generator; fails where it is not installed.
+generator_flags() { # its name
+    case $1 in
+    asmjit)
+        local prefix=${HOSTMEM_ASMJIT:-/usr}
+        [ -e "$prefix/include/asmjit/core.h" ] || return 1
+        [ "$prefix" = /usr ] || printf '%s ' -isystem "$prefix/include" -L "$prefix/lib"
+        printf '%s ' -DASMJIT_STATIC -lasmjit -lrt
+        ;;
+    xbyak) pkg-config --exists xbyak ;;
+    llvm)
+        command -v llvm-config >/dev/null && [ -e "$(llvm-config --includedir)/llvm" ] || return 1
+        printf '%s ' -isystem "$(llvm-config --includedir)" -L "$(llvm-config --libdir)" \
+            "$(llvm-config --libs core orcjit jitlink asmparser native)"
+        ;;
+    esac
+}
+
+# Compiles a program with a code generator and runs it, and prints all that is said at the end.
+adapter_program() { # its source, the generator's name, a compiler, more flags
+    local source=$1 name=$2 compiler=$3 program flags generator level=-O1
+    shift 3
+    [ "$name" != llvm ] || level=-O0 # Its headers take long enough.
+    program=$work/$name-$compiler-$(basename "$(dirname "$source")")
+    read -ra flags <<<"$(pkg-config --cflags --libs hostmem)"
+    read -ra generator <<<"$(generator_flags "$name")"
+    {
+        printf '%s, %s, %s%s:\n' "$source" "$name" "$compiler" "${*:+ $*}"
+        "$compiler" -std=c++17 $level "${WARNINGS[@]}" "$@" -o "$program" "$source" "${flags[@]}" \
+            "${generator[@]}" -pthread && LD_LIBRARY_PATH=$work/usr/lib "$program"
+    } >"$program.log" 2>&1 || touch "$program.failed"
+    cat "$program.log"
+    [ ! -e "$program.failed" ]
+}
+
+# The test and the example of an adapter by both compilers, each bare by one of them.
+check_adapter() { # its name
+    local test=capi/c/tests/adapters/$1.cpp example=capi/examples/$1.cpp
+    local bare=(-fno-exceptions -fno-rtti) programs=() program
+    [ "$1" != xbyak ] || bare+=(-DXBYAK_NO_EXCEPTION)
+    for compiler in g++ clang++; do
+        command -v $compiler >/dev/null || continue
+        if [ $compiler = g++ ]; then
+            adapter_program "$test" "$1" $compiler &
+        else
+            adapter_program "$test" "$1" $compiler "${bare[@]}" &
+        fi
+        programs+=($!)
+        adapter_program "$example" "$1" $compiler
+    done
+    for program in "${programs[@]}"; do
+        wait "$program"
+    done
+}
+
+if [ "$(uname -m)" != x86_64 ]; then
+    skip "adapters: the code generators are for x86-64"
+elif ! command -v pkg-config >/dev/null; then
+    skip "adapters: there is no pkg-config"
+else
+    for name in "${!GENERATORS[@]}"; do
+        generator_flags "$name" >/dev/null || install_packages "${GENERATORS[$name]}" || true
+        if ! generator_flags "$name" >/dev/null; then
+            skip "adapters: there is no $name"
+            continue
+        fi
+        check_adapter "$name"
+    done
+fi
+
 step "examples by CMake"
 if command -v cmake >/dev/null || install_packages cmake make; then
     for library in hostmem hostmem_static malloc malloc_static; do
         printf '%s:\n' "$library"
+        # The example for LLVM takes the longest, and is the same for all libraries.
         cmake -S capi/examples -B "$work/build-$library" -DCMAKE_PREFIX_PATH="$work/usr" \
+            -DCMAKE_DISABLE_FIND_PACKAGE_LLVM="$([ "$library" = hostmem ] && echo OFF || echo ON)" \
             -DLIBRARY="$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
         cmake --build "$work/build-$library" >"$work/cmake.log" || { cat "$work/cmake.log"; exit 1; }
         (cd "$work/build-$library" && ctest --output-on-failure | tail -n 3)
