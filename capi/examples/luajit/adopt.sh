@@ -59,5 +59,5 @@ change lj_ccallback.c \
 
 # The heap.
 change lib_aux.c \
-    's/lua_newstate\(LJ_ALLOCF_INTERNAL, NULL\)/lua_newstate(hm_heap_lua_alloc, lj_hm_heap())/' \
-    's/^#include "lj_lib.h"/&\n#include "lj_hostmem.h"\n#include <hostmem.h>/'
+    's/lua_newstate\(LJ_ALLOCF_INTERNAL, NULL\)/lj_hm_newstate()/' \
+    's/^#include "lj_lib.h"/&\n#include "lj_hostmem.h"/'

@@ -11,6 +11,7 @@
 
 struct hm_code;
 struct jit_State;
+struct lua_State;
 
 /* A code range, and where it lies, so that an address is translated without a call. */
 typedef struct HMRange {
@@ -55,7 +56,7 @@ void *lj_hm_end(HMRange *range);
 
 void lj_hm_free(HMRange *range);
 
-/* The heap of all states, for lua_newstate. NULL where there is no memory. */
-void *lj_hm_heap(void);
+/* Makes a state whose objects lie in a heap of hostmem's; NULL where there is no memory. */
+struct lua_State *lj_hm_newstate(void);
 
 #endif

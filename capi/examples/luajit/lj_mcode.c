@@ -154,13 +154,8 @@ static void start(void) {
     }
 }
 
-void *lj_hm_heap(void) {
-    pthread_once(&started, start);
-    return all.heap;
-}
-
 static hm_status range_open(HMRange *range, size_t len) {
-    pthread_once(&started, start);
+    pthread_once(&started, start); /* A program may make states on memory of its own. */
     pthread_mutex_lock(&all.lock);
     hm_status status = range_map(range, len, NULL);
     if (status == HM_OK) {
@@ -185,6 +180,50 @@ static void range_close(HMRange *range) {
     }
     range_unmap(range);
     pthread_mutex_unlock(&all.lock);
+}
+
+/* -- Memory of states ------------------------------------------------------ */
+
+/* The heap is all states'; each has a handle of its own, so that it seldom takes a lock. */
+typedef struct {
+    hm_local local;
+    void *state; /* The first block, and the last that is freed: the state itself. */
+    int *closed;
+} Memory;
+
+static void *memory_alloc(void *context, void *block, size_t old_size, size_t new_size) {
+    Memory *memory = context;
+    void *got = hm_local_lua_alloc(&memory->local, block, old_size, new_size);
+    if (memory->state == NULL) {
+        memory->state = got;
+    } else if (block == memory->state && new_size == 0) {
+        if (memory->closed != NULL) {
+            *memory->closed = 1;
+        }
+        hm_local_detach(&memory->local, NULL);
+        free(memory);
+    }
+    return got;
+}
+
+lua_State *lj_hm_newstate(void) {
+    pthread_once(&started, start);
+    Memory *memory = calloc(1, sizeof *memory);
+    if (memory == NULL || hm_local_attach(all.heap, &memory->local, NULL) != HM_OK) {
+        free(memory);
+        return NULL;
+    }
+    int closed = 0;
+    memory->closed = &closed;
+    lua_State *L = lua_newstate(memory_alloc, memory);
+    if (!closed) {
+        memory->closed = NULL;
+    }
+    if (L == NULL && !closed) {
+        hm_local_detach(&memory->local, NULL);
+        free(memory);
+    }
+    return L;
 }
 
 /* -- Callbacks ------------------------------------------------------------- */
