@@ -285,10 +285,12 @@ static void traces_open(jit_State *J) {
         lj_trace_err(J, LJ_TRERR_MCODEAL);
     }
     range->J = J;
-    range->used_to = (size_t)(lj_err_register_mcode(rw, range->len, rw) - (uint8_t *)rw);
+    uint8_t *first = rw;
+    range->used_to = (size_t)(lj_err_register_mcode(first, range->len, first) - first);
     if (range->to_rx != 0 && range->used_to != 0) {
-        /* What was written says where it lies itself: it is told where it runs. */
-        lj_err_deregister_mcode(rw, range->len, rw);
+        /* What was written tells of code by its distance: the unwinder is to read it where that
+         * runs. */
+        lj_err_deregister_mcode(first, range->len, first);
         __register_frame(range->rw + range->to_rx);
     }
 }
