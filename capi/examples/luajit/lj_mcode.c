@@ -409,7 +409,7 @@ MCode *lj_mcode_patch(jit_State *J, MCode *ptr, int finish) {
 /* The area is full. */
 void lj_mcode_limiterr(jit_State *J, size_t need) {
     lj_mcode_abort(J);
-    if (need > area_len(J)) {
+    if (need * sizeof(MCode) > area_len(J)) {
         lj_trace_err(J, LJ_TRERR_MCODEOV);
     }
     size_t most = (size_t)J->param[JIT_P_maxmcode] << 10;
