@@ -85,7 +85,8 @@ cp "$work/ours/src/luajit" "$work/dual"
 touch "$work/ours/src/lj_mcode.c"
 build "$work/ours/src" XCFLAGS="$flags -DLJ_HM_MAPPING=HM_MAPPING_TOGGLE" TARGET_LIBS="$library"
 cp "$work/ours/src/luajit" "$work/toggle"
-gcc -fsyntax-only -O2 -Wall -Wextra -Wno-unused-function -Werror "$flags" "$work/ours/src/lj_mcode.c"
+gcc -fsyntax-only -O2 -Wall -Wextra -Wno-unused-function -Werror "$flags" \
+    "$work/ours/src/lj_mcode.c"
 
 step "where code lies"
 cd tests/luajit

@@ -39,22 +39,27 @@ change lj_emit_x86.h \
     '/ emit_call_\(/,/^}/s/target-p/target-mcode_rx(as->J, p)/g' \
     's/\(uintptr_t\)as->(mcp|mctop)\)\)/(uintptr_t)mcode_rx(as->J, as->\1)))/' \
     's/mcpofs\(as, (as->mctop - ir->i)\)/mcpofs(as, mcode_rx(as->J, \1))/'
+patch='/^void lj_asm_patchexit/,/^}/'
 change lj_asm_x86.h \
     's/mcpofs\(as, (as->mctop - ir->i)\)/mcpofs(as, mcode_rx(as->J, \1))/' \
     's/p - as->mcp\b/p - mcode_rx(as->J, as->mcp)/g' \
     's/= (asm_exitstub_gen\(as, i\));/= mcode_rx(as->J, \1);/' \
-    '/^void lj_asm_patchexit/,/^}/s/\(int32_t \*\)(\(p\+[^)]*\)) = jmprel/(int32_t *)mcode_rw(J, \1) = jmprel/'
+    "${patch}"'s/\*\)\((p\+[^)]*)\) = jmprel/*)mcode_rw(J, \1) = jmprel/'
 change lj_asm.c 's/T->mcode = as->mcp;/T->mcode = mcode_rx(as->J, as->mcp);/'
 
 # A state that is closed gives its range back.
 change lj_trace.c '/^void lj_trace_freestate/,/^}/s/lj_mcode_free\(J\)/lj_mcode_close(J)/'
 
 # Callbacks.
+new='/^static void callback_mcode_new/,/^}/'
+free='/^void lj_ccallback_mcode_free/,/^}/'
+range='\&G2J(cts->g)->hmcallback'
+fails='lj_err_caller(cts->L, LJ_ERR_FFI_CBACKOV)'
 change lj_ccallback.c \
-    '/^static void callback_mcode_new/,/^}/s/p = mmap\(.*/p = lj_hm_begin(\&G2J(cts->g)->hmcallback, sz);/' \
-    '/^static void callback_mcode_new/,/^}/{/^\t +-1, 0\);/d;s/p == MAP_FAILED/p == NULL/}' \
-    '/^static void callback_mcode_new/,/^}/s/mprotect\(.*/if (!(cts->cb.mcode = lj_hm_end(\&G2J(cts->g)->hmcallback)))\n    lj_err_caller(cts->L, LJ_ERR_FFI_CBACKOV);/' \
-    '/^void lj_ccallback_mcode_free/,/^}/s/munmap\(.*/UNUSED(sz); lj_hm_free(\&G2J(cts->g)->hmcallback);/' \
+    "${new}s/p = mmap\(.*/p = lj_hm_begin($range, sz);/" \
+    "${new}{/^\t +-1, 0\);/d;s/p == MAP_FAILED/p == NULL/}" \
+    "${new}s/mprotect\(.*/if (!(cts->cb.mcode = lj_hm_end($range)))\n    $fails;/" \
+    "${free}s/munmap\(.*/UNUSED(sz); lj_hm_free($range);/" \
     's/^#include "lj_mcode.h"/&\n#include "lj_jit.h"/'
 
 # The heap.

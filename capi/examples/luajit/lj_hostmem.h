@@ -18,13 +18,18 @@ typedef struct HMRange {
     struct hm_code *code; /* NULL: there is none yet. */
     uint8_t *rw;
     size_t len;
-    ptrdiff_t to_rx; /* What leads from the writable view to the executable one; 0 if they are one. */
+    ptrdiff_t to_rx; /* From the writable view to the executable one; 0 if they are one. */
 
-    struct jit_State *J;         /* Whose traces are in it, or NULL. */
-    size_t used_from;            /* Code lies from here up to the end, */
-    size_t used_to;              /* and from the start up to here. */
-    uint8_t *copy;               /* Of that code, in a fork. */
-    struct HMRange *next, **way; /* All ranges, for forks. */
+    struct jit_State *J; /* Whose traces are in it, or NULL. */
+    size_t wanted;       /* As long as it was to be. */
+    size_t used_from;    /* Code lies from here up to the end, */
+    size_t used_to;      /* and from the start up to here. */
+
+    /* In a fork, a copy of that code. */
+    uint8_t *copy;
+    size_t copied_from, copied_to;
+    /* All ranges, for forks. */
+    struct HMRange *next, **way;
 } HMRange;
 
 /* Returns where what is written at an address runs. Other addresses stay what they are. */

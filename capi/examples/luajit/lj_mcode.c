@@ -36,7 +36,7 @@
 #endif
 #endif
 
-/* Bytes at the end of a range that stay unused: an address behind a trace lies in the range, too. */
+/* Bytes at the end of a range that stay unused: the address behind a trace is in the range, too. */
 #define RANGE_TAIL 16
 
 extern void __register_frame(const void *);
@@ -99,11 +99,15 @@ static void range_unmap(HMRange *range) {
 static void fork_prepare(void) {
     pthread_mutex_lock(&all.lock);
     for (HMRange *range = all.first; range != NULL; range = range->next) {
-        size_t top = range->len - range->used_from;
-        range->copy = range->to_rx != 0 ? malloc(range->used_to + top) : NULL;
+        /* States of other threads, which may move these meanwhile, do not run in the child. */
+        size_t from = *(volatile size_t *)&range->used_from;
+        size_t to = *(volatile size_t *)&range->used_to;
+        range->copied_from = from;
+        range->copied_to = to;
+        range->copy = range->to_rx != 0 ? malloc(to + (range->len - from)) : NULL;
         if (range->copy != NULL) {
-            memcpy(range->copy, range->rw, range->used_to);
-            memcpy(range->copy + range->used_to, range->rw + range->used_from, top);
+            memcpy(range->copy, range->rw, to);
+            memcpy(range->copy + to, range->rw + from, range->len - from);
         }
     }
 }
@@ -118,14 +122,13 @@ static void fork_done(void) {
 
 /* Copies a range's code back, into a new range at the same addresses. */
 static void range_restore(HMRange *range) {
-    size_t top = range->len - range->used_from, len = range->len;
+    size_t len = range->len, from = range->copied_from, to = range->copied_to;
     uint8_t *old = range->rw, *rx = range->rw + range->to_rx;
     range_unmap(range);
     if (range_map(range, len, rx) != HM_OK ||
-        hm_code_write(range->code, 0, range->copy, range->used_to, HM_BARRIER_NEVER, NULL) !=
-            HM_OK ||
-        hm_code_write(range->code, range->used_from, range->copy + range->used_to, top,
-                      HM_BARRIER_NEVER, NULL) != HM_OK) {
+        hm_code_write(range->code, 0, range->copy, to, HM_BARRIER_NEVER, NULL) != HM_OK ||
+        hm_code_write(range->code, from, range->copy + to, len - from, HM_BARRIER_NEVER, NULL) !=
+            HM_OK) {
         abort(); /* The child would return to code that is gone. */
     }
     jit_State *J = range->J;
@@ -273,13 +276,18 @@ static size_t all_len(jit_State *J) {
     return most > one ? most : one;
 }
 
-/* Makes the range, and tells the unwinder of all of it. */
+/* Makes the range, shorter where there is no room for all of it, and tells the unwinder of it. */
 static void traces_open(jit_State *J) {
-    if (range_open(&J->hm, all_len(J)) != HM_OK) {
-        lj_trace_err(J, LJ_TRERR_MCODEAL);
-    }
     HMRange *range = &J->hm;
     void *rw;
+    size_t len = all_len(J);
+    range->wanted = len;
+    while (range_open(range, len) != HM_OK) {
+        len = pages(len >> 11);
+        if (len == 0 || len < area_len(J)) {
+            lj_trace_err(J, LJ_TRERR_MCODEAL);
+        }
+    }
     if (hm_code_begin_write(range->code, 0, LJ_PAGESIZE, &rw, NULL) != HM_OK) {
         range_close(range);
         lj_trace_err(J, LJ_TRERR_MCODEAL);
@@ -324,15 +332,15 @@ static int next_area(jit_State *J) {
     return 1;
 }
 
-/* Throws all code away. The range stays, unless it is to be longer or shorter from now on, or a
- * process that was forked without a word lost its writable view. */
+/* Throws all code away. The range stays, unless it is to be longer or shorter from now on, or the
+ * writable view was lost in a child that did not run `fork_child`. */
 void lj_mcode_free(jit_State *J) {
     HMRange *range = &J->hm;
     void *rw;
     if (range->code == NULL) {
         return;
     }
-    if (range->len != all_len(J) || hm_code_recycle(range->code, NULL) != HM_OK ||
+    if (range->wanted != all_len(J) || hm_code_recycle(range->code, NULL) != HM_OK ||
         hm_code_begin_write(range->code, 0, 0, &rw, NULL) != HM_OK) {
         lj_mcode_close(J);
         return;

@@ -32,5 +32,7 @@ for i = 1, 300 do all[i]:free() end
 print(sum)
 
 -- An error goes through C's frames.
-local fails = ffi.cast("int (*)(const int *, const int *)", function() error("from a callback", 0) end)
+local fails = ffi.cast("int (*)(const int *, const int *)", function()
+  error("from a callback", 0)
+end)
 print(pcall(function() ffi.C.qsort(list, n, 4, fails) end))

@@ -34,7 +34,10 @@ print(table.concat(sieve(1000), " "))
 
 local threads, left = {}, 0
 for i = 1, 1000 do
-  threads[i] = coroutine.create(function(a) for n = 1, i % 30 do a = a + coroutine.yield(a * n) end return a end)
+  threads[i] = coroutine.create(function(a)
+    for n = 1, i % 30 do a = a + coroutine.yield(a * n) end
+    return a
+  end)
 end
 sum = 0
 for step = 1, 40 do

@@ -12,12 +12,14 @@ jit.on()
 print(sum)
 
 -- The sizes change, so that the range has another length after the next flush.
-for _, sizes in ipairs {"maxmcode=64,sizemcode=32", "sizemcode=16", "maxmcode=2048", "sizemcode=128"} do
+local all = {"maxmcode=64,sizemcode=32", "sizemcode=16", "maxmcode=2048", "sizemcode=128"}
+for _, sizes in ipairs(all) do
   for part in sizes:gmatch("[^,]+") do jit.opt.start(part) end
   jit.flush()
   sum = 0
   for n = 1, 60 do
-    local f = assert(loadstring("local s = 0 for i = 1, 99 do s = s + i * " .. n .. " end return s"))
+    local code = "local s = 0 for i = 1, 99 do s = s + i * %d end return s"
+    local f = assert(loadstring(code:format(n)))
     sum = sum + f() + f() + work(100)
   end
   print(sizes, sum)

@@ -19,7 +19,8 @@ end
 local function churn(rounds)
   local sum = 0
   for n = 1, rounds do
-    local f = assert(loadstring("local s = 0 for i = 1, 200 do s = s + i % " .. n % 9 + 2 .. " end return s"))
+    local code = "local s = 0 for i = 1, 200 do s = s + i %% %d end return s"
+    local f = assert(loadstring(code:format(n % 9 + 2)))
     sum = sum + f() + f()
   end
   return sum

@@ -20,7 +20,8 @@ local program = [[
     local s, t = seed, {}
     for i = 1, 20000 do s = (s * 31 + i) % 65521; t[i % 50] = {s, tostring(s)} end
     for n = 1, 30 do
-      local f = assert(loadstring("local s = 0 for i = 1, 200 do s = s + i % " .. n + 1 .. " end return s"))
+      local code = "local s = 0 for i = 1, 200 do s = s + i %% %d end return s"
+      local f = assert(loadstring(code:format(n + 1)))
       s = s + f() + f()
     end
     jit.flush()
@@ -54,10 +55,15 @@ local function mapped()
 end
 
 local sum = 0
-for i = 1, 3 do local L = open(); sum = sum + run(L, "return work(" .. i .. ")"); C.lua_close(L) end
+local function visit(i)
+  local L = open()
+  sum = sum + run(L, "return work(" .. i .. ")")
+  C.lua_close(L)
+end
+for i = 1, 3 do visit(i) end
 for i = 1, 1000 do sum = sum + i % 3 end -- This state's own code is mapped, too.
 local before = mapped()
-for i = 1, 30 do local L = open(); sum = sum + run(L, "return work(" .. i .. ")"); C.lua_close(L) end
+for i = 1, 30 do visit(i) end
 assert(mapped() == before, "code of closed states is mapped")
 print(sum)
 
@@ -66,7 +72,8 @@ for round = 1, 3 do
   local states, threads = {}, ffi.new("unsigned long[4]")
   for i = 1, 4 do states[i] = open() end
   for i = 1, 4 do
-    local entry = ffi.cast("void *(*)(void *)", ffi.cast("intptr_t", run(states[i], "return entry(" .. i .. ")")))
+    local address = run(states[i], "return entry(" .. i .. ")")
+    local entry = ffi.cast("void *(*)(void *)", ffi.cast("intptr_t", address))
     assert(C.pthread_create(threads + i - 1, nil, entry, nil) == 0)
   end
   for i = 1, 4 do assert(C.pthread_join(threads[i - 1], nil) == 0) end

@@ -7,7 +7,8 @@ local names = {}
 for w in pairs(count) do names[#names + 1] = w end
 table.sort(names)
 print(#text, #names, names[1], names[#names], count[names[500]])
-print(#text:gsub("w(%x)", "%1-"), (text:gsub("%s+", ""):sub(1, 30)), text:rep(2):find("w3f0 ", 1, true))
+print(#text:gsub("w(%x)", "%1-"), (text:gsub("%s+", ""):sub(1, 30)))
+print(text:rep(2):find("w3f0 ", 1, true))
 
 local s = ""
 for i = 1, 3000 do s = s .. string.char(65 + i % 26) if #s > 500 then s = s:sub(-100) end end

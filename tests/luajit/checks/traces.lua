@@ -21,7 +21,8 @@ print(fib(27))
 -- One loop with some hundred exits, each of which is taken.
 local parts = {"return function(n) local s = 0 for i = 1, n do local k = i % 200\n"}
 for k = 0, 199 do
-  parts[#parts + 1] = ("%s k == %d then s = s + %d.25 * i\n"):format(k == 0 and "if" or "elseif", k, k)
+  local branch = k == 0 and "if" or "elseif"
+  parts[#parts + 1] = ("%s k == %d then s = s + %d.25 * i\n"):format(branch, k, k)
 end
 parts[#parts + 1] = "end end return s end"
 local wide = assert(loadstring(table.concat(parts)))()
@@ -29,7 +30,9 @@ print(("%.17g"):format(wide(200000)))
 
 -- A trace as long as its limits allow.
 local long = {"return function(n) local x, y = 0.5, 1 for i = 1, n do\n"}
-for k = 1, 500 do long[#long + 1] = ("x = x * %.3f + y; y = (y + %d) %% 1000\n"):format(1 / k, k) end
+for k = 1, 500 do
+  long[#long + 1] = ("x = x * %.3f + y; y = (y + %d) %% 1000\n"):format(1 / k, k)
+end
 long[#long + 1] = "end return x, y end"
 print(("%.14g %.14g"):format(assert(loadstring(table.concat(long)))()(2000)))
 
