@@ -2,8 +2,8 @@
 # The scenarios at full length, about half an hour: a hundred thousand spans in every configuration here
 # and on a simulated host, eight threads with a million operations each, a million holes, a million
 # calls of a region for each page size, without and with faults, millions of calls of heaps by up to eight
-# threads, millions of changes of range maps, the models with their counter-checks, foreign programs on
-# the malloc override, five minutes of each fuzz target, and all targets. CI runs the same in short.
+# threads, millions of changes of range maps, the models with their counter-checks, LuaJIT in memory of
+# this project, foreign programs on the malloc override, five minutes of each fuzz target, and all targets. CI runs the same in short.
 source "$(dirname "$0")/lib.sh"
 
 export HOSTMEM_LONG=1
@@ -21,6 +21,7 @@ cargo test --release -p hostmem --all-features --test heap -- \
 cargo test --release -p hostmem --all-features --test dual_promises
 ci/miri.sh long
 ci/tsan.sh long
+ci/luajit.sh long
 ci/preload.sh long
 ci/preload-aarch64.sh
 ci/fuzz.sh 300

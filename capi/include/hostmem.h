@@ -2380,6 +2380,14 @@ hm_status hm_local_free_sized(struct hm_local *local, void *block, size_t size, 
 hm_status hm_local_flush(struct hm_local *local, struct hm_error *error);
 
 /**
+ * `hm_heap_lua_alloc` by a thread's handle, which is `context`: for a state of Lua's that has a
+ * handle of its own. It may be used on any thread, by one at a time, as the state is.
+ *
+ * One thread at a time; not for signal handlers.
+ */
+void *hm_local_lua_alloc(void *context, void *block, size_t old_size, size_t new_size);
+
+/**
  * Makes executable memory. Nothing is mapped for code before the first allocation. A null
  * configuration stands for the defaults.
  *

@@ -200,3 +200,36 @@ pub unsafe extern "C" fn hm_local_flush(local: *mut hm_local, error: *mut hm_err
         local!(local).flush();
     })
 }
+
+/// `hm_heap_lua_alloc` by a thread's handle, which is `context`: for a state of Lua's that has a
+/// handle of its own. It may be used on any thread, by one at a time, as the state is.
+///
+/// One thread at a time; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_local_lua_alloc(
+    context: *mut c_void,
+    block: *mut c_void,
+    old_size: usize,
+    new_size: usize,
+) -> *mut c_void {
+    let local = local_or!(context.cast::<hm_local>(), null_mut());
+    // Of a null block the old size says what kind of object it will be.
+    let Some(at) = NonNull::new(block.cast::<u8>()) else {
+        if new_size == 0 {
+            return null_mut();
+        }
+        return or_null(local.alloc_bytes(new_size));
+    };
+    if new_size == 0 {
+        // SAFETY: the caller in C gives the block up; others are noticed, and there is no way to
+        // tell. The size of one that could not be made shorter is not looked at.
+        let _ = unsafe { local.free(at) };
+        return null_mut();
+    }
+    // SAFETY: the caller in C gives the block up; others are noticed.
+    match unsafe { local.realloc_bytes(at, new_size) } {
+        Ok(block) => block.as_ptr().cast(),
+        Err(_) if new_size <= old_size => block,
+        Err(_) => null_mut(),
+    }
+}

@@ -250,21 +250,37 @@ static void faults(void) {
 }
 
 /* Lua's: frees, allocates, resizes. */
-static void lua(void) {
-    hm_heap *heap = make(NULL);
-    CHECK(hm_heap_lua_alloc(heap, NULL, 5, 0) == NULL);
-    unsigned char *block = hm_heap_lua_alloc(heap, NULL, 5, 100);
+static void lua_by(void *(*alloc)(void *, void *, size_t, size_t), void *context) {
+    CHECK(alloc(context, NULL, 5, 0) == NULL);
+    unsigned char *block = alloc(context, NULL, 5, 100);
     CHECK(block != NULL);
     memset(block, 3, 100);
-    block = hm_heap_lua_alloc(heap, block, 100, 100000);
+    block = alloc(context, block, 100, 100000);
     CHECK(block != NULL && block[0] == 3 && block[99] == 3);
-    block = hm_heap_lua_alloc(heap, block, 100000, 10);
+    block = alloc(context, block, 100000, 10);
     CHECK(block != NULL && block[9] == 3);
-    CHECK(hm_heap_lua_alloc(heap, block, 10, SIZE_MAX) == NULL);
+    CHECK(alloc(context, block, 10, SIZE_MAX) == NULL);
     CHECK(block[9] == 3);
-    CHECK(hm_heap_lua_alloc(heap, block, 10, 0) == NULL);
+    CHECK(alloc(context, block, 10, 0) == NULL);
+    CHECK(alloc(NULL, NULL, 0, 8) == NULL);
+}
+
+static void lua(void) {
+    hm_heap *heap = make(NULL);
+    lua_by(hm_heap_lua_alloc, heap);
     CHECK(held(heap).used == 0);
-    CHECK(hm_heap_lua_alloc(NULL, NULL, 0, 8) == NULL);
+    hm_local local;
+    OK(hm_local_attach(heap, &local, NULL));
+    lua_by(hm_local_lua_alloc, &local);
+    /* A block is the heap's, whichever call made it. */
+    void *block = hm_local_lua_alloc(&local, NULL, 0, 50);
+    CHECK(hm_heap_owns(heap, block));
+    CHECK(hm_heap_lua_alloc(heap, block, 50, 0) == NULL);
+    hm_local copy = local;
+    CHECK(hm_local_lua_alloc(&copy, NULL, 0, 8) == NULL);
+    OK(hm_local_detach(&local, NULL));
+    CHECK(hm_local_lua_alloc(&local, NULL, 0, 8) == NULL);
+    CHECK(held(heap).used == 0);
     OK(hm_heap_close(heap, 0, NULL));
 }
 

@@ -106,6 +106,7 @@ static void without_objects(void) {
     BAD(hm_heap_walk(NULL, NULL, NULL, NULL));
     BAD(hm_heap_get_statistics(NULL, NULL, NULL));
     CHECK(hm_heap_lua_alloc(NULL, NULL, 0, 0) == NULL);
+    CHECK(hm_local_lua_alloc(NULL, NULL, 0, 0) == NULL);
     BAD(hm_local_attach(NULL, NULL, NULL));
     BAD(hm_local_detach(NULL, NULL));
     CHECK(hm_local_malloc(NULL, 1) == NULL && hm_local_calloc(NULL, 1, 1) == NULL);
