@@ -14,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 soname=$(<capi/soname)
-include=${INCLUDE:-capi/include}
+include=$(realpath "${INCLUDE:-capi/include}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -27,8 +27,9 @@ make_library() { # name
             grep -oE '[a-z_0-9 *]+\b(hm|hostmem)_[a-z0-9_]+\([^{]*\) *$' |
             sed 's/$/ { __builtin_trap(); }/'
     } >"$work/$1.c"
-    "${CC:-cc}" -g -w -fPIC -shared -nostdlib -fno-eliminate-unused-debug-types \
-        -I "$include" "-Wl,-soname=lib$1.so.$soname" -o "$work/lib$1.so" "$work/$1.c"
+    # There, so that no path is in what it says.
+    (cd "$work" && "${CC:-cc}" -g -w -fPIC -shared -nostdlib -fno-eliminate-unused-debug-types \
+        -I "$include" "-Wl,-soname=lib$1.so.$soname" -o "lib$1.so" "$1.c")
 }
 
 # Lists constants, whose values are in programs: enumerators and numbers.
