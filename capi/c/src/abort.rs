@@ -45,3 +45,11 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
     // SAFETY: it ends the program.
     unsafe { libc::abort() }
 }
+
+/// What Rust's own library, which is built for programs that unwind, asks for. An exception of
+/// Windows that passes, a `longjmp` for instance, is told to go on: `ExceptionContinueSearch`.
+#[cfg(windows)]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() -> core::ffi::c_int {
+    1
+}
