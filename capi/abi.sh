@@ -53,9 +53,10 @@ for name in hostmem hostmem_malloc; do
         failed=1
         continue
     fi
-    grep -oE 'HM_SIZED\(hm_[a-z_]+\)' "$include/$name.h" | sort -u |
-        sed -E 's/.*\((.*)\)/[suppress_type]\ntype_kind = struct\nname = \1\nhas_data_member_inserted_at = end\n/' \
-            >"$work/grow.ini" || true
+    for struct in $(grep -oE 'HM_SIZED\(hm_[a-z_]+' "$include/$name.h" | sed 's/.*(//' | sort -u); do
+        printf '[suppress_type]\ntype_kind = struct\nname = %s\n' "$struct"
+        printf 'has_data_member_inserted_at = end\n\n'
+    done >"$work/grow.ini"
     abidiff --no-added-syms --suppressions "$work/grow.ini" "$described.abi" \
         "$work/lib$name.so" || failed=1
     if [ -e "$described.constants" ]; then
@@ -68,7 +69,7 @@ for name in hostmem hostmem_malloc; do
     fi
 done
 if [ $failed != 0 ]; then
-    printf 'programs that were built with lib*.so.%s no longer run with these: keep what they %s\n' \
-        "$soname" 'use, or raise the number in capi/soname and run capi/abi.sh --update' >&2
+    printf 'programs that were built with lib*.so.%s no longer run with these: %s %s\n' "$soname" \
+        'keep what they use, or raise the number in capi/soname' 'and run capi/abi.sh --update' >&2
     exit 1
 fi

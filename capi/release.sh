@@ -63,7 +63,8 @@ find_tools() { # target
             return 1
         }
     done
-    if ! compgen -G "$("$rustc" --print target-libdir --target "$1")/libcore-*.rlib" >/dev/null; then
+    library=$("$rustc" --print target-libdir --target "$1")
+    if ! compgen -G "$library/libcore-*.rlib" >/dev/null; then
         leave_out "$1" "this Rust has no library for it; rustup target add $1"
         return 1
     fi

@@ -82,9 +82,8 @@ printf '%s\n' '#include <hostmem.h>' '#include <stdio.h>' 'int main(void) {' \
     >"$work/emulator.c"
 if cargo vendor --quiet --locked "$work/vendor" >/dev/null 2>"$work/log"; then
     (
-        # A library that is built in less time; with a registry that is empty.
-        export CARGO_PROFILE_CAPI_LTO=off CARGO_PROFILE_CAPI_CODEGEN_UNITS=16
-        export CARGO_PROFILE_CAPI_OPT_LEVEL=1 CARGO_HOME=$work/registry
+        # A registry that is empty.
+        export CARGO_HOME=$work/registry
         quietly cmake -S "$work" -B "$work/example" -DHOSTMEM_VENDOR="$work/vendor" \
             -DFETCHCONTENT_SOURCE_DIR_HOSTMEM="$PWD" \
             -DHOSTMEM_CARGO="$(command -v cargo)"
@@ -110,7 +109,7 @@ if ! command -v x86_64-w64-mingw32-gcc >/dev/null &&
 elif ! has_library $windows; then
     skip "Windows: no library for $windows can be had"
 else
-    # No profile of `capi` in full, for the sake of time.
+    # Less optimized than a release, for the sake of time.
     CARGO_PROFILE_CAPI_LTO=off CARGO_PROFILE_CAPI_CODEGEN_UNITS=16 CARGO_PROFILE_CAPI_OPT_LEVEL=1 \
         cargo rustc --quiet --profile capi -p hostmem_c --target $windows --crate-type staticlib
     x86_64-w64-mingw32-gcc -std=c11 -O1 -Wall -Wextra -Wpedantic -Werror -I capi/include \

@@ -2,9 +2,8 @@
 # finds them too, in CMAKE_PREFIX_PATH.
 cmake_minimum_required(VERSION 3.13)
 set(_hostmem_global GLOBAL)
-find_package(Threads REQUIRED)
-get_target_property(_hostmem_threads Threads::Threads IMPORTED_GLOBAL)
-if(NOT _hostmem_threads)
+if(NOT TARGET Threads::Threads)
+    find_package(Threads REQUIRED)
     set_target_properties(Threads::Threads PROPERTIES IMPORTED_GLOBAL TRUE)
 endif()
 include("${CMAKE_CURRENT_LIST_DIR}/lib/cmake/hostmem/hostmem-config.cmake")

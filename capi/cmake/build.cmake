@@ -104,6 +104,12 @@ list(APPEND _hostmem_sources
     "${CMAKE_CURRENT_SOURCE_DIR}/c/symbols.txt" "${CMAKE_CURRENT_SOURCE_DIR}/malloc/symbols.txt")
 file(STRINGS soname _hostmem_soname LIMIT_COUNT 1)
 
+# By itself this project builds both libraries, and within another one what is linked.
+set(_hostmem_all "")
+if(CMAKE_SOURCE_DIR STREQUAL CMAKE_CURRENT_SOURCE_DIR)
+    set(_hostmem_all ALL)
+endif()
+
 # Makes the targets of a library: `target` and `target`_static.
 function(_hostmem_build target name)
     set(prefix "${_hostmem_built}/${name}")
@@ -115,7 +121,7 @@ function(_hostmem_build target name)
         DEPENDS ${_hostmem_sources}
         COMMENT "Building ${name} by cargo for ${HOSTMEM_RUST_TARGET}"
         VERBATIM)
-    add_custom_target(hostmem_build_${target}
+    add_custom_target(hostmem_build_${target} ${_hostmem_all}
         DEPENDS "${prefix}/lib/${shared}" "${prefix}/lib/lib${name}.a")
 
     add_library(hostmem::${target} SHARED IMPORTED GLOBAL)
