@@ -14,7 +14,7 @@ function(_hostmem_library target kind file)
     if(NOT EXISTS "${_hostmem_lib}/${file}" OR TARGET hostmem::${target})
         return()
     endif()
-    add_library(hostmem::${target} ${kind} IMPORTED)
+    add_library(hostmem::${target} ${kind} IMPORTED ${_hostmem_global})
     set_target_properties(hostmem::${target} PROPERTIES
         IMPORTED_LOCATION "${_hostmem_lib}/${file}"
         INTERFACE_INCLUDE_DIRECTORIES "${_hostmem_include}"
@@ -24,9 +24,9 @@ function(_hostmem_library target kind file)
     endif()
 endfunction()
 
-_hostmem_library(hostmem SHARED libhostmem.so.0)
+_hostmem_library(hostmem SHARED libhostmem.so.@SONAME@)
 _hostmem_library(hostmem_static STATIC libhostmem.a)
-_hostmem_library(malloc SHARED libhostmem_malloc.so.0)
+_hostmem_library(malloc SHARED libhostmem_malloc.so.@SONAME@)
 _hostmem_library(malloc_static STATIC libhostmem_malloc.a)
 unset(_hostmem_lib)
 unset(_hostmem_include)

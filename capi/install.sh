@@ -3,7 +3,7 @@
 #
 #   [DESTDIR=DIRECTORY] capi/install.sh PREFIX
 #
-#   PREFIX/lib/libhostmem.so.0, libhostmem.so, libhostmem.a
+#   PREFIX/lib/libhostmem.so.0, libhostmem.so, libhostmem.a    (the number is capi/soname's)
 #   PREFIX/lib/libhostmem_malloc.so.0, libhostmem_malloc.so, libhostmem_malloc.a
 #   PREFIX/lib/pkgconfig/hostmem.pc, hostmem_malloc.pc
 #   PREFIX/lib/cmake/hostmem/hostmem-config.cmake, hostmem-config-version.cmake
@@ -13,6 +13,10 @@
 # For another machine TARGET is its name for Rust and CROSS begins its tools' names:
 # TARGET=aarch64-unknown-linux-gnu CROSS=aarch64-linux-gnu-. LIBDIR names another folder than lib.
 # LIBRARIES names some of the libraries, hostmem and hostmem_malloc, where not both are wanted.
+# NM, LD, OBJCOPY, AR and STRIP name tools one by one. VENDOR is a folder that `cargo vendor` made:
+# then cargo needs no network.
+#
+# No path of the machine that builds is in what is installed.
 set -euo pipefail
 
 prefix=${1:-}
@@ -23,13 +27,38 @@ fi
 cd "$(dirname "$0")/.."
 
 cross=${CROSS:-}
-target=()
+nm=${NM:-${cross}nm} ld=${LD:-${cross}ld} objcopy=${OBJCOPY:-${cross}objcopy}
+ar=${AR:-${cross}ar} strip=${STRIP:-${cross}strip}
+soname=$(<capi/soname)
+
+options=()
 built=${CARGO_TARGET_DIR:-target}
 if [ -n "${TARGET:-}" ]; then
-    target=(--target "$TARGET")
+    options+=(--target "$TARGET")
     built=$built/$TARGET
 fi
 built=$built/capi
+if [ -n "${VENDOR:-}" ]; then
+    options+=(--offline --config 'source.crates-io.replace-with="vendored"')
+    options+=(--config "source.vendored.directory=\"$(realpath "$VENDOR")\"")
+fi
+
+rustc=${RUSTC:-rustc}
+for_target=${TARGET:-$("$rustc" -vV | sed -n 's/^host: //p')}
+flags=("--remap-path-prefix=$PWD=hostmem")
+flags+=("--remap-path-prefix=$("$rustc" --print sysroot)/lib/rustlib/src/rust=rust")
+flags+=("--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo")
+if [ -n "${VENDOR:-}" ]; then
+    flags+=("--remap-path-prefix=$(realpath "$VENDOR")=vendor")
+fi
+# The C library is the program's: the archive contains none, and there is a shared library.
+[[ $for_target != *-musl ]] || flags+=(-Ctarget-feature=-crt-static)
+if [ -n "${RUSTFLAGS:-}" ]; then
+    # What cargo would take instead of those below.
+    export RUSTFLAGS="$RUSTFLAGS ${flags[*]}"
+else
+    options+=(--config "target.$for_target.rustflags=[$(printf '"%s",' "${flags[@]}")]")
+fi
 
 lib=${DESTDIR:-}$prefix/${LIBDIR:-lib}
 include=${DESTDIR:-}$prefix/include
@@ -47,28 +76,30 @@ install_library() { # name, its package's name, what it is, lists of its calls
         # is not unloaded, as they have its blocks and its code.
         how=(rustc)
         types=(--crate-type "cdylib,staticlib" --)
-        types+=(-C "link-arg=-Wl,-soname=lib$name.so.0" -C "link-arg=-Wl,-z,nodelete")
+        types+=(-C "link-arg=-Wl,-soname=lib$name.so.$soname" -C "link-arg=-Wl,-z,nodelete")
     fi
-    "${CARGO:-cargo}" "${how[@]}" --quiet --profile capi -p "$package" "${target[@]}" \
+    "${CARGO:-cargo}" "${how[@]}" --quiet --profile capi -p "$package" "${options[@]}" \
         "${types[@]}"
 
     # One relocatable object: it goes beside any other archive of Rust's, whose names it would meet
     # otherwise.
-    "${cross}nm" -P -g --defined-only "$built/lib$package.a" 2>/dev/null | cut -d ' ' -f 1 |
+    "$nm" -P -g --defined-only "$built/lib$package.a" 2>/dev/null | cut -d ' ' -f 1 |
         grep -xFf <(cat "$@") | sort -u >"$work/symbols.txt"
     while read -r call; do
         roots+=(-u "$call")
     done <"$work/symbols.txt"
-    "${cross}ld" -r --gc-sections "${roots[@]}" -o "$work/whole.o" "$built/lib$package.a"
-    "${cross}objcopy" --strip-debug --keep-global-symbols="$work/symbols.txt" \
+    "$ld" -r --gc-sections "${roots[@]}" -o "$work/whole.o" "$built/lib$package.a"
+    # Without what Rust's own library has for its compiler, which another LLVM stumbles over.
+    "$objcopy" --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd \
+        --keep-global-symbols="$work/symbols.txt" \
         "$work/whole.o" "$work/$name.o"
     rm -f "$work/lib$name.a"
-    "${cross}ar" rcsD "$work/lib$name.a" "$work/$name.o"
+    "$ar" rcsD "$work/lib$name.a" "$work/$name.o"
     install -m 644 "$work/lib$name.a" "$lib/lib$name.a"
 
-    "${cross}strip" --strip-unneeded -o "$work/lib$name.so" "$built/lib$package.so"
-    install -m 755 "$work/lib$name.so" "$lib/lib$name.so.0"
-    ln -sf "lib$name.so.0" "$lib/lib$name.so"
+    "$strip" --strip-unneeded -o "$work/lib$name.so" "$built/lib$package.so"
+    install -m 755 "$work/lib$name.so" "$lib/lib$name.so.$soname"
+    ln -sf "lib$name.so.$soname" "$lib/lib$name.so"
 
     cat >"$lib/pkgconfig/$name.pc" <<END
 prefix=$prefix
@@ -106,8 +137,8 @@ done
 cmake=$lib/cmake/hostmem
 mkdir -p "$cmake"
 from=$prefix/${LIBDIR:-lib}/cmake/hostmem
-sed "s|@INCLUDE@|$(realpath -m --relative-to="$from" "$prefix/include")|" \
-    capi/hostmem-config.cmake >"$work/hostmem-config.cmake"
+sed -e "s|@INCLUDE@|$(realpath -m --relative-to="$from" "$prefix/include")|" \
+    -e "s|@SONAME@|$soname|" capi/hostmem-config.cmake >"$work/hostmem-config.cmake"
 install -m 644 "$work/hostmem-config.cmake" "$cmake/hostmem-config.cmake"
 cat >"$work/hostmem-config-version.cmake" <<END
 set(PACKAGE_VERSION $version)

@@ -23,7 +23,7 @@ beside=$(mktemp)
 ) >"$beside" 2>&1 &
 others=$!
 trap 'kill $others 2>/dev/null || true' EXIT
-run test features docs deps package msrv bench capi luajit preload
+run test features docs deps package msrv bench capi capi-package luajit preload
 code=0
 wait $others || code=$?
 cat "$beside"

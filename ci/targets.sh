@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Type-checks the core, the backends and the facade for targets other than Linux. Those whose
+# Type-checks the core, the backends and the facade for targets other than Linux; for two that have
+# no backend the interface for C too, which stands on a provider of the program's there. Those whose
 # library must be built first, a minute each, are one of each system and CPU; with the argument
 # `all` they are all.
 source "$(dirname "$0")/lib.sh"
@@ -58,4 +59,19 @@ if [ ${#without_library[@]} != 0 ]; then
     else
         skip "${without_library[*]/--target/}: neither their library nor its source can be had"
     fi
+fi
+
+foreign=()
+for target in x86_64-pc-windows-gnu aarch64-apple-darwin; do
+    if has_library "$target"; then
+        foreign+=(--target "$target")
+    else
+        skip "$target: its library cannot be had"
+    fi
+done
+if [ ${#foreign[@]} != 0 ]; then
+    step "on a provider of the program's own: ${foreign[*]}"
+    # As the library for C is built: without the standard library.
+    cargo check --quiet --profile capi -p hostmem-core -p hostmem -p hostmem_c --lib \
+        --no-default-features --features hostmem/sim,hostmem/allocator-api2 "${foreign[@]}"
 fi

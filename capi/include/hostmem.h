@@ -2388,6 +2388,17 @@ hm_status hm_local_flush(struct hm_local *local, struct hm_error *error);
 void *hm_local_lua_alloc(void *context, void *block, size_t old_size, size_t new_size);
 
 /**
+ * Sets the provider that is the host, on a system for which this library has none: there, what is
+ * made without a provider is made on it, and without one that is set there is nothing but
+ * `HM_UNSUPPORTED`. Handles live on its pages too, so make this the first call. The table stays
+ * until the program ends. A second call is refused with `HM_EXISTS`; on Linux, which has a host,
+ * every one is with `HM_UNSUPPORTED`.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_set_host(const struct hm_provider *provider, struct hm_error *error);
+
+/**
  * Makes executable memory. Nothing is mapped for code before the first allocation. A null
  * configuration stands for the defaults.
  *
@@ -2873,20 +2884,25 @@ hm_status hm_range_map_get_statistics(struct hm_range_map *map,
                                       struct hm_range_map_statistics *to,
                                       struct hm_error *error);
 
+#if defined(__linux__)
 /**
  * Sets the region of `hm_region_mmap` and its kin; null for none, where they fail with `ENODEV`.
  *
  * Thread-safe; not for signal handlers.
  */
 hm_status hm_region_set_default(struct hm_region *region, struct hm_error *error);
+#endif
 
+#if defined(__linux__)
 /**
  * Returns the region of `hm_region_mmap` and its kin, or null.
  *
  * Thread-safe, and safe in signal handlers.
  */
 struct hm_region *hm_region_get_default(void);
+#endif
 
+#if defined(__linux__)
 /**
  * Maps as `mmap` does, in a region: the flags are `MAP_PRIVATE` or `MAP_SHARED`, with
  * `MAP_ANONYMOUS`, `MAP_FIXED`, `MAP_FIXED_NOREPLACE`, `MAP_NORESERVE`, `MAP_STACK`,
@@ -2906,7 +2922,9 @@ void *hm_region_mmap_in(struct hm_region *region,
                         int flags,
                         int fd,
                         int64_t offset);
+#endif
 
+#if defined(__linux__)
 /**
  * Unmaps as `munmap` does: any parts of mappings of the region. Returns 0, or -1 and says why by
  * `errno`.
@@ -2914,7 +2932,9 @@ void *hm_region_mmap_in(struct hm_region *region,
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_munmap_in(struct hm_region *region, void *address, size_t len);
+#endif
 
+#if defined(__linux__)
 /**
  * Changes the access as `mprotect` does. Returns 0, or -1 and says why by `errno`; nothing has
  * changed then.
@@ -2922,7 +2942,9 @@ int hm_region_munmap_in(struct hm_region *region, void *address, size_t len);
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_mprotect_in(struct hm_region *region, void *address, size_t len, int prot);
+#endif
 
+#if defined(__linux__)
 /**
  * Makes a mapping longer or shorter as `mremap` does, of whose flags there is `MREMAP_MAYMOVE`:
  * others fail with `EINVAL`. The mapping has one access all over. Returns where it lies then, or
@@ -2935,7 +2957,9 @@ void *hm_region_mremap_in(struct hm_region *region,
                           size_t len,
                           size_t new_len,
                           int flags);
+#endif
 
+#if defined(__linux__)
 /**
  * Gives advice as `madvise` does: `MADV_NORMAL`, `MADV_RANDOM`, `MADV_SEQUENTIAL`,
  * `MADV_WILLNEED`, `MADV_DONTNEED`, `MADV_FREE`, `MADV_COLD`, `MADV_PAGEOUT`, `MADV_HUGEPAGE`,
@@ -2946,41 +2970,52 @@ void *hm_region_mremap_in(struct hm_region *region,
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_madvise_in(struct hm_region *region, void *address, size_t len, int advice);
+#endif
 
+#if defined(__linux__)
 /**
  * As `hm_region_mmap_in`, in the region of `hm_region_set_default`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 void *hm_region_mmap(void *address, size_t len, int prot, int flags, int fd, int64_t offset);
+#endif
 
+#if defined(__linux__)
 /**
  * As `hm_region_munmap_in`, in the region of `hm_region_set_default`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_munmap(void *address, size_t len);
+#endif
 
+#if defined(__linux__)
 /**
  * As `hm_region_mprotect_in`, in the region of `hm_region_set_default`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_mprotect(void *address, size_t len, int prot);
+#endif
 
+#if defined(__linux__)
 /**
  * As `hm_region_mremap_in`, in the region of `hm_region_set_default`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 void *hm_region_mremap(void *address, size_t len, size_t new_len, int flags);
+#endif
 
+#if defined(__linux__)
 /**
  * As `hm_region_madvise_in`, in the region of `hm_region_set_default`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
 int hm_region_madvise(void *address, size_t len, int advice);
+#endif
 
 /**
  * Reserves addresses: nothing else lands there, and every access faults. The guards of the request

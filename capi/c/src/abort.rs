@@ -1,6 +1,7 @@
 //! What `core` asks of a program without the standard library: the end of one that panics. Nothing
 //! unwinds in this profile.
 
+use crate::host;
 use core::{
     fmt::{self, Write},
     panic::PanicInfo,
@@ -40,16 +41,15 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
         *end = b'\n';
         line.len += 1;
     }
-    // Not by `write`, in which a thread may be cancelled.
-    // SAFETY: that many bytes are there.
-    unsafe {
-        libc::syscall(
-            libc::SYS_write,
-            libc::STDERR_FILENO,
-            line.bytes.as_ptr(),
-            line.len,
-        )
-    };
+    host::print(line.bytes.get(..line.len).unwrap_or_default());
     // SAFETY: it ends the program.
     unsafe { libc::abort() }
+}
+
+/// What Rust's own library, which is built for programs that unwind, asks for. An exception of
+/// Windows that passes, a `longjmp` for instance, is told to go on: `ExceptionContinueSearch`.
+#[cfg(windows)]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() -> core::ffi::c_int {
+    1
 }

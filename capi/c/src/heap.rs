@@ -33,6 +33,7 @@ pub use walk::*;
 
 use crate::{
     abi::{place, read},
+    host::{self, HostLock},
     jit::or,
     object::{self, Kind, List, Object},
     region::Region,
@@ -40,19 +41,15 @@ use crate::{
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
 use core::ffi::c_int;
-use hostmem::{
-    OsLock, OsProvider,
-    heap::{Hardening, Heap, HeapConfig, LocalHeap, Return},
-    provider::Clock,
-};
+use hostmem::heap::{Hardening, Heap, HeapConfig, LocalHeap, Return};
 
 /// A heap: a value, of which a program has as many as it likes. Every call on it is thread-safe.
 pub struct hm_heap {
     _opaque: [u8; 0],
 }
 
-type Inner = Heap<Source, Source, OsLock>;
-type Local = LocalHeap<'static, Source, Source, OsLock>;
+type Inner = Heap<Source, Source, HostLock>;
+type Local = LocalHeap<'static, Source, Source, HostLock>;
 
 /// The object behind a handle.
 pub(crate) struct HeapObject {
@@ -90,10 +87,6 @@ macro_rules! heap {
 }
 use heap;
 
-fn now_ms() -> Option<u64> {
-    OsProvider::new().now_ms()
-}
-
 fn configuration(from: &hm_heap_config) -> Result<HeapConfig, Fault> {
     let level = match from.hardening {
         HM_HARDENING_DEFAULT | HM_HARDENING_CHECKED => Hardening::Checked,
@@ -119,7 +112,7 @@ fn configuration(from: &hm_heap_config) -> Result<HeapConfig, Fault> {
         .quarantine(or(from.quarantine, 1 << 20))
         .quarantine_addresses(or(from.quarantine_addresses, 1 << 30));
     if from.no_clock == 0 {
-        config = config.clock(now_ms);
+        config = config.clock(host::now_ms);
     }
     if from.mappings != 0 {
         config = config.mappings(from.mappings);

@@ -41,22 +41,20 @@ pub use write::*;
 
 use crate::{
     abi::{place, read},
+    host::HostLock,
     object::{self, Kind, List, Object},
     region::Region,
     source::{Source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
-use hostmem::{
-    OsLock,
-    jit::{JitAllocator, Span},
-};
+use hostmem::jit::{JitAllocator, Span};
 
 /// Executable memory for many small pieces of code. Every call on it is thread-safe.
 pub struct hm_jit {
     _opaque: [u8; 0],
 }
 
-pub(crate) type Allocator = JitAllocator<Source, Source, OsLock>;
+pub(crate) type Allocator = JitAllocator<Source, Source, HostLock>;
 
 /// The object behind a handle.
 pub(crate) struct Jit {

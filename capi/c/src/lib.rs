@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `status` | the status that calls return, and the details of errors |
 //! | `types` | ranges, accesses, requests |
+//! | `host` | what memory comes from by itself; on other systems than Linux the program sets it |
 //! | `source` | where memory comes from, as a provider |
 //! | `provider` | providers of the program's own |
 //! | `probe`, `pages` | the probe of the host; pages, dual mappings |
@@ -13,7 +14,7 @@
 //! | `region`, `mmap` | addresses of the program's own; mmap's signatures |
 //! | `map` | range maps |
 //! | `fork` | repairs in a forked child |
-//! | `object`, `abi`, `signals`, `abort` | handles; values from and to C; blocked signals; panics |
+//! | `object`, `abi`, `abort` | handles; values from and to C; panics |
 //!
 //! Comments of public items are the header's: they are written for programs in C. The conditions
 //! of a call are said there in words; where they can be checked they are, and the caller gets
@@ -22,7 +23,6 @@
 //!
 //! Profile `capi` builds it without the standard library. Other profiles unwind, for which it is
 //! linked.
-#![cfg(target_os = "linux")]
 #![no_std]
 #![expect(
     non_camel_case_types,
@@ -43,8 +43,10 @@ mod abi;
 mod code;
 mod fork;
 mod heap;
+mod host;
 mod jit;
 mod map;
+#[cfg(target_os = "linux")]
 mod mmap;
 mod object;
 mod pages;
@@ -52,7 +54,6 @@ mod probe;
 mod provider;
 mod region;
 mod retire;
-mod signals;
 mod source;
 mod status;
 mod types;
@@ -60,8 +61,10 @@ mod types;
 pub use code::*;
 pub use fork::*;
 pub use heap::*;
+pub use host::hm_set_host;
 pub use jit::*;
 pub use map::*;
+#[cfg(target_os = "linux")]
 pub use mmap::*;
 pub use pages::*;
 pub use probe::*;

@@ -26,10 +26,10 @@ pub use walk::*;
 
 use crate::{
     abi::{place, read},
+    host,
     jit::or,
     object::{self, Kind, List, Object},
     region::Region,
-    signals,
     source::source,
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -103,7 +103,10 @@ pub unsafe extern "C" fn hm_range_map_create(
         let page = PageSize::new(or(from.page_size, 4096));
         let page = page.ok_or(invalid(c"a page size that is no power of two"))?;
         let bytes = or(from.metadata, 64 << 20);
-        let hook = (from.block_signals != 0).then(signals::for_maps);
+        let hook = match from.block_signals {
+            0 => None,
+            _ => Some(host::for_maps()?),
+        };
         let made = object::open(|| {
             let inner = if from.keep_apart == 0 {
                 let map = RangeMap::on(provider, bounds, page, bytes)?;

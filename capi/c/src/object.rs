@@ -10,7 +10,10 @@
 //! refused, as long as no other object has its place; and a forked child finds all objects, in
 //! whatever a thread of its parent was doing.
 
-use crate::status::{Fault, HM_BUSY, invalid};
+use crate::{
+    host::Host,
+    status::{Fault, HM_BUSY, invalid},
+};
 use core::{
     cell::UnsafeCell,
     mem::MaybeUninit,
@@ -20,10 +23,7 @@ use core::{
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
-use hostmem::{
-    OsProvider,
-    provider::{Commit, PageProvider, Request},
-};
+use hostmem::provider::{Commit, PageProvider, Request};
 
 /// Says in the memory of a program that there is a handle, which was not copied from elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,9 +173,9 @@ pub(crate) fn open<T: Kind>(
 
 /// Adds an object to the list, which the caller opens.
 fn add<T: Kind>() -> Result<&'static Object<T>, Fault> {
-    let os = OsProvider::new();
+    let host = Host::new();
     let request = Request::bytes(size_of::<Object<T>>()).name(c"hostmem: objects");
-    let pages = os.reserve_committed(&request, Commit::READ_WRITE)?;
+    let pages = host.reserve_committed(&request, Commit::READ_WRITE)?;
     let place: NonNull<Object<T>> = pages.start().cast();
     let list = &T::list().0;
     let mut first = list.load(Acquire);

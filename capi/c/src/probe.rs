@@ -2,10 +2,10 @@
 
 use crate::{
     abi::{Grows, growing},
+    host,
     status::{HM_STEP_NONE, answer, hm_error, hm_status, hm_step, step_of},
 };
 use hostmem::{
-    OsProvider,
     probe::{MAX_LARGE_SIZES, Setting},
     provider::{Error, MAX_DUAL_STEPS},
 };
@@ -90,7 +90,7 @@ const fn setting(from: Setting) -> hm_setting {
 pub unsafe extern "C" fn hm_probe_host(to: *mut hm_probe, error: *mut hm_error) -> hm_status {
     answer!(error, {
         let to = growing!(to);
-        let probe = OsProvider::new().probe_now();
+        let probe = host::probe()?;
         let mut large_pages = [0; 8];
         for (place, large) in large_pages.iter_mut().zip(probe.large_pages()) {
             *place = large.size.bytes();

@@ -155,6 +155,11 @@ impl Foreign {
         Ok(Self { table, page })
     }
 
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn table(self) -> &'static hm_provider {
+        self.table
+    }
+
     fn range(&self, from: hm_range, least: usize, most: usize) -> Result<PageRange, Error> {
         let start = NonNull::new(from.start.cast::<u8>());
         let range = start.and_then(|start| PageRange::new(start, from.len, self.page));

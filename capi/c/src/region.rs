@@ -13,6 +13,7 @@ mod map;
 mod query;
 mod types;
 
+pub(crate) use crate::host::Region;
 pub use claim::*;
 pub use map::*;
 pub use query::*;
@@ -21,20 +22,18 @@ pub use types::*;
 
 use crate::{
     abi::{place, read},
+    host,
     jit::or,
     object::{self, Kind, List},
-    signals,
     status::{answer, hm_error, hm_status, invalid},
 };
-use hostmem::{RegionAllocator, RegionConfig, region::Order};
+use hostmem::{RegionConfig, region::Order};
 
 /// An allocator of addresses: mmap's calls, inside of what it has claimed. Every call on it is
 /// thread-safe.
 pub struct hm_region {
     _opaque: [u8; 0],
 }
-
-pub(crate) type Region = RegionAllocator;
 
 impl Kind for Region {
     const MAGIC: u32 = 0x686d_6731;
@@ -76,9 +75,9 @@ pub unsafe extern "C" fn hm_region_create(
         config = config.metadata(or(from.metadata, 64 << 20));
         config = config.mapping_limit(or(from.mapping_limit, 65_530));
         if from.block_signals != 0 {
-            config = config.signals(signals::FOR_REGIONS);
+            config = config.signals(host::for_regions()?);
         }
-        let made = object::open(|| Ok(RegionAllocator::new(config)?))?;
+        let made = object::open(|| Ok(Region::new(config)?))?;
         to.write(made.cast().as_ptr());
     })
 }
@@ -96,6 +95,7 @@ pub unsafe extern "C" fn hm_region_close(
     answer!(error, {
         // SAFETY: the caller in C promises that it is null, or a handle that no other call uses.
         unsafe { object::close::<Region, _>(region, false, drop)? };
+        #[cfg(target_os = "linux")]
         crate::mmap::forget_default(region);
     })
 }

@@ -14,15 +14,13 @@ pub use spans::*;
 
 use crate::{
     abi::{Grows, place, read},
+    host::HostLock,
     jit::{Allocator, Jit, hm_jit, or},
     object::{self, Kind, List, Object, opened},
     source::Source,
     status::{answer, hm_error, hm_status},
 };
-use hostmem::{
-    OsLock,
-    jit::{RetireConfig, RetireQueue},
-};
+use hostmem::jit::{RetireConfig, RetireQueue};
 
 /// A queue of spans that are released once no thread can be running them. Every call on it is
 /// thread-safe.
@@ -94,7 +92,7 @@ unsafe impl Grows for hm_retire_statistics {
 
 const _: () = assert!(size_of::<hm_retire_statistics>() == 72);
 
-type Queue = RetireQueue<&'static Allocator, Source, OsLock>;
+type Queue = RetireQueue<&'static Allocator, Source, HostLock>;
 
 /// The object behind a handle.
 pub(crate) struct Retire {

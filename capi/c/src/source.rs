@@ -2,6 +2,7 @@
 
 use crate::{
     abi::Grows,
+    host::Host,
     object::{self, Object},
     provider::{Foreign, hm_provider},
     region::{Region, hm_region},
@@ -10,7 +11,6 @@ use crate::{
 };
 use core::ffi::CStr;
 use hostmem::{
-    OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
     provider::{
         Capabilities, Commit, CoreSync, DualError, DualMapProvider, DualMapping, DualRequest, Dump,
@@ -49,8 +49,8 @@ const _: () = assert!(size_of::<hm_source>() == 40);
 /// A provider that is the host, or a region, kept within a window.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
-    Os(OsProvider),
-    Window(Within<OsProvider>),
+    Os(Host),
+    Window(Within<Host>),
     Region(&'static Region),
     Part(Within<&'static Region>, &'static Region),
     Foreign(Foreign),
@@ -59,7 +59,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// The host.
-    pub(crate) const OS: Self = Self::Os(OsProvider::new());
+    pub(crate) const OS: Self = Self::Os(Host::new());
 
     /// Makes a provider of what C says; with it the region that it uses, if it does.
     ///
@@ -92,11 +92,11 @@ impl Source {
             return Ok((source, None));
         }
         if from.region.is_null() {
-            let os = OsProvider::new();
+            let host = Host::new();
             let source = if range == AddressRange::ALL {
-                Self::Os(os)
+                Self::Os(host)
             } else {
-                Self::Window(Within::new(os, range))
+                Self::Window(Within::new(host, range))
             };
             return Ok((source, None));
         }

@@ -2,12 +2,12 @@
 
 use crate::{
     abi::{Grows, array},
+    host::Host,
     status::{Fault, invalid},
 };
 use core::ffi::{CStr, c_char, c_void};
 use core::ptr::NonNull;
 use hostmem::{
-    OsProvider,
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
     provider::{Commit, Dump, Guards, PageProvider, PageWish, Place, Placement, Request},
 };
@@ -125,7 +125,7 @@ unsafe impl Grows for hm_request {
 const _: () = assert!(size_of::<hm_request>() == 88);
 
 pub(crate) fn page_size() -> PageSize {
-    OsProvider::new().page_size()
+    Host::new().page_size()
 }
 
 /// Makes a range of whole pages of the host of one from C.

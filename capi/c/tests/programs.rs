@@ -79,6 +79,11 @@ fn compile(compiler: &str, source: &Path, to: &str, more: &[&str]) -> Option<Com
     let program = scratch(to);
     let mut command = Command::new(compiler);
     command.args(WARNINGS).args(more).arg("-I").arg(include);
+    command.arg(concat!(
+        "-DPACKAGE_VERSION=\"",
+        env!("CARGO_PKG_VERSION"),
+        "\""
+    ));
     command.arg("-o").arg(&program).arg(source).arg(archive);
     let output = command.arg("-pthread").output().expect("it runs");
     assert!(output.status.success(), "{command:?}: {output:?}");

@@ -1,9 +1,8 @@
 //! The two kinds of maps that a handle may stand for.
 
 use super::types::*;
-use crate::source::Source;
+use crate::{host::HostLock, source::Source};
 use hostmem::{
-    OsLock,
     page::AddressRange,
     provider::Error,
     range_map::{RangeMap, Statistics, Value},
@@ -38,8 +37,8 @@ impl<const JOINS: bool> Value for Number<JOINS> {
 }
 
 pub(super) enum Inner {
-    Joining(RangeMap<Number<true>, Source, OsLock>),
-    Apart(RangeMap<Number<false>, Source, OsLock>),
+    Joining(RangeMap<Number<true>, Source, HostLock>),
+    Apart(RangeMap<Number<false>, Source, HostLock>),
 }
 
 /// Calls a method of the map that it is.

@@ -3,6 +3,7 @@
 use super::{Region, hm_region, region, types::*};
 use crate::{
     abi::{growing, place, read},
+    host,
     object::opened,
     status::{answer, hm_error, hm_status, invalid},
     types::{hm_range, pages, window},
@@ -53,7 +54,7 @@ pub unsafe extern "C" fn hm_region_claim(
         request.least = from.least.max(request.least);
         request.complete = from.require_complete != 0;
         request.block_break = from.block_break != 0;
-        let got = hostmem::adopt_claim(region, &request)?;
+        let got = host::adopt_claim(region, &request)?;
         if let Some(to) = to {
             to.write(hm_claim_report {
                 size: 0,

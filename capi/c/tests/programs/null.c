@@ -17,6 +17,7 @@ static void without_objects(void) {
     memset(&span, 0, sizeof span);
 
     BAD(hm_probe_host(NULL, NULL));
+    BAD(hm_set_host(NULL, NULL));
     BAD(hm_pages_reserve(NULL, NULL, NULL, NULL));
     BAD(hm_pages_commit(NULL, none, HM_ACCESS_READ, 0, 0, NULL));
     BAD(hm_pages_protect(NULL, none, HM_ACCESS_READ, NULL));

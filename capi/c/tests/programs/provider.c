@@ -332,6 +332,9 @@ static void others(void) {
     provider.decommit = decommit;
     OK(hm_pages_release(&source, range, NULL));
 
+    /* Linux is a host already. */
+    STATUS(HM_UNSUPPORTED, hm_set_host(&provider, NULL));
+
     /* Tables that are none. */
     provider.release = NULL;
     STATUS(HM_INVALID_ARGUMENT, hm_pages_reserve(&source, &request, &range, NULL));

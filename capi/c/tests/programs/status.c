@@ -14,6 +14,12 @@ static union {
 
 static void strings(void) {
     CHECK(hm_version() == HM_VERSION);
+#ifdef PACKAGE_VERSION
+    char version[32];
+    snprintf(version, sizeof version, "%u.%u.%u", hm_version() >> 16, hm_version() >> 8 & 255,
+             hm_version() & 255);
+    CHECK(strcmp(version, PACKAGE_VERSION) == 0);
+#endif
     for (uint32_t a = 0; a <= HM_SYSTEM_ERROR; a++) {
         CHECK(strlen(hm_status_string(a)) > 3);
         for (uint32_t b = 0; b < a; b++) {

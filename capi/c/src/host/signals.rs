@@ -1,5 +1,6 @@
 //! Signals that are blocked while a region or a map is locked.
 
+use crate::status::Fault;
 use core::{ffi::c_void, mem::MaybeUninit, ptr::null};
 use hostmem::{range_map, region};
 
@@ -47,13 +48,23 @@ unsafe fn leave(_: *const c_void, before: usize) {
 }
 
 /// For regions.
-pub(crate) const FOR_REGIONS: region::SignalHook = region::SignalHook {
-    enter: block,
-    leave: unblock,
-};
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other systems have no signals that could be blocked"
+)]
+pub(crate) fn for_regions() -> Result<region::SignalHook, Fault> {
+    Ok(region::SignalHook {
+        enter: block,
+        leave: unblock,
+    })
+}
 
 /// For range maps.
-pub(crate) fn for_maps() -> range_map::SignalHook {
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other systems have no signals that could be blocked"
+)]
+pub(crate) fn for_maps() -> Result<range_map::SignalHook, Fault> {
     // SAFETY: neither uses the context, unwinds, or calls a map.
-    unsafe { range_map::SignalHook::new(null(), enter, leave) }
+    Ok(unsafe { range_map::SignalHook::new(null(), enter, leave) })
 }
