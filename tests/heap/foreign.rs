@@ -2,6 +2,7 @@
 
 use crate::common::{
     emulated,
+    random::Random,
     signals::{handle, interrupted},
     threads::Stop,
     wait,
@@ -28,18 +29,6 @@ type OsLocal<'a> = LocalHeap<'a, OsProvider, OsProvider, OsLock>;
 
 fn heap() -> OsHeap {
     OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata")
-}
-
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 32).expect("32 bits") % bound
-    }
 }
 
 /// Grows a block by steps as a program's buffer does; returns how often it moved.

@@ -1,7 +1,10 @@
 //! Code ranges: every way to map them, from the bottom and from the top, purged, cut, left in the
 //! middle of a write, forked.
 
-use crate::common::{CODE_LEN, bare_fork, call, code_returning, exit, skip_emulated, wait};
+use crate::{
+    code::OS,
+    common::{CODE_LEN, bare_fork, call, code_returning, exit, skip_emulated, wait},
+};
 use hostmem::{
     CodeRange, CodeRangeConfig, OsProvider,
     fork::ForkChild,
@@ -10,8 +13,6 @@ use hostmem::{
     provider::{Error, ErrorKind, Fork, PageProvider, PageWish, Place, Placement, Purged, Request},
 };
 use hostmem_test_support::{fault::faults, isolate::isolated};
-
-const OS: OsProvider = OsProvider::new();
 
 fn page() -> usize {
     OS.page_size().bytes()
