@@ -4,7 +4,7 @@ use crate::{
     code::{Jit, OS, allocator},
     common::{
         CODE_LEN, call, code_returning, emulated,
-        signals::handle,
+        signals::{handle, tick_every},
         threads::{Patience, Stop},
     },
 };
@@ -50,17 +50,7 @@ extern "C" fn ask(_: libc::c_int) {
 /// Interrupts this thread every 50 microseconds of its processor time.
 fn start_interrupting() {
     handle(libc::SIGPROF, ask);
-    let tick = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 50,
-    };
-    let timer = libc::itimerval {
-        it_interval: tick,
-        it_value: tick,
-    };
-    // SAFETY: a valid timer.
-    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, ptr::null_mut()) };
-    assert_eq!(set, 0);
+    assert!(tick_every(50), "a timer");
 }
 
 #[test]

@@ -5,17 +5,18 @@ mod errors;
 #[cfg(feature = "std")]
 mod global;
 
-use crate::common::{at_length, emulated, random::Random};
+use crate::{
+    common::{at_length, emulated, random::Random},
+    system::OS,
+};
 use core::ptr::NonNull;
 use errors::check_errors;
 use hostmem::{
-    OsLock, OsProvider,
+    OsLock,
     heap::{BlockInfo, Hardening, Heap, HeapConfig, HeapError, LocalHeap},
     provider::PageProvider,
 };
 use std::collections::BTreeMap;
-
-const OS: OsProvider = OsProvider::new();
 
 /// Every call of interest, of any kind of heap.
 trait Calls {

@@ -6,11 +6,8 @@ mod resident;
 mod signal_handlers;
 mod threads;
 
-use crate::common::random::Random;
+use crate::{common::random::Random, system::OS};
 use core::{alloc::Layout, ptr::NonNull};
-use hostmem::OsProvider;
-
-const OS: OsProvider = OsProvider::new();
 
 /// A block on its way from one thread to another: where it is, what it is, and what is in it.
 struct Block {

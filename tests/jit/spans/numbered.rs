@@ -15,7 +15,8 @@ fn named(jit: &Jit, span: &Span) -> (usize, u32) {
 #[test]
 fn stale_copies_of_numbered_spans_are_refused() {
     for words in [Words::None, Words::Bits64] {
-        let jit: Jit = Jit::new(JitConfig::new().numbers(true).words(words)).expect("it can be made");
+        let jit: Jit =
+            Jit::new(JitConfig::new().numbers(true).words(words)).expect("it can be made");
         let span = jit.alloc(100).expect("there is memory");
         let (rx, first) = named(&jit, &span);
         assert_eq!(
