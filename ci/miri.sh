@@ -15,10 +15,13 @@ watched() { # flags, tests
 
 # A heap finds blocks by address, and bitvec keeps to Tree Borrows alone.
 by_pointer=(
-    an_arena a_heap a_heap_whose_blocks_other_threads_free
-    a_range_map a_range_map_that_changes_while_it_is_read
+    arena::an_arena heap::a_heap heap::a_heap_whose_blocks_other_threads_free
+    range_map::a_range_map range_map::a_range_map_that_changes_while_it_is_read
 )
-jit=(a_jit_allocator a_jit_allocator_that_is_asked_without_a_lock code_is_retired_while_threads_read_it)
+jit=(
+    jit::a_jit_allocator jit::a_jit_allocator_that_is_asked_without_a_lock
+    jit::code_is_retired_while_threads_read_it
+)
 watched "" "${by_pointer[@]}"
 watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" "${jit[@]}"
 # Races, in orders that are tried one after the other: no model of borrows, which takes most of the
@@ -26,9 +29,9 @@ watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" "${jit
 seeds=4
 if [ "${1:-}" = long ]; then
     seeds=64
-    watched "" a_heap_that_checks_everything
+    watched "" heap::a_heap_that_checks_everything
     watched "-Zmiri-tree-borrows -Zmiri-tree-borrows-no-precise-interior-mut" \
-        "${by_pointer[@]}" a_heap_that_is_asked_without_a_lock
+        "${by_pointer[@]}" heap::a_heap_that_is_asked_without_a_lock
 fi
 watched "-Zmiri-disable-stacked-borrows -Zmiri-many-seeds=0..$seeds -Zmiri-preemption-rate=0.1" \
-    code_is_retired_while_threads_read_it
+    jit::code_is_retired_while_threads_read_it

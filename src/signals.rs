@@ -1,4 +1,7 @@
 //! Signals of the calling thread, and the stack that it runs on.
+//!
+//! This needs the C library and nothing else, so that the malloc override, which has no standard
+//! library, compiles this file too (`capi/malloc/src/lib.rs`).
 
 use core::{
     ffi::{c_int, c_void},

@@ -5,6 +5,8 @@
     reason = "which part is unused differs from test to test"
 )]
 
+pub(crate) mod limits;
+pub(crate) mod random;
 pub(crate) mod signals;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod steps;

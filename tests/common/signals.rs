@@ -19,6 +19,21 @@ pub(crate) fn handle(signal: c_int, handler: extern "C" fn(c_int)) {
     assert_eq!(set, 0);
 }
 
+/// Sends this process SIGPROF each time that it has used so many microseconds of processor time: a
+/// clock that stands still while others have the machine. Says whether that can be done.
+pub(crate) fn tick_every(microseconds: u32) -> bool {
+    let tick = libc::timeval {
+        tv_sec: (microseconds / 1_000_000).into(),
+        tv_usec: (microseconds % 1_000_000).into(),
+    };
+    let timer = libc::itimerval {
+        it_interval: tick,
+        it_value: tick,
+    };
+    // SAFETY: a valid timer.
+    unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) == 0 }
+}
+
 /// Repeats `work` until `done`, while another thread sends signals, one at a time: the next one
 /// when `handled` has counted the last.
 pub(crate) fn interrupted(

@@ -1,16 +1,15 @@
 //! Collections of allocator-api2 in heaps.
 
+use crate::system::OS;
 use allocator_api2::{
     alloc::{Allocator, Layout},
     boxed::Box,
     vec::Vec,
 };
 use hostmem::{
-    GlobalHeap, OsLock, OsProvider,
+    GlobalHeap, OsLock,
     heap::{Heap, HeapConfig},
 };
-
-const OS: OsProvider = OsProvider::new();
 
 /// Grows and shrinks vectors, and says what an allocator gives is owned where it should be.
 fn exercise<A: Allocator + Copy>(allocator: A, owns: impl Fn(usize) -> bool) {

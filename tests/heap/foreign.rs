@@ -1,46 +1,27 @@
 //! What foreign programs did on a malloc override, each reduced to the calls that showed a fault.
 
-use crate::common::{
-    emulated,
-    signals::{handle, interrupted},
-    threads::Stop,
-    wait,
+use crate::{
+    common::{
+        emulated,
+        random::Random,
+        signals::{handle, interrupted},
+        threads::Stop,
+        wait,
+    },
+    system::{OsHeap, OsLocal, heap},
 };
 use core::{
     ffi::{c_int, c_void},
     ptr::{NonNull, null_mut},
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
-use hostmem::{
-    GlobalHeap, OsLock, OsProvider,
-    heap::{Heap, HeapConfig, LocalHeap},
-};
+use hostmem::{GlobalHeap, heap::HeapConfig};
 use hostmem_test_support::isolate::isolated;
 use std::{collections::VecDeque, thread};
 
-const OS: OsProvider = OsProvider::new();
 const HEAP: GlobalHeap = GlobalHeap::new();
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
-type OsLocal<'a> = LocalHeap<'a, OsProvider, OsProvider, OsLock>;
-
-fn heap() -> OsHeap {
-    OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata")
-}
-
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 32).expect("32 bits") % bound
-    }
-}
 
 /// Grows a block by steps as a program's buffer does; returns how often it moved.
 fn moves(heap: &OsLocal<'_>, most: usize, step: usize) -> usize {
@@ -65,7 +46,7 @@ fn moves(heap: &OsLocal<'_>, most: usize, step: usize) -> usize {
 /// takes quadratic time.
 #[test]
 fn a_block_that_grows_by_small_steps_moves_seldom() {
-    let heap = heap();
+    let heap = heap(HeapConfig::new());
     let local = heap.local().expect("metadata");
     for (most, step, limit) in [
         (8 * MIB, 100, 60),
@@ -83,7 +64,7 @@ fn a_block_that_grows_by_small_steps_moves_seldom() {
 /// Below 1 MiB blocks grow in steps of their classes, and by granules where those behind are free.
 #[test]
 fn a_block_of_a_segment_moves_seldom() {
-    let heap = heap();
+    let heap = heap(HeapConfig::new());
     let local = heap.local().expect("metadata");
     for step in [1, 16, 100, 1000, 10_000] {
         let moves = moves(&local, MIB - KIB, step);
@@ -131,7 +112,7 @@ fn generation(heap: &OsHeap, exchange: &mut [Option<NonNull<u8>>], random: &mut 
 /// Generations of threads that do the same need no more memory each.
 #[test]
 fn generations_of_threads_need_the_same_memory() {
-    let heap = heap();
+    let heap = heap(HeapConfig::new());
     let mut exchange = vec![None; 4096];
     let mut random = Random(1);
     let mut resident = Vec::new();

@@ -2,33 +2,35 @@
 //! come from a raw `clone`, which runs no handlers: they use those two heaps, and no other
 //! memory that another thread may have guarded by a lock.
 
-use crate::common::{
-    at_length, emulated, repaired_fork,
-    threads::{Stop, await_more},
-    wait,
+use crate::{
+    common::{
+        at_length, emulated,
+        random::Random,
+        repaired_fork,
+        signals::tick_every,
+        threads::{Stop, await_more},
+        wait,
+    },
+    system::{OS, OsHeap, OsLocal, bytes, heap, heap_on},
 };
 use core::{
     alloc::Layout,
-    ptr::{NonNull, null_mut},
+    ptr::NonNull,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 use hostmem::{
-    OsLock, OsProvider,
+    OsProvider,
     fork::ForkChild,
-    heap::{Heap, HeapConfig, Level, LocalHeap},
+    heap::{HeapConfig, Level},
     page::AddressRange,
     provider::{PageProvider, Within},
 };
 use hostmem_test_support::isolate::isolated;
 use std::thread;
 
-const OS: OsProvider = OsProvider::new();
-
 /// Threads that allocate.
 const THREADS: u64 = 8;
 
-type HeapOn<P> = Heap<P, OsProvider, OsLock>;
-type LocalOn<'a, P> = LocalHeap<'a, P, OsProvider, OsLock>;
 type Low = Within<OsProvider>;
 
 /// Where the low heap may lie: an emulator keeps low addresses for itself.
@@ -40,19 +42,16 @@ fn low_addresses() -> AddressRange {
     }
 }
 
-/// A size that a seed repeats (Marsaglia's xorshift64): mostly small ones, and all kinds of blocks.
-fn layout(state: &mut u64) -> Layout {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    let number = usize::try_from(*state >> 40).expect("24 bits");
+/// A layout of all kinds of blocks, mostly small ones.
+fn layout(random: &mut Random) -> Layout {
+    let number = random.below(1 << 24);
     let size = match number % 1000 {
         0..900 => number / 1000 % 700,
         900..980 => number / 100 % 9000,
         980..999 => number / 10 % 200_000,
         _ => number % 1_500_000,
     };
-    Layout::from_size_align(size, 16).expect("a layout")
+    bytes(size)
 }
 
 /// Writes both ends of a block.
@@ -82,24 +81,24 @@ fn is_marked(block: NonNull<u8>, layout: Layout, byte: u8) -> bool {
 
 /// Blocks of one heap that a thread has, the oldest of which goes first.
 struct Churn<'a, P: PageProvider + Copy> {
-    local: LocalOn<'a, P>,
+    local: OsLocal<'a, P>,
     blocks: Vec<(NonNull<u8>, Layout)>,
-    seed: u64,
+    random: Random,
 }
 
 impl<'a, P: PageProvider + Copy> Churn<'a, P> {
-    fn new(heap: &'a HeapOn<P>, seed: u64) -> Self {
+    fn new(heap: &'a OsHeap<P>, seed: u64) -> Self {
         Self {
             local: heap.local().expect("metadata"),
             blocks: Vec::with_capacity(64),
-            seed,
+            random: Random(seed),
         }
     }
 
     /// Allocates a block, and frees one if there are many.
     fn step(&mut self, n: u64) {
-        let byte = self.seed.to_le_bytes()[0];
-        let layout = layout(&mut self.seed);
+        let byte = self.random.0.to_le_bytes()[0];
+        let layout = layout(&mut self.random);
         let block = self.local.alloc(layout).expect("memory");
         mark(block, layout, n.to_le_bytes()[0] ^ byte);
         assert!(is_marked(block, layout, n.to_le_bytes()[0] ^ byte));
@@ -115,7 +114,7 @@ impl<'a, P: PageProvider + Copy> Churn<'a, P> {
 }
 
 /// What a child does in a heap; zero if all is well.
-fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, seed: u64) -> i32 {
+fn use_heap<P: PageProvider + Copy>(local: &OsLocal<'_, P>, kept: NonNull<u8>, seed: u64) -> i32 {
     let heap = local.heap();
     let start = kept.addr().get();
     let found = heap.block_of(start + 100);
@@ -125,9 +124,9 @@ fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, s
     if !is_marked(kept, KEPT, 0x3c) {
         return 2;
     }
-    let mut state = seed + 1;
+    let mut random = Random(seed + 1);
     for n in 0..100_u8 {
-        let layout = layout(&mut state);
+        let layout = layout(&mut random);
         let got = match n % 3 {
             0 => heap.alloc(layout),
             _ => local.alloc(layout),
@@ -155,20 +154,10 @@ fn use_heap<P: PageProvider + Copy>(local: &LocalOn<'_, P>, kept: NonNull<u8>, s
     0
 }
 
-/// Kills this process once it has used a second of processor time: a clock that stands still while
-/// others have the machine. Whoever waits for a lock that no thread holds yields again and again.
+/// Kills this process once it has used a second of processor time. Whoever waits for a lock that no
+/// thread holds yields again and again.
 fn die_after_a_second() {
-    let second = libc::timeval {
-        tv_sec: 1,
-        tv_usec: 0,
-    };
-    let timer = libc::itimerval {
-        it_interval: second,
-        it_value: second,
-    };
-    // SAFETY: a valid timer; its signal kills.
-    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
-    if set != 0 {
+    if !tick_every(1_000_000) {
         crate::common::exit(98);
     }
 }
@@ -176,7 +165,7 @@ fn die_after_a_second() {
 /// The block that every child finds.
 const KEPT: Layout = Layout::new::<[u64; 50]>();
 
-fn keep<P: PageProvider + Copy>(local: &LocalOn<'_, P>) -> NonNull<u8> {
+fn keep<P: PageProvider + Copy>(local: &OsLocal<'_, P>) -> NonNull<u8> {
     let kept = local.alloc(KEPT).expect("memory");
     mark(kept, KEPT, 0x3c);
     kept
@@ -191,9 +180,9 @@ fn children_of_allocating_threads_use_both_heaps() {
             _ => 1000,
         };
         let config = HeapConfig::new().shards(2);
-        let high = &Heap::on(OS, OS, config).expect("metadata");
+        let high = &heap(config);
         let low = Within::new(OS, low_addresses());
-        let low: &HeapOn<Low> = &Heap::on(low, OS, config).expect("metadata");
+        let low: &OsHeap<Low> = &heap_on(low, config);
         let (stop, changes) = (&AtomicBool::new(false), &AtomicU64::new(0));
         thread::scope(|scope| {
             let _stop = Stop(stop);

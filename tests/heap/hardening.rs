@@ -1,28 +1,16 @@
 //! What the highest level of hardening promises beside what it finds: keys, a quarantine, a budget
 //! of mappings, and a hook for interfaces without errors.
 
+use crate::system::{OS, OsHeap, bytes, heap};
 use hostmem::{
-    OsLock, OsProvider,
-    heap::{Hardening, Heap, HeapConfig, HeapError},
+    heap::{Hardening, HeapConfig, HeapError},
     provider::{PageProvider, Resource},
 };
 use hostmem_test_support::isolate::isolated;
-use std::{alloc::Layout, collections::BTreeSet, ptr::NonNull};
-
-const OS: OsProvider = OsProvider::new();
-
-type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
+use std::{collections::BTreeSet, ptr::NonNull};
 
 fn full() -> HeapConfig {
     HeapConfig::new().hardening(Hardening::Full)
-}
-
-fn heap(config: HeapConfig) -> OsHeap {
-    OsHeap::on(OS, OS, config).expect("metadata")
-}
-
-fn bytes(size: usize) -> Layout {
-    Layout::from_size_align(size, 16).expect("a layout")
 }
 
 /// Reads the canary of a block of eight bytes, which has room for one more word.

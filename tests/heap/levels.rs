@@ -1,6 +1,7 @@
 //! The calls of a hardened heap in a static, of which most take no lock: what may be done with
 //! blocks is not refused, whatever their size and alignment, and each fault is told.
 
+use crate::system::OS;
 use hostmem::{
     OsLock, OsProvider,
     heap::{GlobalHeap, Hardening, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
@@ -10,8 +11,6 @@ use std::{
     cell::RefCell,
     ptr::NonNull,
 };
-
-const OS: OsProvider = OsProvider::new();
 
 thread_local! {
     /// What was refused.

@@ -29,3 +29,4 @@ mod racing_frees;
 mod signals;
 #[cfg(all(target_arch = "x86_64", feature = "std"))]
 mod steps;
+mod system;

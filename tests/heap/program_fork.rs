@@ -2,11 +2,14 @@
 //! all the time: by the C library, by the system call alone, and in signal handlers that
 //! interrupted a call of the heap. Every child allocates, asks, starts a thread and ends.
 
-use crate::common::{
-    at_length, emulated, exit, raw_clone,
-    signals::handle,
-    threads::{Stop, await_more},
-    wait,
+use crate::{
+    common::{
+        at_length, emulated, exit, raw_clone,
+        signals::handle,
+        threads::{Stop, await_more},
+        wait,
+    },
+    system::OS,
 };
 use core::{
     ffi::{c_int, c_void},
@@ -25,7 +28,6 @@ use hostmem::{
 use hostmem_test_support::isolate::isolated;
 use std::thread;
 
-const OS: OsProvider = OsProvider::new();
 const HEAP: GlobalHeap = GlobalHeap::new();
 const KIB: usize = 1 << 10;
 

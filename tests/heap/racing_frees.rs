@@ -1,10 +1,8 @@
 //! Two threads that free one block at once: at most one of them is told that it did, and no other
 //! block is harmed.
 
-use hostmem::{
-    OsLock, OsProvider,
-    heap::{Hardening, Heap, HeapConfig, HeapError},
-};
+use crate::system::{OsHeap, heap};
+use hostmem::heap::{Hardening, HeapConfig, HeapError};
 use std::{
     alloc::Layout,
     ptr::NonNull,
@@ -14,10 +12,6 @@ use std::{
     },
     thread,
 };
-
-const OS: OsProvider = OsProvider::new();
-
-type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
 
 /// Of each kind of block: small ones, those of slabs of one block, large and huge ones.
 const SIZES: [usize; 9] = [
@@ -139,7 +133,7 @@ fn of_two_that_free_a_hardened_block_at_once_one_is_refused() {
     for size in SIZES {
         for by in PAIRS {
             let config = HeapConfig::new().hardening(Hardening::Full);
-            let heap = OsHeap::on(OS, OS, config).expect("metadata");
+            let heap = heap(config);
             race(&heap, size, by, |one, other| match (one, other) {
                 (Ok(()), Err(HeapError::NotLive | HeapError::NotOwned))
                 | (Err(HeapError::NotLive | HeapError::NotOwned), Ok(())) => {}
@@ -158,7 +152,7 @@ fn of_two_that_free_a_hardened_block_at_once_one_is_refused() {
 fn of_two_that_free_a_block_at_once_one_goes_on() {
     for size in SIZES {
         for by in PAIRS {
-            let heap = OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata");
+            let heap = heap(HeapConfig::new());
             let is_quick = by.contains(&By::Handle) && size <= 256 << 10;
             race(&heap, size, by, |one, other| match (one, other) {
                 (Ok(()), Ok(())) if is_quick => {}

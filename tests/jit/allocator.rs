@@ -1,9 +1,12 @@
 //! The JIT allocator on the real system: queries from a signal handler, many threads, barriers.
 
-use crate::common::{
-    CODE_LEN, call, code_returning, emulated,
-    signals::handle,
-    threads::{Patience, Stop},
+use crate::{
+    code::{Jit, OS, allocator},
+    common::{
+        CODE_LEN, call, code_returning, emulated,
+        signals::{handle, tick_every},
+        threads::{Patience, Stop},
+    },
 };
 use core::{
     cell::Cell,
@@ -11,21 +14,13 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
 };
 use hostmem::{
-    OsLock, OsProvider, arch,
+    OsProvider, arch,
     jit::{JitAllocator, JitConfig, JitError, Span, SyncCores},
     page::PageSize,
     provider::{Capabilities, Error, ErrorKind, PageProvider},
     sim::{Calls, Faulty, Policy, Sim},
 };
 use hostmem_test_support::isolate::isolated;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
 
 /// A live span that the handler asks about, and what it found.
 static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -55,17 +50,7 @@ extern "C" fn ask(_: libc::c_int) {
 /// Interrupts this thread every 50 microseconds of its processor time.
 fn start_interrupting() {
     handle(libc::SIGPROF, ask);
-    let tick = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 50,
-    };
-    let timer = libc::itimerval {
-        it_interval: tick,
-        it_value: tick,
-    };
-    // SAFETY: a valid timer.
-    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, ptr::null_mut()) };
-    assert_eq!(set, 0);
+    assert!(tick_every(50), "a timer");
 }
 
 #[test]

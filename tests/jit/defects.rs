@@ -1,10 +1,12 @@
 //! What other allocators of executable memory got wrong, where it takes a process of its own to
 //! see. The others are the conformance suite's, `jit::defects`.
 
-use crate::common::{CODE_LEN, call, code_returning, skip_emulated};
+use crate::{
+    code::{OS, allocator, place, run},
+    common::{CODE_LEN, call, code_returning, skip_emulated},
+};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, LargePages, Mapping, Span},
+    jit::{JitConfig, LargePages, Mapping},
     page::{PageRange, PageSize},
     provider::PageProvider,
 };
@@ -14,27 +16,6 @@ use hostmem_test_support::{
     maps, seccomp,
 };
 
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
-
-/// Allocates a span with a function in it that returns `value`.
-fn function(jit: &Jit, value: u32) -> Span {
-    let mut span = jit.alloc(CODE_LEN).expect("memory");
-    jit.write(&mut span, 0, &code_returning(value))
-        .expect("ours");
-    span
-}
-
-fn run(span: &Span) -> u32 {
-    // SAFETY: the callers wrote a function to the start of the span.
-    unsafe { call(span.rx().as_ptr()) }
-}
-
 /// Checks that an allocator works by the second strategy when the first is shut with an errno.
 fn works_by_the_next_strategy(test: &str, errno: i32) {
     isolated!(test, || {
@@ -42,7 +23,7 @@ fn works_by_the_next_strategy(test: &str, errno: i32) {
             return;
         }
         let jit = allocator(JitConfig::new());
-        let span = function(&jit, 5);
+        let span = place(&jit, 5);
         assert_eq!(run(&span), 5);
         assert_eq!(jit.mapping(), (Mapping::Dual, None), "mapped twice still");
         assert_ne!(span.rx(), span.rw());
@@ -139,7 +120,7 @@ fn large_pages_back_dual_mappings_or_are_advised() {
         let done = or_skip(with_huge_pages(4, |given| {
             assert!(given >= 1, "the kernel gave some");
             let jit = allocator(config);
-            let span = function(&jit, 8);
+            let span = place(&jit, 8);
             let block = jit.blocks().next().expect("there is one");
             assert_eq!(block.page_size, large);
             for view in [block.rx, block.rw] {
@@ -155,7 +136,7 @@ fn large_pages_back_dual_mappings_or_are_advised() {
         or_skip(with_huge_pages(0, |_| {
             // None: the host's pages, with the advice that large ones would be welcome.
             let jit = allocator(config);
-            let span = function(&jit, 8);
+            let span = place(&jit, 8);
             let block = jit.blocks().next().expect("there is one");
             assert_eq!(block.page_size, OS.page_size());
             assert_eq!(

@@ -1,37 +1,19 @@
 //! Calls inside calls, forks prepared by many threads at once, and limits to the last byte.
 
-use crate::common::{CODE_LEN, call, code_returning, emulated, hooked_fork, wait};
+use crate::{
+    code::{OS, allocator, allocator_on, place, run},
+    common::{CODE_LEN, call, code_returning, emulated, hooked_fork, wait},
+};
 use core::cell::Cell;
 use hostmem::{
     OsLock, OsProvider,
     counted::{Counted, Limits},
     fork::ForkHooks,
-    jit::{CodeProvider, Fill, JitAllocator, JitConfig, JitError, Mapping, Reset, Span},
+    jit::{Fill, JitAllocator, JitConfig, JitError, Mapping, Reset, Span},
     provider::{PageProvider, Placement},
 };
 use hostmem_test_support::isolate::isolated;
 use std::thread;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit<P = OsProvider> = JitAllocator<P, OsProvider, OsLock>;
-
-fn allocator<P: CodeProvider>(provider: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::on(provider, OS, config).expect("the configuration is valid")
-}
-
-/// Allocates a span with a function in it that returns `value`.
-fn function(jit: &Jit, value: u32) -> Span {
-    let mut span = jit.alloc(CODE_LEN).expect("memory");
-    jit.write(&mut span, 0, &code_returning(value))
-        .expect("ours");
-    span
-}
-
-fn run(span: &Span) -> u32 {
-    // SAFETY: the callers wrote a function to the start of the span.
-    unsafe { call(span.rx().as_ptr()) }
-}
 
 #[test]
 fn forks_prepared_by_many_threads_leave_no_copies() {
@@ -75,10 +57,10 @@ fn modes() -> impl Iterator<Item = JitConfig> {
 fn a_write_may_call_the_allocator() {
     isolated!("a_write_may_call_the_allocator", || {
         for config in modes() {
-            let jit = allocator(OS, config);
+            let jit = allocator(config);
             // Of one page, so that all that is written in between is written there too.
-            let (mut outer, mut inner) = (function(&jit, 1), function(&jit, 2));
-            let (gone, again) = (function(&jit, 3), function(&jit, 4));
+            let (mut outer, mut inner) = (place(&jit, 1), place(&jit, 2));
+            let (gone, again) = (place(&jit, 3), place(&jit, 4));
             let mut shrunk = jit.alloc(1000).expect("memory");
             let placed = Cell::new(None);
             let written = jit.write_with(&mut outer, |writer| {
@@ -86,7 +68,7 @@ fn a_write_may_call_the_allocator() {
                 jit.release(gone).expect("once");
                 jit.shrink(&mut shrunk, 64).expect("ours");
                 jit.write(&mut inner, 0, &code_returning(12)).expect("ours");
-                let other = function(&jit, 5);
+                let other = place(&jit, 5);
                 // More than the first block has, so that one is mapped.
                 let large = jit.alloc(1 << 20).expect("memory");
                 let deeper = jit.write_with(&mut inner, |writer| {
@@ -117,9 +99,9 @@ fn a_write_may_call_the_allocator() {
 fn a_panic_in_a_nested_write_leaves_code_executable() {
     isolated!("a_panic_in_a_nested_write_leaves_code_executable", || {
         for config in modes() {
-            let jit = allocator(OS, config);
-            let (mut outer, mut inner) = (function(&jit, 1), function(&jit, 2));
-            let other = function(&jit, 3);
+            let jit = allocator(config);
+            let (mut outer, mut inner) = (place(&jit, 1), place(&jit, 2));
+            let other = place(&jit, 3);
             let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let _ = jit.write_with(&mut outer, |_| {
                     let _ = jit.write_with(&mut inner, |_| panic!("on purpose"));
@@ -137,13 +119,13 @@ fn threads_write_to_shared_pages_at_once() {
         const THREADS: u32 = 4;
         let rounds: u32 = if emulated() { 50 } else { 1000 };
         for config in modes() {
-            let jit = allocator(OS, config);
+            let jit = allocator(config);
             let barrier = std::sync::Barrier::new(usize::try_from(THREADS).expect("few"));
             thread::scope(|scope| {
                 for thread in 0..THREADS {
                     let (jit, barrier) = (&jit, &barrier);
                     scope.spawn(move || {
-                        let mut span = function(jit, 0);
+                        let mut span = place(jit, 0);
                         for n in 0..rounds {
                             let value = THREADS * n + thread;
                             let code = code_returning(value % (1 << 16));
@@ -169,11 +151,11 @@ fn a_fork_inside_a_write_leaves_code_executable_in_the_child() {
         "a_fork_inside_a_write_leaves_code_executable_in_the_child",
         || {
             let config = JitConfig::new().mapping(Mapping::Toggle);
-            let jit = allocator(OS, config);
-            let (mut outer, other) = (function(&jit, 1), function(&jit, 2));
+            let jit = allocator(config);
+            let (mut outer, other) = (place(&jit, 1), place(&jit, 2));
             let written = jit.write_with(&mut outer, |writer| {
                 let child = hooked_fork(&jit, || {
-                    i32::from(run(&other) == 2 && function(&jit, 3).len_bytes() != 0)
+                    i32::from(run(&other) == 2 && place(&jit, 3).len_bytes() != 0)
                 });
                 assert_eq!(
                     wait(child),
@@ -204,7 +186,7 @@ fn a_span_may_be_as_long_as_the_limit() {
             for pools in [1, 3] {
                 for padding in [true, false] {
                     let config = JitConfig::new().limit(limit).pools(pools).padding(padding);
-                    let jit = allocator(OS, config);
+                    let jit = allocator(config);
                     for _ in 0..2 {
                         // Another block is in the way at first, that is kept empty.
                         let small = jit.alloc(64).expect("there is room");
@@ -224,7 +206,7 @@ fn a_span_may_be_as_long_as_the_limit() {
             }
         }
         // Several blocks, the last of which takes all that is left.
-        let jit = allocator(
+        let jit = allocator_on(
             OS,
             JitConfig::new()
                 .limit(1 << 20)
@@ -256,7 +238,7 @@ fn blocks_may_be_one_gib_long() {
             let config = JitConfig::new()
                 .block_size(1 << 30, 1 << 30)
                 .granularity(granularity);
-            let jit = allocator(OS, config);
+            let jit = allocator(config);
             let first = match jit.alloc(CODE_LEN) {
                 Ok(span) => span,
                 Err(JitError::Map(error)) => {

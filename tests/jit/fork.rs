@@ -1,17 +1,19 @@
 //! P8: code around forks. Each test forks in a process of its own; the children use neither the
 //! heap nor locks that another thread of the parent may have held.
 
-use crate::common::{
-    CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, hooked_fork_after, map_dual,
-    skip_emulated,
-    threads::{Stop, await_more},
-    unmap_dual, wait, write_code,
+use crate::{
+    code::{Jit, OS, allocator, place, run},
+    common::{
+        CODE_LEN, bare_fork, call, code_returning, exit, hooked_fork, hooked_fork_after, map_dual,
+        skip_emulated,
+        threads::{Stop, await_more},
+        unmap_dual, wait, write_code,
+    },
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hostmem::{
-    OsLock, OsProvider,
     fork::ForkHooks,
-    jit::{JitAllocator, JitConfig, JitError, Span},
+    jit::{JitConfig, JitError, Span},
     provider::{DualMapProvider, DualRequest, ErrorKind, Fork},
 };
 use hostmem_test_support::{
@@ -19,28 +21,8 @@ use hostmem_test_support::{
     isolate::isolated,
 };
 
-const OS: OsProvider = OsProvider::new();
-
 /// What the emulator lacks, so that children have views that they should have lost.
 const NO_DONTFORK: &str = "does not pass MADV_DONTFORK on";
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
-
-fn place(jit: &Jit, value: u32) -> Span {
-    let mut span = jit.alloc(CODE_LEN).expect("a strategy works");
-    jit.write(&mut span, 0, &code_returning(value))
-        .expect("the span is ours");
-    span
-}
-
-fn run(span: &Span) -> u32 {
-    // SAFETY: the tests run spans that hold such a function.
-    unsafe { call(span.rx().as_ptr()) }
-}
 
 #[test]
 fn p8_a_bare_child_cannot_change_the_parents_code() {

@@ -1,10 +1,12 @@
 //! The JIT allocator on the real system: what the kernel shows of its mappings, and what it makes
 //! of refusals.
 
-use crate::common::{CODE_LEN, call, code_returning, skip_emulated};
+use crate::{
+    code::{allocator, place, run},
+    common::{CODE_LEN, call, skip_emulated},
+};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{Fill, JitAllocator, JitConfig, Mapping, Span},
+    jit::{Fill, JitConfig, Mapping},
     page::RwxOptIn,
     provider::{DualStep, ErrorKind},
 };
@@ -13,27 +15,6 @@ use hostmem_test_support::{
     isolate::{isolated, leave_out, or_skip},
     maps, seccomp,
 };
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
-
-/// Allocates a span with a function in it that returns `value`.
-fn function(jit: &Jit, value: u32) -> Span {
-    let mut span = jit.alloc(CODE_LEN).expect("memory");
-    jit.write(&mut span, 0, &code_returning(value))
-        .expect("ours");
-    span
-}
-
-fn run(span: &Span) -> u32 {
-    // SAFETY: the callers wrote a function to the start of the span.
-    unsafe { call(span.rx().as_ptr()) }
-}
 
 fn mapping_of(addr: usize) -> maps::Mapping {
     let found = maps::find(addr).expect("/proc is mounted");
@@ -56,7 +37,7 @@ fn blocks_have_their_name_in_the_process_map() {
     };
     for mapping in [Mapping::Dual, Mapping::Toggle, rwx] {
         let jit = allocator(JitConfig::new().name(name).mapping(mapping));
-        let span = function(&jit, 7);
+        let span = place(&jit, 7);
         for view in [span.rx(), span.rw()] {
             let path = mapping_of(view.addr().get()).path;
             if mapping != Mapping::Dual && path.is_empty() {
@@ -74,13 +55,13 @@ fn blocks_have_their_name_in_the_process_map() {
 #[test]
 fn a_block_is_mapped_as_asked_and_never_more_open() {
     let dual = allocator(JitConfig::new());
-    let span = function(&dual, 1);
+    let span = place(&dual, 1);
     assert_eq!(access_of(span.rx().addr().get()), (true, false, true));
     assert_eq!(access_of(span.rw().addr().get()), (true, true, false));
     dual.release(span).expect("once");
 
     let toggle = allocator(JitConfig::new().mapping(Mapping::Toggle));
-    let mut span = function(&toggle, 2);
+    let mut span = place(&toggle, 2);
     let rx = span.rx().addr().get();
     assert_eq!(access_of(rx), (true, false, true), "between writes");
     let during = toggle.write_with(&mut span, |_| access_of(rx));
@@ -99,7 +80,7 @@ fn a_block_is_mapped_as_asked_and_never_more_open() {
     // SAFETY: nothing but the functions of these tests is written there.
     let ok = unsafe { RwxOptIn::accept() };
     let open = allocator(JitConfig::new().mapping(Mapping::ReadWriteExec(ok)));
-    let span = function(&open, 3);
+    let span = place(&open, 3);
     assert_eq!(access_of(span.rx().addr().get()), (true, true, true));
     assert_eq!(run(&span), 3);
     open.release(span).expect("once");
@@ -111,7 +92,7 @@ fn toggled_pages_do_not_run_while_they_are_written() {
         return;
     }
     let jit = allocator(JitConfig::new().mapping(Mapping::Toggle));
-    let mut span = function(&jit, 9);
+    let mut span = place(&jit, 9);
     let rx = span.rx();
     let fault = jit.write_with(&mut span, |_| {
         faults(|| {
@@ -151,8 +132,8 @@ fn signal_of(code: *const u8) -> Option<i32> {
 #[test]
 fn a_stray_jump_into_unused_memory_traps() {
     let jit = allocator(JitConfig::new().fill(Fill::Trap).pools(2));
-    let (first, second) = (function(&jit, 1), function(&jit, 2));
-    let (kept, gone) = (function(&jit, 3), second.rx());
+    let (first, second) = (place(&jit, 1), place(&jit, 2));
+    let (kept, gone) = (place(&jit, 3), second.rx());
     jit.release(second).expect("once");
     let block = jit.blocks().next().expect("there is one").rx;
     let last = block.end() - CODE_LEN - block.addr();
@@ -198,7 +179,7 @@ fn unused_memory_that_goes_back_is_not_resident() {
         // SAFETY: the span is live, and no other code writes to it.
         let bytes = unsafe { std::slice::from_raw_parts(kept.rx().as_ptr(), 64 << 10) };
         assert!(bytes.iter().all(|&b| b == 1), "live code stays");
-        let again = function(&jit, 77);
+        let again = place(&jit, 77);
         assert_eq!(run(&again), 77, "what was given back serves again");
     });
 }
@@ -224,7 +205,7 @@ fn refused_dual_mappings_become_toggled_ones_and_the_reason_is_kept() {
         if shut_dual_mappings(libc::EPERM).is_none() {
             return;
         }
-        let span = function(&jit, 42);
+        let span = place(&jit, 42);
         assert_eq!(run(&span), 42, "code runs all the same");
         let (mapping, reason) = jit.mapping();
         let reason = reason.expect("it is kept");

@@ -1,10 +1,13 @@
 //! Code blocks that have grown leave others the most of what a limit of addresses leaves, on a
 //! simulated host, in windows and under `ulimit -v`; and nearly all of it can be had in the end.
 
-use crate::common::skip_emulated;
+use crate::{
+    code::{Jit, OS},
+    common::skip_emulated,
+};
 use hostmem::{
     OsLock, OsProvider,
-    jit::{CodeProvider, JitAllocator, JitConfig, JitError, LargePages, Mapping, Span},
+    jit::{CodeProvider, JitConfig, JitError, LargePages, Mapping, Span},
     page::{AddressRange, PageSize},
     provider::{PageProvider, Placement, Request, Resource, Within},
     region::{RegionAllocator, RegionConfig},
@@ -13,11 +16,8 @@ use hostmem::{
 use hostmem_test_support::isolate::isolated;
 use std::collections::BTreeSet;
 
-const OS: OsProvider = OsProvider::new();
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-
-type Jit<P> = JitAllocator<P, OsProvider, OsLock>;
 
 /// The part of what is left that a block may take with its views.
 const PART: usize = 64;

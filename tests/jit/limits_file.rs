@@ -1,10 +1,12 @@
 //! Under a limit of file sizes (`ulimit -f`) no call ends the process, smaller blocks serve, and
 //! where there are none the next kind of mapping does.
 
-use crate::common::{CODE_LEN, call, code_returning, unmap_dual};
+use crate::{
+    code::{Jit, OS, allocator, run as run_code},
+    common::{CODE_LEN, code_returning, unmap_dual},
+};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError, Mapping, Span},
+    jit::{JitConfig, JitError, Mapping, Span},
     provider::{
         DualError, DualMapProvider, DualRequest, DualStep, ErrorKind, PageProvider, PageWish,
     },
@@ -15,11 +17,8 @@ use hostmem_test_support::{
     seccomp,
 };
 
-const OS: OsProvider = OsProvider::new();
 const LARGE: usize = 2 << 20;
 const KIB: usize = 1 << 10;
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 
 /// Limits the files of this process; the hard limit stays, so that it can be raised again.
 fn limit(bytes: usize) {
@@ -39,16 +38,14 @@ fn limit(bytes: usize) {
 }
 
 fn new(mapping: Mapping) -> Jit {
-    let config = JitConfig::new().mapping(mapping);
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
+    allocator(JitConfig::new().mapping(mapping))
 }
 
 /// Allocates a function, and runs it.
 fn function(jit: &Jit, len: usize) -> Result<Span, JitError> {
     let mut span = jit.alloc(len)?;
     jit.write(&mut span, 0, &code_returning(321)).expect("ours");
-    // SAFETY: published just now.
-    assert_eq!(unsafe { call(span.rx().as_ptr()) }, 321);
+    assert_eq!(run_code(&span), 321);
     Ok(span)
 }
 

@@ -7,6 +7,7 @@ mod common;
 #[cfg(feature = "sim")]
 mod allocator;
 mod calls;
+mod code;
 mod code_range;
 mod defects;
 mod faults;

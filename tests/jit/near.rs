@@ -1,20 +1,12 @@
 //! J8: code within reach of an anchor, in a window that others have fragmented and filled.
 
+use crate::code::{Jit, OS, allocator};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError, Span},
+    jit::{JitConfig, JitError, Span},
     page::{AddressRange, PageRange},
     provider::{ErrorKind, PageProvider, Place, Placement, Request},
 };
 use hostmem_test_support::isolate::isolated;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
 
 /// Fills a window with foreign mappings until only holes of one size are left, every second piece.
 fn fragment(window: AddressRange, piece: usize) -> Vec<PageRange> {

@@ -1,22 +1,16 @@
 //! Code at promised addresses: lowest first, and at the offsets where it was before.
 
-use crate::common::{CODE_LEN, call, code_returning, emulated};
+use crate::{
+    code::{OS, allocator},
+    common::{CODE_LEN, call, code_returning, emulated, random::Random},
+};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, JitError, Span},
+    jit::{JitConfig, JitError, Span},
     page::{AddressRange, PageRange},
     provider::{ErrorKind, PageProvider, Placement, Request},
 };
 use hostmem_test_support::isolate::isolated;
 use std::collections::BTreeMap;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
 
 /// A window of addresses that were free just now.
 fn window(len: usize) -> AddressRange {
@@ -25,23 +19,6 @@ fn window(len: usize) -> AddressRange {
     // SAFETY: reserved just now, and not used.
     unsafe { OS.release(range) }.expect("it is reserved");
     range.addresses()
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % n
-    }
-
-    /// A number below one of these.
-    fn up_to(&mut self, bounds: [usize; 3]) -> usize {
-        let bound = bounds[self.below(3)];
-        self.below(bound)
-    }
 }
 
 #[test]

@@ -1,21 +1,13 @@
 //! Code that is patched while another thread runs it, by whole words and by halves.
 
-use crate::common::{at_length, emulated, threads::Patience};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hostmem::{
-    OsLock, OsProvider,
-    jit::{Barrier, JitAllocator, JitConfig, JitError, Mapping, Span},
+use crate::{
+    code::{Jit, allocator},
+    common::{at_length, emulated, threads::Patience},
 };
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use hostmem::jit::{Barrier, JitConfig, JitError, Mapping, Span};
 use hostmem_test_support::isolate::{isolated, test_path};
 use std::thread;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
 
 /// Where the patched instruction is, and its size.
 const OFFSET: usize = 8;

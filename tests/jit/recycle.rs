@@ -1,26 +1,18 @@
 //! Memory that held code before: when barriers come, and caches that are flushed and filled again.
 
-use crate::common::{CODE_LEN, call, code_returning, emulated};
+use crate::{
+    code::{Jit, OS, allocator, allocator_on},
+    common::{CODE_LEN, call, code_returning, emulated},
+};
 use core::sync::atomic::{AtomicU64, Ordering};
 use hostmem::{
-    OsLock, OsProvider,
+    OsProvider,
     counted::{Counted, Limits},
-    jit::{
-        Barrier, CodeProvider, Fill, JitAllocator, JitConfig, JitError, Mapping, Reset, Span,
-        SyncCores,
-    },
+    jit::{Barrier, CodeProvider, Fill, JitConfig, JitError, Mapping, Reset, Span, SyncCores},
     provider::{Error, ErrorKind},
     sim::{Calls, Faulty},
 };
 use std::thread;
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit<P = OsProvider> = JitAllocator<P, OsProvider, OsLock>;
-
-fn allocator<P: CodeProvider>(provider: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::on(provider, OS, config).expect("the configuration is valid")
-}
 
 /// A provider that counts barriers, and can refuse them.
 fn counting() -> Faulty<OsProvider> {
@@ -39,7 +31,7 @@ fn recycled<P: CodeProvider>(jit: &Jit<P>) -> Span {
 #[test]
 fn barriers_come_when_the_caller_says() {
     let faulty = counting();
-    let jit = allocator(&faulty, JitConfig::new());
+    let jit = allocator_on(&faulty, JitConfig::new());
     let mut span = recycled(&jit);
     jit.publish().expect("nothing is owed");
     let mut before = faulty.calls();
@@ -96,7 +88,7 @@ fn barriers_come_when_the_caller_says() {
 #[test]
 fn writes_are_deferred_by_configuration() {
     let faulty = counting();
-    let jit = allocator(&faulty, JitConfig::new().sync_cores(SyncCores::Deferred));
+    let jit = allocator_on(&faulty, JitConfig::new().sync_cores(SyncCores::Deferred));
     let before = faulty.calls();
     for round in 0..50 {
         let mut span = jit.alloc(CODE_LEN).expect("memory");
@@ -112,7 +104,7 @@ fn writes_are_deferred_by_configuration() {
     jit.publish().expect("it can be done");
     assert_eq!(faulty.calls(), before + 1);
     // Nor where nothing is to be synchronized at all.
-    let never = allocator(&faulty, JitConfig::new().sync_cores(SyncCores::Never));
+    let never = allocator_on(&faulty, JitConfig::new().sync_cores(SyncCores::Never));
     let span = recycled(&never);
     never.patch_u32(&span, 0, 1, Barrier::Now).expect("ours");
     never
@@ -129,7 +121,7 @@ fn a_reset_that_keeps_blocks_maps_none_again() {
         for fill in [Fill::Keep, Fill::Trap] {
             let config = JitConfig::new().mapping(mapping).fill(fill).pools(2);
             let counted = Counted::<OsProvider>::new(OS, "code", Limits::NONE).expect("metadata");
-            let jit = allocator(&counted, config);
+            let jit = allocator_on(&counted, config);
             // More than one block of each pool, holes, spans in bins, an active run.
             let fill_all = |jit: &Jit<&Counted<OsProvider>>| {
                 let mut spans: Vec<Span> = Vec::new();
@@ -183,7 +175,7 @@ fn a_reset_that_keeps_blocks_maps_none_again() {
 
 #[test]
 fn blocks_that_a_reset_left_empty_make_room_at_a_limit() {
-    let jit = allocator(
+    let jit = allocator_on(
         OS,
         JitConfig::new()
             .limit(4 << 20)
@@ -202,7 +194,7 @@ fn blocks_that_a_reset_left_empty_make_room_at_a_limit() {
 #[test]
 fn code_that_replaces_code_runs_on_other_threads() {
     let rounds = if emulated() { 200 } else { 20_000 };
-    let jit = allocator(OS, JitConfig::new().sync_cores(SyncCores::Deferred));
+    let jit = allocator(JitConfig::new().sync_cores(SyncCores::Deferred));
     let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     let entry = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -238,8 +230,8 @@ fn code_that_replaces_code_runs_on_other_threads() {
 #[test]
 fn many_are_released_at_once_and_the_others_stay() {
     let (jit, other) = (
-        allocator(OS, JitConfig::new().pools(3)),
-        allocator(OS, JitConfig::new()),
+        allocator(JitConfig::new().pools(3)),
+        allocator(JitConfig::new()),
     );
     let mut spans: Vec<Option<Span>> = Vec::new();
     for n in 0..10_000_usize {

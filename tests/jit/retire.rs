@@ -1,15 +1,18 @@
 //! J11 on the real system: threads that run code, one of them blocked in the kernel, while others
 //! retire it; and J10 with release, so that memory of old code is used for new code all along.
 
-use crate::common::{
-    CODE_LEN, call, code_returning, emulated, skip_emulated,
-    threads::{Stop, await_more},
+use crate::{
+    code::{Jit, OS, allocator, place, run},
+    common::{
+        call, emulated, skip_emulated,
+        threads::{Stop, await_more},
+    },
 };
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use hostmem::{
     OsLock, OsProvider,
     fork::around_fork,
-    jit::{Executor, Fill, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
+    jit::{Executor, Fill, JitConfig, JitError, RetireConfig, RetireQueue, Span},
 };
 use hostmem_test_support::isolate::isolated;
 use std::{
@@ -17,35 +20,20 @@ use std::{
     thread,
 };
 
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
 type Queue<'a> = RetireQueue<&'a Jit, OsProvider, OsLock>;
 
 /// What is released becomes trapping instructions, so that to run it cannot go unnoticed.
-fn allocator() -> Jit {
-    JitAllocator::on(OS, OS, JitConfig::new().fill(Fill::Trap)).expect("the configuration is valid")
+fn trapping() -> Jit {
+    allocator(JitConfig::new().fill(Fill::Trap))
 }
 
 fn queue(jit: &Jit, waiting: usize) -> Queue<'_> {
     RetireQueue::on(jit, OS, RetireConfig::new().waiting(waiting)).expect("memory")
 }
 
-fn place(jit: &Jit, value: u32) -> Span {
-    let mut span = jit.alloc(CODE_LEN).expect("a strategy works");
-    jit.write(&mut span, 0, &code_returning(value))
-        .expect("the span is ours");
-    span
-}
-
-fn run(span: &Span) -> u32 {
-    // SAFETY: the tests run spans that hold such a function.
-    unsafe { call(span.rx().as_ptr()) }
-}
-
 #[test]
 fn j11_a_thread_in_the_kernel_holds_nothing_back_and_one_in_a_loop_does() {
-    let jit = allocator();
+    let jit = trapping();
     let queue = &queue(&jit, 8);
     let (ready, is_ready) = mpsc::channel();
     let (wake, woken) = mpsc::channel::<AtomicPtr<u8>>();
@@ -194,7 +182,7 @@ fn replace_links(
 #[test]
 fn j10_code_is_retired_and_its_memory_used_again_while_threads_run_it() {
     let rounds = if emulated() { 30 } else { 1500 };
-    let jit = allocator();
+    let jit = trapping();
     let queue = &queue(&jit, 100);
     let (stop, runs) = (&AtomicBool::new(false), &AtomicU64::new(0));
     let idle: &Vec<Span> = &(0..16).map(|value| place(&jit, value)).collect();
@@ -225,7 +213,7 @@ fn j10_code_is_retired_and_its_memory_used_again_while_threads_run_it() {
 
 #[test]
 fn executors_go_from_thread_to_thread() {
-    let jit = allocator();
+    let jit = trapping();
     let queue = queue(&jit, 8);
     let me = queue.register().expect("one of 64");
     queue.retire(place(&jit, 1)).expect("there is room");
@@ -278,7 +266,7 @@ fn a_child_waits_for_its_own_executors_only() {
         return;
     }
     isolated!("a_child_waits_for_its_own_executors_only", || {
-        let jit = allocator();
+        let jit = trapping();
         let queue = queue(&jit, 8);
         let mine = queue.register().expect("one of 64");
         let others = [queue.register(), queue.register()];
@@ -320,7 +308,7 @@ fn children_of_busy_threads_can_retire() {
         return;
     }
     isolated!("children_of_busy_threads_can_retire", || {
-        let jit = allocator();
+        let jit = trapping();
         let queue = &queue(&jit, 16);
         let stop = &AtomicBool::new(false);
         thread::scope(|scope| {

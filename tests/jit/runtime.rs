@@ -1,6 +1,9 @@
 //! Functions by type on the real system: fix-ups, entries, batches, threads, failures.
 
-use crate::common::{CODE_LEN, code_returning, emulated};
+use crate::{
+    code::OS,
+    common::{CODE_LEN, code_returning, emulated},
+};
 use core::{num::TryFromIntError, ptr::NonNull};
 use hostmem::{
     OsLock, OsProvider,
@@ -12,8 +15,6 @@ use hostmem::{
     sim::{Calls, Faulty, Policy, Sim},
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-const OS: OsProvider = OsProvider::new();
 
 type Runtime = JitRuntime<OsProvider, OsProvider, OsLock>;
 

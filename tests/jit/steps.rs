@@ -1,24 +1,18 @@
 //! What calls of the JIT allocator cost, in instructions, which do not depend on the load of the
 //! machine; and queries in a signal handler after every single instruction of the other calls.
 
-use crate::common::at_length;
+use crate::{
+    code::{Jit, allocator},
+    common::at_length,
+};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{JitAllocator, JitConfig, Reset, Span},
+    jit::{JitConfig, Reset, Span},
     provider::Placement,
 };
 use hostmem_test_support::{
     isolate::{isolated, or_skip},
     steps,
 };
-
-const OS: OsProvider = OsProvider::new();
-
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
 
 /// Allocates, with room for the token made before.
 fn push(jit: &Jit, spans: &mut Vec<Span>, size: usize) {

@@ -1,10 +1,13 @@
 //! J9 and J4: many threads allocate, write, shrink, release and query at once, against an oracle
 //! that is split by address so that it does not put them in line.
 
-use crate::common::{at_length, emulated};
+use crate::{
+    code::OS,
+    common::{at_length, emulated, random::Random},
+};
 use core::slice;
 use hostmem::{
-    OsLock, OsProvider,
+    OsLock,
     counted::{Counted, Limits},
     jit::{CodeProvider, Fill, JitAllocator, JitConfig, Span},
     page::PageSize,
@@ -13,7 +16,6 @@ use hostmem::{
 };
 use std::{collections::BTreeMap, sync::Mutex};
 
-const OS: OsProvider = OsProvider::new();
 const THREADS: u64 = 8;
 
 /// Bytes of addresses that one part of the oracle answers for, and parts.
@@ -26,18 +28,6 @@ fn operations() -> u64 {
         (true, _) => 1_000_000,
         (false, false) => 20_000,
         (false, true) => 500,
-    }
-}
-
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 32).expect("32 bits")
     }
 }
 

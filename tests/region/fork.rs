@@ -3,24 +3,24 @@
 //! handlers, the others from `fork`: they use neither the heap nor locks that another thread may
 //! have held.
 
-use crate::common::{
-    at_length, emulated, repaired_fork,
-    threads::{Stop, await_more},
-    wait,
+use crate::{
+    common::{
+        at_length, emulated, repaired_fork,
+        threads::{Stop, await_more},
+        wait,
+    },
+    space::{self, OS, Region},
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, PageRange, PageSize},
-    provider::{Commit, MapFlags, PageProvider, Place, ProcessMap, Request},
+    provider::{Commit, MapFlags, PageProvider, Place, Request},
     range_map::RangeMap,
-    region::{PageState, RegionAllocator, RegionConfig},
+    region::{PageState, RegionConfig},
 };
 use hostmem_test_support::isolate::isolated;
 
-const OS: OsProvider = OsProvider::new();
-
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 type Map = RangeMap<u32, OsProvider, OsLock>;
 
 /// Threads that change what is forked.
@@ -34,29 +34,10 @@ fn forks() -> u32 {
     }
 }
 
-/// Says whether the process map has every page of `space` as the allocator does: writable where it
-/// is committed, inaccessible elsewhere, and mapped by all means. Does not allocate.
+/// Says whether the process map has every page of `space` as the region does, and nothing at pages
+/// that were set aside.
 fn is_as_mapped(region: &Region, space: PageRange) -> bool {
-    let page = OS.page_size().bytes();
-    let (mut at, mut right) = (space.addr(), true);
-    let walked = OS.walk(&mut |entry| {
-        let Some(part) = entry.range.intersect(space.addresses()) else {
-            return true;
-        };
-        right &= part.start() == at;
-        for addr in (part.start()..=part.last()).step_by(page) {
-            let expected = match region.query(addr).map(|range| range.state) {
-                Some(PageState::Committed(Access::ReadWrite)) => MapFlags::READ | MapFlags::WRITE,
-                Some(PageState::Committed(Access::Read)) => MapFlags::READ,
-                _ => MapFlags::empty(),
-            };
-            let all = MapFlags::READ | MapFlags::WRITE | MapFlags::EXEC;
-            right &= entry.flags.intersection(all) == expected;
-        }
-        at = part.last() + 1;
-        right
-    });
-    walked.is_ok() && right && at == space.end()
+    space::is_as_mapped(region, space, Some(MapFlags::empty()))
 }
 
 /// What a child checks in a region; zero if all is well.

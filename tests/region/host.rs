@@ -1,38 +1,30 @@
 //! R12 as a whole: a process of which all above 4 GiB is a region's goes on as any other does.
 
-use crate::common::{CoreFile, run_on_stack, skip_emulated};
+use crate::{
+    common::{CoreFile, run_on_stack, skip_emulated},
+    space::{OS, Region, claim_above_4_gib},
+};
 use core::{
     ffi::{CStr, c_void},
     hint::black_box,
     ptr::without_provenance_mut,
 };
 use hostmem::{
-    OsLock, OsProvider,
     page::AddressRange,
     provider::{Commit, PageProvider, Request},
-    region::{ClaimRequest, Claimed, GuardedStack, RegionAllocator, RegionConfig, claim},
+    region::{GuardedStack, RegionConfig},
 };
 use hostmem_test_support::isolate;
 use std::{sync::Barrier, thread};
 
-const OS: OsProvider = OsProvider::new();
 const MIB: usize = 1 << 20;
 const LOW: AddressRange = AddressRange::LOW_4G;
-
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 
 /// Claims everything above 4 GiB for a region.
 fn above_4_gib() -> Region {
     let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata can be reserved");
-    let mut slots: [Option<Claimed>; 1024] = [None; 1024];
-    let claim = claim(OS, &ClaimRequest::above(1 << 32), &mut slots).expect("a valid request");
-    let report = *claim.report();
+    let report = claim_above_4_gib(&region);
     assert!(report.settled && report.missed.bytes == 0, "{report:?}");
-    for range in claim.usable() {
-        // SAFETY: claimed just now, and not given back.
-        unsafe { region.adopt(range) }.expect("what was claimed can be adopted");
-    }
-    assert!(region.statistics().adopted > 1 << 40, "{report:?}");
     region
 }
 

@@ -1,35 +1,21 @@
 //! A region at the limits of a real host: the last mapping, names, core files, and large tables.
 
-use crate::common::{emulated, skip_emulated};
+use crate::{
+    common::{emulated, skip_emulated},
+    space::{OS, byte_at, lent},
+};
 use core::ptr::null_mut;
 use hostmem::{
-    OsLock, OsProvider,
     page::{Access, PageRange},
     provider::{Capabilities, Commit, ErrorKind, PageProvider, PageWish, Place, Purged, Request},
-    region::{PageState, RegionAllocator, RegionConfig},
+    region::{PageState, RegionConfig},
 };
 use hostmem_test_support::{
     isolate::{isolated, skip},
     maps,
 };
 
-const OS: OsProvider = OsProvider::new();
 const RW: Commit = Commit::READ_WRITE;
-
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
-
-/// Returns the address of a byte of a range.
-fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
-    range.start().as_ptr().wrapping_add(offset)
-}
-
-fn lent(len: usize) -> (Region, PageRange) {
-    let region = Region::on(OS, OS, RegionConfig::new()).expect("metadata");
-    let space = OS.reserve(&Request::bytes(len)).expect("addresses");
-    // SAFETY: reserved just now, and the region's until the end.
-    unsafe { region.adopt(space) }.expect("fresh addresses");
-    (region, space)
-}
 
 /// Makes mappings until the host refuses one more.
 fn use_up_mappings() -> (*mut libc::c_void, usize) {
@@ -59,7 +45,7 @@ fn a_protect_at_the_limit_of_mappings_changes_nothing() {
     }
     isolated!("a_protect_at_the_limit_of_mappings_changes_nothing", || {
         let page = OS.page_size().bytes();
-        let (region, _) = lent(16 << 20);
+        let (region, _) = lent(RegionConfig::new(), 16 << 20);
         let first = region
             .map(&Request::bytes(2 * page), RW, 1)
             .expect("memory");
@@ -125,7 +111,7 @@ fn names_and_core_files_are_the_hosts() {
     }
     isolated!("names_and_core_files_are_the_hosts", || {
         let page = OS.page_size().bytes();
-        let (region, space) = lent(64 * page);
+        let (region, space) = lent(RegionConfig::new(), 64 * page);
         let request = Request::bytes(4 * page).exclude_from_dump().name(c"guest");
         let is_left_out = |addr| {
             let smaps = smaps_of(addr);
@@ -158,7 +144,7 @@ fn names_and_core_files_are_the_hosts() {
 #[test]
 fn large_tables_are_cleared_without_a_mapping_more() {
     isolated!("large_tables_are_cleared_without_a_mapping_more", || {
-        let (region, _) = lent(64 << 20);
+        let (region, _) = lent(RegionConfig::new(), 64 << 20);
         let table = region.map(&Request::bytes(8 << 20), RW, 1).expect("memory");
         let page = OS.page_size();
         // SAFETY: mapped just now.
@@ -209,7 +195,7 @@ fn a_mapping_that_moves_is_not_copied() {
             return;
         }
         let page = OS.page_size().bytes();
-        let (region, space) = lent(64 << 20);
+        let (region, space) = lent(RegionConfig::new(), 64 << 20);
         let first = region.map(&Request::bytes(8 << 20), RW, 5).expect("memory");
         let _behind = region.map(&Request::bytes(page), RW, 6).expect("memory");
         // One page of it was touched: a copy would touch all.

@@ -13,5 +13,6 @@ mod host;
 mod limits;
 #[cfg(feature = "std")]
 mod root_names;
+mod space;
 #[cfg(target_arch = "x86_64")]
 mod steps;

@@ -50,7 +50,11 @@ const fn range_in(slot: u32, pages: u16, tag: u16) -> Mapping {
     Mapping {
         start: slot * ROOM,
         pages,
-        tag: if slot % 2 == 0 { tag & !1 } else { tag | 1 },
+        tag: if slot.is_multiple_of(2) {
+            tag & !1
+        } else {
+            tag | 1
+        },
     }
 }
 

@@ -1,9 +1,6 @@
 //! The heap behind the calls: on the operating system's memory, with its clock.
 
-use crate::{
-    ends, fatal, line, pass, settings,
-    slot::{Slot, without_signals},
-};
+use crate::{ends, fatal, line, pass, settings, signals::without_signals, slot::Slot};
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,

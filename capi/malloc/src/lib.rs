@@ -15,6 +15,7 @@
 //! | `settings` | the environment |
 //! | `pass` | the C library's own calls, for `HOSTMEM_PASS=1` |
 //! | `slot` | where a thread keeps its cache |
+//! | `signals` | signals that are blocked while a lock is held; a file of the facade's |
 //! | `ends` | what is done before `main`, and printed at the end |
 //! | `line`, `fatal` | lines on standard error; the end of a program after an invalid free |
 //!
@@ -47,6 +48,9 @@ mod info;
 mod line;
 mod pass;
 mod settings;
+// The facade's, which has it for programs with the standard library.
+#[path = "../../../src/signals.rs"]
+mod signals;
 mod slot;
 
 use ::hostmem::{OsProvider, heap::HeapError, provider::PageProvider};

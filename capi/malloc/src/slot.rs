@@ -8,11 +8,10 @@
 //! The end of a thread is seen by a key of the C library. The first 32 keys, of which this is one
 //! since it is made at the first allocation, are kept without an allocation.
 
-use crate::heap::HEAP;
+use crate::{heap::HEAP, signals};
 use core::{
     ffi::c_void,
-    mem::MaybeUninit,
-    ptr::{null, null_mut, without_provenance_mut},
+    ptr::without_provenance_mut,
     sync::atomic::{
         AtomicU64,
         Ordering::{Acquire, Release},
@@ -38,57 +37,17 @@ unsafe impl ThreadSlot for Slot {
     }
 
     fn is_on_signal_stack() -> bool {
-        let mut now = MaybeUninit::<libc::stack_t>::uninit();
-        // SAFETY: nothing is set, and there is room for what is.
-        if unsafe { libc::sigaltstack(null(), now.as_mut_ptr()) } != 0 {
-            return true;
-        }
-        // SAFETY: the call succeeded, so it initialised the value.
-        let now = unsafe { now.assume_init() };
-        now.ss_flags & libc::SS_ONSTACK != 0
+        signals::is_on_signal_stack()
     }
 
     fn without_signals<T>(f: impl FnOnce() -> T) -> T {
-        without_signals(f)
+        signals::without_signals(f)
     }
 
     fn on_exit(_: fn()) -> bool {
         // The key calls `detach`, which does the same.
         key().is_some_and(|key| arm(key, FIRST_ROUND))
     }
-}
-
-/// Signals that instructions cause: where one is blocked, the kernel ends the program. Debuggers
-/// and sandboxes handle them.
-const OF_INSTRUCTIONS: [libc::c_int; 6] = [
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGFPE,
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGSYS,
-];
-
-/// Runs `f`, and meanwhile no signal handler on the calling thread but of signals that an
-/// instruction causes.
-pub(crate) fn without_signals<T>(f: impl FnOnce() -> T) -> T {
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: there is room for a set, which the call initialises.
-    unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    for signal in OF_INSTRUCTIONS {
-        // SAFETY: a set that was filled above.
-        unsafe { libc::sigdelset(all.as_mut_ptr(), signal) };
-    }
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: a set that was initialised above, and room for another one.
-    let blocked =
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-    let result = f();
-    if blocked == 0 {
-        // SAFETY: the call above succeeded, so it initialised the set.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), null_mut()) };
-    }
-    result
 }
 
 /// The values of the key: its destructor is called once for each. Other keys' destructors, which

@@ -112,6 +112,11 @@ impl Inst {
             || self.is_amo()
     }
 
+    /// Says whether the instruction is one of the A extension.
+    pub(crate) const fn is_atomic(&self) -> bool {
+        matches!(self.op, Op::LrW | Op::ScW) || self.is_amo()
+    }
+
     const fn is_load_or_store(&self) -> bool {
         matches!(
             self.op,

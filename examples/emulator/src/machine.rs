@@ -1,12 +1,13 @@
 //! A guest program: what its threads share, and the loop that each of them runs.
 
 use crate::{
+    access::Identity,
     cli::Options,
     code::{Code, Cpu, Runner},
     host::Host,
     interpret::{Fault, Hart, Interpreter, Kind, Trap},
     signals::{Actions, Raised},
-    space::{Content, GuestMemory, Space},
+    space::{Content, Space},
     syscalls::{self, Flow, files::Files},
     thunks,
 };
@@ -230,10 +231,9 @@ impl Thread {
         if let Some(runner) = &self.runner {
             return runner.run(&mut self.hart, space);
         }
-        let memory = GuestMemory(space);
         let interrupt = &self.cpu.interrupt;
         self.interpreter
-            .run(&mut self.hart, &memory, interrupt, generation)
+            .run(&mut self.hart, (&Identity, space), interrupt, generation)
     }
 
     fn call(&mut self) -> Option<End> {

@@ -3,21 +3,26 @@
 //! The whole of it is reserved from the start, so that nothing of the host's comes between; a
 //! mapping gives reserved pages memory, and taking it away makes them reserved again. The host
 //! never maps guest code executable: it is read, and translated.
+//!
+//! `mapping` says what the map holds, `resize` makes mappings longer and shorter, and `fetch` reads
+//! instructions.
 
-use crate::{
-    access::Identity,
-    elf::Protection,
-    host::Region,
-    interpret::{Code, Fault, Kind, Memory},
-};
+mod fetch;
+mod mapping;
+mod resize;
+
+pub(crate) use crate::elf::USER_END;
+pub(crate) use fetch::Reader;
+pub(crate) use mapping::{Content, Mapping};
+
+use crate::{elf::Protection, host::Region};
 use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, Ceiling, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
-    range_map::{GapOrder, GapRequest, RangeMap, Value},
+    range_map::{GapOrder, GapRequest, RangeMap},
 };
 use std::{
-    cell::Cell,
     ptr::NonNull,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -25,35 +30,8 @@ use std::{
 /// The size of the guest's pages, which is part of its system-call interface.
 pub(crate) const PAGE: u32 = 4096;
 
-pub(crate) use crate::elf::USER_END;
-
 /// Bytes that the map of mappings takes at most: more than a page each would need.
 const MAP_BYTES: usize = 64 << 20;
-
-/// What a mapping is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Content {
-    Image,
-    Break,
-    Stack,
-    Anonymous,
-    /// A copy of a file's pages.
-    File,
-    /// A file's pages themselves.
-    Shared,
-    /// Code of the emulator's for the guest: the return from signal handlers.
-    Trampoline,
-    /// The host's: the low heap, and what lay there before the guest came.
-    Host,
-}
-
-impl Content {
-    /// Says whether a file has more of it.
-    const fn is_of_file(self) -> bool {
-        matches!(self, Self::File | Self::Shared)
-    }
-}
 
 /// Where a mapping is to be.
 #[derive(Clone, Copy, Debug)]
@@ -71,73 +49,6 @@ pub(crate) enum Place {
 pub(crate) struct FilePart {
     pub(crate) fd: libc::c_int,
     pub(crate) offset: u64,
-}
-
-/// What the map says of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    pub(crate) content: Content,
-    pub(crate) protection: Protection,
-}
-
-impl Value for Mapping {
-    fn to_bits(self) -> u32 {
-        let Protection {
-            read,
-            write,
-            execute,
-        } = self.protection;
-        (self.content as u32) << 3
-            | u32::from(read)
-            | u32::from(write) << 1
-            | u32::from(execute) << 2
-    }
-
-    fn from_bits(bits: u32) -> Self {
-        let content = match bits >> 3 {
-            0 => Content::Image,
-            1 => Content::Break,
-            2 => Content::Stack,
-            3 => Content::Anonymous,
-            4 => Content::File,
-            5 => Content::Shared,
-            6 => Content::Trampoline,
-            _ => Content::Host,
-        };
-        let protection = Protection {
-            read: bits & 1 != 0,
-            write: bits & 2 != 0,
-            execute: bits & 4 != 0,
-        };
-        Self {
-            content,
-            protection,
-        }
-    }
-}
-
-impl Protection {
-    pub(crate) const NONE: Self = Self::of(false, false, false);
-    pub(crate) const READ_WRITE: Self = Self::of(true, true, false);
-    pub(crate) const READ_EXECUTE: Self = Self::of(true, false, true);
-
-    const fn of(read: bool, write: bool, execute: bool) -> Self {
-        Self {
-            read,
-            write,
-            execute,
-        }
-    }
-
-    /// Returns what the host's pages are: readable where the guest may execute, since it is the
-    /// emulator that reads.
-    const fn access(self) -> Access {
-        match self {
-            Self { write: true, .. } => Access::ReadWrite,
-            Self { read: true, .. } | Self { execute: true, .. } => Access::Read,
-            _ => Access::None,
-        }
-    }
 }
 
 /// The guest's address space.
@@ -413,192 +324,5 @@ impl Space {
             }
         }
         Ok(())
-    }
-
-    /// Changes the length of a mapping, and moves it if it has to and may.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidArgument`] where no one mapping has the range; [`ErrorKind::Exhausted`]
-    /// where there is no room or no memory.
-    pub(crate) fn remap(
-        &self,
-        range: AddressRange,
-        new_len: u32,
-        may_move: bool,
-    ) -> Result<AddressRange, Error> {
-        let held = self.lock();
-        let invalid = ErrorKind::InvalidArgument;
-        let (found, mapping) = self.map.query(range.start()).ok_or(invalid)?;
-        let old_len = range.last() - range.start() + 1;
-        let new_len = in_pages(new_len).ok_or(invalid)? as usize;
-        if !found.contains_range(range) || mapping.content == Content::Host {
-            return Err(invalid.into());
-        }
-        let resized = AddressRange::from_len(range.start(), new_len).ok_or(invalid)?;
-        if new_len <= old_len {
-            if let Some(tail) = AddressRange::new(resized.last() + 1, range.last()) {
-                self.unmap_held(&held, tail)?;
-            }
-            return Ok(resized);
-        }
-        if mapping.content.is_of_file() {
-            return Err(ErrorKind::Exhausted.into());
-        }
-        let tail = AddressRange::new(range.last() + 1, resized.last()).ok_or(invalid)?;
-        let fits = tail.last() < USER_END as usize;
-        if fits && self.map.ranges(tail).next().is_none() {
-            self.map_held(&held, tail, mapping)?;
-            return Ok(resized);
-        }
-        if !may_move {
-            return Err(ErrorKind::Exhausted.into());
-        }
-        let request = GapRequest::bytes(new_len).order(GapOrder::Highest);
-        let to = self.map.find_gap(&request)?;
-        let open = Mapping {
-            protection: Protection::READ_WRITE,
-            ..mapping
-        };
-        self.map_held(&held, to, open)?;
-        // SAFETY: the guest's committed pages; it alone uses them.
-        unsafe { self.os.protect(self.pages(range)?, Access::ReadWrite)? };
-        let (from, into) = (self.pages(range)?, self.pages(to)?);
-        // SAFETY: both are committed, readable and writable, so long, and do not overlap, since the
-        // second was a gap.
-        unsafe { into.start().copy_from_nonoverlapping(from.start(), old_len) };
-        // SAFETY: as above.
-        unsafe { self.os.protect(into, mapping.protection.access())? };
-        self.map.insert(to, mapping)?;
-        self.unmap_held(&held, range)?;
-        Ok(to)
-    }
-
-    /// Says where the program's break starts.
-    pub(crate) fn set_break(&self, start: u32) {
-        *self.lock() = Break { start, now: start };
-    }
-
-    /// Moves the program's break, if it can; returns where it is then.
-    pub(crate) fn move_break(&self, to: u32) -> u32 {
-        let mut held = self.lock();
-        let Break { start, now } = *held;
-        let page_up = |addr: u32| addr.checked_next_multiple_of(PAGE);
-        let (Some(old), Some(new)) = (page_up(now), page_up(to)) else {
-            return now;
-        };
-        let mapping = Mapping {
-            content: Content::Break,
-            protection: Protection::READ_WRITE,
-        };
-        let moved = if to < start {
-            false
-        } else if new > old {
-            let free = |range: &AddressRange| self.map.ranges(*range).next().is_none();
-            let range = addresses(old, new - old).ok().filter(free);
-            range.is_some_and(|range| self.map_held(&held, range, mapping).is_ok())
-        } else if new < old {
-            let range = addresses(new, old - new);
-            range.is_ok_and(|range| self.unmap_held(&held, range).is_ok())
-        } else {
-            true
-        };
-        if moved {
-            held.now = to;
-        }
-        held.now
-    }
-}
-
-/// The guest's memory, with what it may execute.
-#[derive(Clone, Copy)]
-pub(crate) struct GuestMemory<'a>(pub(crate) &'a Space);
-
-/// Reads instructions, and remembers of which mapping: for a block at a time, since mappings
-/// change.
-pub(crate) struct Reader<'a> {
-    space: &'a Space,
-    /// What the guest may execute around the last address.
-    range: Cell<Option<AddressRange>>,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) const fn new(space: &'a Space) -> Self {
-        Self {
-            space,
-            range: Cell::new(None),
-        }
-    }
-
-    fn half(&self, addr: u32) -> Result<u16, Fault> {
-        let fault = Fault {
-            addr,
-            kind: Kind::Fetch,
-        };
-        let holds = |range: AddressRange| range.contains(addr as usize);
-        if !self.range.get().is_some_and(holds) {
-            let (range, mapping) = self.space.query(addr).ok_or(fault)?;
-            if !mapping.protection.execute {
-                return Err(fault);
-            }
-            self.range.set(Some(range));
-        }
-        Identity.load_u16(addr).map_err(|_| fault)
-    }
-}
-
-impl Code for Reader<'_> {
-    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
-        let low = self.half(pc)?;
-        if crate::decode::len_bytes(low) == 2 {
-            return Ok(low.into());
-        }
-        Ok(u32::from(low) | u32::from(self.half(pc.wrapping_add(2))?) << 16)
-    }
-}
-
-impl Code for GuestMemory<'_> {
-    fn fetch(&self, pc: u32) -> Result<u32, Fault> {
-        Reader::new(self.0).fetch(pc)
-    }
-}
-
-impl Memory for GuestMemory<'_> {
-    #[inline(always)]
-    fn load_u8(&self, addr: u32) -> Result<u8, Fault> {
-        Identity.load_u8(addr)
-    }
-
-    #[inline(always)]
-    fn load_u16(&self, addr: u32) -> Result<u16, Fault> {
-        Identity.load_u16(addr)
-    }
-
-    #[inline(always)]
-    fn load_u32(&self, addr: u32) -> Result<u32, Fault> {
-        Identity.load_u32(addr)
-    }
-
-    #[inline(always)]
-    fn store_u8(&self, addr: u32, value: u8) -> Result<(), Fault> {
-        Identity.store_u8(addr, value)
-    }
-
-    #[inline(always)]
-    fn store_u16(&self, addr: u32, value: u16) -> Result<(), Fault> {
-        Identity.store_u16(addr, value)
-    }
-
-    #[inline(always)]
-    fn store_u32(&self, addr: u32, value: u32) -> Result<(), Fault> {
-        Identity.store_u32(addr, value)
-    }
-
-    fn compare_exchange(&self, addr: u32, expected: u32, new: u32) -> Result<u32, Fault> {
-        Identity.compare_exchange(addr, expected, new)
-    }
-
-    fn fence(&self) {
-        Identity.fence();
     }
 }

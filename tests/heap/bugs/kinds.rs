@@ -1,7 +1,7 @@
 //! The bugs, each by itself: what became of it.
 
 use super::{
-    FAULTS, FOUND, HARMLESS, MISSED, OS, OsHeap, alloc, bytes, ends, free, read, refused, write,
+    FAULTS, FOUND, HARMLESS, MISSED, OsHeap, alloc, bytes, ends, free, read, refused, write,
 };
 use hostmem::heap::{Hardening, HeapConfig, HeapError};
 use std::{
@@ -54,7 +54,7 @@ pub(super) fn free_of_a_variable(heap: &OsHeap) -> &'static str {
 }
 
 pub(super) fn free_of_another_heaps(heap: &OsHeap) -> &'static str {
-    let other = OsHeap::on(OS, OS, HeapConfig::new()).expect("metadata");
+    let other = crate::system::heap(HeapConfig::new());
     refused(free(heap, alloc(&other, 100)))
 }
 

@@ -3,10 +3,8 @@
 
 mod kinds;
 
-use hostmem::{
-    OsLock, OsProvider,
-    heap::{Hardening, Heap, HeapConfig, HeapError},
-};
+use crate::system::{OsHeap, bytes, heap};
+use hostmem::heap::{Hardening, HeapConfig, HeapError};
 use hostmem_test_support::fault::faults;
 use kinds::{
     double_free, double_free_after_reuse, forged_links, free_by_a_wrong_size, free_by_two_threads,
@@ -15,13 +13,7 @@ use kinds::{
     read_before_write, resize_after_free, resize_by_a_wrong_layout, underflow,
     use_of_a_freed_large_block, write_after_free, write_deep_into_a_freed_block,
 };
-use std::{
-    alloc::Layout,
-    ptr::{NonNull, with_exposed_provenance_mut},
-};
-
-const OS: OsProvider = OsProvider::new();
-type OsHeap = Heap<OsProvider, OsProvider, OsLock>;
+use std::ptr::{NonNull, with_exposed_provenance_mut};
 
 /// What becomes of a fault, as the table calls it.
 const FOUND: &str = "found";
@@ -33,10 +25,6 @@ const FAULTS: &str = "faults";
 const HARMLESS: &str = "harmless";
 const MISSED: &str = "–";
 const LEVELS: [Hardening; 3] = [Hardening::Checked, Hardening::Canaries, Hardening::Full];
-
-fn bytes(size: usize) -> Layout {
-    Layout::from_size_align(size, 16).expect("a layout")
-}
 
 fn alloc(heap: &OsHeap, size: usize) -> NonNull<u8> {
     heap.alloc(bytes(size)).expect("memory")
@@ -181,7 +169,7 @@ fn each_level_finds_what_the_table_says() {
     for (name, bug, expected) in BUGS {
         for (level, expected) in LEVELS.into_iter().zip(expected) {
             let config = HeapConfig::new().hardening(level).large_pages(false);
-            let heap = OsHeap::on(OS, OS, config).expect("metadata");
+            let heap = heap(config);
             assert_eq!(bug(&heap), expected, "{name}, at {level:?}");
         }
     }
@@ -192,7 +180,7 @@ fn each_level_finds_what_the_table_says() {
 #[test]
 fn of_two_threads_that_free_one_block_the_highest_level_refuses_one() {
     let config = HeapConfig::new().hardening(Hardening::Full);
-    let heap = OsHeap::on(OS, OS, config).expect("metadata");
+    let heap = heap(config);
     assert_eq!(free_by_two_threads(&heap), FOUND);
 }
 

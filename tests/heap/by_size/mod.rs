@@ -5,17 +5,18 @@ mod errors;
 #[cfg(feature = "std")]
 mod global;
 
-use crate::common::{at_length, emulated};
+use crate::{
+    common::{at_length, emulated, random::Random},
+    system::OS,
+};
 use core::ptr::NonNull;
 use errors::check_errors;
 use hostmem::{
-    OsLock, OsProvider,
+    OsLock,
     heap::{BlockInfo, Hardening, Heap, HeapConfig, HeapError, LocalHeap},
     provider::PageProvider,
 };
 use std::collections::BTreeMap;
-
-const OS: OsProvider = OsProvider::new();
 
 /// Every call of interest, of any kind of heap.
 trait Calls {
@@ -73,17 +74,7 @@ calls!([P: PageProvider + Copy] LocalHeap<'_, P, P, OsLock>);
 #[cfg(feature = "std")]
 calls!([C: hostmem::heap::StaticHeap] hostmem::heap::GlobalHeap<C>);
 
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 32).expect("32 bits") % bound
-    }
-
     /// A size of every kind of block: of a class, large, and huge.
     fn size(&mut self) -> usize {
         match self.below(100) {

@@ -3,7 +3,10 @@
 #[cfg(target_env = "gnu")]
 mod plugin;
 
-use crate::common::{bare_fork, exit, threads::Patience, wait};
+use crate::{
+    common::{bare_fork, exit, threads::Patience, wait},
+    system::OS,
+};
 use core::{
     alloc::{GlobalAlloc, Layout},
     ptr::NonNull,
@@ -24,7 +27,6 @@ use hostmem::{
 use hostmem_test_support::{isolate::isolated, maps};
 use std::thread;
 
-const OS: OsProvider = OsProvider::new();
 const MIB: usize = 1 << 20;
 
 /// Describes a heap with this slot, which `$open` makes.

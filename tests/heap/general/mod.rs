@@ -6,22 +6,8 @@ mod resident;
 mod signal_handlers;
 mod threads;
 
+use crate::{common::random::Random, system::OS};
 use core::{alloc::Layout, ptr::NonNull};
-use hostmem::OsProvider;
-
-const OS: OsProvider = OsProvider::new();
-
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 32).expect("32 bits") % bound
-    }
-}
 
 /// A block on its way from one thread to another: where it is, what it is, and what is in it.
 struct Block {

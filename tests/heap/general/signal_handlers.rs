@@ -1,16 +1,20 @@
 //! Handlers that ask a heap about addresses.
 
-use super::{OS, Random, layout};
-use crate::common::{emulated, signals::handle, threads::Patience};
+use super::{Random, layout};
+use crate::{
+    common::{
+        emulated,
+        signals::{handle, tick_every},
+        threads::Patience,
+    },
+    system::{OsHeap, heap},
+};
 use core::{
     alloc::Layout,
-    ptr::{NonNull, null_mut},
+    ptr::NonNull,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
-use hostmem::{
-    OsLock, OsProvider,
-    heap::{Heap, HeapConfig, Level},
-};
+use hostmem::heap::{HeapConfig, Level};
 use hostmem_test_support::isolate::isolated;
 use std::sync::OnceLock;
 
@@ -24,7 +28,7 @@ struct Row {
 
 /// H4's rows, the heap they are about, and the end of a block, behind which another may lie.
 static ROWS: OnceLock<Vec<Row>> = OnceLock::new();
-static ASKED: OnceLock<Heap<OsProvider, OsProvider, OsLock>> = OnceLock::new();
+static ASKED: OnceLock<OsHeap> = OnceLock::new();
 static BEHIND: AtomicUsize = AtomicUsize::new(0);
 static ANSWERS: AtomicUsize = AtomicUsize::new(0);
 static WRONG: AtomicUsize = AtomicUsize::new(0);
@@ -52,17 +56,7 @@ extern "C" fn ask(_: libc::c_int) {
 /// Has the handler interrupt this process every 100 microseconds of its processor time.
 fn start_interrupting() {
     handle(libc::SIGPROF, ask);
-    let tick = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 100,
-    };
-    let timer = libc::itimerval {
-        it_interval: tick,
-        it_value: tick,
-    };
-    // SAFETY: a valid timer.
-    let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
-    assert_eq!(set, 0);
+    assert!(tick_every(100), "a timer");
 }
 
 #[test]
@@ -70,9 +64,9 @@ fn signal_handlers_tell_addresses_apart_whatever_they_interrupt() {
     isolated!(
         "signal_handlers_tell_addresses_apart_whatever_they_interrupt",
         || {
-            let made = || Heap::on(OS, OS, HeapConfig::new()).expect("metadata");
+            let made = || heap(HeapConfig::new());
             let heap = ASKED.get_or_init(made);
-            let other: Heap<OsProvider, OsProvider, OsLock> = made();
+            let other = made();
             let local = heap.local().expect("metadata");
             // A handle that is not used any more keeps what it freed.
             let idle = heap.local().expect("metadata");

@@ -1,7 +1,7 @@
 //! Blocks that grow at limits of the host, and where calls fail.
 
 use super::{Growing, MIB, MOVES, OS, grows, heap};
-use crate::common::skip_emulated;
+use crate::common::{limits::set_limit, skip_emulated};
 use core::ptr::null_mut;
 use hostmem::{
     heap::{HeapConfig, HeapError},
@@ -10,16 +10,6 @@ use hostmem::{
     sim::{Faulty, Policy, Sim},
 };
 use hostmem_test_support::isolate::{isolated, skip};
-
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
-    let limit = libc::rlimit {
-        rlim_cur: bytes as u64,
-        rlim_max: bytes as u64,
-    };
-    // SAFETY: the structure outlives the call.
-    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-}
 
 #[test]
 fn blocks_grow_under_a_limit_of_addresses() {

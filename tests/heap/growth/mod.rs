@@ -5,7 +5,8 @@
 mod kept;
 mod limits;
 
-use core::{alloc::Layout, ptr::NonNull};
+use crate::system::{OS, bytes};
+use core::ptr::NonNull;
 use hostmem::{
     OsLock, OsProvider,
     heap::{Hardening, Heap, HeapConfig, HeapError},
@@ -15,15 +16,10 @@ use hostmem::{
     sim::{Policy, Sim},
 };
 
-const OS: OsProvider = OsProvider::new();
 const MIB: usize = 1 << 20;
 
 /// Moves that a block may take to grow from nothing.
 const MOVES: usize = 60;
-
-fn bytes(size: usize) -> Layout {
-    Layout::from_size_align(size, 16).expect("a layout")
-}
 
 fn heap<P: PageProvider + Copy>(p: P, config: HeapConfig) -> Heap<P, P, OsLock> {
     Heap::on(p, p, config).expect("metadata")

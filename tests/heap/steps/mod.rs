@@ -3,9 +3,12 @@
 
 mod hardened;
 
-use crate::common::{
-    at_length, emulated,
-    steps::{Then, at_every_step},
+use crate::{
+    common::{
+        at_length, emulated,
+        steps::{Then, at_every_step},
+    },
+    system::OS,
 };
 use core::{
     cell::Cell,
@@ -22,7 +25,6 @@ use hostmem::{
 };
 use hostmem_test_support::isolate::isolated;
 
-const OS: OsProvider = OsProvider::new();
 const HEAP: GlobalHeap<Stepped> = GlobalHeap::new();
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

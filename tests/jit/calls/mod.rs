@@ -4,9 +4,10 @@
 
 mod shortage;
 
+use crate::code::{OS, allocator, allocator_on};
 use hostmem::{
-    OsLock, OsProvider,
-    jit::{CodeProvider, JitAllocator, JitConfig, JitError, Mapping, Span},
+    OsProvider,
+    jit::{JitConfig, JitError, Mapping, Span},
     page::PageRange,
     provider::{
         DualMapProvider, DualRequest, DualView, ErrorKind, PageProvider, Place, Placement, Request,
@@ -19,13 +20,6 @@ use hostmem_test_support::{
     trace::{Call, Plan, Tracer},
 };
 use std::collections::BTreeMap;
-
-const OS: OsProvider = OsProvider::new();
-type Jit<P = OsProvider> = JitAllocator<P, OsProvider, OsLock>;
-
-fn allocator<P: CodeProvider>(provider: P, config: JitConfig) -> Jit<P> {
-    JitAllocator::on(provider, OS, config).expect("the configuration is valid")
-}
 
 /// `which` of `getpriority(2)` in a mark: none that there is.
 const MARK: u64 = 0x6d61_726b;
@@ -145,9 +139,9 @@ fn refuse_in_windows(live: usize) {
     let page = OS.page_size().bytes();
     let (full, tight) = (window(1 << 20), window(1 << 20));
     open_pages(tight, 2);
-    let jit = allocator(OS, JitConfig::new());
-    let toggle = allocator(OS, JitConfig::new().mapping(Mapping::Toggle));
-    let auto = allocator(OS, JitConfig::new().mapping(Mapping::Auto));
+    let jit = allocator(JitConfig::new());
+    let toggle = allocator(JitConfig::new().mapping(Mapping::Toggle));
+    let auto = allocator(JitConfig::new().mapping(Mapping::Auto));
     let spans: Vec<Span> = (0..live)
         .map(|_| jit.alloc(64).expect("there is memory"))
         .collect();
@@ -180,7 +174,7 @@ fn refuse_in_windows(live: usize) {
     assert_eq!(jit.statistics().reserved, before.reserved);
     // All that a provider gives lies in the window; and near has nothing in reach.
     let low = Within::new(OS, full.addresses());
-    let within = allocator(low, JitConfig::new());
+    let within = allocator_on(low, JitConfig::new());
     within.alloc(64).expect_err("it is full");
     let refused = marked(8, || within.alloc(64)).expect_err("it is full");
     let JitError::Map(error) = refused else {
@@ -188,7 +182,7 @@ fn refuse_in_windows(live: usize) {
     };
     assert_eq!(error.unplaced(), Some(DualView::Rw), "{error}");
     let reach = Placement::near(full.addr() + (512 << 10), 256 << 10);
-    let configured = allocator(OS, JitConfig::new().rx(reach));
+    let configured = allocator(JitConfig::new().rx(reach));
     assert!(unplaced(configured.alloc(64)));
     assert!(unplaced(marked(9, || configured.alloc(64))));
     // A place that is taken, asked of the provider itself.
@@ -255,7 +249,7 @@ fn a_full_region_is_not_asked_of_the_system() {
         let room = window(1 << 20);
         // SAFETY: reserved just now, and handed over.
         unsafe { region.adopt(room) }.expect("it is reserved");
-        let jit = allocator(&region, JitConfig::new());
+        let jit = allocator_on(&region, JitConfig::new());
         let mut spans = Vec::new();
         let refused = loop {
             match jit.alloc(4000) {
@@ -286,7 +280,7 @@ fn a_first_allocation_takes_few_system_calls() {
     let body = || {
         for n in [1, 2, 3] {
             let (jit, span) = marked(n, || {
-                let jit = allocator(OS, JitConfig::new());
+                let jit = allocator(JitConfig::new());
                 let span = jit.alloc(64).expect("there is memory");
                 (jit, span)
             });

@@ -1,6 +1,6 @@
 //! Calls where memory is short.
 
-use super::{Jit, OS, allocator};
+use crate::code::{Jit, OS, allocator};
 use hostmem::{
     OsProvider,
     jit::{JitConfig, JitError, Mapping},
@@ -103,7 +103,7 @@ fn assert_shortage(error: &DualError) {
 #[test]
 fn what_nobody_can_map_leaves_no_metadata() {
     isolated!("what_nobody_can_map_leaves_no_metadata", || {
-        let jit = allocator(OS, JitConfig::new());
+        let jit = allocator(JitConfig::new());
         let small = jit.alloc(64).expect("there is memory");
         let before = jit.statistics().metadata;
         for shift in [30, 34, 40, 46, 50] {

@@ -2,47 +2,25 @@
 
 mod numbered;
 
-use crate::common::{
-    emulated,
-    threads::{Patience, Stop},
+use crate::{
+    code::{Jit, allocator},
+    common::{
+        emulated,
+        random::Random,
+        threads::{Patience, Stop},
+    },
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use hostmem::{
-    OsLock, OsProvider,
     fork::ForkHooks,
-    jit::{Fill, JitAllocator, JitConfig, JitError, LiveSpan, Reset, Span, Words},
+    jit::{Fill, JitConfig, JitError, LiveSpan, Reset, Span, Words},
     page::AddressRange,
     provider::Placement,
 };
 use std::{collections::BTreeMap, thread};
 
-const OS: OsProvider = OsProvider::new();
-type Jit = JitAllocator<OsProvider, OsProvider, OsLock>;
-
-fn allocator(config: JitConfig) -> Jit {
-    JitAllocator::on(OS, OS, config).expect("the configuration is valid")
-}
-
 fn tagged() -> JitConfig {
     JitConfig::new().words(Words::Bits64).groups(true)
-}
-
-/// Numbers that a seed repeats (Marsaglia's xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % n
-    }
-
-    /// A number below one of these.
-    fn up_to(&mut self, bounds: [usize; 3]) -> usize {
-        let bound = bounds[self.below(3)];
-        self.below(bound)
-    }
 }
 
 /// What a span must be told as.

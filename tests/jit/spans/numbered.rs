@@ -15,7 +15,8 @@ fn named(jit: &Jit, span: &Span) -> (usize, u32) {
 #[test]
 fn stale_copies_of_numbered_spans_are_refused() {
     for words in [Words::None, Words::Bits64] {
-        let jit = Jit::new(JitConfig::new().numbers(true).words(words)).expect("it can be made");
+        let jit: Jit =
+            Jit::new(JitConfig::new().numbers(true).words(words)).expect("it can be made");
         let span = jit.alloc(100).expect("there is memory");
         let (rx, first) = named(&jit, &span);
         assert_eq!(
@@ -84,7 +85,7 @@ fn stale_copies_of_numbered_spans_are_refused() {
         let third = jit.alloc(64).expect("there is memory");
         assert!(jit.number(&third).expect("it is live") > number);
     }
-    let jit = Jit::new(JitConfig::new()).expect("it can be made");
+    let jit: Jit = Jit::new(JitConfig::new()).expect("it can be made");
     let span = jit.alloc(100).expect("there is memory");
     assert_eq!(jit.number(&span), Ok(0));
     // SAFETY: spans have no number.
@@ -95,7 +96,7 @@ fn stale_copies_of_numbered_spans_are_refused() {
 /// Of threads that release one span by copies of its name, one succeeds.
 #[test]
 fn one_of_several_releases_of_a_numbered_span_succeeds() {
-    let jit = Jit::new(JitConfig::new().numbers(true)).expect("it can be made");
+    let jit: Jit = Jit::new(JitConfig::new().numbers(true)).expect("it can be made");
     for _ in 0..1000 {
         let (rx, number) = named(&jit, &jit.alloc(100).expect("there is memory"));
         let released = thread::scope(|scope| {

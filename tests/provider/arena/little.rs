@@ -1,5 +1,6 @@
 //! What works with little: in a window, and under a limit of addresses.
 
+use crate::common::limits::set_limit;
 use core::alloc::Layout;
 use hostmem::{
     OsLock, OsProvider,
@@ -71,17 +72,6 @@ fn a_map_of_ranges_works_with_little() {
         assert!((0..count).all(|n| map.query(n << 14) == Some((range(n), 1))));
         assert_eq!(map.query(count << 14), None);
     }
-}
-
-/// Sets a limit of this process, for good.
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
-    let limit = libc::rlimit {
-        rlim_cur: bytes as u64,
-        rlim_max: bytes as u64,
-    };
-    // SAFETY: the structure outlives the call.
-    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Runs `body` where a megabyte of addresses is left.

@@ -2,43 +2,25 @@
 
 mod signals;
 
-use crate::common::{CODE_LEN, call, code_returning, skip_emulated};
+use crate::{
+    common::{CODE_LEN, call, code_returning, skip_emulated},
+    space::{OS, Region, claim_above_4_gib, mappings_in},
+};
 use core::{ffi::c_void, ptr::null_mut};
 use hostmem::{
-    OsLock, OsProvider,
+    OsLock,
     jit::{JitAllocator, JitConfig},
     page::{Access, AddressRange, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, ProcessMap, Request},
-    region::{
-        ClaimRequest, Claimed, GuardedStack, MappingPressure, PageState, RegionAllocator,
-        RegionConfig, claim,
-    },
+    region::{GuardedStack, MappingPressure, PageState, RegionConfig},
 };
 use hostmem_test_support::isolate;
 use std::{io, os::fd::AsRawFd};
 
-const OS: OsProvider = OsProvider::new();
 const GIB: usize = 1 << 30;
 const LOW: AddressRange = AddressRange::LOW_4G;
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
-
 fn region() -> Region {
     Region::on(OS, OS, RegionConfig::new()).expect("metadata can be reserved")
-}
-
-/// Claims everything above 4 GiB for a region.
-fn above_4_gib(region: &Region) {
-    let mut slots: [Option<Claimed>; 1024] = [None; 1024];
-    let claim = claim(OS, &ClaimRequest::above(4 * GIB), &mut slots).expect("a valid request");
-    for range in claim.usable() {
-        // SAFETY: claimed just now, and not given back.
-        unsafe { region.adopt(range) }.expect("what was claimed can be adopted");
-    }
-    assert!(
-        region.statistics().adopted > 1 << 40,
-        "{:?}",
-        claim.report()
-    );
 }
 
 /// The mappings that lie below 4 GiB.
@@ -59,17 +41,6 @@ fn low_mappings() -> Vec<AddressRange> {
     found
 }
 
-/// Counts the kernel's mappings that have a part of some addresses.
-fn mappings_in(range: PageRange) -> usize {
-    let mut count = 0;
-    let walked = OS.walk(&mut |entry| {
-        count += usize::from(entry.range.intersect(range.addresses()).is_some());
-        true
-    });
-    walked.expect("/proc is mounted");
-    count
-}
-
 #[test]
 fn r12_memory_and_code_above_leave_nothing_below_4_gib() {
     isolate::isolated!(
@@ -84,7 +55,7 @@ fn r12_memory_and_code_above_leave_nothing_below_4_gib() {
             let early = early.expect("a pass-through");
             let mut spans = Vec::with_capacity(10_000);
             let mut pieces = Vec::with_capacity(1024);
-            above_4_gib(&region);
+            claim_above_4_gib(&region);
             let before = low_mappings();
 
             for _ in 0..1024 {

@@ -1,7 +1,7 @@
 //! Claims under limits, with little told, and of few slots.
 
-use super::{GIB, MIB, OS, Snapshot, above, map_anywhere, set_limit, stack};
-use crate::common::{emulated, skip_emulated};
+use super::{GIB, MIB, OS, Snapshot, above, map_anywhere, stack};
+use crate::common::{emulated, limits::set_limit, skip_emulated};
 use hostmem::{
     page::{AddressRange, PageRange},
     provider::{ErrorKind, PageProvider, ProcessMap},

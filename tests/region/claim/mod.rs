@@ -55,17 +55,6 @@ fn map_anywhere(len: usize) -> Result<usize, i32> {
     Ok(at.addr())
 }
 
-/// Sets a limit of this process, for good.
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
-    let limit = libc::rlimit {
-        rlim_cur: bytes as u64,
-        rlim_max: bytes as u64,
-    };
-    // SAFETY: the structure outlives the call.
-    let done = unsafe { libc::setrlimit(resource, &raw const limit) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-}
-
 /// The process map as text, read without mapping anything.
 struct Snapshot {
     text: Vec<u8>,

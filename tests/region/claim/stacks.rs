@@ -1,7 +1,7 @@
 //! Stacks beside a claim, and inside it.
 
-use super::{GIB, MIB, OS, Slots, above, claim_above, free_bytes, map_anywhere, set_limit, stack};
-use crate::common::{run_on_stack, skip_emulated};
+use super::{GIB, MIB, OS, Slots, above, claim_above, free_bytes, map_anywhere, stack};
+use crate::common::{limits::set_limit, run_on_stack, skip_emulated};
 use core::ffi::c_void;
 use hostmem::{
     page::AddressRange,

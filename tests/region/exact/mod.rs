@@ -5,13 +5,15 @@ mod counting;
 mod replacing;
 mod wishes;
 
-use crate::common::skip_emulated;
+use crate::{
+    common::skip_emulated,
+    space::{self, OS, Region, mappings_in, page},
+};
 use core::ffi::c_void;
 use hostmem::{
-    OsLock, OsProvider,
     page::{Access, PageRange},
-    provider::{Commit, Error, ErrorKind, PageProvider, Place, ProcessMap, Purged, Request},
-    region::{PageState, RegionAllocator, RegionConfig},
+    provider::{Commit, Error, ErrorKind, PageProvider, Place, Purged, Request},
+    region::{PageState, RegionConfig},
 };
 use hostmem_test_support::isolate::{isolated, skip};
 use std::{
@@ -20,34 +22,10 @@ use std::{
     os::{fd::AsRawFd, unix::fs::FileExt},
 };
 
-const OS: OsProvider = OsProvider::new();
 const RW: Commit = Commit::READ_WRITE;
 const READ: PageState = PageState::Committed(Access::Read);
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
-
-fn page() -> usize {
-    OS.page_size().bytes()
-}
-
 fn lent(pages: usize) -> (Region, PageRange) {
-    let config = RegionConfig::new().mapping_limit(1000);
-    let region = Region::on(OS, OS, config).expect("metadata");
-    let space = OS.reserve(&Request::bytes(pages * page()));
-    let space = space.expect("addresses");
-    // SAFETY: reserved just now, and the region's until the end.
-    unsafe { region.adopt(space) }.expect("fresh addresses");
-    (region, space)
-}
-
-/// Counts the kernel's mappings that have a part of some addresses.
-fn mappings_in(range: PageRange) -> usize {
-    let mut count = 0;
-    let walked = OS.walk(&mut |entry| {
-        count += usize::from(entry.range.intersect(range.addresses()).is_some());
-        true
-    });
-    walked.expect("/proc is mounted");
-    count
+    space::lent(RegionConfig::new().mapping_limit(1000), pages * page())
 }
 
 #[track_caller]

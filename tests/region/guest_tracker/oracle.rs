@@ -1,6 +1,7 @@
 //! The tracker against an array of pages.
 
 use super::{Kind, PAGE, Tracker, pages_of, range};
+use crate::common::random::Random;
 use hostmem::range_map::GapRequest;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +13,6 @@ struct Page {
     offset: usize,
     prot: u8,
     advised: bool,
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).expect("64 bits") % n
-    }
 }
 
 /// Compares all pages, and what is known beside the map.

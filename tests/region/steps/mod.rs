@@ -4,24 +4,25 @@
 mod interrupted;
 mod map;
 
-use crate::common::{
-    at_length,
-    steps::{Then, at_every_step},
+use crate::{
+    common::{
+        at_length,
+        steps::{Then, at_every_step},
+    },
+    space::{self, OS, Region, byte_at, page},
 };
 use core::cell::Cell;
 use hostmem::{
     OsLock, OsProvider,
     fork::ForkChild,
     page::{Access, PageRange},
-    provider::{Commit, Error, ErrorKind, MapFlags, PageProvider, Place, ProcessMap, Request},
+    provider::{Commit, Error, ErrorKind, PageProvider, Place, Request},
     range_map::RangeMap,
-    region::{PageState, RegionAllocator, RegionConfig},
+    region::{PageState, RegionConfig},
 };
 use hostmem_test_support::isolate::isolated;
 
-const OS: OsProvider = OsProvider::new();
 const RW: Commit = Commit::READ_WRITE;
-type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
 type Map = RangeMap<u32, OsProvider, OsLock>;
 
 /// About how many forks each case makes.
@@ -35,15 +36,6 @@ const PAGES: usize = 96;
 /// What the handler of a child maps.
 const HANDLERS: u16 = 0x77;
 
-fn page() -> usize {
-    OS.page_size().bytes()
-}
-
-/// Returns the address of a byte of a range.
-fn byte_at(range: PageRange, offset: usize) -> *mut u8 {
-    range.start().as_ptr().wrapping_add(offset)
-}
-
 struct Bed {
     region: Region,
     space: PageRange,
@@ -51,11 +43,7 @@ struct Bed {
 
 impl Bed {
     fn new(config: RegionConfig) -> Self {
-        let region = Region::on(OS, OS, config).expect("metadata");
-        let space = OS.reserve(&Request::bytes(PAGES * page()));
-        let space = space.expect("addresses");
-        // SAFETY: reserved just now, and the region's until the end.
-        unsafe { region.adopt(space) }.expect("fresh addresses");
+        let (region, space) = space::lent(config, PAGES * page());
         Self { region, space }
     }
 
@@ -99,29 +87,7 @@ impl Bed {
 
     /// Says whether the process map has every page as the region does.
     fn is_as_mapped(&self) -> bool {
-        let (mut at, mut right) = (self.space.addr(), true);
-        let walked = OS.walk(&mut |entry| {
-            let Some(part) = entry.range.intersect(self.space.addresses()) else {
-                return true;
-            };
-            right &= part.start() == at;
-            for addr in (part.start()..=part.last()).step_by(page()) {
-                let expected = match self.region.query(addr).map(|range| range.state) {
-                    Some(PageState::Committed(Access::ReadWrite)) => {
-                        MapFlags::READ | MapFlags::WRITE
-                    }
-                    Some(PageState::Committed(Access::Read)) => MapFlags::READ,
-                    // Set aside for whoever was mapping it.
-                    Some(PageState::Interrupted) => continue,
-                    _ => MapFlags::empty(),
-                };
-                let all = MapFlags::READ | MapFlags::WRITE | MapFlags::EXEC;
-                right &= entry.flags.intersection(all) == expected;
-            }
-            at = part.last() + 1;
-            right
-        });
-        walked.is_ok() && right && at == self.space.end()
+        space::is_as_mapped(&self.region, self.space, None)
     }
 
     /// Says whether the numbers are those of the ranges.

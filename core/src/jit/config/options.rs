@@ -41,7 +41,8 @@ pub enum Mapping {
     /// no dual mappings, and programs that do not write while they run; and for debugging, since
     /// a debugger can write breakpoints into this memory, but not into dual mappings.
     Toggle,
-    /// As `Dual`; where the host refuses every strategy for that, as `Toggle`, if it can.
+    /// As `Dual`; where the host refuses that, as `Toggle`, if it can. A want of memory, of
+    /// descriptors or of a place is no refusal: it is an error, and a later call may succeed.
     Auto,
     /// Once, writable and executable at once.
     ReadWriteExec(RwxOptIn),

@@ -39,6 +39,23 @@ struct Wish {
     pages: PageWish,
 }
 
+impl Way {
+    /// Says whether a host that toggles may be asked for single mappings after it refused one of
+    /// this way. Not for want of a place, which single ones have no more of, nor of memory or
+    /// descriptors, which there may be later; but where a strategy was refused, what is short for
+    /// another, as room in a file system, is no reason to wait.
+    pub(in crate::jit) fn may_fall_back(self, wanted: Mapping, error: &DualError) -> bool {
+        let short = |error: Error| error.kind() == ErrorKind::Exhausted;
+        let refused = if error.steps().next().is_some() {
+            error.steps().any(|(_, error)| !short(error))
+        } else {
+            !short(error.cause())
+        };
+        let is_auto = wanted == Mapping::Auto && self == Self::Dual;
+        is_auto && refused && error.unplaced().is_none()
+    }
+}
+
 impl Kind {
     /// Returns what [`Kind::choose`] looks at.
     pub(in crate::jit) const fn looked_at(wanted: Mapping) -> Capabilities {
@@ -132,23 +149,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
     }
 
-    /// Says whether a host that refused dual mappings may be asked for single ones. Never after it
-    /// gave one: all blocks are mapped the same way. Nor for want of a place, which single ones
-    /// have no more of, and of memory or descriptors, which there may be later; but where a
-    /// strategy was refused, what is short for another, as room in a file system, is no reason to
-    /// wait.
+    /// Says whether single mappings may take the place of dual ones that were refused. Never after
+    /// the host gave a dual one: all blocks are mapped the same way.
     fn may_fall_back(&self, error: &DualError) -> bool {
-        let short = |error: Error| error.kind() == ErrorKind::Exhausted;
-        let refused = if error.steps().next().is_some() {
-            error.steps().any(|(_, error)| !short(error))
-        } else {
-            !short(error.cause())
-        };
-        refused
-            && error.unplaced().is_none()
-            && self.config.mapping_wanted() == Mapping::Auto
-            && self.kind.way() == Way::Dual
-            && self.index.block(0).is_none()
+        let wanted = self.config.mapping_wanted();
+        self.index.block(0).is_none()
+            && self.kind.way().may_fall_back(wanted, error)
             && self
                 .provider
                 .capabilities_among(Capabilities::TOGGLE_EXEC)

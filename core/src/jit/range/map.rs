@@ -4,7 +4,7 @@ use super::{CodeRange, CodeRangeConfig, Hull};
 use crate::{
     atomic::{AtomicBool, Ordering},
     jit::{
-        CodeProvider, JitError, Mapping,
+        CodeProvider, JitError,
         mapping::{Kind, Way},
         views::Views,
     },
@@ -57,10 +57,8 @@ impl<P: CodeProvider> CodeRange<P> {
         let len = len.ok_or(JitError::InvalidSize)?;
         let mut way = first.way();
         let mut mapped = map(&provider, &config, way, len);
-        let falls_back = config.mapping == Mapping::Auto
-            && way == Way::Dual
-            && able.contains(Capabilities::TOGGLE_EXEC);
-        if falls_back && matches!(&mapped, Err(error) if error.unplaced().is_none()) {
+        let toggles = able.contains(Capabilities::TOGGLE_EXEC);
+        if matches!(&mapped, Err(e) if toggles && way.may_fall_back(config.mapping, e)) {
             way = Way::Toggle;
             mapped = map(&provider, &config, way, len);
         }

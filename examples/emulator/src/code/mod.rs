@@ -12,10 +12,16 @@
 //! not overwritten: a block that goes is unlinked, retired, and released once every thread has been
 //! in `run` since (`RetireQueue`). The field of a jump is four bytes at a multiple of four, so that
 //! it changes in one step.
+//!
+//! `translate` and the CPU's file make the code, `cache` knows all blocks, `remove` lets them go, and
+//! `run` has the threads' part.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod cache;
 pub(crate) mod cpu;
+mod remove;
+mod run;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -28,27 +34,29 @@ use aarch64 as target;
 use x86_64 as target;
 
 pub(crate) use cpu::Cpu;
+pub(crate) use run::Runner;
 
 use crate::{
     arch::Context,
     host::Region,
-    interpret::{Hart, Trap, UNRESERVED, decode_at, step},
+    interpret::{Hart, Trap},
     machine::{lock, machine},
     perf::Names,
-    space::{GuestMemory, PAGE, Reader, Space},
+    space::{Reader, Space},
 };
+use cache::{Block, Cache, Exit, NONE, index, number, take_place};
 use hostmem::{
     OsLock,
-    jit::{Barrier, Executor, JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue, Span},
+    jit::{JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue},
     page::AddressRange,
     provider::{ErrorKind, Placement},
 };
+use remove::pages;
 use std::{
-    collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
-use translate::{HEADER, HOLDS, INDIRECT, INTERRUPTED, STEP, Translated, put};
+use translate::{HEADER, HOLDS, INDIRECT, STEP, Translated, put};
 
 type Jit = JitAllocator<&'static Region, &'static Region, OsLock>;
 type Queue = RetireQueue<Jit, &'static Region, OsLock>;
@@ -63,31 +71,6 @@ const WAITING: usize = 1 << 16;
 /// Threads that a guest may have.
 const THREADS: usize = 1024;
 
-/// The number of no exit.
-const NONE: u32 = u32::MAX;
-
-/// A block of translated code.
-struct Block {
-    key: u32,
-    /// The last guest address of its instructions.
-    last: u32,
-    span: Span,
-    exits: Vec<u32>,
-    /// Exits of blocks that are linked to this one.
-    incoming: Vec<u32>,
-}
-
-/// A jump of a block to a guest address.
-#[derive(Clone, Copy)]
-struct Exit {
-    target: u32,
-    /// Where its field is.
-    site: usize,
-    /// Where it leads when it is not linked.
-    stub: usize,
-    linked: u32,
-}
-
 /// What `--stats` prints.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -100,23 +83,6 @@ pub(crate) struct Counts {
     pub(crate) live_bytes: usize,
 }
 
-/// All blocks, and who leads where.
-#[derive(Default)]
-struct Cache {
-    by_key: HashMap<u32, u32>,
-    by_page: HashMap<u32, Vec<u32>>,
-    blocks: Vec<Option<Block>>,
-    free_blocks: Vec<u32>,
-    exits: Vec<Option<Exit>>,
-    free_exits: Vec<u32>,
-    /// Blocks in the order in which they were made, with their addresses; some are gone.
-    ages: VecDeque<(u32, u32)>,
-    bytes: usize,
-    counts: Counts,
-    /// Spans that the queue had no room for.
-    unretired: Vec<Span>,
-}
-
 /// The translated code of a guest.
 pub(crate) struct Code {
     queue: Queue,
@@ -126,30 +92,6 @@ pub(crate) struct Code {
     leave: usize,
     budget: usize,
     names: Option<Names>,
-}
-
-/// What a thread needs to run code.
-pub(crate) struct Runner {
-    executor: Executor<'static>,
-    cpu: Arc<Cpu>,
-    code: &'static Code,
-}
-
-/// Where in the cache a number leads.
-fn index(number: u32) -> usize {
-    number as usize
-}
-
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or_else(|_| unreachable!("there is less memory"))
-}
-
-/// Takes a free place, or makes one.
-fn take_place<T>(places: &mut Vec<Option<T>>, free: &mut Vec<u32>) -> u32 {
-    free.pop().unwrap_or_else(|| {
-        places.push(None);
-        number(places.len() - 1)
-    })
 }
 
 impl Code {
@@ -299,98 +241,6 @@ impl Code {
         block
     }
 
-    /// Lets the oldest blocks go until the code has no more than `bytes`.
-    fn evict(&self, cache: &mut Cache, bytes: usize) {
-        while cache.bytes > bytes {
-            let Some((block, key)) = cache.ages.pop_front() else {
-                break;
-            };
-            if cache.by_key.get(&key) == Some(&block) {
-                cache.counts.evicted += 1;
-                self.remove(cache, block);
-            }
-        }
-        let _ = self.queue.reclaim();
-    }
-
-    /// Makes a block unreachable, and retires its memory.
-    fn remove(&self, cache: &mut Cache, block: u32) {
-        let Some(gone) = cache.blocks[index(block)].take() else {
-            return;
-        };
-        for exit in &gone.incoming {
-            cache.unlink(self.queue.allocator(), *exit);
-        }
-        for number in &gone.exits {
-            if let Some(exit) = cache.exits[index(*number)].take()
-                && let Some(Some(next)) = cache.blocks.get_mut(index(exit.linked))
-            {
-                next.incoming.retain(|other| other != number);
-            }
-            cache.free_exits.push(*number);
-        }
-        cache.by_key.remove(&gone.key);
-        for page in pages(gone.key, gone.last) {
-            if let Some(list) = cache.by_page.get_mut(&page) {
-                list.retain(|other| *other != block);
-                if list.is_empty() {
-                    cache.by_page.remove(&page);
-                }
-            }
-        }
-        for cpu in lock(&self.cpus).iter() {
-            cpu.clear_place(gone.key);
-        }
-        cache.free_blocks.push(block);
-        cache.bytes -= gone.span.len_bytes();
-        let mut waiting = mem::take(&mut cache.unretired);
-        waiting.push(gone.span);
-        for span in waiting {
-            if let Err(refused) = self.queue.retire(span) {
-                cache.unretired.push(refused.span);
-            }
-        }
-    }
-
-    /// Lets all blocks go that have an instruction in a range of guest addresses.
-    pub(crate) fn invalidate(&self, range: AddressRange) {
-        let mut cache = lock(&self.cache);
-        let touched: Vec<u32> = if range.last() - range.start() > cache.by_page.len() << 12 {
-            let within = |page: &&u32| range.contains((**page * PAGE) as usize);
-            cache.by_page.keys().filter(within).copied().collect()
-        } else {
-            let pages = range.start() / PAGE as usize..=range.last() / PAGE as usize;
-            pages.map(number).collect()
-        };
-        self.remove_pages(&mut cache, &touched);
-    }
-
-    /// Lets all blocks go of pages that `which` names by their addresses.
-    pub(crate) fn invalidate_where(&self, which: impl Fn(u32) -> bool) {
-        let mut cache = lock(&self.cache);
-        let touched = cache.by_page.keys().filter(|page| which(**page * PAGE));
-        let touched: Vec<u32> = touched.copied().collect();
-        self.remove_pages(&mut cache, &touched);
-    }
-
-    fn remove_pages(&self, cache: &mut Cache, pages: &[u32]) {
-        let mut any = false;
-        for page in pages {
-            for block in cache.by_page.get(page).cloned().unwrap_or_default() {
-                cache.counts.invalidated += 1;
-                self.remove(cache, block);
-                any = true;
-            }
-        }
-        if any {
-            // Threads that are in that code leave it soon, so that its memory can be released.
-            for cpu in lock(&self.cpus).iter() {
-                cpu.interrupt.store(1, Ordering::Release);
-            }
-            let _ = self.queue.reclaim();
-        }
-    }
-
     /// Says where a place in translated code came from: for the handler of faults, which takes no
     /// lock, and finds all that it needs in the block itself.
     fn source_of(&self, pc: usize) -> Option<u32> {
@@ -431,127 +281,6 @@ impl Code {
 fn fail(what: &str, error: &JitError) -> ! {
     eprintln!("emulator: {what}: {error}");
     std::process::exit(126)
-}
-
-/// Yields the numbers of the pages from one address to another.
-fn pages(first: u32, last: u32) -> impl Iterator<Item = u32> {
-    first / PAGE..=last.max(first) / PAGE
-}
-
-impl Cache {
-    fn block(&self, number: u32) -> Option<&Block> {
-        self.blocks.get(index(number))?.as_ref()
-    }
-
-    /// Returns where a block's code begins.
-    fn code_of(&self, block: u32) -> usize {
-        let block = self.block(block);
-        block.map_or(0, |block| block.span.rx().addr().get() + HEADER)
-    }
-
-    /// Makes an exit lead to a block. It may be another's than was left, with the same target.
-    fn link(&mut self, jit: &Jit, exit: u32, block: u32, key: u32) {
-        let code = self.code_of(block);
-        let Some(Some(found)) = self.exits.get_mut(index(exit)) else {
-            return;
-        };
-        if found.target != key || found.linked != NONE {
-            return;
-        }
-        found.linked = block;
-        patch(jit, found.site, code);
-        self.counts.links += 1;
-        if let Some(Some(block)) = self.blocks.get_mut(index(block)) {
-            block.incoming.push(exit);
-        }
-    }
-
-    /// Makes an exit lead out of the code.
-    fn unlink(&mut self, jit: &Jit, exit: u32) {
-        if let Some(Some(found)) = self.exits.get_mut(index(exit)) {
-            found.linked = NONE;
-            patch(jit, found.site, found.stub);
-        }
-    }
-}
-
-/// Makes the jump with its field at `site` lead to `code`, in one step; threads may be running it.
-fn patch(jit: &Jit, site: usize, code: usize) {
-    let field = u32::from_le_bytes(target::field(code, site));
-    // SAFETY: a field of a block that is live under the lock of the cache, and is written by
-    // patches alone since the block was placed.
-    if let Err(error) = unsafe { jit.patch_at(site, field, Barrier::Never) } {
-        fail("translated code cannot be linked", &error);
-    }
-}
-
-impl Runner {
-    /// Runs guest code until something is to be done for the guest.
-    pub(crate) fn run(&self, hart: &mut Hart, space: &Space) -> Trap {
-        let registers = self.cpu.registers.get();
-        // SAFETY: the thread's own registers, which no code runs on now.
-        unsafe { registers.write(hart.clone()) };
-        let trap = self.run_on(registers, space);
-        // SAFETY: as above.
-        *hart = unsafe { (*registers).clone() };
-        hart.reserved = UNRESERVED;
-        trap
-    }
-
-    fn run_on(&self, registers: *mut Hart, space: &Space) -> Trap {
-        let mut exit = STEP;
-        // SAFETY: the thread's own registers, which no code runs on now.
-        let mut key = unsafe { (*registers).pc };
-        loop {
-            self.executor.quiescent();
-            if self.cpu.interrupt.load(Ordering::Acquire) != 0 {
-                return Trap::Interrupted;
-            }
-            let code = match self.code.find(self, space, key, exit) {
-                Ok(code) => code,
-                Err(trap) => return trap,
-            };
-            let code = std::ptr::with_exposed_provenance(code);
-            // SAFETY: a block's code, which is not released before this thread is quiescent again,
-            // on registers that are part of a thread's state.
-            exit = unsafe { (self.code.enter)(registers, code) };
-            // SAFETY: as above; the code has returned.
-            let hart = unsafe { &mut *registers };
-            key = hart.pc;
-            hart.pc = key & !HOLDS;
-            match exit {
-                INTERRUPTED => return Trap::Interrupted,
-                STEP => {
-                    let memory = GuestMemory(space);
-                    let done = decode_at(&memory, hart.pc)
-                        .and_then(|inst| step(hart, &memory, &inst, hart.pc));
-                    match done {
-                        Ok(next) => hart.pc = next,
-                        Err(trap) => return trap,
-                    }
-                    // What goes on is a block for those that hold none.
-                    hart.reserved = UNRESERVED;
-                    key = hart.pc;
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Says that the thread runs no code until [`Runner::online`].
-    pub(crate) fn offline(&self) {
-        self.executor.offline();
-    }
-
-    pub(crate) fn online(&self) {
-        self.executor.online();
-    }
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        lock(&self.code.cpus).retain(|cpu| !Arc::ptr_eq(cpu, &self.cpu));
-    }
 }
 
 /// Lets a thread that faulted in translated code leave it, at the guest instruction that faulted;

@@ -11,7 +11,7 @@ use crate::{
     inst::Op,
     interpret::{Hart, Trap, UNRESERVED, decode_at, step},
     machine::{Machine, lock},
-    space::{Content, GuestMemory, Mapping, PAGE, Place, Space},
+    space::{Content, Mapping, PAGE, Place, Space},
     syscalls::files::Files,
 };
 use hostmem::page::AddressRange;
@@ -240,10 +240,9 @@ fn outcome(trap: Trap, mut hart: Hart) -> Outcome {
 }
 
 fn interpret(space: &Space, mut hart: Hart) -> Outcome {
-    let memory = GuestMemory(space);
     for _ in 0..MOST_STEPS {
         let pc = hart.pc;
-        let done = decode_at(&memory, pc).and_then(|inst| step(&mut hart, &memory, &inst, pc));
+        let done = decode_at(space, pc).and_then(|inst| step(&mut hart, &Identity, &inst, pc));
         match done {
             Ok(next) => hart.pc = next,
             Err(trap) => return outcome(trap, hart),
@@ -292,7 +291,10 @@ fn compare(machine: &'static Machine, runner: &Runner, seed: u64) {
     Identity.write(DATA, &data).expect("mapped");
     let expected = interpret(&machine.space, hart.clone());
     Identity.write(DATA, &data).expect("mapped");
-    runner.cpu.interrupt.store(0, super::Ordering::Relaxed);
+    runner
+        .cpu
+        .interrupt
+        .store(0, std::sync::atomic::Ordering::Relaxed);
     let trap = runner.run(&mut hart, &machine.space);
     let found = outcome(trap, hart);
     let texts = code.chunks(4).map(|word| format!("{word:02x?}"));
@@ -345,7 +347,10 @@ fn blocks_that_go_leave_nothing() {
         Identity.write(CODE + 4, &[0x73, 0, 0, 0]).expect("mapped");
         code.invalidate(AddressRange::from_len(CODE as usize, 8).expect("some"));
         let mut hart = Hart::new(CODE);
-        runner.cpu.interrupt.store(0, super::Ordering::Relaxed);
+        runner
+            .cpu
+            .interrupt
+            .store(0, std::sync::atomic::Ordering::Relaxed);
         let trap = runner.run(&mut hart, &machine.space);
         assert_eq!((trap, hart.x[10]), (Trap::Ecall, n % 2048));
         if n == half {

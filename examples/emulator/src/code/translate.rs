@@ -240,17 +240,7 @@ impl Emitter {
                 self.forget(inst.rd);
             }
             Op::Sb | Op::Sh | Op::Sw => self.store_to_memory(inst, pc),
-            Op::LrW
-            | Op::ScW
-            | Op::AmoSwap
-            | Op::AmoAdd
-            | Op::AmoXor
-            | Op::AmoAnd
-            | Op::AmoOr
-            | Op::AmoMin
-            | Op::AmoMax
-            | Op::AmoMinu
-            | Op::AmoMaxu => {
+            _ if inst.is_atomic() => {
                 self.atomic(inst, pc);
                 self.holds = inst.op == Op::LrW;
                 self.forget(inst.rd);

@@ -1,13 +1,14 @@
-//! Runs the workloads on ours and on the peers, and enters what they cost.
+//! Runs the workloads on ours and on the peers, and enters what they cost; `caches` has those of a
+//! cache beside churn.
+
+mod caches;
 
 use crate::{
-    ours::{Ours, Recycling},
+    ours::Ours,
     trace::Trace,
     workloads::{
         buffer::{Plain, Range},
-        cache::{
-            Barriers, Flushes, Iteration, Near, Recycle, RecyclePeer, Refusals, Releases, Tagged,
-        },
+        cache::Iteration,
         checkerboard::Checkerboard,
         churn::Churn,
         publish::{Fresh, How, Reused},
@@ -66,9 +67,6 @@ const fn live(row: &'static str, count: usize, sizes: RangeInclusive<usize>) -> 
 /// Live pieces of a checkerboard, and holes.
 pub const BOARD: usize = 1_000_000;
 
-/// Bytes of a cache that is flushed when it is full.
-const CACHE: usize = 256 << 20;
-
 /// A span far longer than a block.
 pub const HUGE: usize = 512 << 20;
 
@@ -106,7 +104,7 @@ pub fn run_all(setting: &Setting, table: &mut Table) -> Result<(), JitError> {
     if table.wants(&["query-huge"]) {
         query_huge(setting, table)?;
     }
-    caches(setting, table)?;
+    caches::run(setting, table)?;
     for (row, write, copy) in [
         ("publish-single", How::Single, How::SingleCopy),
         ("publish-batch", How::Batch, How::BatchCopy),
@@ -291,81 +289,6 @@ fn publish(
     advance(&mut written, 1, plan.limit);
     let mut lanes: [&mut dyn Lane; 2] = [&mut written, &mut copied];
     noted(&format!("{row} where code was:"), &mut lanes, plan);
-    Ok(())
-}
-
-/// What a cache does beside churn.
-fn caches(setting: &Setting, table: &mut Table) -> Result<(), JitError> {
-    let plan = &setting.plan;
-    if table.wants(&["query-few"]) {
-        let (ours, peer) = (Ours::new()?, AsmJit::dual());
-        // The pieces go with their allocators.
-        let starts = few(&ours);
-        let mut hits = Queries::hits(&ours, &starts, &mut setting.random());
-        let mut peers = peer.as_ref().map(|peer| {
-            let starts = few(peer);
-            Queries::hits(peer, &starts, &mut setting.random())
-        });
-        compare("query-few", table, &mut hits, peers.as_mut(), plan);
-    }
-    if table.wants(&["query-tagged"]) {
-        let ours = Ours::with_words()?;
-        let trace = CHURN_1M.trace(setting.seed);
-        let churn = Churn::new(&ours, &trace, plan.warm_limit);
-        let (tagged, starts) = (Tagged(&ours), churn.starts());
-        let mut with = Queries::hits(&tagged, &starts, &mut setting.random());
-        let mut without = Queries::hits(&ours, &starts, &mut setting.random());
-        compare("query-tagged", table, &mut with, Some(&mut without), plan);
-    }
-    for (row, how) in [
-        ("recycle-batch", Recycling::Batch),
-        ("recycle-deferred", Recycling::Deferred),
-    ] {
-        if table.wants(&[row]) {
-            let (ours, peer) = (Ours::new()?, AsmJit::dual());
-            // Other code is there too: no block is ever empty.
-            let _others = (few(&ours), peer.as_ref().map(few));
-            let mut recycle = Recycle::new(&ours, how);
-            let mut peers = peer.as_ref().map(RecyclePeer);
-            compare(row, table, &mut recycle, peers.as_mut(), plan);
-        }
-    }
-    if table.wants(&["recycle-now"]) {
-        let ours = Ours::new()?;
-        let _others = few(&ours);
-        let mut recycle = Recycle::new(&ours, Recycling::Now);
-        let mut lanes: [&mut dyn Lane; 2] = [&mut recycle, &mut Barriers];
-        let medians = noted("recycle-now", &mut lanes, plan);
-        table.enter("recycle-now", medians[0] - medians[1], Some(medians[1]));
-    }
-    if table.wants(&["near"]) {
-        let trace = CHURN_100K_SMALL.trace(setting.seed);
-        let (ours, others) = (Ours::new()?, Ours::new()?);
-        let near = Near::new(&ours);
-        let mut near = Churn::new(&near, &trace, plan.warm_limit);
-        let mut anywhere = Churn::new(&others, &trace, plan.warm_limit);
-        compare("near", table, &mut near, Some(&mut anywhere), plan);
-    }
-    if table.wants(&["near-refused"]) {
-        let ours = Ours::new()?;
-        let medians = noted("near-refused", &mut [&mut Refusals::new(&ours)], plan);
-        table.enter("near-refused", medians[0], None);
-    }
-    if table.wants(&["release-many"]) {
-        let trace = CHURN_1M.trace(setting.seed);
-        let (ours, others) = (Ours::new()?, Ours::new()?);
-        let mut many = Releases::new(&ours, &trace, true, setting.random());
-        let mut single = Releases::new(&others, &trace, false, setting.random());
-        compare("release-many", table, &mut many, Some(&mut single), plan);
-    }
-    for (row, fills) in [("reset-keep", false), ("refill", true)] {
-        if table.wants(&[row]) {
-            let ours = Ours::new()?;
-            let mut flushes = Flushes::new(&ours, CACHE, fills);
-            let medians = noted(row, &mut [&mut flushes], plan);
-            table.enter(row, medians[0], None);
-        }
-    }
     Ok(())
 }
 

@@ -1,17 +1,21 @@
 //! Code ranges: every way to map them, from the bottom and from the top, purged, cut, left in the
-//! middle of a write, forked.
+//! middle of a write; in forked children (`fork`), and where calls fail (`simulated`).
 
-use crate::common::{CODE_LEN, bare_fork, call, code_returning, exit, skip_emulated, wait};
+mod fork;
+#[cfg(feature = "sim")]
+mod simulated;
+
+use crate::{
+    code::OS,
+    common::{CODE_LEN, call, code_returning},
+};
 use hostmem::{
-    CodeRange, CodeRangeConfig, OsProvider,
-    fork::ForkChild,
-    jit::{self, Barrier, JitError, Mapping},
+    CodeRange, CodeRangeConfig,
+    jit::{Barrier, JitError, Mapping},
     page::{AddressRange, RwxOptIn},
-    provider::{Error, ErrorKind, Fork, PageProvider, PageWish, Place, Placement, Purged, Request},
+    provider::{ErrorKind, Fork, PageProvider, PageWish, Place, Placement, Purged, Request},
 };
 use hostmem_test_support::{fault::faults, isolate::isolated};
-
-const OS: OsProvider = OsProvider::new();
 
 fn page() -> usize {
     OS.page_size().bytes()
@@ -349,122 +353,4 @@ fn placements_are_kept_and_settings_checked() {
     let mut code = range(CodeRangeConfig::new(1 << 20).pages(pages));
     code.write(0, &code_returning(9)).expect("memory");
     assert_eq!(run(&code, 0), 9);
-}
-
-#[test]
-fn what_a_forked_child_sees() {
-    if skip_emulated("does not pass MADV_DONTFORK on") {
-        return;
-    }
-    isolated!("what_a_forked_child_sees", || {
-        for fork in [Fork::ChildLosesRw, Fork::Share, Fork::ChildLosesBoth] {
-            let mut code = range(CodeRangeConfig::new(2 * page()).fork(fork).guard(page()));
-            code.write(0, &code_returning(1)).expect("memory");
-            let child = bare_fork();
-            if child == 0 {
-                exit(child_of(&mut code, fork));
-            }
-            assert_eq!(wait(child), 0, "{fork:?}");
-            let seen = if fork == Fork::Share { 2 } else { 1 };
-            assert_eq!(run(&code, 0), seen, "{fork:?}");
-        }
-        let mut toggled = range(CodeRangeConfig::new(page()).mapping(Mapping::Toggle));
-        toggled.write(0, &code_returning(1)).expect("memory");
-        let child = bare_fork();
-        if child == 0 {
-            // SAFETY: the only thread of a child that was just forked.
-            let repaired = unsafe { toggled.fork_child() };
-            let written = toggled.write(0, &code_returning(2));
-            exit(i32::from(
-                repaired != Ok(()) || written.is_err() || run(&toggled, 0) != 2,
-            ));
-        }
-        assert_eq!(wait(child), 0, "it has a copy of its own");
-        assert_eq!(run(&toggled, 0), 1);
-    });
-}
-
-/// What is wrong in a child; zero if nothing is.
-fn child_of(code: &mut CodeRange, fork: Fork) -> i32 {
-    // SAFETY: the only thread of a child that was just forked.
-    if unsafe { code.fork_child() } != Ok(()) {
-        return 1;
-    }
-    let written = code.write(0, &code_returning(2));
-    let expected = if fork == Fork::Share {
-        Ok(())
-    } else {
-        Err(JitError::ReadOnly)
-    };
-    if written != expected {
-        return 2;
-    }
-    // SAFETY: nobody uses the range; it is refused where a view is gone.
-    let shrunk = unsafe { code.shrink(0..page()) }.map_err(|e| e.kind());
-    if shrunk != expected.map_err(|_| ErrorKind::Denied) {
-        return 3;
-    }
-    if fork != Fork::ChildLosesBoth && run(code, 0) != if fork == Fork::Share { 2 } else { 1 } {
-        return 4;
-    }
-    // Its addresses are still its own.
-    let len = code.len_bytes();
-    let views = [code.rw(), code.rx()].map(|view| AddressRange::from_len(view.addr().get(), len));
-    i32::from(!views.into_iter().flatten().all(is_taken)) * 5
-}
-
-#[cfg(feature = "sim")]
-mod simulated {
-    use super::*;
-    use hostmem::sim::{Faulty, Policy, Sim};
-
-    /// Whatever call fails: nothing leaks, and no call is made that a host would not take.
-    #[test]
-    fn any_call_may_fail() {
-        for (mapping, guard) in mappings().into_iter().flat_map(|m| [(m, 0), (m, page())]) {
-            let mut n = 0;
-            loop {
-                let policy = Policy::new(OS.page_size()).space(64 << 20);
-                let sim = Sim::new(OS, policy).expect("addresses");
-                let faulty = Faulty::new(&sim);
-                faulty.fail_nth(n);
-                let config = CodeRangeConfig::new(16 * page())
-                    .mapping(mapping)
-                    .guard(guard);
-                let result = use_range(&faulty, config);
-                let failures = faulty.failures();
-                assert_eq!(sim.take_misuse(), None, "{mapping:?}, {guard}, call {n}");
-                if failures == 0 {
-                    assert_eq!(result, Ok(()), "{mapping:?}, {guard}");
-                    assert_eq!(sim.pages_in_use(), 0, "{mapping:?}, {guard}");
-                    assert!(n > 3, "there are calls that can fail");
-                    break;
-                }
-                // A release that failed wastes addresses; nothing else does.
-                let most = 16 + 2 * guard / page();
-                assert!(
-                    sim.pages_in_use() <= 2 * most,
-                    "{mapping:?}, {guard}, call {n}"
-                );
-                n += 1;
-            }
-        }
-    }
-
-    fn use_range(host: &Faulty<&Sim<OsProvider>>, config: CodeRangeConfig) -> Result<(), String> {
-        let said = |error: JitError| error.to_string();
-        let mut code = jit::CodeRange::on(host, config).map_err(said)?;
-        code.write(3 * page(), &[1; 100]).map_err(said)?;
-        let host_said = |error: Error| error.to_string();
-        // SAFETY: no other thread uses the range.
-        unsafe { code.purge(8 * page()..16 * page()) }.map_err(host_said)?;
-        code.write(9 * page(), &[2; 100]).map_err(said)?;
-        // SAFETY: no other thread uses the range.
-        unsafe { code.shrink(2 * page()..10 * page()) }.map_err(host_said)?;
-        let written = code.rx().as_ptr().wrapping_add(page());
-        // SAFETY: the page is readable.
-        assert_eq!(unsafe { written.read() }, 1);
-        code.recycle().map_err(said)?;
-        code.write(0, &[3; 100]).map_err(said)
-    }
 }

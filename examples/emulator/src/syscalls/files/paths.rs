@@ -1,0 +1,158 @@
+//! What is done by a path: folders, links, and what is known of a file.
+
+use super::{AT_EMPTY_PATH, AT_FDCWD, Files};
+use crate::{
+    machine::lock,
+    syscalls::{Answer, host, put, string, time, within},
+};
+use libc::{EINVAL, ERANGE, c_long};
+use std::{ffi::CString, os::fd::AsRawFd};
+
+impl Files {
+    pub(crate) fn getcwd(&self, to: u32, len: u32) -> Answer {
+        let folder = lock(&self.folder).clone();
+        let whole = u32::try_from(folder.len() + 1).map_err(|_| ERANGE)?;
+        if whole > len {
+            return Err(ERANGE);
+        }
+        put(to, &folder)?;
+        put(to.wrapping_add(whole - 1), &[0])?;
+        Ok(whole)
+    }
+
+    pub(crate) fn chdir(&self, path: u32) -> Answer {
+        let path = string(path)?;
+        self.open_path(AT_FDCWD, &path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let mut folder = lock(&self.folder);
+        let joined = if path.first() == Some(&b'/') {
+            path
+        } else {
+            [folder.as_slice(), b"/", &path].concat()
+        };
+        *folder = normal(&joined);
+        Ok(0)
+    }
+
+    /// Makes or removes what a path names: `mkdirat` with a mode, `unlinkat` with flags.
+    pub(crate) fn named(&self, number: c_long, folder: u32, path: u32, how: u32) -> Answer {
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let fd = c_long::from(parent.as_raw_fd());
+        // SAFETY: the name ends with zero.
+        host(unsafe { libc::syscall(number, fd, name.as_ptr(), how) })
+    }
+
+    pub(crate) fn renameat2(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
+        let (old, from) = self.parent(a, &string(from)?)?;
+        let (new, to) = self.parent(b, &string(to)?)?;
+        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        // SAFETY: the names end with zero.
+        host(unsafe { libc::syscall(libc::SYS_renameat2, old, from, new, to, flags) })
+    }
+
+    pub(crate) fn symlinkat(&self, target: u32, folder: u32, path: u32) -> Answer {
+        let target = CString::new(string(target)?).map_err(|_| EINVAL)?;
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let fd = c_long::from(parent.as_raw_fd());
+        let (target, name) = (target.as_ptr(), name.as_ptr());
+        // SAFETY: both end with zero. Where the link leads is looked at when it is followed.
+        host(unsafe { libc::syscall(libc::SYS_symlinkat, target, fd, name) })
+    }
+
+    pub(crate) fn linkat(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
+        if flags != 0 {
+            return Err(EINVAL);
+        }
+        let (old, from) = self.parent(a, &string(from)?)?;
+        let (new, to) = self.parent(b, &string(to)?)?;
+        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
+        let (from, to) = (from.as_ptr(), to.as_ptr());
+        // SAFETY: the names end with zero; a link at the end of the first is not followed.
+        host(unsafe { libc::syscall(libc::SYS_linkat, old, from, new, to, 0) })
+    }
+
+    /// Sets times of an open file, where there is no path, or of what a path names: of a link
+    /// itself, if it is one.
+    pub(crate) fn utimensat(&self, folder: u32, path: u32, times: u32, flags: u32) -> Answer {
+        let _ = flags;
+        let times = u64::from(within(times, 2 * time::TIMESPEC)?);
+        if path == 0 {
+            let fd = self.fd(folder)?;
+            let none = std::ptr::null::<libc::c_char>();
+            // SAFETY: the kernel reads the guest's memory, or says EFAULT.
+            return host(unsafe { libc::syscall(libc::SYS_utimensat, fd, none, times, 0) });
+        }
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let (fd, name) = (c_long::from(parent.as_raw_fd()), name.as_ptr());
+        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        // SAFETY: the name ends with zero; the times as above.
+        host(unsafe { libc::syscall(libc::SYS_utimensat, fd, name, times, flags) })
+    }
+
+    pub(crate) fn faccessat(&self, folder: u32, path: u32, mode: u32) -> Answer {
+        let fd = self.open_path(folder, &string(path)?, libc::O_PATH, 0)?;
+        let number = c_long::from(fd.as_raw_fd());
+        let empty = c"".as_ptr();
+        let flags = AT_EMPTY_PATH;
+        // SAFETY: the path ends with zero.
+        host(unsafe { libc::syscall(libc::SYS_faccessat2, number, empty, mode, flags) })
+    }
+
+    pub(crate) fn readlinkat(&self, folder: u32, path: u32, to: u32, len: u32) -> Answer {
+        let (parent, name) = self.parent(folder, &string(path)?)?;
+        let (fd, to) = (c_long::from(parent.as_raw_fd()), within(to, len)?);
+        let name = name.as_ptr();
+        // SAFETY: the name ends with zero; the kernel writes to the guest's memory, or says EFAULT.
+        host(unsafe {
+            libc::syscall(
+                libc::SYS_readlinkat,
+                fd,
+                name,
+                u64::from(to),
+                u64::from(len),
+            )
+        })
+    }
+
+    /// The structure is the same on all machines.
+    pub(crate) fn statx(&self, folder: u32, path: u32, flags: u32, mask: u32, to: u32) -> Answer {
+        const LEN: u32 = 256;
+        const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+        let path = string(path)?;
+        let to = u64::from(within(to, LEN)?);
+        let empty = c"".as_ptr();
+        if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+            let fd = self.fd(folder)?;
+            // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
+            return host(unsafe {
+                libc::syscall(libc::SYS_statx, fd, empty, AT_EMPTY_PATH, mask, to)
+            });
+        }
+        let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 {
+            0
+        } else {
+            libc::O_NOFOLLOW
+        };
+        let fd = self.open_path(folder, &path, libc::O_PATH | follow, 0)?;
+        let number = c_long::from(fd.as_raw_fd());
+        // SAFETY: as above.
+        host(unsafe { libc::syscall(libc::SYS_statx, number, empty, AT_EMPTY_PATH, mask, to) })
+    }
+}
+
+/// Returns an absolute path without `.`, `..` and empty parts.
+fn normal(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut whole = vec![b'/'];
+    whole.extend(parts.join(&b'/'));
+    whole
+}
