@@ -17,13 +17,13 @@ run lint
 # These build in folders of their own, so that they wait for nobody; what they say is shown in the end.
 beside=$(mktemp)
 (
-    run loom asan miri fuzz
+    run loom asan miri tsan fuzz
     export CARGO_TARGET_DIR=$PWD/target/cross
-    run targets freestanding
+    run targets freestanding capi capi-package luajit preload
 ) >"$beside" 2>&1 &
 others=$!
 trap 'kill $others 2>/dev/null || true' EXIT
-run test features docs deps package msrv bench capi capi-package luajit preload
+run test features docs deps package msrv bench
 code=0
 wait $others || code=$?
 cat "$beside"
