@@ -176,6 +176,9 @@ private:
 
     /** Segments one behind the other. */
     struct line {
+        /** What nothing is as long as, and three of which are no more than a `std::size_t`. */
+        static constexpr std::size_t most = SIZE_MAX / 4;
+
         std::size_t len = 0;
         std::size_t align = 1;
         /* Where they are linked, and where they will be. */
@@ -186,7 +189,11 @@ private:
             const std::size_t least = segment.Alignment.value();
             align = least > align ? least : align;
             const std::size_t at = (len + (least - 1)) & ~(least - 1);
-            len = at + segment.ContentSize + static_cast<std::size_t>(segment.ZeroFillSize);
+            const bool is_long =
+                at >= most || segment.ContentSize >= most || segment.ZeroFillSize >= most;
+            len = is_long ? most
+                          : at + segment.ContentSize +
+                                static_cast<std::size_t>(segment.ZeroFillSize);
             return at;
         }
     };
