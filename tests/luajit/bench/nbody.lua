@@ -1,8 +1,8 @@
 local bodies = {}
 for i = 1, 5 do
   local a = i * 1.7
-  bodies[i] = {x = math.cos(a) * i * 3, y = math.sin(a) * i * 3, z = i * 0.1, mass = i == 1 and 39 or 0.01 * i,
-    vx = -math.sin(a), vy = math.cos(a), vz = 0.01 * i}
+  bodies[i] = {x = math.cos(a) * i * 3, y = math.sin(a) * i * 3, z = i * 0.1,
+    mass = i == 1 and 39 or 0.01 * i, vx = -math.sin(a), vy = math.cos(a), vz = 0.01 * i}
 end
 local function advance(dt)
   for i = 1, #bodies do
