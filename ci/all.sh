@@ -17,7 +17,7 @@ run lint
 # These build in folders of their own, so that they wait for nobody; what they say is shown in the end.
 beside=$(mktemp)
 (
-    run loom asan miri fuzz
+    run loom asan tsan miri fuzz
     export CARGO_TARGET_DIR=$PWD/target/cross
     run targets freestanding
 ) >"$beside" 2>&1 &
