@@ -45,6 +45,12 @@ pub(crate) fn emulated() -> bool {
     std::env::var_os("HOSTMEM_EMULATED").is_some()
 }
 
+/// Says whether what runs takes many times as long as elsewhere: under an emulator, or where every
+/// access to memory is watched, as `ci/tsan.sh` tells by the environment.
+pub(crate) fn is_slowed() -> bool {
+    emulated() || std::env::var_os("HOSTMEM_WATCHED").is_some()
+}
+
 /// Says whether scenarios run at full length, as `ci/long.sh` tells by the environment.
 pub(crate) fn at_length() -> bool {
     std::env::var_os("HOSTMEM_LONG").is_some()

@@ -1,6 +1,7 @@
 //! Changes that are prepared, told, seen at once, or tried.
 
 use super::{PAGE, from_to, map_of, pages};
+use crate::common::is_slowed;
 use hostmem::{
     OsProvider,
     page::{AddressRange, PageSize},
@@ -145,11 +146,7 @@ fn readers_see_a_change_of_many_ranges_at_once() {
         map.insert_new(at(n), u32::from(n % 2 == 1)).expect("free");
     }
     let window = AddressRange::new(at(0).start(), at(RANGES - 1).last()).expect("not empty");
-    let rounds = if std::env::var_os("HOSTMEM_EMULATED").is_some() {
-        20
-    } else {
-        300
-    };
+    let rounds = if is_slowed() { 20 } else { 300 };
     let done = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for ends in [[0, RANGES - 1], [RANGES - 2, 2], [RANGES / 2, 0]] {

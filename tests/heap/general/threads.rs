@@ -1,7 +1,7 @@
 //! Many threads that free each other's blocks.
 
 use super::{Block, OS, Random, layout};
-use crate::common::{at_length, emulated};
+use crate::common::{at_length, is_slowed};
 use core::{alloc::Layout, ops::ControlFlow};
 use hostmem::{
     OsLock, OsProvider,
@@ -14,7 +14,7 @@ use std::{collections::HashMap, sync::Mutex, thread};
 
 #[test]
 fn threads_free_each_others_blocks_and_every_block_stays_intact() {
-    let steps = match (at_length(), emulated()) {
+    let steps = match (at_length(), is_slowed()) {
         (true, _) => 1_250_000,
         (false, false) => 60_000,
         (false, true) => 2_000,
@@ -24,7 +24,7 @@ fn threads_free_each_others_blocks_and_every_block_stays_intact() {
 
 #[test]
 fn hardened_blocks_of_threads_stay_intact_and_are_not_found_corrupt() {
-    let steps = match (at_length(), emulated()) {
+    let steps = match (at_length(), is_slowed()) {
         (true, _) => 200_000,
         (false, false) => 6_000,
         (false, true) => 500,
