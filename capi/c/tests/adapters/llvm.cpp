@@ -88,9 +88,6 @@ segments(hostmem::llvm_memory_manager &manager, jitlink::SimpleSegmentAlloc::Seg
     static auto names = std::make_shared<orc::SymbolStringPool>();
     const llvm::Triple triple(llvm::sys::getProcessTriple());
     return jitlink::SimpleSegmentAlloc::Create(manager, names, triple, nullptr, std::move(wanted));
-#elif LLVM_VERSION_MAJOR >= 19
-    const llvm::Triple triple(llvm::sys::getProcessTriple());
-    return jitlink::SimpleSegmentAlloc::Create(manager, triple, nullptr, std::move(wanted));
 #else
     return jitlink::SimpleSegmentAlloc::Create(manager, nullptr, std::move(wanted));
 #endif
