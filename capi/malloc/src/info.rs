@@ -7,7 +7,6 @@ use crate::{
 use core::{
     ffi::c_int,
     fmt::{self, Write},
-    mem,
 };
 use hostmem::heap::Level;
 
@@ -42,7 +41,7 @@ mod numbers {
     #[unsafe(no_mangle)]
     pub extern "C" fn mallinfo2() -> libc::mallinfo2 {
         // SAFETY: it is made of integers, for which zero is a value.
-        let mut info: libc::mallinfo2 = unsafe { mem::zeroed() };
+        let mut info: libc::mallinfo2 = unsafe { core::mem::zeroed() };
         if let Some(held) = quietly(|heap| heap.statistics()) {
             info.arena = held.committed.saturating_sub(held.huge);
             info.hblks = held.huge_blocks;
@@ -60,7 +59,7 @@ mod numbers {
         let long = mallinfo2();
         let short = |number: usize| c_int::try_from(number).unwrap_or(c_int::MAX);
         // SAFETY: it is made of integers, for which zero is a value.
-        let mut info: libc::mallinfo = unsafe { mem::zeroed() };
+        let mut info: libc::mallinfo = unsafe { core::mem::zeroed() };
         info.arena = short(long.arena);
         info.hblks = short(long.hblks);
         info.hblkhd = short(long.hblkhd);
