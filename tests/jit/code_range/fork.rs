@@ -59,7 +59,7 @@ fn child_of(code: &mut CodeRange, fork: Fork) -> i32 {
     if written != expected {
         return 2;
     }
-    // SAFETY: nobody uses the range; it is refused where a view is gone.
+    // SAFETY: no code in the range is executed; the call is refused where a view is gone.
     let shrunk = unsafe { code.shrink(0..page()) }.map_err(|e| e.kind());
     if shrunk != expected.map_err(|_| ErrorKind::Denied) {
         return 3;

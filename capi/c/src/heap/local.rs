@@ -4,6 +4,7 @@ use super::{
     HeapObject, Local,
     alloc::{layout, or_null},
     hm_heap,
+    lua::lua_alloc,
     types::*,
 };
 use crate::{
@@ -213,23 +214,5 @@ pub unsafe extern "C" fn hm_local_lua_alloc(
     new_size: usize,
 ) -> *mut c_void {
     let local = local_or!(context.cast::<hm_local>(), null_mut());
-    // Of a null block the old size says what kind of object it will be.
-    let Some(at) = NonNull::new(block.cast::<u8>()) else {
-        if new_size == 0 {
-            return null_mut();
-        }
-        return or_null(local.alloc_bytes(new_size));
-    };
-    if new_size == 0 {
-        // SAFETY: the caller in C gives the block up; others are noticed, and there is no way to
-        // tell. The size of one that could not be made shorter is not looked at.
-        let _ = unsafe { local.free(at) };
-        return null_mut();
-    }
-    // SAFETY: the caller in C gives the block up; others are noticed.
-    match unsafe { local.realloc_bytes(at, new_size) } {
-        Ok(block) => block.as_ptr().cast(),
-        Err(_) if new_size <= old_size => block,
-        Err(_) => null_mut(),
-    }
+    lua_alloc!(local, block, old_size, new_size)
 }
