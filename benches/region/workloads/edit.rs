@@ -42,7 +42,7 @@ fn short(n: usize) -> u16 {
     u16::try_from(n).expect("lengths and tags are below 2^16")
 }
 
-/// The range of so many pages in a slot.
+/// Returns a range of a number of pages at the start of a slot.
 ///
 /// Neighbours have other tags: a tracker makes one range of two that touch and have the same one,
 /// and all shall stay as many as they are.

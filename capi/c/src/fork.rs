@@ -11,9 +11,9 @@ use crate::{
 use hostmem::{fork::ForkChild, provider::Error};
 
 /// Repairs all regions, range maps, heaps and code ranges in the child of a fork, on its only
-/// thread, before any other call: a thread that the child does not have may have been in a call of them. The parent
-/// takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child` that calls this is
-/// enough; executable memory has hooks of its own, which come after this.
+/// thread, before any other call: a thread that the child does not have may have been in a call of
+/// them. The parent takes no lock for a fork. `pthread_atfork(NULL, NULL, child)` with a `child`
+/// that calls this is enough; executable memory has hooks of its own, which come after this.
 ///
 /// Children of `vfork`, and of `clone` with `CLONE_VM`, share their parent's memory and must not
 /// call it. Where there is no memory for something, the rest is repaired all the same, and the call

@@ -19,8 +19,8 @@ pub(super) const LEVELS: usize = 16;
 
 /// Ranges of pages, disjoint and in order, with a value each.
 ///
-/// Changes take the [`Writer`](super::pool::Writer) that was made for this tree, for which the lock of
-/// all changes is held. All numbers are pages.
+/// Changes take the [`Writer`](super::pool::Writer) that was made for this tree, for which the lock
+/// of all changes is held. All numbers are pages.
 pub(crate) struct Tree<T, const W: usize = WORDS> {
     /// Moves before nodes are used again, and before a word of a leaf changes.
     version: AtomicU64,
