@@ -159,17 +159,15 @@ impl Magazine {
         if let Some(bottom) = NonNull::new(Self::own(&self.bottom)) {
             // SAFETY: entries from the bottom on, as many as the length says, are initialised, and
             // only this thread looks at them as long as it is in this call.
-            let entries = unsafe { slice::from_raw_parts_mut(bottom.as_ptr(), self.len() as usize) };
+            let entries =
+                unsafe { slice::from_raw_parts_mut(bottom.as_ptr(), self.len() as usize) };
             entries.rotate_left(count as usize);
         }
     }
 
     /// Takes blocks off the top, until `to` is full or none is left, and returns them in the order in
     /// which they were pushed.
-    pub(in crate::heap) fn pop_some<'to>(
-        &self,
-        to: &'to mut [MaybeUninit<Entry>],
-    ) -> &'to [Entry] {
+    pub(in crate::heap) fn pop_some<'to>(&self, to: &'to mut [MaybeUninit<Entry>]) -> &'to [Entry] {
         let count = (self.len() as usize).min(to.len());
         let top = Self::own(&self.top).wrapping_sub(count);
         for (n, place) in to[..count].iter_mut().enumerate() {

@@ -121,14 +121,12 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             let _changing = self.cache.changing(class);
             magazine.raise_oldest(count);
         }
-        let mut left = count as usize;
-        while left != 0 {
+        let count = count as usize;
+        for done in (0..count).step_by(FLUSHED) {
             let mut room = [const { MaybeUninit::uninit() }; FLUSHED];
             // Taken out first, so that a forked child finds no block in two places.
-            let some = magazine.pop_some(&mut room[..left.min(FLUSHED)]);
-            debug_assert!(!some.is_empty(), "as many are there");
+            let some = magazine.pop_some(&mut room[..(count - done).min(FLUSHED)]);
             self.heap.flush(class, some);
-            left = if some.is_empty() { 0 } else { left - some.len() };
         }
     }
 }
