@@ -243,6 +243,65 @@ program_archive() {
     xz -dc -T2 files.tar.xz | tar -x -O | md5sum
 }
 
+program_java() {
+    cat >Main.java <<'END'
+import java.nio.ByteBuffer;
+import java.util.*;
+import java.util.concurrent.*;
+import java.util.zip.*;
+
+public class Main {
+    static long work(int seed) {
+        long sum = 0;
+        ByteBuffer[] buffers = new ByteBuffer[100];
+        for (int n = 0; n < 5000; n++) {
+            buffers[n % 100] = ByteBuffer.allocateDirect(100 + n * seed % 5000);
+            sum += buffers[n % 100].capacity();
+        }
+        Deflater deflater = new Deflater();
+        deflater.setInput(new byte[100000 + seed]);
+        deflater.finish();
+        sum += deflater.deflate(new byte[10000]);
+        deflater.end();
+        return sum;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        ExecutorService threads = Executors.newFixedThreadPool(8);
+        List<Future<Long>> sums = new ArrayList<>();
+        for (int n = 0; n < 64; n++) {
+            int seed = n;
+            sums.add(threads.submit(() -> work(seed)));
+        }
+        for (Future<Long> sum : sums) System.out.println(sum.get());
+        threads.shutdown();
+    }
+}
+END
+    javac Main.java
+    java Main
+}
+
+# A server of several processes, which share memory; it refuses to run as root.
+program_postgres() {
+    local server=() tools
+    tools=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+    if [ "$(id -u)" = 0 ]; then
+        chmod 711 .. && chown postgres .
+        server=(runuser -u postgres --)
+    fi
+    "${server[@]}" "$tools/initdb" --no-sync -D data >initdb.log
+    "${server[@]}" "$tools/pg_ctl" -D data -o "-k '$PWD' -h ''" -l server.log -w start >/dev/null
+    run_sql() { "${server[@]}" "$tools/psql" -h "$PWD" -At postgres; }
+    "${server[@]}" "$tools/pgbench" -h "$PWD" -i -s 3 postgres 2>/dev/null
+    "${server[@]}" "$tools/pgbench" -h "$PWD" -c 4 -j 2 -t 500 postgres 2>/dev/null | grep processed
+    run_sql <<'END'
+SELECT count(*), sum(length(repeat(md5(g::text), g % 50))) FROM generate_series(1, 200000) g;
+SELECT md5(string_agg(md5(g::text), '' ORDER BY -g)) FROM generate_series(1, 200000) g;
+END
+    "${server[@]}" "$tools/pg_ctl" -D data -m fast stop >/dev/null
+}
+
 program_openssl() {
     # It prints how quick it was; that it came to its end is what is compared.
     openssl speed -seconds 1 -evp aes-128-gcm >/dev/null 2>&1

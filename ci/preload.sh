@@ -34,6 +34,8 @@ clang           clang           clang           long
 python_threads  python3         python3         long
 python_rest     python3         python3         long
 openssl         openssl         openssl         long
+java            javac           default-jdk-headless long
+postgres        pg_config       postgresql      long
 cargo           cargo           cargo           long
 "
 modes=(anywhere low hardened)

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+pub(super) const CLOCK_GETTIME: usize = 113;
 pub(super) const BRK: usize = 214;
 pub(super) const PERSONALITY: usize = 92;
 pub(super) const PRCTL: usize = 167;

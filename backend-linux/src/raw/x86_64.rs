@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+pub(super) const CLOCK_GETTIME: usize = 228;
 pub(super) const BRK: usize = 12;
 pub(super) const PERSONALITY: usize = 135;
 pub(super) const PRCTL: usize = 157;

@@ -49,6 +49,13 @@ pub fn discard_translations(code: *const u8, len: usize) {
     valgrind::discard_translations(code, len);
 }
 
+/// Says whether this process runs under valgrind, whose auxiliary vector is not the kernel's. It asks
+/// once; later calls are a comparison.
+#[inline]
+pub fn runs_under_valgrind() -> bool {
+    valgrind::is_running()
+}
+
 /// Makes `len` bytes of instructions at `code`, just written through another mapping of the same
 /// pages, visible to instruction fetches of this core, and to those of other cores that have not
 /// fetched from there before.

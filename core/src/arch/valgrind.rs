@@ -26,14 +26,25 @@ pub(super) fn discard_translations(code: *const u8, len: usize) {
 
 #[cold]
 fn ask(code: *const u8, len: usize) {
-    if cfg!(miri) {
-        return;
-    }
-    if RUNNING.load(Ordering::Relaxed) == UNKNOWN {
-        let runs = cpu::client_request(&[RUNNING_ON_VALGRIND, 0, 0, 0, 0, 0]) != 0;
-        RUNNING.store(if runs { YES } else { NO }, Ordering::Relaxed);
-    }
-    if RUNNING.load(Ordering::Relaxed) == YES {
+    if is_running() {
         cpu::client_request(&[DISCARD_TRANSLATIONS, code.addr(), len, 0, 0, 0]);
     }
+}
+
+#[inline]
+pub(super) fn is_running() -> bool {
+    match RUNNING.load(Ordering::Relaxed) {
+        UNKNOWN => find_out(),
+        known => known == YES,
+    }
+}
+
+#[cold]
+fn find_out() -> bool {
+    if cfg!(miri) {
+        return false;
+    }
+    let runs = cpu::client_request(&[RUNNING_ON_VALGRIND, 0, 0, 0, 0, 0]) != 0;
+    RUNNING.store(if runs { YES } else { NO }, Ordering::Relaxed);
+    runs
 }

@@ -93,7 +93,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
     }
 
     /// Returns the layout of all that may be used of a live block.
-    fn usable_layout(&self, block: NonNull<u8>) -> Result<Layout, HeapError> {
+    pub(super) fn usable_layout(&self, block: NonNull<u8>) -> Result<Layout, HeapError> {
         let size = self.usable_size(block);
         sized(size.ok_or_else(|| self.refusal(block.addr().get()))?)
     }
@@ -149,14 +149,18 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHeap<'_, 
     ///
     /// If `block` is the start of a live block of this heap, it is not used during the call, nor
     /// afterwards where another one is returned.
+    #[inline]
     pub unsafe fn realloc_bytes(
         &self,
         block: NonNull<u8>,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        let layout = self.heap().usable_layout(block)?;
-        // SAFETY: the caller gives the block up; all bytes of the layout are its own.
-        unsafe { self.realloc(block, layout, new_size) }
+        // SAFETY: `realloc_bytes_quick` asks what this function does.
+        if let Some(block) = unsafe { self.realloc_bytes_quick(block, new_size) } {
+            return Ok(block);
+        }
+        // SAFETY: `realloc_bytes_slow` asks what this function does; the block was left as it is.
+        unsafe { self.realloc_bytes_slow(block, new_size) }
     }
 
     /// Says whether `addr`, any address at all, lies in the heap's memory. See [`Heap::owns`].

@@ -283,16 +283,20 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
         .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
-/// Returns the layout to allocate for a block that grows to `layout`: of the classes from 32 KiB
-/// on, whose unused pages take no memory, one that is a quarter longer, so that the block moves
-/// less often.
-pub(super) fn with_slack(layout: Layout) -> Layout {
-    let size = layout.size();
-    if size <= TABLE_MAX || size > CACHED_MAX {
-        return layout;
-    }
-    let size = (size + size / 4).min(CACHED_MAX);
-    Layout::from_size_align(size, layout.align()).unwrap_or(layout)
+/// Returns the layout to allocate for a block that holds `had` bytes and becomes `new`: a longer one
+/// for a block that grows by little, since it will again and so moves less often, and for one of the
+/// classes from 32 KiB on, whose unused pages take no memory.
+#[inline]
+pub(super) fn with_slack(had: usize, new: Layout) -> Layout {
+    let size = new.size();
+    let slack = match size {
+        _ if size <= had || size > CACHED_MAX => 0,
+        0..=TABLE_MAX if size - had > had / 8 => 0,
+        0..=TABLE_MAX => size / 8,
+        _ => size / 4,
+    };
+    let size = (size + slack).min(size.max(CACHED_MAX));
+    Layout::from_size_align(size, new.align()).unwrap_or(new)
 }
 
 /// Returns the size of the blocks of a class.

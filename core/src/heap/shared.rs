@@ -186,8 +186,11 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             // call: `resize_in_place` has seen the one, and the caller says the other.
             return unsafe { self.grow_by(block, layout, new, free) };
         }
-        let grows = !self.is_hardened() && new.size() > layout.size();
-        let target = if grows { class::with_slack(new) } else { new };
+        let target = if self.is_hardened() {
+            new
+        } else {
+            class::with_slack(layout.size(), new)
+        };
         // SAFETY: `move_by` asks for a live block that is as long as `layout` says and is not used
         // during the call: `resize_in_place` has seen that it is live. A block of `target` is as
         // long as one of `new`, or longer.

@@ -1,6 +1,6 @@
 //! What the environment sets, and what programs with rights of others ignore.
 
-use super::library::{linked, preloaded, run, text};
+use super::library::{linked, preloaded, run, text, with_library};
 use hostmem_test_support::isolate::skip;
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -113,4 +113,30 @@ fn programs_with_rights_of_others_ignore_the_environment() {
     }
     assert_eq!(said, "secure=1 low=0 hardening=1 known=1 usable=1\n");
     assert_eq!(text(&output.stderr), "");
+}
+
+/// valgrind tells a program another auxiliary vector than the kernel does.
+#[test]
+fn programs_run_under_valgrind() {
+    let Some(program) = preloaded("settings.c") else {
+        return;
+    };
+    let program = program.get_program();
+    for (tool, variable, said) in [
+        ("none", ("HOSTMEM_LOW4G", "0"), "hardening=1 known=1"),
+        ("none", ("HOSTMEM_LOW4G", "1"), "low=1 hardening=1 known=1"),
+        ("none", ("HOSTMEM_HARDEN", "2"), "hardening=2 known=1"),
+        ("memcheck", ("HOSTMEM_PASS", "1"), "hardening=0 known=0"),
+    ] {
+        let mut valgrind = with_library("valgrind");
+        valgrind
+            .args(["--quiet", "--soname-synonyms=somalloc=nouserintercepts"])
+            .arg(format!("--tool={tool}"))
+            .arg(program)
+            .envs([variable]);
+        match valgrind.output() {
+            Ok(output) => assert!(text(&output.stdout).contains(said), "{output:?}"),
+            Err(error) => return skip(format!("valgrind: {error}")),
+        }
+    }
 }

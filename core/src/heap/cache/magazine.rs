@@ -4,7 +4,6 @@ use crate::{
     atomic::{
         self, AtomicPtr,
         Ordering::{Acquire, Relaxed, Release},
-        fence,
     },
     heap::{
         class,
@@ -14,7 +13,9 @@ use crate::{
 };
 use core::{
     alloc::Layout,
+    mem::MaybeUninit,
     ptr::{NonNull, null_mut},
+    slice,
 };
 
 /// Blocks that a magazine has room for at first.
@@ -151,37 +152,33 @@ impl Magazine {
         true
     }
 
-    /// Takes the `count` blocks that were pushed first.
-    pub(in crate::heap) fn oldest(&self, count: u32) -> impl Iterator<Item = Entry> + '_ {
+    /// Puts the `count` blocks that were pushed first on top of the others. A forked child may find
+    /// some of them twice, and some not at all.
+    pub(in crate::heap) fn raise_oldest(&self, count: u32) {
         debug_assert!(count <= self.len(), "as many are there");
-        let bottom = self.bottom.load(Relaxed);
-        (0..count as usize).map(move |n| {
-            // SAFETY: n is below the length.
-            let slot = unsafe { bottom.add(n) };
-            // SAFETY: entries below the length are initialised.
-            unsafe { slot.read() }
-        })
+        if let Some(bottom) = NonNull::new(Self::own(&self.bottom)) {
+            // SAFETY: entries from the bottom on, as many as the length says, are initialised, and
+            // only this thread looks at them as long as it is in this call.
+            let entries =
+                unsafe { slice::from_raw_parts_mut(bottom.as_ptr(), self.len() as usize) };
+            entries.rotate_left(count as usize);
+        }
     }
 
-    /// Forgets the `count` blocks that were pushed first. A forked child may find the magazine
-    /// without the others, but never with one of these, or with half of one.
-    pub(in crate::heap) fn forget_oldest(&self, count: u32) {
-        let left = (self.len() - count) as usize;
-        let bottom = self.bottom.load(Relaxed);
-        // SAFETY: the slots go on for at least `count` entries, which is not above the length.
-        let from = unsafe { bottom.add(count as usize) };
-        if left != 0 {
-            // Nothing lies below the bottom, for all others than this thread.
-            self.bottom.store(from, Relaxed);
-            fence(Release);
-            // SAFETY: `left` initialised entries follow, and there is room for all of them; only
-            // this thread uses them.
-            unsafe { bottom.copy_from(from, left) };
+    /// Takes blocks off the top, until `to` is full or none is left, and returns them in the order in
+    /// which they were pushed.
+    pub(in crate::heap) fn pop_some<'to>(&self, to: &'to mut [MaybeUninit<Entry>]) -> &'to [Entry] {
+        let count = (self.len() as usize).min(to.len());
+        let top = Self::own(&self.top).wrapping_sub(count);
+        for (n, place) in to[..count].iter_mut().enumerate() {
+            // SAFETY: `count` entries lie below the top, which was `count` above here.
+            let slot = unsafe { top.add(n) };
+            // SAFETY: entries below the top are initialised, and only this thread changes them.
+            place.write(unsafe { slot.read() });
         }
-        // Before the bottom: a top below that is taken for one of no blocks.
-        // SAFETY: the slots go on for at least `left` entries, which is not above the length.
-        self.top.store(unsafe { bottom.add(left) }, Release);
-        self.bottom.store(bottom, Release);
+        self.top.store(top, Release);
+        // SAFETY: the first `count` were written just now.
+        unsafe { slice::from_raw_parts(to.as_ptr().cast(), count) }
     }
 
     /// Writes a block into an empty magazine, at a place from the bottom. The magazine has it after

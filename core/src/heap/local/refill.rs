@@ -11,10 +11,10 @@ use crate::{
     provider::PageProvider,
     sync::RawMutex,
 };
-use core::{mem::MaybeUninit, slice};
+use core::mem::MaybeUninit;
 
-/// Blocks that are under way from a magazine to bins at once, at most: half of a magazine.
-const FLUSHED: u32 = 128;
+/// Blocks that are under way from a magazine to bins at once, at most.
+const FLUSHED: usize = 128;
 
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not
 /// keep more.
@@ -117,22 +117,16 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
     /// Brings back the `count` blocks of a class that have been cached for longest.
     fn flush_oldest(&self, class: usize, count: u32) {
         let magazine = self.stack(class);
-        let mut left = count;
-        while left != 0 {
-            let mut some = [const { MaybeUninit::uninit() }; FLUSHED as usize];
-            let now = left.min(FLUSHED);
-            for (place, entry) in some.iter_mut().zip(magazine.oldest(now)) {
-                place.write(entry);
-            }
-            // First, so that a forked child finds no block in two places.
-            let changing = self.cache.changing(class);
-            magazine.forget_oldest(now);
-            drop(changing);
-            // SAFETY: the first `now` were written above, as many as there are and no more than
-            // there is room for.
-            let some = unsafe { slice::from_raw_parts(some.as_ptr().cast(), now as usize) };
+        if count < magazine.len() {
+            let _changing = self.cache.changing(class);
+            magazine.raise_oldest(count);
+        }
+        let count = count as usize;
+        for done in (0..count).step_by(FLUSHED) {
+            let mut room = [const { MaybeUninit::uninit() }; FLUSHED];
+            // Taken out first, so that a forked child finds no block in two places.
+            let some = magazine.pop_some(&mut room[..(count - done).min(FLUSHED)]);
             self.heap.flush(class, some);
-            left -= now;
         }
     }
 }

@@ -60,13 +60,54 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
             return None;
         }
         let (class, state) = self.live::<CHECKED>(block.addr().get())?;
+        // SAFETY: it is live, with this class and state; the caller gives it up, and it is as long
+        // as its layout says.
+        unsafe { self.resize_live(Entry { block, state }, class, layout, new_size) }
+    }
+
+    /// As [`LocalHeap::realloc_quick`], of a block whose layout is all that may be used of it.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`LocalHeap::realloc_bytes`].
+    #[inline]
+    pub(in crate::heap) unsafe fn realloc_bytes_quick(
+        &self,
+        block: NonNull<u8>,
+        new_size: usize,
+    ) -> Option<NonNull<u8>> {
+        if self.heap.is_hardened() {
+            return None;
+        }
+        let (class, state) = self.live::<true>(block.addr().get())?;
+        let layout = Layout::from_size_align(class::size(class), STEP).ok()?;
+        // SAFETY: it is live, with this class and state; the caller gives it up, and all of it may
+        // be used.
+        unsafe { self.resize_live(Entry { block, state }, class, layout, new_size) }
+    }
+
+    /// Does that, of a block that is known to be live.
+    ///
+    /// # Safety
+    ///
+    /// The block is live, of this class, as long as its layout says, and not used during the call,
+    /// nor afterwards where another one is returned. The heap is not hardened.
+    #[inline]
+    unsafe fn resize_live(
+        &self,
+        old: Entry,
+        class: usize,
+        layout: Layout,
+        new_size: usize,
+    ) -> Option<NonNull<u8>> {
+        let Entry { block, state } = old;
         let new = Layout::from_size_align(new_size, layout.align()).ok()?;
         let size = class::size(class);
         // A class that is a little too large is not worth a copy.
         if new_size <= size && new_size > size / 2 {
             return Some(block);
         }
-        let new_class = class::quick(new)?;
+        let new_class = class::quick(class::with_slack(size, new))?;
         if new_class == class {
             return Some(block);
         }
@@ -108,10 +149,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         layout: Layout,
         new_size: usize,
     ) -> Result<NonNull<u8>, HeapError> {
-        if !self.heap.is_hardened()
-            && let Some(slab) = self.live_big(block.addr().get())
-            && self.heap.stays_big(slab, new_size)
-        {
+        if self.stays_big(block, new_size) {
             return Ok(block);
         }
         let alloc = |new| self.alloc(new);
@@ -121,5 +159,33 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         // layout and is not used during the call; `alloc` returns a block that only this call
         // knows.
         unsafe { self.heap.realloc_by(block, layout, new_size, alloc, free) }
+    }
+
+    /// Does what [`LocalHeap::realloc_bytes_quick`] does not.
+    ///
+    /// # Safety
+    ///
+    /// Those of [`LocalHeap::realloc_bytes`].
+    #[inline(never)]
+    pub(in crate::heap) unsafe fn realloc_bytes_slow(
+        &self,
+        block: NonNull<u8>,
+        new_size: usize,
+    ) -> Result<NonNull<u8>, HeapError> {
+        if self.stays_big(block, new_size) {
+            return Ok(block);
+        }
+        let layout = self.heap.usable_layout(block)?;
+        // SAFETY: the caller gives the block up; all bytes of the layout are its own.
+        unsafe { self.realloc_slow(block, layout, new_size) }
+    }
+
+    /// Says whether a block without a class is live and long enough, and not much too long.
+    #[inline]
+    fn stays_big(&self, block: NonNull<u8>, new_size: usize) -> bool {
+        !self.heap.is_hardened()
+            && self
+                .live_big(block.addr().get())
+                .is_some_and(|slab| self.heap.stays_big(slab, new_size))
     }
 }
