@@ -96,12 +96,6 @@ impl Jit {
         // during the call, by this function's condition.
         Ok(unsafe { self.allocator.span_at(span.rx.addr(), span.number)? })
     }
-
-    /// Returns the name of a span that was just allocated.
-    fn hand_out(&self, span: Span) -> Result<hm_span, Fault> {
-        // Its name stands for the span from now on; a token that goes releases nothing.
-        Ok(hm_span::of(span.info(), self.allocator.number(&span)?))
-    }
 }
 
 /// Finds the allocator of a handle from C.

@@ -222,6 +222,11 @@ pub type hm_jit_visit_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, live: *const hm_live) -> c_int>;
 
 impl hm_span {
+    /// Returns by what the allocator knows it.
+    pub(crate) fn key(&self) -> (usize, u32) {
+        (self.rx.addr(), self.number)
+    }
+
     pub(crate) fn of(info: SpanInfo, number: u32) -> Self {
         Self {
             rx: info.rx.as_ptr().cast(),
