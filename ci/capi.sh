@@ -231,8 +231,9 @@ settings secure=0 low=0 hardening=1 known=1 usable=1
 END
 
 # `heap` forks with threads, for which the emulator's own locks are a matter of luck.
-for source in capi/c/tests/programs/{status,null,pages,provider,jit,code,retire,region,mmap,map}.c \
-    capi/examples/*.c; do
+programs=(status null pages provider jit code retire region layers mmap map)
+programs=("${programs[@]/#/capi/c/tests/programs/}")
+for source in "${programs[@]/%/.c}" capi/examples/*.c; do
     name=$(basename "$source" .c)
     aarch64-linux-gnu-gcc -std=c11 -O1 "${WARNINGS[@]}" -DEMULATED=1 -static -pthread \
         -I "$work/arm/usr/include" -o "$work/$name" "$source" "$lib/libhostmem.a"

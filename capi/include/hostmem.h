@@ -1335,6 +1335,11 @@ typedef struct hm_region_config {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Where its addresses and its memory come from; null for the host. It need not live longer
+     * than the call.
+     */
+    const struct hm_source *source;
 } hm_region_config;
 
 /**
@@ -2909,7 +2914,9 @@ struct hm_region *hm_region_get_default(void);
  * `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`;
  * others fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`,
  * and says why by `errno`, with the numbers that `mmap` would use; addresses that are not of the
- * region cannot be replaced, which is `ENOMEM`.
+ * region cannot be replaced, which is `ENOMEM`. A region on a provider of the program's own has
+ * private memory alone: for files and flags that ask the kernel for more it fails with
+ * `EOPNOTSUPP`.
  *
  * What a program does to such memory by the kernel's own calls is described in the guide.
  *
@@ -2965,6 +2972,8 @@ void *hm_region_mremap_in(struct hm_region *region,
  * `MADV_WILLNEED`, `MADV_DONTNEED`, `MADV_FREE`, `MADV_COLD`, `MADV_PAGEOUT`, `MADV_HUGEPAGE`,
  * `MADV_NOHUGEPAGE`, `MADV_DONTDUMP`, `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`; others fail
  * with `EINVAL`. Pages that the region has not given out fail with `ENOMEM`, and nothing is done.
+ * In a region on a provider of the program's own what only the kernel can do fails with
+ * `EOPNOTSUPP`, and so does `MADV_DONTNEED` where purged pages need not show zeros.
  * Returns 0, or -1 and says why by `errno`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
@@ -3138,8 +3147,8 @@ hm_status hm_sync_cores(struct hm_error *error);
 hm_status hm_probe_host(struct hm_probe *to, struct hm_error *error);
 
 /**
- * Makes a region without addresses: it passes everything on to the host until it adopts some. A
- * null configuration stands for the defaults.
+ * Makes a region without addresses: it passes everything on to its source, the host by default,
+ * until it adopts some. A null configuration stands for the defaults.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3159,7 +3168,8 @@ hm_status hm_region_close(struct hm_region *region, struct hm_error *error);
 /**
  * Claims all that is free in a range of addresses, so that what others map lands elsewhere, and
  * places everything new in it from then on. Stores what became of it through `report`, unless that
- * is null. That something could not be had is no error, unless all was required.
+ * is null. That something could not be had is no error, unless all was required. For a region on
+ * the host itself; others adopt what their source has reserved.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3169,8 +3179,9 @@ hm_status hm_region_claim(struct hm_region *region,
                           struct hm_error *error);
 
 /**
- * Takes over addresses that the program has reserved, mapped without access and private, as by
- * `hm_pages_reserve` from the host; from now on they are the region's alone.
+ * Takes over addresses that the program has reserved by `hm_pages_reserve` from the region's
+ * source; from now on they are the region's alone. Those of the host may be mapped by others, too,
+ * without access and private.
  *
  * Thread-safe; not for signal handlers.
  */

@@ -36,7 +36,7 @@ use crate::{
     host::{self, HostLock},
     jit::or,
     object::{self, Kind, List, Object},
-    region::Region,
+    region::RegionObject,
     source::{Source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -54,7 +54,7 @@ type Local = LocalHeap<'static, Source, Source, HostLock>;
 /// The object behind a handle.
 pub(crate) struct HeapObject {
     pub(crate) heap: Inner,
-    region: Option<&'static Object<Region>>,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 impl Kind for HeapObject {

@@ -43,7 +43,7 @@ use crate::{
     abi::{place, read},
     host::HostLock,
     object::{self, Kind, List, Object},
-    region::Region,
+    region::RegionObject,
     source::{Source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -59,7 +59,7 @@ pub(crate) type Allocator = JitAllocator<Source, Source, HostLock>;
 /// The object behind a handle.
 pub(crate) struct Jit {
     pub(crate) allocator: Allocator,
-    region: Option<&'static Object<Region>>,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 impl Kind for Jit {

@@ -16,8 +16,9 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 11] = [
-    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "region", "mmap", "map",
+const PROGRAMS: [&str; 12] = [
+    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "region", "layers",
+    "mmap", "map",
 ];
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];

@@ -1,6 +1,6 @@
 //! Queries of a region: states of pages, gaps, statistics.
 
-use super::{Region, hm_region, region, types::*};
+use super::{RegionObject, hm_region, region, types::*};
 use crate::{
     abi::{growing, place},
     object::opened,

@@ -2,6 +2,7 @@
 
 use crate::{
     abi::Grows,
+    source::hm_source,
     types::{HM_ACCESS_NONE, access_of, hm_access},
 };
 use core::ffi::{c_int, c_void};
@@ -37,6 +38,9 @@ pub struct hm_region_config {
     pub block_signals: u32,
     /// Zero.
     pub reserved: u32,
+    /// Where its addresses and its memory come from; null for the host. It need not live longer
+    /// than the call.
+    pub source: *const hm_source,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
@@ -44,7 +48,7 @@ unsafe impl Grows for hm_region_config {
     const FIRST: usize = 32;
 }
 
-const _: () = assert!(size_of::<hm_region_config>() == 32);
+const _: () = assert!(size_of::<hm_region_config>() == 40);
 
 /// What a region is to claim. Begin with `HM_CLAIM_INIT`; set at least `first`.
 #[repr(C)]
