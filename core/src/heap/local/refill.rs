@@ -13,8 +13,9 @@ use crate::{
 };
 use core::{mem::MaybeUninit, slice};
 
-/// Blocks that are under way from a magazine to bins at once, at most: half of a magazine.
-const FLUSHED: u32 = 128;
+/// Blocks that are under way from a magazine to bins at once, at most: 4 KiB of the stack. For so
+/// many the blocks that stay move down once.
+const FLUSHED: u32 = 256;
 
 /// Bytes of blocks that all magazines of a heap have room for at most, so that idle threads do not
 /// keep more.
