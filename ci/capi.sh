@@ -15,6 +15,8 @@ SHARED_MOST=1000000
 CBINDGEN_VERSION=0.29.4
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
+# What the headers and the examples are free of, too.
+STRICT=(-Wconversion -Wshadow)
 
 # The code generators that there are adapters for, and Debian's packages of them.
 declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev [llvm]=llvm-dev)
@@ -71,7 +73,7 @@ step "the parts of the header for C++"
 for part in "$work"/usr/include/hostmem/*.hpp; do
     name=$(basename "$part" .hpp)
     [ -z "${GENERATORS[${name%%_*}]:-}" ] || continue
-    g++ -std=c++17 "${WARNINGS[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
+    g++ -std=c++17 "${WARNINGS[@]}" "${STRICT[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
         -I "$work/usr/include" -include "hostmem/$name.hpp" -x c++ /dev/null
 done
 
@@ -92,8 +94,8 @@ if command -v pkg-config >/dev/null || install_packages pkg-config; then
             for source in "${sources[@]}"; do
                 name=$(basename "${source%.*}")
                 printf '%s, %s, %s:\n' "$name" $compiler $library
-                $compiler -std=$standard -O2 "${WARNINGS[@]}" -o "$work/$name" "$source" \
-                    "${flags[@]}"
+                $compiler -std=$standard -O2 "${WARNINGS[@]}" "${STRICT[@]}" -o "$work/$name" \
+                    "$source" "${flags[@]}"
                 LD_LIBRARY_PATH=$work/usr/lib "$work/$name"
             done
         done
