@@ -69,6 +69,16 @@ row hostmem-shared "$work/usr/lib/libhostmem.so" $SHARED_MOST
 row malloc-archive "$work/usr/lib/libhostmem_malloc.a" $MALLOC_ARCHIVE_MOST
 row malloc-shared "$work/usr/lib/libhostmem_malloc.so" $MALLOC_SHARED_MOST
 
+step "an archive that is not optimized as a whole"
+# Another build than capi/install.sh's, and quicker.
+CARGO_PROFILE_CAPI_LTO=off CARGO_PROFILE_CAPI_CODEGEN_UNITS=16 CARGO_PROFILE_CAPI_OPT_LEVEL=1 \
+    CARGO_TARGET_DIR=$work/parts cargo rustc --quiet --profile capi -p hostmem_c \
+    --crate-type staticlib
+gcc -std=c11 "${WARNINGS[@]}" -I capi/include -o "$work/parts/layers" \
+    capi/c/tests/programs/layers.c "$work/parts/capi/libhostmem_c.a" -pthread
+"$work/parts/layers"
+rm -r "$work/parts"
+
 step "the parts of the header for C++"
 for part in "$work"/usr/include/hostmem/*.hpp; do
     name=$(basename "$part" .hpp)
