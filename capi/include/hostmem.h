@@ -1059,6 +1059,41 @@ typedef uint32_t hm_reset;
 typedef int (*hm_jit_visit_fn)(void *context, const struct hm_live *live);
 
 /**
+ * A block of memory that spans are cut from.
+ */
+typedef struct hm_jit_block {
+    /**
+     * Where its code is executed.
+     */
+    struct hm_range rx;
+    /**
+     * Where it is written; the same where blocks are mapped once.
+     */
+    struct hm_range rw;
+    /**
+     * The size of its pages.
+     */
+    size_t page_size;
+    /**
+     * The unit of its spans.
+     */
+    size_t granularity;
+    /**
+     * Live spans.
+     */
+    uint64_t spans;
+    /**
+     * Bytes of live spans.
+     */
+    uint64_t used;
+} hm_jit_block;
+
+/**
+ * Is told of a block; returns 0 to go on, and anything else to stop. It must not unwind.
+ */
+typedef int (*hm_jit_block_visit_fn)(void *context, const struct hm_jit_block *block);
+
+/**
  * What is held, in bytes where nothing else is said. Begin with `HM_JIT_STATISTICS_INIT`.
  */
 typedef struct hm_jit_statistics {
@@ -1495,6 +1530,11 @@ typedef struct hm_region_range {
  * Is told of pages; returns 0 to go on, and anything else to stop. It must not unwind.
  */
 typedef int (*hm_region_visit_fn)(void *context, const struct hm_region_range *range);
+
+/**
+ * Is told of free addresses; returns 0 to go on, and anything else to stop. It must not unwind.
+ */
+typedef int (*hm_gap_visit_fn)(void *context, const struct hm_gap *gap);
 
 /**
  * What a region holds, in bytes where nothing else is said. Begin with
@@ -2676,6 +2716,18 @@ hm_status hm_jit_spans(struct hm_jit *jit,
                        struct hm_error *error);
 
 /**
+ * Tells `visit` of the blocks of memory that spans are cut from, by address, each as it is then.
+ *
+ * `visit` holds no lock and may call this library.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_jit_blocks(struct hm_jit *jit,
+                        hm_jit_block_visit_fn visit,
+                        void *context,
+                        struct hm_error *error);
+
+/**
  * Gives the memory of blocks that are kept empty back to the host; stores through `bytes`, unless
  * that is null, how much that was.
  *
@@ -3272,6 +3324,30 @@ hm_status hm_region_remap(struct hm_region *region,
                           struct hm_error *error);
 
 /**
+ * Names pages in the process map, by up to 79 bytes, unless `name` is null; with
+ * `exclude_from_core` not zero they are left out of core files from now on. Pages that are free, and
+ * views of dual mappings, are passed by.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_describe(struct hm_region *region,
+                             struct hm_range range,
+                             const char *name,
+                             int exclude_from_core,
+                             struct hm_error *error);
+
+/**
+ * Says of memory that large pages are welcome (`HM_PAGES_TRANSPARENT`), or not
+ * (`HM_PAGES_NEVER_LARGE`): advice, which changes no contents. Pages without memory are passed by.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_wish_pages(struct hm_region *region,
+                               struct hm_range range,
+                               hm_page_wish wish,
+                               struct hm_error *error);
+
+/**
  * Stores what is known of the page around an address, any address at all. Returns
  * `HM_UNKNOWN_POINTER` where it is free or not of the region.
  *
@@ -3304,6 +3380,19 @@ hm_status hm_region_largest_gap(struct hm_region *region,
                                 size_t first,
                                 size_t last,
                                 struct hm_gap *gap);
+
+/**
+ * Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock is
+ * taken for each anew, so that `visit` may map there, or find that another thread has.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_gaps(struct hm_region *region,
+                         size_t first,
+                         size_t last,
+                         hm_gap_visit_fn visit,
+                         void *context,
+                         struct hm_error *error);
 
 /**
  * Stores what is held. Looks at every range.

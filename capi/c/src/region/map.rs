@@ -4,14 +4,14 @@ use super::{RegionObject, hm_region, region, types::*};
 use crate::{
     abi::{place, read},
     object::opened,
-    status::{answer, hm_error, hm_status},
+    status::{answer, hm_error, hm_status, invalid},
     types::{
         HM_CEILING_DEFAULT, commit, hm_access, hm_ceiling, hm_page_wish, hm_range, hm_request,
         pages_of, range_of, request,
     },
 };
-use core::ffi::c_int;
-use hostmem::provider::PageProvider;
+use core::ffi::{c_char, c_int};
+use hostmem::provider::{Dump, PageProvider, PageWish};
 
 /// Finds addresses and maps memory there, all but the guards, which lie within the range that is
 /// stored through `range`. `tag` is what `hm_region_query` tells of it.
@@ -146,5 +146,56 @@ pub unsafe extern "C" fn hm_region_remap(
             unsafe { region.remap(from, len, how)? }
         };
         to.write(range_of(mapped));
+    })
+}
+
+/// Names pages in the process map, by up to 79 bytes, unless `name` is null; with
+/// `exclude_from_core` not zero they are left out of core files from now on. Pages that are free, and
+/// views of dual mappings, are passed by.
+///
+/// Thread-safe; not for signal handlers, unless the region blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_region_describe(
+    region: *mut hm_region,
+    range: hm_range,
+    name: *const c_char,
+    exclude_from_core: c_int,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let region = region!(region);
+        let range = pages_of(range, region.page_size())?;
+        // SAFETY: the caller in C promises that it is null or a string.
+        let name = unsafe { crate::types::name(name) };
+        let dump = if exclude_from_core == 0 {
+            Dump::Default
+        } else {
+            Dump::Excluded
+        };
+        // SAFETY: the caller in C promises that the pages are its own.
+        unsafe { region.describe(range, name, dump) };
+    })
+}
+
+/// Says of memory that large pages are welcome (`HM_PAGES_TRANSPARENT`), or not
+/// (`HM_PAGES_NEVER_LARGE`): advice, which changes no contents. Pages without memory are passed by.
+///
+/// Thread-safe; not for signal handlers, unless the region blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_region_wish_pages(
+    region: *mut hm_region,
+    range: hm_range,
+    wish: hm_page_wish,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let region = region!(region);
+        let range = pages_of(range, region.page_size())?;
+        let wish = match crate::types::wish(wish)? {
+            wish @ (PageWish::Transparent | PageWish::Never) => wish,
+            _ => return Err(invalid(c"no such advice")),
+        };
+        // SAFETY: the caller in C promises that the pages are its own.
+        unsafe { region.wish_pages(range, wish) };
     })
 }

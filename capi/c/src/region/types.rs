@@ -7,6 +7,7 @@ use crate::{
 };
 use core::ffi::{c_int, c_void};
 use hostmem::{
+    page::AddressRange,
     provider::Purged,
     region::{PageState, RegionRange},
 };
@@ -226,6 +227,19 @@ pub(crate) const fn purged_of(purged: Purged) -> hm_purged {
 /// Is told of pages; returns 0 to go on, and anything else to stop. It must not unwind.
 pub type hm_region_visit_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, range: *const hm_region_range) -> c_int>;
+
+/// Is told of free addresses; returns 0 to go on, and anything else to stop. It must not unwind.
+pub type hm_gap_visit_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, gap: *const hm_gap) -> c_int>;
+
+impl hm_gap {
+    pub(super) fn of(range: AddressRange) -> Self {
+        Self {
+            first: range.start(),
+            last: range.last(),
+        }
+    }
+}
 
 impl hm_region_range {
     pub(super) fn of(range: &RegionRange) -> Self {
