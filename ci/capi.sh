@@ -243,7 +243,7 @@ settings secure=0 low=0 hardening=1 known=1 usable=1
 END
 
 # `heap` forks with threads, for which the emulator's own locks are a matter of luck.
-programs=(status null pages provider jit code retire region layers mmap map)
+programs=(status null pages provider jit code retire turns region layers mmap map)
 programs=("${programs[@]/#/capi/c/tests/programs/}")
 for source in "${programs[@]/%/.c}" capi/examples/*.c; do
     name=$(basename "$source" .c)

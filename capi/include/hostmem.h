@@ -726,6 +726,15 @@ typedef struct hm_heap_config {
      * How many mappings of the host guards may take; half of those that are left.
      */
     size_t mappings;
+    /**
+     * Not zero: calls without a thread's handle take a lock each. By default they have caches of
+     * free blocks, which threads use by turns; a thread may end in any way.
+     */
+    uint32_t no_thread_caches;
+    /**
+     * Zero.
+     */
+    uint32_t reserved_more;
 } hm_heap_config;
 
 /**
@@ -2221,8 +2230,8 @@ hm_status hm_heap_alloc(struct hm_heap *heap,
 
 /**
  * Allocates `size` bytes at a multiple of 16; a block of size zero has an address of its own.
- * Returns null without memory, and for a null or closed heap. Takes a lock, which
- * `hm_local_malloc` seldom does.
+ * Returns null without memory, and for a null or closed heap. A lock is seldom waited for; see
+ * `no_thread_caches`. `hm_local_malloc` is quicker still.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3325,8 +3334,8 @@ hm_status hm_region_remap(struct hm_region *region,
 
 /**
  * Names pages in the process map, by up to 79 bytes, unless `name` is null; with
- * `exclude_from_core` not zero they are left out of core files from now on. Pages that are free, and
- * views of dual mappings, are passed by.
+ * `exclude_from_core` not zero they are left out of core files from now on. Pages that are free,
+ * and views of dual mappings, are passed by.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */
@@ -3382,8 +3391,8 @@ hm_status hm_region_largest_gap(struct hm_region *region,
                                 struct hm_gap *gap);
 
 /**
- * Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock is
- * taken for each anew, so that `visit` may map there, or find that another thread has.
+ * Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock
+ * is taken for each anew, so that `visit` may map there, or find that another thread has.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
  */

@@ -150,8 +150,8 @@ pub unsafe extern "C" fn hm_region_remap(
 }
 
 /// Names pages in the process map, by up to 79 bytes, unless `name` is null; with
-/// `exclude_from_core` not zero they are left out of core files from now on. Pages that are free, and
-/// views of dual mappings, are passed by.
+/// `exclude_from_core` not zero they are left out of core files from now on. Pages that are free,
+/// and views of dual mappings, are passed by.
 ///
 /// Thread-safe; not for signal handlers, unless the region blocks signals.
 #[unsafe(no_mangle)]

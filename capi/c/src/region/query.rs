@@ -78,8 +78,8 @@ pub unsafe extern "C" fn hm_region_largest_gap(
     if asked == HM_OK { found } else { asked }
 }
 
-/// Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock is
-/// taken for each anew, so that `visit` may map there, or find that another thread has.
+/// Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock
+/// is taken for each anew, so that `visit` may map there, or find that another thread has.
 ///
 /// Thread-safe; not for signal handlers, unless the region blocks signals.
 #[unsafe(no_mangle)]
