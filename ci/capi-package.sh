@@ -129,6 +129,36 @@ else
     fi
 fi
 
+step "release archives with musl"
+# zig has a C library and a linker for AArch64.
+printf '%s\n' '#!/bin/sh' 'exec python3 -m ziglang cc -target aarch64-linux-musl "$@"' >"$work/zig"
+chmod +x "$work/zig"
+while read -r cpu compiler emulator; do
+    target=$cpu-unknown-linux-musl
+    if ! has_library "$target" || ! "$compiler" --version >/dev/null 2>&1; then
+        skip "the archive for $target: no library of Rust's for it, or no compiler"
+        continue
+    fi
+    if [ "$emulator" != none ] && ! command -v "$emulator" >/dev/null; then
+        skip "the archive for $target: there is no $emulator"
+        continue
+    fi
+    export "COMPILER_${target//-/_}=$compiler"
+    HOSTMEM_STRICT=1 capi/release.sh "$work/musl" "$target"
+    tar -C "$work" -xf "$work/musl/hostmem-$version-$target.tar.xz"
+    for library in hostmem hostmem_malloc; do
+        "$compiler" -std=c11 -O1 -Wall -Wextra -Wpedantic -Werror -static -pthread \
+            -I "$work/hostmem-$version-$target/include" -o "$work/function" \
+            capi/examples/function.c "$work/hostmem-$version-$target/lib/lib$library.a"
+        run=("$work/function")
+        [ "$emulator" = none ] || run=("$emulator" "${run[@]}")
+        printf '%s, %s: %s\n' "$target" "$library" "$("${run[@]}" </dev/null | tail -n 1)"
+    done
+done <<END
+x86_64 musl-gcc none
+aarch64 $work/zig qemu-aarch64
+END
+
 step "release archives, and CMake for AArch64 without cargo"
 aarch64_tools || exit 0
 command -v aarch64-linux-gnu-g++ >/dev/null || install_packages g++-aarch64-linux-gnu || {

@@ -15,6 +15,8 @@ SHARED_MOST=1000000
 CBINDGEN_VERSION=0.29.4
 
 WARNINGS=(-Wall -Wextra -Wpedantic -Werror)
+# What the headers and the examples are free of, too.
+STRICT=(-Wconversion -Wshadow)
 
 # The code generators that there are adapters for, and Debian's packages of them.
 declare -A GENERATORS=([asmjit]=libasmjit-dev [xbyak]=libxbyak-dev [llvm]=llvm-dev)
@@ -67,11 +69,21 @@ row hostmem-shared "$work/usr/lib/libhostmem.so" $SHARED_MOST
 row malloc-archive "$work/usr/lib/libhostmem_malloc.a" $MALLOC_ARCHIVE_MOST
 row malloc-shared "$work/usr/lib/libhostmem_malloc.so" $MALLOC_SHARED_MOST
 
+step "an archive that is not optimized as a whole"
+# Another build than capi/install.sh's, and quicker.
+CARGO_PROFILE_CAPI_LTO=off CARGO_PROFILE_CAPI_CODEGEN_UNITS=16 CARGO_PROFILE_CAPI_OPT_LEVEL=1 \
+    CARGO_TARGET_DIR=$work/parts cargo rustc --quiet --profile capi -p hostmem_c \
+    --crate-type staticlib
+gcc -std=c11 "${WARNINGS[@]}" -I capi/include -o "$work/parts/layers" \
+    capi/c/tests/programs/layers.c "$work/parts/capi/libhostmem_c.a" -pthread
+"$work/parts/layers"
+rm -r "$work/parts"
+
 step "the parts of the header for C++"
 for part in "$work"/usr/include/hostmem/*.hpp; do
     name=$(basename "$part" .hpp)
     [ -z "${GENERATORS[${name%%_*}]:-}" ] || continue
-    g++ -std=c++17 "${WARNINGS[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
+    g++ -std=c++17 "${WARNINGS[@]}" "${STRICT[@]}" -fno-exceptions -fno-rtti -fsyntax-only \
         -I "$work/usr/include" -include "hostmem/$name.hpp" -x c++ /dev/null
 done
 
@@ -92,8 +104,8 @@ if command -v pkg-config >/dev/null || install_packages pkg-config; then
             for source in "${sources[@]}"; do
                 name=$(basename "${source%.*}")
                 printf '%s, %s, %s:\n' "$name" $compiler $library
-                $compiler -std=$standard -O2 "${WARNINGS[@]}" -o "$work/$name" "$source" \
-                    "${flags[@]}"
+                $compiler -std=$standard -O2 "${WARNINGS[@]}" "${STRICT[@]}" -o "$work/$name" \
+                    "$source" "${flags[@]}"
                 LD_LIBRARY_PATH=$work/usr/lib "$work/$name"
             done
         done
@@ -231,8 +243,9 @@ settings secure=0 low=0 hardening=1 known=1 usable=1
 END
 
 # `heap` forks with threads, for which the emulator's own locks are a matter of luck.
-for source in capi/c/tests/programs/{status,null,pages,provider,jit,code,retire,region,mmap,map}.c \
-    capi/examples/*.c; do
+programs=(status null pages provider jit code retire turns region layers mmap map)
+programs=("${programs[@]/#/capi/c/tests/programs/}")
+for source in "${programs[@]/%/.c}" capi/examples/*.c; do
     name=$(basename "$source" .c)
     aarch64-linux-gnu-gcc -std=c11 -O1 "${WARNINGS[@]}" -DEMULATED=1 -static -pthread \
         -I "$work/arm/usr/include" -o "$work/$name" "$source" "$lib/libhostmem.a"

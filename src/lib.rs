@@ -123,7 +123,7 @@ cfg_select! {
             CodeRange, FuncCell, Heap, JitAllocator, JitRuntime, LocalHeap, LowHeap, RangeMap,
             RegionAllocator, RegionHeap, RetireQueue,
         };
-        pub use place::{adopt_claim, low_heap, region_above};
+        pub use place::{adopt_claim, adopt_claim_into, low_heap, region_above};
         pub use static_region::StaticRegion;
 
         cfg_select! {

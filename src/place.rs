@@ -6,7 +6,8 @@ use crate::{
     heap::{HeapConfig, HeapError},
     page::{AddressRange, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, Request, Within},
-    region::{Claim, ClaimReport, ClaimRequest, Claimed, RegionConfig, claim, survey},
+    region::{self, Claim, ClaimReport, ClaimRequest, Claimed, RegionConfig, claim, survey},
+    sync::RawMutex,
 };
 use core::slice;
 
@@ -89,6 +90,35 @@ pub fn region_above(
 /// [`ErrorKind::Exhausted`] where others map so much meanwhile that the slots do not suffice. What
 /// was not adopted is given back then.
 pub fn adopt_claim(region: &RegionAllocator, request: &ClaimRequest) -> Result<ClaimReport, Error> {
+    // SAFETY: the region's provider is the system's.
+    unsafe { adopt_claim_into(region, request) }
+}
+
+/// As [`adopt_claim`], for a region whose provider is one around the system's, or another type for
+/// it.
+///
+/// # Errors
+///
+/// Those of [`adopt_claim`].
+///
+/// # Safety
+///
+/// What [`OsProvider`] reserves is a reservation of the region's provider, too, wherever it lies.
+pub unsafe fn adopt_claim_into<P, M, R>(
+    region: &region::RegionAllocator<P, M, R>,
+    request: &ClaimRequest,
+) -> Result<ClaimReport, Error>
+where
+    P: PageProvider + Copy,
+    M: PageProvider + Copy,
+    R: RawMutex,
+{
+    // Only what the claim and the slots have is adopted, which are reservations of the system's.
+    let adopt = |range| {
+        // SAFETY: reserved from the system, inaccessible, and given up by who had it; so it is a
+        // reservation of the region's provider, by this function's `# Safety`.
+        unsafe { region.adopt(range) }
+    };
     let os = OsProvider::new();
     let found = survey(os, request).map_or(UNSEEN, |gaps| gaps.ranges);
     for n in 0..TRIES {
@@ -99,7 +129,7 @@ pub fn adopt_claim(region: &RegionAllocator, request: &ClaimRequest) -> Result<C
         let adopted = if report.full {
             Err(ErrorKind::Exhausted.into())
         } else {
-            adopt_usable(region, &mut claim)
+            adopt_usable(adopt, &mut claim)
         };
         if adopted.is_err() {
             // SAFETY: nothing was placed in what is still in the claim.
@@ -112,7 +142,7 @@ pub fn adopt_claim(region: &RegionAllocator, request: &ClaimRequest) -> Result<C
                 return Err(error);
             }
             Ok(()) => {
-                slots.adopt(region, request)?;
+                slots.adopt(adopt, request)?;
                 return Ok(report);
             }
         }
@@ -120,14 +150,16 @@ pub fn adopt_claim(region: &RegionAllocator, request: &ClaimRequest) -> Result<C
     Err(ErrorKind::Exhausted.into())
 }
 
-/// Moves what can be used from the claim to the region.
-fn adopt_usable(region: &RegionAllocator, claim: &mut Claim<'_, OsProvider>) -> Result<(), Error> {
+/// Moves what can be used from the claim to the region that `adopt` is of.
+fn adopt_usable(
+    adopt: impl Fn(PageRange) -> Result<(), Error>,
+    claim: &mut Claim<'_, OsProvider>,
+) -> Result<(), Error> {
     loop {
         let Some(range) = claim.usable().next() else {
             return Ok(());
         };
-        // SAFETY: reserved by the claim, inaccessible, and withdrawn from it right below.
-        unsafe { region.adopt(range)? };
+        adopt(range)?;
         claim.withdraw(range)?;
     }
 }
@@ -178,14 +210,17 @@ impl Slots {
     }
 
     /// Has the region adopt the pages if they lie in what was claimed, and else releases them.
-    fn adopt(self, region: &RegionAllocator, request: &ClaimRequest) -> Result<(), Error> {
+    fn adopt(
+        self,
+        adopt: impl Fn(PageRange) -> Result<(), Error>,
+        request: &ClaimRequest,
+    ) -> Result<(), Error> {
         if !request.range.contains_range(self.pages.addresses()) {
             self.release();
             return Ok(());
         }
         // SAFETY: committed by `new`, and not used any more.
         unsafe { self.os.decommit(self.pages)? };
-        // SAFETY: reserved since the line above, and nobody's.
-        unsafe { region.adopt(self.pages) }
+        adopt(self.pages)
     }
 }

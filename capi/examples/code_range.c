@@ -9,7 +9,7 @@
 
 #if defined(__x86_64__)
 /* lea eax, [rdi + n]; ret */
-#define BLOCK(n) {0x8d, 0x47, (n), 0xc3}
+#define BLOCK(n) {0x8d, 0x47, (unsigned char)(n), 0xc3}
 #elif defined(__aarch64__)
 /* add w0, w0, #n; ret */
 #define BLOCK(n) {0x00, (unsigned char)((n) << 2), 0x00, 0x11, 0xc0, 0x03, 0x5f, 0xd6}

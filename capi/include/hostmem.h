@@ -726,6 +726,15 @@ typedef struct hm_heap_config {
      * How many mappings of the host guards may take; half of those that are left.
      */
     size_t mappings;
+    /**
+     * Not zero: calls without a thread's handle take a lock each. By default they have caches of
+     * free blocks, which threads use by turns; a thread may end in any way.
+     */
+    uint32_t no_thread_caches;
+    /**
+     * Zero.
+     */
+    uint32_t reserved_more;
 } hm_heap_config;
 
 /**
@@ -1059,6 +1068,41 @@ typedef uint32_t hm_reset;
 typedef int (*hm_jit_visit_fn)(void *context, const struct hm_live *live);
 
 /**
+ * A block of memory that spans are cut from.
+ */
+typedef struct hm_jit_block {
+    /**
+     * Where its code is executed.
+     */
+    struct hm_range rx;
+    /**
+     * Where it is written; the same where blocks are mapped once.
+     */
+    struct hm_range rw;
+    /**
+     * The size of its pages.
+     */
+    size_t page_size;
+    /**
+     * The unit of its spans.
+     */
+    size_t granularity;
+    /**
+     * Live spans.
+     */
+    uint64_t spans;
+    /**
+     * Bytes of live spans.
+     */
+    uint64_t used;
+} hm_jit_block;
+
+/**
+ * Is told of a block; returns 0 to go on, and anything else to stop. It must not unwind.
+ */
+typedef int (*hm_jit_block_visit_fn)(void *context, const struct hm_jit_block *block);
+
+/**
  * What is held, in bytes where nothing else is said. Begin with `HM_JIT_STATISTICS_INIT`.
  */
 typedef struct hm_jit_statistics {
@@ -1335,6 +1379,11 @@ typedef struct hm_region_config {
      * Zero.
      */
     uint32_t reserved;
+    /**
+     * Where its addresses and its memory come from; null for the host. It need not live longer
+     * than the call.
+     */
+    const struct hm_source *source;
 } hm_region_config;
 
 /**
@@ -1490,6 +1539,11 @@ typedef struct hm_region_range {
  * Is told of pages; returns 0 to go on, and anything else to stop. It must not unwind.
  */
 typedef int (*hm_region_visit_fn)(void *context, const struct hm_region_range *range);
+
+/**
+ * Is told of free addresses; returns 0 to go on, and anything else to stop. It must not unwind.
+ */
+typedef int (*hm_gap_visit_fn)(void *context, const struct hm_gap *gap);
 
 /**
  * What a region holds, in bytes where nothing else is said. Begin with
@@ -2176,8 +2230,8 @@ hm_status hm_heap_alloc(struct hm_heap *heap,
 
 /**
  * Allocates `size` bytes at a multiple of 16; a block of size zero has an address of its own.
- * Returns null without memory, and for a null or closed heap. Takes a lock, which
- * `hm_local_malloc` seldom does.
+ * Returns null without memory, and for a null or closed heap. A lock is seldom waited for; see
+ * `no_thread_caches`. `hm_local_malloc` is quicker still.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -2671,6 +2725,18 @@ hm_status hm_jit_spans(struct hm_jit *jit,
                        struct hm_error *error);
 
 /**
+ * Tells `visit` of the blocks of memory that spans are cut from, by address, each as it is then.
+ *
+ * `visit` holds no lock and may call this library.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_jit_blocks(struct hm_jit *jit,
+                        hm_jit_block_visit_fn visit,
+                        void *context,
+                        struct hm_error *error);
+
+/**
  * Gives the memory of blocks that are kept empty back to the host; stores through `bytes`, unless
  * that is null, how much that was.
  *
@@ -2909,7 +2975,9 @@ struct hm_region *hm_region_get_default(void);
  * `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`;
  * others fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`,
  * and says why by `errno`, with the numbers that `mmap` would use; addresses that are not of the
- * region cannot be replaced, which is `ENOMEM`.
+ * region cannot be replaced, which is `ENOMEM`. A region on a provider of the program's own has
+ * private memory alone: for files and flags that ask the kernel for more it fails with
+ * `EOPNOTSUPP`.
  *
  * What a program does to such memory by the kernel's own calls is described in the guide.
  *
@@ -2965,6 +3033,8 @@ void *hm_region_mremap_in(struct hm_region *region,
  * `MADV_WILLNEED`, `MADV_DONTNEED`, `MADV_FREE`, `MADV_COLD`, `MADV_PAGEOUT`, `MADV_HUGEPAGE`,
  * `MADV_NOHUGEPAGE`, `MADV_DONTDUMP`, `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`; others fail
  * with `EINVAL`. Pages that the region has not given out fail with `ENOMEM`, and nothing is done.
+ * In a region on a provider of the program's own what only the kernel can do fails with
+ * `EOPNOTSUPP`, and so does `MADV_DONTNEED` where purged pages need not show zeros.
  * Returns 0, or -1 and says why by `errno`.
  *
  * Thread-safe; not for signal handlers, unless the region blocks signals.
@@ -3138,8 +3208,8 @@ hm_status hm_sync_cores(struct hm_error *error);
 hm_status hm_probe_host(struct hm_probe *to, struct hm_error *error);
 
 /**
- * Makes a region without addresses: it passes everything on to the host until it adopts some. A
- * null configuration stands for the defaults.
+ * Makes a region without addresses: it passes everything on to its source, the host by default,
+ * until it adopts some. A null configuration stands for the defaults.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3159,7 +3229,8 @@ hm_status hm_region_close(struct hm_region *region, struct hm_error *error);
 /**
  * Claims all that is free in a range of addresses, so that what others map lands elsewhere, and
  * places everything new in it from then on. Stores what became of it through `report`, unless that
- * is null. That something could not be had is no error, unless all was required.
+ * is null. That something could not be had is no error, unless all was required. For a region on
+ * the host itself; others adopt what their source has reserved.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3169,8 +3240,9 @@ hm_status hm_region_claim(struct hm_region *region,
                           struct hm_error *error);
 
 /**
- * Takes over addresses that the program has reserved, mapped without access and private, as by
- * `hm_pages_reserve` from the host; from now on they are the region's alone.
+ * Takes over addresses that the program has reserved by `hm_pages_reserve` from the region's
+ * source; from now on they are the region's alone. Those of the host may be mapped by others, too,
+ * without access and private.
  *
  * Thread-safe; not for signal handlers.
  */
@@ -3261,6 +3333,30 @@ hm_status hm_region_remap(struct hm_region *region,
                           struct hm_error *error);
 
 /**
+ * Names pages in the process map, by up to 79 bytes, unless `name` is null; with
+ * `exclude_from_core` not zero they are left out of core files from now on. Pages that are free,
+ * and views of dual mappings, are passed by.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_describe(struct hm_region *region,
+                             struct hm_range range,
+                             const char *name,
+                             int exclude_from_core,
+                             struct hm_error *error);
+
+/**
+ * Says of memory that large pages are welcome (`HM_PAGES_TRANSPARENT`), or not
+ * (`HM_PAGES_NEVER_LARGE`): advice, which changes no contents. Pages without memory are passed by.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_wish_pages(struct hm_region *region,
+                               struct hm_range range,
+                               hm_page_wish wish,
+                               struct hm_error *error);
+
+/**
  * Stores what is known of the page around an address, any address at all. Returns
  * `HM_UNKNOWN_POINTER` where it is free or not of the region.
  *
@@ -3293,6 +3389,19 @@ hm_status hm_region_largest_gap(struct hm_region *region,
                                 size_t first,
                                 size_t last,
                                 struct hm_gap *gap);
+
+/**
+ * Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock
+ * is taken for each anew, so that `visit` may map there, or find that another thread has.
+ *
+ * Thread-safe; not for signal handlers, unless the region blocks signals.
+ */
+hm_status hm_region_gaps(struct hm_region *region,
+                         size_t first,
+                         size_t last,
+                         hm_gap_visit_fn visit,
+                         void *context,
+                         struct hm_error *error);
 
 /**
  * Stores what is held. Looks at every range.

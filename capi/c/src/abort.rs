@@ -46,8 +46,32 @@ fn panicked(info: &PanicInfo<'_>) -> ! {
     unsafe { libc::abort() }
 }
 
-/// What Rust's own library, which is built for programs that unwind, asks for. An exception of
-/// Windows that passes, a `longjmp` for instance, is told to go on: `ExceptionContinueSearch`.
+/// What Rust's own library, which is built for programs that unwind, asks for where it is not
+/// optimized as a whole with this one. What passes its frames, a thread that is cancelled in a
+/// callback for instance, is told to go on: `_URC_CONTINUE_UNWIND`. A program in Rust has its own.
+#[cfg(target_os = "linux")]
+macro_rules! personality {
+    ($($instruction:literal),+) => {
+        core::arch::global_asm!(
+            ".pushsection .text.rust_eh_personality, \"ax\", %progbits",
+            ".weak rust_eh_personality",
+            ".hidden rust_eh_personality",
+            ".type rust_eh_personality, %function",
+            "rust_eh_personality:",
+            $($instruction,)+
+            ".size rust_eh_personality, . - rust_eh_personality",
+            ".popsection",
+        );
+    };
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+personality!("mov eax, 8", "ret");
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+personality!("mov w0, #8", "ret");
+
+/// What Rust's own library asks for. An exception of Windows that passes, a `longjmp` for instance,
+/// is told to go on: `ExceptionContinueSearch`.
 #[cfg(windows)]
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() -> core::ffi::c_int {

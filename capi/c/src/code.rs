@@ -4,7 +4,7 @@ use crate::{
     abi::{Grows, growing, place, read},
     jit::{HM_FORK_DETACH, barrier, fork_of, hm_barrier, hm_fork, hm_mapping, mapping, of_mapping},
     object::{self, Kind, List, Object, opened},
-    region::Region,
+    region::RegionObject,
     source::{Source, hm_source, source},
     status::{Fault, HM_UNKNOWN_POINTER, answer, hm_error, hm_status, invalid},
     types::{bytes, hm_page_wish, hm_placement, name, placement, wish},
@@ -93,7 +93,7 @@ const _: () = assert!(size_of::<hm_code_info>() == 48);
 /// What is behind a handle.
 pub(crate) struct Code {
     range: UnsafeCell<CodeRange<Source>>,
-    region: Option<&'static Object<Region>>,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 // SAFETY: `hm_code_shrink` alone changes the range, and programs in C make no other call on it

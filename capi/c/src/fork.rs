@@ -5,7 +5,7 @@ use crate::{
     heap::HeapObject,
     map::Map,
     object::Kind,
-    region::Region,
+    region::RegionObject,
     status::{Fault, answer, hm_error, hm_status},
 };
 use hostmem::{fork::ForkChild, provider::Error};
@@ -31,9 +31,9 @@ pub unsafe extern "C" fn hm_fork_child_all(error: *mut hm_error) -> hm_status {
             None::<()>
         };
         // Regions first, as others are made on them.
-        Region::list().find(|_, region| {
+        RegionObject::for_each(|region| {
             // SAFETY: the caller in C promises that this is the only thread of a forked child.
-            note(unsafe { region.fork_child() })
+            note(unsafe { region.fork_child() });
         });
         // SAFETY: the caller in C promises that this is the only thread of a forked child.
         Map::list().find(|_, map| note(unsafe { map.fork_child() }));

@@ -10,6 +10,7 @@
 //! | `walk` | the live blocks, and statistics |
 //! | `lua` | Lua's allocator |
 //! | `local` | threads' own handles |
+//! | `turns` | caches that threads without a handle use by turns |
 
 mod types;
 
@@ -22,6 +23,7 @@ mod walk;
 mod lua;
 
 mod local;
+mod turns;
 
 pub use alloc::*;
 pub use local::*;
@@ -35,12 +37,12 @@ use crate::{
     abi::{place, read},
     host::{self, HostLock},
     jit::or,
-    object::{self, Kind, List, Object},
-    region::Region,
+    object::{self, Kind, List, Object, opened},
+    region::RegionObject,
     source::{Source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
-use core::ffi::c_int;
+use core::{ffi::c_int, mem::forget};
 use hostmem::heap::{Hardening, Heap, HeapConfig, LocalHeap, Return};
 
 /// A heap: a value, of which a program has as many as it likes. Every call on it is thread-safe.
@@ -54,7 +56,9 @@ type Local = LocalHeap<'static, Source, Source, HostLock>;
 /// The object behind a handle.
 pub(crate) struct HeapObject {
     pub(crate) heap: Inner,
-    region: Option<&'static Object<Region>>,
+    caches: turns::Caches,
+    has_caches: bool,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 impl Kind for HeapObject {
@@ -66,18 +70,18 @@ impl Kind for HeapObject {
     }
 }
 
-/// Finds the heap of a handle from C, for a call that returns a value of its own.
-macro_rules! heap_or {
+/// Finds what is behind a handle from C, for a call that returns a value of its own.
+macro_rules! found_or {
     ($handle:expr, $instead:expr) => {
         // SAFETY: the caller in C promises that it is null, or a handle of this library which is
         // not closed during the call.
         match unsafe { object::get::<HeapObject, _>($handle) } {
-            Ok((_, found)) => &found.heap,
+            Ok((_, found)) => found,
             Err(_) => return $instead,
         }
     };
 }
-use heap_or;
+use found_or;
 
 /// Finds the heap of a handle from C.
 macro_rules! heap {
@@ -138,7 +142,12 @@ pub unsafe extern "C" fn hm_heap_create(
         let config = configuration(&from)?;
         let made = object::open(|| {
             let heap = Heap::on(provider, provider.for_metadata(), config)?;
-            Ok(HeapObject { heap, region })
+            Ok(HeapObject {
+                heap,
+                caches: turns::Caches::new(),
+                has_caches: from.no_thread_caches == 0,
+                region,
+            })
         })?;
         if let Some(region) = region {
             region.enter();
@@ -160,8 +169,17 @@ pub unsafe extern "C" fn hm_heap_close(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
+        // Before the heap moves, to which they refer.
+        opened!(HeapObject, heap).1.caches.end();
         let end = |heap: HeapObject| {
-            let region = heap.region;
+            let HeapObject {
+                heap,
+                caches,
+                region,
+                ..
+            } = heap;
+            // Empty, but for those that threads were using which this forked child does not have.
+            forget(caches);
             drop(heap);
             if let Some(region) = region {
                 region.leave();

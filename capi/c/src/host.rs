@@ -10,7 +10,7 @@ cfg_select! {
     target_os = "linux" => {
         mod linux;
         mod signals;
-        pub(crate) use linux::{Host, HostLock, Region, adopt_claim, now_ms, probe, set};
+        pub(crate) use linux::{Host, HostLock, adopt_claim, now_ms, probe, set};
         #[cfg(panic = "abort")]
         pub(crate) use linux::print;
         pub(crate) use signals::{for_maps, for_regions};
@@ -18,7 +18,7 @@ cfg_select! {
     _ => {
         mod foreign;
         pub(crate) use foreign::{
-            Host, HostLock, Region, adopt_claim, for_maps, for_regions, now_ms, probe, set,
+            Host, HostLock, adopt_claim, for_maps, for_regions, now_ms, probe, set,
         };
         #[cfg(panic = "abort")]
         pub(crate) use foreign::print;

@@ -43,7 +43,7 @@ use crate::{
     abi::{place, read},
     host::HostLock,
     object::{self, Kind, List, Object},
-    region::Region,
+    region::RegionObject,
     source::{Source, source},
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -59,7 +59,7 @@ pub(crate) type Allocator = JitAllocator<Source, Source, HostLock>;
 /// The object behind a handle.
 pub(crate) struct Jit {
     pub(crate) allocator: Allocator,
-    region: Option<&'static Object<Region>>,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 impl Kind for Jit {
@@ -95,12 +95,6 @@ impl Jit {
         // SAFETY: the caller in C owns the span, if one is live there, and does not release it
         // during the call, by this function's condition.
         Ok(unsafe { self.allocator.span_at(span.rx.addr(), span.number)? })
-    }
-
-    /// Returns the name of a span that was just allocated.
-    fn hand_out(&self, span: Span) -> Result<hm_span, Fault> {
-        // Its name stands for the span from now on; a token that goes releases nothing.
-        Ok(hm_span::of(span.info(), self.allocator.number(&span)?))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     host,
     jit::or,
     object::{self, Kind, List, Object},
-    region::Region,
+    region::RegionObject,
     source::source,
     status::{Fault, answer, hm_error, hm_status, invalid},
 };
@@ -49,7 +49,7 @@ pub struct hm_range_map {
 /// The object behind a handle.
 pub(crate) struct Map {
     inner: Inner,
-    region: Option<&'static Object<Region>>,
+    region: Option<&'static Object<RegionObject>>,
 }
 
 impl Map {

@@ -25,7 +25,7 @@ pub use default::*;
 
 use crate::{
     object,
-    region::{Region, hm_region},
+    region::{RegionObject, hm_region},
     status::{answer, hm_error, hm_status},
 };
 use core::{
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn hm_region_set_default(
     answer!(error, {
         if !region.is_null() {
             // SAFETY: the caller in C promises that it is a handle of this library.
-            unsafe { object::get::<Region, _>(region)? };
+            unsafe { object::get::<RegionObject, _>(region)? };
         }
         DEFAULT.store(region, Release);
     })

@@ -13,7 +13,6 @@ mod map;
 mod query;
 mod types;
 
-pub(crate) use crate::host::Region;
 pub use claim::*;
 pub use map::*;
 pub use query::*;
@@ -22,12 +21,17 @@ pub use types::*;
 
 use crate::{
     abi::{place, read},
-    host,
+    host::{self, HostLock},
     jit::or,
-    object::{self, Kind, List},
+    object::{self, Kind, List, Object},
+    source::{Source, source},
     status::{answer, hm_error, hm_status, invalid},
 };
-use hostmem::{RegionConfig, region::Order};
+use core::{ops::Deref, ptr};
+use hostmem::{
+    RegionConfig,
+    region::{Order, RegionAllocator},
+};
 
 /// An allocator of addresses: mmap's calls, inside of what it has claimed. Every call on it is
 /// thread-safe.
@@ -35,11 +39,64 @@ pub struct hm_region {
     _opaque: [u8; 0],
 }
 
-impl Kind for Region {
+pub(crate) type Region = RegionAllocator<Source, Source, HostLock>;
+
+/// The object behind a handle.
+pub(crate) struct RegionObject {
+    region: Region,
+    /// What it is made on.
+    on: Source,
+    /// The region that it is made in.
+    outer: Option<&'static Object<RegionObject>>,
+    /// How many regions there are around it.
+    depth: usize,
+    /// Whether its memory is the host's, rather than that of a provider of the program's own.
+    is_hosts: bool,
+}
+
+impl Deref for RegionObject {
+    type Target = Region;
+
+    fn deref(&self) -> &Region {
+        &self.region
+    }
+}
+
+impl RegionObject {
+    /// Says whether it is made on the host itself, whose addresses it may claim.
+    fn may_claim(&self) -> bool {
+        matches!(self.on, Source::Os(_))
+    }
+
+    /// Says whether its memory is the host's, rather than that of a provider of the program's own.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_hosts(&self) -> bool {
+        self.is_hosts
+    }
+
+    /// Calls `f` with all regions, each after the one that it is made in.
+    pub(crate) fn for_each(mut f: impl FnMut(&'static Region)) {
+        let mut depth = Some(0);
+        while let Some(this) = depth {
+            depth = None;
+            Self::list().find(|_, found| {
+                if found.depth == this {
+                    f(&found.region);
+                }
+                if found.depth > this {
+                    depth = Some(this + 1);
+                }
+                None::<()>
+            });
+        }
+    }
+}
+
+impl Kind for RegionObject {
     const MAGIC: u32 = 0x686d_6731;
 
     fn list() -> &'static List<Self> {
-        static ALL: List<Region> = List::new();
+        static ALL: List<RegionObject> = List::new();
         &ALL
     }
 }
@@ -47,13 +104,13 @@ impl Kind for Region {
 /// Finds the region of a handle from C.
 macro_rules! region {
     ($handle:expr) => {
-        opened!(Region, $handle).1
+        opened!(RegionObject, $handle).1
     };
 }
 use region;
 
-/// Makes a region without addresses: it passes everything on to the host until it adopts some. A
-/// null configuration stands for the defaults.
+/// Makes a region without addresses: it passes everything on to its source, the host by default,
+/// until it adopts some. A null configuration stands for the defaults.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]
@@ -65,6 +122,7 @@ pub unsafe extern "C" fn hm_region_create(
     answer!(error, {
         let to = place!(region);
         let from: hm_region_config = read!(config);
+        let (on, outer) = source!(from.source);
         let order = match from.order {
             HM_ORDER_LOWEST => Order::Lowest,
             HM_ORDER_HIGHEST => Order::Highest,
@@ -77,7 +135,21 @@ pub unsafe extern "C" fn hm_region_create(
         if from.block_signals != 0 {
             config = config.signals(host::for_regions()?);
         }
-        let made = object::open(|| Ok(Region::new(config)?))?;
+        let around = outer.and_then(|outer| {
+            RegionObject::list().find(|object, found| ptr::eq(object, outer).then_some(found))
+        });
+        let made = object::open(|| {
+            Ok(RegionObject {
+                region: Region::on(on, on.for_metadata(), config)?,
+                on,
+                outer,
+                depth: around.map_or(0, |around| around.depth + 1),
+                is_hosts: around.map_or(!on.is_foreign(), |around| around.is_hosts),
+            })
+        })?;
+        if let Some(outer) = outer {
+            outer.enter();
+        }
         to.write(made.cast().as_ptr());
     })
 }
@@ -93,8 +165,15 @@ pub unsafe extern "C" fn hm_region_close(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
+        let end = |region: RegionObject| {
+            let outer = region.outer;
+            drop(region);
+            if let Some(outer) = outer {
+                outer.leave();
+            }
+        };
         // SAFETY: the caller in C promises that it is null, or a handle that no other call uses.
-        unsafe { object::close::<Region, _>(region, false, drop)? };
+        unsafe { object::close::<RegionObject, _>(region, false, end)? };
         #[cfg(target_os = "linux")]
         crate::mmap::forget_default(region);
     })

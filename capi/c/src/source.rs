@@ -5,7 +5,7 @@ use crate::{
     host::Host,
     object::{self, Object},
     provider::{Foreign, hm_provider},
-    region::{Region, hm_region},
+    region::{Region, RegionObject, hm_region},
     status::{Fault, invalid},
     types::window,
 };
@@ -70,7 +70,7 @@ impl Source {
     /// table that does what it says, and stays as long.
     pub(crate) unsafe fn new(
         from: *const hm_source,
-    ) -> Result<(Self, Option<&'static Object<Region>>), Fault> {
+    ) -> Result<(Self, Option<&'static Object<RegionObject>>), Fault> {
         // SAFETY: null, or as long as its first field says, by this function's condition.
         let from = unsafe { crate::abi::read_struct(from)? };
         let range = window(from.first, from.last)?;
@@ -102,7 +102,8 @@ impl Source {
         }
         // SAFETY: a region of this library which is not closed as long as the provider is used, by
         // this function's condition.
-        let (object, region) = unsafe { object::get::<Region, _>(from.region)? };
+        let (object, region) = unsafe { object::get::<RegionObject, _>(from.region)? };
+        let region: &'static Region = region;
         let source = if range == AddressRange::ALL {
             Self::Region(region)
         } else {
@@ -121,6 +122,13 @@ impl Source {
             Self::Region(region) | Self::Part(_, region) => Self::Region(region),
             Self::Foreign(provider) | Self::ForeignPart(_, provider) => Self::Foreign(provider),
         }
+    }
+}
+
+impl Source {
+    /// Says whether it is a provider of the program's own.
+    pub(crate) const fn is_foreign(self) -> bool {
+        matches!(self, Self::Foreign(_) | Self::ForeignPart(..))
     }
 }
 

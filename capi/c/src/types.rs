@@ -2,14 +2,13 @@
 
 use crate::{
     abi::{Grows, array},
-    host::Host,
     status::{Fault, invalid},
 };
 use core::ffi::{CStr, c_char, c_void};
 use core::ptr::NonNull;
 use hostmem::{
     page::{Access, AddressRange, Ceiling, PageRange, PageSize, RwxOptIn},
-    provider::{Commit, Dump, Guards, PageProvider, PageWish, Place, Placement, Request},
+    provider::{Commit, Dump, Guards, PageWish, Place, Placement, Request},
 };
 
 /// A range of memory.
@@ -123,15 +122,6 @@ unsafe impl Grows for hm_request {
 }
 
 const _: () = assert!(size_of::<hm_request>() == 88);
-
-pub(crate) fn page_size() -> PageSize {
-    Host::new().page_size()
-}
-
-/// Makes a range of whole pages of the host of one from C.
-pub(crate) fn pages(range: hm_range) -> Result<PageRange, Fault> {
-    pages_of(range, page_size())
-}
 
 /// Makes a range of whole pages of one from C.
 pub(crate) fn pages_of(range: hm_range, page: PageSize) -> Result<PageRange, Fault> {

@@ -16,11 +16,19 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 11] = [
-    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "region", "mmap", "map",
+const PROGRAMS: [&str; 13] = [
+    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "turns", "region",
+    "layers", "mmap", "map",
 ];
 
-const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+const WARNINGS: [&str; 6] = [
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+];
 
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -223,12 +231,17 @@ fn the_header_is_c_and_cpp() {
         return;
     };
     for (compiler, standard) in [
+        ("gcc", "c99"),
         ("gcc", "c11"),
         ("clang", "c11"),
         ("gcc", "c17"),
+        ("gcc", "c2x"),
+        ("clang", "c2x"),
+        ("g++", "c++11"),
         ("g++", "c++17"),
         ("clang++", "c++17"),
         ("g++", "c++20"),
+        ("clang++", "c++2b"),
     ] {
         let language = if standard.starts_with("c++") {
             "c++"

@@ -194,12 +194,13 @@ typedef struct {
     int *closed;
 } Memory;
 
-static void *memory_alloc(void *context, void *block, size_t old_size, size_t new_size) {
-    Memory *memory = context;
+/* Allocates the state, and frees it. */
+static LJ_NOINLINE void *memory_state(Memory *memory, void *block, size_t old_size,
+                                      size_t new_size) {
     void *got = hm_local_lua_alloc(&memory->local, block, old_size, new_size);
-    if (memory->state == NULL) {
+    if (block == NULL) {
         memory->state = got;
-    } else if (block == memory->state && new_size == 0) {
+    } else if (new_size == 0) {
         if (memory->closed != NULL) {
             *memory->closed = 1;
         }
@@ -207,6 +208,15 @@ static void *memory_alloc(void *context, void *block, size_t old_size, size_t ne
         free(memory);
     }
     return got;
+}
+
+static void *memory_alloc(void *context, void *block, size_t old_size, size_t new_size) {
+    Memory *memory = context;
+    /* Null is the state until there is one. */
+    if (LJ_UNLIKELY(block == memory->state)) {
+        return memory_state(memory, block, old_size, new_size);
+    }
+    return hm_local_lua_alloc(&memory->local, block, old_size, new_size);
 }
 
 lua_State *lj_hm_newstate(void) {

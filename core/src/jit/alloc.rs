@@ -1,7 +1,7 @@
 //! Calls that take memory.
 
 use super::{
-    CodeProvider, JitAllocator, JitError, Span, SpanInfo,
+    CodeProvider, JitAllocator, JitError, Numbered, Span, SpanInfo,
     block::{Block, Held},
     shard::Shard,
     span::round_len,
@@ -25,12 +25,29 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// given back by [`JitAllocator::decommit_unused`], and the host has none left for it.
     #[inline]
     pub fn alloc(&self, size: usize) -> Result<Span, JitError> {
+        Ok(self.token(self.alloc_numbered(size)?))
+    }
+
+    /// Makes the token of a span that was just allocated.
+    #[inline]
+    pub(super) fn token(&self, span: Numbered) -> Span {
+        Span::new(span.info, self.id())
+    }
+
+    /// Allocates as [`JitAllocator::alloc`] does, and returns the span's number instead of a token:
+    /// what is not released by that is mapped as long as the allocator.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JitAllocator::alloc`].
+    #[inline]
+    pub fn alloc_numbered(&self, size: usize) -> Result<Numbered, JitError> {
         if self.ordered {
             return self.alloc_lowest(size);
         }
         let (pool, need) = self.fit(size)?;
         let (n, mut guard) = self.shards.lock_any();
-        if let Some((at, span)) = found(guard.pools[pool].allocate(need)) {
+        if let Some((at, span)) = guard.pools[pool].allocate(need) {
             return self.grant(&mut guard, at, span);
         }
         self.alloc_below_limit(n, guard, size)
@@ -44,7 +61,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         mut n: usize,
         mut guard: Guard<'a, Shard, R>,
         size: usize,
-    ) -> Result<Span, JitError> {
+    ) -> Result<Numbered, JitError> {
         let (pool, need) = self.fit(size)?;
         if let Some(result) = self.alloc_settled(&mut guard, pool, need) {
             return result;
@@ -115,7 +132,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         Ok(((round_len(size) - 1) >> self.config.shift(pool)) + 1)
     }
 
-    /// Makes the token of a span that was just taken from a block of the shard, which is locked.
+    /// Describes a span that was just taken from a block of the shard, which is locked, and gives
+    /// it a number where spans have them.
     ///
     /// # Errors
     ///
@@ -127,7 +145,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         shard: &mut Shard,
         at: NonNull<Block>,
         span: Range<usize>,
-    ) -> Result<Span, JitError> {
+    ) -> Result<Numbered, JitError> {
         // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
         // alive.
         let held = unsafe { Block::held(at) };
@@ -139,11 +157,13 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
+        let mut number = 0;
         if self.config.has_numbers() {
-            let number = self.next_number(&mut shard.numbers);
+            number = self.next_number(&mut shard.numbers);
             held.block.tags.set_number(span.start, number);
         }
-        Ok(Span::new(describe(&held, &span), self.id()))
+        let info = describe(&held, &span);
+        Ok(Numbered { info, number })
     }
 
     /// Makes sure that a span which was just taken has memory, of a block that was purged or kept
@@ -201,14 +221,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         shard: &mut Shard,
         pool: usize,
         need: usize,
-    ) -> Option<Result<Span, JitError>> {
+    ) -> Option<Result<Numbered, JitError>> {
         let pools = &mut shard.pools;
         pools[pool].settle();
-        if let Some((at, span)) = found(pools[pool].allocate(need)) {
+        if let Some((at, span)) = pools[pool].allocate(need) {
             return Some(self.grant(shard, at, span));
         }
         let by_trial = |held: &mut Held<'_>| held.allocate_by_trial(need);
-        let (at, span) = found(pools[pool].allocate_where(need, by_trial))?;
+        let (at, span) = pools[pool].allocate_where(need, by_trial)?;
         Some(self.grant(shard, at, span))
     }
 
@@ -219,7 +239,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         n: usize,
         mut guard: Guard<'_, Shard, R>,
         size: usize,
-    ) -> Result<Span, JitError> {
+    ) -> Result<Numbered, JitError> {
         let (pool, need) = self.fit(size)?;
         let mapped = self.map_block(n, &mut guard, pool, (size, 1), Placement::ANYWHERE);
         let error = match mapped {
@@ -247,7 +267,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         block: NonNull<Block>,
         size: usize,
         choose: impl FnOnce(&mut Held<'_>, usize) -> Option<Range<usize>>,
-    ) -> Option<Result<Span, JitError>> {
+    ) -> Option<Result<Numbered, JitError>> {
         // SAFETY: the arena outlives the borrow of self; the shard is locked, and no other Held is
         // alive.
         let mut held = unsafe { Block::held(block) };
@@ -262,14 +282,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         &self,
         size: usize,
         choose: impl Fn(usize) -> F,
-    ) -> Option<Span> {
+    ) -> Option<Numbered> {
         for shard in self.shards.all() {
             let mut guard = shard.lock();
             for n in 0..self.config.pool_count() {
                 let need = self.granules(size, n).ok()?;
                 let pool = &mut guard.pools[n];
                 pool.settle();
-                if let Some((at, span)) = found(pool.allocate_where(need, choose(need)))
+                if let Some((at, span)) = pool.allocate_where(need, choose(need))
                     && let Ok(span) = self.grant(&mut guard, at, span)
                 {
                     return Some(span);
@@ -278,14 +298,6 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         None
     }
-}
-
-/// Names what a pool found by the block alone, which lets go of the pool.
-#[inline]
-pub(super) fn found(
-    taken: Option<(Held<'_>, Range<usize>)>,
-) -> Option<(NonNull<Block>, Range<usize>)> {
-    taken.map(|(held, span)| (held.at, span))
 }
 
 /// Describes a span of a block.

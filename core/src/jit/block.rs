@@ -303,6 +303,30 @@ impl Block {
         })
     }
 
+    /// Finds the live span that starts at an address and has this number, without the lock. It is
+    /// the caller's, so that both stay as they are, and so does its last granule's stop.
+    #[inline]
+    pub(super) fn span_numbered(&self, addr: usize, number: u32) -> Option<SpanInfo> {
+        let (rx, rw) = (
+            self.rx.load(Ordering::Relaxed),
+            self.rw.load(Ordering::Relaxed),
+        );
+        let offset = addr.wrapping_sub(rx.addr());
+        let shift = self.shift & (usize::BITS - 1);
+        let granule = offset >> shift;
+        // Zero is what one has whose number was taken away, and where no span starts.
+        let is_it = granule << shift == offset && number != 0;
+        if !is_it || self.tags.number(granule) != number {
+            return None;
+        }
+        let end = self.bits(self.capacity()).end_of(granule);
+        Some(SpanInfo {
+            rx: NonNull::new(rx.wrapping_add(offset))?,
+            rw: NonNull::new(rw.wrapping_add(offset))?,
+            len: (end - granule) << shift,
+        })
+    }
+
     /// Returns the bitmaps, of which the first `count` granules are in use.
     #[inline]
     fn bits(&self, count: usize) -> Bits<'_> {

@@ -31,12 +31,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Finds the block that `rx` lies in.
+    #[inline]
     pub(super) fn block_of(&self, rx: usize) -> Result<NonNull<Block>, JitError> {
         let block = self.index.block_at(rx);
         block.ok_or_else(|| self.why_not_found(rx))
     }
 
     /// Tells padding from foreign addresses.
+    #[cold]
     fn why_not_found(&self, addr: usize) -> JitError {
         let next = self.index.block_from(addr);
         let padding = next.is_some_and(|(first, block)| {
@@ -69,8 +71,8 @@ pub(super) enum Which {
 }
 
 impl Which {
-    /// Finds the span's granules.
-    #[inline]
+    /// Finds the span's granules. Always compiled into its caller, which knows what is meant.
+    #[inline(always)]
     pub(super) fn find(self, held: &Held<'_>) -> Result<Range<usize>, JitError> {
         match self {
             Self::Owned(info) => {
@@ -84,19 +86,23 @@ impl Which {
                 );
                 Ok(span)
             }
-            // One call, so that it is compiled into its caller.
-            Self::At(rx) | Self::Numbered { rx, .. } => {
-                let span = Self::find_at(held, rx)?;
-                match self {
-                    Self::Numbered { number, .. }
-                        if !held.block.tags.take_number(span.start, number) =>
-                    {
-                        Err(JitError::NotLive)
-                    }
-                    _ => Ok(span),
+            Self::At(rx) => Self::find_at(held, rx),
+            Self::Numbered { rx, number } => {
+                // Numbers are where live spans start, and nowhere else.
+                if let Some((granule, true)) = held.granule_at(rx)
+                    && held.block.tags.take_number(granule, number)
+                {
+                    return Ok(granule..held.bits().end_of(granule));
                 }
+                Err(Self::why_not_numbered(held, rx))
             }
         }
+    }
+
+    /// Says why no span with a certain number starts at an address.
+    #[cold]
+    fn why_not_numbered(held: &Held<'_>, rx: usize) -> JitError {
+        Self::find_at(held, rx).err().unwrap_or(JitError::NotLive)
     }
 
     /// Finds the granules of the span that starts at an address.

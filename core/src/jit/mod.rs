@@ -81,6 +81,7 @@ pub use cores::Barrier;
 pub use error::JitError;
 pub use func::{Func, FuncPtr};
 pub use maintenance::{CodeBlock, Reset};
+pub use numbers::Numbered;
 pub use patch::PatchWord;
 pub use range::{CodeRange, CodeRangeConfig};
 pub use retire::{

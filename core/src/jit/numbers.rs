@@ -1,13 +1,24 @@
 //! Spans that are known by their address and a number of their own.
 
 use super::{
-    CodeProvider, JitAllocator, JitError, Span, alloc::describe, block::Block, find::Which,
+    Barrier, CodeProvider, JitAllocator, JitError, PatchWord, Span, SpanInfo, alloc::describe,
+    block::Block, find::Which, write::publish_in,
 };
 use crate::{provider::PageProvider, sync::RawMutex};
 use core::{ops::Range, ptr::NonNull, sync::atomic::Ordering};
 
 /// Numbers that a shard takes at a time.
 const NUMBERS: u32 = 256;
+
+/// A span that was just allocated, by its number: what a program has of it that cannot keep tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Numbered {
+    /// Where it is.
+    pub info: SpanInfo,
+    /// Its number; zero where spans have [none](super::JitConfig::numbers).
+    pub number: u32,
+}
 
 /// Spans that are known by their address and number, for programs that copy what names a span.
 impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R> {
@@ -43,17 +54,90 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// is, and no other code releases the span meanwhile, by its address or number.
     #[inline]
     pub unsafe fn span_at(&self, rx: usize, number: u32) -> Result<Span, JitError> {
-        if !self.config.has_numbers() {
-            return Err(JitError::Untagged);
-        }
-        let (block, info) = self.live_at(rx)?;
-        // SAFETY: the block lives as long as this allocator, whose it is.
-        let block = unsafe { block.as_ref() };
-        // Zero is what one has whose number was taken away.
-        if number == 0 || block.tags.number(block.granule_of(rx)) != number {
-            return Err(JitError::NotLive);
-        }
+        let (_, info) = self.live_numbered(rx, number)?;
         Ok(Span::new(info, self.id()))
+    }
+
+    /// Finds the live span that starts at `rx` and has this number, which is the caller's, and its
+    /// block. Always compiled into its caller, which then returns no error through memory.
+    #[inline(always)]
+    fn live_numbered(
+        &self,
+        rx: usize,
+        number: u32,
+    ) -> Result<(NonNull<Block>, SpanInfo), JitError> {
+        let found = self.index.block_at(rx).and_then(|block| {
+            // SAFETY: the block lives as long as this allocator, whose index it is in.
+            let info = unsafe { block.as_ref() }.span_numbered(rx, number)?;
+            Some((block, info))
+        });
+        found.ok_or_else(|| self.why_not_numbered(rx))
+    }
+
+    /// Says why no span of a certain number starts at an address.
+    #[cold]
+    fn why_not_numbered(&self, rx: usize) -> JitError {
+        if !self.config.has_numbers() {
+            return JitError::Untagged;
+        }
+        self.live_at(rx).err().unwrap_or(JitError::NotLive)
+    }
+
+    /// Writes as [`JitAllocator::write`] does, to the span that starts at `rx` and has this number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JitAllocator::write`] and [`JitAllocator::span_at`].
+    ///
+    /// # Safety
+    ///
+    /// If the span is live, the caller owns it, and no other code writes to it, or releases it,
+    /// before the call returns. No thread executes those bytes unless any mix of old and new ones
+    /// does no harm.
+    #[inline]
+    pub unsafe fn write_numbered(
+        &self,
+        (rx, number): (usize, u32),
+        offset: usize,
+        bytes: &[u8],
+        barrier: Option<Barrier>,
+    ) -> Result<(), JitError> {
+        let (block, info) = self.live_numbered(rx, number)?;
+        // SAFETY: the caller owns the span, which is live in the block, and no other code writes to
+        // it: this function's `# Safety`.
+        unsafe { self.put(block, &info, offset, bytes)? };
+        // SAFETY: the caller owns the span, and the bytes lie in it, since put returned.
+        let reused = unsafe { publish_in(block, rx + offset, bytes.len()) };
+        self.sync_by(barrier.unwrap_or(self.config.barrier()), reused)
+    }
+
+    /// Patches as [`JitAllocator::patch`] does, in the span that starts at `rx` and has this
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JitAllocator::patch`] and [`JitAllocator::span_at`].
+    ///
+    /// # Safety
+    ///
+    /// If the span is live, the caller owns it, it is not released before the call returns, and no
+    /// other code writes those bytes but by patches.
+    #[inline]
+    pub unsafe fn patch_numbered<W: PatchWord>(
+        &self,
+        (rx, number): (usize, u32),
+        offset: usize,
+        value: W,
+        barrier: Barrier,
+    ) -> Result<(), JitError> {
+        let (block, info) = self.live_numbered(rx, number)?;
+        // SAFETY: the span is live and is not released meanwhile, and only patches write those
+        // bytes: this function's `# Safety`.
+        unsafe { self.store(block, &info, offset, value)? };
+        // SAFETY: the span stays live, by this function's `# Safety`, and the bytes lie in it,
+        // since store returned.
+        let reused = unsafe { publish_in(block, rx + offset, size_of::<W>()) };
+        self.sync_by(barrier, reused)
     }
 
     /// Returns the number of a span; zero where spans have [none](super::JitConfig::numbers), and
@@ -126,7 +210,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Finds the block that a numbered span would lie in.
-    #[inline]
+    #[inline(always)]
     fn numbered(&self, rx: usize, number: u32) -> Result<(NonNull<Block>, Which), JitError> {
         if !self.config.has_numbers() {
             return Err(JitError::Untagged);

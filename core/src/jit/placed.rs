@@ -1,8 +1,7 @@
 //! Allocations that say where: in reach of an anchor, aligned, lowest first, at one address.
 
 use super::{
-    CodeProvider, JitAllocator, JitError, Span,
-    alloc::found,
+    CodeProvider, JitAllocator, JitError, Numbered, Span,
     block::{Block, Held, Placed, Spot},
     pool::SETTLED,
 };
@@ -49,6 +48,21 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// ```
     #[inline]
     pub fn alloc_with(&self, size: usize, placement: Placement) -> Result<Span, JitError> {
+        Ok(self.token(self.alloc_numbered_with(size, placement)?))
+    }
+
+    /// Allocates as [`JitAllocator::alloc_with`] does, and returns the span's number instead of a
+    /// token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JitAllocator::alloc_with`].
+    #[inline]
+    pub fn alloc_numbered_with(
+        &self,
+        size: usize,
+        placement: Placement,
+    ) -> Result<Numbered, JitError> {
         let Placement {
             align,
             within,
@@ -76,7 +90,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 },
             )
         };
-        if let Some((at, span)) = found(taken) {
+        if let Some((at, span)) = taken {
             return self.grant(&mut guard, at, span);
         }
         drop(guard);
@@ -85,7 +99,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Looks through the holes of the shard's blocks, maps one, and looks through those of all.
     #[cold]
-    fn alloc_searching(&self, size: usize, placement: Placement) -> Result<Span, JitError> {
+    fn alloc_searching(&self, size: usize, placement: Placement) -> Result<Numbered, JitError> {
         let Placement { align, within, .. } = placement;
         let (pool, _) = self.fit(size)?;
         let (n, guard) = self.shards.lock_any();
@@ -148,7 +162,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         size: usize,
         among: Among,
         spot: &dyn Fn(usize) -> Spot,
-    ) -> Option<Result<Span, JitError>> {
+    ) -> Option<Result<Numbered, JitError>> {
         let within = spot(0).within;
         let mut block = self.index.block_at(within.start());
         let mut from = within.start();
@@ -180,7 +194,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         at: NonNull<Block>,
         size: usize,
         spot: &dyn Fn(usize) -> Spot,
-    ) -> Option<Result<Span, JitError>> {
+    ) -> Option<Result<Numbered, JitError>> {
         let mut word = 0;
         // SAFETY: the block lives as long as this allocator, whose index it was in.
         if unsafe { at.as_ref() }.home().lone {
@@ -203,7 +217,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Allocates from the lowest free run of the blocks that has room.
-    pub(super) fn alloc_lowest(&self, size: usize) -> Result<Span, JitError> {
+    pub(super) fn alloc_lowest(&self, size: usize) -> Result<Numbered, JitError> {
         match self.alloc_searching(size, Placement::ANYWHERE) {
             Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
                 self.alloc_searching(size, Placement::ANYWHERE)
@@ -230,6 +244,16 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     /// [`ErrorKind::OutsideRange`] where the window ends before; and the errors of
     /// [`JitAllocator::alloc`].
     pub fn alloc_at(&self, offset: usize, size: usize) -> Result<Span, JitError> {
+        Ok(self.token(self.alloc_numbered_at(offset, size)?))
+    }
+
+    /// Allocates as [`JitAllocator::alloc_at`] does, and returns the span's number instead of a
+    /// token.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JitAllocator::alloc_at`].
+    pub fn alloc_numbered_at(&self, offset: usize, size: usize) -> Result<Numbered, JitError> {
         let (pool, need) = self.fit(size)?;
         let window = self.config.rx_placement().within;
         let outside = || JitError::Map(DualError::of(ErrorKind::OutsideRange));
@@ -258,7 +282,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         block: NonNull<Block>,
         start: usize,
         size: usize,
-    ) -> Result<Span, JitError> {
+    ) -> Result<Numbered, JitError> {
         // SAFETY: the block is one of the index, and the guard lives as long as it is used.
         let (mut guard, mut held) = unsafe { self.lock_block(block) };
         // All free runs are joined, so that one is found by the granule.

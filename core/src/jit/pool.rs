@@ -185,7 +185,7 @@ impl Pool {
     /// Takes a run that fits: one that was released just now, or else the first in the first block
     /// that has one. The lock is held.
     #[inline]
-    pub(super) fn allocate(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
+    pub(super) fn allocate(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
         while let Some(hint) = self.pop_hint(need) {
             let run = hint.run(need);
             if let Some(at) = self.slots()[hint.slot()] {
@@ -193,7 +193,7 @@ impl Pool {
                 // only, and no other Held is alive here.
                 let mut held = unsafe { Block::held(at) };
                 if held.take_run(run.clone()) {
-                    return Some((held, run));
+                    return Some((at, run));
                 }
             }
         }
@@ -207,7 +207,7 @@ impl Pool {
         &mut self,
         need: usize,
         spot: &Spot,
-    ) -> Option<(Held<'_>, Range<usize>)> {
+    ) -> Option<(NonNull<Block>, Range<usize>)> {
         for back in 1..=LOOKED_AT {
             let Some(hint) = self.hint(need, back) else {
                 break;
@@ -221,7 +221,7 @@ impl Pool {
             let mut held = unsafe { Block::held(at) };
             if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
                 self.drop_hint(need, back);
-                return Some((held, run));
+                return Some((at, run));
             }
         }
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the loop
@@ -232,13 +232,13 @@ impl Pool {
             return None;
         }
         let span = held.allocate_active(need)?;
-        Some((held, span))
+        Some((held.at, span))
     }
 
     /// Takes the first run in the first block that has one, or the start of the active run if that
     /// comes before.
     #[inline]
-    fn allocate_lowest(&mut self, need: usize) -> Option<(Held<'_>, Range<usize>)> {
+    fn allocate_lowest(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
         let class = class::that_fits(need);
         let largest = self.largest;
         let slot = class
@@ -250,7 +250,7 @@ impl Pool {
         let (Some(slot), Some(class)) = (slot, class) else {
             let mut active = active?;
             let span = active.allocate_active(need)?;
-            return Some((active, span));
+            return Some((active.at, span));
         };
         if let Some(mut held) = active.filter(Held::has_active)
             && (held.guarded.slot < slot
@@ -260,7 +260,7 @@ impl Pool {
                         .is_none_or(|w| held.active_word() < w))
             && let Some(span) = held.allocate_active(need)
         {
-            return Some((held, span));
+            return Some((held.at, span));
         }
         let at = self.slots()[slot]?;
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the active
@@ -269,7 +269,7 @@ impl Pool {
         let word = held.first_word(class)?;
         if let Some(span) = held.allocate_in(word, need) {
             self.update(&mut held);
-            return Some((held, span));
+            return Some((held.at, span));
         }
         // It found a long run, the active one from now on.
         self.settle_active(Some(at));
@@ -279,7 +279,7 @@ impl Pool {
         let mut held = unsafe { Block::held(at) };
         self.update(&mut held);
         let span = held.allocate_active(need)?;
-        Some((held, span))
+        Some((held.at, span))
     }
 
     /// Makes the active run one like others, unless it is in this block.
@@ -355,7 +355,7 @@ impl Pool {
         &mut self,
         need: usize,
         mut choose: impl FnMut(&mut Held<'_>) -> Option<Range<usize>>,
-    ) -> Option<(Held<'_>, Range<usize>)> {
+    ) -> Option<(NonNull<Block>, Range<usize>)> {
         let class = class::of_run(need);
         let mut from = 0;
         while let Some(slot) = self.tree().find(from, class) {
@@ -365,7 +365,7 @@ impl Pool {
             let mut held = unsafe { Block::held(at) };
             if let Some(span) = choose(&mut held) {
                 self.update(&mut held);
-                return Some((held, span));
+                return Some((held.at, span));
             }
             from = slot + 1;
         }

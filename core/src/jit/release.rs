@@ -56,12 +56,12 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         unsafe { self.release_in(block, Which::At(rx)) }
     }
 
-    /// Gives a span in a block back.
+    /// Gives a span in a block back. Always compiled into its caller, which knows what is meant.
     ///
     /// # Safety
     ///
     /// The promises of [`JitAllocator::release_at`]; the block is this allocator's.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn release_in(
         &self,
         block: NonNull<Block>,
@@ -73,8 +73,9 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         self.release_held(&mut guard, held, which)
     }
 
-    /// Gives a span in a block back, whose owner asked for it; the shard is locked.
-    #[inline]
+    /// Gives a span in a block back, whose owner asked for it; the shard is locked. Always compiled
+    /// into its caller, as [`JitAllocator::release_in`] is.
+    #[inline(always)]
     fn release_held(
         &self,
         shard: &mut Shard,

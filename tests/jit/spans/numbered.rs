@@ -1,7 +1,10 @@
 //! Spans with numbers: stale copies of them are refused.
 
 use super::Jit;
-use hostmem::jit::{JitConfig, JitError, Reset, Span, Words};
+use hostmem::{
+    jit::{Barrier, JitConfig, JitError, Reset, Span, Words},
+    provider::Placement,
+};
 use std::thread;
 
 /// Takes a span's name, as a program keeps it that copies names.
@@ -91,6 +94,55 @@ fn stale_copies_of_numbered_spans_are_refused() {
     // SAFETY: spans have no number.
     let untagged = unsafe { jit.span_at(span.rx().addr().get(), 0) }.map(|_| ());
     assert_eq!(untagged, Err(JitError::Untagged));
+}
+
+/// A program that has names alone allocates, writes and patches by them.
+#[test]
+fn spans_are_allocated_written_and_patched_by_their_numbers() {
+    let jit: Jit = Jit::new(JitConfig::new().numbers(true)).expect("it can be made");
+    let first = jit.alloc_numbered(100).expect("there is memory");
+    let anywhere = jit.alloc_numbered_with(100, Placement::ANYWHERE);
+    let second = anywhere.expect("there is memory");
+    assert_ne!(first.number, second.number);
+    let unplaced = jit.alloc_numbered_at(64, 64).map(|_| ());
+    assert_eq!(unplaced, Err(JitError::InvalidPlacement));
+    let at = first.info.rx.addr().get();
+    let write = |name, offset, bytes: &[u8]| {
+        // SAFETY: the span is this test's, if it is live, and nothing else uses it.
+        unsafe { jit.write_numbered(name, offset, bytes, Some(Barrier::Never)) }
+    };
+    let patch = |name, offset, value: u32| {
+        // SAFETY: the span is this test's, if it is live, and nothing else uses it.
+        unsafe { jit.patch_numbered(name, offset, value, Barrier::Now) }
+    };
+    assert_eq!(write((at, first.number), 96, &[1; 32]), Ok(()));
+    assert_eq!(patch((at, first.number), 100, 0x0505_0505), Ok(()));
+    let byte = |offset| {
+        // SAFETY: inside the span, which is live.
+        let byte = unsafe { first.info.rw.add(offset) };
+        // SAFETY: the view is mapped, and nothing writes to it meanwhile.
+        unsafe { byte.read() }
+    };
+    assert_eq!([99, 100, 103, 104].map(byte), [1, 5, 5, 1]);
+    assert_eq!(
+        write((at, first.number), 97, &[1; 32]),
+        Err(JitError::OutOfBounds)
+    );
+    assert_eq!(patch((at, first.number), 2, 0), Err(JitError::OutOfBounds));
+    for (name, error) in [
+        ((at, second.number), JitError::NotLive),
+        ((at, 0), JitError::NotLive),
+        ((at + 64, first.number), JitError::Interior),
+        ((0x1000, first.number), JitError::NotOwned),
+    ] {
+        assert_eq!(write(name, 0, &[1]), Err(error));
+        assert_eq!(patch(name, 0, 0), Err(error));
+    }
+    // SAFETY: nothing uses the span any more.
+    unsafe { jit.release_numbered(at, first.number) }.expect("it is live");
+    assert_eq!(write((at, first.number), 0, &[1]), Err(JitError::NotLive));
+    assert_eq!(patch((at, first.number), 0, 0), Err(JitError::NotLive));
+    assert_eq!(jit.statistics().spans, 1);
 }
 
 /// Of threads that release one span by copies of its name, one succeeds.

@@ -1,6 +1,6 @@
 //! Lua's allocator.
 
-use super::{HeapObject, alloc::or_null, heap_or, hm_heap};
+use super::{HeapObject, alloc::or_null, found_or, hm_heap};
 use crate::object;
 use core::{
     ffi::c_void,
@@ -43,6 +43,10 @@ pub unsafe extern "C" fn hm_heap_lua_alloc(
     old_size: usize,
     new_size: usize,
 ) -> *mut c_void {
-    let heap = heap_or!(context.cast::<hm_heap>(), null_mut());
-    lua_alloc!(heap, block, old_size, new_size)
+    let found = found_or!(context.cast::<hm_heap>(), null_mut());
+    found.by_turns(
+        (block, old_size, new_size),
+        |by, (block, old_size, new_size)| lua_alloc!(by, block, old_size, new_size),
+        |by, (block, old_size, new_size)| lua_alloc!(by, block, old_size, new_size),
+    )
 }

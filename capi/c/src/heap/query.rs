@@ -1,6 +1,6 @@
 //! Which block, and which heap, an address belongs to.
 
-use super::{HeapObject, heap_or, hm_heap};
+use super::{HeapObject, found_or, hm_heap};
 use crate::{
     object::{self, Kind},
     types::pointer,
@@ -15,7 +15,7 @@ use core::{
 /// Thread-safe, and safe in signal handlers: it takes no lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hm_heap_usable_size(heap: *mut hm_heap, block: *const c_void) -> usize {
-    let heap = heap_or!(heap, 0);
+    let heap = &found_or!(heap, 0).heap;
     let block = NonNull::new(block.cast_mut().cast::<u8>());
     block.and_then(|block| heap.usable_size(block)).unwrap_or(0)
 }
@@ -26,7 +26,7 @@ pub unsafe extern "C" fn hm_heap_usable_size(heap: *mut hm_heap, block: *const c
 /// Thread-safe, and safe in signal handlers: it takes no lock.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hm_heap_owns(heap: *mut hm_heap, address: *const c_void) -> c_int {
-    heap_or!(heap, 0).owns(address.addr()).into()
+    found_or!(heap, 0).heap.owns(address.addr()).into()
 }
 
 /// Returns the start of the live block around an address, any address at all, and stores through
@@ -40,7 +40,7 @@ pub unsafe extern "C" fn hm_heap_block_of(
     address: *const c_void,
     size: *mut usize,
 ) -> *mut c_void {
-    let Some(found) = heap_or!(heap, null_mut()).block_of(address.addr()) else {
+    let Some(found) = found_or!(heap, null_mut()).heap.block_of(address.addr()) else {
         return null_mut();
     };
     if !size.is_null() {

@@ -19,8 +19,9 @@ pub unsafe extern "C" fn hm_heap_trim(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let heap = heap!(heap);
-        heap.collect(level(how)?);
+        let (found, level) = (opened!(HeapObject, heap).1, level(how)?);
+        found.caches.flush();
+        found.heap.collect(level);
     })
 }
 
@@ -44,7 +45,9 @@ pub unsafe extern "C" fn hm_heap_trim_to(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let left = heap!(heap).trim_to(bytes);
+        let found = opened!(HeapObject, heap).1;
+        found.caches.flush();
+        let left = found.heap.trim_to(bytes);
         if !resident.is_null() {
             place!(resident).write(left);
         }

@@ -79,6 +79,11 @@ pub struct hm_heap_config {
     pub quarantine_addresses: usize,
     /// How many mappings of the host guards may take; half of those that are left.
     pub mappings: usize,
+    /// Not zero: calls without a thread's handle take a lock each. By default they have caches of
+    /// free blocks, which threads use by turns; a thread may end in any way.
+    pub no_thread_caches: u32,
+    /// Zero.
+    pub reserved_more: u32,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
@@ -86,7 +91,7 @@ unsafe impl Grows for hm_heap_config {
     const FIRST: usize = 88;
 }
 
-const _: () = assert!(size_of::<hm_heap_config>() == 88);
+const _: () = assert!(size_of::<hm_heap_config>() == 96);
 
 /// What a heap holds, in bytes where nothing else is said. Begin with `HM_HEAP_STATISTICS_INIT`.
 #[repr(C)]

@@ -3,6 +3,7 @@
 
 use crate::{
     provider::{Foreign, hm_provider},
+    region::Region,
     status::{Fault, HM_EXISTS, HM_UNSUPPORTED},
 };
 use core::{
@@ -27,8 +28,6 @@ use hostmem::{
 /// Waiting threads spin: there is nothing in which they could sleep.
 pub(crate) type HostLock = Spin;
 
-pub(crate) type Region = region::RegionAllocator<Host, Host, HostLock>;
-
 static SET: AtomicPtr<hm_provider> = AtomicPtr::new(null_mut());
 
 const NO_HOST: Fault = Fault::Plain(
@@ -52,7 +51,7 @@ pub(crate) fn probe() -> Result<Probe, Fault> {
     Err(NO_HOST)
 }
 
-pub(crate) fn adopt_claim(_: &Region, _: &ClaimRequest) -> Result<ClaimReport, Error> {
+pub(crate) unsafe fn adopt_claim(_: &Region, _: &ClaimRequest) -> Result<ClaimReport, Error> {
     Err(ErrorKind::Unsupported.into())
 }
 

@@ -2,12 +2,16 @@
 
 use crate::{
     provider::Foreign,
+    region::Region,
     status::{Fault, HM_UNSUPPORTED},
 };
-use hostmem::{probe::Probe, provider::Clock};
-pub(crate) use hostmem::{
-    OsLock as HostLock, OsProvider as Host, RegionAllocator as Region, adopt_claim,
+use hostmem::{
+    adopt_claim_into,
+    probe::Probe,
+    provider::{Clock, Error},
+    region::{ClaimReport, ClaimRequest},
 };
+pub(crate) use hostmem::{OsLock as HostLock, OsProvider as Host};
 
 pub(crate) fn set(_: Foreign) -> Result<(), Fault> {
     Err(Fault::Plain(
@@ -22,6 +26,19 @@ pub(crate) fn now_ms() -> Option<u64> {
 
 pub(crate) fn probe() -> Result<Probe, Fault> {
     Ok(Host::new().probe_now())
+}
+
+/// Claims addresses of the host for a region.
+///
+/// # Safety
+///
+/// The region is on the host itself.
+pub(crate) unsafe fn adopt_claim(
+    region: &Region,
+    request: &ClaimRequest,
+) -> Result<ClaimReport, Error> {
+    // SAFETY: the region is on the host itself, by this function's condition.
+    unsafe { adopt_claim_into(region, request) }
 }
 
 /// Prints on standard error. Not by `write`, in which a thread may be cancelled.

@@ -25,7 +25,8 @@ pub unsafe extern "C" fn hm_jit_alloc(
         if size == 0 {
             return Err(invalid(c"a size of zero"));
         }
-        to.write(jit.hand_out(jit.allocator.alloc(size)?)?);
+        let span = jit.allocator.alloc_numbered(size)?;
+        to.write(hm_span::of(span.info, span.number));
     })
 }
 
@@ -48,7 +49,8 @@ pub unsafe extern "C" fn hm_jit_alloc_near(
             return Err(invalid(c"a size of zero"));
         }
         let near = Placement::near(anchor.addr(), reach);
-        to.write(jit.hand_out(jit.allocator.alloc_with(size, near)?)?);
+        let span = jit.allocator.alloc_numbered_with(size, near)?;
+        to.write(hm_span::of(span.info, span.number));
     })
 }
 
@@ -72,8 +74,8 @@ pub unsafe extern "C" fn hm_jit_alloc_placed(
         if size == 0 {
             return Err(invalid(c"a size of zero"));
         }
-        let allocated = jit.allocator.alloc_with(size, placement(from)?)?;
-        to.write(jit.hand_out(allocated)?);
+        let span = jit.allocator.alloc_numbered_with(size, placement(from)?)?;
+        to.write(hm_span::of(span.info, span.number));
     })
 }
 
@@ -95,6 +97,7 @@ pub unsafe extern "C" fn hm_jit_alloc_at(
         if size == 0 {
             return Err(invalid(c"a size of zero"));
         }
-        to.write(jit.hand_out(jit.allocator.alloc_at(offset, size)?)?);
+        let span = jit.allocator.alloc_numbered_at(offset, size)?;
+        to.write(hm_span::of(span.info, span.number));
     })
 }

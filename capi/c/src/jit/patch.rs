@@ -1,6 +1,6 @@
 //! Replacing words of code that other threads may be executing.
 
-use super::{Jit, hm_jit, jit, name_of, token, types::*};
+use super::{Jit, hm_jit, jit, name_of, types::*};
 use crate::{
     object::opened,
     status::{Fault, answer, hm_error, hm_status, invalid},
@@ -32,10 +32,11 @@ pub unsafe extern "C" fn hm_jit_patch_u32(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let jit = jit!(jit);
-        let span = token!(jit, span);
-        let when = barrier(when)?;
-        jit.allocator.patch_u32(&span, offset, value, when)?;
+        let (jit, when) = (jit!(jit), barrier(when)?);
+        // SAFETY: the caller in C promises that it is null or a name.
+        let span = unsafe { name_of(span) }?.key();
+        // SAFETY: the caller in C promises that it owns the span, if that is live.
+        unsafe { jit.allocator.patch_numbered(span, offset, value, when)? };
     })
 }
 
@@ -52,10 +53,11 @@ pub unsafe extern "C" fn hm_jit_patch_u64(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let jit = jit!(jit);
-        let span = token!(jit, span);
-        let when = barrier(when)?;
-        jit.allocator.patch_u64(&span, offset, value, when)?;
+        let (jit, when) = (jit!(jit), barrier(when)?);
+        // SAFETY: the caller in C promises that it is null or a name.
+        let span = unsafe { name_of(span) }?.key();
+        // SAFETY: the caller in C promises that it owns the span, if that is live.
+        unsafe { jit.allocator.patch_numbered(span, offset, value, when)? };
     })
 }
 

@@ -1,6 +1,10 @@
 //! The structs and numbers of executable memory.
 
-use crate::{abi::Grows, source::hm_source, types::hm_placement};
+use crate::{
+    abi::Grows,
+    source::hm_source,
+    types::{hm_placement, hm_range},
+};
 use core::ffi::{c_char, c_int, c_void};
 use hostmem::jit::{LiveSpan, SpanInfo};
 
@@ -33,6 +37,24 @@ pub struct hm_live {
     pub group: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A block of memory that spans are cut from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct hm_jit_block {
+    /// Where its code is executed.
+    pub rx: hm_range,
+    /// Where it is written; the same where blocks are mapped once.
+    pub rw: hm_range,
+    /// The size of its pages.
+    pub page_size: usize,
+    /// The unit of its spans.
+    pub granularity: usize,
+    /// Live spans.
+    pub spans: u64,
+    /// Bytes of live spans.
+    pub used: u64,
 }
 
 /// How blocks are mapped.
@@ -221,7 +243,16 @@ pub type hm_jit_fill_fn = Option<
 pub type hm_jit_visit_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, live: *const hm_live) -> c_int>;
 
+/// Is told of a block; returns 0 to go on, and anything else to stop. It must not unwind.
+pub type hm_jit_block_visit_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, block: *const hm_jit_block) -> c_int>;
+
 impl hm_span {
+    /// Returns by what the allocator knows it.
+    pub(crate) fn key(&self) -> (usize, u32) {
+        (self.rx.addr(), self.number)
+    }
+
     pub(crate) fn of(info: SpanInfo, number: u32) -> Self {
         Self {
             rx: info.rx.as_ptr().cast(),

@@ -5,7 +5,7 @@ use crate::{
     abi::{array, growing, place},
     object::opened,
     status::{answer, hm_error, hm_status, invalid},
-    types::window,
+    types::{range_of, window},
 };
 use core::ffi::c_void;
 
@@ -39,6 +39,38 @@ pub unsafe extern "C" fn hm_jit_spans(
             let live = hm_live::of(&live);
             // SAFETY: the caller in C promises that it may be called so, and does not unwind.
             if unsafe { visit(context, &raw const live) } != 0 {
+                break;
+            }
+        }
+    })
+}
+
+/// Tells `visit` of the blocks of memory that spans are cut from, by address, each as it is then.
+///
+/// `visit` holds no lock and may call this library.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_jit_blocks(
+    jit: *mut hm_jit,
+    visit: hm_jit_block_visit_fn,
+    context: *mut c_void,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let jit = jit!(jit);
+        let visit = visit.ok_or(invalid(c"a null function"))?;
+        for block in jit.allocator.blocks() {
+            let block = hm_jit_block {
+                rx: range_of(block.rx),
+                rw: range_of(block.rw),
+                page_size: block.page_size.bytes(),
+                granularity: block.granularity,
+                spans: block.spans as u64,
+                used: block.used as u64,
+            };
+            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+            if unsafe { visit(context, &raw const block) } != 0 {
                 break;
             }
         }

@@ -8,6 +8,7 @@ use crate::{
     types::bytes,
 };
 use core::ffi::c_void;
+use hostmem::jit::Barrier;
 
 /// Writes `len` bytes at `offset` in a span and publishes them: they can be executed when the call
 /// returns, on all cores. The bytes lie outside of executable memory of this library.
@@ -26,9 +27,12 @@ pub unsafe extern "C" fn hm_jit_write(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let jit = jit!(jit);
-        let mut span = token!(jit, span);
-        jit.allocator.write(&mut span, offset, bytes(from, len)?)?;
+        let (jit, bytes) = (jit!(jit), bytes(from, len)?);
+        // SAFETY: the caller in C promises that it is null or a name.
+        let span = unsafe { name_of(span) }?.key();
+        // SAFETY: the caller in C promises that it owns the span, if that is live, and that no
+        // other thread writes to it or executes those bytes meanwhile.
+        unsafe { jit.allocator.write_numbered(span, offset, bytes, None)? };
     })
 }
 
@@ -46,10 +50,13 @@ pub unsafe extern "C" fn hm_jit_write_deferred(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let jit = jit!(jit);
-        let mut span = token!(jit, span);
-        let bytes = bytes(from, len)?;
-        jit.allocator.write_deferred(&mut span, offset, bytes)?;
+        let (jit, bytes) = (jit!(jit), bytes(from, len)?);
+        // SAFETY: the caller in C promises that it is null or a name.
+        let span = unsafe { name_of(span) }?.key();
+        let later = Some(Barrier::Deferred);
+        // SAFETY: the caller in C promises that it owns the span, if that is live, and that no
+        // other thread writes to it or executes those bytes meanwhile.
+        unsafe { jit.allocator.write_numbered(span, offset, bytes, later)? };
     })
 }
 

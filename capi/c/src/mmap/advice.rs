@@ -4,14 +4,11 @@ use super::{
     arguments::{find, whole},
     errno::{Errno, INVALID, answered, last_errno},
 };
-use crate::{
-    region::{Region, hm_region},
-    types::page_size,
-};
+use crate::region::{Region, hm_region};
 use core::ffi::{c_int, c_void};
 use hostmem::{
     page::PageRange,
-    provider::{Dump, PageProvider, PageWish},
+    provider::{Dump, PageProvider, PageWish, Purged},
     region::PageState,
 };
 
@@ -34,6 +31,8 @@ fn is_given_out(region: &Region, pages: PageRange) -> bool {
 /// `MADV_WILLNEED`, `MADV_DONTNEED`, `MADV_FREE`, `MADV_COLD`, `MADV_PAGEOUT`, `MADV_HUGEPAGE`,
 /// `MADV_NOHUGEPAGE`, `MADV_DONTDUMP`, `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`; others fail
 /// with `EINVAL`. Pages that the region has not given out fail with `ENOMEM`, and nothing is done.
+/// In a region on a provider of the program's own what only the kernel can do fails with
+/// `EOPNOTSUPP`, and so does `MADV_DONTNEED` where purged pages need not show zeros.
 /// Returns 0, or -1 and says why by `errno`.
 ///
 /// Thread-safe; not for signal handlers, unless the region blocks signals.
@@ -59,13 +58,13 @@ pub unsafe extern "C" fn hm_region_madvise_in(
     answered((|| {
         // SAFETY: the caller in C promises that it is null or a handle of this library.
         let region = unsafe { find(region)? };
-        if !page_size().is_aligned(address.addr()) {
+        if !region.page_size().is_aligned(address.addr()) {
             return Err(INVALID);
         }
         if len == 0 {
             return Ok(());
         }
-        let pages = whole(address, len)?;
+        let pages = whole(address, len, region.page_size())?;
         if region.is_active() && !is_given_out(region, pages) {
             return Err(Errno(libc::ENOMEM));
         }
@@ -76,7 +75,18 @@ pub unsafe extern "C" fn hm_region_madvise_in(
             libc::MADV_NOHUGEPAGE => unsafe { region.wish_pages(pages, PageWish::Never) },
             libc::MADV_DONTDUMP => {
                 // SAFETY: the caller in C promises that the pages are its own.
-                unsafe { PageProvider::describe(region, pages, None, Dump::Excluded) };
+                unsafe { PageProvider::describe(&**region, pages, None, Dump::Excluded) };
+            }
+            libc::MADV_DONTNEED | libc::MADV_FREE if !region.is_hosts() => {
+                // SAFETY: the caller in C promises that the pages are its own, and their contents
+                // not needed.
+                let shown = unsafe { region.purge(pages)? };
+                if advice == libc::MADV_DONTNEED && shown != Purged::Zero {
+                    return Err(Errno(libc::EOPNOTSUPP));
+                }
+            }
+            _ if KERNELS.contains(&advice) && !region.is_hosts() => {
+                return Err(Errno(libc::EOPNOTSUPP));
             }
             _ if KERNELS.contains(&advice) => {
                 let at = pages.start().as_ptr().cast();

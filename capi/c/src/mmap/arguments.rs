@@ -3,15 +3,14 @@
 use super::errno::{Errno, INVALID};
 use crate::{
     object,
-    region::{Region, hm_region},
-    types::page_size,
+    region::{RegionObject, hm_region},
 };
 use core::{
     ffi::{c_int, c_void},
     ptr::NonNull,
 };
 use hostmem::{
-    page::{Access, Ceiling, PageRange, RwxOptIn},
+    page::{Access, Ceiling, PageRange, PageSize, RwxOptIn},
     provider::{Commit, PageWish},
 };
 
@@ -20,18 +19,17 @@ use hostmem::{
 /// # Safety
 ///
 /// It is null, or a handle of this library, which is not closed during the call.
-pub(super) unsafe fn find(region: *mut hm_region) -> Result<&'static Region, Errno> {
+pub(super) unsafe fn find(region: *mut hm_region) -> Result<&'static RegionObject, Errno> {
     if region.is_null() {
         return Err(Errno(libc::ENODEV));
     }
     // SAFETY: not null; a handle of this library which is not closed during the call, by this
     // function's condition.
-    Ok(unsafe { object::get::<Region, _>(region) }?.1)
+    Ok(unsafe { object::get::<RegionObject, _>(region) }?.1)
 }
 
 /// Makes whole pages of an address, which is one's start, and a length.
-pub(super) fn whole(addr: *mut c_void, len: usize) -> Result<PageRange, Errno> {
-    let page = page_size();
+pub(super) fn whole(addr: *mut c_void, len: usize, page: PageSize) -> Result<PageRange, Errno> {
     let len = page.round_up(len).filter(|len| *len != 0).ok_or(INVALID)?;
     let start = NonNull::new(addr.cast::<u8>()).ok_or(INVALID)?;
     PageRange::new(start, len, page).ok_or(INVALID)

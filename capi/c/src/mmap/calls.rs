@@ -5,7 +5,7 @@ use super::{
     errno::{Errno, INVALID, answered, mapped},
     mapping::Mapped,
 };
-use crate::{region::hm_region, types::page_size};
+use crate::region::hm_region;
 use core::ffi::{c_int, c_void};
 use hostmem::{
     provider::PageProvider,
@@ -17,7 +17,9 @@ use hostmem::{
 /// `MAP_POPULATE`, `MAP_LOCKED`, `MAP_NONBLOCK`, `MAP_HUGETLB` and its sizes, and `MAP_32BIT`;
 /// others fail with `EOPNOTSUPP`. An address without `MAP_FIXED` is a hint. Returns `MAP_FAILED`,
 /// and says why by `errno`, with the numbers that `mmap` would use; addresses that are not of the
-/// region cannot be replaced, which is `ENOMEM`.
+/// region cannot be replaced, which is `ENOMEM`. A region on a provider of the program's own has
+/// private memory alone: for files and flags that ask the kernel for more it fails with
+/// `EOPNOTSUPP`.
 ///
 /// What a program does to such memory by the kernel's own calls is described in the guide.
 ///
@@ -60,7 +62,7 @@ pub unsafe extern "C" fn hm_region_munmap_in(
         // SAFETY: the caller in C promises that it is null or a handle of this library.
         let region = unsafe { find(region)? };
         // SAFETY: the caller in C promises that no other code uses the memory.
-        unsafe { region.unmap(whole(address, len)?)? };
+        unsafe { region.unmap(whole(address, len, region.page_size())?)? };
         Ok(())
     })())
 }
@@ -79,7 +81,7 @@ pub unsafe extern "C" fn hm_region_mprotect_in(
     answered((|| {
         // SAFETY: the caller in C promises that it is null or a handle of this library.
         let region = unsafe { find(region)? };
-        if !page_size().is_aligned(address.addr()) {
+        if !region.page_size().is_aligned(address.addr()) {
             return Err(INVALID);
         }
         let access = access(prot)?;
@@ -87,7 +89,7 @@ pub unsafe extern "C" fn hm_region_mprotect_in(
             return Ok(());
         }
         // SAFETY: the caller in C promises that the pages are its own.
-        unsafe { region.protect(whole(address, len)?, access)? };
+        unsafe { region.protect(whole(address, len, region.page_size())?, access)? };
         Ok(())
     })())
 }
@@ -111,7 +113,7 @@ pub unsafe extern "C" fn hm_region_mremap_in(
         if flags & !libc::MREMAP_MAYMOVE != 0 || new_len == 0 {
             return Err(INVALID);
         }
-        let pages = whole(address, len)?;
+        let pages = whole(address, len, region.page_size())?;
         let Some(RegionRange {
             state: PageState::Committed(access),
             ..

@@ -4,11 +4,11 @@ use super::{
     arguments::{access, how, whole},
     errno::{Errno, INVALID, last_errno},
 };
-use crate::{region::Region, types::page_size};
+use crate::region::RegionObject;
 use core::ffi::{c_int, c_void};
 use hostmem::{
-    page::{AddressRange, PageRange},
-    provider::{Error, ErrorKind, Place, Request},
+    page::{AddressRange, PageRange, PageSize},
+    provider::{Error, ErrorKind, PageProvider, Place, Request},
     region::PageState,
 };
 
@@ -68,9 +68,8 @@ impl Mapped {
         Ok(())
     }
 
-    fn check(self, len: usize) -> Result<(), Errno> {
+    fn check(self, len: usize, page: PageSize) -> Result<(), Errno> {
         const KNOWN: c_int = PLACES | PASSED | OWN | libc::MAP_ANONYMOUS | libc::MAP_TYPE;
-        let page = page_size();
         let offset = usize::try_from(self.offset).map_err(|_| INVALID)?;
         if len == 0 || !page.is_aligned(offset) {
             return Err(INVALID);
@@ -104,16 +103,20 @@ impl Mapped {
     /// No other code uses what it replaces.
     pub(super) unsafe fn map(
         self,
-        region: &Region,
+        region: &RegionObject,
         addr: *mut c_void,
         len: usize,
     ) -> Result<PageRange, Errno> {
-        self.check(len)?;
+        let page = region.page_size();
+        self.check(len, page)?;
+        if !self.is_plain() && !region.is_hosts() {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
         let access = access(self.prot)?;
         let state = PageState::Committed(access);
         let is_exact = self.flags & libc::MAP_FIXED_NOREPLACE != 0;
         if self.flags & libc::MAP_FIXED != 0 && !is_exact {
-            let pages = whole(addr, len)?;
+            let pages = whole(addr, len, page)?;
             if self.is_plain() {
                 // SAFETY: no other code uses what it replaces, by this function's condition.
                 unsafe { region.map_over(pages, how(access), 0)? };
@@ -124,11 +127,11 @@ impl Mapped {
             return Ok(pages);
         }
         let place = match (is_exact, addr.addr()) {
-            (true, _) => Place::Exact(whole(addr, len)?.addr()),
+            (true, _) => Place::Exact(whole(addr, len, page)?.addr()),
             (false, 0) => Place::Anywhere,
-            (false, hint) => Place::Hint(page_size().round_down(hint)),
+            (false, hint) => Place::Hint(page.round_down(hint)),
         };
-        let len = page_size().round_up(len).ok_or(Errno(libc::ENOMEM))?;
+        let len = page.round_up(len).ok_or(Errno(libc::ENOMEM))?;
         let request = Request::bytes(len).place(place);
         let request = if self.flags & MAP_32BIT != 0 {
             request.within(AddressRange::new(0, (2 << 30) - 1).ok_or(INVALID)?)

@@ -1,22 +1,23 @@
 //! Where the addresses of a region come from, and where they go.
 
-use super::{Region, hm_region, region, types::*};
+use super::{RegionObject, hm_region, region, types::*};
 use crate::{
     abi::{growing, place, read},
     host,
     object::opened,
-    status::{answer, hm_error, hm_status, invalid},
-    types::{hm_range, pages, window},
+    status::{Fault, HM_UNSUPPORTED, answer, hm_error, hm_status, invalid},
+    types::{hm_range, pages_of, window},
 };
 use hostmem::{
     page::AddressRange,
-    provider::Error,
+    provider::{Error, PageProvider},
     region::{BreakBlock, ClaimRequest},
 };
 
 /// Claims all that is free in a range of addresses, so that what others map lands elsewhere, and
 /// places everything new in it from then on. Stores what became of it through `report`, unless that
-/// is null. That something could not be had is no error, unless all was required.
+/// is null. That something could not be had is no error, unless all was required. For a region on
+/// the host itself; others adopt what their source has reserved.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]
@@ -33,6 +34,10 @@ pub unsafe extern "C" fn hm_region_claim(
             Some(growing!(report))
         };
         let region = region!(region);
+        if !region.may_claim() {
+            let message = c"a claim is for a region on the host itself";
+            return Err(Fault::Plain(HM_UNSUPPORTED, message));
+        }
         let from: hm_claim = read!(claim);
         if claim.is_null() || from.first == 0 {
             return Err(invalid(c"a claim without a first address"));
@@ -54,7 +59,8 @@ pub unsafe extern "C" fn hm_region_claim(
         request.least = from.least.max(request.least);
         request.complete = from.require_complete != 0;
         request.block_break = from.block_break != 0;
-        let got = host::adopt_claim(region, &request)?;
+        // SAFETY: on the host itself, as was looked at above.
+        let got = unsafe { host::adopt_claim(region, &request)? };
         if let Some(to) = to {
             to.write(hm_claim_report {
                 size: 0,
@@ -74,8 +80,9 @@ pub unsafe extern "C" fn hm_region_claim(
     })
 }
 
-/// Takes over addresses that the program has reserved, mapped without access and private, as by
-/// `hm_pages_reserve` from the host; from now on they are the region's alone.
+/// Takes over addresses that the program has reserved by `hm_pages_reserve` from the region's
+/// source; from now on they are the region's alone. Those of the host may be mapped by others, too,
+/// without access and private.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]
@@ -87,7 +94,7 @@ pub unsafe extern "C" fn hm_region_adopt(
     answer!(error, {
         let region = region!(region);
         // SAFETY: the caller in C promises that it has reserved the range.
-        unsafe { region.adopt(pages(range)?)? };
+        unsafe { region.adopt(pages_of(range, region.page_size())?)? };
     })
 }
 

@@ -1,17 +1,17 @@
 //! Mapping and unmapping in a region.
 
-use super::{Region, hm_region, region, types::*};
+use super::{RegionObject, hm_region, region, types::*};
 use crate::{
     abi::{place, read},
     object::opened,
-    status::{answer, hm_error, hm_status},
+    status::{answer, hm_error, hm_status, invalid},
     types::{
         HM_CEILING_DEFAULT, commit, hm_access, hm_ceiling, hm_page_wish, hm_range, hm_request,
-        pages, range_of, request,
+        pages_of, range_of, request,
     },
 };
-use core::ffi::c_int;
-use hostmem::provider::PageProvider;
+use core::ffi::{c_char, c_int};
+use hostmem::provider::{Dump, PageProvider, PageWish};
 
 /// Finds addresses and maps memory there, all but the guards, which lie within the range that is
 /// stored through `range`. `tag` is what `hm_region_query` tells of it.
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn hm_region_map_over(
         let region = region!(region);
         let how = commit(access, ceiling, wish)?;
         // SAFETY: the caller in C promises that no other code uses what is replaced.
-        unsafe { region.map_over(pages(range)?, how, tag)? };
+        unsafe { region.map_over(pages_of(range, region.page_size())?, how, tag)? };
     })
 }
 
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn hm_region_unmap(
     answer!(error, {
         let region = region!(region);
         // SAFETY: the caller in C promises that no other code uses the memory.
-        unsafe { region.unmap(pages(range)?)? };
+        unsafe { region.unmap(pages_of(range, region.page_size())?)? };
     })
 }
 
@@ -91,7 +91,7 @@ pub unsafe extern "C" fn hm_region_protect(
         let region = region!(region);
         let access = crate::types::access(access)?;
         // SAFETY: the caller in C promises that the pages are its own, and have memory.
-        unsafe { region.protect(pages(range)?, access)? };
+        unsafe { region.protect(pages_of(range, region.page_size())?, access)? };
     })
 }
 
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn hm_region_purge(
     answer!(error, {
         let region = region!(region);
         // SAFETY: the caller in C promises that the contents are not needed.
-        let purged = unsafe { region.purge(pages(range)?)? };
+        let purged = unsafe { region.purge(pages_of(range, region.page_size())?)? };
         if !shown.is_null() {
             place!(shown).write(purged_of(purged));
         }
@@ -133,7 +133,10 @@ pub unsafe extern "C" fn hm_region_remap(
 ) -> hm_status {
     answer!(error, {
         let (to, region) = (place!(range), region!(region));
-        let (from, how) = (pages(from)?, commit(access, HM_CEILING_DEFAULT, 0)?);
+        let (from, how) = (
+            pages_of(from, region.page_size())?,
+            commit(access, HM_CEILING_DEFAULT, 0)?,
+        );
         let mapped = if may_move == 0 {
             // SAFETY: the caller in C promises that the mapping is its own.
             unsafe { region.resize(from, len, how)? }
@@ -143,5 +146,56 @@ pub unsafe extern "C" fn hm_region_remap(
             unsafe { region.remap(from, len, how)? }
         };
         to.write(range_of(mapped));
+    })
+}
+
+/// Names pages in the process map, by up to 79 bytes, unless `name` is null; with
+/// `exclude_from_core` not zero they are left out of core files from now on. Pages that are free,
+/// and views of dual mappings, are passed by.
+///
+/// Thread-safe; not for signal handlers, unless the region blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_region_describe(
+    region: *mut hm_region,
+    range: hm_range,
+    name: *const c_char,
+    exclude_from_core: c_int,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let region = region!(region);
+        let range = pages_of(range, region.page_size())?;
+        // SAFETY: the caller in C promises that it is null or a string.
+        let name = unsafe { crate::types::name(name) };
+        let dump = if exclude_from_core == 0 {
+            Dump::Default
+        } else {
+            Dump::Excluded
+        };
+        // SAFETY: the caller in C promises that the pages are its own.
+        unsafe { region.describe(range, name, dump) };
+    })
+}
+
+/// Says of memory that large pages are welcome (`HM_PAGES_TRANSPARENT`), or not
+/// (`HM_PAGES_NEVER_LARGE`): advice, which changes no contents. Pages without memory are passed by.
+///
+/// Thread-safe; not for signal handlers, unless the region blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_region_wish_pages(
+    region: *mut hm_region,
+    range: hm_range,
+    wish: hm_page_wish,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let region = region!(region);
+        let range = pages_of(range, region.page_size())?;
+        let wish = match crate::types::wish(wish)? {
+            wish @ (PageWish::Transparent | PageWish::Never) => wish,
+            _ => return Err(invalid(c"no such advice")),
+        };
+        // SAFETY: the caller in C promises that the pages are its own.
+        unsafe { region.wish_pages(range, wish) };
     })
 }

@@ -1,6 +1,6 @@
 //! Queries of a region: states of pages, gaps, statistics.
 
-use super::{Region, hm_region, region, types::*};
+use super::{RegionObject, hm_region, region, types::*};
 use crate::{
     abi::{growing, place},
     object::opened,
@@ -71,14 +71,37 @@ pub unsafe extern "C" fn hm_region_largest_gap(
     let asked = answer!(core::ptr::null_mut(), {
         let (to, region) = (place!(gap), region!(region));
         match region.largest_gap(window(first, last)?) {
-            Some(gap) => drop(to.write(hm_gap {
-                first: gap.start(),
-                last: gap.last(),
-            })),
+            Some(gap) => drop(to.write(hm_gap::of(gap))),
             None => found = HM_UNKNOWN_POINTER,
         }
     });
     if asked == HM_OK { found } else { asked }
+}
+
+/// Tells `visit` of the free pieces of a window, in order; `last` may be 0 for no bound. The lock
+/// is taken for each anew, so that `visit` may map there, or find that another thread has.
+///
+/// Thread-safe; not for signal handlers, unless the region blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_region_gaps(
+    region: *mut hm_region,
+    first: usize,
+    last: usize,
+    visit: hm_gap_visit_fn,
+    context: *mut c_void,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let region = region!(region);
+        let visit = visit.ok_or(invalid(c"a null function"))?;
+        for gap in region.gaps(window(first, last)?) {
+            let gap = hm_gap::of(gap);
+            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+            if unsafe { visit(context, &raw const gap) } != 0 {
+                break;
+            }
+        }
+    })
 }
 
 /// Stores what is held. Looks at every range.

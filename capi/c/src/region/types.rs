@@ -2,10 +2,12 @@
 
 use crate::{
     abi::Grows,
+    source::hm_source,
     types::{HM_ACCESS_NONE, access_of, hm_access},
 };
 use core::ffi::{c_int, c_void};
 use hostmem::{
+    page::AddressRange,
     provider::Purged,
     region::{PageState, RegionRange},
 };
@@ -37,6 +39,9 @@ pub struct hm_region_config {
     pub block_signals: u32,
     /// Zero.
     pub reserved: u32,
+    /// Where its addresses and its memory come from; null for the host. It need not live longer
+    /// than the call.
+    pub source: *const hm_source,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
@@ -44,7 +49,7 @@ unsafe impl Grows for hm_region_config {
     const FIRST: usize = 32;
 }
 
-const _: () = assert!(size_of::<hm_region_config>() == 32);
+const _: () = assert!(size_of::<hm_region_config>() == 40);
 
 /// What a region is to claim. Begin with `HM_CLAIM_INIT`; set at least `first`.
 #[repr(C)]
@@ -222,6 +227,19 @@ pub(crate) const fn purged_of(purged: Purged) -> hm_purged {
 /// Is told of pages; returns 0 to go on, and anything else to stop. It must not unwind.
 pub type hm_region_visit_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, range: *const hm_region_range) -> c_int>;
+
+/// Is told of free addresses; returns 0 to go on, and anything else to stop. It must not unwind.
+pub type hm_gap_visit_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, gap: *const hm_gap) -> c_int>;
+
+impl hm_gap {
+    pub(super) fn of(range: AddressRange) -> Self {
+        Self {
+            first: range.start(),
+            last: range.last(),
+        }
+    }
+}
 
 impl hm_region_range {
     pub(super) fn of(range: &RegionRange) -> Self {

@@ -175,6 +175,32 @@ static void has_sections() {
     FINE(runtime.release(function));
 }
 
+// A call that turns out to be within reach needs no entry of AsmJit's table: the memory of that is
+// free again.
+static void keeps_no_bytes_that_relocation_saves() {
+    const hostmem::jit jit = make(HM_MAPPING_DUAL);
+    hostmem::asmjit_runtime runtime(jit);
+    number_fn near = nullptr;
+    FINE(add(runtime, 5, &near));
+    asmjit::CodeHolder holder;
+    FINE(holder.init(runtime.environment()));
+    x86::Assembler a(&holder);
+    for (int n = 0; n < 48; n++) {
+        FINE(a.nop());
+    }
+    FINE(a.sub(x86::rsp, 8));
+    FINE(a.call(asmjit::imm(reinterpret_cast<std::uintptr_t>(near))));
+    FINE(a.add(x86::rsp, 8));
+    FINE(a.ret());
+    number_fn function = nullptr;
+    FINE(runtime.add(&function, &holder));
+    CHECK(function() == 5);
+    hm_live live = {};
+    CHECK(jit.query(reinterpret_cast<void *>(function), live));
+    // Code of up to 64 bytes, and an entry behind them until its address was known.
+    CHECK(live.span.len == 64 && jit.statistics().used == 128);
+}
+
 int main() {
     places_and_releases(HM_MAPPING_DUAL);
     places_and_releases(HM_MAPPING_TOGGLE);
@@ -182,6 +208,7 @@ int main() {
     tells_why_there_is_no_memory();
     gives_back_what_cannot_be_relocated();
     has_sections();
+    keeps_no_bytes_that_relocation_saves();
     puts("all hold");
     return 0;
 }

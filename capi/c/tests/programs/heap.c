@@ -174,6 +174,7 @@ static void threads(void) {
     for (size_t n = 0; n < 4; n++) {
         CHECK(pthread_join(threads[n], NULL) == 0);
     }
+    OK(hm_heap_trim(shared, HM_TRIM_FREE, NULL));
     CHECK(held(shared).used == 0 && held(shared).cached == 0);
     hm_local local = {{0}};
     STATUS(HM_INVALID_ARGUMENT, hm_local_attach(NULL, &local, NULL));

@@ -227,6 +227,11 @@ static int see(void *context, const hm_live *live) {
     return ++seen->count == seen->most;
 }
 
+static int see_block(void *context, const hm_jit_block *block) {
+    memcpy(context, block, sizeof *block);
+    return 1;
+}
+
 static void tags(void) {
     hm_jit_config config = HM_JIT_CONFIG_INIT;
     config.word_bits = 64;
@@ -256,6 +261,12 @@ static void tags(void) {
     CHECK(one.count == 1 && one.last == spans[4].rx);
     STATUS(HM_INVALID_ARGUMENT, hm_jit_spans(jit, 0, 0, NULL, NULL, NULL, NULL));
     STATUS(HM_INVALID_ARGUMENT, hm_jit_spans(jit, 5, 4, NULL, see, &one, NULL));
+    hm_jit_block block = {{NULL, 0}, {NULL, 0}, 0, 0, 0, 0};
+    OK(hm_jit_blocks(jit, see_block, &block, NULL));
+    CHECK((size_t)spans[4].rx - (size_t)block.rx.start < block.rx.len);
+    CHECK((size_t)spans[4].rw - (size_t)block.rw.start < block.rw.len);
+    CHECK(block.rx.len == block.rw.len && block.used % block.granularity == 0 && block.spans > 4);
+    STATUS(HM_INVALID_ARGUMENT, hm_jit_blocks(jit, NULL, NULL, NULL));
     size_t released = 0;
     OK(hm_jit_release_group(jit, 1, &released, NULL));
     CHECK(released == 10);

@@ -21,6 +21,29 @@ static int count(void *context, const hm_region_range *range) {
     return 0;
 }
 
+static int add_gap(void *context, const hm_gap *gap) {
+    size_t *pages = context;
+    *pages += (gap->last + 1 - gap->first) / page;
+    return 0;
+}
+
+/* Whether memory is left out of core files, as the kernel says. */
+static int is_excluded(const void *address) {
+    FILE *file = fopen("/proc/self/smaps", "r");
+    char line[512];
+    int inside = 0, found = EMULATED;
+    CHECK(file != NULL);
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned long first, last;
+        if (sscanf(line, "%lx-%lx ", &first, &last) == 2) {
+            inside = first <= (size_t)address && (size_t)address < last;
+        }
+        found |= inside && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " dd") != NULL;
+    }
+    fclose(file);
+    return found;
+}
+
 static void calls(void) {
     adopt(NULL);
     hm_request request = HM_REQUEST_INIT;
@@ -58,6 +81,25 @@ static void calls(void) {
     CHECK(gap.last == (size_t)whole.start + LEN - 1);
     STATUS(HM_UNKNOWN_POINTER,
            hm_region_largest_gap(region, (size_t)b.start, (size_t)b.start + b.len - 1, &gap));
+    size_t free_pages = 0;
+    OK(hm_region_gaps(region, 0, 0, add_gap, &free_pages, NULL));
+    CHECK(free_pages == LEN / page - 15);
+    free_pages = 0;
+    OK(hm_region_gaps(region, (size_t)b.start, gap.first + page - 1, add_gap, &free_pages, NULL));
+    CHECK(free_pages == 1 + (gap.first - (size_t)b.start - b.len - c.len) / page);
+    STATUS(HM_INVALID_ARGUMENT, hm_region_gaps(region, 0, 0, NULL, NULL, NULL));
+
+    /* Advice changes no contents; what it is about must be pages. */
+    memset(b.start, 2, b.len);
+    OK(hm_region_describe(region, b, "test", 1, NULL));
+    OK(hm_region_describe(region, whole, NULL, 0, NULL));
+    OK(hm_region_wish_pages(region, b, HM_PAGES_NEVER_LARGE, NULL));
+    OK(hm_region_wish_pages(region, whole, HM_PAGES_TRANSPARENT, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_region_wish_pages(region, b, HM_PAGES_BASE, NULL));
+    hm_range half = {b.start, page / 2};
+    STATUS(HM_INVALID_ARGUMENT, hm_region_wish_pages(region, half, HM_PAGES_TRANSPARENT, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_region_describe(region, half, NULL, 0, NULL));
+    CHECK(((char *)b.start)[b.len - 1] == 2 && is_excluded(b.start));
 
     hm_error error = HM_ERROR_INIT;
     request.placement.place = HM_PLACE_EXACT;

@@ -70,10 +70,17 @@ static void settings(void) {
 static void sizes(void) {
     hm_heap *heap = NULL;
     hm_heap_config config = HM_HEAP_CONFIG_INIT;
-    for (uint32_t size = 0; size < sizeof config; size += 4) {
+    const uint32_t first = offsetof(hm_heap_config, no_thread_caches);
+    for (uint32_t size = 0; size < first; size += 4) {
         config.size = size;
         STATUS(HM_INVALID_ARGUMENT, hm_heap_create(&config, &heap, NULL));
     }
+    /* Older: what it ends before is not looked at. */
+    config.size = first;
+    config.no_thread_caches = 99;
+    config.reserved_more = 99;
+    OK(hm_heap_create(&config, &heap, NULL));
+    OK(hm_heap_close(heap, 0, NULL));
     /* Newer, with nothing that this version does not know. */
     memset(&room, 0, sizeof room);
     room.heap.size = 1000;

@@ -148,7 +148,8 @@ impl<'a> Bits<'a> {
         (self.used(word) & (stops << 1 | before), stops)
     }
 
-    /// Returns where the span ends that starts at a granule. The lock is held.
+    /// Returns where the span ends that starts at a granule. The lock is held, or the span is the
+    /// caller's.
     #[inline]
     pub(in crate::jit) fn end_of(self, start: usize) -> usize {
         // The lock is held: every run has its stop bit.
