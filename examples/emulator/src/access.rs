@@ -6,7 +6,7 @@ use crate::{
     arch::Context,
     interpret::{Fault, Kind, Memory},
 };
-use std::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{Ordering, fence};
 
 /// What an access returns: the value, and whether it failed.
 #[repr(C)]

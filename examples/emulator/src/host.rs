@@ -7,6 +7,8 @@
 //!                                          └ 48 MiB
 //! ```
 
+use crate::system::Slot;
+use alloc::{boxed::Box, vec::Vec};
 use hostmem::{
     OsLock, OsProvider,
     heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
@@ -14,7 +16,7 @@ use hostmem::{
     provider::{Clock, Error, ErrorKind, PageProvider, Resource},
     region::{ClaimRequest, RegionAllocator, RegionConfig, claim},
 };
-use std::sync::OnceLock;
+use spin::Once;
 
 /// Everything of the host's that the emulator places.
 pub(crate) type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
@@ -43,11 +45,6 @@ pub(crate) const LOW_HEAP: u32 = 48 << 20;
 
 /// Places for what is claimed: far more than a program has gaps.
 const SLOTS: usize = 1024;
-
-hostmem::std_slot! {
-    /// Where a thread keeps what it has cached of the program's heap.
-    pub(crate) struct Slot;
-}
 
 /// The program's heap: on the region.
 #[derive(Debug)]
@@ -78,12 +75,12 @@ static HEAP: GlobalHeap<OnRegion> = GlobalHeap::new();
 /// Returns the region. It passes requests through until [`Host::claim`]: the heap serves the
 /// program from its first instruction on.
 pub(crate) fn region() -> Result<&'static Region, Error> {
-    static REGION: OnceLock<Result<Region, Error>> = OnceLock::new();
+    static REGION: Once<Result<Region, Error>> = Once::new();
     let new = || {
         let os = OsProvider::new();
         RegionAllocator::on(os, os, RegionConfig::new())
     };
-    REGION.get_or_init(new).as_ref().map_err(|error| *error)
+    REGION.call_once(new).as_ref().map_err(|error| *error)
 }
 
 /// What the host has claimed and opened.

@@ -15,17 +15,22 @@ pub(crate) use crate::elf::USER_END;
 pub(crate) use fetch::Reader;
 pub(crate) use mapping::{Content, Mapping};
 
-use crate::{elf::Protection, host::Region};
+use crate::{
+    elf::Protection,
+    host::Region,
+    machine::{Mutex, MutexGuard},
+};
+use core::ptr::NonNull;
 use hostmem::{
     OsLock, OsProvider,
     page::{Access, AddressRange, Ceiling, PageRange},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
     range_map::{GapOrder, GapRequest, RangeMap},
 };
-use std::{
-    ptr::NonNull,
-    sync::{Mutex, MutexGuard, PoisonError},
+use linux_raw_sys::general::{
+    MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
 };
+use syscalls::{Errno, Sysno, syscall};
 
 /// The size of the guest's pages, which is part of its system-call interface.
 pub(crate) const PAGE: u32 = 4096;
@@ -47,7 +52,7 @@ pub(crate) enum Place {
 /// What of which file of the host's is to be mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FilePart {
-    pub(crate) fd: libc::c_int,
+    pub(crate) fd: i32,
     pub(crate) offset: u64,
 }
 
@@ -117,11 +122,11 @@ impl Space {
     }
 
     fn lock(&self) -> MutexGuard<'_, Break> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock()
     }
 
     fn pages(&self, range: AddressRange) -> Result<PageRange, Error> {
-        let start = std::ptr::with_exposed_provenance_mut(range.start());
+        let start = core::ptr::with_exposed_provenance_mut(range.start());
         let start = NonNull::new(start).ok_or(ErrorKind::InvalidArgument)?;
         let len = range.last() - range.start() + 1;
         let pages = PageRange::new(start, len, self.os.page_size());
@@ -214,26 +219,24 @@ impl Space {
         file: FilePart,
     ) -> Result<(), Error> {
         let protection = match mapping.protection.access() {
-            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-            Access::Read => libc::PROT_READ,
-            _ => libc::PROT_NONE,
+            Access::ReadWrite => PROT_READ | PROT_WRITE,
+            Access::Read => PROT_READ,
+            _ => PROT_NONE,
         };
         let shared = match mapping.content {
-            Content::Shared => libc::MAP_SHARED,
-            _ => libc::MAP_PRIVATE,
+            Content::Shared => MAP_SHARED,
+            _ => MAP_PRIVATE,
         };
         let offset = i64::try_from(file.offset).map_err(|_| ErrorKind::InvalidArgument)?;
         self.fill(held, range, mapping, |pages| {
-            let (start, len) = (pages.start().as_ptr().cast(), pages.len_bytes());
-            let flags = libc::MAP_FIXED | shared;
+            let (start, len) = (pages.start().as_ptr(), pages.len_bytes());
+            let (flags, fd) = (MAP_FIXED | shared, file.fd);
             // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
-            let mapped = unsafe { libc::mmap(start, len, protection, flags, file.fd, offset) };
-            if mapped != libc::MAP_FAILED {
-                return Ok(());
-            }
-            Err(match std::io::Error::last_os_error().raw_os_error() {
-                Some(libc::EACCES | libc::EPERM) => ErrorKind::Denied.into(),
-                Some(libc::EINVAL | libc::ENODEV) => ErrorKind::InvalidArgument.into(),
+            let mapped =
+                unsafe { syscall!(Sysno::mmap, start, len, protection, flags, fd, offset) };
+            mapped.map(|_| ()).map_err(|error| match error {
+                Errno::EACCES | Errno::EPERM => ErrorKind::Denied.into(),
+                Errno::EINVAL | Errno::ENODEV => ErrorKind::InvalidArgument.into(),
                 _ => ErrorKind::Exhausted.into(),
             })
         })

@@ -10,8 +10,9 @@ use crate::{
     machine::lock,
     space::Space,
 };
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use hostmem::jit::Executor;
-use std::sync::{Arc, atomic::Ordering};
 
 /// What a thread needs to run code.
 pub(crate) struct Runner {
@@ -46,7 +47,7 @@ impl Runner {
                 Ok(code) => code,
                 Err(trap) => return trap,
             };
-            let code = std::ptr::with_exposed_provenance(code);
+            let code = core::ptr::with_exposed_provenance(code);
             // SAFETY: a block's code, which is not released before this thread is quiescent again,
             // on registers that are part of a thread's state.
             exit = unsafe { (self.code.enter)(registers, code) };

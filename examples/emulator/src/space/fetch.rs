@@ -5,8 +5,8 @@ use crate::{
     access::Identity,
     interpret::{Code, Fault, Kind, Memory},
 };
+use core::cell::Cell;
 use hostmem::page::AddressRange;
-use std::cell::Cell;
 
 /// Reads instructions, and remembers of which mapping: for a block at a time, since mappings
 /// change.
