@@ -32,6 +32,7 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --map FILE    draw the address space at the end, as SVG
   --perf        name translated code for perf, in /tmp/perf-PID.map
   --budget N    bytes of translated code at most (default: 64 MiB)
+  --host-page N take the host's pages to have N bytes
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
 ";
@@ -54,6 +55,8 @@ pub(crate) struct Options {
     perf: bool,
     budget: usize,
     root: Vec<u8>,
+    /// What the host's pages are taken to have, in bytes, in place of what they have.
+    host_page: Option<usize>,
     environment: Vec<Vec<u8>>,
     /// The program and its arguments.
     program: Vec<Vec<u8>>,
@@ -69,6 +72,7 @@ impl Options {
             perf: false,
             budget: BUDGET,
             root: b".".to_vec(),
+            host_page: None,
             environment: Vec::new(),
             program: Vec::new(),
         };
@@ -79,8 +83,9 @@ impl Options {
                 b"--strace" => options.strace = true,
                 b"--map" => options.map = Some(args.next()?),
                 b"--perf" => options.perf = true,
-                b"--budget" => options.budget = str::from_utf8(&args.next()?).ok()?.parse().ok()?,
+                b"--budget" => options.budget = number(&args.next()?)?,
                 b"--root" => options.root = args.next()?,
+                b"--host-page" => options.host_page = Some(number(&args.next()?)?),
                 b"--env" => options.environment.push(args.next()?),
                 [b'-', ..] => return None,
                 _ => {
@@ -139,6 +144,11 @@ pub(crate) fn main(args: impl Iterator<Item = Vec<u8>>) -> i32 {
     finish(machine, end)
 }
 
+/// Reads a number.
+fn number(text: &[u8]) -> Option<usize> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// Shows a path.
 pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
@@ -150,8 +160,13 @@ fn start(
     name: &str,
 ) -> Result<(&'static Machine, Thread), String> {
     let host = Host::claim().map_err(but("addresses cannot be claimed"))?;
-    let space = Space::new(host.region, &host.guest, host::low_heap_window())
-        .map_err(but("no address space for the guest"))?;
+    let space = Space::new(
+        host.region,
+        &host.guest,
+        host::low_heap_window(),
+        options.host_page,
+    )
+    .map_err(but("no address space for the guest"))?;
     faults::install();
     signals::prepare_wake();
     let mut args = options.program.clone();

@@ -64,9 +64,8 @@ impl Runner {
                         Ok(next) => hart.pc = next,
                         Err(trap) => return trap,
                     }
-                    // What goes on is a block for those that hold none.
-                    hart.reserved = UNRESERVED;
-                    key = hart.pc;
+                    let holds = hart.reserved != UNRESERVED;
+                    key = hart.pc | if holds { HOLDS } else { 0 };
                 }
                 _ => {}
             }

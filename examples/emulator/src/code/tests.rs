@@ -39,7 +39,7 @@ fn machine() -> &'static Machine {
     static MACHINE: OnceLock<&'static Machine> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let host = Host::claim().expect("addresses");
-        let space = Space::new(host.region, &host.guest, host::low_heap_window());
+        let space = Space::new(host.region, &host.guest, host::low_heap_window(), None);
         let space = space.expect("a space");
         faults::install();
         let code = Code::new(host.region, BUDGET, None).expect("memory for code");

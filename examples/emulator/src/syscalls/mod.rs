@@ -13,7 +13,7 @@ mod time;
 pub(crate) use memory::load;
 
 use crate::{
-    access::Identity,
+    access::{Identity, for_kernel},
     interpret::Fault,
     machine::{End, Thread},
     space::USER_END,
@@ -84,7 +84,7 @@ fn put(addr: u32, bytes: &[u8]) -> Answer {
 /// Checks that bytes which the kernel is to be told of are below what is the guest's.
 fn within(addr: u32, len: u32) -> Result<usize, Errno> {
     let end = addr.checked_add(len).filter(|end| *end <= USER_END);
-    end.map(|_| addr as usize).ok_or(Errno::EFAULT)
+    end.map(|_| for_kernel(addr)).ok_or(Errno::EFAULT)
 }
 
 /// Reads a string that ends with zero.

@@ -2,7 +2,7 @@
 
 use super::{Answer, double, host, put, time::timespec, within, word};
 use crate::{
-    access::Identity,
+    access::{Identity, for_kernel},
     cli::finish,
     interpret::Memory,
     machine::{End, Machine, Thread, lock},
@@ -92,13 +92,14 @@ pub(crate) fn end(thread: Thread) {
     drop(thread);
     if addr != 0 && Identity.store_u32(addr, 0).is_ok() {
         // SAFETY: the kernel takes the address as a name only.
-        let _ = unsafe { syscall!(Sysno::futex, addr, FUTEX_WAKE, i32::MAX) };
+        let _ = unsafe { syscall!(Sysno::futex, for_kernel(addr), FUTEX_WAKE, i32::MAX) };
     }
 }
 
 pub(super) fn futex(addr: u32, op: u32, value: u32, time: u32, other: u32, third: u32) -> Answer {
     const FUTEX_WAIT: u32 = 0;
     const FUTEX_WAIT_BITSET: u32 = 9;
+    let (addr, other) = (for_kernel(addr), for_kernel(other));
     let limit = match op & 0x7f {
         FUTEX_WAIT | FUTEX_WAIT_BITSET => timespec(time)?,
         _ => None,

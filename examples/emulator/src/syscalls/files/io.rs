@@ -119,7 +119,7 @@ impl Files {
         if count > SET * 8 {
             return Err(Errno::EINVAL);
         }
-        let [read, write, except] = sets.map(|set| if set == 0 { Ok(0) } else { within(set, SET) });
+        let [read, write, except] = sets.map(|set| within(set, SET));
         let (read, write, except) = (read?, write?, except?);
         let mut limit = timespec(time)?;
         let limit = limit.as_mut().map_or(null_mut(), from_mut);
