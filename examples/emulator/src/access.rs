@@ -4,6 +4,7 @@
 
 use crate::{
     arch::Context,
+    host::LOW_HEAP_START,
     interpret::{Fault, Kind, Memory},
     machine::machine,
     space::PAGE,
@@ -18,41 +19,80 @@ pub(crate) fn set_view(start: usize) {
     VIEW.store(start, Ordering::Relaxed);
 }
 
+/// Returns how far the second view of an address is from it; the low heap has none.
+fn offset(addr: u32) -> usize {
+    if addr < LOW_HEAP_START {
+        VIEW.load(Ordering::Relaxed)
+    } else {
+        0
+    }
+}
+
 /// Returns the address of guest memory that the kernel is to be told; null stays null.
 pub(crate) fn for_kernel(addr: u32) -> usize {
     match addr as usize {
         0 => 0,
-        addr => VIEW.load(Ordering::Relaxed) + addr,
+        start => start + offset(addr),
     }
 }
 
 /// Returns where an access is to be made that failed at the guest's own address, if it may be made.
 /// Nothing is forbidden before the machine is there: then its memory is filled.
-#[cold]
 fn elsewhere(addr: u32, len: usize, kind: Kind) -> Option<u64> {
-    let view = VIEW.load(Ordering::Relaxed);
+    let at = addr as usize + offset(addr);
     let allowed = || machine().is_none_or(|machine| machine.space.allows(addr, len, kind));
-    (view != 0 && allowed()).then(|| view as u64 + u64::from(addr))
+    (addr >= LOW_HEAP_START || at != addr as usize && allowed()).then_some(at as u64)
 }
 
-/// Makes an access of so many bytes, of two pages at most; returns the low 32 bits of its value.
-#[inline(always)]
-fn attempt(
-    addr: u32,
-    len: usize,
-    kind: Kind,
-    access: impl Fn(u64) -> Outcome,
-) -> Result<[u8; 4], Fault> {
-    let mut outcome = access(addr.into());
-    if outcome.failed != 0 {
+/// A way to the guest's memory.
+pub(crate) trait Way {
+    /// Makes an access of so many bytes, of two pages at most: calls `access` with an address until
+    /// it has not failed. Returns the low 32 bits of its value.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest may not.
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault>;
+}
+
+impl Way for Identity {
+    #[inline(always)]
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault> {
+        let outcome = access(addr.into());
+        if outcome.failed != 0 {
+            return Second::attempt(addr, len, kind, access);
+        }
+        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
+        Ok([a, b, c, d])
+    }
+}
+
+impl Way for Second {
+    #[cold]
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault> {
         let fault = Fault { addr, kind };
-        outcome = access(elsewhere(addr, len, kind).ok_or(fault)?);
+        let outcome = access(elsewhere(addr, len, kind).ok_or(fault)?);
         if outcome.failed != 0 {
             return Err(fault);
         }
+        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
+        Ok([a, b, c, d])
     }
-    let [a, b, c, d, ..] = outcome.value.to_le_bytes();
-    Ok([a, b, c, d])
 }
 
 /// Makes an access of any length at once, or else page by page: `access` is told an address, how
@@ -72,7 +112,7 @@ fn attempt_pages(
     let (mut at, mut done) = (addr, 0);
     while done < len {
         let piece = (PAGE - at % PAGE).min(u32::try_from(len - done).unwrap_or(PAGE));
-        attempt(at, piece as usize, kind, |at| {
+        Identity::attempt(at, piece as usize, kind, |at| {
             access(at, done, piece as usize)
         })?;
         at = at.wrapping_add(piece);
@@ -83,7 +123,7 @@ fn attempt_pages(
 
 /// What an access returns: the value, and whether it failed.
 #[repr(C)]
-struct Outcome {
+pub(crate) struct Outcome {
     value: u64,
     failed: u64,
 }
@@ -119,6 +159,10 @@ pub(crate) fn recover(context: &mut Context) -> bool {
 /// The low 4 GiB of this process, seen as a guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity;
+
+/// The same by the second view, on hosts that have one: without faults of the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second;
 
 impl Identity {
     /// Copies guest memory.
@@ -161,26 +205,26 @@ impl Identity {
     }
 }
 
-impl Memory for Identity {
+impl<W: Way> Memory for W {
     #[inline(always)]
     fn load_u8(&self, addr: u32) -> Result<u8, Fault> {
         // SAFETY: any address below 4 GiB may be read, and those of the second view: it is the
         // guest's, or faults and returns.
-        let [byte, ..] = attempt(addr, 1, Kind::Load, |at| unsafe { guest_load_u8(at) })?;
+        let [byte, ..] = W::attempt(addr, 1, Kind::Load, |at| unsafe { guest_load_u8(at) })?;
         Ok(byte)
     }
 
     #[inline(always)]
     fn load_u16(&self, addr: u32) -> Result<u16, Fault> {
         // SAFETY: as `load_u8`; the first page above 4 GiB is inaccessible.
-        let [low, high, ..] = attempt(addr, 2, Kind::Load, |at| unsafe { guest_load_u16(at) })?;
+        let [low, high, ..] = W::attempt(addr, 2, Kind::Load, |at| unsafe { guest_load_u16(at) })?;
         Ok(u16::from_le_bytes([low, high]))
     }
 
     #[inline(always)]
     fn load_u32(&self, addr: u32) -> Result<u32, Fault> {
         // SAFETY: as `load_u16`.
-        let loaded = attempt(addr, 4, Kind::Load, |at| unsafe { guest_load_u32(at) });
+        let loaded = W::attempt(addr, 4, Kind::Load, |at| unsafe { guest_load_u32(at) });
         loaded.map(u32::from_le_bytes)
     }
 
@@ -189,7 +233,7 @@ impl Memory for Identity {
         let value = value.into();
         // SAFETY: nothing of Rust's lies below 4 GiB, or in the second view; what is not the
         // guest's faults and returns.
-        attempt(addr, 1, Kind::Store, |at| unsafe {
+        W::attempt(addr, 1, Kind::Store, |at| unsafe {
             guest_store_u8(at, value)
         })
         .map(|_| ())
@@ -199,7 +243,7 @@ impl Memory for Identity {
     fn store_u16(&self, addr: u32, value: u16) -> Result<(), Fault> {
         let value = value.into();
         // SAFETY: as `store_u8`; the first page above 4 GiB is inaccessible.
-        attempt(addr, 2, Kind::Store, |at| unsafe {
+        W::attempt(addr, 2, Kind::Store, |at| unsafe {
             guest_store_u16(at, value)
         })
         .map(|_| ())
@@ -208,7 +252,7 @@ impl Memory for Identity {
     #[inline(always)]
     fn store_u32(&self, addr: u32, value: u32) -> Result<(), Fault> {
         // SAFETY: as `store_u16`.
-        attempt(addr, 4, Kind::Store, |at| unsafe {
+        W::attempt(addr, 4, Kind::Store, |at| unsafe {
             guest_store_u32(at, value)
         })
         .map(|_| ())
@@ -217,7 +261,7 @@ impl Memory for Identity {
     fn compare_exchange(&self, addr: u32, expected: u32, new: u32) -> Result<u32, Fault> {
         // SAFETY: as `store_u32`.
         let access = |at| unsafe { guest_compare_exchange(at, expected, new) };
-        attempt(addr, 4, Kind::Store, access).map(u32::from_le_bytes)
+        W::attempt(addr, 4, Kind::Store, access).map(u32::from_le_bytes)
     }
 
     fn fence(&self) {

@@ -43,6 +43,9 @@ const SPARE: usize = 1 << 30;
 /// Bytes of the low heap's addresses. The guest must be left 3.9 GiB.
 pub(crate) const LOW_HEAP: u32 = 48 << 20;
 
+/// Where they begin.
+pub(crate) const LOW_HEAP_START: u32 = crate::space::USER_END - LOW_HEAP;
+
 /// Places for what is claimed: far more than a program has gaps.
 const SLOTS: usize = 1024;
 
@@ -162,8 +165,8 @@ impl Host {
 
 /// Returns where the low heap lies.
 pub(crate) fn low_heap_window() -> AddressRange {
-    let start = (crate::space::USER_END - LOW_HEAP) as usize;
-    AddressRange::from_len(start, LOW_HEAP as usize).unwrap_or(AddressRange::LOW_4G)
+    AddressRange::from_len(LOW_HEAP_START as usize, LOW_HEAP as usize)
+        .unwrap_or(AddressRange::LOW_4G)
 }
 
 /// Returns the heap of the program.

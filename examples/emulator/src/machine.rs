@@ -1,7 +1,7 @@
 //! A guest program: what its threads share, and the loop that each of them runs.
 
 use crate::{
-    access::Identity,
+    access::{Identity, Second},
     cli::Options,
     code::{Code, Cpu, Runner},
     host::Host,
@@ -236,9 +236,13 @@ impl Thread {
         if let Some(runner) = &self.runner {
             return runner.run(&mut self.hart, space);
         }
-        let interrupt = &self.cpu.interrupt;
-        self.interpreter
-            .run(&mut self.hart, (&Identity, space), interrupt, generation)
+        let (hart, interrupt) = (&mut self.hart, &self.cpu.interrupt);
+        if space.has_second_view() {
+            let memory = (&Second, space);
+            return self.interpreter.run(hart, memory, interrupt, generation);
+        }
+        let memory = (&Identity, space);
+        self.interpreter.run(hart, memory, interrupt, generation)
     }
 
     fn call(&mut self) -> Option<End> {

@@ -150,6 +150,11 @@ impl Space {
         self.map.query(addr as usize)
     }
 
+    /// Says whether guest memory has a second view.
+    pub(crate) const fn has_second_view(&self) -> bool {
+        self.coarse.is_some()
+    }
+
     /// Says whether the guest may make an access, of two pages at most.
     pub(crate) fn allows(&self, addr: u32, len: usize, kind: Kind) -> bool {
         let last = addr as usize + len.saturating_sub(1);

@@ -5,7 +5,7 @@ use super::{
     translate::{HOLDS, INTERRUPTED, STEP},
 };
 use crate::{
-    access::Identity,
+    access::{Identity, Second},
     interpret::{Hart, Trap, UNRESERVED, decode_at, step},
     machine::lock,
     space::Space,
@@ -58,11 +58,8 @@ impl Runner {
             match exit {
                 INTERRUPTED => return Trap::Interrupted,
                 STEP => {
-                    let done = decode_at(space, hart.pc)
-                        .and_then(|inst| step(hart, &Identity, &inst, hart.pc));
-                    match done {
-                        Ok(next) => hart.pc = next,
-                        Err(trap) => return trap,
+                    if let Err(trap) = interpret(hart, space) {
+                        return trap;
                     }
                     let holds = hart.reserved != UNRESERVED;
                     key = hart.pc | if holds { HOLDS } else { 0 };
@@ -80,6 +77,23 @@ impl Runner {
     pub(crate) fn online(&self) {
         self.executor.online();
     }
+}
+
+/// Interprets the next instruction; where accesses may fault that the guest may make, some more of
+/// them, since a fault costs as much.
+fn interpret(hart: &mut Hart, space: &Space) -> Result<(), Trap> {
+    /// How many instructions.
+    const MORE: usize = 100;
+    if !space.has_second_view() {
+        let inst = decode_at(space, hart.pc)?;
+        hart.pc = step(hart, &Identity, &inst, hart.pc)?;
+        return Ok(());
+    }
+    for _ in 0..MORE {
+        let inst = decode_at(space, hart.pc)?;
+        hart.pc = step(hart, &Second, &inst, hart.pc)?;
+    }
+    Ok(())
 }
 
 impl Drop for Runner {

@@ -26,7 +26,7 @@ use alloc::{
     vec::Vec,
 };
 use hostmem::provider::{Error, ErrorKind};
-use syscalls::{Errno, Sysno};
+use syscalls::{Errno, Sysno, riscv32};
 
 /// What a call returns, or the number of an error.
 pub(crate) type Answer = Result<u32, Errno>;
@@ -131,7 +131,10 @@ fn ends(number: u32) -> bool {
 }
 
 fn shown(call: &Call) -> String {
-    let name = name(call.number);
+    let name = match riscv32::Sysno::new(call.number as usize) {
+        Some(known) => known.name().to_owned(),
+        None => format!("syscall_{}", call.number),
+    };
     let [a, b, c, d, e, f] = call.args;
     format!("{name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x})")
 }
@@ -256,91 +259,4 @@ fn blocks(number: u32) -> bool {
 /// Says whether a call that was interrupted can be made again as it was.
 fn may_restart(number: u32) -> bool {
     matches!(number, 63..=70 | 56 | 422)
-}
-
-fn name(number: u32) -> String {
-    let known = match number {
-        17 => "getcwd",
-        23 => "dup",
-        24 => "dup3",
-        25 => "fcntl64",
-        29 => "ioctl",
-        34 => "mkdirat",
-        35 => "unlinkat",
-        36 => "symlinkat",
-        37 => "linkat",
-        46 => "ftruncate64",
-        47 => "fallocate",
-        48 => "faccessat",
-        49 => "chdir",
-        52 => "fchmod",
-        56 => "openat",
-        57 => "close",
-        59 => "pipe2",
-        61 => "getdents64",
-        62 => "_llseek",
-        63 => "read",
-        64 => "write",
-        65 => "readv",
-        66 => "writev",
-        67 => "pread64",
-        68 => "pwrite64",
-        69 => "preadv",
-        70 => "pwritev",
-        78 => "readlinkat",
-        82 => "fsync",
-        83 => "fdatasync",
-        93 => "exit",
-        94 => "exit_group",
-        96 => "set_tid_address",
-        99 => "set_robust_list",
-        103 => "setitimer",
-        123 => "sched_getaffinity",
-        124 => "sched_yield",
-        129 => "kill",
-        130 => "tkill",
-        131 => "tgkill",
-        132 => "sigaltstack",
-        133 => "rt_sigsuspend",
-        134 => "rt_sigaction",
-        135 => "rt_sigprocmask",
-        136 => "rt_sigpending",
-        139 => "rt_sigreturn",
-        153 => "times",
-        160 => "uname",
-        165 => "getrusage",
-        166 => "umask",
-        172 => "getpid",
-        173 => "getppid",
-        174 => "getuid",
-        175 => "geteuid",
-        176 => "getgid",
-        177 => "getegid",
-        178 => "gettid",
-        179 => "sysinfo",
-        214 => "brk",
-        215 => "munmap",
-        216 => "mremap",
-        220 => "clone",
-        222 => "mmap2",
-        223 => "fadvise64_64",
-        226 => "mprotect",
-        227 => "msync",
-        233 => "madvise",
-        259 => "riscv_flush_icache",
-        261 => "prlimit64",
-        276 => "renameat2",
-        278 => "getrandom",
-        291 => "statx",
-        403 => "clock_gettime64",
-        406 => "clock_getres_time64",
-        407 => "clock_nanosleep_time64",
-        412 => "utimensat_time64",
-        413 => "pselect6_time64",
-        414 => "ppoll_time64",
-        422 => "futex_time64",
-        439 => "faccessat2",
-        _ => return format!("syscall_{number}"),
-    };
-    known.to_owned()
 }
