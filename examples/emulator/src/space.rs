@@ -19,7 +19,7 @@ pub(crate) use fetch::Reader;
 pub(crate) use mapping::{Content, Mapping};
 
 use crate::{
-    elf::Protection,
+    elf::{self, Protection},
     host::Region,
     interpret::Kind,
     machine::{Mutex, MutexGuard},
@@ -34,7 +34,7 @@ use hostmem::{
 use linux_raw_sys::general::{
     MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
 };
-use syscalls::{Errno, Sysno, syscall};
+use syscalls::{Sysno, syscall};
 
 /// The size of the guest's pages, which is part of its system-call interface.
 pub(crate) const PAGE: u32 = 4096;
@@ -96,7 +96,8 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// Without memory, and on hosts with smaller pages than the guest's.
+    /// Without memory, and on hosts with pages that are smaller than the guest's, or larger than
+    /// 64 KiB.
     pub(crate) fn new(
         region: &'static Region,
         reserved: &[PageRange],
@@ -106,11 +107,15 @@ impl Space {
         let os = OsProvider::new();
         let invalid = ErrorKind::InvalidArgument;
         let page = PageSize::new(PAGE as usize).ok_or(invalid)?;
-        let host_page = host_page.unwrap_or(os.page_size().bytes());
-        let coarse = match host_page.checked_rem(PAGE as usize) {
-            _ if host_page == page.bytes() => None,
-            Some(0) if host_page != 0 => Some(Coarse::new(region, host_page)?),
-            _ => return Err(ErrorKind::Unsupported.into()),
+        let host_page = host_page.map_or(Some(os.page_size()), PageSize::new);
+        let host_page = host_page.ok_or(invalid)?.bytes();
+        // What is the guest's begins and ends where the largest pages do.
+        let coarse = if host_page == page.bytes() {
+            None
+        } else if host_page > page.bytes() && host_page <= elf::LOWEST as usize {
+            Some(Coarse::new(region, host_page)?)
+        } else {
+            return Err(ErrorKind::Unsupported.into());
         };
         let bounds = AddressRange::new(0, USER_END as usize - 1).ok_or(invalid)?;
         let map = RangeMap::on(region, bounds, page, MAP_BYTES)?;
@@ -281,11 +286,7 @@ impl Space {
             // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
             let mapped =
                 unsafe { syscall!(Sysno::mmap, start, len, protection, flags, fd, offset) };
-            mapped.map(|_| ()).map_err(|error| match error {
-                Errno::EACCES | Errno::EPERM => ErrorKind::Denied.into(),
-                Errno::EINVAL | Errno::ENODEV => ErrorKind::InvalidArgument.into(),
-                _ => ErrorKind::Exhausted.into(),
-            })
+            mapped.map(|_| ()).map_err(coarse::error)
         })
     }
 

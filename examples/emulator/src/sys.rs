@@ -8,8 +8,8 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use linux_raw_sys::general::{
-    FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, O_CLOEXEC, SA_ONSTACK, SA_RESTORER, SA_SIGINFO,
-    kernel_sigaction, kernel_sigset_t,
+    F_DUPFD_CLOEXEC, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, O_CLOEXEC, SA_ONSTACK,
+    SA_RESTORER, SA_SIGINFO, kernel_sigaction, kernel_sigset_t,
 };
 use syscalls::{Errno, Sysno, syscall};
 
@@ -187,6 +187,15 @@ impl Fd {
         // SAFETY: the path ends with zero.
         let number = unsafe { syscall!(Sysno::openat, AT_FDCWD, path, flags, 0) }?;
         // SAFETY: opened just now.
+        Ok(unsafe { Self::of(number) })
+    }
+
+    /// Gives the file a high descriptor: the guest expects the lowest ones.
+    pub(crate) fn raised(self) -> Result<Self, Errno> {
+        const LOWEST: u32 = 500;
+        // SAFETY: the call makes another descriptor of a valid one.
+        let number = unsafe { syscall!(Sysno::fcntl, self.0, F_DUPFD_CLOEXEC, LOWEST) }?;
+        // SAFETY: made just now, for this alone.
         Ok(unsafe { Self::of(number) })
     }
 

@@ -43,7 +43,8 @@ pub(super) struct Coarse {
 
 type Map = RangeMap<Mapping, &'static Region, OsLock>;
 
-fn error(error: Errno) -> Error {
+/// What a call that maps or fills pages failed by.
+pub(super) fn error(error: Errno) -> Error {
     match error {
         Errno::EACCES | Errno::EPERM => ErrorKind::Denied.into(),
         Errno::EINVAL | Errno::ENODEV => ErrorKind::InvalidArgument.into(),
@@ -62,7 +63,9 @@ impl Coarse {
         // SAFETY: the name ends with zero.
         let made = unsafe { syscall!(Sysno::memfd_create, c"guest".as_ptr(), MFD_CLOEXEC) };
         // SAFETY: made just now, for this alone.
-        let memory = unsafe { Fd::of(made.map_err(error)?) };
+        let memory = unsafe { Fd::of(made.map_err(error)?) }
+            .raised()
+            .map_err(error)?;
         // SAFETY: the file is this one's.
         let sized = unsafe { syscall!(Sysno::ftruncate, memory.number(), GUEST_SPACE) };
         sized.map_err(error)?;

@@ -43,14 +43,8 @@ impl Files {
     ///
     /// What the operating system says.
     pub(crate) fn new(root: &[u8]) -> Result<Self, Errno> {
-        /// Above those that the guest gets, which expects the lowest ones.
-        const LOWEST: u32 = 500;
-        let opened = Fd::open(root, O_PATH)?;
-        // SAFETY: the call makes another descriptor of a valid one.
-        let fd = unsafe { syscall!(Sysno::fcntl, opened.number(), F_DUPFD_CLOEXEC, LOWEST) }?;
         Ok(Self {
-            // SAFETY: made just now, for this alone.
-            root: unsafe { Fd::of(fd) },
+            root: Fd::open(root, O_PATH)?.raised()?,
             folder: Mutex::new(b"/".to_vec()),
             open: Mutex::new([0, 1, 2].into()),
         })
