@@ -59,7 +59,7 @@ unsafe extern "C" fn program(stack: *const usize) -> ! {
     let mut args = Vec::new();
     for index in 1..count {
         // SAFETY: the arguments' addresses follow their number.
-        let arg = unsafe { stack.add(1 + index).cast::<*const c_char>().read() };
+        let arg = unsafe { stack.wrapping_add(1 + index).cast::<*const c_char>().read() };
         // SAFETY: an argument ends with zero, and stays as long as the program.
         args.push(unsafe { CStr::from_ptr(arg) }.to_bytes().to_vec());
     }
