@@ -30,7 +30,7 @@ cat "$beside"
 rm "$beside"
 [ $code = 0 ]
 # Last, since these leave out the most where time is short.
-run aarch64 bsd-link
+run aarch64 aarch64-pages bsd-link
 
 step "what was skipped, and why"
 sort -u "$HOSTMEM_SKIPS"

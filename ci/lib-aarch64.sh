@@ -6,6 +6,9 @@ QEMU_LEAST=8.1
 aarch64=aarch64-unknown-linux-gnu
 aarch64_cargo=cargo
 
+# Where freestanding programs are built.
+embed=$PWD/target/embed
+
 # Makes $aarch64_cargo build for $aarch64 and qemu-aarch64 run that, or says aloud why not.
 aarch64_tools() {
     if ! have_emulator && ! { install_emulator && have_emulator; }; then
@@ -47,4 +50,18 @@ use_debian_rust() {
     export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc
     aarch64_cargo=/usr/bin/cargo
     has_library "$aarch64"
+}
+
+# Builds a program without std and libc; the .cargo/config.toml of its folder says how to link it.
+build_freestanding() { # folder, target
+    (
+        cd "$1"
+        cargo=cargo
+        if [ "$2" = "$aarch64" ] && [ "$aarch64_cargo" != cargo ]; then
+            # Debian's library calls its libc's stack protector.
+            export RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc
+            cargo=$aarch64_cargo
+        fi
+        "$cargo" build --quiet --release --target "$2" --target-dir "$embed"
+    )
 }

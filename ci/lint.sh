@@ -5,7 +5,8 @@ source "$(dirname "$0")/lib.sh"
 cargo fmt --all --check
 # Named within macros, where cargo fmt does not look.
 rustfmt --edition 2024 --check src/*.rs examples/emulator/src/{*,*/*,*/*/*}.rs
-for own_workspace in tests/embed tests/bare tests/backend tests/fuzz tests/miri benches/heap; do
+for own_workspace in tests/embed tests/bare tests/backend tests/fuzz tests/miri benches/heap \
+    examples/emulator/freestanding; do
     (cd "$own_workspace" && cargo fmt --check)
 done
 cargo clippy --workspace --all-targets --all-features -- -D warnings

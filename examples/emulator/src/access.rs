@@ -4,13 +4,126 @@
 
 use crate::{
     arch::Context,
+    host::LOW_HEAP_START,
     interpret::{Fault, Kind, Memory},
+    machine::machine,
+    space::PAGE,
 };
-use std::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicUsize, Ordering, fence};
+
+/// Where the second view of the guest's memory begins, on hosts that have one (`space/coarse.rs`).
+static VIEW: AtomicUsize = AtomicUsize::new(0);
+
+/// Says where the second view begins.
+pub(crate) fn set_view(start: usize) {
+    VIEW.store(start, Ordering::Relaxed);
+}
+
+/// Returns how far the second view of an address is from it; the low heap has none.
+fn offset(addr: u32) -> usize {
+    if addr < LOW_HEAP_START {
+        VIEW.load(Ordering::Relaxed)
+    } else {
+        0
+    }
+}
+
+/// Returns the address of guest memory that the kernel is to be told; null stays null.
+pub(crate) fn for_kernel(addr: u32) -> usize {
+    match addr as usize {
+        0 => 0,
+        start => start + offset(addr),
+    }
+}
+
+/// Returns where an access is to be made that failed at the guest's own address, if it may be made.
+/// Nothing is forbidden before the machine is there: then its memory is filled.
+fn elsewhere(addr: u32, len: usize, kind: Kind) -> Option<u64> {
+    let at = addr as usize + offset(addr);
+    let allowed = || machine().is_none_or(|machine| machine.space.allows(addr, len, kind));
+    (addr >= LOW_HEAP_START || at != addr as usize && allowed()).then_some(at as u64)
+}
+
+/// A way to the guest's memory.
+pub(crate) trait Way {
+    /// Makes an access of so many bytes, of two pages at most: calls `access` with an address until
+    /// it has not failed. Returns the low 32 bits of its value.
+    ///
+    /// # Errors
+    ///
+    /// Where the guest may not.
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault>;
+}
+
+impl Way for Identity {
+    #[inline(always)]
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault> {
+        let outcome = access(addr.into());
+        if outcome.failed != 0 {
+            return Second::attempt(addr, len, kind, access);
+        }
+        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
+        Ok([a, b, c, d])
+    }
+}
+
+impl Way for Second {
+    #[cold]
+    fn attempt(
+        addr: u32,
+        len: usize,
+        kind: Kind,
+        access: impl Fn(u64) -> Outcome,
+    ) -> Result<[u8; 4], Fault> {
+        let fault = Fault { addr, kind };
+        let outcome = access(elsewhere(addr, len, kind).ok_or(fault)?);
+        if outcome.failed != 0 {
+            return Err(fault);
+        }
+        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
+        Ok([a, b, c, d])
+    }
+}
+
+/// Makes an access of any length at once, or else page by page: `access` is told an address, how
+/// many bytes were done before, and how many are to be.
+fn attempt_pages(
+    addr: u32,
+    len: usize,
+    kind: Kind,
+    access: impl Fn(u64, usize, usize) -> Outcome,
+) -> Result<(), Fault> {
+    if (addr as usize).saturating_add(len) > 1 << 32 {
+        return Err(Fault { addr, kind });
+    }
+    if access(addr.into(), 0, len).failed == 0 {
+        return Ok(());
+    }
+    let (mut at, mut done) = (addr, 0);
+    while done < len {
+        let piece = (PAGE - at % PAGE).min(u32::try_from(len - done).unwrap_or(PAGE));
+        Identity::attempt(at, piece as usize, kind, |at| {
+            access(at, done, piece as usize)
+        })?;
+        at = at.wrapping_add(piece);
+        done += piece as usize;
+    }
+    Ok(())
+}
 
 /// What an access returns: the value, and whether it failed.
 #[repr(C)]
-struct Outcome {
+pub(crate) struct Outcome {
     value: u64,
     failed: u64,
 }
@@ -47,6 +160,10 @@ pub(crate) fn recover(context: &mut Context) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity;
 
+/// The same by the second view, on hosts that have one: without faults of the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Second;
+
 impl Identity {
     /// Copies guest memory.
     ///
@@ -54,10 +171,12 @@ impl Identity {
     ///
     /// Where the guest may not read; some bytes may have been copied.
     pub(crate) fn read(self, addr: u32, to: &mut [u8]) -> Result<(), Fault> {
-        check(addr, to.len(), Kind::Load)?;
-        // SAFETY: the destination is a slice of so many bytes, and a fault of the source returns.
-        let outcome = unsafe { guest_copy(to.as_mut_ptr() as u64, addr.into(), to.len() as u64) };
-        done(outcome, addr, Kind::Load)
+        let (to, len) = (to.as_mut_ptr() as u64, to.len());
+        attempt_pages(addr, len, Kind::Load, |addr, done, len| {
+            // SAFETY: the destination is a slice of so many bytes, and a fault of the source
+            // returns.
+            unsafe { guest_copy(to + done as u64, addr, len as u64) }
+        })
     }
 
     /// Copies to guest memory.
@@ -66,11 +185,12 @@ impl Identity {
     ///
     /// Where the guest may not write; some bytes may have been copied.
     pub(crate) fn write(self, addr: u32, from: &[u8]) -> Result<(), Fault> {
-        check(addr, from.len(), Kind::Store)?;
-        // SAFETY: the source is a slice of so many bytes. The destination lies below 4 GiB, where
-        // nothing of Rust's lies; a fault returns.
-        let outcome = unsafe { guest_copy(addr.into(), from.as_ptr() as u64, from.len() as u64) };
-        done(outcome, addr, Kind::Store)
+        let (from, len) = (from.as_ptr() as u64, from.len());
+        attempt_pages(addr, len, Kind::Store, |addr, done, len| {
+            // SAFETY: the source is a slice of so many bytes. The destination is the guest's, where
+            // nothing of Rust's lies; a fault returns.
+            unsafe { guest_copy(addr, from + done as u64, len as u64) }
+        })
     }
 
     /// Reads a word, of a size that `N` bytes have.
@@ -85,75 +205,63 @@ impl Identity {
     }
 }
 
-/// Refuses what reaches above 4 GiB.
-fn check(addr: u32, len: usize, kind: Kind) -> Result<(), Fault> {
-    let fits = (addr as usize).saturating_add(len) <= 1 << 32;
-    fits.then_some(()).ok_or(Fault { addr, kind })
-}
-
-#[inline(always)]
-fn done(outcome: Outcome, addr: u32, kind: Kind) -> Result<(), Fault> {
-    value(outcome, addr, kind).map(|_| ())
-}
-
-/// Returns the low 32 bits of what was loaded.
-#[inline(always)]
-fn value(outcome: Outcome, addr: u32, kind: Kind) -> Result<[u8; 4], Fault> {
-    if outcome.failed != 0 {
-        return Err(Fault { addr, kind });
-    }
-    let [a, b, c, d, ..] = outcome.value.to_le_bytes();
-    Ok([a, b, c, d])
-}
-
-impl Memory for Identity {
+impl<W: Way> Memory for W {
     #[inline(always)]
     fn load_u8(&self, addr: u32) -> Result<u8, Fault> {
-        // SAFETY: any address below 4 GiB may be read: it is the guest's, or faults and returns.
-        let outcome = unsafe { guest_load_u8(addr.into()) };
-        Ok(value(outcome, addr, Kind::Load)?[0])
+        // SAFETY: any address below 4 GiB may be read, and those of the second view: it is the
+        // guest's, or faults and returns.
+        let [byte, ..] = W::attempt(addr, 1, Kind::Load, |at| unsafe { guest_load_u8(at) })?;
+        Ok(byte)
     }
 
     #[inline(always)]
     fn load_u16(&self, addr: u32) -> Result<u16, Fault> {
         // SAFETY: as `load_u8`; the first page above 4 GiB is inaccessible.
-        let outcome = unsafe { guest_load_u16(addr.into()) };
-        let [low, high, ..] = value(outcome, addr, Kind::Load)?;
+        let [low, high, ..] = W::attempt(addr, 2, Kind::Load, |at| unsafe { guest_load_u16(at) })?;
         Ok(u16::from_le_bytes([low, high]))
     }
 
     #[inline(always)]
     fn load_u32(&self, addr: u32) -> Result<u32, Fault> {
         // SAFETY: as `load_u16`.
-        let outcome = unsafe { guest_load_u32(addr.into()) };
-        value(outcome, addr, Kind::Load).map(u32::from_le_bytes)
+        let loaded = W::attempt(addr, 4, Kind::Load, |at| unsafe { guest_load_u32(at) });
+        loaded.map(u32::from_le_bytes)
     }
 
     #[inline(always)]
     fn store_u8(&self, addr: u32, value: u8) -> Result<(), Fault> {
-        // SAFETY: nothing of Rust's lies below 4 GiB; what is not the guest's faults and returns.
-        let outcome = unsafe { guest_store_u8(addr.into(), value.into()) };
-        done(outcome, addr, Kind::Store)
+        let value = value.into();
+        // SAFETY: nothing of Rust's lies below 4 GiB, or in the second view; what is not the
+        // guest's faults and returns.
+        W::attempt(addr, 1, Kind::Store, |at| unsafe {
+            guest_store_u8(at, value)
+        })
+        .map(|_| ())
     }
 
     #[inline(always)]
     fn store_u16(&self, addr: u32, value: u16) -> Result<(), Fault> {
+        let value = value.into();
         // SAFETY: as `store_u8`; the first page above 4 GiB is inaccessible.
-        let outcome = unsafe { guest_store_u16(addr.into(), value.into()) };
-        done(outcome, addr, Kind::Store)
+        W::attempt(addr, 2, Kind::Store, |at| unsafe {
+            guest_store_u16(at, value)
+        })
+        .map(|_| ())
     }
 
     #[inline(always)]
     fn store_u32(&self, addr: u32, value: u32) -> Result<(), Fault> {
         // SAFETY: as `store_u16`.
-        let outcome = unsafe { guest_store_u32(addr.into(), value) };
-        done(outcome, addr, Kind::Store)
+        W::attempt(addr, 4, Kind::Store, |at| unsafe {
+            guest_store_u32(at, value)
+        })
+        .map(|_| ())
     }
 
     fn compare_exchange(&self, addr: u32, expected: u32, new: u32) -> Result<u32, Fault> {
         // SAFETY: as `store_u32`.
-        let outcome = unsafe { guest_compare_exchange(addr.into(), expected, new) };
-        value(outcome, addr, Kind::Store).map(u32::from_le_bytes)
+        let access = |at| unsafe { guest_compare_exchange(at, expected, new) };
+        W::attempt(addr, 4, Kind::Store, access).map(u32::from_le_bytes)
     }
 
     fn fence(&self) {

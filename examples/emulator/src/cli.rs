@@ -7,19 +7,19 @@ use crate::{
     host::{self, Host},
     load,
     machine::{End, Machine, Thread},
-    perf::Names,
-    picture, progress, signals,
+    signals,
     space::Space,
+    sys::{self, Fd, description, say},
     syscalls::{files::Files, threads},
+    system,
 };
-use std::{
-    ffi::OsString,
-    fmt, io,
-    os::unix::ffi::{OsStrExt, OsStringExt},
-    path::PathBuf,
-    process::ExitCode,
-    sync::atomic::Ordering,
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
 };
+use core::{fmt, str, sync::atomic::Ordering};
+use syscalls::Errno;
 
 const USAGE: &str = "\
 usage: emulator [OPTIONS] [PROGRAM [ARGUMENTS…]]
@@ -32,14 +32,15 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --map FILE    draw the address space at the end, as SVG
   --perf        name translated code for perf, in /tmp/perf-PID.map
   --budget N    bytes of translated code at most (default: 64 MiB)
+  --host-page N take the host's pages to have N bytes
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
 ";
 
 /// The exit status of a program that cannot be run, as shells have it.
-const CANNOT_RUN: u8 = 126;
-const NOT_FOUND: u8 = 127;
-const USAGE_ERROR: u8 = 2;
+const CANNOT_RUN: i32 = 126;
+const NOT_FOUND: i32 = 127;
+const USAGE_ERROR: i32 = 2;
 
 /// The program that runs where none is named.
 static DEMONSTRATION: &[u8] = include_bytes!("../guests/sieve.elf");
@@ -50,17 +51,19 @@ pub(crate) struct Options {
     pub(crate) interpret: bool,
     pub(crate) stats: bool,
     pub(crate) strace: bool,
-    map: Option<PathBuf>,
+    pub(crate) map: Option<Vec<u8>>,
     perf: bool,
     budget: usize,
-    root: PathBuf,
+    root: Vec<u8>,
+    /// What the host's pages are taken to have, in bytes, in place of what they have.
+    host_page: Option<usize>,
     environment: Vec<Vec<u8>>,
     /// The program and its arguments.
-    program: Vec<OsString>,
+    program: Vec<Vec<u8>>,
 }
 
 impl Options {
-    pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
+    pub(crate) fn parse(mut args: impl Iterator<Item = Vec<u8>>) -> Option<Self> {
         let mut options = Self {
             interpret: false,
             stats: false,
@@ -68,20 +71,22 @@ impl Options {
             map: None,
             perf: false,
             budget: BUDGET,
-            root: PathBuf::from("."),
+            root: b".".to_vec(),
+            host_page: None,
             environment: Vec::new(),
             program: Vec::new(),
         };
         while let Some(arg) = args.next() {
-            match arg.as_bytes() {
+            match arg.as_slice() {
                 b"--interpret" => options.interpret = true,
                 b"--stats" => options.stats = true,
                 b"--strace" => options.strace = true,
-                b"--map" => options.map = Some(args.next()?.into()),
+                b"--map" => options.map = Some(args.next()?),
                 b"--perf" => options.perf = true,
-                b"--budget" => options.budget = args.next()?.to_str()?.parse().ok()?,
-                b"--root" => options.root = args.next()?.into(),
-                b"--env" => options.environment.push(args.next()?.into_vec()),
+                b"--budget" => options.budget = number(&args.next()?)?,
+                b"--root" => options.root = args.next()?,
+                b"--host-page" => options.host_page = Some(number(&args.next()?)?),
+                b"--env" => options.environment.push(args.next()?),
                 [b'-', ..] => return None,
                 _ => {
                     options.program.push(arg);
@@ -94,49 +99,59 @@ impl Options {
     }
 }
 
-pub(crate) fn main() -> ExitCode {
-    let Some(options) = Options::parse(std::env::args_os().skip(1)) else {
-        eprint!("{USAGE}");
-        return ExitCode::from(USAGE_ERROR);
+/// Runs what the arguments say, of which the first is behind the program's own name; returns the
+/// exit status.
+pub(crate) fn main(args: impl Iterator<Item = Vec<u8>>) -> i32 {
+    let Some(options) = Options::parse(args) else {
+        say!("{USAGE}");
+        return USAGE_ERROR;
     };
-    let (bytes, name) = match options.program.first() {
-        None => (DEMONSTRATION.to_vec(), "sieve".into()),
-        Some(path) => match std::fs::read(path) {
-            Ok(bytes) => (bytes, path.display().to_string()),
-            Err(error) => {
-                eprintln!("emulator: {}: {error}", path.display());
-                return ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
-                    NOT_FOUND
-                } else {
-                    CANNOT_RUN
-                });
-            }
-        },
+    let name = match options.program.first() {
+        None => "sieve".to_string(),
+        Some(path) => shown(path),
     };
-    let image = match Image::parse(&bytes) {
-        Ok(image) => image,
+    let fails = |status, error: &dyn fmt::Display| {
+        say!("emulator: {name}: {error}\n");
+        status
+    };
+    let read = match options.program.first() {
+        None => Ok(DEMONSTRATION.to_vec()),
+        Some(path) => Fd::open(path, 0).and_then(|file| file.read()),
+    };
+    let bytes = match read {
+        Ok(bytes) => bytes,
         Err(error) => {
-            eprintln!("emulator: {name}: {error}");
-            return ExitCode::from(CANNOT_RUN);
+            let missing = error == Errno::ENOENT;
+            let status = if missing { NOT_FOUND } else { CANNOT_RUN };
+            return fails(status, &description(error));
         }
     };
-    match start(options, &image, &name) {
-        Ok((machine, mut thread)) => {
-            progress::begin(machine);
-            let end = thread.run();
-            if let End::Thread(_) = end {
-                threads::end(thread);
-                threads::wait_for_others(machine);
-            } else {
-                drop(thread);
-            }
-            finish(machine, end)
-        }
-        Err(error) => {
-            eprintln!("emulator: {name}: {error}");
-            ExitCode::from(CANNOT_RUN)
-        }
+    let started = Image::parse(&bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|image| start(options, &image, &name));
+    let (machine, mut thread) = match started {
+        Ok(started) => started,
+        Err(error) => return fails(CANNOT_RUN, &error),
+    };
+    system::begin_guest(machine);
+    let end = thread.run();
+    if let End::Thread(_) = end {
+        threads::end(thread);
+        threads::wait_for_others(machine);
+    } else {
+        drop(thread);
     }
+    finish(machine, end)
+}
+
+/// Reads a number.
+fn number(text: &[u8]) -> Option<usize> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Shows a path.
+pub(crate) fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
 }
 
 fn start(
@@ -145,32 +160,30 @@ fn start(
     name: &str,
 ) -> Result<(&'static Machine, Thread), String> {
     let host = Host::claim().map_err(but("addresses cannot be claimed"))?;
-    let space = Space::new(host.region, &host.guest, host::low_heap_window())
-        .map_err(but("no address space for the guest"))?;
+    let space = Space::new(
+        host.region,
+        &host.guest,
+        host::low_heap_window(),
+        options.host_page,
+    )
+    .map_err(but("no address space for the guest"))?;
     faults::install();
     signals::prepare_wake();
-    let mut args: Vec<Vec<u8>> = options
-        .program
-        .iter()
-        .cloned()
-        .map(OsString::into_vec)
-        .collect();
+    let mut args = options.program.clone();
     if args.is_empty() {
         args.push(name.as_bytes().to_vec());
     }
     let (hart, trampoline) = load::load(&space, image, &args, &options.environment)
         .map_err(but("the program cannot be loaded"))?;
-    let root = options.root.display();
-    let files = Files::new(&options.root).map_err(but(&format!("the guest's root {root}")))?;
+    let files = Files::new(&options.root).map_err(|error| {
+        let (root, error) = (shown(&options.root), description(error));
+        format!("the guest's root {root}: {error}")
+    })?;
     let code = if options.interpret {
         None
     } else {
-        let names = if options.perf {
-            let names = Names::new(image.bytes);
-            Some(names.map_err(but("no file for perf"))?)
-        } else {
-            None
-        };
+        let names = options.perf.then(|| system::names(image.bytes));
+        let names = names.transpose().map_err(but("no file for perf"))?;
         let code = Code::new(host.region, options.budget, names);
         Some(code.map_err(but("no memory for code (--interpret needs none)"))?)
     };
@@ -187,38 +200,35 @@ fn but<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
 
 /// Ends the program with the status that a shell would show.
 pub(crate) fn finish(machine: &Machine, end: End) -> ! {
+    system::end_guest(machine);
     if machine.options.stats {
-        progress::end();
         print_statistics(machine);
     } else if machine.options.program.is_empty() {
         print_summary(machine);
-    }
-    if let Some(path) = &machine.options.map {
-        let picture = picture::draw(&machine.space, machine.host.region);
-        if let Err(error) = std::fs::write(path, picture) {
-            eprintln!("emulator: {}: {error}", path.display());
-        }
     }
     let status = match end {
         End::Thread(status) | End::Program(status) => status & 0xff,
         End::Killed(signal) => 128 + i32::from(signal),
     };
-    std::process::exit(status)
+    sys::exit(status)
 }
 
 /// Says after the demonstration what it was.
 fn print_summary(machine: &Machine) {
     if let Some(code) = &machine.code {
         let code = code.counts();
-        eprintln!(
+        say!(
             "{} instructions of a RISC-V program became {} bytes of host code, in {} blocks \
-             with {} links",
-            code.instructions, code.live_bytes, code.blocks, code.links
+             with {} links\n",
+            code.instructions,
+            code.live_bytes,
+            code.blocks,
+            code.links
         );
     }
     let used = machine.host.region.statistics().used;
-    eprintln!(
-        "the program had the low 4 GiB to itself; {} KiB of the host lay above them",
+    say!(
+        "the program had the low 4 GiB to itself; {} KiB of the host lay above them\n",
         used >> 10
     );
 }
@@ -227,43 +237,55 @@ fn print_statistics(machine: &Machine) {
     let counts = &machine.counts;
     if let Some(code) = &machine.code {
         let code = code.counts();
-        eprintln!(
-            "translated    {} instructions in {} blocks, {} links",
-            code.instructions, code.blocks, code.links
+        say!(
+            "translated    {} instructions in {} blocks, {} links\n",
+            code.instructions,
+            code.blocks,
+            code.links
         );
-        eprintln!(
-            "code          {} blocks of {} bytes; {} evicted, {} invalidated",
-            code.live_blocks, code.live_bytes, code.evicted, code.invalidated
+        say!(
+            "code          {} blocks of {} bytes; {} evicted, {} invalidated\n",
+            code.live_blocks,
+            code.live_bytes,
+            code.evicted,
+            code.invalidated
         );
     }
-    let count = |number: &std::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
-    eprintln!("interpreted   {} instructions", count(&counts.interpreted));
-    eprintln!("system calls  {}", count(&counts.calls));
-    eprintln!("thunks        {}", count(&counts.thunks));
-    eprintln!("signals       {} handled", count(&counts.signals));
+    let count = |number: &core::sync::atomic::AtomicU64| number.load(Ordering::Relaxed);
+    say!(
+        "interpreted   {} instructions\n",
+        count(&counts.interpreted)
+    );
+    say!("system calls  {}\n", count(&counts.calls));
+    say!("thunks        {}\n", count(&counts.thunks));
+    say!("signals       {} handled\n", count(&counts.signals));
     let low = machine.host.low_heap.statistics();
-    eprintln!(
-        "low heap      {} bytes used, {} reserved",
-        low.used, low.reserved
+    say!(
+        "low heap      {} bytes used, {} reserved\n",
+        low.used,
+        low.reserved
     );
     if let Ok(heap) = host::heap() {
         let heap = heap.statistics();
-        eprintln!(
-            "heap          {} bytes used, {} reserved",
-            heap.used, heap.reserved
+        say!(
+            "heap          {} bytes used, {} reserved\n",
+            heap.used,
+            heap.reserved
         );
     }
     let region = machine.host.region.statistics();
-    eprintln!(
-        "region        {} bytes used of {}",
-        region.used, region.adopted
+    say!(
+        "region        {} bytes used of {}\n",
+        region.used,
+        region.adopted
     );
     let mappings = machine.space.mappings();
     for (range, mapping) in mappings {
         let (start, last) = (range.start(), range.last());
-        eprintln!(
-            "  {start:08x}..={last:08x} {} {:?}",
-            mapping.protection, mapping.content
+        say!(
+            "  {start:08x}..={last:08x} {} {:?}\n",
+            mapping.protection,
+            mapping.content
         );
     }
 }

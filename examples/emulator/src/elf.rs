@@ -8,7 +8,8 @@
 #[path = "elf/tests.rs"]
 mod tests;
 
-use std::{fmt, ops::Range};
+use alloc::vec::Vec;
+use core::{fmt, ops::Range};
 
 /// The lowest address of guests; hosts keep what lies below inaccessible.
 pub(crate) const LOWEST: u32 = 0x1_0000;
@@ -74,7 +75,7 @@ impl fmt::Display for ElfError {
     }
 }
 
-impl std::error::Error for ElfError {}
+impl core::error::Error for ElfError {}
 
 /// What a guest may do with pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

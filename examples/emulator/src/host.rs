@@ -7,6 +7,8 @@
 //!                                          └ 48 MiB
 //! ```
 
+use crate::system::Slot;
+use alloc::{boxed::Box, vec::Vec};
 use hostmem::{
     OsLock, OsProvider,
     heap::{GlobalHeap, Heap, HeapConfig, HeapError, HeapOf, State, StaticHeap},
@@ -14,7 +16,7 @@ use hostmem::{
     provider::{Clock, Error, ErrorKind, PageProvider, Resource},
     region::{ClaimRequest, RegionAllocator, RegionConfig, claim},
 };
-use std::sync::OnceLock;
+use spin::Once;
 
 /// Everything of the host's that the emulator places.
 pub(crate) type Region = RegionAllocator<OsProvider, OsProvider, OsLock>;
@@ -41,13 +43,11 @@ const SPARE: usize = 1 << 30;
 /// Bytes of the low heap's addresses. The guest must be left 3.9 GiB.
 pub(crate) const LOW_HEAP: u32 = 48 << 20;
 
+/// Where they begin.
+pub(crate) const LOW_HEAP_START: u32 = crate::space::USER_END - LOW_HEAP;
+
 /// Places for what is claimed: far more than a program has gaps.
 const SLOTS: usize = 1024;
-
-hostmem::std_slot! {
-    /// Where a thread keeps what it has cached of the program's heap.
-    pub(crate) struct Slot;
-}
 
 /// The program's heap: on the region.
 #[derive(Debug)]
@@ -78,12 +78,12 @@ static HEAP: GlobalHeap<OnRegion> = GlobalHeap::new();
 /// Returns the region. It passes requests through until [`Host::claim`]: the heap serves the
 /// program from its first instruction on.
 pub(crate) fn region() -> Result<&'static Region, Error> {
-    static REGION: OnceLock<Result<Region, Error>> = OnceLock::new();
+    static REGION: Once<Result<Region, Error>> = Once::new();
     let new = || {
         let os = OsProvider::new();
         RegionAllocator::on(os, os, RegionConfig::new())
     };
-    REGION.get_or_init(new).as_ref().map_err(|error| *error)
+    REGION.call_once(new).as_ref().map_err(|error| *error)
 }
 
 /// What the host has claimed and opened.
@@ -165,8 +165,8 @@ impl Host {
 
 /// Returns where the low heap lies.
 pub(crate) fn low_heap_window() -> AddressRange {
-    let start = (crate::space::USER_END - LOW_HEAP) as usize;
-    AddressRange::from_len(start, LOW_HEAP as usize).unwrap_or(AddressRange::LOW_4G)
+    AddressRange::from_len(LOW_HEAP_START as usize, LOW_HEAP as usize)
+        .unwrap_or(AddressRange::LOW_4G)
 }
 
 /// Returns the heap of the program.

@@ -6,8 +6,9 @@ use crate::{
     interpret::Hart,
     signals::TRAMPOLINE,
     space::{Content, Mapping, PAGE, Place, Space},
-    syscalls::system_random,
+    sys,
 };
+use alloc::{vec, vec::Vec};
 use hostmem::provider::{Error, ErrorKind};
 
 /// Bytes of the first thread's stack.
@@ -80,7 +81,9 @@ fn fill_stack(
     };
     let args = strings(args)?;
     let environment = strings(environment)?;
-    let random = push(&system_random())?;
+    let mut random = [0; 16];
+    sys::random(&mut random);
+    let random = push(&random)?;
     let (headers, count) = image.headers;
     // Tags of the auxiliary vector (`include/uapi/linux/auxvec.h`): program headers, page size,
     // entry, identities, extensions I, M, A and C, clock ticks, whether it is privileged, random

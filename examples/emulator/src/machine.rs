@@ -1,23 +1,28 @@
 //! A guest program: what its threads share, and the loop that each of them runs.
 
 use crate::{
-    access::Identity,
+    access::{Identity, Second},
     cli::Options,
     code::{Code, Cpu, Runner},
     host::Host,
     interpret::{Fault, Hart, Interpreter, Kind, Trap},
     signals::{Actions, Raised},
     space::{Content, Space},
+    sys,
     syscalls::{self, Flow, files::Files},
     thunks,
 };
-use std::{
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::{
     error::Error,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
+use hostmem::OsLock;
+use spin::Once;
+
+/// A lock around what threads share.
+pub(crate) type Mutex<T> = lock_api::Mutex<OsLock, T>;
+pub(crate) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, OsLock, T>;
 
 /// What the threads of a guest share.
 pub(crate) struct Machine {
@@ -46,7 +51,7 @@ pub(crate) struct Counts {
 }
 
 /// The machine; there is one in a process, whose low addresses it has.
-static MACHINE: OnceLock<Machine> = OnceLock::new();
+static MACHINE: Once<Machine> = Once::new();
 
 /// Returns the machine, once it is there. For handlers of signals.
 pub(crate) fn machine() -> Option<&'static Machine> {
@@ -70,7 +75,7 @@ impl Peer {
 
 /// Locks what threads share; none of them panics while it holds it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Machine {
@@ -82,7 +87,7 @@ impl Machine {
         code: Option<Code>,
         trampoline: u32,
     ) -> &'static Self {
-        MACHINE.get_or_init(|| Self {
+        MACHINE.call_once(|| Self {
             options,
             host,
             space,
@@ -171,7 +176,7 @@ impl Thread {
         let code = machine.code.as_ref();
         let runner = code.map(|code| code.runner(cpu.clone())).transpose()?;
         let peer = Arc::new(Peer {
-            tid: syscalls::threads::own_tid(),
+            tid: sys::thread(),
             pending: AtomicU64::new(0),
             cpu: cpu.clone(),
         });
@@ -231,9 +236,13 @@ impl Thread {
         if let Some(runner) = &self.runner {
             return runner.run(&mut self.hart, space);
         }
-        let interrupt = &self.cpu.interrupt;
-        self.interpreter
-            .run(&mut self.hart, (&Identity, space), interrupt, generation)
+        let (hart, interrupt) = (&mut self.hart, &self.cpu.interrupt);
+        if space.has_second_view() {
+            let memory = (&Second, space);
+            return self.interpreter.run(hart, memory, interrupt, generation);
+        }
+        let memory = (&Identity, space);
+        self.interpreter.run(hart, memory, interrupt, generation)
     }
 
     fn call(&mut self) -> Option<End> {

@@ -7,6 +7,8 @@
 //!
 //! `docs/EMULATOR.md` is the tour: from an ELF file to host code, with the files that do it.
 
+extern crate alloc;
+
 use std::process::ExitCode;
 
 cfg_select! {
@@ -28,11 +30,16 @@ cfg_select! {
         mod progress;
         mod signals;
         mod space;
+        mod sys;
         mod syscalls;
+        mod system;
         mod thunks;
 
         fn main() -> ExitCode {
-            cli::main()
+            use std::os::unix::ffi::OsStringExt;
+
+            let args = std::env::args_os().skip(1).map(OsStringExt::into_vec);
+            sys::exit(cli::main(args))
         }
     }
     _ => {

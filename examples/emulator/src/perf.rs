@@ -2,16 +2,18 @@
 //! of (`tools/perf/Documentation/jit-interface.txt` of Linux). `perf report` reads it later, so that
 //! the file stays.
 
-use crate::elf::{self, Symbol};
+use crate::{
+    code,
+    elf::{self, Symbol},
+};
 use std::{
     fs::File,
     io::{self, Write},
-    sync::Mutex,
 };
 
 /// Where blocks are noted.
-pub(crate) struct Names {
-    file: Mutex<File>,
+struct Names {
+    file: File,
     /// The guest's functions, in the order of their addresses.
     functions: Vec<(u32, u32, String)>,
 }
@@ -22,7 +24,7 @@ impl Names {
     /// # Errors
     ///
     /// Where the file cannot be made.
-    pub(crate) fn new(program: &[u8]) -> io::Result<Self> {
+    fn new(program: &[u8]) -> io::Result<Self> {
         let path = format!("/tmp/perf-{}.map", std::process::id());
         let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let symbols = elf::symbols(program).into_iter();
@@ -32,16 +34,16 @@ impl Names {
         functions.sort();
         Ok(Self {
             // Not one that another user put there.
-            file: Mutex::new(File::create_new(path)?),
+            file: File::create_new(path)?,
             functions,
         })
     }
 
     /// Notes a block's code, of the guest's instructions at `pc`.
-    pub(crate) fn note(&self, code: usize, len: usize, pc: u32) {
+    fn note(&self, code: usize, len: usize, pc: u32) {
         let line = format!("{code:x} {len:x} {}\n", self.name_of(pc));
         // What cannot be written is missing from the report.
-        let _ = crate::machine::lock(&self.file).write_all(line.as_bytes());
+        let _ = (&self.file).write_all(line.as_bytes());
     }
 
     fn name_of(&self, pc: u32) -> String {
@@ -55,4 +57,14 @@ impl Names {
             _ => format!("guest:{pc:#x}"),
         }
     }
+}
+
+/// Makes what notes the blocks of a program.
+///
+/// # Errors
+///
+/// Where the file cannot be made.
+pub(crate) fn names(program: &[u8]) -> io::Result<code::Names> {
+    let names = Names::new(program)?;
+    Ok(Box::new(move |code, len, pc| names.note(code, len, pc)))
 }

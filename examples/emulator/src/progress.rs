@@ -1,9 +1,9 @@
 //! With `--stats` on a terminal: a line that tells every second what a long program has done so far.
 
-use crate::machine::{Machine, lock};
+use crate::machine::{Machine, Mutex, lock};
 use std::{
     io::{self, IsTerminal},
-    sync::{Mutex, atomic::Ordering},
+    sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
 };

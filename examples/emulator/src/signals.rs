@@ -5,10 +5,13 @@
 
 use crate::{
     access::Identity,
+    arch::Context,
     interpret::Fault,
     machine::{End, Thread, lock, machine},
+    sys::{self, say},
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use alloc::{borrow::ToOwned, format};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) const SIGILL: u8 = 4;
 pub(crate) const SIGTRAP: u8 = 5;
@@ -109,7 +112,7 @@ pub(crate) fn send_to_program(signal: u8) {
 }
 
 /// Notes a signal of the host's for the guest.
-pub(crate) extern "C" fn on_host_signal(signal: libc::c_int) {
+extern "C" fn on_host_signal(signal: i32, _: *const u8, _: *mut Context) {
     send_to_program(u8::try_from(signal).unwrap_or(0));
     if let Some(main) = crate::code::cpu::of_main() {
         main.interrupt.store(1, Ordering::Release);
@@ -288,23 +291,21 @@ impl Thread {
             SIGBUS => format!("misaligned atomic access to {addr:#x}"),
             _ => format!("access to {addr:#x} is not allowed"),
         };
-        eprintln!("emulator: the guest ends by signal {signal}: {what}, at pc {pc:#x}");
+        say!("emulator: the guest ends by signal {signal}: {what}, at pc {pc:#x}\n");
         match self.machine.space.query(addr) {
             Some((range, mapping)) => {
                 let (start, last) = (range.start(), range.last());
                 let (content, protection) = (mapping.content, mapping.protection);
-                eprintln!(
-                    "  {addr:#x} lies in {start:#x}..={last:#x}: {content:?}, {protection:?}"
-                );
+                say!("  {addr:#x} lies in {start:#x}..={last:#x}: {content:?}, {protection:?}\n");
             }
-            None => eprintln!("  nothing is mapped at {addr:#x}"),
+            None => say!("  nothing is mapped at {addr:#x}\n"),
         }
         for (row, values) in self.hart.x.chunks(8).enumerate() {
-            eprint!("  x{:<2}", row * 8);
+            say!("  x{:<2}", row * 8);
             for value in values {
-                eprint!(" {value:08x}");
+                say!(" {value:08x}");
             }
-            eprintln!();
+            say!("\n");
         }
     }
 }
@@ -327,12 +328,7 @@ pub(crate) fn forward(signal: u8) {
     {
         return;
     }
-    // SAFETY: zero is a value of every field.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = on_host_signal as *const () as usize;
-    action.sa_flags = libc::SA_ONSTACK;
-    // SAFETY: the handler only changes atomics; the structure is valid.
-    let _ = unsafe { libc::sigaction(signal.into(), &raw const action, std::ptr::null_mut()) };
+    sys::handle(signal.into(), Some(on_host_signal));
 }
 
 /// Makes all threads look for signals.
@@ -343,15 +339,10 @@ pub(crate) fn wake_all() {
 }
 
 /// The host's signal that makes a call of another thread return.
-pub(crate) const WAKE: libc::c_int = libc::SIGURG;
+pub(crate) const WAKE: u8 = SIGURG;
 
 /// Gives that signal a handler, which does nothing.
 pub(crate) fn prepare_wake() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: zero is a value of every field.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = nothing as *const () as usize;
-    action.sa_flags = libc::SA_ONSTACK;
-    // SAFETY: the handler does nothing; the structure is valid.
-    let _ = unsafe { libc::sigaction(WAKE, &raw const action, std::ptr::null_mut()) };
+    extern "C" fn nothing(_: i32, _: *const u8, _: *mut Context) {}
+    sys::handle(WAKE.into(), Some(nothing));
 }

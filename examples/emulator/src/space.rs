@@ -4,28 +4,37 @@
 //! mapping gives reserved pages memory, and taking it away makes them reserved again. The host
 //! never maps guest code executable: it is read, and translated.
 //!
-//! `mapping` says what the map holds, `resize` makes mappings longer and shorter, and `fetch` reads
+//! Hosts with larger pages than the guest's need `coarse`. `mapping` says what the map holds, `resize` makes mappings longer and shorter, and `fetch` reads
 //! instructions.
 
+mod coarse;
 mod fetch;
 mod mapping;
 mod resize;
+
+use coarse::Coarse;
 
 pub(crate) use crate::elf::USER_END;
 pub(crate) use fetch::Reader;
 pub(crate) use mapping::{Content, Mapping};
 
-use crate::{elf::Protection, host::Region};
+use crate::{
+    elf::{self, Protection},
+    host::Region,
+    interpret::Kind,
+    machine::{Mutex, MutexGuard},
+};
+use core::ptr::NonNull;
 use hostmem::{
     OsLock, OsProvider,
-    page::{Access, AddressRange, Ceiling, PageRange},
+    page::{Access, AddressRange, Ceiling, PageRange, PageSize},
     provider::{Commit, Error, ErrorKind, PageProvider, PageWish},
     range_map::{GapOrder, GapRequest, RangeMap},
 };
-use std::{
-    ptr::NonNull,
-    sync::{Mutex, MutexGuard, PoisonError},
+use linux_raw_sys::general::{
+    MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE,
 };
+use syscalls::{Sysno, syscall};
 
 /// The size of the guest's pages, which is part of its system-call interface.
 pub(crate) const PAGE: u32 = 4096;
@@ -47,7 +56,7 @@ pub(crate) enum Place {
 /// What of which file of the host's is to be mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FilePart {
-    pub(crate) fd: libc::c_int,
+    pub(crate) fd: i32,
     pub(crate) offset: u64,
 }
 
@@ -55,6 +64,8 @@ pub(crate) struct FilePart {
 pub(crate) struct Space {
     map: RangeMap<Mapping, &'static Region, OsLock>,
     os: OsProvider,
+    /// What guest pages are made of where the host's are larger.
+    coarse: Option<Coarse>,
     /// Held by changes, so that finding room and taking it are one step; has the program's break.
     changes: Mutex<Break>,
 }
@@ -85,19 +96,29 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] on hosts with larger pages than the guest's; without memory.
+    /// Without memory, and on hosts with pages that are smaller than the guest's, or larger than
+    /// 64 KiB.
     pub(crate) fn new(
         region: &'static Region,
         reserved: &[PageRange],
         host: AddressRange,
+        host_page: Option<usize>,
     ) -> Result<Self, Error> {
         let os = OsProvider::new();
-        if os.page_size().bytes() != PAGE as usize {
+        let invalid = ErrorKind::InvalidArgument;
+        let page = PageSize::new(PAGE as usize).ok_or(invalid)?;
+        let host_page = host_page.map_or(Some(os.page_size()), PageSize::new);
+        let host_page = host_page.ok_or(invalid)?.bytes();
+        // What is the guest's begins and ends where the largest pages do.
+        let coarse = if host_page == page.bytes() {
+            None
+        } else if host_page > page.bytes() && host_page <= elf::LOWEST as usize {
+            Some(Coarse::new(region, host_page)?)
+        } else {
             return Err(ErrorKind::Unsupported.into());
-        }
-        let bounds = AddressRange::new(0, USER_END as usize - 1);
-        let bounds = bounds.ok_or(ErrorKind::InvalidArgument)?;
-        let map = RangeMap::on(region, bounds, os.page_size(), MAP_BYTES)?;
+        };
+        let bounds = AddressRange::new(0, USER_END as usize - 1).ok_or(invalid)?;
+        let map = RangeMap::on(region, bounds, page, MAP_BYTES)?;
         let mapping = Mapping {
             content: Content::Host,
             protection: Protection::NONE,
@@ -112,16 +133,17 @@ impl Space {
         Ok(Self {
             map,
             os,
+            coarse,
             changes: Mutex::new(Break::default()),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Break> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock()
     }
 
     fn pages(&self, range: AddressRange) -> Result<PageRange, Error> {
-        let start = std::ptr::with_exposed_provenance_mut(range.start());
+        let start = core::ptr::with_exposed_provenance_mut(range.start());
         let start = NonNull::new(start).ok_or(ErrorKind::InvalidArgument)?;
         let len = range.last() - range.start() + 1;
         let pages = PageRange::new(start, len, self.os.page_size());
@@ -131,6 +153,27 @@ impl Space {
     /// Finds the mapping that has an address. Takes no lock: for the handler of faults, too.
     pub(crate) fn query(&self, addr: u32) -> Option<(AddressRange, Mapping)> {
         self.map.query(addr as usize)
+    }
+
+    /// Says whether guest memory has a second view.
+    pub(crate) const fn has_second_view(&self) -> bool {
+        self.coarse.is_some()
+    }
+
+    /// Says whether the guest may make an access, of two pages at most.
+    pub(crate) fn allows(&self, addr: u32, len: usize, kind: Kind) -> bool {
+        let last = addr as usize + len.saturating_sub(1);
+        [addr as usize, last].into_iter().all(|addr| {
+            let found = self
+                .map
+                .query(addr)
+                .map(|(_, mapping)| mapping.protection.access());
+            match found {
+                Some(Access::ReadWrite) => true,
+                Some(Access::Read) => kind != Kind::Store,
+                _ => false,
+            }
+        })
     }
 
     /// Yields all mappings in the order of their addresses.
@@ -175,10 +218,7 @@ impl Space {
                 let wanted = addresses(hint & !(PAGE - 1), len).ok();
                 match wanted.filter(|_| hint != 0).filter(free) {
                     Some(range) => range,
-                    None => {
-                        let request = GapRequest::bytes(len as usize).order(GapOrder::Highest);
-                        self.map.find_gap(&request)?
-                    }
+                    None => self.find_gap(len as usize)?,
                 }
             }
         };
@@ -187,6 +227,13 @@ impl Space {
             Some(file) => self.map_file(&held, range, mapping, file)?,
         }
         Ok(range)
+    }
+
+    /// Finds room for whole guest pages, which ends where a host page does.
+    fn find_gap(&self, len: usize) -> Result<AddressRange, Error> {
+        let host_page = self.coarse.as_ref().map_or(PAGE as usize, Coarse::page);
+        let request = GapRequest::bytes(len).order(GapOrder::Highest);
+        self.map.find_gap(&request.aligned(host_page, len))
     }
 
     fn map_held(
@@ -200,9 +247,10 @@ impl Space {
             ceiling: Ceiling::ReadWrite,
             pages: PageWish::Base,
         };
-        self.fill(held, range, mapping, |pages| {
+        self.fill(held, range, mapping, || match &self.coarse {
+            Some(coarse) => coarse.show(&self.map, range),
             // SAFETY: the guest's reserved pages: unmapped just now, under the lock of all changes.
-            unsafe { self.os.commit(pages, how) }.map(|_| ())
+            None => unsafe { self.os.commit(self.pages(range)?, how) }.map(|_| ()),
         })
     }
 
@@ -214,28 +262,31 @@ impl Space {
         file: FilePart,
     ) -> Result<(), Error> {
         let protection = match mapping.protection.access() {
-            Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-            Access::Read => libc::PROT_READ,
-            _ => libc::PROT_NONE,
+            Access::ReadWrite => PROT_READ | PROT_WRITE,
+            Access::Read => PROT_READ,
+            _ => PROT_NONE,
         };
         let shared = match mapping.content {
-            Content::Shared => libc::MAP_SHARED,
-            _ => libc::MAP_PRIVATE,
+            Content::Shared => MAP_SHARED,
+            _ => MAP_PRIVATE,
         };
         let offset = i64::try_from(file.offset).map_err(|_| ErrorKind::InvalidArgument)?;
-        self.fill(held, range, mapping, |pages| {
-            let (start, len) = (pages.start().as_ptr().cast(), pages.len_bytes());
-            let flags = libc::MAP_FIXED | shared;
-            // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
-            let mapped = unsafe { libc::mmap(start, len, protection, flags, file.fd, offset) };
-            if mapped != libc::MAP_FAILED {
-                return Ok(());
+        self.fill(held, range, mapping, || {
+            if let Some(coarse) = &self.coarse {
+                if mapping.content == Content::Shared && mapping.protection.write {
+                    // What the guest writes would not reach the file.
+                    return Err(ErrorKind::InvalidArgument.into());
+                }
+                coarse.read_file(range, file)?;
+                return coarse.show(&self.map, range);
             }
-            Err(match std::io::Error::last_os_error().raw_os_error() {
-                Some(libc::EACCES | libc::EPERM) => ErrorKind::Denied.into(),
-                Some(libc::EINVAL | libc::ENODEV) => ErrorKind::InvalidArgument.into(),
-                _ => ErrorKind::Exhausted.into(),
-            })
+            let pages = self.pages(range)?;
+            let (start, len) = (pages.start().as_ptr(), pages.len_bytes());
+            let (flags, fd) = (MAP_FIXED | shared, file.fd);
+            // SAFETY: the guest's reserved pages, as above; the host keeps no reference to them.
+            let mapped =
+                unsafe { syscall!(Sysno::mmap, start, len, protection, flags, fd, offset) };
+            mapped.map(|_| ()).map_err(coarse::error)
         })
     }
 
@@ -245,13 +296,18 @@ impl Space {
         held: &MutexGuard<'_, Break>,
         range: AddressRange,
         mapping: Mapping,
-        back: impl FnOnce(PageRange) -> Result<(), Error>,
+        back: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.unmap_held(held, range)?;
-        let pages = self.pages(range)?;
         self.map.insert(range, mapping)?;
-        if let Err(error) = back(pages) {
+        if let Err(error) = back() {
             self.map.remove(range)?;
+            if let Some(coarse) = &self.coarse {
+                // As it was, as far as there is memory for that.
+                let _ = coarse
+                    .clear(range)
+                    .and_then(|()| coarse.show(&self.map, range));
+            }
             return Err(error);
         }
         Ok(())
@@ -272,6 +328,11 @@ impl Space {
             return Err(ErrorKind::InvalidArgument.into());
         }
         if self.map.ranges(range).next().is_some() {
+            if let Some(coarse) = &self.coarse {
+                self.map.remove(range)?;
+                coarse.show(&self.map, range)?;
+                return coarse.clear(range);
+            }
             let pages = self.pages(range)?;
             // SAFETY: the guest's pages, reserved or committed; the guest alone uses them.
             unsafe { self.os.decommit(pages)? };
@@ -295,14 +356,19 @@ impl Space {
             let (found, mapping) = self.map.query(at).ok_or(ErrorKind::Exhausted)?;
             let part = AddressRange::new(at, found.last().min(range.last()));
             let part = part.ok_or(ErrorKind::InvalidArgument)?;
-            let pages = self.pages(part)?;
-            // SAFETY: the guest's committed pages, as the map says under the lock of all changes.
-            unsafe { self.os.protect(pages, protection.access())? };
+            if self.coarse.is_none() {
+                let pages = self.pages(part)?;
+                // SAFETY: the guest's committed pages, as the map says under the lock of all changes.
+                unsafe { self.os.protect(pages, protection.access())? };
+            }
             let changed = Mapping {
                 protection,
                 ..mapping
             };
             self.map.insert(part, changed)?;
+            if let Some(coarse) = &self.coarse {
+                coarse.show(&self.map, part)?;
+            }
             at = part.last() + 1;
         }
         Ok(())
@@ -318,6 +384,10 @@ impl Space {
         for (found, mapping) in self.map.ranges(range) {
             let anonymous = mapping.content != Content::Host && !mapping.content.is_of_file();
             if let Some(part) = found.intersect(range).filter(|_| anonymous) {
+                if let Some(coarse) = &self.coarse {
+                    coarse.clear(part)?;
+                    continue;
+                }
                 let pages = self.pages(part)?;
                 // SAFETY: the guest's committed pages, whose contents it gave up.
                 unsafe { self.os.purge(pages)? };

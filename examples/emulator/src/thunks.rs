@@ -15,7 +15,8 @@
 //! should not: the heap keeps what it knows of blocks elsewhere, and refuses to free what is none.
 
 use crate::{access::Identity, machine::Thread, signals::Raised};
-use std::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering};
+use alloc::{vec, vec::Vec};
+use core::{alloc::Layout, ptr::NonNull, sync::atomic::Ordering};
 
 /// The most bytes that one call takes or makes, so that a guest cannot use up the host's memory.
 const MOST: usize = 64 << 20;
@@ -98,7 +99,7 @@ fn alloc(thread: &Thread, len: usize) -> u32 {
 /// Frees a block of the low heap; says whether it was one.
 fn free(thread: &Thread, addr: u32) -> bool {
     let heap = &thread.machine.host.low_heap;
-    let Some(block) = NonNull::new(std::ptr::with_exposed_provenance_mut(addr as usize)) else {
+    let Some(block) = NonNull::new(core::ptr::with_exposed_provenance_mut(addr as usize)) else {
         return true;
     };
     // SAFETY: the host keeps no reference to blocks that it gave to the guest, and the heap refuses

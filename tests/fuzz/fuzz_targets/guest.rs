@@ -1,6 +1,8 @@
 //! The example emulator's reader of ELF files, and its decoder, on any bytes.
 #![no_main]
 
+extern crate alloc;
+
 #[expect(dead_code, reason = "the fuzzer uses a part of what the emulator does")]
 #[path = "../../../examples/emulator/src/decode.rs"]
 mod decode;

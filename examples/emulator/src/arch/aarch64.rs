@@ -1,6 +1,6 @@
 //! AArch64.
 
-use std::arch::global_asm;
+use core::arch::global_asm;
 
 // See `access.rs`.
 global_asm!(
@@ -41,26 +41,46 @@ global_asm!(
     "ret",
     "guest_access_end:",
     "guest_access_failed: mov x1, #1; ret",
+    // Where handlers of signals return to: rt_sigreturn.
+    ".globl signal_return",
+    "signal_return: mov x8, #139; svc #0",
 );
 
-/// The context of an interrupted thread, as the kernel passes it to handlers.
-#[repr(transparent)]
-pub(crate) struct Context(libc::ucontext_t);
+unsafe extern "C" {
+    pub(crate) fn signal_return();
+}
+
+/// The context of an interrupted thread, as the kernel passes it to handlers: `ucontext`, as far as
+/// it is used (`arch/arm64/include/uapi/asm/sigcontext.h`).
+#[repr(C)]
+pub(crate) struct Context {
+    flags: u64,
+    link: u64,
+    stack: [u64; 3],
+    signals: [u64; 17],
+    fault: u64,
+    registers: [u64; 31],
+    sp: u64,
+    pc: u64,
+}
+
+// What follows the set of signals is aligned to sixteen bytes.
+const _: () = assert!(core::mem::offset_of!(Context, fault) == 176);
 
 impl Context {
     /// Returns where the thread is.
     pub(crate) fn pc(&self) -> usize {
-        usize::try_from(self.0.uc_mcontext.pc).unwrap_or(0)
+        usize::try_from(self.pc).unwrap_or(0)
     }
 
     /// Returns its stack pointer.
     pub(crate) fn stack(&self) -> usize {
-        usize::try_from(self.0.uc_mcontext.sp).unwrap_or(0)
+        usize::try_from(self.sp).unwrap_or(0)
     }
 
     /// Makes it go on elsewhere, where `value` is what a function returned.
     pub(crate) fn go_on_at(&mut self, pc: usize, value: u32) {
-        self.0.uc_mcontext.pc = pc as u64;
-        self.0.uc_mcontext.regs[0] = value.into();
+        self.pc = pc as u64;
+        self.registers[0] = value.into();
     }
 }

@@ -1,6 +1,6 @@
 //! x86-64.
 
-use std::arch::global_asm;
+use core::arch::global_asm;
 
 // See `access.rs`.
 global_asm!(
@@ -18,40 +18,48 @@ global_asm!(
     "guest_copy: mov rcx, rdx; rep movsb; xor edx, edx; ret",
     "guest_access_end:",
     "guest_access_failed: mov edx, 1; ret",
+    // Where handlers of signals return to: rt_sigreturn.
+    ".globl signal_return",
+    "signal_return: mov eax, 15; syscall",
 );
 
-/// The context of an interrupted thread, as the kernel passes it to handlers.
-#[repr(transparent)]
-pub(crate) struct Context(libc::ucontext_t);
+unsafe extern "C" {
+    pub(crate) fn signal_return();
+}
+
+/// The context of an interrupted thread, as the kernel passes it to handlers: `ucontext`, as far as
+/// it is used (`arch/x86/include/uapi/asm/sigcontext.h`).
+#[repr(C)]
+pub(crate) struct Context {
+    flags: u64,
+    link: u64,
+    stack: [u64; 3],
+    registers: [u64; 17],
+}
+
+/// Where registers are among those of a context.
+const RAX: usize = 13;
+const RSP: usize = 15;
+const RIP: usize = 16;
 
 impl Context {
-    fn register(&self, index: i32) -> usize {
-        let value = self.0.uc_mcontext.gregs[place(index)].cast_unsigned();
-        usize::try_from(value).unwrap_or(0)
-    }
-
-    fn set(&mut self, index: i32, value: usize) {
-        self.0.uc_mcontext.gregs[place(index)] = (value as u64).cast_signed();
+    fn register(&self, index: usize) -> usize {
+        usize::try_from(self.registers[index]).unwrap_or(0)
     }
 
     /// Returns where the thread is.
     pub(crate) fn pc(&self) -> usize {
-        self.register(libc::REG_RIP)
+        self.register(RIP)
     }
 
     /// Returns its stack pointer.
     pub(crate) fn stack(&self) -> usize {
-        self.register(libc::REG_RSP)
+        self.register(RSP)
     }
 
     /// Makes it go on elsewhere, where `value` is what a function returned.
     pub(crate) fn go_on_at(&mut self, pc: usize, value: u32) {
-        self.set(libc::REG_RIP, pc);
-        self.set(libc::REG_RAX, value as usize);
+        self.registers[RIP] = pc as u64;
+        self.registers[RAX] = value.into();
     }
-}
-
-/// Returns where a register is among those of a context.
-const fn place(index: i32) -> usize {
-    index.cast_unsigned() as usize
 }

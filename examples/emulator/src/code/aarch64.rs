@@ -18,17 +18,14 @@ mod memory;
 
 use super::{
     cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, TABLE},
-    translate::{Emitter, Gates, HEADER, INDIRECT, assembled, homes},
+    translate::{Emitter, Gates, HEADER, INDIRECT, homes},
 };
 use crate::{
     inst::{Inst, Op},
     interpret::UNRESERVED,
 };
-use dynasmrt::{
-    DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, aarch64::Aarch64Relocation, dynasm,
-};
-
-pub(super) type Ops = VecAssembler<Aarch64Relocation>;
+pub(super) use dynasmrt::Assembler as Ops;
+use dynasmrt::{DynamicLabel, dynasm};
 
 /// Bytes of the window that all code lies in: any block reaches any other by a branch.
 pub(super) const WINDOW: usize = 128 << 20;
@@ -85,7 +82,7 @@ const fn offset(field: i32) -> u32 {
 
 /// Makes the gates: `enter(registers, code)` returns what `leave` was told.
 pub(super) fn gates() -> Gates {
-    let mut ops = Ops::new(0);
+    let mut ops = Ops::new();
     dynasm!(ops
         ; .arch aarch64
         ; stp x29, x30, [sp, -96]!
@@ -109,7 +106,7 @@ pub(super) fn gates() -> Gates {
         ; isb
         ; br x1
     );
-    let leave = ops.offset().0;
+    let leave = ops.offset();
     for (guest, host) in PINNED {
         dynasm!(ops ; .arch aarch64 ; str W(host), [sp, slot(guest)]);
     }
@@ -126,7 +123,7 @@ pub(super) fn gates() -> Gates {
         ; ret
     );
     Gates {
-        code: assembled(ops),
+        code: ops.finish(),
         leave,
     }
 }

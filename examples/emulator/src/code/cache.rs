@@ -1,8 +1,9 @@
 //! Which blocks there are, and which of their jumps lead to which others.
 
 use super::{Counts, Jit, fail, target, translate::HEADER};
+use alloc::{collections::VecDeque, vec::Vec};
+use hashbrown::HashMap;
 use hostmem::jit::{Barrier, Span};
-use std::collections::{HashMap, VecDeque};
 
 /// The number of no exit.
 pub(super) const NONE: u32 = u32::MAX;

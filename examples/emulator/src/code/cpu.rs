@@ -12,14 +12,13 @@
 //! ask for one.
 
 use crate::interpret::Hart;
-use std::{
+use alloc::sync::Arc;
+use core::{
     cell::UnsafeCell,
     mem::offset_of,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
+use spin::Once;
 
 /// Bytes below the registers.
 const SLACK: usize = 16 << 10;
@@ -75,7 +74,7 @@ pub(super) const TABLE: i32 = behind(offset_of!(Cpu, table));
 pub(super) const PLACE_CODE: i32 = 8;
 
 /// The first thread's, which is told of signals that come from outside.
-static MAIN: OnceLock<Arc<Cpu>> = OnceLock::new();
+static MAIN: Once<Arc<Cpu>> = Once::new();
 
 impl Cpu {
     pub(crate) fn new() -> Self {
@@ -115,7 +114,7 @@ impl Cpu {
 
 /// Says which thread is the first.
 pub(crate) fn set_main(cpu: Arc<Cpu>) {
-    let _ = MAIN.set(cpu);
+    MAIN.call_once(|| cpu);
 }
 
 /// Returns the first thread's, once it is there. For handlers of signals.

@@ -40,11 +40,13 @@ use crate::{
     arch::Context,
     host::Region,
     interpret::{Hart, Trap},
-    machine::{lock, machine},
-    perf::Names,
+    machine::{Mutex, lock, machine},
     space::{Reader, Space},
+    sys::{self, say},
 };
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use cache::{Block, Cache, Exit, NONE, index, number, take_place};
+use core::mem;
 use hostmem::{
     OsLock,
     jit::{JitAllocator, JitConfig, JitError, RetireConfig, RetireQueue},
@@ -52,10 +54,7 @@ use hostmem::{
     provider::{ErrorKind, Placement},
 };
 use remove::pages;
-use std::{
-    mem,
-    sync::{Arc, Mutex},
-};
+
 use translate::{HEADER, HOLDS, INDIRECT, STEP, Translated, put};
 
 type Jit = JitAllocator<&'static Region, &'static Region, OsLock>;
@@ -93,6 +92,9 @@ pub(crate) struct Code {
     budget: usize,
     names: Option<Names>,
 }
+
+/// Notes a block for a profiler: where its code is, how long, and of which guest address.
+pub(crate) type Names = Box<dyn Fn(usize, usize, u32) + Send + Sync>;
 
 impl Code {
     /// Makes an empty cache, with the gates into its code.
@@ -220,7 +222,7 @@ impl Code {
             fail("translated code cannot be written", &error);
         }
         if let Some(names) = &self.names {
-            names.note(rx, bytes.len(), key & !HOLDS);
+            names(rx, bytes.len(), key & !HOLDS);
         }
         let last = end.wrapping_sub(1);
         for page in pages(key, last) {
@@ -279,8 +281,8 @@ impl Code {
 
 /// Ends the program where it cannot go on.
 fn fail(what: &str, error: &JitError) -> ! {
-    eprintln!("emulator: {what}: {error}");
-    std::process::exit(126)
+    say!("emulator: {what}: {error}\n");
+    sys::exit(126)
 }
 
 /// Lets a thread that faulted in translated code leave it, at the guest instruction that faulted;
@@ -293,7 +295,7 @@ pub(crate) fn recover(context: &mut Context) -> bool {
         return false;
     };
     let field = context.stack().wrapping_add_signed(cpu::PC as isize);
-    let field: *mut u32 = std::ptr::with_exposed_provenance_mut(field);
+    let field: *mut u32 = core::ptr::with_exposed_provenance_mut(field);
     // SAFETY: in translated code the stack pointer is at the thread's registers.
     unsafe { field.write(source) };
     context.go_on_at(code.leave, STEP);

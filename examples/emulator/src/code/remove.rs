@@ -5,8 +5,9 @@ use super::{
     cache::{Cache, index, number},
 };
 use crate::{machine::lock, space::PAGE};
+use alloc::vec::Vec;
+use core::{mem, sync::atomic::Ordering};
 use hostmem::page::AddressRange;
-use std::{mem, sync::atomic::Ordering};
 
 impl Code {
     /// Lets the oldest blocks go until the code has no more than `bytes`.

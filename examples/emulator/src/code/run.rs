@@ -5,13 +5,14 @@ use super::{
     translate::{HOLDS, INTERRUPTED, STEP},
 };
 use crate::{
-    access::Identity,
+    access::{Identity, Second},
     interpret::{Hart, Trap, UNRESERVED, decode_at, step},
     machine::lock,
     space::Space,
 };
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use hostmem::jit::Executor;
-use std::sync::{Arc, atomic::Ordering};
 
 /// What a thread needs to run code.
 pub(crate) struct Runner {
@@ -46,7 +47,7 @@ impl Runner {
                 Ok(code) => code,
                 Err(trap) => return trap,
             };
-            let code = std::ptr::with_exposed_provenance(code);
+            let code = core::ptr::with_exposed_provenance(code);
             // SAFETY: a block's code, which is not released before this thread is quiescent again,
             // on registers that are part of a thread's state.
             exit = unsafe { (self.code.enter)(registers, code) };
@@ -57,15 +58,11 @@ impl Runner {
             match exit {
                 INTERRUPTED => return Trap::Interrupted,
                 STEP => {
-                    let done = decode_at(space, hart.pc)
-                        .and_then(|inst| step(hart, &Identity, &inst, hart.pc));
-                    match done {
-                        Ok(next) => hart.pc = next,
-                        Err(trap) => return trap,
+                    if let Err(trap) = interpret(hart, space) {
+                        return trap;
                     }
-                    // What goes on is a block for those that hold none.
-                    hart.reserved = UNRESERVED;
-                    key = hart.pc;
+                    let holds = hart.reserved != UNRESERVED;
+                    key = hart.pc | if holds { HOLDS } else { 0 };
                 }
                 _ => {}
             }
@@ -80,6 +77,23 @@ impl Runner {
     pub(crate) fn online(&self) {
         self.executor.online();
     }
+}
+
+/// Interprets the next instruction; where accesses may fault that the guest may make, some more of
+/// them, since a fault costs as much.
+fn interpret(hart: &mut Hart, space: &Space) -> Result<(), Trap> {
+    /// How many instructions.
+    const MORE: usize = 100;
+    if !space.has_second_view() {
+        let inst = decode_at(space, hart.pc)?;
+        hart.pc = step(hart, &Identity, &inst, hart.pc)?;
+        return Ok(());
+    }
+    for _ in 0..MORE {
+        let inst = decode_at(space, hart.pc)?;
+        hart.pc = step(hart, &Second, &inst, hart.pc)?;
+    }
+    Ok(())
 }
 
 impl Drop for Runner {

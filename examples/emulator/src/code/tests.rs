@@ -10,15 +10,12 @@ use crate::{
     host::{self, Host},
     inst::Op,
     interpret::{Hart, Trap, UNRESERVED, decode_at, step},
-    machine::{Machine, lock},
+    machine::{Machine, Mutex, lock},
     space::{Content, Mapping, PAGE, Place, Space},
     syscalls::files::Files,
 };
 use hostmem::page::AddressRange;
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 const CODE: u32 = 0x10_0000;
 const DATA: u32 = 0x20_0000;
@@ -42,12 +39,12 @@ fn machine() -> &'static Machine {
     static MACHINE: OnceLock<&'static Machine> = OnceLock::new();
     MACHINE.get_or_init(|| {
         let host = Host::claim().expect("addresses");
-        let space = Space::new(host.region, &host.guest, host::low_heap_window());
+        let space = Space::new(host.region, &host.guest, host::low_heap_window(), None);
         let space = space.expect("a space");
         faults::install();
         let code = Code::new(host.region, BUDGET, None).expect("memory for code");
         let options = Options::parse(std::iter::empty()).expect("no options");
-        let files = Files::new(Path::new(".")).expect("a folder");
+        let files = Files::new(b".").expect("a folder");
         for addr in [CODE, DATA] {
             let protection = Protection::READ_WRITE;
             let range = Space::around(addr, DATA_LEN).expect("guest addresses");

@@ -15,7 +15,8 @@ use crate::{
     inst::{Inst, Op},
     interpret::{Code, Trap, compute, decode_at},
 };
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi};
+use alloc::vec::Vec;
+use dynasmrt::DynamicLabel;
 
 /// The most guest instructions of a block.
 const MOST: usize = 128;
@@ -98,7 +99,7 @@ pub(super) struct Emitter {
 pub(super) fn translate<C: Code>(code: &C, key: u32) -> Result<Translated, Trap> {
     let start = key & !HOLDS;
     let mut emitter = Emitter {
-        ops: Ops::new(0),
+        ops: Ops::new(),
         key,
         holds: key & HOLDS != 0,
         exits: Vec::new(),
@@ -133,7 +134,7 @@ pub(super) fn translate<C: Code>(code: &C, key: u32) -> Result<Translated, Trap>
 impl Emitter {
     /// Returns how many bytes there are.
     pub(super) fn at(&self) -> usize {
-        self.ops.offset().0
+        self.ops.offset()
     }
 
     /// Returns what a guest register holds here, if that is known.
@@ -299,7 +300,7 @@ impl Emitter {
 
     /// Emits what lies behind the code: stubs, and the table of addresses.
     fn finish(mut self, end: u32, instructions: usize) -> Translated {
-        for (label, pc, code) in std::mem::take(&mut self.stubs) {
+        for (label, pc, code) in core::mem::take(&mut self.stubs) {
             self.ops.dynamic_label(label);
             self.leave(pc, code);
         }
@@ -310,7 +311,7 @@ impl Emitter {
         let padding = self.at().wrapping_neg() % 8;
         self.ops.extend([0; 8].iter().take(padding));
         let table_at = self.at();
-        let mut bytes = assembled(self.ops);
+        let mut bytes = self.ops.finish();
         for (at, pc) in &self.table {
             bytes.extend(at.to_le_bytes());
             bytes.extend(pc.to_le_bytes());
@@ -346,11 +347,6 @@ fn has_imm(op: Op) -> bool {
             | Op::Srli
             | Op::Srai
     )
-}
-
-pub(super) fn assembled(ops: Ops) -> Vec<u8> {
-    ops.finalize()
-        .unwrap_or_else(|error| unreachable!("all labels are there: {error}"))
 }
 
 /// Writes four bytes of a block.

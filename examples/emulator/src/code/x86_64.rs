@@ -27,15 +27,14 @@ mod memory;
 
 use super::{
     cpu::{HOST_STACK, INTERRUPT, PC, PLACE_CODE, PLACES, RESERVED, TABLE},
-    translate::{Emitter, Gates, HEADER, INDIRECT, assembled, homes},
+    translate::{Emitter, Gates, HEADER, INDIRECT, homes},
 };
 use crate::{
     inst::{Inst, Op},
     interpret::UNRESERVED,
 };
-use dynasmrt::{DynamicLabel, DynasmApi, DynasmLabelApi, VecAssembler, dynasm, x64::X64Relocation};
-
-pub(super) type Ops = VecAssembler<X64Relocation>;
+pub(super) use dynasmrt::Assembler as Ops;
+use dynasmrt::{DynamicLabel, dynasm};
 
 /// Bytes of the window that all code lies in: any block reaches any other by a relative jump.
 pub(super) const WINDOW: usize = 1 << 30;
@@ -75,7 +74,7 @@ fn slot(register: u8) -> i32 {
 
 /// Makes the gates: `enter(registers, code)` returns what `leave` was told.
 pub(super) fn gates() -> Gates {
-    let mut ops = Ops::new(0);
+    let mut ops = Ops::new();
     dynasm!(ops
         ; .arch x64
         ; push rbx
@@ -92,7 +91,7 @@ pub(super) fn gates() -> Gates {
         dynasm!(ops ; .arch x64 ; mov Rd(host), [rsp + slot(guest)]);
     }
     dynasm!(ops ; .arch x64 ; jmp rax);
-    let leave = ops.offset().0;
+    let leave = ops.offset();
     for (guest, host) in PINNED {
         dynasm!(ops ; .arch x64 ; mov [rsp + slot(guest)], Rd(host));
     }
@@ -108,7 +107,7 @@ pub(super) fn gates() -> Gates {
         ; ret
     );
     Gates {
-        code: assembled(ops),
+        code: ops.finish(),
         leave,
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Code, Hart, Memory, Trap, decode_at, step};
 use crate::inst::Inst;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use alloc::{boxed::Box, vec, vec::Vec};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The most instructions that are decoded in a row.
 const BLOCK: usize = 64;

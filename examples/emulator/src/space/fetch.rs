@@ -2,11 +2,11 @@
 
 use super::Space;
 use crate::{
-    access::Identity,
+    access::{Identity, Second},
     interpret::{Code, Fault, Kind, Memory},
 };
+use core::cell::Cell;
 use hostmem::page::AddressRange;
-use std::cell::Cell;
 
 /// Reads instructions, and remembers of which mapping: for a block at a time, since mappings
 /// change.
@@ -37,7 +37,12 @@ impl<'a> Reader<'a> {
             }
             self.range.set(Some(range));
         }
-        Identity.load_u16(addr).map_err(|_| fault)
+        let loaded = if self.space.has_second_view() {
+            Second.load_u16(addr)
+        } else {
+            Identity.load_u16(addr)
+        };
+        loaded.map_err(|_| fault)
     }
 }
 

@@ -5,7 +5,6 @@ use crate::elf::Protection;
 use hostmem::{
     page::{Access, AddressRange},
     provider::{Error, ErrorKind, PageProvider},
-    range_map::{GapOrder, GapRequest},
 };
 
 impl Space {
@@ -48,8 +47,13 @@ impl Space {
         if !may_move {
             return Err(ErrorKind::Exhausted.into());
         }
-        let request = GapRequest::bytes(new_len).order(GapOrder::Highest);
-        let to = self.map.find_gap(&request)?;
+        let to = self.find_gap(new_len)?;
+        if let Some(coarse) = &self.coarse {
+            self.map_held(&held, to, mapping)?;
+            coarse.move_pages(range.start(), to.start(), old_len)?;
+            self.unmap_held(&held, range)?;
+            return Ok(to);
+        }
         let open = Mapping {
             protection: Protection::READ_WRITE,
             ..mapping

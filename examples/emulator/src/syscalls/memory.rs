@@ -8,7 +8,7 @@ use crate::{
     space::{Content, FilePart, Mapping, PAGE, Place, Space},
 };
 use hostmem::page::AddressRange;
-use libc::{EBADF, EINVAL, ENOMEM};
+use syscalls::{Errno, Sysno, syscall};
 
 const PROT: [u32; 3] = [1, 2, 4];
 const MAP_SHARED: u32 = 1;
@@ -29,7 +29,7 @@ fn protection(bits: u32) -> Protection {
 }
 
 fn start(range: AddressRange) -> Answer {
-    u32::try_from(range.start()).map_err(|_| ENOMEM)
+    u32::try_from(range.start()).map_err(|_| Errno::ENOMEM)
 }
 
 pub(super) fn brk(machine: &Machine, to: u32) -> u32 {
@@ -46,7 +46,7 @@ pub(super) fn mmap(machine: &Machine, args: [u32; 6]) -> Answer {
             offset: u64::from(page) * u64::from(PAGE),
         })
     } else {
-        return Err(EBADF);
+        return Err(Errno::EBADF);
     };
     let mapping = Mapping {
         content: match file {
@@ -59,9 +59,9 @@ pub(super) fn mmap(machine: &Machine, args: [u32; 6]) -> Answer {
     let place = if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == 0 {
         Place::Anywhere { hint: addr, len }
     } else if !addr.is_multiple_of(PAGE) || len == 0 {
-        return Err(EINVAL);
+        return Err(Errno::EINVAL);
     } else {
-        let range = Space::around(addr, len).map_err(|_| ENOMEM)?;
+        let range = Space::around(addr, len).map_err(|_| Errno::ENOMEM)?;
         if flags & MAP_FIXED_NOREPLACE != 0 {
             Place::Free(range)
         } else {
@@ -76,15 +76,15 @@ pub(super) fn mmap(machine: &Machine, args: [u32; 6]) -> Answer {
 }
 
 /// Checks the address and length of a call that asks for whole pages.
-fn pages(addr: u32, len: u32) -> Result<AddressRange, i32> {
+fn pages(addr: u32, len: u32) -> Result<AddressRange, Errno> {
     if !addr.is_multiple_of(PAGE) || len == 0 {
-        return Err(EINVAL);
+        return Err(Errno::EINVAL);
     }
-    Space::around(addr, len).map_err(|_| ENOMEM)
+    Space::around(addr, len).map_err(|_| Errno::ENOMEM)
 }
 
 pub(super) fn munmap(machine: &Machine, addr: u32, len: u32) -> Answer {
-    let range = pages(addr, len).map_err(|_| EINVAL)?;
+    let range = pages(addr, len).map_err(|_| Errno::EINVAL)?;
     machine.space.unmap(range).map_err(number_of)?;
     machine.invalidate(range);
     Ok(0)
@@ -99,7 +99,7 @@ pub(super) fn mremap(
 ) -> Answer {
     let range = pages(addr, old_len)?;
     if flags & !MREMAP_MAYMOVE != 0 {
-        return Err(EINVAL);
+        return Err(Errno::EINVAL);
     }
     let moved = machine
         .space
@@ -119,9 +119,9 @@ pub(super) fn mprotect(machine: &Machine, addr: u32, len: u32, bits: u32) -> Ans
 }
 
 pub(super) fn msync(addr: u32, len: u32, flags: u32) -> Answer {
-    let addr = u64::from(within(addr, len)?);
+    let addr = within(addr, len)?;
     // SAFETY: the call changes no memory.
-    host(unsafe { libc::syscall(libc::SYS_msync, addr, u64::from(len), flags) })
+    host(unsafe { syscall!(Sysno::msync, addr, len, flags) })
 }
 
 pub(super) fn madvise(machine: &Machine, addr: u32, len: u32, advice: u32) -> Answer {

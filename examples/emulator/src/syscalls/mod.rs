@@ -11,19 +11,25 @@ pub(crate) mod threads;
 mod time;
 
 pub(crate) use memory::load;
-pub(crate) use system::random as system_random;
 
 use crate::{
-    access::Identity,
+    access::{Identity, for_kernel},
     interpret::Fault,
     machine::{End, Thread},
     space::USER_END,
+    sys::{self, say},
+};
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec::Vec,
 };
 use hostmem::provider::{Error, ErrorKind};
-use libc::{EFAULT, EINTR, EINVAL, ENOMEM, ENOSYS};
+use syscalls::{Errno, Sysno, riscv32};
 
 /// What a call returns, or the number of an error.
-pub(crate) type Answer = Result<u32, i32>;
+pub(crate) type Answer = Result<u32, Errno>;
 
 /// How the guest goes on after a call.
 pub(crate) enum Flow {
@@ -41,41 +47,32 @@ pub(crate) struct Call {
 }
 
 /// Makes an answer of what the host's call returned.
-fn host(result: libc::c_long) -> Answer {
-    if result == -1 {
-        return Err(errno());
-    }
+fn host(result: Result<usize, Errno>) -> Answer {
     // What does not fit is nothing that this emulator asks for.
-    Ok(u32::try_from(result).unwrap_or(u32::MAX))
-}
-
-fn errno() -> i32 {
-    std::io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(EINVAL)
+    result.map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 /// The number of the error that is nearest to one of hostmem's.
-fn number_of(error: Error) -> i32 {
+fn number_of(error: Error) -> Errno {
     match error.kind() {
-        ErrorKind::InvalidArgument | ErrorKind::OutsideRange => EINVAL,
-        ErrorKind::Taken => libc::EEXIST,
-        ErrorKind::Denied => libc::EACCES,
-        _ => ENOMEM,
+        ErrorKind::InvalidArgument | ErrorKind::OutsideRange => Errno::EINVAL,
+        ErrorKind::Taken => Errno::EEXIST,
+        ErrorKind::Denied => Errno::EACCES,
+        _ => Errno::ENOMEM,
     }
 }
 
-fn fault(_: Fault) -> i32 {
-    EFAULT
+fn fault(_: Fault) -> Errno {
+    Errno::EFAULT
 }
 
 /// Reads a number of the guest's memory.
-fn word(addr: u32) -> Result<u32, i32> {
+fn word(addr: u32) -> Result<u32, Errno> {
     Identity.bytes(addr).map(u32::from_le_bytes).map_err(fault)
 }
 
 /// Reads a number of 64 bits.
-fn double(addr: u32) -> Result<u64, i32> {
+fn double(addr: u32) -> Result<u64, Errno> {
     Identity.bytes(addr).map(u64::from_le_bytes).map_err(fault)
 }
 
@@ -85,13 +82,13 @@ fn put(addr: u32, bytes: &[u8]) -> Answer {
 }
 
 /// Checks that bytes which the kernel is to be told of are below what is the guest's.
-fn within(addr: u32, len: u32) -> Result<u32, i32> {
+fn within(addr: u32, len: u32) -> Result<usize, Errno> {
     let end = addr.checked_add(len).filter(|end| *end <= USER_END);
-    end.map(|_| addr).ok_or(EFAULT)
+    end.map(|_| for_kernel(addr)).ok_or(Errno::EFAULT)
 }
 
 /// Reads a string that ends with zero.
-fn string(addr: u32) -> Result<Vec<u8>, i32> {
+fn string(addr: u32) -> Result<Vec<u8>, Errno> {
     /// The longest path of Linux.
     const MOST: u32 = 4096;
     let mut bytes = Vec::new();
@@ -101,7 +98,7 @@ fn string(addr: u32) -> Result<Vec<u8>, i32> {
             [byte] => bytes.push(byte),
         }
     }
-    Err(libc::ENAMETOOLONG)
+    Err(Errno::ENAMETOOLONG)
 }
 
 /// Makes the call that the registers ask for.
@@ -113,17 +110,17 @@ pub(crate) fn call(thread: &mut Thread) -> Flow {
     };
     let strace = thread.machine.options.strace;
     if strace && ends(call.number) {
-        eprintln!("[{}] {}", thread.peer.tid, shown(&call));
+        say!("[{}] {}\n", thread.peer.tid, shown(&call));
     }
     let flow = answer(thread, &call);
     if let Flow::Return(value) = flow
         && strace
     {
         let value = match value.cast_signed() {
-            error @ -4095..=-1 => std::io::Error::from_raw_os_error(-error).to_string(),
+            error @ -4095..=-1 => Errno::new(-error).to_string(),
             _ => format!("{value:#x}"),
         };
-        eprintln!("[{}] {} = {value}", thread.peer.tid, shown(&call));
+        say!("[{}] {} = {value}\n", thread.peer.tid, shown(&call));
     }
     flow
 }
@@ -134,7 +131,10 @@ fn ends(number: u32) -> bool {
 }
 
 fn shown(call: &Call) -> String {
-    let name = name(call.number);
+    let name = match riscv32::Sysno::new(call.number as usize) {
+        Some(known) => known.name().to_owned(),
+        None => format!("syscall_{}", call.number),
+    };
     let [a, b, c, d, e, f] = call.args;
     format!("{name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x})")
 }
@@ -158,8 +158,8 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         24 => files.dup3(a, b, c),
         25 => files.fcntl(a, b, c),
         29 => files.ioctl(a, b, c),
-        34 => files.named(libc::SYS_mkdirat, a, b, c),
-        35 => files.named(libc::SYS_unlinkat, a, b, c),
+        34 => files.named(Sysno::mkdirat, a, b, c),
+        35 => files.named(Sysno::unlinkat, a, b, c),
         36 => files.symlinkat(a, b, c),
         37 => files.linkat(a, b, c, d, e),
         46 => files.ftruncate(a, b, c),
@@ -174,12 +174,12 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         62 => files.llseek(a, b, c, d, e),
         63 => files.read(a, b, c),
         64 => files.write(a, b, c),
-        65 => files.vector(libc::SYS_readv, a, b, c, None),
-        66 => files.vector(libc::SYS_writev, a, b, c, None),
-        67 => files.positioned(libc::SYS_pread64, a, b, c, (d, e)),
-        68 => files.positioned(libc::SYS_pwrite64, a, b, c, (d, e)),
-        69 => files.vector(libc::SYS_preadv, a, b, c, Some((d, e))),
-        70 => files.vector(libc::SYS_pwritev, a, b, c, Some((d, e))),
+        65 => files.vector(Sysno::readv, a, b, c, None),
+        66 => files.vector(Sysno::writev, a, b, c, None),
+        67 => files.positioned(Sysno::pread64, a, b, c, (d, e)),
+        68 => files.positioned(Sysno::pwrite64, a, b, c, (d, e)),
+        69 => files.vector(Sysno::preadv, a, b, c, Some((d, e))),
+        70 => files.vector(Sysno::pwritev, a, b, c, Some((d, e))),
         78 => files.readlinkat(a, b, c, d),
         82 | 83 => files.sync(a),
         // Advice on how a file will be read.
@@ -218,7 +218,7 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         160 => system::uname(a),
         165 => system::getrusage(a, b),
         166 => system::umask(a),
-        172 | 173 => host(i64::from(std::process::id())),
+        172 | 173 => Ok(sys::process()),
         174..=177 => Ok(system::identity()),
         178 => Ok(thread.peer.tid),
         179 => system::sysinfo(a),
@@ -235,17 +235,17 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
             machine.invalidate_writable();
             Ok(0)
         }
-        _ => Err(ENOSYS),
+        _ => Err(Errno::ENOSYS),
     };
     if blocking && let Some(runner) = &thread.runner {
         runner.online();
     }
-    if answer == Err(EINTR) && may_restart(call.number) && thread.restarts() {
+    if answer == Err(Errno::EINTR) && may_restart(call.number) && thread.restarts() {
         // The instruction is run again once the handler has returned.
         thread.hart.pc = thread.hart.pc.wrapping_sub(4);
         return Flow::Resume;
     }
-    Flow::Return(answer.unwrap_or_else(|error| (-error).cast_unsigned()))
+    Flow::Return(answer.unwrap_or_else(|error| (-error.into_raw()).cast_unsigned()))
 }
 
 /// Says whether a call may wait for long, so that no block should wait for its thread.
@@ -259,91 +259,4 @@ fn blocks(number: u32) -> bool {
 /// Says whether a call that was interrupted can be made again as it was.
 fn may_restart(number: u32) -> bool {
     matches!(number, 63..=70 | 56 | 422)
-}
-
-fn name(number: u32) -> String {
-    let known = match number {
-        17 => "getcwd",
-        23 => "dup",
-        24 => "dup3",
-        25 => "fcntl64",
-        29 => "ioctl",
-        34 => "mkdirat",
-        35 => "unlinkat",
-        36 => "symlinkat",
-        37 => "linkat",
-        46 => "ftruncate64",
-        47 => "fallocate",
-        48 => "faccessat",
-        49 => "chdir",
-        52 => "fchmod",
-        56 => "openat",
-        57 => "close",
-        59 => "pipe2",
-        61 => "getdents64",
-        62 => "_llseek",
-        63 => "read",
-        64 => "write",
-        65 => "readv",
-        66 => "writev",
-        67 => "pread64",
-        68 => "pwrite64",
-        69 => "preadv",
-        70 => "pwritev",
-        78 => "readlinkat",
-        82 => "fsync",
-        83 => "fdatasync",
-        93 => "exit",
-        94 => "exit_group",
-        96 => "set_tid_address",
-        99 => "set_robust_list",
-        103 => "setitimer",
-        123 => "sched_getaffinity",
-        124 => "sched_yield",
-        129 => "kill",
-        130 => "tkill",
-        131 => "tgkill",
-        132 => "sigaltstack",
-        133 => "rt_sigsuspend",
-        134 => "rt_sigaction",
-        135 => "rt_sigprocmask",
-        136 => "rt_sigpending",
-        139 => "rt_sigreturn",
-        153 => "times",
-        160 => "uname",
-        165 => "getrusage",
-        166 => "umask",
-        172 => "getpid",
-        173 => "getppid",
-        174 => "getuid",
-        175 => "geteuid",
-        176 => "getgid",
-        177 => "getegid",
-        178 => "gettid",
-        179 => "sysinfo",
-        214 => "brk",
-        215 => "munmap",
-        216 => "mremap",
-        220 => "clone",
-        222 => "mmap2",
-        223 => "fadvise64_64",
-        226 => "mprotect",
-        227 => "msync",
-        233 => "madvise",
-        259 => "riscv_flush_icache",
-        261 => "prlimit64",
-        276 => "renameat2",
-        278 => "getrandom",
-        291 => "statx",
-        403 => "clock_gettime64",
-        406 => "clock_getres_time64",
-        407 => "clock_nanosleep_time64",
-        412 => "utimensat_time64",
-        413 => "pselect6_time64",
-        414 => "ppoll_time64",
-        422 => "futex_time64",
-        439 => "faccessat2",
-        _ => return format!("syscall_{number}"),
-    };
-    known.to_owned()
 }

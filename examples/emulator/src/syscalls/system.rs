@@ -1,6 +1,9 @@
 //! Calls that tell of the system and the user.
 
 use super::{Answer, host, put, within};
+use core::mem;
+use linux_raw_sys::general::rusage;
+use syscalls::{Sysno, syscall};
 
 /// The length of each of the six names.
 const NAME: usize = 65;
@@ -21,13 +24,13 @@ pub(super) fn identity() -> u32 {
 
 pub(super) fn umask(mask: u32) -> Answer {
     // SAFETY: the call only sets a number of this process's.
-    host(unsafe { libc::syscall(libc::SYS_umask, mask & 0o777) })
+    host(unsafe { syscall!(Sysno::umask, mask & 0o777) })
 }
 
 pub(super) fn getrandom(to: u32, len: u32, flags: u32) -> Answer {
     let to = within(to, len)?;
     // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
-    host(unsafe { libc::syscall(libc::SYS_getrandom, u64::from(to), u64::from(len), flags) })
+    host(unsafe { syscall!(Sysno::getrandom, to, len, flags) })
 }
 
 pub(super) fn sysinfo(to: u32) -> Answer {
@@ -44,16 +47,9 @@ pub(super) fn sysinfo(to: u32) -> Answer {
 
 pub(super) fn getrusage(who: u32, to: u32) -> Answer {
     // SAFETY: zero is a value of every field.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut usage: rusage = unsafe { mem::zeroed() };
     // SAFETY: the structure is valid.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_getrusage,
-            i64::from(who.cast_signed()),
-            &raw mut usage,
-        )
-    };
-    host(result)?;
+    host(unsafe { syscall!(Sysno::getrusage, who.cast_signed(), &raw mut usage) })?;
     // Two times of two words of 32 bits, then fourteen words that stay zero here.
     let mut bytes = [0; 16 + 14 * 4];
     let times = [
@@ -83,12 +79,4 @@ pub(super) fn prlimit(resource: u32, old: u32) -> Answer {
         put(old, &bytes)?;
     }
     Ok(0)
-}
-
-/// Returns sixteen random bytes; zeros where the host has none.
-pub(crate) fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    // SAFETY: there is room for so many.
-    let _ = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    bytes
 }

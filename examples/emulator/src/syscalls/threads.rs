@@ -2,13 +2,20 @@
 
 use super::{Answer, double, host, put, time::timespec, within, word};
 use crate::{
-    access::Identity,
+    access::{Identity, for_kernel},
+    cli::finish,
     interpret::Memory,
     machine::{End, Machine, Thread, lock},
     signals::{self, LAST, SIGKILL, SIGSTOP, SS_DISABLE},
+    sys, system,
 };
-use libc::{EAGAIN, EINTR, EINVAL, ENOMEM, ENOSYS, EPERM, ESRCH};
-use std::sync::atomic::Ordering;
+use alloc::{boxed::Box, sync::Arc};
+use core::sync::atomic::{AtomicU32, Ordering};
+use linux_raw_sys::general::FUTEX_WAKE;
+use syscalls::{Errno, Sysno, syscall};
+
+/// What a thread that could not be prepared says in place of its number.
+const FAILED: u32 = u32::MAX;
 
 const CLONE_VM: u32 = 0x100;
 const CLONE_THREAD: u32 = 0x1_0000;
@@ -16,16 +23,6 @@ const CLONE_SETTLS: u32 = 0x8_0000;
 const CLONE_PARENT_SETTID: u32 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u32 = 0x20_0000;
 const CLONE_CHILD_SETTID: u32 = 0x100_0000;
-
-/// Bytes of the host's stack of a thread.
-const HOST_STACK: usize = 1 << 20;
-
-/// Returns the host's number of the calling thread, which is the guest's number too.
-pub(crate) fn own_tid() -> u32 {
-    // SAFETY: the call has no arguments.
-    let tid = unsafe { libc::syscall(libc::SYS_gettid) };
-    u32::try_from(tid).unwrap_or(0)
-}
 
 pub(super) fn set_tid_address(thread: &mut Thread, addr: u32) -> Answer {
     thread.clear_at_end = addr;
@@ -42,7 +39,7 @@ pub(super) fn clone(
 ) -> Answer {
     if flags & CLONE_THREAD == 0 || flags & CLONE_VM == 0 {
         // A program of its own, in a copy of all memory.
-        return Err(ENOSYS);
+        return Err(Errno::ENOSYS);
     }
     let machine = thread.machine;
     let mut hart = thread.hart.clone();
@@ -55,11 +52,12 @@ pub(super) fn clone(
         hart.x[4] = tls;
     }
     let mask = thread.mask;
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let told = Arc::new(AtomicU32::new(0));
+    let tell = told.clone();
     let run = move || {
         let mut child = match Thread::new(machine, hart) {
             Ok(child) => child,
-            Err(_) => return,
+            Err(_) => return sys::tell(&tell, FAILED),
         };
         child.mask = mask;
         if flags & CLONE_CHILD_CLEARTID != 0 {
@@ -74,17 +72,18 @@ pub(super) fn clone(
                 let _ = put(addr, &tid.to_le_bytes());
             }
         }
-        let _ = tell.send(tid);
+        sys::tell(&tell, tid);
         drop(tell);
         match child.run() {
             End::Thread(_) => end(child),
-            end => crate::cli::finish(machine, end),
+            end => finish(machine, end),
         }
     };
-    let builder = std::thread::Builder::new().stack_size(HOST_STACK);
-    builder.spawn(run).map_err(|_| EAGAIN)?;
-    // A thread that could not be prepared has gone without a word.
-    told.recv().map_err(|_| ENOMEM)
+    system::spawn(Box::new(run)).ok_or(Errno::EAGAIN)?;
+    match sys::wait(&told) {
+        FAILED => Err(Errno::ENOMEM),
+        tid => Ok(tid),
+    }
 }
 
 /// Ends a thread: it is known no more when others are told.
@@ -93,43 +92,35 @@ pub(crate) fn end(thread: Thread) {
     drop(thread);
     if addr != 0 && Identity.store_u32(addr, 0).is_ok() {
         // SAFETY: the kernel takes the address as a name only.
-        let _ =
-            unsafe { libc::syscall(libc::SYS_futex, u64::from(addr), libc::FUTEX_WAKE, i32::MAX) };
+        let _ = unsafe { syscall!(Sysno::futex, for_kernel(addr), FUTEX_WAKE, i32::MAX) };
     }
 }
 
 pub(super) fn futex(addr: u32, op: u32, value: u32, time: u32, other: u32, third: u32) -> Answer {
     const FUTEX_WAIT: u32 = 0;
     const FUTEX_WAIT_BITSET: u32 = 9;
-    let (addr, other) = (u64::from(addr), u64::from(other));
+    let (addr, other) = (for_kernel(addr), for_kernel(other));
     let limit = match op & 0x7f {
         FUTEX_WAIT | FUTEX_WAIT_BITSET => timespec(time)?,
         _ => None,
     };
     let fourth = match &limit {
-        Some(limit) => std::ptr::from_ref(limit).addr() as u64,
-        None => u64::from(time),
+        Some(limit) => core::ptr::from_ref(limit).addr(),
+        None => time as usize,
     };
     // SAFETY: the kernel reads and writes the guest's memory, or says EFAULT; the time is valid.
-    host(unsafe { libc::syscall(libc::SYS_futex, addr, op, value, fourth, other, third) })
+    host(unsafe { syscall!(Sysno::futex, addr, op, value, fourth, other, third) })
 }
 
 pub(super) fn yield_now() -> Answer {
-    std::thread::yield_now();
-    Ok(0)
+    // SAFETY: the call has no arguments.
+    host(unsafe { syscall!(Sysno::sched_yield) })
 }
 
 pub(super) fn getaffinity(len: u32, to: u32) -> Answer {
     let to = within(to, len)?;
     // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
-    host(unsafe {
-        libc::syscall(
-            libc::SYS_sched_getaffinity,
-            0,
-            u64::from(len),
-            u64::from(to),
-        )
-    })
+    host(unsafe { syscall!(Sysno::sched_getaffinity, 0, len, to) })
 }
 
 /// `kill`, `tkill` and `tgkill`: the guest can signal itself only.
@@ -140,10 +131,10 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
         _ => (Some(b), c),
     };
     let signal = u8::try_from(signal).ok().filter(|signal| *signal <= LAST);
-    let signal = signal.ok_or(EINVAL)?;
+    let signal = signal.ok_or(Errno::EINVAL)?;
     let Some(tid) = target else {
-        if a != std::process::id() && a != 0 {
-            return Err(EPERM);
+        if a != sys::process() && a != 0 {
+            return Err(Errno::EPERM);
         }
         if signal != 0 {
             signals::send_to_program(signal);
@@ -151,7 +142,7 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
         }
         return Ok(0);
     };
-    let peer = thread.machine.peer(tid).ok_or(ESRCH)?;
+    let peer = thread.machine.peer(tid).ok_or(Errno::ESRCH)?;
     if signal != 0 {
         peer.pending
             .fetch_or(signals::bit(signal), Ordering::AcqRel);
@@ -159,8 +150,7 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
         if tid != thread.peer.tid {
             // A call that waits is to return.
             // SAFETY: the number is one of this program's threads; the signal has a handler.
-            let _ =
-                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, signals::WAKE) };
+            let _ = unsafe { syscall!(Sysno::tgkill, sys::process(), tid, signals::WAKE) };
         }
     }
     Ok(0)
@@ -191,10 +181,10 @@ pub(super) fn sigaltstack(thread: &mut Thread, new: u32, old: u32) -> Answer {
 }
 
 pub(super) fn sigaction(thread: &Thread, signal: u32, new: u32, old: u32, len: u32) -> Answer {
-    let signal = u8::try_from(signal).map_err(|_| EINVAL)?;
+    let signal = u8::try_from(signal).map_err(|_| Errno::EINVAL)?;
     let fixed = matches!(signal, 0 | SIGKILL | SIGSTOP);
     if len != 8 || signal > LAST || (fixed && new != 0) {
-        return Err(EINVAL);
+        return Err(Errno::EINVAL);
     }
     let wanted = if new == 0 {
         None
@@ -207,7 +197,7 @@ pub(super) fn sigaction(thread: &Thread, signal: u32, new: u32, old: u32, len: u
     };
     let before = {
         let mut actions = lock(&thread.machine.actions);
-        let action = actions.of(signal).ok_or(EINVAL)?;
+        let action = actions.of(signal).ok_or(Errno::EINVAL)?;
         let before = *action;
         if let Some(wanted) = wanted {
             *action = wanted;
@@ -227,7 +217,7 @@ pub(super) fn sigaction(thread: &Thread, signal: u32, new: u32, old: u32, len: u
 
 pub(super) fn sigprocmask(thread: &mut Thread, how: u32, new: u32, old: u32, len: u32) -> Answer {
     if len != 8 {
-        return Err(EINVAL);
+        return Err(Errno::EINVAL);
     }
     let before = thread.mask;
     if new != 0 {
@@ -236,7 +226,7 @@ pub(super) fn sigprocmask(thread: &mut Thread, how: u32, new: u32, old: u32, len
             0 => before | set,
             1 => before & !set,
             2 => set,
-            _ => return Err(EINVAL),
+            _ => return Err(Errno::EINVAL),
         } & !(signals::bit(SIGKILL) | signals::bit(SIGSTOP));
     }
     if old != 0 {
@@ -252,15 +242,14 @@ pub(super) fn sigpending(thread: &Thread, to: u32) -> Answer {
 
 pub(super) fn sigsuspend(thread: &mut Thread, mask: u32) -> Answer {
     /// How often to look, in milliseconds: a signal may come just before the call that waits.
-    const PERIOD: libc::c_int = 10;
+    const PERIOD: u32 = 10;
     let wanted = double(mask)?;
     thread.suspended = Some(thread.mask);
     thread.mask = wanted & !(signals::bit(SIGKILL) | signals::bit(SIGSTOP));
     while !thread.has_pending() {
-        // SAFETY: the call only waits.
-        let _ = unsafe { libc::poll(std::ptr::null_mut(), 0, PERIOD) };
+        sys::sleep(PERIOD);
     }
-    Err(EINTR)
+    Err(Errno::EINTR)
 }
 
 /// Waits until no other thread of the guest is left.
@@ -271,6 +260,6 @@ pub(crate) fn wait_for_others(machine: &Machine) {
         if count == 0 {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        sys::sleep(1);
     }
 }

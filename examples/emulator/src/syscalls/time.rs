@@ -1,16 +1,19 @@
 //! Clocks and sleeping. The guest's times have 64 bits in both fields, as the host's have.
 
 use super::{Answer, double, host, put, within, word};
+use core::mem;
+use linux_raw_sys::general::{__kernel_old_itimerval, __kernel_old_timeval, __kernel_timespec};
+use syscalls::{Errno, Sysno, syscall};
 
 /// The length of a `timespec`.
 pub(super) const TIMESPEC: u32 = 16;
 
 /// Reads a `timespec`; `None` for a null pointer.
-pub(super) fn timespec(addr: u32) -> Result<Option<libc::timespec>, i32> {
+pub(super) fn timespec(addr: u32) -> Result<Option<__kernel_timespec>, Errno> {
     if addr == 0 {
         return Ok(None);
     }
-    Ok(Some(libc::timespec {
+    Ok(Some(__kernel_timespec {
         tv_sec: double(addr)?.cast_signed(),
         tv_nsec: double(addr.wrapping_add(8))?.cast_signed(),
     }))
@@ -19,71 +22,58 @@ pub(super) fn timespec(addr: u32) -> Result<Option<libc::timespec>, i32> {
 pub(super) fn clock_gettime(clock: u32, to: u32) -> Answer {
     let to = within(to, TIMESPEC)?;
     // SAFETY: the kernel writes a timespec to the guest's memory, or says EFAULT.
-    host(unsafe { libc::syscall(libc::SYS_clock_gettime, clock, u64::from(to)) })
+    host(unsafe { syscall!(Sysno::clock_gettime, clock, to) })
 }
 
 pub(super) fn clock_getres(clock: u32, to: u32) -> Answer {
     let to = within(to, TIMESPEC)?;
     // SAFETY: as above.
-    host(unsafe { libc::syscall(libc::SYS_clock_getres, clock, u64::from(to)) })
+    host(unsafe { syscall!(Sysno::clock_getres, clock, to) })
 }
 
 pub(super) fn clock_nanosleep(clock: u32, flags: u32, time: u32, rest: u32) -> Answer {
     let time = within(time, TIMESPEC)?;
     let rest = within(rest, TIMESPEC)?;
-    let (time, rest) = (u64::from(time), u64::from(rest));
     // SAFETY: as above.
-    host(unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, time, rest) })
+    host(unsafe { syscall!(Sysno::clock_nanosleep, clock, flags, time, rest) })
 }
 
 /// Four words of clock ticks; returns the ticks since some moment.
 pub(super) fn times(to: u32) -> Answer {
-    // SAFETY: zero is a value of every field.
-    let mut spent: libc::tms = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure is valid.
-    let now = unsafe { libc::syscall(libc::SYS_times, &raw mut spent) };
+    let mut spent = [0_i64; 4];
+    // SAFETY: there is room for four numbers.
+    let now = unsafe { syscall!(Sysno::times, spent.as_mut_ptr()) }?;
     let word = |ticks: i64| ticks.to_le_bytes().first_chunk::<4>().copied();
     if to != 0 {
-        let fields = [
-            spent.tms_utime,
-            spent.tms_stime,
-            spent.tms_cutime,
-            spent.tms_cstime,
-        ];
-        for (at, ticks) in (0u32..).step_by(4).zip(fields) {
+        for (at, ticks) in (0u32..).step_by(4).zip(spent) {
             put(to.wrapping_add(at), &word(ticks).unwrap_or_default())?;
         }
     }
-    Ok(u32::from_le_bytes(word(now).unwrap_or_default()))
+    Ok(u32::from_le_bytes(
+        word(now.cast_signed() as i64).unwrap_or_default(),
+    ))
 }
 
 /// The timer has times of 32 bits: seconds and microseconds, of the interval and of the first time.
 pub(super) fn setitimer(which: u32, new: u32, old: u32) -> Answer {
     let field = |at: u32| {
         let number = word(new.wrapping_add(at))?;
-        Ok::<_, i32>(i64::from(number.cast_signed()))
+        Ok::<_, Errno>(i64::from(number.cast_signed()))
     };
     let time = |at| {
-        Ok::<_, i32>(libc::timeval {
+        Ok::<_, Errno>(__kernel_old_timeval {
             tv_sec: field(at)?,
             tv_usec: field(at + 4)?,
         })
     };
-    let wanted = libc::itimerval {
+    let wanted = __kernel_old_itimerval {
         it_interval: time(0)?,
         it_value: time(8)?,
     };
     // SAFETY: zero is a value of every field.
-    let mut before: libc::itimerval = unsafe { std::mem::zeroed() };
+    let mut before: __kernel_old_itimerval = unsafe { mem::zeroed() };
     // SAFETY: both structures are valid.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_setitimer,
-            which,
-            &raw const wanted,
-            &raw mut before,
-        )
-    };
+    let result = unsafe { syscall!(Sysno::setitimer, which, &raw const wanted, &raw mut before) };
     let answer = host(result)?;
     if old != 0 {
         let times = [before.it_interval, before.it_value];

@@ -2,7 +2,7 @@
 
 use super::{Emitter, home};
 use crate::inst::{Inst, Op};
-use dynasmrt::{DynasmApi, aarch64::encode_logical_immediate_32bit, dynasm};
+use dynasmrt::{aarch64::encode_logical_immediate_32bit, dynasm};
 
 impl Emitter {
     /// Emits an instruction that computes `rd`.

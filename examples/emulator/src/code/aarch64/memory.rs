@@ -8,7 +8,7 @@ use crate::{
     },
     inst::{Inst, Op},
 };
-use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
+use dynasmrt::dynasm;
 
 /// Returns how many bytes a load or store moves, as a power of two, and its operation: 0 stores, 1
 /// loads and extends by zeros, 3 by the sign to 32 bits (C4.1.94 "Loads and Stores").

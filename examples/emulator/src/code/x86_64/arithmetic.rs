@@ -2,7 +2,7 @@
 
 use super::{Emitter, RAX, RCX, RDX, home, slot};
 use crate::inst::{Inst, Op};
-use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
+use dynasmrt::dynasm;
 
 impl Emitter {
     /// Emits an instruction that computes `rd`.

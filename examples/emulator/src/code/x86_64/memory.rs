@@ -8,7 +8,7 @@ use crate::{
     },
     inst::{Inst, Op},
 };
-use dynasmrt::{DynasmApi, DynasmLabelApi, dynasm};
+use dynasmrt::dynasm;
 
 impl Emitter {
     pub(in super::super) fn load(&mut self, inst: &Inst, pc: u32) {

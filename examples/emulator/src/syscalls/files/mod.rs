@@ -8,36 +8,29 @@ mod io;
 mod paths;
 
 use super::{Answer, host, put, string, within};
-use crate::machine::lock;
-use libc::{EBADF, EINVAL, ENAMETOOLONG, ENOTTY, c_long};
-use std::{
-    collections::BTreeSet,
-    ffi::CString,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
-    path::Path,
-    sync::Mutex,
+use crate::{
+    machine::{Mutex, lock},
+    sys::Fd,
 };
+use alloc::{collections::BTreeSet, ffi::CString, vec::Vec};
+use linux_raw_sys::general::{
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETLK, F_SETFD, F_SETFL, F_SETLK, F_SETLKW,
+    O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_TMPFILE, open_how,
+};
+use syscalls::{Errno, Sysno, syscall};
 
 const AT_FDCWD: u32 = 0xffff_ff9c;
 const AT_EMPTY_PATH: u32 = 0x1000;
-const RESOLVE_NO_MAGICLINKS: u64 = 2;
-const RESOLVE_BENEATH: u64 = 8;
-const RESOLVE_IN_ROOT: u64 = 0x10;
+const RESOLVE_NO_MAGICLINKS: u32 = 2;
+const RESOLVE_BENEATH: u32 = 8;
+const RESOLVE_IN_ROOT: u32 = 0x10;
 
 /// The length of what describes a lock.
 const FLOCK: u32 = 32;
 
-/// What `openat2` is told.
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
-
 /// The files of the guest.
 pub(crate) struct Files {
-    root: OwnedFd,
+    root: Fd,
     /// The current folder, as a path in the root.
     folder: Mutex<Vec<u8>>,
     open: Mutex<BTreeSet<u32>>,
@@ -49,18 +42,9 @@ impl Files {
     /// # Errors
     ///
     /// What the operating system says.
-    pub(crate) fn new(root: &Path) -> std::io::Result<Self> {
-        /// Above those that the guest gets, which expects the lowest ones.
-        const LOWEST: libc::c_int = 500;
-        let opened = std::fs::File::open(root)?;
-        // SAFETY: the call makes another descriptor of a valid one.
-        let fd = unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LOWEST) };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
+    pub(crate) fn new(root: &[u8]) -> Result<Self, Errno> {
         Ok(Self {
-            // SAFETY: made just now, for this alone.
-            root: unsafe { OwnedFd::from_raw_fd(fd) },
+            root: Fd::open(root, O_PATH)?.raised()?,
             folder: Mutex::new(b"/".to_vec()),
             open: Mutex::new([0, 1, 2].into()),
         })
@@ -71,11 +55,11 @@ impl Files {
         lock(&self.open).contains(&fd)
     }
 
-    fn fd(&self, fd: u32) -> Result<c_long, i32> {
+    fn fd(&self, fd: u32) -> Result<u32, Errno> {
         if self.is_open(fd) {
-            Ok(fd.into())
+            Ok(fd)
         } else {
-            Err(EBADF)
+            Err(Errno::EBADF)
         }
     }
 
@@ -86,10 +70,10 @@ impl Files {
     }
 
     /// Returns the descriptor and the path that a call means.
-    fn place(&self, folder: u32, path: &[u8]) -> Result<(c_long, CString, u64), i32> {
+    fn place(&self, folder: u32, path: &[u8]) -> Result<(u32, CString, u32), Errno> {
         let absolute = path.first() == Some(&b'/');
         if !absolute && folder != AT_FDCWD {
-            let path = CString::new(path).map_err(|_| EINVAL)?;
+            let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
             return Ok((self.fd(folder)?, path, RESOLVE_BENEATH));
         }
         let mut whole = Vec::new();
@@ -98,32 +82,30 @@ impl Files {
             whole.push(b'/');
         }
         whole.extend_from_slice(path);
-        let path = CString::new(whole).map_err(|_| ENAMETOOLONG)?;
-        Ok((self.root.as_raw_fd().into(), path, RESOLVE_IN_ROOT))
+        let path = CString::new(whole).map_err(|_| Errno::ENAMETOOLONG)?;
+        Ok((self.root.number().cast_unsigned(), path, RESOLVE_IN_ROOT))
     }
 
-    fn open_path(&self, folder: u32, path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd, i32> {
+    fn open_path(&self, folder: u32, path: &[u8], flags: u32, mode: u32) -> Result<Fd, Errno> {
         let (fd, path, resolve) = self.place(folder, path)?;
-        let how = OpenHow {
-            flags: u64::from((flags | libc::O_CLOEXEC).cast_unsigned()),
-            mode: if flags & (libc::O_CREAT | libc::O_TMPFILE) == 0 {
+        let how = open_how {
+            flags: u64::from(flags | O_CLOEXEC),
+            mode: if flags & (O_CREAT | O_TMPFILE) == 0 {
                 0
             } else {
                 u64::from(mode & 0o7777)
             },
-            resolve: resolve | RESOLVE_NO_MAGICLINKS,
+            resolve: u64::from(resolve | RESOLVE_NO_MAGICLINKS),
         };
-        let len = size_of::<OpenHow>();
+        let (path, how, len) = (path.as_ptr(), &raw const how, size_of::<open_how>());
         // SAFETY: the path ends with zero, and the structure is as long as said.
-        let result =
-            unsafe { libc::syscall(libc::SYS_openat2, fd, path.as_ptr(), &raw const how, len) };
-        let fd = host(result)?.cast_signed();
+        let fd = unsafe { syscall!(Sysno::openat2, fd, path, how, len) }?;
         // SAFETY: opened just now, for this alone.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        Ok(unsafe { Fd::of(fd) })
     }
 
     /// Opens the folder that a path lies in; returns the path's last part too.
-    fn parent(&self, folder: u32, path: &[u8]) -> Result<(OwnedFd, CString), i32> {
+    fn parent(&self, folder: u32, path: &[u8]) -> Result<(Fd, CString), Errno> {
         let trimmed = path.strip_suffix(b"/").unwrap_or(path);
         let (parent, name): (&[u8], _) = match trimmed.iter().rposition(|byte| *byte == b'/') {
             Some(0) => (b"/", &trimmed[1..]),
@@ -131,85 +113,78 @@ impl Files {
             None => (b".", trimmed),
         };
         if name == b".." {
-            return Err(EINVAL);
+            return Err(Errno::EINVAL);
         }
-        let fd = self.open_path(folder, parent, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        Ok((fd, CString::new(name).map_err(|_| EINVAL)?))
+        let fd = self.open_path(folder, parent, O_PATH | O_DIRECTORY, 0)?;
+        Ok((fd, CString::new(name).map_err(|_| Errno::EINVAL)?))
     }
 
     pub(super) fn openat(&self, folder: u32, path: u32, flags: u32, mode: u32) -> Answer {
-        // Flags of the generic table, of which the host may have others.
-        const O_DIRECTORY: u32 = 0o20_0000;
-        const O_NOFOLLOW: u32 = 0o40_0000;
-        const O_DIRECT: u32 = 0o4_0000;
-        const O_LARGEFILE: u32 = 0o10_0000;
-        let named = [
-            (O_DIRECTORY, libc::O_DIRECTORY),
-            (O_NOFOLLOW, libc::O_NOFOLLOW),
-            (O_DIRECT, libc::O_DIRECT),
-            (O_LARGEFILE, 0),
+        /// Flags of the generic table, of which the host may have others.
+        const NAMED: [(u32, u32); 4] = [
+            (0o20_0000, O_DIRECTORY),
+            (0o40_0000, O_NOFOLLOW),
+            (0o4_0000, O_DIRECT),
+            // O_LARGEFILE, which is no question on hosts of 64 bits.
+            (0o10_0000, 0),
         ];
-        let all = named.iter().fold(0, |all, (guest, _)| all | guest);
-        let set = named.iter().filter(|(guest, _)| flags & guest != 0);
-        let host_flags = set.fold((flags & !all).cast_signed(), |all, (_, host)| all | host);
+        let all = NAMED.iter().fold(0, |all, (guest, _)| all | guest);
+        let set = NAMED.iter().filter(|(guest, _)| flags & guest != 0);
+        let host_flags = set.fold(flags & !all, |all, (_, host)| all | host);
         let path = string(path)?;
         let fd = self.open_path(folder, &path, host_flags, mode)?;
-        self.opened(Ok(fd.into_raw_fd().cast_unsigned()))
+        self.opened(Ok(fd.into_number()))
     }
 
     pub(super) fn close(&self, fd: u32) -> Answer {
         if !lock(&self.open).remove(&fd) {
-            return Err(EBADF);
+            return Err(Errno::EBADF);
         }
         if fd <= 2 {
             // The emulator's too.
             return Ok(0);
         }
         // SAFETY: a descriptor of the guest's.
-        host(unsafe { libc::syscall(libc::SYS_close, c_long::from(fd)) })
+        host(unsafe { syscall!(Sysno::close, fd) })
     }
 
     pub(super) fn dup(&self, fd: u32) -> Answer {
         let fd = self.fd(fd)?;
         // SAFETY: a descriptor of the guest's.
-        self.opened(host(unsafe { libc::syscall(libc::SYS_dup, fd) }))
+        self.opened(host(unsafe { syscall!(Sysno::dup, fd) }))
     }
 
     pub(super) fn dup3(&self, fd: u32, to: u32, flags: u32) -> Answer {
         let fd = self.fd(fd)?;
         // SAFETY: the call changes nothing.
-        let is_used = unsafe { libc::fcntl(to.cast_signed(), libc::F_GETFD) } != -1;
+        let is_used = unsafe { syscall!(Sysno::fcntl, to, F_GETFD) }.is_ok();
         if is_used && !self.is_open(to) {
             // The emulator's own.
-            return Err(EBADF);
+            return Err(Errno::EBADF);
         }
         // SAFETY: both are the guest's, or free.
-        self.opened(host(unsafe {
-            libc::syscall(libc::SYS_dup3, fd, c_long::from(to), flags)
-        }))
+        self.opened(host(unsafe { syscall!(Sysno::dup3, fd, to, flags) }))
     }
 
     pub(super) fn fcntl(&self, fd: u32, op: u32, arg: u32) -> Answer {
         let number = self.fd(fd)?;
-        match op.cast_signed() {
-            libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+        match op {
+            F_DUPFD | F_DUPFD_CLOEXEC => {
                 // SAFETY: a descriptor of the guest's.
-                self.opened(host(unsafe {
-                    libc::syscall(libc::SYS_fcntl, number, op, arg)
-                }))
+                self.opened(host(unsafe { syscall!(Sysno::fcntl, number, op, arg) }))
             }
-            libc::F_GETFD | libc::F_SETFD | libc::F_GETFL | libc::F_SETFL => {
+            F_GETFD | F_SETFD | F_GETFL | F_SETFL => {
                 // SAFETY: as above.
-                host(unsafe { libc::syscall(libc::SYS_fcntl, number, op, arg) })
+                host(unsafe { syscall!(Sysno::fcntl, number, op, arg) })
             }
             12..=14 => {
                 let arg = within(arg, FLOCK)?;
-                let host_op = [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW][op as usize - 12];
+                let host_op = [F_GETLK, F_SETLK, F_SETLKW][op as usize - 12];
                 // SAFETY: the kernel uses the guest's memory, or says EFAULT. The structure is that
                 // of the host, whose offsets have 64 bits too.
-                host(unsafe { libc::syscall(libc::SYS_fcntl, number, host_op, u64::from(arg)) })
+                host(unsafe { syscall!(Sysno::fcntl, number, host_op, arg) })
             }
-            _ => Err(EINVAL),
+            _ => Err(Errno::EINVAL),
         }
     }
 
@@ -217,20 +192,19 @@ impl Files {
         const TIOCGWINSZ: u32 = 0x5413;
         let fd = self.fd(fd)?;
         if request != TIOCGWINSZ {
-            return Err(ENOTTY);
+            return Err(Errno::ENOTTY);
         }
         let arg = within(arg, 8)?;
         // SAFETY: the kernel writes eight bytes to the guest's memory, or says EFAULT.
-        host(unsafe { libc::syscall(libc::SYS_ioctl, fd, request, u64::from(arg)) })
+        host(unsafe { syscall!(Sysno::ioctl, fd, request, arg) })
     }
 
     pub(super) fn pipe2(&self, to: u32, flags: u32) -> Answer {
-        let mut pair = [0; 2];
+        let mut pair = [0_u32; 2];
         // SAFETY: there is room for two.
-        host(unsafe { libc::syscall(libc::SYS_pipe2, pair.as_mut_ptr(), flags) })?;
+        host(unsafe { syscall!(Sysno::pipe2, pair.as_mut_ptr(), flags) })?;
         for (at, fd) in [0, 4].into_iter().zip(pair) {
-            let fd: i32 = fd;
-            lock(&self.open).insert(fd.cast_unsigned());
+            lock(&self.open).insert(fd);
             put(to.wrapping_add(at), &fd.to_le_bytes())?;
         }
         Ok(0)

@@ -5,15 +5,16 @@ use crate::{
     machine::lock,
     syscalls::{Answer, host, put, string, time, within},
 };
-use libc::{EINVAL, ERANGE, c_long};
-use std::{ffi::CString, os::fd::AsRawFd};
+use alloc::{ffi::CString, vec, vec::Vec};
+use linux_raw_sys::general::{AT_SYMLINK_NOFOLLOW, O_DIRECTORY, O_NOFOLLOW, O_PATH};
+use syscalls::{Errno, Sysno, syscall};
 
 impl Files {
     pub(crate) fn getcwd(&self, to: u32, len: u32) -> Answer {
         let folder = lock(&self.folder).clone();
-        let whole = u32::try_from(folder.len() + 1).map_err(|_| ERANGE)?;
+        let whole = u32::try_from(folder.len() + 1).map_err(|_| Errno::ERANGE)?;
         if whole > len {
-            return Err(ERANGE);
+            return Err(Errno::ERANGE);
         }
         put(to, &folder)?;
         put(to.wrapping_add(whole - 1), &[0])?;
@@ -22,7 +23,7 @@ impl Files {
 
     pub(crate) fn chdir(&self, path: u32) -> Answer {
         let path = string(path)?;
-        self.open_path(AT_FDCWD, &path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        self.open_path(AT_FDCWD, &path, O_PATH | O_DIRECTORY, 0)?;
         let mut folder = lock(&self.folder);
         let joined = if path.first() == Some(&b'/') {
             path
@@ -34,109 +35,98 @@ impl Files {
     }
 
     /// Makes or removes what a path names: `mkdirat` with a mode, `unlinkat` with flags.
-    pub(crate) fn named(&self, number: c_long, folder: u32, path: u32, how: u32) -> Answer {
+    pub(crate) fn named(&self, number: Sysno, folder: u32, path: u32, how: u32) -> Answer {
         let (parent, name) = self.parent(folder, &string(path)?)?;
-        let fd = c_long::from(parent.as_raw_fd());
+        let fd = parent.number();
         // SAFETY: the name ends with zero.
-        host(unsafe { libc::syscall(number, fd, name.as_ptr(), how) })
+        host(unsafe { syscall!(number, fd, name.as_ptr(), how) })
     }
 
     pub(crate) fn renameat2(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
         let (old, from) = self.parent(a, &string(from)?)?;
         let (new, to) = self.parent(b, &string(to)?)?;
-        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
+        let (old, new) = (old.number(), new.number());
         let (from, to) = (from.as_ptr(), to.as_ptr());
         // SAFETY: the names end with zero.
-        host(unsafe { libc::syscall(libc::SYS_renameat2, old, from, new, to, flags) })
+        host(unsafe { syscall!(Sysno::renameat2, old, from, new, to, flags) })
     }
 
     pub(crate) fn symlinkat(&self, target: u32, folder: u32, path: u32) -> Answer {
-        let target = CString::new(string(target)?).map_err(|_| EINVAL)?;
+        let target = CString::new(string(target)?).map_err(|_| Errno::EINVAL)?;
         let (parent, name) = self.parent(folder, &string(path)?)?;
-        let fd = c_long::from(parent.as_raw_fd());
+        let fd = parent.number();
         let (target, name) = (target.as_ptr(), name.as_ptr());
         // SAFETY: both end with zero. Where the link leads is looked at when it is followed.
-        host(unsafe { libc::syscall(libc::SYS_symlinkat, target, fd, name) })
+        host(unsafe { syscall!(Sysno::symlinkat, target, fd, name) })
     }
 
     pub(crate) fn linkat(&self, a: u32, from: u32, b: u32, to: u32, flags: u32) -> Answer {
         if flags != 0 {
-            return Err(EINVAL);
+            return Err(Errno::EINVAL);
         }
         let (old, from) = self.parent(a, &string(from)?)?;
         let (new, to) = self.parent(b, &string(to)?)?;
-        let (old, new) = (c_long::from(old.as_raw_fd()), c_long::from(new.as_raw_fd()));
+        let (old, new) = (old.number(), new.number());
         let (from, to) = (from.as_ptr(), to.as_ptr());
         // SAFETY: the names end with zero; a link at the end of the first is not followed.
-        host(unsafe { libc::syscall(libc::SYS_linkat, old, from, new, to, 0) })
+        host(unsafe { syscall!(Sysno::linkat, old, from, new, to, 0) })
     }
 
     /// Sets times of an open file, where there is no path, or of what a path names: of a link
     /// itself, if it is one.
     pub(crate) fn utimensat(&self, folder: u32, path: u32, times: u32, flags: u32) -> Answer {
         let _ = flags;
-        let times = u64::from(within(times, 2 * time::TIMESPEC)?);
+        let times = within(times, 2 * time::TIMESPEC)?;
         if path == 0 {
             let fd = self.fd(folder)?;
-            let none = std::ptr::null::<libc::c_char>();
+            let none = core::ptr::null::<u8>();
             // SAFETY: the kernel reads the guest's memory, or says EFAULT.
-            return host(unsafe { libc::syscall(libc::SYS_utimensat, fd, none, times, 0) });
+            return host(unsafe { syscall!(Sysno::utimensat, fd, none, times, 0) });
         }
         let (parent, name) = self.parent(folder, &string(path)?)?;
-        let (fd, name) = (c_long::from(parent.as_raw_fd()), name.as_ptr());
-        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        let (fd, name) = (parent.number(), name.as_ptr());
+        let flags = AT_SYMLINK_NOFOLLOW;
         // SAFETY: the name ends with zero; the times as above.
-        host(unsafe { libc::syscall(libc::SYS_utimensat, fd, name, times, flags) })
+        host(unsafe { syscall!(Sysno::utimensat, fd, name, times, flags) })
     }
 
     pub(crate) fn faccessat(&self, folder: u32, path: u32, mode: u32) -> Answer {
-        let fd = self.open_path(folder, &string(path)?, libc::O_PATH, 0)?;
-        let number = c_long::from(fd.as_raw_fd());
+        let fd = self.open_path(folder, &string(path)?, O_PATH, 0)?;
+        let number = fd.number();
         let empty = c"".as_ptr();
         let flags = AT_EMPTY_PATH;
         // SAFETY: the path ends with zero.
-        host(unsafe { libc::syscall(libc::SYS_faccessat2, number, empty, mode, flags) })
+        host(unsafe { syscall!(Sysno::faccessat2, number, empty, mode, flags) })
     }
 
     pub(crate) fn readlinkat(&self, folder: u32, path: u32, to: u32, len: u32) -> Answer {
         let (parent, name) = self.parent(folder, &string(path)?)?;
-        let (fd, to) = (c_long::from(parent.as_raw_fd()), within(to, len)?);
+        let (fd, to) = (parent.number(), within(to, len)?);
         let name = name.as_ptr();
         // SAFETY: the name ends with zero; the kernel writes to the guest's memory, or says EFAULT.
-        host(unsafe {
-            libc::syscall(
-                libc::SYS_readlinkat,
-                fd,
-                name,
-                u64::from(to),
-                u64::from(len),
-            )
-        })
+        host(unsafe { syscall!(Sysno::readlinkat, fd, name, to, len) })
     }
 
     /// The structure is the same on all machines.
     pub(crate) fn statx(&self, folder: u32, path: u32, flags: u32, mask: u32, to: u32) -> Answer {
         const LEN: u32 = 256;
-        const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
         let path = string(path)?;
-        let to = u64::from(within(to, LEN)?);
+        let to = within(to, LEN)?;
         let empty = c"".as_ptr();
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             let fd = self.fd(folder)?;
             // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
-            return host(unsafe {
-                libc::syscall(libc::SYS_statx, fd, empty, AT_EMPTY_PATH, mask, to)
-            });
+            return host(unsafe { syscall!(Sysno::statx, fd, empty, AT_EMPTY_PATH, mask, to) });
         }
         let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 {
             0
         } else {
-            libc::O_NOFOLLOW
+            O_NOFOLLOW
         };
-        let fd = self.open_path(folder, &path, libc::O_PATH | follow, 0)?;
-        let number = c_long::from(fd.as_raw_fd());
+        let fd = self.open_path(folder, &path, O_PATH | follow, 0)?;
+        let number = fd.number();
         // SAFETY: as above.
-        host(unsafe { libc::syscall(libc::SYS_statx, number, empty, AT_EMPTY_PATH, mask, to) })
+        host(unsafe { syscall!(Sysno::statx, number, empty, AT_EMPTY_PATH, mask, to) })
     }
 }
 
