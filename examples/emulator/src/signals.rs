@@ -31,6 +31,7 @@ const SA_ONSTACK: u32 = 0x0800_0000;
 const SA_RESTART: u32 = 0x1000_0000;
 const SA_NODEFER: u32 = 0x4000_0000;
 const SA_RESETHAND: u32 = 0x8000_0000;
+pub(crate) const SS_ONSTACK: u32 = 1;
 pub(crate) const SS_DISABLE: u32 = 2;
 const SI_TKILL: i32 = -6;
 
@@ -205,7 +206,7 @@ impl Thread {
     }
 
     /// Says whether the guest's stack is the one for handlers.
-    fn is_on_signal_stack(&self) -> bool {
+    pub(crate) fn is_on_signal_stack(&self) -> bool {
         let (start, len) = self.signal_stack;
         len != 0 && self.hart.x[2].wrapping_sub(start) <= len
     }

@@ -5,7 +5,7 @@ use crate::{
     access::Identity,
     interpret::Memory,
     machine::{End, Machine, Thread, lock},
-    signals::{self, LAST, SIGKILL, SIGSTOP, SS_DISABLE},
+    signals::{self, LAST, SIGKILL, SIGSTOP, SS_DISABLE, SS_ONSTACK},
 };
 use libc::{EAGAIN, EINTR, EINVAL, ENOMEM, ENOSYS, EPERM, ESRCH};
 use std::sync::atomic::Ordering;
@@ -168,6 +168,7 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
 
 pub(super) fn sigaltstack(thread: &mut Thread, new: u32, old: u32) -> Answer {
     let (start, len) = thread.signal_stack;
+    let on_it = thread.is_on_signal_stack();
     let wanted = if new == 0 {
         None
     } else {
@@ -179,12 +180,19 @@ pub(super) fn sigaltstack(thread: &mut Thread, new: u32, old: u32) -> Answer {
         })
     };
     if old != 0 {
-        let flags = if len == 0 { SS_DISABLE } else { 0 };
+        let flags = match len {
+            0 => SS_DISABLE,
+            _ if on_it => SS_ONSTACK,
+            _ => 0,
+        };
         for (at, value) in [(0, start), (4, flags), (8, len)] {
             put(old.wrapping_add(at), &value.to_le_bytes())?;
         }
     }
     if let Some(wanted) = wanted {
+        if on_it {
+            return Err(EPERM);
+        }
         thread.signal_stack = wanted;
     }
     Ok(0)

@@ -47,6 +47,7 @@ const GUESTS: &[(&str, &[&str], &str)] = &[
     ("rewrites", &[], "rewritten\n"),
     ("reserve", &[], "reservations hold\n"),
     ("files", &[], "files work\n"),
+    ("limits", &[], "written\nlimits hold\n"),
 ];
 
 /// Returns the words that run the emulator: what is built for that, as the tests were, unless the

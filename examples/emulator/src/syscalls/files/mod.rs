@@ -9,7 +9,7 @@ mod paths;
 
 use super::{Answer, host, put, string, within};
 use crate::machine::lock;
-use libc::{EBADF, EINVAL, ENAMETOOLONG, ENOTTY, c_long};
+use libc::{EBADF, EINVAL, EMFILE, ENAMETOOLONG, ENOTTY, EPERM, c_long};
 use std::{
     collections::BTreeSet,
     ffi::CString,
@@ -23,6 +23,9 @@ const AT_EMPTY_PATH: u32 = 0x1000;
 const RESOLVE_NO_MAGICLINKS: u64 = 2;
 const RESOLVE_BENEATH: u64 = 8;
 const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// Descriptors that a guest may have, until it says less; the host may allow it fewer.
+const MOST: u64 = 1 << 16;
 
 /// The length of what describes a lock.
 const FLOCK: u32 = 32;
@@ -41,6 +44,7 @@ pub(crate) struct Files {
     /// The current folder, as a path in the root.
     folder: Mutex<Vec<u8>>,
     open: Mutex<BTreeSet<u32>>,
+    limit: Mutex<[u64; 2]>,
 }
 
 impl Files {
@@ -63,6 +67,7 @@ impl Files {
             root: unsafe { OwnedFd::from_raw_fd(fd) },
             folder: Mutex::new(b"/".to_vec()),
             open: Mutex::new([0, 1, 2].into()),
+            limit: Mutex::new([MOST; 2]),
         })
     }
 
@@ -82,7 +87,29 @@ impl Files {
     fn opened(&self, answer: Answer) -> Answer {
         let fd = answer?;
         lock(&self.open).insert(fd);
+        if u64::from(fd) >= lock(&self.limit)[0] {
+            self.close(fd)?;
+            return Err(EMFILE);
+        }
         Ok(fd)
+    }
+
+    /// Returns the limits of descriptors, which a guest may lower: what counts, and how far that
+    /// can be raised again.
+    pub(super) fn limit(&self) -> [u64; 2] {
+        *lock(&self.limit)
+    }
+
+    pub(super) fn set_limit(&self, [soft, hard]: [u64; 2]) -> Answer {
+        let mut limit = lock(&self.limit);
+        if soft > hard {
+            return Err(EINVAL);
+        }
+        if hard > limit[1] {
+            return Err(EPERM);
+        }
+        *limit = [soft, hard];
+        Ok(0)
     }
 
     /// Returns the descriptor and the path that a call means.
@@ -161,8 +188,8 @@ impl Files {
         if !lock(&self.open).remove(&fd) {
             return Err(EBADF);
         }
-        if fd <= 2 {
-            // The emulator's too.
+        if fd == 2 {
+            // The emulator's too, for what it has to tell.
             return Ok(0);
         }
         // SAFETY: a descriptor of the guest's.
@@ -228,11 +255,14 @@ impl Files {
         let mut pair = [0; 2];
         // SAFETY: there is room for two.
         host(unsafe { libc::syscall(libc::SYS_pipe2, pair.as_mut_ptr(), flags) })?;
-        for (at, fd) in [0, 4].into_iter().zip(pair) {
-            let fd: i32 = fd;
-            lock(&self.open).insert(fd.cast_unsigned());
-            put(to.wrapping_add(at), &fd.to_le_bytes())?;
+        let [first, second] = pair.map(|fd: i32| self.opened(Ok(fd.cast_unsigned())));
+        if let (Ok(first), Ok(second)) = (first, second) {
+            put(to, &first.to_le_bytes())?;
+            return put(to.wrapping_add(4), &second.to_le_bytes());
         }
-        Ok(0)
+        for fd in [first, second].into_iter().flatten() {
+            self.close(fd)?;
+        }
+        Err(EMFILE)
     }
 }

@@ -3,10 +3,13 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, Files};
 use crate::{
     machine::lock,
-    syscalls::{Answer, host, put, string, time, within},
+    syscalls::{Answer, host, put, string, system::identity, time, within, word},
 };
-use libc::{EINVAL, ERANGE, c_long};
-use std::{ffi::CString, os::fd::AsRawFd};
+use libc::{EFAULT, EINVAL, ERANGE, c_long};
+use std::{
+    ffi::CString,
+    os::fd::{AsRawFd, RawFd},
+};
 
 impl Files {
     pub(crate) fn getcwd(&self, to: u32, len: u32) -> Answer {
@@ -124,9 +127,8 @@ impl Files {
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             let fd = self.fd(folder)?;
             // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
-            return host(unsafe {
-                libc::syscall(libc::SYS_statx, fd, empty, AT_EMPTY_PATH, mask, to)
-            });
+            host(unsafe { libc::syscall(libc::SYS_statx, fd, empty, AT_EMPTY_PATH, mask, to) })?;
+            return owned(to);
         }
         let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 {
             0
@@ -136,8 +138,63 @@ impl Files {
         let fd = self.open_path(folder, &path, libc::O_PATH | follow, 0)?;
         let number = c_long::from(fd.as_raw_fd());
         // SAFETY: as above.
-        host(unsafe { libc::syscall(libc::SYS_statx, number, empty, AT_EMPTY_PATH, mask, to) })
+        host(unsafe { libc::syscall(libc::SYS_statx, number, empty, AT_EMPTY_PATH, mask, to) })?;
+        owned(to)
     }
+
+    pub(crate) fn statfs(&self, path: u32, len: u32, to: u32) -> Answer {
+        let fd = self.open_path(AT_FDCWD, &string(path)?, libc::O_PATH, 0)?;
+        describe(fd.as_raw_fd(), len, to)
+    }
+
+    pub(crate) fn fstatfs(&self, fd: u32, len: u32, to: u32) -> Answer {
+        self.fd(fd)?;
+        describe(fd.cast_signed(), len, to)
+    }
+}
+
+/// Makes the files of the host's user, as `statx` told of them, the guest's own.
+fn owned(to: u64) -> Answer {
+    const OWNERS: u32 = 20;
+    let at = u32::try_from(to).map_err(|_| EFAULT)?;
+    // SAFETY: the calls have no arguments.
+    let own = unsafe { [libc::geteuid(), libc::getegid()] };
+    for (at, own) in [at + OWNERS, at + OWNERS + 4].into_iter().zip(own) {
+        if word(at)? == own {
+            put(at, &identity().to_le_bytes())?;
+        }
+    }
+    Ok(0)
+}
+
+/// Tells of the file system that has a file, in the words of `struct statfs64` (asm-generic).
+fn describe(fd: RawFd, len: u32, to: u32) -> Answer {
+    const LEN: usize = 88;
+    if len as usize != LEN {
+        return Err(EINVAL);
+    }
+    // SAFETY: zero is a value of every field.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid.
+    host(unsafe { libc::fstatfs(fd, &raw mut found) }.into())?;
+    let mut bytes = Vec::with_capacity(LEN);
+    let low = |number: i64| number.to_le_bytes().into_iter().take(4);
+    bytes.extend([found.f_type, found.f_bsize].into_iter().flat_map(low));
+    let wide = [
+        found.f_blocks,
+        found.f_bfree,
+        found.f_bavail,
+        found.f_files,
+        found.f_ffree,
+        // The file system's number, which is nobody's business.
+        0,
+    ];
+    bytes.extend(wide.into_iter().flat_map(u64::to_le_bytes));
+    // Flags and what is spare stay zero.
+    let rest = [found.f_namelen, found.f_frsize];
+    bytes.extend(rest.into_iter().flat_map(low));
+    bytes.resize(LEN, 0);
+    put(to, &bytes)
 }
 
 /// Returns an absolute path without `.`, `..` and empty parts.
