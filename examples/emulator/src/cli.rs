@@ -3,7 +3,7 @@
 use crate::{
     code::{BUDGET, Code, cpu},
     elf::Image,
-    faults,
+    faults, gdb,
     host::{self, Host},
     load,
     machine::{End, Machine, Thread},
@@ -32,6 +32,7 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --map FILE    draw the address space at the end, as SVG
   --perf        name translated code for perf, in /tmp/perf-PID.map
   --budget N    bytes of translated code at most (default: 64 MiB)
+  --gdb PORT    wait for gdb at this port of the host, and interpret (0: any port)
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
 ";
@@ -52,6 +53,7 @@ pub(crate) struct Options {
     pub(crate) strace: bool,
     map: Option<PathBuf>,
     perf: bool,
+    gdb: Option<u16>,
     budget: usize,
     root: PathBuf,
     environment: Vec<Vec<u8>>,
@@ -67,6 +69,7 @@ impl Options {
             strace: false,
             map: None,
             perf: false,
+            gdb: None,
             budget: BUDGET,
             root: PathBuf::from("."),
             environment: Vec::new(),
@@ -79,6 +82,10 @@ impl Options {
                 b"--strace" => options.strace = true,
                 b"--map" => options.map = Some(args.next()?.into()),
                 b"--perf" => options.perf = true,
+                b"--gdb" => {
+                    options.gdb = Some(args.next()?.to_str()?.parse().ok()?);
+                    options.interpret = true;
+                }
                 b"--budget" => options.budget = args.next()?.to_str()?.parse().ok()?,
                 b"--root" => options.root = args.next()?.into(),
                 b"--env" => options.environment.push(args.next()?.into_vec()),
@@ -177,6 +184,9 @@ fn start(
     let machine = Machine::install(options, host, space, files, code, trampoline);
     let thread = Thread::new(machine, hart).map_err(but("no first thread"))?;
     cpu::set_main(thread.cpu.clone());
+    if let Some(port) = machine.options.gdb {
+        gdb::begin(machine, &thread, port).map_err(but("no debugger"))?;
+    }
     Ok((machine, thread))
 }
 
@@ -187,6 +197,9 @@ fn but<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
 
 /// Ends the program with the status that a shell would show.
 pub(crate) fn finish(machine: &Machine, end: End) -> ! {
+    if let Some(debugger) = gdb::debugger() {
+        debugger.ended(end);
+    }
     if machine.options.stats {
         progress::end();
         print_statistics(machine);

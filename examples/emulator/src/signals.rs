@@ -96,6 +96,11 @@ impl Raised {
         }
     }
 
+    /// A signal that a thread sent.
+    pub(crate) const fn sent(signal: u8) -> Self {
+        Self::new(signal, SI_TKILL)
+    }
+
     pub(crate) const fn at(self, addr: u32) -> Self {
         Self { addr, ..self }
     }
@@ -121,6 +126,7 @@ impl Thread {
     /// Raises a signal that an instruction of this thread caused: it goes to the guest's handler,
     /// or ends the program.
     pub(crate) fn raise(&mut self, raised: Raised) -> Option<End> {
+        let raised = self.debugged(raised)?;
         let blocked = self.mask & bit(raised.signal) != 0;
         let handler = lock(&self.machine.actions)
             .of(raised.signal)
@@ -148,7 +154,8 @@ impl Thread {
             let own = self.peer.pending.fetch_and(!bit(signal), Ordering::AcqRel);
             let sent = SENT.fetch_and(!bit(signal), Ordering::AcqRel);
             if (own | sent) & bit(signal) != 0
-                && let Some(end) = self.deliver(Raised::new(signal, SI_TKILL))
+                && let Some(raised) = self.debugged(Raised::sent(signal))
+                && let Some(end) = self.deliver(raised)
             {
                 return Some(end);
             }

@@ -15,6 +15,7 @@ pub(crate) use system::random as system_random;
 
 use crate::{
     access::Identity,
+    gdb,
     interpret::Fault,
     machine::{End, Thread},
     space::USER_END,
@@ -152,6 +153,10 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     if blocking && let Some(runner) = &thread.runner {
         runner.offline();
     }
+    let debugger = gdb::debugger().filter(|_| blocking);
+    if let Some(debugger) = debugger {
+        debugger.calls(thread, true);
+    }
     let answer = match call.number {
         17 => files.getcwd(a, b),
         23 => files.dup(a),
@@ -241,6 +246,9 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     };
     if blocking && let Some(runner) = &thread.runner {
         runner.online();
+    }
+    if let Some(debugger) = debugger {
+        debugger.calls(thread, false);
     }
     if answer == Err(EINTR) && may_restart(call.number) && thread.restarts() {
         // The instruction is run again once the handler has returned.

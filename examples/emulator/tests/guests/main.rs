@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod debugger;
 mod refused;
 
 use hostmem_test_support::{Unavailable, harden, isolate, seccomp};

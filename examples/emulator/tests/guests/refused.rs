@@ -70,6 +70,33 @@ fn what_is_no_program_is_refused() {
             "cannot be loaded",
         ),
         ("nothing", changed(&[(44, &[0, 0])]), "nothing to load"),
+        // Headers that lie behind the file, and those of another size.
+        (
+            "headers",
+            changed(&[(28, &[0xe0, 0xff, 0xff, 0xff])]),
+            "truncated",
+        ),
+        ("sizes", changed(&[(42, &[56, 0])]), "lies outside"),
+        (
+            "wraps",
+            changed(&[(loads[last] + 20, &[0xff; 4])]),
+            "lies outside",
+        ),
+        (
+            "longer in the file",
+            changed(&[(loads[last] + 20, &[1, 0, 0, 0])]),
+            "lies outside",
+        ),
+        (
+            "more than the file",
+            changed(&[(loads[last] + 16, &[0xff; 4])]),
+            "truncated",
+        ),
+        (
+            "nothing to execute",
+            changed(&[(loads[1] + 24, &[4])]),
+            "lies in no executable",
+        ),
     ];
     for (name, bytes, expected) in cases {
         let (status, message) = refusal(name, bytes);
@@ -77,6 +104,21 @@ fn what_is_no_program_is_refused() {
         assert!(message.contains(expected), "{name}: {message}");
         assert_eq!(message.lines().count(), 1, "{name}: {message}");
     }
+}
+
+#[test]
+fn the_lowest_bit_of_the_entry_is_none() {
+    let entry = changed(&[])[24] | 1;
+    let folder = tempdir("odd");
+    let path = folder.join("guest");
+    fs::write(&path, changed(&[(24, &[entry])])).expect("a file");
+    for options in [&[][..], &["--interpret"]] {
+        let mut args = options.to_vec();
+        args.extend([path.to_str().expect("text"), "1000"]);
+        let output = run(&args);
+        assert_eq!(output.stdout, b"168 primes up to 1000\n", "{output:?}");
+    }
+    fs::remove_dir_all(&folder).expect("the file goes");
 }
 
 #[test]

@@ -157,9 +157,11 @@ impl Files {
 fn owned(to: u64) -> Answer {
     const OWNERS: u32 = 20;
     let at = u32::try_from(to).map_err(|_| EFAULT)?;
-    // SAFETY: the calls have no arguments.
-    let own = unsafe { [libc::geteuid(), libc::getegid()] };
-    for (at, own) in [at + OWNERS, at + OWNERS + 4].into_iter().zip(own) {
+    // SAFETY: the call has no arguments.
+    let user = unsafe { libc::geteuid() };
+    // SAFETY: the call has no arguments.
+    let group = unsafe { libc::getegid() };
+    for (at, own) in [(at + OWNERS, user), (at + OWNERS + 4, group)] {
         if word(at)? == own {
             put(at, &identity().to_le_bytes())?;
         }
