@@ -241,8 +241,8 @@ fn print_statistics(machine: &Machine) {
     if let Some(code) = &machine.code {
         let code = code.counts();
         eprintln!(
-            "translated    {} instructions in {} blocks, {} links",
-            code.instructions, code.blocks, code.links
+            "translated    {} instructions in {} blocks, {} links, {} misses of indirect jumps",
+            code.instructions, code.blocks, code.links, code.misses
         );
         eprintln!(
             "code          {} blocks of {} bytes; {} evicted, {} invalidated",
