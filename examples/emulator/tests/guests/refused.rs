@@ -38,6 +38,8 @@ fn what_is_no_program_is_refused() {
     let last = loads.len() - 1;
     let first = word(&whole, loads[0] + 8).to_le_bytes();
     let entry = 0x8000_0000_u32.to_le_bytes();
+    let place = loads[last] + 8;
+    let in_low_heap = [whole[place], whole[place + 1] & 15, 0, 0xfe];
     let cases: &[(&str, Vec<u8>, &str)] = &[
         ("empty", Vec::new(), "not an ELF file"),
         ("text", b"#!/bin/sh\n".to_vec(), "not an ELF file"),
@@ -66,7 +68,7 @@ fn what_is_no_program_is_refused() {
         ),
         (
             "host",
-            changed(&[(loads[last] + 8, &[0, 0, 0, 0xfe])]),
+            changed(&[(loads[last] + 8, &in_low_heap)]),
             "cannot be loaded",
         ),
         ("nothing", changed(&[(44, &[0, 0])]), "nothing to load"),
@@ -91,6 +93,11 @@ fn what_is_no_program_is_refused() {
             "more than the file",
             changed(&[(loads[last] + 16, &[0xff; 4])]),
             "truncated",
+        ),
+        (
+            "not by pages",
+            changed(&[(loads[last] + 8, &[whole[loads[last] + 8] ^ 0x40])]),
+            "otherwise than in its pages",
         ),
         (
             "nothing to execute",
