@@ -166,7 +166,7 @@ impl Place {
             return Some(self.guests.join(guest.name).with_extension("elf"));
         };
         let built = self.strangers.as_ref()?.join("built");
-        Some(built.join(name).with_extension("elf"))
+        Some(built.join(name).with_extension("elf")).filter(|elf| elf.exists())
     }
 
     /// Builds a guest of ours for the host; `None` without a compiler.

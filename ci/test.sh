@@ -6,6 +6,8 @@ readme() { # The command of README.md that starts like this.
     grep -m 1 "^$1" README.md
 }
 
+# The tests of the emulator's debugger skip aloud without it.
+command -v gdb-multiarch >/dev/null || install_packages gdb-multiarch || true
 eval "$(readme 'cargo test')"
 main_job=$(readme 'cargo run --release --example emulator')
 [ "$(eval "$main_job")" = "78498 primes up to 1000000" ]

@@ -3,7 +3,7 @@
 use crate::{
     code::{BUDGET, Code, cpu},
     elf::Image,
-    faults,
+    faults, gdb,
     host::{self, Host},
     load,
     machine::{End, Machine, Thread},
@@ -33,6 +33,7 @@ Runs a static RV32IMAC program for Linux; without one, a built-in demonstration.
   --perf        name translated code for perf, in /tmp/perf-PID.map
   --budget N    bytes of translated code at most (default: 64 MiB)
   --host-page N take the host's pages to have N bytes
+  --gdb PORT    wait for gdb at this port of the host, and interpret (0: any port)
   --root DIR    the folder that the program sees as its root (default: the current one)
   --env K=V     an entry of the program's environment
 ";
@@ -53,6 +54,7 @@ pub(crate) struct Options {
     pub(crate) strace: bool,
     pub(crate) map: Option<Vec<u8>>,
     perf: bool,
+    gdb: Option<u16>,
     budget: usize,
     root: Vec<u8>,
     /// What the host's pages are taken to have, in bytes, in place of what they have.
@@ -70,6 +72,7 @@ impl Options {
             strace: false,
             map: None,
             perf: false,
+            gdb: None,
             budget: BUDGET,
             root: b".".to_vec(),
             host_page: None,
@@ -85,6 +88,10 @@ impl Options {
                 b"--perf" => options.perf = true,
                 b"--budget" => options.budget = number(&args.next()?)?,
                 b"--root" => options.root = args.next()?,
+                b"--gdb" => {
+                    options.gdb = Some(u16::try_from(number(&args.next()?)?).ok()?);
+                    options.interpret = true;
+                }
                 b"--host-page" => options.host_page = Some(number(&args.next()?)?),
                 b"--env" => options.environment.push(args.next()?),
                 [b'-', ..] => return None,
@@ -190,6 +197,9 @@ fn start(
     let machine = Machine::install(options, host, space, files, code, trampoline);
     let thread = Thread::new(machine, hart).map_err(but("no first thread"))?;
     cpu::set_main(thread.cpu.clone());
+    if let Some(port) = machine.options.gdb {
+        gdb::begin(machine, &thread, port).map_err(but("no debugger"))?;
+    }
     Ok((machine, thread))
 }
 
@@ -200,6 +210,9 @@ fn but<E: fmt::Display>(what: &str) -> impl Fn(E) -> String {
 
 /// Ends the program with the status that a shell would show.
 pub(crate) fn finish(machine: &Machine, end: End) -> ! {
+    if let Some(debugger) = gdb::debugger() {
+        debugger.ended(end);
+    }
     system::end_guest(machine);
     if machine.options.stats {
         print_statistics(machine);
@@ -238,10 +251,11 @@ fn print_statistics(machine: &Machine) {
     if let Some(code) = &machine.code {
         let code = code.counts();
         say!(
-            "translated    {} instructions in {} blocks, {} links\n",
+            "translated    {} instructions in {} blocks, {} links, {} misses of indirect jumps\n",
             code.instructions,
             code.blocks,
-            code.links
+            code.links,
+            code.misses
         );
         say!(
             "code          {} blocks of {} bytes; {} evicted, {} invalidated\n",

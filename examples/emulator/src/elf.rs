@@ -23,6 +23,9 @@ const BIAS: u32 = 0x1_0000;
 /// The number of segments at most. Linkers make four to six.
 const MAX_SEGMENTS: usize = 64;
 
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
 const HEADER: usize = 52;
 const PROGRAM_HEADER: usize = 32;
 const ET_EXEC: u16 = 2;
@@ -48,6 +51,7 @@ pub(crate) enum ElfError {
     TooManySegments,
     Overlapping,
     BadSegment,
+    Unaligned,
     EntryOutside(u32),
 }
 
@@ -68,6 +72,9 @@ impl fmt::Display for ElfError {
             Self::TooManySegments => f.write_str("the program has too many segments"),
             Self::Overlapping => f.write_str("segments of the program overlap"),
             Self::BadSegment => f.write_str("a segment lies outside of what a program may have"),
+            Self::Unaligned => {
+                f.write_str("a segment lies in the file otherwise than in its pages")
+            }
             Self::EntryOutside(entry) => {
                 write!(f, "the entry {entry:#x} lies in no executable segment")
             }
@@ -198,6 +205,14 @@ impl<'a> Image<'a> {
             let holds = |s: &Segment| s.protection.execute && (s.addr..s.end()).contains(&entry);
             if !segments.iter().any(holds) {
                 return Err(ElfError::EntryOutside(entry));
+            }
+            // Linux maps files by pages, and does not run other programs.
+            let by_pages = |s: &Segment| {
+                let distance = (s.addr as usize).wrapping_sub(s.file.start);
+                s.file.is_empty() || distance.is_multiple_of(PAGE)
+            };
+            if !segments.iter().all(by_pages) {
+                return Err(ElfError::Unaligned);
             }
             let headers = (address_of(&segments, offset), count);
             Ok(Self {

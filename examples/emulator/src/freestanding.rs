@@ -2,7 +2,7 @@
 //! and asks it alone.
 //!
 //! Its modules are those of the hosted program (`main.rs`), but for `system`, and for what only the
-//! hosted one has: `--map`, `--perf`, and what is told while a guest runs.
+//! hosted one has: `--map`, `--perf`, `--gdb`, and what is told while a guest runs.
 //! `freestanding/Cargo.toml` builds it.
 
 #![no_std]
@@ -24,6 +24,8 @@ mod decode;
 )]
 mod elf;
 mod faults;
+#[path = "freestanding/gdb.rs"]
+mod gdb;
 mod host;
 mod inst;
 mod interpret;

@@ -46,7 +46,8 @@ pub(crate) fn load(
     };
     let stack = space.map(anywhere(STACK), stack, None)?;
     let top = u32::try_from(stack.last() + 1).map_err(|_| ErrorKind::OutsideRange)?;
-    let mut hart = Hart::new(image.entry);
+    // The lowest bit of an address to go to is none.
+    let mut hart = Hart::new(image.entry & !1);
     hart.x[2] = fill_stack(image, top, args, environment)?;
     Ok((hart, trampoline))
 }

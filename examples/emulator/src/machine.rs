@@ -4,6 +4,7 @@ use crate::{
     access::{Identity, Second},
     cli::Options,
     code::{Code, Cpu, Runner},
+    gdb,
     host::Host,
     interpret::{Fault, Hart, Interpreter, Kind, Trap},
     signals::{Actions, Raised},
@@ -159,7 +160,9 @@ pub(crate) struct Thread {
     pub(crate) signal_stack: (u32, u32),
     /// Where to store zero, and whom to wake, when the thread ends.
     pub(crate) clear_at_end: u32,
-    interpreter: Interpreter,
+    /// Signals that a debugger passes on, a bit each: it is not to be asked again.
+    pub(crate) injected: u64,
+    pub(crate) interpreter: Interpreter,
     /// Runs translated code; without it, instructions are interpreted.
     pub(crate) runner: Option<Runner>,
 }
@@ -190,6 +193,7 @@ impl Thread {
             suspended: None,
             signal_stack: (0, 0),
             clear_at_end: 0,
+            injected: 0,
             interpreter: Interpreter::new(),
             runner,
         })
@@ -230,6 +234,9 @@ impl Thread {
 
     /// Runs guest code until it traps.
     fn enter(&mut self) -> Trap {
+        if let Some(debugger) = gdb::debugger() {
+            return debugger.enter(self);
+        }
         let Machine {
             space, generation, ..
         } = self.machine;
@@ -279,5 +286,8 @@ impl Drop for Thread {
         let counts = &self.machine.counts;
         counts.interpreted.fetch_add(executed, Ordering::Relaxed);
         lock(&self.machine.peers).retain(|peer| !Arc::ptr_eq(peer, &self.peer));
+        if let Some(debugger) = gdb::debugger() {
+            debugger.forget(self.peer.tid);
+        }
     }
 }

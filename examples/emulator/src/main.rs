@@ -20,6 +20,7 @@ cfg_select! {
         mod decode;
         mod elf;
         mod faults;
+        mod gdb;
         mod host;
         mod inst;
         mod interpret;

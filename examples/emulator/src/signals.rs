@@ -34,6 +34,7 @@ const SA_ONSTACK: u32 = 0x0800_0000;
 const SA_RESTART: u32 = 0x1000_0000;
 const SA_NODEFER: u32 = 0x4000_0000;
 const SA_RESETHAND: u32 = 0x8000_0000;
+pub(crate) const SS_ONSTACK: u32 = 1;
 pub(crate) const SS_DISABLE: u32 = 2;
 const SI_TKILL: i32 = -6;
 
@@ -98,6 +99,11 @@ impl Raised {
         }
     }
 
+    /// A signal that a thread sent.
+    pub(crate) const fn sent(signal: u8) -> Self {
+        Self::new(signal, SI_TKILL)
+    }
+
     pub(crate) const fn at(self, addr: u32) -> Self {
         Self { addr, ..self }
     }
@@ -123,6 +129,7 @@ impl Thread {
     /// Raises a signal that an instruction of this thread caused: it goes to the guest's handler,
     /// or ends the program.
     pub(crate) fn raise(&mut self, raised: Raised) -> Option<End> {
+        let raised = self.debugged(raised)?;
         let blocked = self.mask & bit(raised.signal) != 0;
         let handler = lock(&self.machine.actions)
             .of(raised.signal)
@@ -150,7 +157,8 @@ impl Thread {
             let own = self.peer.pending.fetch_and(!bit(signal), Ordering::AcqRel);
             let sent = SENT.fetch_and(!bit(signal), Ordering::AcqRel);
             if (own | sent) & bit(signal) != 0
-                && let Some(end) = self.deliver(Raised::new(signal, SI_TKILL))
+                && let Some(raised) = self.debugged(Raised::sent(signal))
+                && let Some(end) = self.deliver(raised)
             {
                 return Some(end);
             }
@@ -208,7 +216,7 @@ impl Thread {
     }
 
     /// Says whether the guest's stack is the one for handlers.
-    fn is_on_signal_stack(&self) -> bool {
+    pub(crate) fn is_on_signal_stack(&self) -> bool {
         let (start, len) = self.signal_stack;
         len != 0 && self.hart.x[2].wrapping_sub(start) <= len
     }

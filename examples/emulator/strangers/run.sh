@@ -4,6 +4,8 @@
 # is built stays in a folder, by default in the one for temporary files.
 #
 #   run.sh [FOLDER]
+#
+# Ends with 77 where sources or the compiler cannot be had, and with 1 where something differs.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-${TMPDIR:-/tmp}/hostmem-strangers}
@@ -11,6 +13,12 @@ mkdir -p "$work/lists/partial" "$work/built"
 
 step() {
     printf '\n== %s\n' "$*"
+}
+
+# Ends where what is needed cannot be had.
+unavailable() {
+    printf '%s cannot be had\n' "$1" >&2
+    exit 77
 }
 
 step "the emulator"
@@ -21,8 +29,9 @@ cd "$work"
 
 step "the compiler"
 if ! python3 -m ziglang version 2>/dev/null; then
-    [ -e python ] || python3 -m venv python
-    python/bin/python -m ziglang version 2>/dev/null || python/bin/pip install --quiet ziglang
+    [ -e python ] || python3 -m venv python || unavailable "a Python environment"
+    python/bin/python -m ziglang version 2>/dev/null || python/bin/pip install --quiet ziglang ||
+        unavailable "Zig's compiler"
     PATH=$work/python/bin:$PATH
 fi
 
@@ -31,16 +40,18 @@ step "sources"
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 suite=${SUITE:-bookworm}
 printf 'deb-src [signed-by=%s] http://deb.debian.org/debian %s main\n' "$keys" "$suite" >sources.list
+command -v apt-get >/dev/null && [ -e "$keys" ] || unavailable "Debian's sources"
 apt=(apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=-
     -o "Dir::State::Lists=$work/lists")
-"${apt[@]}" update
+"${apt[@]}" update || unavailable "Debian's list of sources"
 
 # Unpacks a source package as its authors made it; sets $source to its folder.
 unpack() { # package
     source=$work/$1
     [ -e "$source" ] && return
     mkdir -p "$source.files" "$source.new"
-    (cd "$source.files" && "${apt[@]}" source --download-only "$1" 2>/dev/null)
+    (cd "$source.files" && "${apt[@]}" source --download-only "$1" 2>/dev/null) ||
+        unavailable "the source of $1"
     tar -x --strip-components=1 -C "$source.new" \
         -f "$(find "$source.files" -name '*.orig.tar.*' ! -name '*.asc')"
     mv "$source.new" "$source"

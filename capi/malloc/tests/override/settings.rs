@@ -1,6 +1,6 @@
 //! What the environment sets, and what programs with rights of others ignore.
 
-use super::library::{linked, preloaded, run, text, with_library};
+use super::library::{compile, linked, preloaded, run, text, with_library};
 use hostmem_test_support::isolate::skip;
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
@@ -118,10 +118,9 @@ fn programs_with_rights_of_others_ignore_the_environment() {
 /// valgrind tells a program another auxiliary vector than the kernel does.
 #[test]
 fn programs_run_under_valgrind() {
-    let Some(program) = preloaded("settings.c") else {
+    let Some(program) = compile("settings.c", "settings-valgrind", &["-ldl"]) else {
         return;
     };
-    let program = program.get_program();
     for (tool, variable, said) in [
         ("none", ("HOSTMEM_LOW4G", "0"), "hardening=1 known=1"),
         ("none", ("HOSTMEM_LOW4G", "1"), "low=1 hardening=1 known=1"),
@@ -132,7 +131,7 @@ fn programs_run_under_valgrind() {
         valgrind
             .args(["--quiet", "--soname-synonyms=somalloc=nouserintercepts"])
             .arg(format!("--tool={tool}"))
-            .arg(program)
+            .arg(&program)
             .envs([variable]);
         match valgrind.output() {
             Ok(output) => assert!(text(&output.stdout).contains(said), "{output:?}"),

@@ -76,6 +76,8 @@ pub(crate) struct Counts {
     pub(crate) blocks: u64,
     pub(crate) instructions: u64,
     pub(crate) links: u64,
+    /// Indirect jumps that the table of the thread did not have.
+    pub(crate) misses: u64,
     pub(crate) evicted: u64,
     pub(crate) invalidated: u64,
     pub(crate) live_blocks: usize,
@@ -174,6 +176,7 @@ impl Code {
         };
         let code = cache.code_of(block);
         if exit == INDIRECT {
+            cache.counts.misses += 1;
             runner.cpu.set_place(key, code as u64);
         } else if exit < INDIRECT {
             cache.link(self.queue.allocator(), exit, block, key);

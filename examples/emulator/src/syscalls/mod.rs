@@ -14,6 +14,7 @@ pub(crate) use memory::load;
 
 use crate::{
     access::{Identity, for_kernel},
+    gdb,
     interpret::Fault,
     machine::{End, Thread},
     space::USER_END,
@@ -152,6 +153,10 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     if blocking && let Some(runner) = &thread.runner {
         runner.offline();
     }
+    let debugger = gdb::debugger().filter(|_| blocking);
+    if let Some(debugger) = debugger {
+        debugger.calls(thread, true);
+    }
     let answer = match call.number {
         17 => files.getcwd(a, b),
         23 => files.dup(a),
@@ -162,6 +167,8 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         35 => files.named(Sysno::unlinkat, a, b, c),
         36 => files.symlinkat(a, b, c),
         37 => files.linkat(a, b, c, d, e),
+        43 => files.statfs(a, b, c),
+        44 => files.fstatfs(a, b, c),
         46 => files.ftruncate(a, b, c),
         47 => files.fallocate(a, b, (c, d), (e, f)),
         48 | 439 => files.faccessat(a, b, c),
@@ -222,7 +229,7 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
         174..=177 => Ok(system::identity()),
         178 => Ok(thread.peer.tid),
         179 => system::sysinfo(a),
-        261 => system::prlimit(b, d),
+        261 => system::prlimit(files, b, c, d),
         278 => system::getrandom(a, b, c),
         214 => Ok(memory::brk(machine, a)),
         215 => memory::munmap(machine, a, b),
@@ -239,6 +246,9 @@ fn answer(thread: &mut Thread, call: &Call) -> Flow {
     };
     if blocking && let Some(runner) = &thread.runner {
         runner.online();
+    }
+    if let Some(debugger) = debugger {
+        debugger.calls(thread, false);
     }
     if answer == Err(Errno::EINTR) && may_restart(call.number) && thread.restarts() {
         // The instruction is run again once the handler has returned.

@@ -1,9 +1,9 @@
 //! Calls that tell of the system and the user.
 
-use super::{Answer, host, put, within};
+use super::{Answer, double, files::Files, host, put, within};
 use core::mem;
 use linux_raw_sys::general::rusage;
-use syscalls::{Sysno, syscall};
+use syscalls::{Errno, Sysno, syscall};
 
 /// The length of each of the six names.
 const NAME: usize = 65;
@@ -18,7 +18,7 @@ pub(super) fn uname(to: u32) -> Answer {
 }
 
 /// The user and group of the guest: no one of the host's.
-pub(super) fn identity() -> u32 {
+pub(crate) fn identity() -> u32 {
     1000
 }
 
@@ -64,19 +64,30 @@ pub(super) fn getrusage(who: u32, to: u32) -> Answer {
     put(to, &bytes)
 }
 
-/// Limits cannot be set, and are none but for the stack's.
-pub(super) fn prlimit(resource: u32, old: u32) -> Answer {
+/// Limits are told, and that of descriptors can be lowered; there are none of other things but the
+/// stack.
+pub(super) fn prlimit(files: &Files, resource: u32, new: u32, old: u32) -> Answer {
     const RLIMIT_STACK: u32 = 3;
+    const RLIMIT_NOFILE: u32 = 7;
+    let now = match resource {
+        RLIMIT_STACK => [u64::from(crate::load::STACK); 2],
+        RLIMIT_NOFILE => files.limit(),
+        _ => [u64::MAX; 2],
+    };
+    let wanted = match new {
+        0 => now,
+        new => [double(new)?, double(new.wrapping_add(8))?],
+    };
+    if wanted != now {
+        if resource != RLIMIT_NOFILE {
+            return Err(Errno::EPERM);
+        }
+        files.set_limit(wanted)?;
+    }
     if old != 0 {
-        let limit = if resource == RLIMIT_STACK {
-            u64::from(crate::load::STACK)
-        } else {
-            u64::MAX
-        };
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&limit.to_le_bytes());
-        bytes[8..].copy_from_slice(&limit.to_le_bytes());
-        put(old, &bytes)?;
+        for (at, limit) in [old, old.wrapping_add(8)].into_iter().zip(now) {
+            put(at, &limit.to_le_bytes())?;
+        }
     }
     Ok(0)
 }

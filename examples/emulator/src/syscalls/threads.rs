@@ -6,7 +6,7 @@ use crate::{
     cli::finish,
     interpret::Memory,
     machine::{End, Machine, Thread, lock},
-    signals::{self, LAST, SIGKILL, SIGSTOP, SS_DISABLE},
+    signals::{self, LAST, SIGKILL, SIGSTOP, SS_DISABLE, SS_ONSTACK},
     sys, system,
 };
 use alloc::{boxed::Box, sync::Arc};
@@ -158,6 +158,7 @@ pub(super) fn kill(thread: &Thread, number: u32, a: u32, b: u32, c: u32) -> Answ
 
 pub(super) fn sigaltstack(thread: &mut Thread, new: u32, old: u32) -> Answer {
     let (start, len) = thread.signal_stack;
+    let on_it = thread.is_on_signal_stack();
     let wanted = if new == 0 {
         None
     } else {
@@ -169,12 +170,19 @@ pub(super) fn sigaltstack(thread: &mut Thread, new: u32, old: u32) -> Answer {
         })
     };
     if old != 0 {
-        let flags = if len == 0 { SS_DISABLE } else { 0 };
+        let flags = match len {
+            0 => SS_DISABLE,
+            _ if on_it => SS_ONSTACK,
+            _ => 0,
+        };
         for (at, value) in [(0, start), (4, flags), (8, len)] {
             put(old.wrapping_add(at), &value.to_le_bytes())?;
         }
     }
     if let Some(wanted) = wanted {
+        if on_it {
+            return Err(Errno::EPERM);
+        }
         thread.signal_stack = wanted;
     }
     Ok(0)

@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod debugger;
 mod refused;
 
 use hostmem_test_support::{Unavailable, harden, isolate, seccomp};
@@ -48,6 +49,7 @@ const GUESTS: &[Guest] = &[
     ("reserve", &[], "reservations hold\n"),
     ("files", &[], "files work\n"),
     ("pages", &[], "pages of 4 KiB\n"),
+    ("limits", &[], "written\nlimits hold\n"),
 ];
 
 /// Returns the words that run the emulator: what is built for that, as the tests were, unless the

@@ -38,6 +38,8 @@ fn what_is_no_program_is_refused() {
     let last = loads.len() - 1;
     let first = word(&whole, loads[0] + 8).to_le_bytes();
     let entry = 0x8000_0000_u32.to_le_bytes();
+    let place = loads[last] + 8;
+    let in_low_heap = [whole[place], whole[place + 1] & 15, 0, 0xfe];
     let cases: &[(&str, Vec<u8>, &str)] = &[
         ("empty", Vec::new(), "not an ELF file"),
         ("text", b"#!/bin/sh\n".to_vec(), "not an ELF file"),
@@ -66,10 +68,42 @@ fn what_is_no_program_is_refused() {
         ),
         (
             "host",
-            changed(&[(loads[last] + 8, &[0, 0, 0, 0xfe])]),
+            changed(&[(loads[last] + 8, &in_low_heap)]),
             "cannot be loaded",
         ),
         ("nothing", changed(&[(44, &[0, 0])]), "nothing to load"),
+        // Headers that lie behind the file, and those of another size.
+        (
+            "headers",
+            changed(&[(28, &[0xe0, 0xff, 0xff, 0xff])]),
+            "truncated",
+        ),
+        ("sizes", changed(&[(42, &[56, 0])]), "lies outside"),
+        (
+            "wraps",
+            changed(&[(loads[last] + 20, &[0xff; 4])]),
+            "lies outside",
+        ),
+        (
+            "longer in the file",
+            changed(&[(loads[last] + 20, &[1, 0, 0, 0])]),
+            "lies outside",
+        ),
+        (
+            "more than the file",
+            changed(&[(loads[last] + 16, &[0xff; 4])]),
+            "truncated",
+        ),
+        (
+            "not by pages",
+            changed(&[(loads[last] + 8, &[whole[loads[last] + 8] ^ 0x40])]),
+            "otherwise than in its pages",
+        ),
+        (
+            "nothing to execute",
+            changed(&[(loads[1] + 24, &[4])]),
+            "lies in no executable",
+        ),
     ];
     for (name, bytes, expected) in cases {
         let (status, message) = refusal(name, bytes);
@@ -77,6 +111,21 @@ fn what_is_no_program_is_refused() {
         assert!(message.contains(expected), "{name}: {message}");
         assert_eq!(message.lines().count(), 1, "{name}: {message}");
     }
+}
+
+#[test]
+fn the_lowest_bit_of_the_entry_is_none() {
+    let entry = changed(&[])[24] | 1;
+    let folder = tempdir("odd");
+    let path = folder.join("guest");
+    fs::write(&path, changed(&[(24, &[entry])])).expect("a file");
+    for options in [&[][..], &["--interpret"]] {
+        let mut args = options.to_vec();
+        args.extend([path.to_str().expect("text"), "1000"]);
+        let output = run(&args);
+        assert_eq!(output.stdout, b"168 primes up to 1000\n", "{output:?}");
+    }
+    fs::remove_dir_all(&folder).expect("the file goes");
 }
 
 #[test]

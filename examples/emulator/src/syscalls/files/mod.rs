@@ -25,6 +25,9 @@ const RESOLVE_NO_MAGICLINKS: u32 = 2;
 const RESOLVE_BENEATH: u32 = 8;
 const RESOLVE_IN_ROOT: u32 = 0x10;
 
+/// Descriptors that a guest may have, until it says less; the host may allow it fewer.
+const MOST: u64 = 1 << 16;
+
 /// The length of what describes a lock.
 const FLOCK: u32 = 32;
 
@@ -34,6 +37,7 @@ pub(crate) struct Files {
     /// The current folder, as a path in the root.
     folder: Mutex<Vec<u8>>,
     open: Mutex<BTreeSet<u32>>,
+    limit: Mutex<[u64; 2]>,
 }
 
 impl Files {
@@ -47,6 +51,7 @@ impl Files {
             root: Fd::open(root, O_PATH)?.raised()?,
             folder: Mutex::new(b"/".to_vec()),
             open: Mutex::new([0, 1, 2].into()),
+            limit: Mutex::new([MOST; 2]),
         })
     }
 
@@ -66,7 +71,29 @@ impl Files {
     fn opened(&self, answer: Answer) -> Answer {
         let fd = answer?;
         lock(&self.open).insert(fd);
+        if u64::from(fd) >= lock(&self.limit)[0] {
+            self.close(fd)?;
+            return Err(Errno::EMFILE);
+        }
         Ok(fd)
+    }
+
+    /// Returns the limits of descriptors, which a guest may lower: what counts, and how far that
+    /// can be raised again.
+    pub(super) fn limit(&self) -> [u64; 2] {
+        *lock(&self.limit)
+    }
+
+    pub(super) fn set_limit(&self, [soft, hard]: [u64; 2]) -> Answer {
+        let mut limit = lock(&self.limit);
+        if soft > hard {
+            return Err(Errno::EINVAL);
+        }
+        if hard > limit[1] {
+            return Err(Errno::EPERM);
+        }
+        *limit = [soft, hard];
+        Ok(0)
     }
 
     /// Returns the descriptor and the path that a call means.
@@ -140,8 +167,8 @@ impl Files {
         if !lock(&self.open).remove(&fd) {
             return Err(Errno::EBADF);
         }
-        if fd <= 2 {
-            // The emulator's too.
+        if fd == 2 {
+            // The emulator's too, for what it has to tell.
             return Ok(0);
         }
         // SAFETY: a descriptor of the guest's.
@@ -203,10 +230,14 @@ impl Files {
         let mut pair = [0_u32; 2];
         // SAFETY: there is room for two.
         host(unsafe { syscall!(Sysno::pipe2, pair.as_mut_ptr(), flags) })?;
-        for (at, fd) in [0, 4].into_iter().zip(pair) {
-            lock(&self.open).insert(fd);
-            put(to.wrapping_add(at), &fd.to_le_bytes())?;
+        let [first, second] = pair.map(|fd| self.opened(Ok(fd)));
+        if let (Ok(first), Ok(second)) = (first, second) {
+            put(to, &first.to_le_bytes())?;
+            return put(to.wrapping_add(4), &second.to_le_bytes());
         }
-        Ok(0)
+        for fd in [first, second].into_iter().flatten() {
+            self.close(fd)?;
+        }
+        Err(Errno::EMFILE)
     }
 }

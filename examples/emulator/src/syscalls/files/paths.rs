@@ -3,10 +3,11 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, Files};
 use crate::{
     machine::lock,
-    syscalls::{Answer, host, put, string, time, within},
+    syscalls::{Answer, host, put, string, system::identity, time, within, word},
 };
 use alloc::{ffi::CString, vec, vec::Vec};
-use linux_raw_sys::general::{AT_SYMLINK_NOFOLLOW, O_DIRECTORY, O_NOFOLLOW, O_PATH};
+use core::mem;
+use linux_raw_sys::general::{AT_SYMLINK_NOFOLLOW, O_DIRECTORY, O_NOFOLLOW, O_PATH, statfs};
 use syscalls::{Errno, Sysno, syscall};
 
 impl Files {
@@ -111,12 +112,13 @@ impl Files {
     pub(crate) fn statx(&self, folder: u32, path: u32, flags: u32, mask: u32, to: u32) -> Answer {
         const LEN: u32 = 256;
         let path = string(path)?;
-        let to = within(to, LEN)?;
+        let out = within(to, LEN)?;
         let empty = c"".as_ptr();
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             let fd = self.fd(folder)?;
             // SAFETY: the kernel writes to the guest's memory, or says EFAULT.
-            return host(unsafe { syscall!(Sysno::statx, fd, empty, AT_EMPTY_PATH, mask, to) });
+            host(unsafe { syscall!(Sysno::statx, fd, empty, AT_EMPTY_PATH, mask, out) })?;
+            return owned(to);
         }
         let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 {
             0
@@ -126,8 +128,65 @@ impl Files {
         let fd = self.open_path(folder, &path, O_PATH | follow, 0)?;
         let number = fd.number();
         // SAFETY: as above.
-        host(unsafe { syscall!(Sysno::statx, number, empty, AT_EMPTY_PATH, mask, to) })
+        host(unsafe { syscall!(Sysno::statx, number, empty, AT_EMPTY_PATH, mask, out) })?;
+        owned(to)
     }
+
+    pub(crate) fn statfs(&self, path: u32, len: u32, to: u32) -> Answer {
+        let fd = self.open_path(AT_FDCWD, &string(path)?, O_PATH, 0)?;
+        describe(fd.number(), len, to)
+    }
+
+    pub(crate) fn fstatfs(&self, fd: u32, len: u32, to: u32) -> Answer {
+        self.fd(fd)?;
+        describe(fd.cast_signed(), len, to)
+    }
+}
+
+/// Makes the files of the host's user, as `statx` told of them, the guest's own.
+fn owned(to: u32) -> Answer {
+    const OWNERS: u32 = 20;
+    // SAFETY: the call has no arguments.
+    let user = host(unsafe { syscall!(Sysno::geteuid) })?;
+    // SAFETY: the call has no arguments.
+    let group = host(unsafe { syscall!(Sysno::getegid) })?;
+    for (at, own) in [(OWNERS, user), (OWNERS + 4, group)] {
+        let at = to.wrapping_add(at);
+        if word(at)? == own {
+            put(at, &identity().to_le_bytes())?;
+        }
+    }
+    Ok(0)
+}
+
+/// Tells of the file system that has a file, in the words of `struct statfs64` (asm-generic).
+fn describe(fd: i32, len: u32, to: u32) -> Answer {
+    const LEN: usize = 88;
+    if len as usize != LEN {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: zero is a value of every field.
+    let mut found: statfs = unsafe { mem::zeroed() };
+    // SAFETY: the structure is valid.
+    host(unsafe { syscall!(Sysno::fstatfs, fd, &raw mut found) })?;
+    let mut bytes = Vec::with_capacity(LEN);
+    let low = |number: i64| number.to_le_bytes().into_iter().take(4);
+    bytes.extend([found.f_type, found.f_bsize].into_iter().flat_map(low));
+    let wide = [
+        found.f_blocks,
+        found.f_bfree,
+        found.f_bavail,
+        found.f_files,
+        found.f_ffree,
+        // The file system's number, which is nobody's business.
+        0,
+    ];
+    bytes.extend(wide.into_iter().flat_map(i64::to_le_bytes));
+    // Flags and what is spare stay zero.
+    let rest = [found.f_namelen, found.f_frsize];
+    bytes.extend(rest.into_iter().flat_map(low));
+    bytes.resize(LEN, 0);
+    put(to, &bytes)
 }
 
 /// Returns an absolute path without `.`, `..` and empty parts.
