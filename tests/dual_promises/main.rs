@@ -112,6 +112,9 @@ fn both_views_go_and_nothing_beside_them() {
 
 #[test]
 fn readable_memory_that_is_executable_is_told_and_can_be_refused() {
+    if skip_emulated("gives mappings a personality of its own") {
+        return;
+    }
     let test = "readable_memory_that_is_executable_is_told_and_can_be_refused";
     isolated!(test, || {
         let explicit = Capabilities::EXEC_ONLY_WHERE_ASKED;

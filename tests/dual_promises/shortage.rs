@@ -267,6 +267,9 @@ fn strict_accounting_is_an_error_and_no_signal() {
 
 #[test]
 fn a_drained_pool_of_large_pages_is_an_error_and_no_signal() {
+    if skip_emulated("takes no memory from files") {
+        return;
+    }
     let test = "a_drained_pool_of_large_pages_is_an_error_and_no_signal";
     let start = |mut command| {
         let two = with_huge_pages(2, |given| (given == 2).then(|| run(&mut command)))?;
