@@ -1,7 +1,7 @@
 //! Libraries that are loaded and unloaded, each with a heap of its own.
 
 use super::{MIB, Meeting};
-use crate::common::{at_length, bare_fork, copies_of, emulated, exit, wait};
+use crate::common::{at_length, bare_fork, copies_of, exit, skip_emulated, wait};
 use core::{
     ffi::{CStr, c_void},
     mem::transmute,
@@ -182,13 +182,12 @@ fn plugins() -> [PathBuf; 2] {
 
 #[test]
 fn libraries_that_are_unloaded_leave_nothing() {
+    if skip_emulated("runs programs without a dynamic linker") {
+        return;
+    }
     let paths = plugins();
     isolated!("libraries_that_are_unloaded_leave_nothing", || {
-        let (warm, rounds) = match (at_length(), emulated()) {
-            (_, true) => (4, 10),
-            (true, _) => (20, 1000),
-            _ => (20, 80),
-        };
+        let (warm, rounds) = (20, if at_length() { 1000 } else { 80 });
         let step = Meeting::new();
         let mut before = [0; 3];
         for n in 0..rounds {
