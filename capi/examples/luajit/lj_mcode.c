@@ -36,8 +36,9 @@
 #endif
 #endif
 
-/* Bytes at the end of a range that stay unused: the address behind a trace is in the range, too. */
-#define RANGE_TAIL 16
+/* Bytes at the end of a range that stay unused: the address behind a trace is in the range, too. A
+ * line of the cache, so that traces lie in lines as those of LuaJIT's own areas do. */
+#define RANGE_TAIL 64
 
 extern void __register_frame(const void *);
 
