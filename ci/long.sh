@@ -3,7 +3,7 @@
 # and on a simulated host, eight threads with a million operations each, a million holes, a million
 # calls of a region for each page size, without and with faults, millions of calls of heaps by up to eight
 # threads, millions of changes of range maps, the models with their counter-checks, LuaJIT in memory of
-# this project, foreign programs on the malloc override and on the emulator, AArch64 and its kernel with
+# this project, foreign programs on the malloc override and on the emulator, an AArch64 kernel with
 # pages of 16 KiB, five minutes of each fuzz target, and all targets. CI runs the same in short.
 source "$(dirname "$0")/lib.sh"
 
@@ -26,7 +26,6 @@ ci/luajit.sh long
 ci/preload.sh long
 ci/preload-aarch64.sh
 ci/strangers.sh
-ci/aarch64.sh
 ci/aarch64-pages.sh
 ci/fuzz.sh 300
 ci/targets.sh all
