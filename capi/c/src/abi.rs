@@ -2,6 +2,7 @@
 
 use crate::status::{Fault, invalid};
 use core::{
+    ffi::{c_int, c_void},
     mem::{MaybeUninit, zeroed},
     ptr::{copy_nonoverlapping, slice_from_raw_parts},
 };
@@ -67,6 +68,24 @@ unsafe fn size_of_struct<T: Grows>(at: *const T) -> Result<usize, Fault> {
         ));
     }
     Ok(size)
+}
+
+/// Calls a function of the caller's in C with each item, until it returns anything but 0.
+///
+/// # Safety
+///
+/// The function may be called with each of them, and does not unwind.
+pub(crate) unsafe fn tell_each<T>(
+    items: impl IntoIterator<Item = T>,
+    visit: unsafe extern "C" fn(*mut c_void, *const T) -> c_int,
+    context: *mut c_void,
+) {
+    for item in items {
+        // SAFETY: it may be called so, and does not unwind, by this function's condition.
+        if unsafe { visit(context, &raw const item) } != 0 {
+            break;
+        }
+    }
 }
 
 /// A place for a struct that grows.

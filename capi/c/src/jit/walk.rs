@@ -2,7 +2,7 @@
 
 use super::{Jit, hm_jit, jit, of_mapping, types::*};
 use crate::{
-    abi::{array, growing, place},
+    abi::{array, growing, place, tell_each},
     object::opened,
     status::{answer, hm_error, hm_status, invalid},
     types::{range_of, window},
@@ -35,13 +35,9 @@ pub unsafe extern "C" fn hm_jit_spans(
             [group] => spans.of_group(*group),
             _ => spans,
         };
-        for live in spans {
-            let live = hm_live::of(&live);
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            if unsafe { visit(context, &raw const live) } != 0 {
-                break;
-            }
-        }
+        let told = spans.map(|live| hm_live::of(&live));
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
     })
 }
 
@@ -60,20 +56,16 @@ pub unsafe extern "C" fn hm_jit_blocks(
     answer!(error, {
         let jit = jit!(jit);
         let visit = visit.ok_or(invalid(c"a null function"))?;
-        for block in jit.allocator.blocks() {
-            let block = hm_jit_block {
-                rx: range_of(block.rx),
-                rw: range_of(block.rw),
-                page_size: block.page_size.bytes(),
-                granularity: block.granularity,
-                spans: block.spans as u64,
-                used: block.used as u64,
-            };
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            if unsafe { visit(context, &raw const block) } != 0 {
-                break;
-            }
-        }
+        let told = jit.allocator.blocks().map(|block| hm_jit_block {
+            rx: range_of(block.rx),
+            rw: range_of(block.rw),
+            page_size: block.page_size.bytes(),
+            granularity: block.granularity,
+            spans: block.spans as u64,
+            used: block.used as u64,
+        });
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
     })
 }
 

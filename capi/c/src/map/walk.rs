@@ -8,7 +8,7 @@ use super::{
     types::*,
 };
 use crate::{
-    abi::{growing, place},
+    abi::{growing, place, tell_each},
     object::opened,
     region::{HM_ORDER_HIGHEST, HM_ORDER_LOWEST, HM_ORDER_RECENT, hm_gap, hm_order},
     status::{HM_OK, HM_UNKNOWN_POINTER, answer, hm_error, hm_status, invalid},
@@ -95,11 +95,11 @@ pub unsafe extern "C" fn hm_range_map_walk(
     answer!(error, {
         let (map, window) = (map!(map), window(first, last)?);
         let visit = visit.ok_or(invalid(c"a null function"))?;
-        let tell = |range: hm_mapped_range| {
+        pass!(map, map => {
+            let ranges = map.ranges(window).map(told);
             // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            unsafe { visit(context, &raw const range) != 0 }
-        };
-        let _ = pass!(map, map => map.ranges(window).map(told).any(tell));
+            unsafe { tell_each(ranges, visit, context) };
+        });
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{RegionObject, hm_region, region, types::*};
 use crate::{
-    abi::{growing, place},
+    abi::{growing, place, tell_each},
     object::opened,
     status::{HM_OK, HM_UNKNOWN_POINTER, answer, hm_error, hm_status, invalid},
     types::window,
@@ -46,13 +46,10 @@ pub unsafe extern "C" fn hm_region_walk(
     answer!(error, {
         let region = region!(region);
         let visit = visit.ok_or(invalid(c"a null function"))?;
-        for range in region.ranges(window(first, last)?) {
-            let range = hm_region_range::of(&range);
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            if unsafe { visit(context, &raw const range) } != 0 {
-                break;
-            }
-        }
+        let ranges = region.ranges(window(first, last)?);
+        let told = ranges.map(|range| hm_region_range::of(&range));
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
     })
 }
 
@@ -94,13 +91,9 @@ pub unsafe extern "C" fn hm_region_gaps(
     answer!(error, {
         let region = region!(region);
         let visit = visit.ok_or(invalid(c"a null function"))?;
-        for gap in region.gaps(window(first, last)?) {
-            let gap = hm_gap::of(gap);
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            if unsafe { visit(context, &raw const gap) } != 0 {
-                break;
-            }
-        }
+        let told = region.gaps(window(first, last)?).map(hm_gap::of);
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
     })
 }
 
