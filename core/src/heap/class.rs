@@ -283,19 +283,26 @@ pub(super) fn of(layout: Layout) -> Option<usize> {
         .find(|&class| SIZES[class] >= size && SIZES[class].is_multiple_of(layout.align()))
 }
 
-/// Returns the layout to allocate for a block that holds `had` bytes and becomes `new`: a longer one
-/// for a block that grows by little, since it will again and so moves less often, and for one of the
-/// classes from 32 KiB on, whose unused pages take no memory.
+/// Says whether a block that may be used for `size` bytes stays when it is to have `new_size`: one
+/// that is a little too large is not worth a copy.
+#[inline]
+pub(super) const fn stays(size: usize, new_size: usize) -> bool {
+    new_size <= size && new_size > size / 2
+}
+
+/// Returns the layout to allocate for a block that holds `had` bytes and becomes `new`: a longer
+/// one for a block that grows by little, since it will again and so moves less often, and for one
+/// of the classes from 32 KiB on, whose unused pages take no memory.
 #[inline]
 pub(super) fn with_slack(had: usize, new: Layout) -> Layout {
     let size = new.size();
     let slack = match size {
-        _ if size <= had || size > CACHED_MAX => 0,
-        0..=TABLE_MAX if size - had > had / 8 => 0,
+        _ if size <= had || size > CACHED_MAX => return new,
+        0..=TABLE_MAX if size - had > had / 8 => return new,
         0..=TABLE_MAX => size / 8,
         _ => size / 4,
     };
-    let size = (size + slack).min(size.max(CACHED_MAX));
+    let size = (size + slack).min(CACHED_MAX);
     Layout::from_size_align(size, new.align()).unwrap_or(new)
 }
 

@@ -161,7 +161,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             let (slab, entry) = self.live_at(addr)?;
             self.check_live(slab, entry, layout)?;
         }
-        if new_size <= usable && new_size > usable / 2 && !self.is_hardened() {
+        if class::stays(usable, new_size) && !self.is_hardened() {
             return Ok(block);
         }
         let alloc = |new| self.try_alloc(new);

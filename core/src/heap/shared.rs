@@ -255,9 +255,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> Heap<P, M, R> 
             return self.resize_hardened(slab, entry, layout, new);
         }
         let stays = if slab.class() < CLASSES {
-            // A class that is a little too large is not worth a copy.
-            let size = slab.block_bytes();
-            new_size <= size && new_size > size / 2 || class::of(new) == Some(slab.class())
+            class::stays(slab.block_bytes(), new_size) || class::of(new) == Some(slab.class())
         } else {
             self.resize_big(slab, new_size)
         };

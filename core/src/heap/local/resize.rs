@@ -103,8 +103,7 @@ impl<'heap, P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> LocalHe
         let Entry { block, state } = old;
         let new = Layout::from_size_align(new_size, layout.align()).ok()?;
         let size = class::size(class);
-        // A class that is a little too large is not worth a copy.
-        if new_size <= size && new_size > size / 2 {
+        if class::stays(size, new_size) {
             return Some(block);
         }
         let new_class = class::quick(class::with_slack(size, new))?;
