@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Other people's programs on the emulator, beside the same ones on the host: Lua, zlib, bzip2, zstd,
-# Duktape and SQLite, of Debian's sources; then how fast Lua and SQLite are beside qemu. Minutes, most
-# of them to compile.
+# Duktape and SQLite, of Debian's sources; then how fast Lua and SQLite are beside qemu. Minutes,
+# most of them to compile.
 source "$(dirname "$0")/lib.sh"
 
 folder=${1:-${TMPDIR:-/tmp}/hostmem-strangers}

@@ -141,8 +141,8 @@ pub(crate) fn kernel_version() -> Result<u32, Errno> {
 pub(crate) fn clock(id: ClockId) -> Result<Timespec, Errno> {
     let mut time = [0i64; 2];
     let to = (&raw mut time).expose_provenance();
-    // SAFETY: this call writes a `struct timespec`, two words on 64-bit CPUs, and these are the only
-    // ones that know it here; `time` outlives it.
+    // SAFETY: this call writes a `struct timespec`, two words on 64-bit CPUs, and these are the
+    // only ones that know it here; `time` outlives it.
     result(unsafe { cpu::call(cpu::CLOCK_GETTIME, [id as usize, to, 0, 0, 0]) })?;
     let [tv_sec, tv_nsec] = time;
     Ok(Timespec { tv_sec, tv_nsec })

@@ -49,8 +49,8 @@ pub fn discard_translations(code: *const u8, len: usize) {
     valgrind::discard_translations(code, len);
 }
 
-/// Says whether this process runs under valgrind, whose auxiliary vector is not the kernel's. It asks
-/// once; later calls are a comparison.
+/// Says whether this process runs under valgrind, whose auxiliary vector is not the kernel's. It
+/// asks once; later calls are a comparison.
 #[inline]
 pub fn runs_under_valgrind() -> bool {
     valgrind::is_running()

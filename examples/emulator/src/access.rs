@@ -46,7 +46,7 @@ fn elsewhere(addr: u32, len: usize, kind: Kind) -> Option<u64> {
 
 /// A way to the guest's memory.
 pub(crate) trait Way {
-    /// Makes an access of so many bytes, of two pages at most: calls `access` with an address until
+    /// Makes an access of `len` bytes, in two pages at most: calls `access` with an address until
     /// it has not failed. Returns the low 32 bits of its value.
     ///
     /// # Errors
@@ -68,12 +68,10 @@ impl Way for Identity {
         kind: Kind,
         access: impl Fn(u64) -> Outcome,
     ) -> Result<[u8; 4], Fault> {
-        let outcome = access(addr.into());
-        if outcome.failed != 0 {
-            return Second::attempt(addr, len, kind, access);
+        match access(addr.into()).value() {
+            Some(value) => Ok(value),
+            None => Second::attempt(addr, len, kind, access),
         }
-        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
-        Ok([a, b, c, d])
     }
 }
 
@@ -87,11 +85,7 @@ impl Way for Second {
     ) -> Result<[u8; 4], Fault> {
         let fault = Fault { addr, kind };
         let outcome = access(elsewhere(addr, len, kind).ok_or(fault)?);
-        if outcome.failed != 0 {
-            return Err(fault);
-        }
-        let [a, b, c, d, ..] = outcome.value.to_le_bytes();
-        Ok([a, b, c, d])
+        outcome.value().ok_or(fault)
     }
 }
 
@@ -126,6 +120,15 @@ fn attempt_pages(
 pub(crate) struct Outcome {
     value: u64,
     failed: u64,
+}
+
+impl Outcome {
+    /// Returns the low 32 bits of the value, unless the access failed.
+    #[inline(always)]
+    fn value(&self) -> Option<[u8; 4]> {
+        let [a, b, c, d, ..] = self.value.to_le_bytes();
+        (self.failed == 0).then_some([a, b, c, d])
+    }
 }
 
 // These are in `arch/`. Every function lies between the two labels, keeps the stack pointer and the
@@ -173,7 +176,7 @@ impl Identity {
     pub(crate) fn read(self, addr: u32, to: &mut [u8]) -> Result<(), Fault> {
         let (to, len) = (to.as_mut_ptr() as u64, to.len());
         attempt_pages(addr, len, Kind::Load, |addr, done, len| {
-            // SAFETY: the destination is a slice of so many bytes, and a fault of the source
+            // SAFETY: the destination has `len` bytes from `done` on, and a fault of the source
             // returns.
             unsafe { guest_copy(to + done as u64, addr, len as u64) }
         })
@@ -187,8 +190,8 @@ impl Identity {
     pub(crate) fn write(self, addr: u32, from: &[u8]) -> Result<(), Fault> {
         let (from, len) = (from.as_ptr() as u64, from.len());
         attempt_pages(addr, len, Kind::Store, |addr, done, len| {
-            // SAFETY: the source is a slice of so many bytes. The destination is the guest's, where
-            // nothing of Rust's lies; a fault returns.
+            // SAFETY: the source has `len` bytes from `done` on. The destination is the guest's,
+            // where nothing of Rust's lies; a fault returns.
             unsafe { guest_copy(addr, from + done as u64, len as u64) }
         })
     }

@@ -4,8 +4,8 @@
 //! mapping gives reserved pages memory, and taking it away makes them reserved again. The host
 //! never maps guest code executable: it is read, and translated.
 //!
-//! Hosts with larger pages than the guest's need `coarse`. `mapping` says what the map holds, `resize` makes mappings longer and shorter, and `fetch` reads
-//! instructions.
+//! Hosts with larger pages than the guest's need `coarse`. `mapping` says what the map holds,
+//! `resize` makes mappings longer and shorter, and `fetch` reads instructions.
 
 mod coarse;
 mod fetch;
@@ -358,7 +358,7 @@ impl Space {
             let part = part.ok_or(ErrorKind::InvalidArgument)?;
             if self.coarse.is_none() {
                 let pages = self.pages(part)?;
-                // SAFETY: the guest's committed pages, as the map says under the lock of all changes.
+                // SAFETY: the guest's committed pages: the map says so, and its lock is held.
                 unsafe { self.os.protect(pages, protection.access())? };
             }
             let changed = Mapping {

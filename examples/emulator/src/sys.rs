@@ -33,7 +33,7 @@ impl Out {
     fn flush(&mut self) {
         let mut rest = &self.bytes[..self.len];
         while !rest.is_empty() {
-            // SAFETY: the kernel reads so many bytes.
+            // SAFETY: the kernel reads what is left of the slice.
             match unsafe { syscall!(Sysno::write, STDERR, rest.as_ptr(), rest.len()) } {
                 Ok(count) => rest = rest.get(count..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
@@ -85,34 +85,28 @@ pub(crate) fn exit(status: i32) -> ! {
 /// Returns the number of the process.
 pub(crate) fn process() -> u32 {
     // SAFETY: the call has no arguments.
-    let number = unsafe { syscall!(Sysno::getpid) };
-    number
-        .ok()
-        .and_then(|number| u32::try_from(number).ok())
-        .unwrap_or(0)
+    number(unsafe { syscall!(Sysno::getpid) })
 }
 
 /// Returns the number of the calling thread.
 pub(crate) fn thread() -> u32 {
     // SAFETY: the call has no arguments.
-    let number = unsafe { syscall!(Sysno::gettid) };
-    number
-        .ok()
-        .and_then(|number| u32::try_from(number).ok())
-        .unwrap_or(0)
+    number(unsafe { syscall!(Sysno::gettid) })
 }
 
-/// Sleeps for so many milliseconds, or less.
+/// Returns what a call that cannot fail returned.
+fn number(answer: Result<usize, Errno>) -> u32 {
+    let number = answer.ok().and_then(|number| u32::try_from(number).ok());
+    number.unwrap_or(0)
+}
+
+/// Sleeps for this time at most; a signal ends it sooner.
 pub(crate) fn sleep(milliseconds: u32) {
     let nothing = core::ptr::null::<u8>();
-    let time = time(milliseconds);
+    let milliseconds = i64::from(milliseconds);
+    let time = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
     // SAFETY: there are no descriptors to look at.
     let _ = unsafe { syscall!(Sysno::ppoll, nothing, 0, time.as_ptr(), nothing, 0) };
-}
-
-fn time(milliseconds: u32) -> [i64; 2] {
-    let milliseconds = i64::from(milliseconds);
-    [milliseconds / 1000, milliseconds % 1000 * 1_000_000]
 }
 
 /// Waits until `word` is not zero; returns it.
@@ -218,7 +212,7 @@ impl Fd {
             let len = bytes.len();
             bytes.resize(len + PIECE, 0);
             let to = bytes[len..].as_mut_ptr();
-            // SAFETY: there is room for so many bytes.
+            // SAFETY: `PIECE` bytes were added from `to` on.
             let count = unsafe { syscall!(Sysno::read, self.0, to, PIECE) };
             match count {
                 Err(Errno::EINTR) => bytes.truncate(len),
@@ -243,6 +237,6 @@ impl Drop for Fd {
 
 /// Fills a slice with random bytes, as far as the host has any.
 pub(crate) fn random(bytes: &mut [u8]) {
-    // SAFETY: there is room for so many.
+    // SAFETY: the kernel fills the slice, as long as it is.
     let _ = unsafe { syscall!(Sysno::getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
 }

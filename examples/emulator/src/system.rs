@@ -1,6 +1,6 @@
 //! What is the hosted program's own: threads and the heap's place in them by the standard library,
-//! and what is to be seen of a guest. The freestanding program has another file in the place of this
-//! one.
+//! and what is to be seen of a guest. The freestanding program has another file in the place of
+//! this one.
 
 use crate::{cli::shown, code, machine::Machine, perf, picture, progress};
 use std::{ffi::OsStr, fs, io, os::unix::ffi::OsStrExt, thread};

@@ -165,8 +165,8 @@ impl Magazine {
         }
     }
 
-    /// Takes blocks off the top, until `to` is full or none is left, and returns them in the order in
-    /// which they were pushed.
+    /// Takes blocks off the top, until `to` is full or none is left, and returns them in the order
+    /// in which they were pushed.
     pub(in crate::heap) fn pop_some<'to>(&self, to: &'to mut [MaybeUninit<Entry>]) -> &'to [Entry] {
         let count = (self.len() as usize).min(to.len());
         let top = Self::own(&self.top).wrapping_sub(count);

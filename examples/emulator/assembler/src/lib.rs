@@ -1,8 +1,8 @@
 //! What [`dynasm!`] expands to calls, without the standard library: a vector of bytes, with labels.
 //!
 //! The macro asks for a crate `dynasmrt`, whose place this one takes: users rename it to that. It
-//! has what the two code generators of the emulator use, and no more: x86-64 and AArch64, references
-//! to local labels that are to come, and to dynamic ones.
+//! has what the two code generators of the emulator use, and no more: x86-64 and AArch64,
+//! references to local labels that are to come, and to dynamic ones.
 
 #![no_std]
 
@@ -44,7 +44,8 @@ impl Field {
     ///
     /// Where the operand does not reach so far.
     fn write(self, field: &mut [u8], distance: isize) {
-        // Instructions of AArch64 have the distance in words, from some bit on, in so many bits.
+        // Instructions of AArch64 have the distance in words: `len_bits` of it, from bit `shift`
+        // on.
         let (shift, len_bits) = match self {
             Self::Byte => {
                 let byte = i8::try_from(distance);

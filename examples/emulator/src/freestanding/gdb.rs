@@ -42,7 +42,7 @@ impl Debugger {
 
 impl Thread {
     pub(crate) const fn debugged(&mut self, raised: Raised) -> Option<Raised> {
-        debug_assert!(self.injected == 0, "nobody passes signals on");
+        debug_assert!(self.injected == 0, "only a debugger passes signals on");
         Some(raised)
     }
 }

@@ -1,9 +1,9 @@
 //! `--gdb PORT`: the guest under a debugger, by gdb's remote protocol.
 //!
 //! The guest is interpreted then. Each of its threads comes here before it runs guest code
-//! (`enter`), and waits here as long as the debugger has the program; a thread in a system call that
-//! waits may stay there, since it comes here when it returns. A breakpoint is an address at which the
-//! interpreter reads `ebreak` in place of what memory has, so that no memory is changed.
+//! (`enter`), and waits here as long as the debugger has the program; a thread in a system call
+//! that waits may stay there, since it comes here when it returns. A breakpoint is an address at
+//! which the interpreter reads `ebreak` in place of what memory has, so that no memory is changed.
 //!
 //! `serve` talks to the debugger in a thread of its own, `target` does what the debugger asks for,
 //! and `signal` has its numbers of signals.

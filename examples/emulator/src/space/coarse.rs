@@ -154,14 +154,14 @@ impl Coarse {
         let mut done = 0;
         while done < len {
             let (at, piece) = (offset + done as u64, bytes.len().min(len - done));
-            // SAFETY: there is room for so many bytes.
+            // SAFETY: `bytes` is `piece` bytes long at least.
             let got = unsafe { syscall!(Sysno::pread64, from, bytes.as_mut_ptr(), piece, at) };
             let got = got.map_err(error)?;
             if got == 0 {
                 return Ok(());
             }
             let (fd, to) = (self.memory.number(), to + done);
-            // SAFETY: so many bytes were read.
+            // SAFETY: the first `got` of `bytes` were read just now.
             let put = unsafe { syscall!(Sysno::pwrite64, fd, bytes.as_ptr(), got, to) };
             done += put.map_err(error)?;
         }
