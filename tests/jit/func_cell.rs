@@ -1,7 +1,11 @@
 //! Functions that are replaced while other threads call them.
 
-use crate::common::{CODE_LEN, bare_fork, code_returning, exit, skip_emulated, wait};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::common::{
+    CODE_LEN, bare_fork, code_returning, exit, skip_emulated,
+    threads::{Stop, await_more},
+    wait,
+};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use hostmem::{
     FuncCell, Function, JitConfig, JitRuntime, RetireConfig, RetireQueue,
     fork::around_fork,
@@ -41,37 +45,49 @@ fn threads_call_what_is_replaced() {
     let runtime = runtime();
     let queue = &queue(&runtime, 4096);
     let cell = &cell(queue, function(&runtime, 0));
-    let (calls, is_done) = (&AtomicU64::new(0), &AtomicBool::new(false));
+    let (called, is_done) = (&[const { AtomicU64::new(0) }; 4], &AtomicBool::new(false));
     thread::scope(|scope| {
-        for n in 0..4 {
-            scope.spawn(move || {
-                let mut me = queue.register().expect("one of 64");
-                let (mut rounds, mut before) = (0, 0);
-                while !is_done.load(Ordering::Relaxed) || before != LAST {
-                    // Two calls of one function, and another thread's of the same one.
-                    let found = cell.get(&mut me).expect("it is of this queue");
-                    let answer = found.call();
-                    assert_eq!(found.call(), answer);
-                    assert!(answer >= before, "{answer} after {before}");
-                    before = answer;
-                    calls.fetch_add(1, Ordering::Relaxed);
-                    rounds += 1;
-                    if n == 0 && rounds % 7 == 0 {
-                        me.offline();
-                    } else {
-                        me.quiescent();
-                    }
+        let stop = Stop(is_done);
+        let work = |n: usize| {
+            let mut me = queue.register().expect("one of 64");
+            let (mut rounds, mut before) = (0, 0);
+            loop {
+                let is_last = is_done.load(Ordering::Relaxed);
+                fence(Ordering::Acquire);
+                // Two calls of one function, and another thread's of the same one.
+                let found = cell.get(&mut me).expect("it is of this queue");
+                let answer = found.call();
+                assert_eq!(found.call(), answer);
+                assert!(answer >= before, "{answer} after {before}");
+                if is_last {
+                    return answer;
                 }
-            });
-        }
+                before = answer;
+                called[n].fetch_add(1, Ordering::Relaxed);
+                rounds += 1;
+                if n == 0 && rounds % 7 == 0 {
+                    me.offline();
+                } else {
+                    me.quiescent();
+                }
+            }
+        };
+        let threads = [0, 1, 2, 3].map(|n| scope.spawn(move || work(n)));
         for n in 1..=LAST {
             // SAFETY: as in `cell`.
             unsafe { cell.replace(function(&runtime, n)) }.expect("there is room");
             queue.reclaim();
+            // Most of them are replaced while all threads call.
+            for calls in called {
+                await_more(calls, 0);
+            }
         }
-        is_done.store(true, Ordering::Relaxed);
+        fence(Ordering::Release);
+        drop(stop);
+        for thread in threads {
+            assert_eq!(thread.join().expect("it found no fault"), LAST);
+        }
     });
-    assert!(calls.load(Ordering::Relaxed) > 4);
     queue.reclaim();
     assert_eq!(spans(&runtime), 1);
 }
