@@ -183,9 +183,9 @@ impl Pool {
     }
 
     /// Takes a run that fits: one that was released just now, or else the first in the first block
-    /// that has one. The lock is held.
+    /// that has one; returns the block, and the first of the `need` granules. The lock is held.
     #[inline]
-    pub(super) fn allocate(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
+    pub(super) fn allocate(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
         while let Some(hint) = self.pop_hint(need) {
             let run = hint.run(need);
             if let Some(at) = self.slots()[hint.slot()] {
@@ -193,7 +193,7 @@ impl Pool {
                 // only, and no other Held is alive here.
                 let mut held = unsafe { Block::held(at) };
                 if held.take_run(run.clone()) {
-                    return Some((at, run));
+                    return Some((at, run.start));
                 }
             }
         }
@@ -207,7 +207,7 @@ impl Pool {
         &mut self,
         need: usize,
         spot: &Spot,
-    ) -> Option<(NonNull<Block>, Range<usize>)> {
+    ) -> Option<(NonNull<Block>, usize)> {
         for back in 1..=LOOKED_AT {
             let Some(hint) = self.hint(need, back) else {
                 break;
@@ -221,7 +221,7 @@ impl Pool {
             let mut held = unsafe { Block::held(at) };
             if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
                 self.drop_hint(need, back);
-                return Some((at, run));
+                return Some((at, run.start));
             }
         }
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the loop
@@ -231,14 +231,14 @@ impl Pool {
         if !held.is_in_spot(&(start..start + need), spot) {
             return None;
         }
-        let span = held.allocate_active(need)?;
-        Some((held.at, span))
+        let start = held.allocate_active(need)?;
+        Some((held.at, start))
     }
 
     /// Takes the first run in the first block that has one, or the start of the active run if that
     /// comes before.
-    #[inline]
-    fn allocate_lowest(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
+    #[inline(never)]
+    fn allocate_lowest(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
         let class = class::that_fits(need);
         let largest = self.largest;
         let slot = class
@@ -249,8 +249,8 @@ impl Pool {
         let active = self.active.map(|at| unsafe { Block::held(at) });
         let (Some(slot), Some(class)) = (slot, class) else {
             let mut active = active?;
-            let span = active.allocate_active(need)?;
-            return Some((active.at, span));
+            let start = active.allocate_active(need)?;
+            return Some((active.at, start));
         };
         if let Some(mut held) = active.filter(Held::has_active)
             && (held.guarded.slot < slot
@@ -258,18 +258,18 @@ impl Pool {
                     && held
                         .first_word(class)
                         .is_none_or(|w| held.active_word() < w))
-            && let Some(span) = held.allocate_active(need)
+            && let Some(start) = held.allocate_active(need)
         {
-            return Some((held.at, span));
+            return Some((held.at, start));
         }
         let at = self.slots()[slot]?;
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the active
         // block is gone.
         let mut held = unsafe { Block::held(at) };
         let word = held.first_word(class)?;
-        if let Some(span) = held.allocate_in(word, need) {
+        if let Some(start) = held.allocate_in(word, need) {
             self.update(&mut held);
-            return Some((held.at, span));
+            return Some((held.at, start));
         }
         // It found a long run, the active one from now on.
         self.settle_active(Some(at));
@@ -278,8 +278,8 @@ impl Pool {
         // settling is gone.
         let mut held = unsafe { Block::held(at) };
         self.update(&mut held);
-        let span = held.allocate_active(need)?;
-        Some((held.at, span))
+        let start = held.allocate_active(need)?;
+        Some((held.at, start))
     }
 
     /// Makes the active run one like others, unless it is in this block.

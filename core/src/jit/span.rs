@@ -43,6 +43,9 @@ impl SpanLen {
 
     #[inline]
     const fn new(len: usize) -> Self {
+        if len >> (SPARE + Self::BITS) == 0 {
+            return Self((len >> SPARE) as u32);
+        }
         let exponent = Self::exponent(len);
         debug_assert!(
             len.trailing_zeros() >= SPARE + exponent,

@@ -6,7 +6,7 @@ use core::ops::Range;
 
 impl<'a> Bits<'a> {
     /// Makes a range of granules a span if it is just one free run. The lock is held.
-    #[inline]
+    #[inline(always)]
     pub(in crate::jit) fn take_run(self, run: &Range<usize>) -> bool {
         let (word, last) = (run.start / WORD, run.end - 1);
         if last >= self.count || !self.starts(run.start) {
@@ -22,6 +22,12 @@ impl<'a> Bits<'a> {
             used.store(old | mask, Ordering::Release);
             return true;
         }
+        self.take_long_run(run)
+    }
+
+    /// Does what [`Bits::take_run`] does of a run in several words.
+    #[inline(never)]
+    fn take_long_run(self, run: &Range<usize>) -> bool {
         let whole = self.is_free_run(run);
         if whole {
             self.set_used(run.clone(), true);
