@@ -197,7 +197,20 @@ impl Pool {
                 }
             }
         }
-        self.allocate_lowest(need)
+        match class::that_fits(need) {
+            Some(class) if class <= self.largest => self.allocate_lowest(need, class),
+            _ => self.allocate_active(need),
+        }
+    }
+
+    /// Takes the start of the active run, if it is long enough.
+    #[inline(never)]
+    fn allocate_active(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
+        let at = self.active?;
+        // SAFETY: the arena outlives the pool, whose shard is locked, and callers use no Held of
+        // this block meanwhile.
+        let mut held = unsafe { Block::held(at) };
+        Some((at, held.allocate_active(need)?))
     }
 
     /// Takes a run that was released just now, or the start of the active run, if it lies in a
@@ -226,41 +239,31 @@ impl Pool {
         }
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the loop
         // before is gone.
-        let mut held = unsafe { Block::held(self.active?) };
+        let held = unsafe { Block::held(self.active?) };
         let start = held.active_start();
         if !held.is_in_spot(&(start..start + need), spot) {
             return None;
         }
-        let start = held.allocate_active(need)?;
-        Some((held.at, start))
+        self.allocate_active(need)
     }
 
-    /// Takes the first run in the first block that has one, or the start of the active run if that
-    /// comes before.
+    /// Takes the first run of a class in the first block that has one, or the start of the active
+    /// run if that comes before.
     #[inline(never)]
-    fn allocate_lowest(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
-        let class = class::that_fits(need);
-        let largest = self.largest;
-        let slot = class
-            .filter(|class| *class <= largest)
-            .and_then(|class| self.tree().first(class));
-        // SAFETY: the arena outlives the pool, whose shard is locked; the result is used before
-        // another Held of the block is made.
-        let active = self.active.map(|at| unsafe { Block::held(at) });
-        let (Some(slot), Some(class)) = (slot, class) else {
-            let mut active = active?;
-            let start = active.allocate_active(need)?;
-            return Some((active.at, start));
+    fn allocate_lowest(&mut self, need: usize, class: u8) -> Option<(NonNull<Block>, usize)> {
+        let Some(slot) = self.tree().first(class) else {
+            return self.allocate_active(need);
         };
-        if let Some(mut held) = active.filter(Held::has_active)
-            && (held.guarded.slot < slot
-                || held.guarded.slot == slot
-                    && held
-                        .first_word(class)
-                        .is_none_or(|w| held.active_word() < w))
-            && let Some(start) = held.allocate_active(need)
-        {
-            return Some((held.at, start));
+        let active_first = self.active.is_some_and(|at| {
+            // SAFETY: the arena outlives the pool, whose shard is locked, and no other Held is
+            // alive here.
+            let mut held = unsafe { Block::held(at) };
+            let same = held.guarded.slot == slot;
+            held.has_active()
+                && (held.guarded.slot < slot || same && held.active_is_before(class))
+        });
+        if active_first && let Some(taken) = self.allocate_active(need) {
+            return Some(taken);
         }
         let at = self.slots()[slot]?;
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the active
@@ -278,8 +281,7 @@ impl Pool {
         // settling is gone.
         let mut held = unsafe { Block::held(at) };
         self.update(&mut held);
-        let start = held.allocate_active(need)?;
-        Some((held.at, start))
+        self.allocate_active(need)
     }
 
     /// Makes the active run one like others, unless it is in this block.

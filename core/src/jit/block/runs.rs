@@ -65,10 +65,11 @@ impl Held<'_> {
         self.guarded.active.start
     }
 
-    /// Returns the word that the active run starts in.
+    /// Says whether the active run starts in a word before all other runs of a sufficient class.
     #[inline]
-    pub(in crate::jit) const fn active_word(&self) -> usize {
-        self.guarded.active.start / 64
+    pub(in crate::jit) fn active_is_before(&mut self, class: u8) -> bool {
+        let word = self.guarded.active.start / 64;
+        self.first_word(class).is_none_or(|first| word < first)
     }
 
     /// Takes the first `need` granules of the active run, if it has them; returns the first.
@@ -78,9 +79,8 @@ impl Held<'_> {
         if run.len() < need || self.block.mode() != Mode::Open {
             return None;
         }
-        let span = run.start..run.start + need;
-        self.bits().allocate(&run, span.clone());
-        self.guarded.active.start = span.end;
+        self.bits().allocate_first(&run, need);
+        self.guarded.active.start = run.start + need;
         self.guarded.used += need;
         self.guarded.spans += 1;
         Some(run.start)
