@@ -259,8 +259,7 @@ impl Pool {
             // alive here.
             let mut held = unsafe { Block::held(at) };
             let same = held.guarded.slot == slot;
-            held.has_active()
-                && (held.guarded.slot < slot || same && held.active_is_before(class))
+            held.has_active() && (held.guarded.slot < slot || same && held.active_is_before(class))
         });
         if active_first && let Some(taken) = self.allocate_active(need) {
             return Some(taken);

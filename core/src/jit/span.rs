@@ -37,15 +37,15 @@ impl SpanLen {
     /// Returns the power of two by which the unit of a length is more than 16 bytes.
     #[inline]
     const fn exponent(len: usize) -> u32 {
+        if len >> (SPARE + Self::BITS) == 0 {
+            return 0;
+        }
         let bits = usize::BITS - (len >> SPARE).leading_zeros();
         bits.saturating_sub(Self::BITS)
     }
 
     #[inline]
     const fn new(len: usize) -> Self {
-        if len >> (SPARE + Self::BITS) == 0 {
-            return Self((len >> SPARE) as u32);
-        }
         let exponent = Self::exponent(len);
         debug_assert!(
             len.trailing_zeros() >= SPARE + exponent,
