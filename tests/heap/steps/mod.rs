@@ -195,7 +195,7 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
     };
     let forks = match (at_length(), IS_FULL.load(Relaxed)) {
         (true, _) => 1000,
-        (false, false) => 50,
+        (false, false) => 16,
         // Each child takes longer.
         (false, true) => 8,
     };
