@@ -15,9 +15,9 @@ cargo test --release -p hostmem-core --lib --features sim range_map
 cargo test --release -p hostmem-conformance --test os --all-features -- \
     "long 100000 spans" "long 1000000 calls" "long 10000000 calls" "long 100000 handles"
 cargo test --release -p hostmem --all-features --test jit -- threads:: steps::
-# Ten thousand forks each, and a hundred thousand signals.
+# Ten thousand forks each, a thousand at steps of each call, and a hundred thousand signals.
 cargo test --release -p hostmem --all-features --test heap -- \
-    fork:: program_fork:: signals::
+    fork:: program_fork:: signals:: steps::
 # Accounts memory strictly, on the whole host, for a moment.
 cargo test --release -p hostmem --all-features --test dual_promises
 ci/miri.sh long

@@ -8,6 +8,7 @@ const SEED: u64 = 0x686f_7374_6d65_6d21;
 /// How to ask.
 pub const USAGE: &str = "\
 usage: cargo bench -p hostmem-bench --bench NAME -- [--quick] [--seed N] [--only ROW]
+                                              [--second-thread]
        ... -- --only ROW --ours --steps N    do N steps of that row's workload, and nothing else
        ... -- --list                         print the rows' names";
 
@@ -24,6 +25,8 @@ pub struct Arguments {
     pub steps: Option<usize>,
     /// Print the rows' names, and no more.
     pub list: bool,
+    /// Have another thread sleep meanwhile: glibc's locks are cheaper in a process that has one.
+    pub second_thread: bool,
 }
 
 /// A command line that means nothing.
@@ -54,6 +57,9 @@ impl Arguments {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().filter(|load| !load.is_empty());
         println!("note: seed {:#x}, quick {}", self.seed, self.quick);
+        if self.second_thread {
+            println!("note: a second thread sleeps");
+        }
         println!("note: {cores} cores, load {}", load.unwrap_or("unknown"));
     }
 
@@ -66,11 +72,13 @@ impl Arguments {
             only: None,
             steps: None,
             list: false,
+            second_thread: false,
         };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--quick" => asked.quick = true,
                 "--list" => asked.list = true,
+                "--second-thread" => asked.second_thread = true,
                 "--ours" => ours = true,
                 "--only" => asked.only = Some(value(&word, words.next())?),
                 "--seed" => asked.seed = value(&word, words.next())?,
@@ -107,6 +115,7 @@ mod tests {
         let asked = parse("--bench").expect("cargo says so");
         assert!(!asked.quick && !asked.list && asked.only.is_none() && asked.steps.is_none());
         assert_eq!(asked.seed, SEED);
+        assert!(!asked.second_thread && parse("--second-thread").is_ok_and(|a| a.second_thread));
     }
 
     #[test]

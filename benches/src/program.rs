@@ -7,7 +7,7 @@ use crate::{
     random::Random,
     row::{Row, Table},
 };
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, thread};
 
 /// What an experiment needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +79,19 @@ impl<E: Into<Box<dyn Error>>> Program<E> {
         }
         asked.describe();
         (self.describe)();
+        if asked.second_thread {
+            thread::spawn(sleep_until_the_end);
+        }
         // Whole even where the host gave out before its end.
         let mut table = Table::new(self.rows, asked.only);
         let result = (self.run_all)(&setting, &mut table);
         print!("{table}");
         result.map_err(Into::into)
+    }
+}
+
+fn sleep_until_the_end() {
+    loop {
+        thread::park();
     }
 }

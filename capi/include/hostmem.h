@@ -735,6 +735,11 @@ typedef struct hm_heap_config {
      * Zero.
      */
     uint32_t reserved_more;
+    /**
+     * 32 bytes that nobody can guess, for what a hardened heap hides; null for those that the host
+     * has. They need not live longer than the call.
+     */
+    const uint8_t *keys;
 } hm_heap_config;
 
 /**
@@ -746,6 +751,75 @@ typedef uint32_t hm_trim;
  * Is told of a live block; returns 0 to go on, and anything else to stop. It must not unwind.
  */
 typedef int (*hm_heap_visit_fn)(void *context, void *block, size_t size);
+
+/**
+ * Blocks that are rounded up to one size.
+ */
+typedef struct hm_heap_class {
+    /**
+     * Bytes of a block.
+     */
+    size_t block_size;
+    /**
+     * How many slabs there are.
+     */
+    size_t slabs;
+    /**
+     * How many blocks they have, live and free.
+     */
+    size_t blocks;
+    /**
+     * How many blocks are live.
+     */
+    size_t used;
+    /**
+     * How many free blocks threads have.
+     */
+    size_t cached;
+    /**
+     * How many freed blocks wait before they serve again.
+     */
+    size_t quarantined;
+} hm_heap_class;
+
+/**
+ * Is told of blocks of one size; returns 0 to go on, and anything else to stop. It must not
+ * unwind.
+ */
+typedef int (*hm_heap_class_visit_fn)(void *context, const struct hm_heap_class *found);
+
+/**
+ * The kind of memory in addresses that a heap holds.
+ */
+typedef uint32_t hm_heap_range_kind;
+
+/**
+ * Addresses that a heap holds, with or without memory.
+ */
+typedef struct hm_heap_range {
+    /**
+     * The first address.
+     */
+    size_t first;
+    /**
+     * The last address.
+     */
+    size_t last;
+    /**
+     * The kind of memory there.
+     */
+    hm_heap_range_kind kind;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+} hm_heap_range;
+
+/**
+ * Is told of addresses that a heap holds; returns 0 to go on, and anything else to stop. It must
+ * not unwind.
+ */
+typedef int (*hm_heap_range_visit_fn)(void *context, const struct hm_heap_range *found);
 
 /**
  * What a heap holds, in bytes where nothing else is said. Begin with `HM_HEAP_STATISTICS_INIT`.
@@ -1720,6 +1794,31 @@ typedef struct hm_retire_statistics {
 #define HM_TRIM_DEEP 1
 
 /**
+ * Blocks up to 1 MiB, live and free ones, or room for them.
+ */
+#define HM_HEAP_RANGE_SEGMENT 0
+
+/**
+ * One larger block, and what its reservation is longer by.
+ */
+#define HM_HEAP_RANGE_HUGE 1
+
+/**
+ * One larger block that was freed, and is kept for the next, or until it can be released.
+ */
+#define HM_HEAP_RANGE_KEPT 2
+
+/**
+ * Metadata: descriptors, bitmaps and magazines.
+ */
+#define HM_HEAP_RANGE_ARENA 3
+
+/**
+ * Metadata: a part of the page map.
+ */
+#define HM_HEAP_RANGE_PAGE_MAP 4
+
+/**
  * Twice: written through one view, executed through the other. Nothing is ever both.
  */
 #define HM_MAPPING_DUAL 0
@@ -2280,6 +2379,43 @@ hm_status hm_heap_free(struct hm_heap *heap, void *block);
 hm_status hm_heap_free_sized(struct hm_heap *heap, void *block, size_t size, size_t align);
 
 /**
+ * Allocates as `hm_heap_alloc` does, without waiting and without asking the host: from what is free
+ * and has memory. Returns `HM_BUSY` where nothing is, or where the thread that was interrupted, or
+ * another one, has locked what is.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_heap_try_alloc(struct hm_heap *heap,
+                            size_t size,
+                            size_t align,
+                            int zeroed,
+                            void **block,
+                            struct hm_error *error);
+
+/**
+ * Makes a block `size` bytes long as `hm_heap_realloc` does, without waiting; stores where it lies
+ * then. It was allocated with `old_size` bytes and this alignment (0 for 16), or last resized to
+ * `old_size`. Returns the statuses of `hm_heap_try_alloc` and `hm_heap_try_free`; the block stays
+ * as it is then.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_heap_try_realloc(struct hm_heap *heap,
+                              void **block,
+                              size_t old_size,
+                              size_t align,
+                              size_t size,
+                              struct hm_error *error);
+
+/**
+ * Frees a block as `hm_heap_free` does, without waiting: its memory serves again after the next
+ * call that takes a lock.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_heap_try_free(struct hm_heap *heap, void *block, struct hm_error *error);
+
+/**
  * Returns how many bytes of the live block that starts at `block` may be used; 0 where none does.
  *
  * Thread-safe, and safe in signal handlers: it takes no lock.
@@ -2348,6 +2484,29 @@ hm_status hm_heap_walk(struct hm_heap *heap,
                        hm_heap_visit_fn visit,
                        void *context,
                        struct hm_error *error);
+
+/**
+ * Tells `visit` of each size that blocks are rounded up to, and of the blocks of that size; of none
+ * above 256 KiB. `visit` holds no lock and may use the heap.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_heap_classes(struct hm_heap *heap,
+                          hm_heap_class_visit_fn visit,
+                          void *context,
+                          struct hm_error *error);
+
+/**
+ * Tells `visit` of the addresses that the heap holds: first those of blocks, then those of
+ * metadata, each by address. What it holds from the first to the last is told, as one range or as
+ * several. `visit` holds no lock and may use the heap.
+ *
+ * Thread-safe; not for signal handlers.
+ */
+hm_status hm_heap_ranges(struct hm_heap *heap,
+                         hm_heap_range_visit_fn visit,
+                         void *context,
+                         struct hm_error *error);
 
 /**
  * Stores what is held.

@@ -86,6 +86,36 @@ fn stepped<T>(steps: &Steps<'_>, call: impl FnOnce() -> T) -> T {
     result
 }
 
+impl<'a> Steps<'a> {
+    fn new(every: u64, then: Then, child: &'a dyn Fn() -> i32) -> Self {
+        Self {
+            count: Cell::new(1),
+            every,
+            then,
+            child,
+            is_child: Cell::new(false),
+            forks: Cell::new(0),
+            failed: Cell::new(None),
+        }
+    }
+}
+
+/// Returns how many instructions `call` takes that is not the first of its kind; `prepare` comes
+/// before it, and `after` behind it: zero if all is well.
+pub(crate) fn count_steps<T>(
+    prepare: &dyn Fn(),
+    call: &dyn Fn() -> T,
+    after: &dyn Fn(T) -> i32,
+) -> u64 {
+    prepare();
+    assert_eq!(after(call()), 0, "the first time");
+    prepare();
+    let all = Steps::new(u64::MAX, Then::Ends, &|| 0);
+    let result = stepped(&all, call);
+    assert_eq!(after(result), 0, "without a fork");
+    all.count.get()
+}
+
 /// Makes `call` with about that many forks between its instructions. `prepare` comes before each
 /// call, of which there are two; `child` is what a child does in the handler, and `after`, behind
 /// the call, what the caller does, and a child where the call resumed: zero if all is well.
@@ -97,23 +127,23 @@ pub(crate) fn at_every_step<T>(
     child: &dyn Fn() -> i32,
     after: &dyn Fn(T) -> i32,
 ) {
-    let steps = |every| Steps {
-        count: Cell::new(1),
-        every,
-        then,
-        child,
-        is_child: Cell::new(false),
-        forks: Cell::new(0),
-        failed: Cell::new(None),
-    };
-    prepare();
-    let all = steps(u64::MAX);
-    let result = stepped(&all, call);
-    assert_eq!(after(result), 0, "without a fork");
-    let count = all.count.get();
+    let count = count_steps(prepare, call, after);
+    at_steps(count, forks, then, prepare, call, child, after);
+}
+
+/// Does what [`at_every_step`] does of a call that takes `count` instructions.
+pub(crate) fn at_steps<T>(
+    count: u64,
+    forks: u64,
+    then: Then,
+    prepare: &dyn Fn(),
+    call: &dyn Fn() -> T,
+    child: &dyn Fn() -> i32,
+    after: &dyn Fn(T) -> i32,
+) {
     prepare();
     // Odd, so that not one side of a loop is all that is seen.
-    let some = steps((count / forks).max(1) | 1);
+    let some = Steps::new((count / forks).max(1) | 1, then, child);
     let result = stepped(&some, call);
     let code = after(result);
     if some.is_child.get() {

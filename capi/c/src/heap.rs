@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `types` | structs and numbers |
 //! | `alloc` | allocating and freeing blocks |
+//! | `handler` | the same for signal handlers |
 //! | `query` | which block and which heap an address belongs to |
 //! | `trim` | giving free memory back |
 //! | `walk` | the live blocks, and statistics |
@@ -16,6 +17,7 @@ mod types;
 
 // The header has the calls in this order, as cbindgen reads the files.
 mod alloc;
+mod handler;
 mod query;
 mod trim;
 mod walk;
@@ -26,6 +28,7 @@ mod local;
 mod turns;
 
 pub use alloc::*;
+pub use handler::*;
 pub use local::*;
 pub use lua::*;
 pub use query::*;
@@ -120,6 +123,10 @@ fn configuration(from: &hm_heap_config) -> Result<HeapConfig, Fault> {
     }
     if from.mappings != 0 {
         config = config.mappings(from.mappings);
+    }
+    if !from.keys.is_null() {
+        // SAFETY: the caller in C promises that 32 bytes are there, which need no alignment.
+        config = config.keys(unsafe { from.keys.cast::<[u8; 32]>().read() });
     }
     config.check()?;
     Ok(config)

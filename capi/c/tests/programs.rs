@@ -16,9 +16,9 @@ use std::{
 };
 
 /// The programs of `programs/`, each of which prints a line when all held.
-const PROGRAMS: [&str; 13] = [
-    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "turns", "region",
-    "layers", "mmap", "map",
+const PROGRAMS: [&str; 15] = [
+    "status", "null", "pages", "provider", "jit", "code", "retire", "heap", "turns", "parts",
+    "handlers", "region", "layers", "mmap", "map",
 ];
 
 const WARNINGS: [&str; 6] = [

@@ -47,8 +47,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let (pool, need) = self.fit(size)?;
         let (n, mut guard) = self.shards.lock_any();
-        if let Some((at, span)) = guard.pools[pool].allocate(need) {
-            return self.grant(&mut guard, at, span);
+        if let Some((at, start)) = guard.pools[pool].allocate(need) {
+            return self.grant(&mut guard, at, start..start + need);
         }
         self.alloc_below_limit(n, guard, size)
     }
@@ -152,8 +152,14 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         if held.guarded.purged != 0 || held.guarded.kept {
             self.make_ready(shard, at, &span)?;
         }
-        // SAFETY: the arena outlives the borrow of self; the shard is locked, and the Held of the
-        // check before is gone.
+        Ok(self.granted(shard, at, &span))
+    }
+
+    /// Counts and describes a span that is ready for its owner.
+    #[inline]
+    fn granted(&self, shard: &mut Shard, at: NonNull<Block>, span: &Range<usize>) -> Numbered {
+        // SAFETY: the arena outlives the borrow of self; the shard is locked, and callers use no
+        // Held meanwhile.
         let held = unsafe { Block::held(at) };
         shard.totals.spans += 1;
         shard.totals.used += span.len() << held.block.shift;
@@ -162,8 +168,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             number = self.next_number(&mut shard.numbers);
             held.block.tags.set_number(span.start, number);
         }
-        let info = describe(&held, &span);
-        Ok(Numbered { info, number })
+        let info = describe(&held, span);
+        Numbered { info, number }
     }
 
     /// Makes sure that a span which was just taken has memory, of a block that was purged or kept
@@ -224,8 +230,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ) -> Option<Result<Numbered, JitError>> {
         let pools = &mut shard.pools;
         pools[pool].settle();
-        if let Some((at, span)) = pools[pool].allocate(need) {
-            return Some(self.grant(shard, at, span));
+        if let Some((at, start)) = pools[pool].allocate(need) {
+            return Some(self.grant(shard, at, start..start + need));
         }
         let by_trial = |held: &mut Held<'_>| held.allocate_by_trial(need);
         let (at, span) = pools[pool].allocate_where(need, by_trial)?;

@@ -172,34 +172,36 @@ impl<'a> Bits<'a> {
     /// Stores `value` in a range of used bits. Only the lock's holder may.
     #[inline]
     fn set_used(self, bits: Range<usize>, value: bool) {
-        // A single writer: the plain loads cannot miss another's store.
-        let change = |word: usize, mask: u64| {
-            let slot = &self.words[2 * word];
-            let old = slot.load(Ordering::Relaxed);
-            let new = if value { old | mask } else { old & !mask };
-            slot.store(new, Ordering::Release);
-        };
-        let last = bits.end - 1;
-        if bits.start / WORD == last / WORD {
-            return change(last / WORD, from_bit(bits.start) & up_to_bit(last));
+        let (first, last) = (bits.start, bits.end - 1);
+        if first / WORD == last / WORD {
+            let mask = from_bit(first) & up_to_bit(last);
+            return Self::set_used_word(self.words, last / WORD, mask, value);
         }
-        self.set_used_words(bits, value);
+        Self::set_used_words(self.words, first, last, value);
     }
 
-    /// Stores `value` in a range of used bits that takes several words.
-    fn set_used_words(self, bits: Range<usize>, value: bool) {
-        let change = |word: usize, mask: u64| {
-            let slot = &self.words[2 * word];
-            let old = slot.load(Ordering::Relaxed);
-            let new = if value { old | mask } else { old & !mask };
-            slot.store(new, Ordering::Release);
-        };
-        let last = bits.end - 1;
-        change(bits.start / WORD, from_bit(bits.start));
-        for word in bits.start / WORD + 1..last / WORD {
-            change(word, u64::MAX);
+    /// Stores `value` in the used bits of a mask.
+    #[inline]
+    fn set_used_word(words: &[AtomicU64], word: usize, mask: u64, value: bool) {
+        let slot = &words[2 * word];
+        // A single writer: the plain load cannot miss another's store.
+        let old = slot.load(Ordering::Relaxed);
+        let new = if value { old | mask } else { old & !mask };
+        slot.store(new, Ordering::Release);
+    }
+
+    /// Stores `value` in a range of used bits that takes several words. It has no `self`, like
+    /// others that are not compiled into their callers, which would keep one in memory for it.
+    #[inline(never)]
+    fn set_used_words(words: &[AtomicU64], first: usize, last: usize, value: bool) {
+        let mut word = first / WORD;
+        Self::set_used_word(words, word, from_bit(first), value);
+        word += 1;
+        while word < last / WORD {
+            Self::set_used_word(words, word, u64::MAX, value);
+            word += 1;
         }
-        change(last / WORD, up_to_bit(last));
+        Self::set_used_word(words, word, up_to_bit(last), value);
     }
 
     /// Sets a stop bit. Only the lock's holder may.
@@ -209,7 +211,7 @@ impl<'a> Bits<'a> {
         let old = slot.load(Ordering::Relaxed);
         slot.store(old | 1 << (granule % WORD), Ordering::Release);
         if old == 0 {
-            self.summarize(granule / WORD, true);
+            Self::summarize(self.words, self.lines, granule / WORD, true);
         }
     }
 
@@ -220,16 +222,16 @@ impl<'a> Bits<'a> {
         let new = slot.load(Ordering::Relaxed) & !(1 << (granule % WORD));
         slot.store(new, Ordering::Release);
         if new == 0 {
-            self.summarize(granule / WORD, false);
+            Self::summarize(self.words, self.lines, granule / WORD, false);
         }
     }
 
     /// Notes in the summaries that a stop word is now `some` or none.
     #[inline(never)]
-    fn summarize(self, word: usize, some: bool) {
-        let (mut at, mut nodes, mut start) = (word, self.lines, 0);
+    fn summarize(words: &[AtomicU64], lines: usize, word: usize, some: bool) {
+        let (mut at, mut nodes, mut start) = (word, lines, 2 * lines);
         while nodes > 1 {
-            let slot = &self.summary()[start + at / WORD];
+            let slot = &words[start + at / WORD];
             let (old, bit) = (slot.load(Ordering::Relaxed), 1 << (at % WORD));
             let new = if some { old | bit } else { old & !bit };
             slot.store(new, Ordering::Release);

@@ -90,8 +90,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 },
             )
         };
-        if let Some((at, span)) = taken {
-            return self.grant(&mut guard, at, span);
+        if let Some((at, start)) = taken {
+            return self.grant(&mut guard, at, start..start + need);
         }
         drop(guard);
         self.alloc_searching(size, placement)

@@ -183,9 +183,9 @@ impl Pool {
     }
 
     /// Takes a run that fits: one that was released just now, or else the first in the first block
-    /// that has one. The lock is held.
+    /// that has one; returns the block, and the first of the `need` granules. The lock is held.
     #[inline]
-    pub(super) fn allocate(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
+    pub(super) fn allocate(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
         while let Some(hint) = self.pop_hint(need) {
             let run = hint.run(need);
             if let Some(at) = self.slots()[hint.slot()] {
@@ -193,11 +193,24 @@ impl Pool {
                 // only, and no other Held is alive here.
                 let mut held = unsafe { Block::held(at) };
                 if held.take_run(run.clone()) {
-                    return Some((at, run));
+                    return Some((at, run.start));
                 }
             }
         }
-        self.allocate_lowest(need)
+        match class::that_fits(need) {
+            Some(class) if class <= self.largest => self.allocate_lowest(need, class),
+            _ => self.allocate_active(need),
+        }
+    }
+
+    /// Takes the start of the active run, if it is long enough.
+    #[inline(never)]
+    fn allocate_active(&mut self, need: usize) -> Option<(NonNull<Block>, usize)> {
+        let at = self.active?;
+        // SAFETY: the arena outlives the pool, whose shard is locked, and callers use no Held of
+        // this block meanwhile.
+        let mut held = unsafe { Block::held(at) };
+        Some((at, held.allocate_active(need)?))
     }
 
     /// Takes a run that was released just now, or the start of the active run, if it lies in a
@@ -207,7 +220,7 @@ impl Pool {
         &mut self,
         need: usize,
         spot: &Spot,
-    ) -> Option<(NonNull<Block>, Range<usize>)> {
+    ) -> Option<(NonNull<Block>, usize)> {
         for back in 1..=LOOKED_AT {
             let Some(hint) = self.hint(need, back) else {
                 break;
@@ -221,55 +234,44 @@ impl Pool {
             let mut held = unsafe { Block::held(at) };
             if held.is_in_spot(&run, spot) && held.take_run(run.clone()) {
                 self.drop_hint(need, back);
-                return Some((at, run));
+                return Some((at, run.start));
             }
         }
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the loop
         // before is gone.
-        let mut held = unsafe { Block::held(self.active?) };
+        let held = unsafe { Block::held(self.active?) };
         let start = held.active_start();
         if !held.is_in_spot(&(start..start + need), spot) {
             return None;
         }
-        let span = held.allocate_active(need)?;
-        Some((held.at, span))
+        self.allocate_active(need)
     }
 
-    /// Takes the first run in the first block that has one, or the start of the active run if that
-    /// comes before.
-    #[inline]
-    fn allocate_lowest(&mut self, need: usize) -> Option<(NonNull<Block>, Range<usize>)> {
-        let class = class::that_fits(need);
-        let largest = self.largest;
-        let slot = class
-            .filter(|class| *class <= largest)
-            .and_then(|class| self.tree().first(class));
-        // SAFETY: the arena outlives the pool, whose shard is locked; the result is used before
-        // another Held of the block is made.
-        let active = self.active.map(|at| unsafe { Block::held(at) });
-        let (Some(slot), Some(class)) = (slot, class) else {
-            let mut active = active?;
-            let span = active.allocate_active(need)?;
-            return Some((active.at, span));
+    /// Takes the first run of a class in the first block that has one, or the start of the active
+    /// run if that comes before.
+    #[inline(never)]
+    fn allocate_lowest(&mut self, need: usize, class: u8) -> Option<(NonNull<Block>, usize)> {
+        let Some(slot) = self.tree().first(class) else {
+            return self.allocate_active(need);
         };
-        if let Some(mut held) = active.filter(Held::has_active)
-            && (held.guarded.slot < slot
-                || held.guarded.slot == slot
-                    && held
-                        .first_word(class)
-                        .is_none_or(|w| held.active_word() < w))
-            && let Some(span) = held.allocate_active(need)
-        {
-            return Some((held.at, span));
+        let active_first = self.active.is_some_and(|at| {
+            // SAFETY: the arena outlives the pool, whose shard is locked, and no other Held is
+            // alive here.
+            let mut held = unsafe { Block::held(at) };
+            let same = held.guarded.slot == slot;
+            held.has_active() && (held.guarded.slot < slot || same && held.active_is_before(class))
+        });
+        if active_first && let Some(taken) = self.allocate_active(need) {
+            return Some(taken);
         }
         let at = self.slots()[slot]?;
         // SAFETY: the arena outlives the pool, whose shard is locked, and the Held of the active
         // block is gone.
         let mut held = unsafe { Block::held(at) };
         let word = held.first_word(class)?;
-        if let Some(span) = held.allocate_in(word, need) {
+        if let Some(start) = held.allocate_in(word, need) {
             self.update(&mut held);
-            return Some((held.at, span));
+            return Some((held.at, start));
         }
         // It found a long run, the active one from now on.
         self.settle_active(Some(at));
@@ -278,8 +280,7 @@ impl Pool {
         // settling is gone.
         let mut held = unsafe { Block::held(at) };
         self.update(&mut held);
-        let span = held.allocate_active(need)?;
-        Some((held.at, span))
+        self.allocate_active(need)
     }
 
     /// Makes the active run one like others, unless it is in this block.

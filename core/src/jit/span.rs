@@ -37,6 +37,9 @@ impl SpanLen {
     /// Returns the power of two by which the unit of a length is more than 16 bytes.
     #[inline]
     const fn exponent(len: usize) -> u32 {
+        if len >> (SPARE + Self::BITS) == 0 {
+            return 0;
+        }
         let bits = usize::BITS - (len >> SPARE).leading_zeros();
         bits.saturating_sub(Self::BITS)
     }

@@ -6,7 +6,7 @@ mod hardened;
 use crate::{
     common::{
         at_length, emulated,
-        steps::{Then, at_every_step},
+        steps::{Then, at_steps, count_steps},
     },
     system::OS,
 };
@@ -195,10 +195,20 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
     };
     let forks = match (at_length(), IS_FULL.load(Relaxed)) {
         (true, _) => 1000,
-        (false, false) => 50,
+        (false, false) => 16,
         // Each child takes longer.
         (false, true) => 8,
     };
+    let after = |block| {
+        if !after(block) {
+            return 60;
+        }
+        match use_heap() {
+            0 => 0,
+            code => 70 + code,
+        }
+    };
+    let count = count_steps(&prepare, call, &after);
     for (by, then) in [
         (By::ThisThread, Then::Ends),
         (By::ThisThread, Then::Resumes),
@@ -219,16 +229,7 @@ fn fork_in(prepare: &dyn Fn(), call: &dyn Fn() -> Block, after: &dyn Fn(Block) -
                 (0, code) | (code, _) => code,
             }
         };
-        let after = |block| {
-            if !after(block) {
-                return 60;
-            }
-            match use_heap() {
-                0 => 0,
-                code => 70 + code,
-            }
-        };
-        at_every_step(forks, then, &prepare, call, &child, &after);
+        at_steps(count, forks, then, &prepare, call, &child, &after);
     }
 }
 

@@ -84,6 +84,9 @@ pub struct hm_heap_config {
     pub no_thread_caches: u32,
     /// Zero.
     pub reserved_more: u32,
+    /// 32 bytes that nobody can guess, for what a hardened heap hides; null for those that the host
+    /// has. They need not live longer than the call.
+    pub keys: *const u8,
 }
 
 // SAFETY: the size is first, zeros are a value, and fields fill the struct.
@@ -91,7 +94,7 @@ unsafe impl Grows for hm_heap_config {
     const FIRST: usize = 88;
 }
 
-const _: () = assert!(size_of::<hm_heap_config>() == 96);
+const _: () = assert!(size_of::<hm_heap_config>() == 104);
 
 /// What a heap holds, in bytes where nothing else is said. Begin with `HM_HEAP_STATISTICS_INIT`.
 #[repr(C)]
@@ -151,6 +154,61 @@ unsafe impl Grows for hm_heap_statistics {
 }
 
 const _: () = assert!(size_of::<hm_heap_statistics>() == 176);
+
+/// Blocks that are rounded up to one size.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct hm_heap_class {
+    /// Bytes of a block.
+    pub block_size: usize,
+    /// How many slabs there are.
+    pub slabs: usize,
+    /// How many blocks they have, live and free.
+    pub blocks: usize,
+    /// How many blocks are live.
+    pub used: usize,
+    /// How many free blocks threads have.
+    pub cached: usize,
+    /// How many freed blocks wait before they serve again.
+    pub quarantined: usize,
+}
+
+/// Is told of blocks of one size; returns 0 to go on, and anything else to stop. It must not
+/// unwind.
+pub type hm_heap_class_visit_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, found: *const hm_heap_class) -> c_int>;
+
+/// The kind of memory in addresses that a heap holds.
+pub type hm_heap_range_kind = u32;
+/// Blocks up to 1 MiB, live and free ones, or room for them.
+pub const HM_HEAP_RANGE_SEGMENT: hm_heap_range_kind = 0;
+/// One larger block, and what its reservation is longer by.
+pub const HM_HEAP_RANGE_HUGE: hm_heap_range_kind = 1;
+/// One larger block that was freed, and is kept for the next, or until it can be released.
+pub const HM_HEAP_RANGE_KEPT: hm_heap_range_kind = 2;
+/// Metadata: descriptors, bitmaps and magazines.
+pub const HM_HEAP_RANGE_ARENA: hm_heap_range_kind = 3;
+/// Metadata: a part of the page map.
+pub const HM_HEAP_RANGE_PAGE_MAP: hm_heap_range_kind = 4;
+
+/// Addresses that a heap holds, with or without memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct hm_heap_range {
+    /// The first address.
+    pub first: usize,
+    /// The last address.
+    pub last: usize,
+    /// The kind of memory there.
+    pub kind: hm_heap_range_kind,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Is told of addresses that a heap holds; returns 0 to go on, and anything else to stop. It must
+/// not unwind.
+pub type hm_heap_range_visit_fn =
+    Option<unsafe extern "C" fn(context: *mut c_void, found: *const hm_heap_range) -> c_int>;
 
 /// Is told of a live block; returns 0 to go on, and anything else to stop. It must not unwind.
 pub type hm_heap_visit_fn =

@@ -2,12 +2,13 @@
 
 use super::{HeapObject, heap, hm_heap, types::*};
 use crate::{
-    abi::growing,
+    abi::{growing, tell_each},
     object::opened,
     status::{answer, hm_error, hm_status, invalid},
     types::pointer,
 };
 use core::{ffi::c_void, ops::ControlFlow};
+use hostmem::heap::{HeapRange, RangeKind};
 
 /// Tells `visit` of live blocks: exact while no other thread allocates or frees. `visit` holds no
 /// lock, and may use the heap.
@@ -31,6 +32,69 @@ pub unsafe extern "C" fn hm_heap_walk(
             }
         });
     })
+}
+
+/// Tells `visit` of each size that blocks are rounded up to, and of the blocks of that size; of none
+/// above 256 KiB. `visit` holds no lock and may use the heap.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_heap_classes(
+    heap: *mut hm_heap,
+    visit: hm_heap_class_visit_fn,
+    context: *mut c_void,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let heap = heap!(heap);
+        let visit = visit.ok_or(invalid(c"a null function"))?;
+        let told = heap.class_statistics().map(|class| hm_heap_class {
+            block_size: class.size,
+            slabs: class.slabs,
+            blocks: class.blocks,
+            used: class.used,
+            cached: class.cached,
+            quarantined: class.quarantined,
+        });
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
+    })
+}
+
+/// Tells `visit` of the addresses that the heap holds: first those of blocks, then those of
+/// metadata, each by address. What it holds from the first to the last is told, as one range or as
+/// several. `visit` holds no lock and may use the heap.
+///
+/// Thread-safe; not for signal handlers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_heap_ranges(
+    heap: *mut hm_heap,
+    visit: hm_heap_range_visit_fn,
+    context: *mut c_void,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let heap = heap!(heap);
+        let visit = visit.ok_or(invalid(c"a null function"))?;
+        let told = heap.ranges().chain(heap.metadata_ranges()).map(range);
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { tell_each(told, visit, context) };
+    })
+}
+
+fn range(found: HeapRange) -> hm_heap_range {
+    hm_heap_range {
+        first: found.addresses.start(),
+        last: found.addresses.last(),
+        kind: match found.kind {
+            RangeKind::Huge => HM_HEAP_RANGE_HUGE,
+            RangeKind::Kept => HM_HEAP_RANGE_KEPT,
+            RangeKind::Arena => HM_HEAP_RANGE_ARENA,
+            RangeKind::PageMap => HM_HEAP_RANGE_PAGE_MAP,
+            _ => HM_HEAP_RANGE_SEGMENT,
+        },
+        reserved: 0,
+    }
 }
 
 /// Stores what is held.

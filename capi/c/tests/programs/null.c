@@ -104,7 +104,12 @@ static void without_objects(void) {
     BAD(hm_heap_trim(NULL, 0, NULL));
     BAD(hm_heap_trim_to(NULL, 0, NULL, NULL));
     BAD(hm_heap_tick(NULL, 0, NULL));
+    BAD(hm_heap_try_alloc(NULL, 1, 1, 0, NULL, NULL));
+    BAD(hm_heap_try_realloc(NULL, NULL, 1, 1, 1, NULL));
+    BAD(hm_heap_try_free(NULL, NULL, NULL));
     BAD(hm_heap_walk(NULL, NULL, NULL, NULL));
+    BAD(hm_heap_classes(NULL, NULL, NULL, NULL));
+    BAD(hm_heap_ranges(NULL, NULL, NULL, NULL));
     BAD(hm_heap_get_statistics(NULL, NULL, NULL));
     CHECK(hm_heap_lua_alloc(NULL, NULL, 0, 0) == NULL);
     CHECK(hm_local_lua_alloc(NULL, NULL, 0, 0) == NULL);
@@ -203,7 +208,12 @@ static void with_objects(void) {
     OK(hm_heap_free(heap, NULL));
     OK(hm_heap_free_sized(heap, NULL, 1, 0));
     OK(hm_heap_trim_to(heap, 0, NULL, NULL));
+    BAD(hm_heap_try_alloc(heap, 1, 1, 0, NULL, NULL));
+    BAD(hm_heap_try_realloc(heap, NULL, 1, 1, 1, NULL));
+    OK(hm_heap_try_free(heap, NULL, NULL));
     BAD(hm_heap_walk(heap, NULL, NULL, NULL));
+    BAD(hm_heap_classes(heap, NULL, NULL, NULL));
+    BAD(hm_heap_ranges(heap, NULL, NULL, NULL));
     BAD(hm_heap_get_statistics(heap, NULL, NULL));
     BAD(hm_local_attach(heap, NULL, NULL));
 

@@ -1,12 +1,12 @@
 //! Runs of granules: taken, freed, joined and listed. The lock is held for all of it.
 
 use super::{Bits, WORD, from_bit, lowest, masks, up_to_bit};
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU64, Ordering};
 use core::ops::Range;
 
 impl<'a> Bits<'a> {
     /// Makes a range of granules a span if it is just one free run. The lock is held.
-    #[inline]
+    #[inline(always)]
     pub(in crate::jit) fn take_run(self, run: &Range<usize>) -> bool {
         let (word, last) = (run.start / WORD, run.end - 1);
         if last >= self.count || !self.starts(run.start) {
@@ -22,9 +22,17 @@ impl<'a> Bits<'a> {
             used.store(old | mask, Ordering::Release);
             return true;
         }
-        let whole = self.is_free_run(run);
+        Self::take_long_run(self.words, self.count, run.start, run.end)
+    }
+
+    /// Does what [`Bits::take_run`] does of a run in several words.
+    #[inline(never)]
+    fn take_long_run(words: &'a [AtomicU64], count: usize, start: usize, end: usize) -> bool {
+        // No summaries are looked at.
+        let bits = Self::new(words, count, 0);
+        let whole = bits.is_free_run(&(start..end));
         if whole {
-            self.set_used(run.clone(), true);
+            bits.set_used(start..end, true);
         }
         whole
     }
@@ -88,6 +96,16 @@ impl<'a> Bits<'a> {
             self.set_stop(span.end - 1);
         }
         self.set_used(span, true);
+    }
+
+    /// Makes the first granules of a free run a span. The lock is held.
+    #[inline]
+    pub(in crate::jit) fn allocate_first(self, run: &Range<usize>, need: usize) {
+        let end = run.start + need;
+        if end < run.end {
+            self.set_stop(end - 1);
+        }
+        self.set_used(run.start..end, true);
     }
 
     /// Frees the tail of a live span behind its first `keep` granules; all of it for zero. Returns

@@ -31,7 +31,7 @@ impl Held<'_> {
     /// Takes the first run of at least `need` granules that starts in a word. One that is much
     /// longer becomes the active run, of which nothing is taken yet: `None` then, and without one.
     #[inline]
-    pub(in crate::jit) fn allocate_in(&mut self, word: usize, need: usize) -> Option<Range<usize>> {
+    pub(in crate::jit) fn allocate_in(&mut self, word: usize, need: usize) -> Option<usize> {
         let run = self.run_in(word, need)?;
         if run.len() - need >= LONG {
             // Settling joins runs, perhaps this one with others: look again.
@@ -41,8 +41,8 @@ impl Held<'_> {
             return None;
         }
         let span = run.start..run.start + need;
-        self.take(word, &run, span.clone());
-        Some(span)
+        self.take(word, &run, span);
+        Some(run.start)
     }
 
     /// Returns the first run of at least `need` granules that starts in a word, the active one
@@ -65,25 +65,25 @@ impl Held<'_> {
         self.guarded.active.start
     }
 
-    /// Returns the word that the active run starts in.
+    /// Says whether the active run starts in a word before all other runs of a sufficient class.
     #[inline]
-    pub(in crate::jit) const fn active_word(&self) -> usize {
-        self.guarded.active.start / 64
+    pub(in crate::jit) fn active_is_before(&mut self, class: u8) -> bool {
+        let word = self.guarded.active.start / 64;
+        self.first_word(class).is_none_or(|first| word < first)
     }
 
-    /// Takes the first `need` granules of the active run, if it has them.
+    /// Takes the first `need` granules of the active run, if it has them; returns the first.
     #[inline]
-    pub(in crate::jit) fn allocate_active(&mut self, need: usize) -> Option<Range<usize>> {
+    pub(in crate::jit) fn allocate_active(&mut self, need: usize) -> Option<usize> {
         let run = self.guarded.active.clone();
         if run.len() < need || self.block.mode() != Mode::Open {
             return None;
         }
-        let span = run.start..run.start + need;
-        self.bits().allocate(&run, span.clone());
-        self.guarded.active.start = span.end;
+        self.bits().allocate_first(&run, need);
+        self.guarded.active.start = run.start + need;
         self.guarded.used += need;
         self.guarded.spans += 1;
-        Some(span)
+        Some(run.start)
     }
 
     /// Makes the active run one like others.
@@ -179,7 +179,7 @@ impl Held<'_> {
         self.count_again(word);
     }
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn count_again(&mut self, word: usize) {
         let runs = self.bits().free_runs_from(word);
         let runs = runs.filter(|run| *run != self.guarded.active);
@@ -189,7 +189,7 @@ impl Held<'_> {
     }
 
     /// Takes a whole free run of at most a few words, if the range is one.
-    #[inline]
+    #[inline(always)]
     pub(in crate::jit) fn take_run(&mut self, run: Range<usize>) -> bool {
         let count = self.guarded.count;
         if self.block.mode() != Mode::Open || count == 0 || !self.bits().take_run(&run) {

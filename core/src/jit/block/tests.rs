@@ -120,14 +120,14 @@ fn the_tree_knows_what_the_bits_say() {
             0..5 => {
                 let class = class::that_fits(need).expect("short");
                 let found = held.first_word(class);
-                let span = match found {
+                let start = match found {
                     _ if below(3) == 0 => held.allocate_active(need),
                     Some(word) => held
                         .allocate_in(word, need)
                         .or_else(|| held.allocate_active(need)),
-                    None => held.allocate_by_trial(need),
+                    None => held.allocate_by_trial(need).map(|span| span.start),
                 };
-                live.extend(span);
+                live.extend(start.map(|start| start..start + need));
             }
             5..7 if !live.is_empty() => {
                 let span = live.swap_remove(below(live.len()));
