@@ -11,6 +11,8 @@ use core::{
     ptr::null_mut,
     sync::atomic::{AtomicPtr, Ordering::Relaxed},
 };
+use hostmem_test_support::isolate::{isolated_by, run};
+use std::process::Command;
 
 /// What becomes of the call in the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +86,15 @@ fn stepped<T>(steps: &Steps<'_>, call: impl FnOnce() -> T) -> T {
     // SAFETY: clears the trap flag.
     unsafe { asm!("pushfq", "and qword ptr [rsp], -0x101", "popfq") };
     result
+}
+
+/// Runs a test in a process of its own, where glibc copies and fills by loops: by one instruction,
+/// the trap flag sees each byte.
+pub(crate) fn isolated_with_loops(test_path: &str, body: impl FnOnce()) {
+    const LOOPS: &str = "glibc.cpu.x86_rep_movsb_threshold=0x40000000:\
+                         glibc.cpu.x86_rep_stosb_threshold=0x40000000";
+    let start = |mut command: Command| Ok(run(command.env("GLIBC_TUNABLES", LOOPS)));
+    isolated_by(test_path, start, body);
 }
 
 impl<'a> Steps<'a> {

@@ -10,7 +10,7 @@ use hostmem::{
     provider::{PageProvider, Resource},
 };
 use hostmem_test_support::isolate::isolated;
-use std::{collections::BTreeSet, ptr::NonNull};
+use std::collections::BTreeSet;
 
 fn full() -> HeapConfig {
     HeapConfig::new().hardening(Hardening::Full)
@@ -200,7 +200,7 @@ mod collections {
         };
         let heap = heap(full().on_invalid_free(hook));
         let told = || TOLD.lock().expect("no panic").pop();
-        let block: NonNull<u8> = (&heap).allocate(bytes(100)).expect("memory").cast();
+        let block: core::ptr::NonNull<u8> = (&heap).allocate(bytes(100)).expect("memory").cast();
         // SAFETY: none, as the layout is another one.
         unsafe { (&heap).deallocate(block, bytes(50)) };
         assert!(matches!(told(), Some((_, HeapError::WrongLayout(_)))));

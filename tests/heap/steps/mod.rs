@@ -6,7 +6,7 @@ mod hardened;
 use crate::{
     common::{
         at_length, emulated,
-        steps::{Then, at_steps, count_steps},
+        steps::{Then, at_steps, count_steps, isolated_with_loops},
     },
     system::OS,
 };
@@ -23,7 +23,7 @@ use hostmem::{
         StaticHeap, ThreadSlot,
     },
 };
-use hostmem_test_support::isolate::isolated;
+use hostmem_test_support::isolate::test_path;
 
 const HEAP: GlobalHeap<Stepped> = GlobalHeap::new();
 const KIB: usize = 1 << 10;
@@ -239,7 +239,7 @@ fn frees(block: Block) -> bool {
 
 #[test]
 fn children_of_allocations_use_the_heap() {
-    isolated!("children_of_allocations_use_the_heap", || {
+    isolated_with_loops(&test_path!("children_of_allocations_use_the_heap"), || {
         if emulated() {
             return;
         }
@@ -258,7 +258,7 @@ fn children_of_allocations_use_the_heap() {
 
 #[test]
 fn children_of_frees_use_the_heap() {
-    isolated!("children_of_frees_use_the_heap", || {
+    isolated_with_loops(&test_path!("children_of_frees_use_the_heap"), || {
         if emulated() {
             return;
         }
@@ -277,7 +277,7 @@ fn children_of_frees_use_the_heap() {
 /// A thread brings back half of what it has cached.
 #[test]
 fn children_of_flushes_use_the_heap() {
-    isolated!("children_of_flushes_use_the_heap", || {
+    isolated_with_loops(&test_path!("children_of_flushes_use_the_heap"), || {
         if emulated() {
             return;
         }
@@ -299,38 +299,41 @@ fn children_of_flushes_use_the_heap() {
 /// Blocks grow where they lie, and move.
 #[test]
 fn children_of_growing_blocks_use_the_heap() {
-    isolated!("children_of_growing_blocks_use_the_heap", || {
-        if emulated() {
-            return;
-        }
-        for (from, to) in [
-            (100, 5000),
-            (300 * KIB, 500 * KIB),
-            (MIB, 3 * MIB),
-            (3 * MIB, 3 * MIB + 100 * KIB),
-            (3 * MIB, 90 * MIB),
-            (90 * MIB, 2 * MIB),
-        ] {
-            let block = Cell::new(None);
-            let prepare = || block.set(alloc(from));
-            let call = || {
-                let old = block.take().expect("memory");
-                // SAFETY: live; the old address is used no more.
-                unsafe { HEAP.realloc_bytes(old, to) }.ok()
-            };
-            let after = |new: Block| {
-                // SAFETY: live, and this thread's.
-                let first = new.map(|new| unsafe { new.read() });
-                first == Some(from.to_le_bytes()[0] | 1) && frees(new)
-            };
-            fork_in(&prepare, &call, &after);
-        }
-    });
+    isolated_with_loops(
+        &test_path!("children_of_growing_blocks_use_the_heap"),
+        || {
+            if emulated() {
+                return;
+            }
+            for (from, to) in [
+                (100, 5000),
+                (300 * KIB, 500 * KIB),
+                (MIB, 3 * MIB),
+                (3 * MIB, 3 * MIB + 100 * KIB),
+                (3 * MIB, 90 * MIB),
+                (90 * MIB, 2 * MIB),
+            ] {
+                let block = Cell::new(None);
+                let prepare = || block.set(alloc(from));
+                let call = || {
+                    let old = block.take().expect("memory");
+                    // SAFETY: live; the old address is used no more.
+                    unsafe { HEAP.realloc_bytes(old, to) }.ok()
+                };
+                let after = |new: Block| {
+                    // SAFETY: live, and this thread's.
+                    let first = new.map(|new| unsafe { new.read() });
+                    first == Some(from.to_le_bytes()[0] | 1) && frees(new)
+                };
+                fork_in(&prepare, &call, &after);
+            }
+        },
+    );
 }
 
 #[test]
 fn children_of_collections_use_the_heap() {
-    isolated!("children_of_collections_use_the_heap", || {
+    isolated_with_loops(&test_path!("children_of_collections_use_the_heap"), || {
         if emulated() {
             return;
         }
@@ -353,23 +356,26 @@ fn children_of_collections_use_the_heap() {
 /// A thread ends, and gives up its cache.
 #[test]
 fn children_of_ending_threads_use_the_heap() {
-    isolated!("children_of_ending_threads_use_the_heap", || {
-        if emulated() {
-            return;
-        }
-        let prepare = || {
-            if Slot::get() == DETACHED {
-                Slot::set(FRESH);
+    isolated_with_loops(
+        &test_path!("children_of_ending_threads_use_the_heap"),
+        || {
+            if emulated() {
+                return;
             }
-            assert!(alloc(100).is_some_and(free));
-        };
-        let call = || {
-            HEAP.detach();
-            None
-        };
-        fork_in(&prepare, &call, &|_| {
-            Slot::set(FRESH);
-            true
-        });
-    });
+            let prepare = || {
+                if Slot::get() == DETACHED {
+                    Slot::set(FRESH);
+                }
+                assert!(alloc(100).is_some_and(free));
+            };
+            let call = || {
+                HEAP.detach();
+                None
+            };
+            fork_in(&prepare, &call, &|_| {
+                Slot::set(FRESH);
+                true
+            });
+        },
+    );
 }
