@@ -8,7 +8,7 @@
 use super::{
     Value,
     change::Pages,
-    node::{Node, saturated},
+    node::{Node, View, saturated},
     tree::{Path, Tree},
 };
 use crate::arch::prefetch;
@@ -77,8 +77,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let node = self.node(id);
         if level == 0 {
             prefetch(node);
-            path.step(0, id, 0);
-            return Self::lowest_in_leaf(node, (low, high), wanted);
+            let found = if node.is_wide() {
+                Self::lowest_in_leaf(View::<W, true>::of(node), (low, high), wanted)
+            } else {
+                Self::lowest_in_leaf(View::<W, false>::of(node), (low, high), wanted)
+            };
+            path.step(0, id, found.map_or(0, |(_, rank)| rank));
+            return found.map(|(start, _)| start);
         }
         let count = node.count();
         let mut from = if wanted.low <= low {
@@ -102,25 +107,36 @@ impl<T: Value, const W: usize> Tree<T, W> {
         None
     }
 
-    fn lowest_in_leaf(node: &Node<W>, (low, high): Pages, wanted: &Wanted) -> Option<u64> {
-        let (mut n, mut end) = (0, low);
-        if wanted.low > low {
-            n = node.rank(wanted.low);
-            end = n.checked_sub(1).map_or(low, |n| node.entry(n).end());
+    /// Returns the lowest start, and how many ranges start below it if that is known.
+    #[inline(always)]
+    fn lowest_in_leaf<const WIDE: bool>(
+        leaf: View<'_, W, WIDE>,
+        (low, high): Pages,
+        wanted: &Wanted,
+    ) -> Option<(u64, usize)> {
+        leaf.learn_gaps(high);
+        let first = leaf.start(0);
+        if low < first
+            && let Some(start) = wanted.lowest(low, first)
+        {
+            return Some((start, 0));
         }
-        loop {
-            let room = match node.next_room(n, end, wanted.len) {
-                Ok(room) => room,
-                Err(end) => return wanted.lowest(end, high),
-            };
-            if let Some(start) = wanted.lowest(room.low, room.high) {
-                return Some(start);
-            }
-            if room.high >= wanted.high {
-                return None;
-            }
-            (n, end) = (room.next, room.end);
+        let mut n = 0;
+        if wanted.low > first {
+            n = leaf.live_before(leaf.rank(wanted.low));
         }
+        while let Some((owner, end, next)) = leaf.next_room(n, wanted.len, high) {
+            if let Some(start) = wanted.lowest(end, next) {
+                // Dead ones of the gap are not below its first page.
+                let rank = if start == end { owner + 1 } else { 0 };
+                return Some((start, rank));
+            }
+            if next >= wanted.high {
+                break;
+            }
+            n = owner + 1;
+        }
+        None
     }
 
     /// Finds the highest start. The writer is held.

@@ -135,6 +135,24 @@ impl<const W: usize> Node<W> {
         slot.store(word, Ordering::Release);
     }
 
+    /// Says whether the nth child, which is not the first one, can begin at `low` in a node as it
+    /// is.
+    #[inline]
+    pub(in crate::range_map) fn can_begin(&self, n: usize, low: u64) -> bool {
+        n > 0 && (self.is_wide() || low - self.get(1) < NO_OFFSET.into())
+    }
+
+    /// Makes the nth child begin at `low`, where it can, between those around it: by one store,
+    /// while readers may be in the node.
+    #[inline]
+    pub(in crate::range_map) fn begin(&self, n: usize, low: u64) {
+        if self.is_wide() {
+            self.set(Self::WIDE_LOWS + n, low);
+        } else {
+            self.set_half(Self::OFFSETS + n / 2, n, low_half(low - self.get(1)));
+        }
+    }
+
     /// Returns how many of some children, which are in order, a node can have at most.
     #[inline]
     pub(in crate::range_map) fn room_for(children: &[Child]) -> usize {

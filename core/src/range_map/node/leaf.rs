@@ -8,16 +8,18 @@
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
 //!
-//! Reading is here; `room` has the gaps, `write` leaves that no reader reaches yet, and `in_place`
-//! changes of those that readers are in.
+//! Reading is here, and `view` what the writer reads; `gaps` has the gaps, `write` leaves that no
+//! reader reaches yet, and `in_place` changes of those that readers are in.
 
+mod gaps;
 mod in_place;
-mod room;
+mod view;
 mod write;
 
 use super::{super::change::Pages, Entry, NEVER, Node, WIDE_BIT, high_half, low_half};
 use crate::atomic::Ordering;
 use core::mem::MaybeUninit;
+pub(in crate::range_map) use view::View;
 
 /// The number that one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
@@ -233,12 +235,5 @@ impl<const W: usize> Node<W> {
     pub(in crate::range_map) fn live_before(&self, n: usize) -> Option<Entry> {
         let mut before = (0..n).rev().map(|n| self.entry(n));
         before.find(|e| e.len != 0)
-    }
-
-    /// Returns the end of the last range before the nth that is not dead: there is one unless `n`
-    /// is 0.
-    #[inline]
-    pub(in crate::range_map) fn end_before(&self, n: usize) -> u64 {
-        self.live_before(n).map_or(self.start(0), Entry::end)
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     atomic::{AtomicU64, Ordering},
 };
 pub(super) use inner::{Child, saturated};
+pub(super) use leaf::View;
 
 /// The words of a node: 768 bytes. Sixty ranges are found by five cache lines, and copied in less
 /// time than a miss takes; wider nodes gain little on the first and lose on the second.
@@ -116,7 +117,10 @@ impl<const W: usize> Node<W> {
     /// Words of offsets in a node that is not wide. Many are an even number, so that two words are
     /// read at a time, and end with a cache line.
     const PAIRS: usize = {
-        let pairs = (W - 3) / 3;
+        let mut pairs = (W - 3) / 3;
+        while 2 + 3 * pairs + Self::gap_words(pairs) > W {
+            pairs -= 1;
+        }
         if pairs > 2 * arch::PAIRS {
             pairs / 2 * 2
         } else {
@@ -133,6 +137,11 @@ impl<const W: usize> Node<W> {
     pub(super) const INNER: usize = 2 * Self::PAIRS;
     /// Children of a wide inner node.
     pub(super) const WIDE_INNER: usize = (W - 1) * 2 / 5;
+
+    /// Returns how many words the largest gaps of the ranges of a leaf take.
+    const fn gap_words(pairs: usize) -> usize {
+        (2 * pairs).div_ceil(2 * GROUP)
+    }
 
     const OFFSETS: usize = 2;
     const TAILS: usize = Self::OFFSETS + Self::PAIRS;
@@ -181,12 +190,7 @@ impl<const W: usize> Node<W> {
 
     #[inline]
     fn offset(&self, n: usize) -> u32 {
-        let word = self.get(Self::OFFSETS + n / 2);
-        if n.is_multiple_of(2) {
-            low_half(word)
-        } else {
-            high_half(word)
-        }
+        low_half(self.get(Self::OFFSETS + n / 2) >> (n % 2 * 32))
     }
 
     /// Returns how many offsets of a node that is not wide lead to `page` or less; 0 below the

@@ -55,7 +55,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
     pub(crate) fn look(&self, start: u64, way: &mut Path) -> Option<Entry> {
         self.descend_by(self.root()?, start.checked_sub(1)?.max(self.low), way);
         let leaf = self.node(way.node[0]);
-        let below = leaf.entry(leaf.rank(start).checked_sub(1)?);
+        let at = leaf.rank(start).checked_sub(1)?;
+        let below = leaf.entry(at);
+        // Ranges do not start at the same page.
+        let rank = at + usize::from(below.start < start);
+        way.step(0, way.node[0], rank);
         (below.end() > start).then_some(below)
     }
 

@@ -1,6 +1,7 @@
 //! Writing leaves that no reader reaches yet.
 
 use super::super::{Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, low_half, pair};
+use super::View;
 use crate::atomic::{AtomicU64, Ordering};
 
 /// Copies words, eight at a time: compilers do not merge steps of a loop over atomics.
@@ -49,6 +50,7 @@ impl<const W: usize> Node<W> {
         if entries.iter().all(|e| Self::packs(base, *e)) {
             self.set(0, count);
             self.set(1, base);
+            self.forget_gaps();
             let offset = |n: usize| {
                 let offset = entries.get(n).map(|e| e.start - base);
                 offset.map_or(NO_OFFSET, low_half)
@@ -81,6 +83,58 @@ impl<const W: usize> Node<W> {
         self.set(0, count as u64 | WIDE_BIT);
     }
 
+    /// Writes a leaf of those ranges of `old`, from one that is not dead on, which are not dead, and
+    /// of one more in front of the nth, if any, for which there is room.
+    pub(in crate::range_map) fn write_live<const WIDE: bool>(
+        &self,
+        old: View<'_, W, WIDE>,
+        from: usize,
+        more: Option<(usize, Entry)>,
+    ) {
+        let until = more.map_or(old.count(), |(n, _)| n);
+        if WIDE {
+            let live = |(from, to)| (from..to).map(move |n| old.entry(n)).filter(|e| e.len != 0);
+            let more = more.map(|(_, entry)| entry);
+            let behind = live((until, old.count()));
+            self.write_wide(live((from, until)).chain(more).chain(behind));
+            return;
+        }
+        let base = old.start(from);
+        let (mut count, mut even) = (0, NO_OFFSET);
+        let mut push = |start: u64, tail: u64| {
+            let offset = low_half(start - base);
+            self.set(Self::TAILS + count, tail);
+            if count.is_multiple_of(2) {
+                even = offset;
+            } else {
+                self.set(Self::OFFSETS + count / 2, pair(even, offset));
+            }
+            count += 1;
+        };
+        for (range, behind) in [(from..until, more), (until..old.count(), None)] {
+            for n in range {
+                let tail = old.node.get(Self::TAILS + n);
+                if high_half(tail) != 0 {
+                    push(old.start(n), tail);
+                }
+            }
+            if let Some((_, entry)) = behind {
+                push(entry.start, Self::tail(entry));
+            }
+        }
+        self.set(0, count as u64);
+        self.set(1, base);
+        self.forget_gaps();
+        let mut word = count / 2;
+        if !count.is_multiple_of(2) {
+            self.set(Self::OFFSETS + word, pair(even, NO_OFFSET));
+            word += 1;
+        }
+        for word in word..Self::PAIRS {
+            self.set(Self::OFFSETS + word, pair(NO_OFFSET, NO_OFFSET));
+        }
+    }
+
     /// Returns how many ranges fit into a leaf as it is.
     #[inline]
     pub(in crate::range_map) fn capacity(&self) -> usize {
@@ -97,7 +151,7 @@ impl<const W: usize> Node<W> {
         let first_stays = from > 0 || with.first().is_some_and(|e| e.start == self.start(0));
         first_stays
             && self.count() - (to - from) + with.len() <= self.capacity()
-            && with.iter().all(|e| self.can_hold(*e))
+            && with.iter().all(|e| self.is_wide() || Self::packs(self.get(1), *e))
     }
 
     /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges
@@ -119,6 +173,7 @@ impl<const W: usize> Node<W> {
         }
         self.set(0, (shifted + count - to) as u64);
         self.set(1, base);
+        self.forget_gaps();
         self.splice_offsets(old, (from, to), with, base);
         let (source, target) = (&old.words[Self::TAILS..], &self.words[Self::TAILS..]);
         copy(&source[..from], &target[..from]);

@@ -1,0 +1,236 @@
+//! Gaps between the ranges of a leaf.
+//!
+//! ```text
+//!   leaf   header │ base │ offsets │ lengths and values ┃ largest gaps, two a word
+//! ```
+//!
+//! A gap belongs to the range in front of it that is not dead. A leaf that is not wide has the
+//! largest one of each eight ranges in words of their own, which only the writer reads. A leaf that
+//! was written has none: they are learned when they are asked for, and kept from then on.
+
+use super::super::{GROUP, Node, high_half, larger, low_half, pair, saturated};
+use super::View;
+
+/// In the place of the first two gaps, which have 31 bits: nothing is known of any.
+const UNKNOWN: u64 = u64::MAX;
+
+/// Groups of the widest leaf.
+const MOST_GROUPS: usize = 8;
+
+impl<const W: usize> Node<W> {
+    const GROUPS: usize = Self::LEAF.div_ceil(GROUP);
+    const GROUP_GAPS: usize = {
+        assert!(Self::GROUPS <= MOST_GROUPS, "lists are made for them");
+        Self::TAILS + Self::LEAF
+    };
+
+    /// Says that nothing is known of the gaps of a leaf that is not wide, and was written anew.
+    #[inline]
+    pub(super) fn forget_gaps(&self) {
+        self.set(Self::GROUP_GAPS, UNKNOWN);
+    }
+
+    /// Says that the last gap of a leaf ends elsewhere now.
+    pub(in crate::range_map) fn forget_last_gap(&self) {
+        if !self.is_wide() {
+            self.forget_gaps();
+        }
+    }
+
+    /// Returns the pages of the largest gap of a leaf that answers for the pages `low..high`; of a
+    /// leaf that is not wide, as they are noted.
+    pub(in crate::range_map) fn leaf_gap(&self, low: u64, high: u64) -> u64 {
+        if self.is_wide() {
+            let (mut end, mut gap) = (low, 0);
+            for entry in self.entries() {
+                gap = gap.max(entry.start - end);
+                end = entry.end();
+            }
+            return gap.max(high - end);
+        }
+        let leaf = View::<W, false>::of(self);
+        leaf.learn_gaps(high);
+        larger(saturated(leaf.base - low), leaf.largest_gap())
+    }
+}
+
+impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
+    #[inline(always)]
+    fn knows_gaps(self) -> bool {
+        !WIDE && self.node.get(Node::<W>::GROUP_GAPS) != UNKNOWN
+    }
+
+    /// Returns the largest gap of a group, as it is noted.
+    #[inline(always)]
+    fn group_gap(self, group: usize) -> u64 {
+        let word = self.node.get(Node::<W>::GROUP_GAPS + group / 2);
+        (word >> (group % 2 * 32)) & u64::from(u32::MAX)
+    }
+
+    #[inline(always)]
+    fn set_group_gap(self, group: usize, gap: u64) {
+        let at = Node::<W>::GROUP_GAPS + group / 2;
+        self.node.set_half(at, group, low_half(gap));
+    }
+
+    /// Returns the largest gap of the ranges in a group, up to `end`, and where the first range of
+    /// it that is not dead is; `next` is where the first one behind it is.
+    #[inline(always)]
+    fn gap_in(self, group: usize, end: usize, mut next: u64) -> (u64, u64) {
+        let mut most = 0;
+        for n in (group * GROUP..end).rev() {
+            let (start, len) = (self.start(n), self.len(n));
+            let live = len != 0;
+            most = larger(most, if live { next - start - len } else { 0 });
+            next = if live { start } else { next };
+        }
+        (most, next)
+    }
+
+    /// Finds the largest gaps of the groups of a leaf that answers for pages up to `high`, if they
+    /// are not known.
+    #[inline]
+    pub(in crate::range_map) fn learn_gaps(self, high: u64) {
+        if !WIDE && !self.knows_gaps() {
+            self.learn_all(high);
+        }
+    }
+
+    #[inline(never)]
+    fn learn_all(self, high: u64) {
+        let mut gaps = [0; MOST_GROUPS];
+        let (mut next, mut end) = (high, self.count);
+        for (group, gap) in gaps.iter_mut().enumerate().take(Node::<W>::GROUPS).rev() {
+            if group * GROUP < end {
+                let most;
+                (most, next) = if end - group * GROUP == GROUP {
+                    self.gap_in(group, group * GROUP + GROUP, next)
+                } else {
+                    self.gap_in(group, end, next)
+                };
+                *gap = low_half(saturated(most));
+                end = group * GROUP;
+            }
+        }
+        let (words, _) = gaps.as_chunks::<2>();
+        for (at, [low, high]) in words.iter().enumerate().take(Node::<W>::gap_words(Node::<W>::PAIRS)) {
+            self.node
+                .set(Node::<W>::GROUP_GAPS + at, pair(*low, *high));
+        }
+    }
+
+    /// Finds the largest gap of one group anew.
+    #[inline]
+    fn learn_group(self, group: usize, high: impl FnOnce() -> u64) {
+        let end = (group * GROUP + GROUP).min(self.count);
+        let next = match self.live_from(end) {
+            Some(n) => self.start(n),
+            None => high(),
+        };
+        let (most, _) = self.gap_in(group, end, next);
+        self.set_group_gap(group, saturated(most));
+    }
+
+    #[inline(always)]
+    fn raise_group(self, group: usize, gap: u64) {
+        let gap = saturated(gap);
+        if gap > self.group_gap(group) {
+            self.set_group_gap(group, gap);
+        }
+    }
+
+    /// Returns the largest gap behind a range, as it is noted, where they are known.
+    #[inline]
+    fn largest_gap(self) -> u64 {
+        let words = (0..Node::<W>::gap_words(Node::<W>::PAIRS)).map(|at| Node::<W>::GROUP_GAPS + at);
+        let (low, high) = words.fold((0, 0), |(low, high), at| {
+            let word = self.node.get(at);
+            (
+                larger(low, low_half(word).into()),
+                larger(high, high_half(word).into()),
+            )
+        });
+        larger(low, high)
+    }
+
+    /// Notes that the gap behind the nth range grew and has `gap` pages now. If a range went for
+    /// it, `gone` says which one, and how many pages the gap behind that had; `high` is where the
+    /// next leaf begins.
+    #[inline(always)]
+    pub(in crate::range_map) fn gap_grew(
+        self,
+        n: usize,
+        gap: u64,
+        gone: Option<(usize, u64)>,
+        high: impl FnOnce() -> u64,
+    ) {
+        if !self.knows_gaps() {
+            return;
+        }
+        self.raise_group(n / GROUP, gap);
+        if let Some((gone, had)) = gone
+            && gone / GROUP != n / GROUP
+            && self.group_gap(gone / GROUP) == saturated(had)
+        {
+            self.learn_group(gone / GROUP, high);
+        }
+    }
+
+    /// Notes that of the gap behind the nth range, which had `had` pages, a part was filled: by the
+    /// range itself, or by another one, `new`, behind which `gap` pages are left.
+    #[inline(always)]
+    pub(in crate::range_map) fn gap_shrank(
+        self,
+        n: usize,
+        had: u64,
+        new: Option<(usize, u64)>,
+        high: impl FnOnce() -> u64,
+    ) {
+        if !self.knows_gaps() {
+            return;
+        }
+        if let Some((new, gap)) = new {
+            self.raise_group(new / GROUP, gap);
+        }
+        if self.group_gap(n / GROUP) == saturated(had) {
+            self.learn_group(n / GROUP, high);
+        }
+    }
+
+    /// Finds the first range from the nth on with `len` pages or more behind it, where gaps are
+    /// known, or those in front of it are; returns the range, where it ends, and where the next one
+    /// starts, at `high` behind the last one.
+    #[inline(always)]
+    pub(in crate::range_map) fn next_room(
+        self,
+        mut n: usize,
+        len: u64,
+        high: u64,
+    ) -> Option<(usize, u64, u64)> {
+        let noted = saturated(len);
+        while n < self.count {
+            if !WIDE && self.group_gap(n / GROUP) < noted {
+                n = (n / GROUP + 1) * GROUP;
+                continue;
+            }
+            // To the end of the group, and past it only from one range to the next one.
+            loop {
+                let next = self.live_from(n + 1);
+                let pages = self.len(n);
+                if pages != 0 {
+                    let end = self.start(n) + pages;
+                    let start = next.map_or(high, |next| self.start(next));
+                    if start - end >= len {
+                        return Some((n, end, start));
+                    }
+                }
+                let group = n / GROUP;
+                n = next.unwrap_or(self.count);
+                if n >= self.count || n / GROUP != group {
+                    break;
+                }
+            }
+        }
+        None
+    }
+}
