@@ -4,10 +4,12 @@
 //! Making them visible to *other* cores is the operating system's part:
 //! [`CoreSync`](crate::provider::CoreSync).
 
+mod copy;
 pub mod ctr;
 mod rank;
 mod valgrind;
 
+pub(crate) use copy::copy_halves;
 pub(crate) use rank::{PAIRS, rank_pairs};
 
 use core::sync::atomic::AtomicUsize;

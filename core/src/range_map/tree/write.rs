@@ -36,7 +36,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// As [`Tree::descend`], by a path that was made before.
     #[inline]
-    fn descend_by(&self, root: (u32, usize), page: u64, path: &mut Path) {
+    pub(in crate::range_map) fn descend_by(&self, root: (u32, usize), page: u64, path: &mut Path) {
         let (mut id, height) = root;
         path.height = height;
         for level in (1..=height).rev() {

@@ -10,6 +10,7 @@
 
 use super::super::{GROUP, Node, high_half, larger, low_half, pair, saturated};
 use super::View;
+use crate::atomic::{AtomicU64, Ordering};
 
 /// In the place of the first two gaps, which have 31 bits: nothing is known of any.
 const UNKNOWN: u64 = u64::MAX;
@@ -19,7 +20,7 @@ const MOST_GROUPS: usize = 8;
 
 impl<const W: usize> Node<W> {
     const GROUPS: usize = Self::LEAF.div_ceil(GROUP);
-    const GROUP_GAPS: usize = {
+    pub(super) const GROUP_GAPS: usize = {
         assert!(Self::GROUPS <= MOST_GROUPS, "lists are made for them");
         Self::TAILS + Self::LEAF
     };
@@ -73,16 +74,35 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         self.node.set_half(at, group, low_half(gap));
     }
 
-    /// Returns the largest gap of the ranges in a group, up to `end`, and where the first range of
-    /// it that is not dead is; `next` is where the first one behind it is.
+    /// Returns the largest gap of the ranges in a group, and where the first range of it that is
+    /// not dead is; `next` is where the first one behind it is. Both are counted from the base.
     #[inline(always)]
-    fn gap_in(self, group: usize, end: usize, mut next: u64) -> (u64, u64) {
+    fn gap_in(self, group: usize, mut next: u64) -> (u64, u64) {
         let mut most = 0;
-        for n in (group * GROUP..end).rev() {
-            let (start, len) = (self.start(n), self.len(n));
-            let live = len != 0;
-            most = larger(most, if live { next - start - len } else { 0 });
-            next = if live { start } else { next };
+        let mut see = |offset: u32, tail: u64| {
+            let (offset, len) = (u64::from(offset), tail >> 32);
+            let gap = next.wrapping_sub(offset).wrapping_sub(len);
+            most = larger(most, if len == 0 { 0 } else { gap });
+            next = if len == 0 { next } else { offset };
+        };
+        let (first, end) = (group * GROUP, (group * GROUP + GROUP).min(self.count));
+        let tails = &self.node.words[Node::<W>::TAILS + first..Node::<W>::TAILS + end];
+        let offsets = &self.node.words[Node::<W>::OFFSETS + first / 2..];
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        if let (Some(tails), Some(offsets)) = (
+            tails.as_array::<GROUP>(),
+            offsets.first_chunk::<{ GROUP / 2 }>(),
+        ) {
+            let (pairs, _) = tails.as_chunks::<2>();
+            for ([low, high], word) in pairs.iter().zip(offsets).rev() {
+                let word = load(word);
+                see(high_half(word), load(high));
+                see(low_half(word), load(low));
+            }
+        } else {
+            for (n, tail) in (first..end).zip(tails).rev() {
+                see(self.node.offset(n), load(tail));
+            }
         }
         (most, next)
     }
@@ -99,18 +119,12 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     #[inline(never)]
     fn learn_all(self, high: u64) {
         let mut gaps = [0; MOST_GROUPS];
-        let (mut next, mut end) = (high, self.count);
-        for (group, gap) in gaps.iter_mut().enumerate().take(Node::<W>::GROUPS).rev() {
-            if group * GROUP < end {
-                let most;
-                (most, next) = if end - group * GROUP == GROUP {
-                    self.gap_in(group, group * GROUP + GROUP, next)
-                } else {
-                    self.gap_in(group, end, next)
-                };
-                *gap = low_half(saturated(most));
-                end = group * GROUP;
-            }
+        let mut next = high - self.base;
+        let groups = self.count.div_ceil(GROUP);
+        for (group, gap) in gaps.iter_mut().enumerate().take(groups).rev() {
+            let most;
+            (most, next) = self.gap_in(group, next);
+            *gap = low_half(saturated(most));
         }
         let (words, _) = gaps.as_chunks::<2>();
         for (at, [low, high]) in words.iter().enumerate().take(Node::<W>::gap_words(Node::<W>::PAIRS)) {
@@ -127,7 +141,7 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
             Some(n) => self.start(n),
             None => high(),
         };
-        let (most, _) = self.gap_in(group, end, next);
+        let (most, _) = self.gap_in(group, next - self.base);
         self.set_group_gap(group, saturated(most));
     }
 
