@@ -153,8 +153,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if self.is_few(path, leaf.node.live() - 1) {
             return false;
         }
-        self.move_version();
-        leaf.kill(n, entry);
+        leaf.kill(n, entry, || self.move_version());
         writer.pages -= entry.len;
         writer.ranges -= 1;
         let before = leaf.live_before(n);

@@ -67,6 +67,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
             if let Some(n) = dead {
                 self.revive(leaf, n, entry);
                 leaf.gap_shrank(owner, had, Some((n, next - entry.end())), high);
+            } else if is_free(at)
+                && let Some(dead) = leaf.dead_near(at)
+            {
+                let n = leaf.move_to(dead, at, || self.move_version());
+                self.revive(leaf, n, entry);
+                let moved = (dead.min(n - 1), dead.max(n));
+                leaf.gaps_moved(moved, (n - 1, had), (n, next - entry.end()), high);
             } else {
                 let mut behind = at;
                 while !is_free(behind) {

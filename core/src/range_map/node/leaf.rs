@@ -62,9 +62,8 @@ impl<const W: usize> Node<W> {
         self.rank_narrow(page)
     }
 
-    /// Returns the range with the highest start at or below `page`, dead or not, and the next one
-    /// behind it that is not dead, for a reader: one that comes late gets anything, but gets it
-    /// from within the node.
+    /// Returns the last range that starts at or below `page` and is not dead, and the next one behind
+    /// it, for a reader: one that comes late gets anything, but gets it from within the node.
     #[inline]
     pub(in crate::range_map) fn around(
         &self,
@@ -73,7 +72,7 @@ impl<const W: usize> Node<W> {
         let header = self.get(0);
         let wide = header & WIDE_BIT != 0;
         let rank = self.rank_as(wide, page);
-        let below = rank.checked_sub(1).map(|n| self.entry_as(wide, n));
+        let below = self.live_below(wide, rank);
         let next = move || {
             let slots = if wide { Self::WIDE } else { Self::LEAF };
             let count = slots.min(low_half(header) as usize);
@@ -87,9 +86,21 @@ impl<const W: usize> Node<W> {
     /// [`Node::around`].
     pub(in crate::range_map) fn last_from(&self, page: u64) -> Option<Entry> {
         let wide = self.get(0) & WIDE_BIT != 0;
-        let rank = self.rank_as(wide, page);
-        let mut before = (0..rank).rev().map(|n| self.entry_as(wide, n));
-        before.find(|e| e.len != 0)
+        self.live_below(wide, self.rank_as(wide, page))
+    }
+
+    /// Returns the last range before the nth that is not dead: one that is being moved may be in
+    /// front of a dead one with its start.
+    #[inline]
+    fn live_below(&self, wide: bool, mut n: usize) -> Option<Entry> {
+        while n > 0 {
+            n -= 1;
+            let entry = self.entry_as(wide, n);
+            if entry.len != 0 {
+                return Some(entry);
+            }
+        }
+        None
     }
 
     /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a
@@ -100,11 +111,15 @@ impl<const W: usize> Node<W> {
         (page, last): Pages,
         buffer: &mut [MaybeUninit<Entry>],
     ) -> (usize, bool) {
-        let header = self.get(0);
+        // Where it says that none is dead, all that this reads is as alive as it says.
+        let header = self.words[0].load(Ordering::Acquire);
         let wide = header & WIDE_BIT != 0;
         let slots = if wide { Self::WIDE } else { Self::LEAF };
         let all = slots.min(low_half(header) as usize);
-        let first = self.rank_as(wide, page).saturating_sub(1);
+        let mut first = self.rank_as(wide, page).saturating_sub(1);
+        while first > 0 && self.entry_as(wide, first).len == 0 {
+            first -= 1;
+        }
         let until = match all.checked_sub(1) {
             Some(n) if self.entry_as(wide, n).start <= last => all,
             // Ranks are those of all slots.
@@ -136,12 +151,15 @@ impl<const W: usize> Node<W> {
         if !dead && skipped == 0 {
             return (count, is_all);
         }
-        let mut kept = 0;
+        let (mut kept, mut known) = (0, NEVER);
         for n in skipped..count {
             // SAFETY: n is below the buffer's length, all of which was written above.
             let entry = *unsafe { buffer[n].assume_init_ref() };
             buffer[kept].write(entry);
-            kept += usize::from(entry.len != 0);
+            // One that is being moved may be there twice.
+            let lives = entry.len != 0 && entry.start != known;
+            known = if lives { entry.start } else { known };
+            kept += usize::from(lives);
         }
         (kept, is_all)
     }

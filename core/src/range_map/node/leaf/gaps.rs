@@ -211,6 +211,25 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         }
     }
 
+    /// Notes that ranges moved within some places, the gaps behind which are all that changed, as
+    /// [`View::gap_shrank`].
+    #[inline(always)]
+    pub(in crate::range_map) fn gaps_moved(
+        self,
+        (first, last): (usize, usize),
+        (n, had): (usize, u64),
+        new: (usize, u64),
+        high: impl Fn() -> u64,
+    ) {
+        if first / GROUP == last / GROUP {
+            self.gap_shrank(n, had, Some(new), high);
+        } else if self.knows_gaps() {
+            for group in first / GROUP..=last / GROUP {
+                self.learn_group(group, &high);
+            }
+        }
+    }
+
     /// Finds the first range from the nth on with `len` pages or more behind it, where gaps are
     /// known, or those in front of it are; returns the range, where it ends, and where the next one
     /// starts, at `high` behind the last one.

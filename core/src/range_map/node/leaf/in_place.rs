@@ -2,6 +2,7 @@
 
 use super::super::{Entry, Node, low_half};
 use super::{ONE_DEAD, View};
+use crate::atomic::Ordering;
 
 impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Changes the length of the nth range to that of `entry`, which differs in nothing else.
@@ -24,11 +25,13 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         }
     }
 
-    /// Makes the nth range, which is `entry`, a dead one.
+    /// Makes the nth range, which is `entry`, a dead one. `step` moves the version.
     #[inline(always)]
-    pub(in crate::range_map) fn kill(self, n: usize, entry: Entry) {
-        self.set_len(n, Entry { len: 0, ..entry });
+    pub(in crate::range_map) fn kill(self, n: usize, entry: Entry, step: impl Fn()) {
+        // Whoever finds it dead knows that there may be dead ones, or starts over.
         self.node.set(0, self.node.get(0) + ONE_DEAD);
+        step();
+        self.set_len(n, Entry { len: 0, ..entry });
     }
 
     /// Moves the nth range, which is dead, within the gap that it lies in, to where `entry` begins.
@@ -47,7 +50,71 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     #[inline(always)]
     pub(in crate::range_map) fn revive(self, n: usize, entry: Entry) {
         self.set_len(n, entry);
-        self.node.set(0, self.node.get(0) - ONE_DEAD);
+        // Whoever learns from this that none is dead finds this one alive.
+        let header = self.node.get(0) - ONE_DEAD;
+        self.node.words[0].store(header, Ordering::Release);
+    }
+}
+
+/// How far from where it is wanted a dead range is looked for: moving one range costs a twentieth of
+/// what copying the leaf does.
+const NEAR: usize = 10;
+
+/// Dead ranges that move to where one is wanted.
+impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
+    /// Finds a dead range near the place in front of the nth one. The one at the place and the one
+    /// before are not dead.
+    #[inline(always)]
+    pub(in crate::range_map) fn dead_near(self, n: usize) -> Option<usize> {
+        if self.node.dead() == 0 {
+            return None;
+        }
+        for far in 1..NEAR {
+            let (front, behind) = (n.wrapping_sub(1 + far), n + far);
+            if behind < self.count && self.len(behind) == 0 {
+                return Some(behind);
+            }
+            if front < self.count && self.len(front) == 0 {
+                return Some(front);
+            }
+        }
+        None
+    }
+
+    /// Moves a dead range to the place in front of the nth one, past others that are not dead and
+    /// stay as they are for readers; returns where it is then. `step` moves the version.
+    #[inline(always)]
+    pub(in crate::range_map) fn move_to(self, mut dead: usize, n: usize, step: impl Fn()) -> usize {
+        while dead > n {
+            self.swap(dead - 1, dead, &step);
+            dead -= 1;
+        }
+        while dead + 1 < n {
+            self.swap(dead + 1, dead, &step);
+            dead += 1;
+        }
+        dead
+    }
+
+    /// Moves the range at `from` to the place beside it of a dead one, which moves to its.
+    ///
+    /// ```text
+    ///   starts    20    40    60         40    40    60        40    40    60        40    40    60
+    ///   lengths    0     3     3   ──►    0     3     3   ──►   3     3     3   ──►   3     0     3
+    /// ```
+    ///
+    /// A reader in between finds the range once or twice, with the same start, or a dead one with
+    /// its start and the range in front of that.
+    #[inline(always)]
+    fn swap(self, from: usize, dead: usize, step: &impl Fn()) {
+        let entry = self.entry(from);
+        // Whoever sees one of the three stores has seen those before it, or starts over.
+        step();
+        self.move_dead(dead, entry);
+        step();
+        self.set_len(dead, entry);
+        step();
+        self.set_len(from, Entry { len: 0, ..entry });
     }
 }
 
