@@ -141,7 +141,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// Takes the nth range away, unless the leaf would have to be merged. It is not the first one:
     /// the page before it is the leaf's.
-    #[inline]
+    #[inline(always)]
     fn kill<const WIDE: bool>(
         &self,
         writer: &mut Writer<W>,
@@ -172,7 +172,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     /// Notes that the gap behind a range, which ends at `low` now, grew: there is none that is not
     /// dead from there to the one at `behind`. If a range went for it, `gone` says which one, and
     /// where it ended.
-    #[inline]
+    #[inline(always)]
     fn gap_grew<const WIDE: bool>(
         &self,
         path: &Path,

@@ -56,8 +56,8 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     }
 }
 
-/// How far from where it is wanted a dead range is looked for: moving one range costs a twentieth of
-/// what copying the leaf does.
+/// How far from where it is wanted a dead range is looked for while the leaf has room: moving one
+/// range costs a twentieth of what copying the leaf does.
 const NEAR: usize = 10;
 
 /// Dead ranges that move to where one is wanted.
@@ -69,7 +69,8 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         if self.node.dead() == 0 {
             return None;
         }
-        for far in 1..NEAR {
+        let is_full = self.count == self.capacity();
+        for far in 1..if is_full { self.count } else { NEAR } {
             let (front, behind) = (n.wrapping_sub(1 + far), n + far);
             if behind < self.count && self.len(behind) == 0 {
                 return Some(behind);
