@@ -6,11 +6,13 @@
 
 mod copy;
 pub mod ctr;
+mod most;
 mod rank;
 mod valgrind;
 
 pub(crate) use copy::copy_halves;
-pub(crate) use rank::{PAIRS, rank_pairs};
+pub(crate) use most::{first_above, largest};
+pub(crate) use rank::{PAIRS, RANKED, rank_pairs};
 
 use core::sync::atomic::AtomicUsize;
 

@@ -260,22 +260,23 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline]
     pub(super) fn update_gap(&self, path: &Path, level: usize, gap: u64) {
         let mut gap = saturated(gap);
-        for level in level..=path.height {
-            let (node, at) = (self.node(path.node[level]), path.at(level));
-            let was = node.gap(at);
-            if gap == was {
-                return;
-            }
+        let mut level = level;
+        let (mut node, mut at) = (self.node(path.node[level]), path.at(level));
+        let mut was = node.gap(at);
+        while gap != was {
             node.set_gap(at, gap);
             if level == path.height {
                 return;
             }
-            let above = self.node(path.node[level + 1]).gap(path.at(level + 1));
-            if gap < above {
-                if was < above {
+            level += 1;
+            let (below, before) = (node, was);
+            (node, at) = (self.node(path.node[level]), path.at(level));
+            was = node.gap(at);
+            if gap < was {
+                if before < was {
                     return;
                 }
-                gap = node.inner_gap();
+                gap = below.inner_gap();
             }
         }
     }

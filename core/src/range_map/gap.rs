@@ -60,11 +60,46 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return wanted.lowest(self.low, self.high);
         };
         way.height = root.1;
-        let found = self.lowest_in(root, (self.low, self.high), wanted, way);
+        let found = self
+            .lowest_straight(root, wanted, way)
+            .or_else(|| self.lowest_in(root, (self.low, self.high), wanted, way));
         if found.is_none() {
             way.forget();
         }
         found
+    }
+
+    /// Finds the lowest start where the first gap that is long enough will do, as one does that may
+    /// lie anywhere.
+    #[inline]
+    fn lowest_straight(
+        &self,
+        (mut id, height): (u32, usize),
+        wanted: &Wanted,
+        path: &mut Path,
+    ) -> Option<u64> {
+        if wanted.low > self.low {
+            return None;
+        }
+        let mut is_first = true;
+        for level in (1..=height).rev() {
+            let node = self.node(id);
+            let n = node.next_gap(0, wanted.len)?;
+            is_first &= n == 0;
+            path.step(level, id, n);
+            id = node.child(n);
+        }
+        let node = self.node(id);
+        if node.is_wide() {
+            return None;
+        }
+        prefetch(node);
+        path.step(0, id, 0);
+        let leaf = View::<W, false>::of(node);
+        let low = if is_first { self.low } else { leaf.start(0) };
+        let (start, rank) = Self::lowest_in_leaf(leaf, (low, self.next_low(path, 0)), wanted)?;
+        path.step(0, id, rank);
+        Some(start)
     }
 
     fn lowest_in(

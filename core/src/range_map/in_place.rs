@@ -74,11 +74,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return Ok(None);
         };
         let before = leaf.entry(below);
-        let is_here = || at < leaf.count() && leaf.start(at) == start && leaf.len(at) != 0;
+        let here = (at < leaf.count()).then(|| leaf.entry(at));
+        let here = here.filter(|e| e.len != 0);
         let covered = if before.end() > start {
             Some((below, before))
         } else {
-            is_here().then(|| (at, leaf.entry(at)))
+            here.filter(|e| e.start == start).map(|e| (at, e))
         };
         if present == Present::Refuse && covered.is_some() {
             return Err(ErrorKind::Taken.into());
@@ -91,7 +92,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 Ok(Some(end - start))
             }
             (Some((n, entry)), None) => {
-                let killed = self.kill(writer, path, leaf, n, entry);
+                let killed = self.kill(writer, path, leaf, (n, entry), before);
                 Ok(killed.then_some(entry.len))
             }
             (Some((n, entry)), Some(value)) => {
@@ -101,8 +102,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 Ok(done.then_some(entry.len))
             }
             (None, value) => {
-                let behind = leaf.live_from(at);
-                let next = behind.map_or_else(|| self.next_low(path, 0), |n| leaf.start(n));
+                let behind = match here {
+                    Some(here) => Some((at, here.start)),
+                    None => leaf.live_from(at).map(|n| (n, leaf.start(n))),
+                };
+                let next = behind.map_or_else(|| self.next_low(path, 0), |(_, start)| start);
                 match value {
                     _ if next < end && present == Present::Refuse => Err(ErrorKind::Taken.into()),
                     None if next == start && behind.is_none() => {
@@ -112,7 +116,14 @@ impl<T: Value, const W: usize> Tree<T, W> {
                     None => Ok(Some(0)),
                     Some(value) => {
                         let entry = Entry::new(start, end, value.to_bits64());
-                        let gap = fill::Gap { at, behind, next };
+                        let (owner, before) = Self::live_at(leaf, below, before);
+                        let gap = fill::Gap {
+                            at,
+                            owner,
+                            before,
+                            behind: behind.map(|(n, _)| n),
+                            next,
+                        };
                         let new = (entry, value.joins());
                         let filled = self.fill(writer, source, path, leaf, gap, new)?;
                         Ok(filled.then_some(0))
@@ -120,6 +131,20 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 }
             }
         }
+    }
+
+    /// Returns a range, or if that is dead the last one before it that is not.
+    #[inline(always)]
+    fn live_at<const WIDE: bool>(
+        leaf: View<'_, W, WIDE>,
+        n: usize,
+        entry: Entry,
+    ) -> (usize, Entry) {
+        if entry.len != 0 {
+            return (n, entry);
+        }
+        let n = leaf.live_before(n);
+        (n, leaf.entry(n))
     }
 
     /// Makes the nth range of a leaf end earlier.
@@ -139,16 +164,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         self.moved_on();
     }
 
-    /// Takes the nth range away, unless the leaf would have to be merged. It is not the first one:
-    /// the page before it is the leaf's.
+    /// Takes the nth range away, unless the leaf would have to be merged. It is not the first one,
+    /// since the page before it is the leaf's; `before` is the range before it, dead or not.
     #[inline(always)]
     fn kill<const WIDE: bool>(
         &self,
         writer: &mut Writer<W>,
         path: &Path,
         leaf: View<'_, W, WIDE>,
-        n: usize,
-        entry: Entry,
+        (n, entry): (usize, Entry),
+        before: Entry,
     ) -> bool {
         if self.is_few(path, leaf.node.live() - 1) {
             return false;
@@ -156,9 +181,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         leaf.kill(n, entry, || self.move_version());
         writer.pages -= entry.len;
         writer.ranges -= 1;
-        let before = leaf.live_before(n);
+        let (owner, before) = Self::live_at(leaf, n - 1, before);
         let gone = Some((n, entry.end()));
-        self.gap_grew(path, leaf, (before, leaf.end(before)), n + 1, gone);
+        self.gap_grew(path, leaf, (owner, before.end()), n + 1, gone);
         self.moved_on();
         true
     }

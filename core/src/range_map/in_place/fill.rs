@@ -13,6 +13,9 @@ use crate::provider::Error;
 pub(super) struct Gap {
     /// How many ranges of the leaf, dead ones too, start below the new one.
     pub(super) at: usize,
+    /// The last range in front of it that is not dead.
+    pub(super) owner: usize,
+    pub(super) before: Entry,
     /// The first range behind it that is not dead, if it is in the leaf, and where it starts.
     pub(super) behind: Option<usize>,
     pub(super) next: u64,
@@ -28,9 +31,16 @@ impl<T: Value, const W: usize> Tree<T, W> {
         source: &impl Source<W>,
         path: &Path,
         leaf: View<'_, W, WIDE>,
-        Gap { at, behind, next }: Gap,
+        gap: Gap,
         (entry, joins): (Entry, bool),
     ) -> Result<bool, Error> {
+        let Gap {
+            at,
+            owner,
+            before,
+            behind,
+            next,
+        } = gap;
         if joins && next == entry.end() && next < self.high {
             // It may be in another leaf.
             if behind.is_none_or(|n| leaf.entry(n).bits == entry.bits) {
@@ -38,11 +48,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
         }
         let count = leaf.count();
-        let owner = leaf.live_before(at);
-        let before = leaf.entry(owner);
         let low = before.end();
         // No dead range may lie in one that is not.
-        let is_free = |n: usize| n >= count || leaf.start(n) >= entry.end();
+        let is_free = |n: usize| behind == Some(n) || n >= count || leaf.start(n) >= entry.end();
         let had = next - low;
         let high = || self.next_low(path, 0);
         let mut new = leaf;

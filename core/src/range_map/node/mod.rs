@@ -179,13 +179,9 @@ impl<const W: usize> Node<W> {
     /// Changes the lower half of a word for even numbers, the upper one for odd ones.
     #[inline]
     fn set_half(&self, at: usize, n: usize, half: u32) {
-        let word = self.get(at);
-        let word = if n.is_multiple_of(2) {
-            pair(half, high_half(word))
-        } else {
-            pair(low_half(word), half)
-        };
-        self.set(at, word);
+        let shift = n % 2 * 32;
+        let other = self.get(at) & !(u64::from(u32::MAX) << shift);
+        self.set(at, other | u64::from(half) << shift);
     }
 
     #[inline]

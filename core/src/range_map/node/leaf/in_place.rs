@@ -58,7 +58,7 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
 
 /// How far from where it is wanted a dead range is looked for while the leaf has room: moving one
 /// range costs a twentieth of what copying the leaf does.
-const NEAR: usize = 10;
+const NEAR: usize = 8;
 
 /// Dead ranges that move to where one is wanted.
 impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
@@ -71,12 +71,11 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         }
         let is_full = self.count == self.capacity();
         for far in 1..if is_full { self.count } else { NEAR } {
-            let (front, behind) = (n.wrapping_sub(1 + far), n + far);
-            if behind < self.count && self.len(behind) == 0 {
-                return Some(behind);
+            if n + far < self.count && self.len(n + far) == 0 {
+                return Some(n + far);
             }
-            if front < self.count && self.len(front) == 0 {
-                return Some(front);
+            if far < n && self.len(n - 1 - far) == 0 {
+                return Some(n - 1 - far);
             }
         }
         None
@@ -108,14 +107,25 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// its start and the range in front of that.
     #[inline(always)]
     fn swap(self, from: usize, dead: usize, step: &impl Fn()) {
-        let entry = self.entry(from);
         // Whoever sees one of the three stores has seen those before it, or starts over.
-        step();
-        self.move_dead(dead, entry);
-        step();
-        self.set_len(dead, entry);
-        step();
-        self.set_len(from, Entry { len: 0, ..entry });
+        if WIDE {
+            let entry = self.entry(from);
+            step();
+            self.move_dead(dead, entry);
+            step();
+            self.set_len(dead, entry);
+            step();
+            self.set_len(from, Entry { len: 0, ..entry });
+        } else {
+            let node = self.node;
+            let tail = node.get(Node::<W>::TAILS + from);
+            step();
+            node.set_half(Node::<W>::OFFSETS + dead / 2, dead, node.offset(from));
+            step();
+            node.set(Node::<W>::TAILS + dead, tail);
+            step();
+            node.set(Node::<W>::TAILS + from, low_half(tail).into());
+        }
     }
 }
 
