@@ -97,7 +97,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         path.step(0, id, 0);
         let leaf = View::<W, false>::of(node);
         let low = if is_first { self.low } else { leaf.start(0) };
-        let (start, rank) = Self::lowest_in_leaf(leaf, (low, self.next_low(path, 0)), wanted)?;
+        let high = || self.next_low(path, 0);
+        let (start, rank) = Self::lowest_in_leaf(leaf, low, high, wanted)?;
         path.step(0, id, rank);
         Some(start)
     }
@@ -113,9 +114,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if level == 0 {
             prefetch(node);
             let found = if node.is_wide() {
-                Self::lowest_in_leaf(View::<W, true>::of(node), (low, high), wanted)
+                Self::lowest_in_leaf(View::<W, true>::of(node), low, || high, wanted)
             } else {
-                Self::lowest_in_leaf(View::<W, false>::of(node), (low, high), wanted)
+                Self::lowest_in_leaf(View::<W, false>::of(node), low, || high, wanted)
             };
             path.step(0, id, found.map_or(0, |(_, rank)| rank));
             return found.map(|(start, _)| start);
@@ -146,10 +147,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline(always)]
     fn lowest_in_leaf<const WIDE: bool>(
         leaf: View<'_, W, WIDE>,
-        (low, high): Pages,
+        low: u64,
+        high: impl Fn() -> u64,
         wanted: &Wanted,
     ) -> Option<(u64, usize)> {
-        leaf.learn_gaps(high);
+        leaf.learn_gaps(&high);
         let first = leaf.start(0);
         if low < first
             && let Some(start) = wanted.lowest(low, first)
@@ -160,7 +162,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if wanted.low > first {
             n = leaf.live_before(leaf.rank(wanted.low));
         }
-        while let Some((owner, end, next)) = leaf.next_room(n, wanted.len, high) {
+        while let Some((owner, end, next)) = leaf.next_room(n, wanted.len, &high) {
             if let Some(start) = wanted.lowest(end, next) {
                 // Dead ones of the gap are not below its first page.
                 let rank = if start == end { owner + 1 } else { 0 };

@@ -50,7 +50,7 @@ impl<const W: usize> Node<W> {
             return gap.max(high - end);
         }
         let leaf = View::<W, false>::of(self);
-        leaf.learn_gaps(high);
+        leaf.learn_gaps(|| high);
         larger(saturated(leaf.base - low), leaf.largest_gap())
     }
 }
@@ -110,9 +110,9 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Finds the largest gaps of the groups of a leaf that answers for pages up to `high`, if they
     /// are not known.
     #[inline]
-    pub(in crate::range_map) fn learn_gaps(self, high: u64) {
+    pub(in crate::range_map) fn learn_gaps(self, high: impl FnOnce() -> u64) {
         if !WIDE && !self.knows_gaps() {
-            self.learn_all(high);
+            self.learn_all(high());
         }
     }
 
@@ -231,39 +231,62 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     }
 
     /// Finds the first range from the nth on with `len` pages or more behind it, where gaps are
-    /// known, or those in front of it are; returns the range, where it ends, and where the next one
-    /// starts, at `high` behind the last one.
+    /// known; returns the range, where it ends, and where the next one starts, at `high` behind the
+    /// last one.
     #[inline(always)]
     pub(in crate::range_map) fn next_room(
         self,
         mut n: usize,
         len: u64,
-        high: u64,
+        high: impl Fn() -> u64,
     ) -> Option<(usize, u64, u64)> {
-        let noted = saturated(len);
+        if WIDE {
+            return self.room_in((n, self.count), len, &high);
+        }
         while n < self.count {
-            if !WIDE && self.group_gap(n / GROUP) < noted {
-                n = (n / GROUP + 1) * GROUP;
-                continue;
+            let group = self.group_from(n / GROUP, saturated(len))?;
+            let (first, end) = (n.max(group * GROUP), (group * GROUP + GROUP).min(self.count));
+            let room = self.room_in((first, end), len, &high);
+            if room.is_some() {
+                return room;
             }
-            // To the end of the group, and past it only from one range to the next one.
-            loop {
-                let next = self.live_from(n + 1);
-                let pages = self.len(n);
-                if pages != 0 {
-                    let end = self.start(n) + pages;
-                    let start = next.map_or(high, |next| self.start(next));
-                    if start - end >= len {
-                        return Some((n, end, start));
-                    }
-                }
-                let group = n / GROUP;
-                n = next.unwrap_or(self.count);
-                if n >= self.count || n / GROUP != group {
-                    break;
-                }
-            }
+            n = end;
         }
         None
+    }
+
+    /// Returns the first group from one on that has a gap of `noted` pages or more, which is not 0.
+    #[inline(always)]
+    fn group_from(self, group: usize, noted: u64) -> Option<usize> {
+        (group..self.count.div_ceil(GROUP)).find(|&group| self.group_gap(group) >= noted)
+    }
+
+    /// As [`View::next_room`], among the ranges from one up to another one.
+    #[inline(always)]
+    fn room_in(
+        self,
+        (first, behind): (usize, usize),
+        len: u64,
+        high: impl Fn() -> u64,
+    ) -> Option<(usize, u64, u64)> {
+        // The last range that is not dead.
+        let mut before = None;
+        for n in first..behind {
+            let pages = self.len(n);
+            if pages == 0 {
+                continue;
+            }
+            let start = self.start(n);
+            if let Some((before, end)) = before
+                && start - end >= len
+            {
+                return Some((before, end, start));
+            }
+            before = Some((n, start + pages));
+        }
+        let (n, end) = before?;
+        let next = self.live_from(behind);
+        let next = next.map_or_else(high, |next| self.start(next));
+        (next - end >= len).then_some((n, end, next))
     }
 }
