@@ -83,7 +83,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let had = low - leaf.end(0);
         let id = self.take(writer);
         let new = self.node(id);
-        new.write_live(leaf, second, None);
+        new.write_spliced(leaf.node, 0, second, &[]);
+        new.set_dead(leaf.node.dead() - (second - 1));
         // Whoever was here before this goes on in either leaf, each as it was.
         self.move_version();
         above.begin(at, low);

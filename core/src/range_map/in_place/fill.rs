@@ -98,9 +98,10 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 if is_full {
                     node.write_live(leaf, 0, Some((at, entry)));
                 } else {
-                    // Another one takes the place of a dead one, if there is room.
+                    // A dead one comes with it, where the next range in the gap is least likely to
+                    // lie.
                     let free = if behind < count { leaf.start(behind) } else { next };
-                    let dead = Entry::new(entry.end(), entry.end(), 0);
+                    let dead = Entry::new(free - 1, free - 1, 0);
                     let more = entry.end() < free
                         && count - dropped + 1 < leaf.capacity()
                         && leaf.can_hold(dead);

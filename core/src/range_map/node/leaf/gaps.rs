@@ -51,7 +51,7 @@ impl<const W: usize> Node<W> {
         }
         let leaf = View::<W, false>::of(self);
         leaf.learn_gaps(|| high);
-        larger(saturated(leaf.base - low), leaf.largest_gap())
+        larger(saturated(leaf.start(0) - low), leaf.largest_gap())
     }
 }
 
