@@ -219,7 +219,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
     }
 
     /// Notes that there is a gap of so many pages in the leaf of a path.
-    #[inline]
+    #[inline(always)]
     fn raise_gap(&self, path: &Path, gap: u64) {
         if path.height > 0 && gap > self.node(path.node[1]).gap(path.at(1)) {
             self.update_gap(path, 1, gap);

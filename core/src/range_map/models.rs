@@ -242,11 +242,7 @@ fn model_what_lies_around_the_first_range_of_a_leaf_stays_when_that_goes() {
             let starts = (found.map(|e| e.start), before.map(|e| e.start));
             let there: &[_] = match page {
                 42 => &[(Some(40), Some(40))],
-                51 => &[
-                    (Some(50), Some(50)),
-                    (Some(50), Some(40)),
-                    (None, Some(40)),
-                ],
+                51 => &[(Some(50), Some(50)), (Some(50), Some(40)), (None, Some(40))],
                 _ => &[(Some(60), Some(60))],
             };
             assert!(there.contains(&starts), "{starts:?}");

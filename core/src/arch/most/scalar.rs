@@ -11,5 +11,9 @@ pub(super) fn first_above(words: &[AtomicU64; PAIRS], key: u32) -> usize {
 
 #[inline]
 pub(super) fn largest(words: &[[AtomicU64; 2]]) -> u32 {
-    words.as_flattened().iter().map(halves).fold(0, |most, (low, high)| most.max(low).max(high))
+    words
+        .as_flattened()
+        .iter()
+        .map(halves)
+        .fold(0, |most, (low, high)| most.max(low).max(high))
 }

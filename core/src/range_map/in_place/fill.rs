@@ -100,7 +100,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 } else {
                     // A dead one comes with it, where the next range in the gap is least likely to
                     // lie.
-                    let free = if behind < count { leaf.start(behind) } else { next };
+                    let free = if behind < count {
+                        leaf.start(behind)
+                    } else {
+                        next
+                    };
                     let dead = Entry::new(free - 1, free - 1, 0);
                     let more = entry.end() < free
                         && count - dropped + 1 < leaf.capacity()

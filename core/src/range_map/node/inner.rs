@@ -256,7 +256,9 @@ impl<const W: usize> Node<W> {
         // Gaps and slots not in use are below the length. The last ones are seen twice, if need be.
         while at < Self::PAIRS {
             let from = at.min(Self::PAIRS.saturating_sub(PAIRS));
-            let Some(sixteen) = words[from..].first_chunk().filter(|_| from >= n.div_ceil(2))
+            let Some(sixteen) = words[from..]
+                .first_chunk()
+                .filter(|_| from >= n.div_ceil(2))
             else {
                 break;
             };

@@ -127,9 +127,12 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
             *gap = low_half(saturated(most));
         }
         let (words, _) = gaps.as_chunks::<2>();
-        for (at, [low, high]) in words.iter().enumerate().take(Node::<W>::gap_words(Node::<W>::PAIRS)) {
-            self.node
-                .set(Node::<W>::GROUP_GAPS + at, pair(*low, *high));
+        for (at, [low, high]) in words
+            .iter()
+            .enumerate()
+            .take(Node::<W>::gap_words(Node::<W>::PAIRS))
+        {
+            self.node.set(Node::<W>::GROUP_GAPS + at, pair(*low, *high));
         }
     }
 
@@ -156,7 +159,8 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Returns the largest gap behind a range, as it is noted, where they are known.
     #[inline]
     fn largest_gap(self) -> u64 {
-        let words = (0..Node::<W>::gap_words(Node::<W>::PAIRS)).map(|at| Node::<W>::GROUP_GAPS + at);
+        let words =
+            (0..Node::<W>::gap_words(Node::<W>::PAIRS)).map(|at| Node::<W>::GROUP_GAPS + at);
         let (low, high) = words.fold((0, 0), |(low, high), at| {
             let word = self.node.get(at);
             (
@@ -245,7 +249,10 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         }
         while n < self.count {
             let group = self.group_from(n / GROUP, saturated(len))?;
-            let (first, end) = (n.max(group * GROUP), (group * GROUP + GROUP).min(self.count));
+            let (first, end) = (
+                n.max(group * GROUP),
+                (group * GROUP + GROUP).min(self.count),
+            );
             let room = self.room_in((first, end), len, &high);
             if room.is_some() {
                 return room;
@@ -258,7 +265,19 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Returns the first group from one on that has a gap of `noted` pages or more, which is not 0.
     #[inline(always)]
     fn group_from(self, group: usize, noted: u64) -> Option<usize> {
-        (group..self.count.div_ceil(GROUP)).find(|&group| self.group_gap(group) >= noted)
+        let words =
+            &self.node.words[Node::<W>::GROUP_GAPS..][..Node::<W>::gap_words(Node::<W>::PAIRS)];
+        let least = low_half(noted);
+        for (at, word) in words.iter().enumerate().skip(group / 2) {
+            let word = word.load(Ordering::Relaxed);
+            if low_half(word) >= least && 2 * at >= group {
+                return Some(2 * at);
+            }
+            if high_half(word) >= least {
+                return Some(2 * at + 1);
+            }
+        }
+        None
     }
 
     /// As [`View::next_room`], among the ranges from one up to another one.
@@ -270,21 +289,21 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
         high: impl Fn() -> u64,
     ) -> Option<(usize, u64, u64)> {
         // The last range that is not dead.
-        let mut before = None;
+        let mut before = usize::MAX;
+        let mut end = u64::MAX;
         for n in first..behind {
-            let pages = self.len(n);
-            if pages == 0 {
-                continue;
+            let (start, pages) = (self.start(n), self.len(n));
+            if pages != 0 {
+                if start > end && start - end >= len {
+                    return Some((before, end, start));
+                }
+                (before, end) = (n, start + pages);
             }
-            let start = self.start(n);
-            if let Some((before, end)) = before
-                && start - end >= len
-            {
-                return Some((before, end, start));
-            }
-            before = Some((n, start + pages));
         }
-        let (n, end) = before?;
+        if before == usize::MAX {
+            return None;
+        }
+        let n = before;
         let next = self.live_from(behind);
         let next = next.map_or_else(high, |next| self.start(next));
         (next - end >= len).then_some((n, end, next))

@@ -8,6 +8,7 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Changes the length of the nth range to that of `entry`, which differs in nothing else.
     #[inline(always)]
     pub(in crate::range_map) fn set_len(self, n: usize, entry: Entry) {
+        let n = Self::slot(n);
         if WIDE {
             self.node.set(Node::<W>::LENGTHS + n, entry.len);
         } else {
@@ -41,6 +42,7 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
             self.node.set(Node::<W>::STARTS + n, entry.start);
             self.set_bits(n, entry);
         } else {
+            let n = Self::slot(n);
             let offset = low_half(entry.start - self.base);
             self.node.set_half(Node::<W>::OFFSETS + n / 2, n, offset);
         }
@@ -118,6 +120,7 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
             self.set_len(from, Entry { len: 0, ..entry });
         } else {
             let node = self.node;
+            let (from, dead) = (Self::slot(from), Self::slot(dead));
             let tail = node.get(Node::<W>::TAILS + from);
             step();
             node.set_half(Node::<W>::OFFSETS + dead / 2, dead, node.offset(from));

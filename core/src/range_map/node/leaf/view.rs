@@ -34,9 +34,16 @@ impl<'a, const W: usize, const WIDE: bool> View<'a, W, WIDE> {
         self.node.rank_as(WIDE, page)
     }
 
+    /// Returns a number of a range as it is, in a way that compilers know it to be one of a slot.
+    #[inline(always)]
+    pub(super) const fn slot(n: usize) -> usize {
+        n & (Node::<W>::LEAF.next_power_of_two() - 1)
+    }
+
     /// Returns where a range starts.
     #[inline(always)]
     pub(in crate::range_map) fn start(self, n: usize) -> u64 {
+        let n = Self::slot(n);
         if WIDE {
             self.node.get(Node::<W>::STARTS + n)
         } else {
@@ -47,6 +54,7 @@ impl<'a, const W: usize, const WIDE: bool> View<'a, W, WIDE> {
     /// Returns the pages of a range, 0 for a dead one.
     #[inline(always)]
     pub(in crate::range_map) fn len(self, n: usize) -> u64 {
+        let n = Self::slot(n);
         if WIDE {
             self.node.get(Node::<W>::LENGTHS + n)
         } else {
@@ -57,6 +65,7 @@ impl<'a, const W: usize, const WIDE: bool> View<'a, W, WIDE> {
     /// Returns a range.
     #[inline(always)]
     pub(in crate::range_map) fn entry(self, n: usize) -> Entry {
+        let n = Self::slot(n);
         if WIDE {
             return self.node.entry_as(true, n);
         }

@@ -1,8 +1,6 @@
 //! Writing leaves that no reader reaches yet.
 
-use super::super::{
-    Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, WORDS, high_half, low_half, pair,
-};
+use super::super::{Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, WORDS, high_half, low_half, pair};
 use super::View;
 use crate::{
     arch::copy_halves,
@@ -128,7 +126,9 @@ impl<const W: usize> Node<W> {
         let first_stays = from > 0 || with.first().is_some_and(|e| e.start == self.start(0));
         first_stays
             && self.count() - (to - from) + with.len() <= self.capacity()
-            && with.iter().all(|e| self.is_wide() || Self::packs(self.get(1), *e))
+            && with
+                .iter()
+                .all(|e| self.is_wide() || Self::packs(self.get(1), *e))
     }
 
     /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges
