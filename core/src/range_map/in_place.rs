@@ -8,11 +8,13 @@
 //!
 //! A range that goes leaves a dead one, of no length, in the gap. One that comes takes the place of
 //! a dead one in its gap: that moves first, which no reader can tell, and then gets its length. A
-//! reader finds the last start at or below its page, dead or not: in a gap there is nothing either
-//! way, and elsewhere it is the range itself, since no dead one ever lies in a range.
+//! reader finds the last start at or below its page and goes back to one that is not dead, which
+//! holds the page or does not: no dead one ever lies in a range, but for one that has the start of
+//! the range in front of it while the two change places.
 //!
-//! Where a gap has no dead range, the leaf is copied with one more range, and keeps its dead ones
-//! as long as there is room. Anything else is left to [`change`](super::change).
+//! Where a gap has no dead range, one that is near moves there, past others. Where none is near,
+//! the leaf is copied with the new range, and keeps its dead ones as long as there is room. Anything
+//! else is left to [`change`](super::change).
 //!
 //! `fill` has what comes, `behead` how the first range of a leaf goes, and `settle` writes leaves
 //! anew, without their dead ranges.

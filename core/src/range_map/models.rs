@@ -229,23 +229,28 @@ fn model_changes_of_two_ranges_are_seen_in_their_order() {
 #[test]
 fn model_what_lies_around_the_first_range_of_a_leaf_stays_when_that_goes() {
     // The last range of the leaf in front, where the first one was, and the one behind.
-    for page in [42, 51, 62] {
+    for page in [62, 71, 82] {
         model(move || {
             let mut model = Model::new(48);
-            for n in 0..7 {
+            for n in 0..11 {
                 model.insert((10 * n + 10, 10 * n + 13), 3);
             }
             let tree = model.tree;
-            let reader = thread::spawn(move || (tree.query(page), tree.prev_from(page)));
-            model.remove((50, 53));
-            let (found, before) = reader.join().expect("the reader ends");
+            let reader = thread::spawn(move || {
+                let found = (tree.query(page), tree.prev_from(page));
+                (found, tree.next_from(65))
+            });
+            model.remove((70, 73));
+            let ((found, before), next) = reader.join().expect("the reader ends");
             let starts = (found.map(|e| e.start), before.map(|e| e.start));
             let there: &[_] = match page {
-                42 => &[(Some(40), Some(40))],
-                51 => &[(Some(50), Some(50)), (Some(50), Some(40)), (None, Some(40))],
-                _ => &[(Some(60), Some(60))],
+                62 => &[(Some(60), Some(60))],
+                71 => &[(Some(70), Some(70)), (Some(70), Some(60)), (None, Some(60))],
+                _ => &[(Some(80), Some(80))],
             };
             assert!(there.contains(&starts), "{starts:?}");
+            let next = next.map(|e| (e.start, e.len));
+            assert!([Some((70, 3)), Some((80, 3))].contains(&next), "{next:?}");
         });
     }
 }

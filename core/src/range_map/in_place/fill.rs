@@ -98,21 +98,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 if is_full {
                     node.write_live(leaf, 0, Some((at, entry)));
                 } else {
-                    // A dead one comes with it, where the next range in the gap is least likely to
-                    // lie.
-                    let free = if behind < count {
-                        leaf.start(behind)
-                    } else {
-                        next
-                    };
-                    let dead = Entry::new(free - 1, free - 1, 0);
-                    let more = entry.end() < free
-                        && count - dropped + 1 < leaf.capacity()
-                        && leaf.can_hold(dead);
-                    let with = [entry, dead];
-                    let with = if more { &with[..] } else { &with[..1] };
-                    node.write_spliced(leaf.node, at, behind, with);
-                    node.set_dead(leaf.node.dead() - dropped + usize::from(more));
+                    node.write_spliced(leaf.node, at, behind, &[entry]);
+                    node.set_dead(leaf.node.dead() - dropped);
                 }
                 new = View::of(node);
                 self.publish_leaf(path, id);

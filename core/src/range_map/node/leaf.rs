@@ -62,6 +62,22 @@ impl<const W: usize> Node<W> {
         self.rank_narrow(page)
     }
 
+    /// Returns the range that holds `page`, for a reader, as [`Node::around`].
+    #[inline]
+    pub(in crate::range_map) fn holding(&self, page: u64) -> Option<Entry> {
+        let wide = self.is_wide();
+        let n = self.rank_as(wide, page).checked_sub(1)?;
+        let last = self.entry_as(wide, n);
+        if page.wrapping_sub(last.start) < last.len {
+            return Some(last);
+        }
+        if last.len != 0 {
+            return None;
+        }
+        let live = self.live_far_below(wide, n);
+        live.filter(|e| page.wrapping_sub(e.start) < e.len)
+    }
+
     /// Returns the last range that starts at or below `page` and is not dead, and the next one behind
     /// it, for a reader: one that comes late gets anything, but gets it from within the node.
     #[inline]
@@ -92,15 +108,18 @@ impl<const W: usize> Node<W> {
     /// Returns the last range before the nth that is not dead: one that is being moved may be in
     /// front of a dead one with its start.
     #[inline]
-    fn live_below(&self, wide: bool, mut n: usize) -> Option<Entry> {
-        while n > 0 {
-            n -= 1;
-            let entry = self.entry_as(wide, n);
-            if entry.len != 0 {
-                return Some(entry);
-            }
+    fn live_below(&self, wide: bool, n: usize) -> Option<Entry> {
+        let last = self.entry_as(wide, n.checked_sub(1)?);
+        if last.len != 0 {
+            return Some(last);
         }
-        None
+        self.live_far_below(wide, n - 1)
+    }
+
+    #[inline(never)]
+    fn live_far_below(&self, wide: bool, n: usize) -> Option<Entry> {
+        let mut before = (0..n).rev().map(|n| self.entry_as(wide, n));
+        before.find(|e| e.len != 0)
     }
 
     /// Writes the ranges of the leaf that end behind `page` and start at or below `last` to a

@@ -63,9 +63,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
             let Ok(leaf) = self.leaf_for::<false>(page, version) else {
                 continue;
             };
-            let below = leaf.and_then(|(leaf, _)| leaf.around(page).0);
+            let found = leaf.and_then(|(leaf, _)| leaf.holding(page));
             if self.is_current(version) {
-                return below.filter(|e| page.wrapping_sub(e.start) < e.len);
+                return found;
             }
         }
     }
