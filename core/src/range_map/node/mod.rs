@@ -1,14 +1,14 @@
 //! Nodes: words that mean a leaf or an inner node.
 //!
 //! ```text
-//!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
+//!   leaf         header │ base │ offsets of the starts │ length and value, a word each ┃ gaps
 //!   wide leaf    header │      │ starts │ lengths │ values
 //!   inner node   header │ base │ offsets of lowest starts, two a word │ children, two a word ┃ …
 //!   wide inner   header │ lowest starts │ children, two a word ┃ …
 //!                       └── what a query reads ────────────────┛
 //! ```
 //!
-//! Offsets have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
+//! Offsets lie two a word. They have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
 //! lines.
 //!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
