@@ -4,11 +4,15 @@
 //! Making them visible to *other* cores is the operating system's part:
 //! [`CoreSync`](crate::provider::CoreSync).
 
+mod copy;
 pub mod ctr;
+mod most;
 mod rank;
 mod valgrind;
 
-pub(crate) use rank::{PAIRS, rank_pairs};
+pub(crate) use copy::copy_halves;
+pub(crate) use most::{first_above, largest};
+pub(crate) use rank::{PAIRS, RANKED, rank_pairs};
 
 use core::sync::atomic::AtomicUsize;
 

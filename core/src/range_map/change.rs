@@ -190,18 +190,31 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let Some(root) = self.root() else {
             return self.set_first(writer, source, (start, end), value);
         };
-        let own;
-        let path = match path {
-            Some(path) => path,
-            None => {
-                own = self.descend(root, start.saturating_sub(1).max(self.low));
-                &own
-            }
-        };
+        let mut own = Path::unknown();
+        let path = path.unwrap_or_else(|| {
+            self.descend_by(root, start.saturating_sub(1).max(self.low), &mut own);
+            &own
+        });
         let wanted = (start, end);
         if let Some(had) = self.set_in_place(writer, source, path, wanted, value, present)? {
             return Ok(had);
         }
+        self.set_anywhere(writer, source, path, wanted, value, present)
+    }
+
+    /// As [`Tree::set`], for any change.
+    #[cold]
+    #[inline(never)]
+    fn set_anywhere(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        path: &Path,
+        (start, end): Pages,
+        value: Option<T>,
+        present: Present,
+    ) -> Result<u64, Error> {
+        let wanted = (start, end);
         let (root, path) = self.settle_all(writer, source, *path, wanted)?;
         let plan = self.plan((root, path), wanted, value, present)?;
         let (left, right) = (&plan.left, &plan.right);
@@ -247,22 +260,23 @@ impl<T: Value, const W: usize> Tree<T, W> {
     #[inline]
     pub(super) fn update_gap(&self, path: &Path, level: usize, gap: u64) {
         let mut gap = saturated(gap);
-        for level in level..=path.height {
-            let (node, at) = (self.node(path.node[level]), path.at(level));
-            let was = node.gap(at);
-            if gap == was {
-                return;
-            }
+        let mut level = level;
+        let (mut node, mut at) = (self.node(path.node[level]), path.at(level));
+        let mut was = node.gap(at);
+        while gap != was {
             node.set_gap(at, gap);
             if level == path.height {
                 return;
             }
-            let above = self.node(path.node[level + 1]).gap(path.at(level + 1));
-            if gap < above {
-                if was < above {
+            level += 1;
+            let (below, before) = (node, was);
+            (node, at) = (self.node(path.node[level]), path.at(level));
+            was = node.gap(at);
+            if gap < was {
+                if before < was {
                     return;
                 }
-                gap = node.inner_gap();
+                gap = below.inner_gap();
             }
         }
     }

@@ -8,7 +8,7 @@
 use super::{
     Value,
     change::Pages,
-    node::{Node, saturated},
+    node::{Node, View, saturated},
     tree::{Path, Tree},
 };
 use crate::arch::prefetch;
@@ -60,11 +60,47 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return wanted.lowest(self.low, self.high);
         };
         way.height = root.1;
-        let found = self.lowest_in(root, (self.low, self.high), wanted, way);
+        let found = self
+            .lowest_straight(root, wanted, way)
+            .or_else(|| self.lowest_in(root, (self.low, self.high), wanted, way));
         if found.is_none() {
             way.forget();
         }
         found
+    }
+
+    /// Finds the lowest start where the first gap that is long enough will do, as one does that may
+    /// lie anywhere.
+    #[inline]
+    fn lowest_straight(
+        &self,
+        (mut id, height): (u32, usize),
+        wanted: &Wanted,
+        path: &mut Path,
+    ) -> Option<u64> {
+        if wanted.low > self.low {
+            return None;
+        }
+        let mut is_first = true;
+        for level in (1..=height).rev() {
+            let node = self.node(id);
+            let n = node.next_gap(0, wanted.len)?;
+            is_first &= n == 0;
+            path.step(level, id, n);
+            id = node.child(n);
+        }
+        let node = self.node(id);
+        if node.is_wide() {
+            return None;
+        }
+        prefetch(node);
+        path.step(0, id, 0);
+        let leaf = View::<W, false>::of(node);
+        let low = if is_first { self.low } else { leaf.start(0) };
+        let high = || self.next_low(path, 0);
+        let (start, rank) = Self::lowest_in_leaf(leaf, low, high, wanted)?;
+        path.step(0, id, rank);
+        Some(start)
     }
 
     fn lowest_in(
@@ -77,8 +113,13 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let node = self.node(id);
         if level == 0 {
             prefetch(node);
-            path.step(0, id, 0);
-            return Self::lowest_in_leaf(node, (low, high), wanted);
+            let found = if node.is_wide() {
+                Self::lowest_in_leaf(View::<W, true>::of(node), low, || high, wanted)
+            } else {
+                Self::lowest_in_leaf(View::<W, false>::of(node), low, || high, wanted)
+            };
+            path.step(0, id, found.map_or(0, |(_, rank)| rank));
+            return found.map(|(start, _)| start);
         }
         let count = node.count();
         let mut from = if wanted.low <= low {
@@ -102,25 +143,37 @@ impl<T: Value, const W: usize> Tree<T, W> {
         None
     }
 
-    fn lowest_in_leaf(node: &Node<W>, (low, high): Pages, wanted: &Wanted) -> Option<u64> {
-        let (mut n, mut end) = (0, low);
-        if wanted.low > low {
-            n = node.rank(wanted.low);
-            end = n.checked_sub(1).map_or(low, |n| node.entry(n).end());
+    /// Returns the lowest start, and how many ranges start below it if that is known.
+    #[inline(always)]
+    fn lowest_in_leaf<const WIDE: bool>(
+        leaf: View<'_, W, WIDE>,
+        low: u64,
+        high: impl Fn() -> u64,
+        wanted: &Wanted,
+    ) -> Option<(u64, usize)> {
+        leaf.learn_gaps(&high);
+        let first = leaf.start(0);
+        if low < first
+            && let Some(start) = wanted.lowest(low, first)
+        {
+            return Some((start, 0));
         }
-        loop {
-            let room = match node.next_room(n, end, wanted.len) {
-                Ok(room) => room,
-                Err(end) => return wanted.lowest(end, high),
-            };
-            if let Some(start) = wanted.lowest(room.low, room.high) {
-                return Some(start);
-            }
-            if room.high >= wanted.high {
-                return None;
-            }
-            (n, end) = (room.next, room.end);
+        let mut n = 0;
+        if wanted.low > first {
+            n = leaf.live_before(leaf.rank(wanted.low));
         }
+        while let Some((owner, end, next)) = leaf.next_room(n, wanted.len, &high) {
+            if let Some(start) = wanted.lowest(end, next) {
+                // Dead ones of the gap are not below its first page.
+                let rank = if start == end { owner + 1 } else { 0 };
+                return Some((start, rank));
+            }
+            if next >= wanted.high {
+                break;
+            }
+            n = owner + 1;
+        }
+        None
     }
 
     /// Finds the highest start. The writer is held.

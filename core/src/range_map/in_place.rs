@@ -8,18 +8,25 @@
 //!
 //! A range that goes leaves a dead one, of no length, in the gap. One that comes takes the place of
 //! a dead one in its gap: that moves first, which no reader can tell, and then gets its length. A
-//! reader finds the last start at or below its page, dead or not: in a gap there is nothing either
-//! way, and elsewhere it is the range itself, since no dead one ever lies in a range.
+//! reader finds the last start at or below its page and goes back to one that is not dead, which
+//! holds the page or does not: no dead one ever lies in a range, but for one that has the start of
+//! the range in front of it while the two change places.
 //!
-//! Where a gap has no dead range, the leaf is copied with one more range, and keeps its dead ones.
-//! Anything else is left to [`change`](super::change), for which leaves are first written anew,
-//! without their dead ranges.
+//! Where a gap has no dead range, one that is near moves there, past others. Where none is near,
+//! the leaf is copied with the new range, and keeps its dead ones as long as there is room. Anything
+//! else is left to [`change`](super::change).
+//!
+//! `fill` has what comes, `behead` how the first range of a leaf goes, and `settle` writes leaves
+//! anew, without their dead ranges.
+
+mod behead;
+mod fill;
+mod settle;
 
 use super::{
     Value,
     change::{Pages, Present},
-    list::List,
-    node::{Entry, Node, WORDS, saturated},
+    node::{Entry, Node, View},
     pool::{Source, Writer},
     tree::{Path, Tree},
 };
@@ -35,25 +42,46 @@ impl<T: Value, const W: usize> Tree<T, W> {
         writer: &mut Writer<W>,
         source: &impl Source<W>,
         path: &Path,
-        (start, end): Pages,
+        pages: Pages,
         value: Option<T>,
         present: Present,
     ) -> Result<Option<u64>, Error> {
+        if pages.0 == self.low {
+            return Ok(None);
+        }
         let leaf = self.node(path.node[0]);
-        if start == self.low {
-            return Ok(None);
-        }
-        let at = leaf.rank(start - 1);
-        if at == 0 {
-            return Ok(None);
-        }
-        let before = leaf.entry(at - 1);
-        let here = (at < leaf.count()).then(|| leaf.entry(at));
-        let here = here.filter(|e| e.start == start && e.len != 0);
-        let covered = if before.end() > start {
-            Some((at - 1, before))
+        let what = (pages, value, present);
+        if leaf.is_wide() {
+            self.set_in(writer, source, path, View::<W, true>::of(leaf), what)
         } else {
-            here.map(|e| (at, e))
+            self.set_in(writer, source, path, View::<W, false>::of(leaf), what)
+        }
+    }
+
+    #[inline]
+    fn set_in<const WIDE: bool>(
+        &self,
+        writer: &mut Writer<W>,
+        source: &impl Source<W>,
+        path: &Path,
+        leaf: View<'_, W, WIDE>,
+        ((start, end), value, present): (Pages, Option<T>, Present),
+    ) -> Result<Option<u64>, Error> {
+        let at = match path.rank() {
+            Some(rank) => rank,
+            None => leaf.rank(start - 1),
+        };
+        debug_assert_eq!(at, leaf.rank(start - 1), "the rank that was carried here");
+        let Some(below) = at.checked_sub(1) else {
+            return Ok(None);
+        };
+        let before = leaf.entry(below);
+        let here = (at < leaf.count()).then(|| leaf.entry(at));
+        let here = here.filter(|e| e.len != 0);
+        let covered = if before.end() > start {
+            Some((below, before))
+        } else {
+            here.filter(|e| e.start == start).map(|e| (at, e))
         };
         if present == Present::Refuse && covered.is_some() {
             return Err(ErrorKind::Taken.into());
@@ -62,27 +90,44 @@ impl<T: Value, const W: usize> Tree<T, W> {
             (Some((_, entry)), _) if entry.end() != end => Ok(None),
             (Some((n, entry)), None) if entry.start < start => {
                 let rest = Entry::new(entry.start, start, entry.bits);
-                self.shorten(writer, path, n, rest, end);
+                self.shorten(writer, path, leaf, n, rest, end);
                 Ok(Some(end - start))
             }
-            (Some((n, entry)), None) => Ok(self.kill(writer, path, n, entry).then_some(entry.len)),
+            (Some((n, entry)), None) => {
+                let killed = self.kill(writer, path, leaf, (n, entry), before);
+                Ok(killed.then_some(entry.len))
+            }
             (Some((n, entry)), Some(value)) => {
                 let becomes = Entry::new(start, end, value.to_bits64());
                 let whole = entry.start == start;
-                let done = whole && self.replace(path, n, becomes, value.joins());
+                let done = whole && self.replace(path, leaf, n, becomes, value.joins());
                 Ok(done.then_some(entry.len))
             }
             (None, value) => {
-                let behind = leaf.next_start(at);
-                let next = behind.unwrap_or_else(|| self.next_low(path, 0));
+                let behind = match here {
+                    Some(here) => Some((at, here.start)),
+                    None => leaf.live_from(at).map(|n| (n, leaf.start(n))),
+                };
+                let next = behind.map_or_else(|| self.next_low(path, 0), |(_, start)| start);
                 match value {
                     _ if next < end && present == Present::Refuse => Err(ErrorKind::Taken.into()),
+                    None if next == start && behind.is_none() => {
+                        self.behead(writer, source, path, leaf, (start, end))
+                    }
                     _ if next < end => Ok(None),
                     None => Ok(Some(0)),
                     Some(value) => {
                         let entry = Entry::new(start, end, value.to_bits64());
-                        let joins = value.joins();
-                        let filled = self.fill(writer, source, path, at, (entry, joins), next)?;
+                        let (owner, before) = Self::live_at(leaf, below, before);
+                        let gap = fill::Gap {
+                            at,
+                            owner,
+                            before,
+                            behind: behind.map(|(n, _)| n),
+                            next,
+                        };
+                        let new = (entry, value.joins());
+                        let filled = self.fill(writer, source, path, leaf, gap, new)?;
                         Ok(filled.then_some(0))
                     }
                 }
@@ -90,58 +135,118 @@ impl<T: Value, const W: usize> Tree<T, W> {
         }
     }
 
+    /// Returns a range, or if that is dead the last one before it that is not.
+    #[inline(always)]
+    fn live_at<const WIDE: bool>(
+        leaf: View<'_, W, WIDE>,
+        n: usize,
+        entry: Entry,
+    ) -> (usize, Entry) {
+        if entry.len != 0 {
+            return (n, entry);
+        }
+        let n = leaf.live_before(n);
+        (n, leaf.entry(n))
+    }
+
     /// Makes the nth range of a leaf end earlier.
-    fn shorten(&self, writer: &mut Writer<W>, path: &Path, n: usize, rest: Entry, end: u64) {
-        let leaf = self.node(path.node[0]);
+    fn shorten<const WIDE: bool>(
+        &self,
+        writer: &mut Writer<W>,
+        path: &Path,
+        leaf: View<'_, W, WIDE>,
+        n: usize,
+        rest: Entry,
+        end: u64,
+    ) {
         self.move_version();
         leaf.set_len(n, rest);
         writer.pages -= end - rest.end();
-        self.gap_grew(path, n, rest.end());
+        self.gap_grew(path, leaf, (n, rest.end()), n + 1, None);
         self.moved_on();
     }
 
-    /// Takes the nth range away, unless the leaf would have to be merged, or begin elsewhere.
-    #[inline]
-    fn kill(&self, writer: &mut Writer<W>, path: &Path, n: usize, entry: Entry) -> bool {
-        let leaf = self.node(path.node[0]);
-        let is_few = leaf.live() - 1 < Node::<W>::LEAF / 3 && path.height > 0;
-        if n == 0 || is_few {
+    /// Takes the nth range away, unless the leaf would have to be merged. It is not the first one,
+    /// since the page before it is the leaf's; `before` is the range before it, dead or not.
+    #[inline(always)]
+    fn kill<const WIDE: bool>(
+        &self,
+        writer: &mut Writer<W>,
+        path: &Path,
+        leaf: View<'_, W, WIDE>,
+        (n, entry): (usize, Entry),
+        before: Entry,
+    ) -> bool {
+        if self.is_few(path, leaf.node.live() - 1) {
             return false;
         }
-        self.move_version();
-        leaf.kill(n);
+        leaf.kill(n, entry, || self.move_version());
         writer.pages -= entry.len;
         writer.ranges -= 1;
-        self.gap_grew(path, n, leaf.end_before(n));
+        let (owner, before) = Self::live_at(leaf, n - 1, before);
+        let gone = Some((n, entry.end()));
+        self.gap_grew(path, leaf, (owner, before.end()), n + 1, gone);
         self.moved_on();
         true
     }
 
-    /// Notes that the gap which holds the nth place of a leaf grew, and begins at `low` now.
+    /// Says whether a leaf with so many ranges is to be merged with another one.
     #[inline]
-    fn gap_grew(&self, path: &Path, n: usize, low: u64) {
-        if path.height == 0 {
+    const fn is_few(&self, path: &Path, live: usize) -> bool {
+        live < Node::<W>::LEAF / 3 && path.height > 0
+    }
+
+    /// Notes that the gap behind a range, which ends at `low` now, grew: there is none that is not
+    /// dead from there to the one at `behind`. If a range went for it, `gone` says which one, and
+    /// where it ended.
+    #[inline(always)]
+    fn gap_grew<const WIDE: bool>(
+        &self,
+        path: &Path,
+        leaf: View<'_, W, WIDE>,
+        (n, low): (usize, u64),
+        behind: usize,
+        gone: Option<(usize, u64)>,
+    ) {
+        if path.height == 0 && WIDE {
             return;
         }
-        let next = self.node(path.node[0]).next_start(n + 1);
-        let gap = next.unwrap_or_else(|| self.next_low(path, 0)) - low;
-        if gap > self.node(path.node[1]).gap(path.at(1)) {
+        let high = || self.next_low(path, 0);
+        let next = leaf
+            .live_from(behind)
+            .map_or_else(high, |next| leaf.start(next));
+        let gone = gone.map(|(gone, end)| (gone, next - end));
+        leaf.gap_grew(n, next - low, gone, high);
+        self.raise_gap(path, next - low);
+    }
+
+    /// Notes that there is a gap of so many pages in the leaf of a path.
+    #[inline(always)]
+    fn raise_gap(&self, path: &Path, gap: u64) {
+        if path.height > 0 && gap > self.node(path.node[1]).gap(path.at(1)) {
             self.update_gap(path, 1, gap);
         }
     }
 
     /// Gives the nth range another value, unless it becomes one with a neighbour.
-    fn replace(&self, path: &Path, n: usize, becomes: Entry, joins: bool) -> bool {
-        let leaf = self.node(path.node[0]);
+    fn replace<const WIDE: bool>(
+        &self,
+        path: &Path,
+        leaf: View<'_, W, WIDE>,
+        n: usize,
+        becomes: Entry,
+        joins: bool,
+    ) -> bool {
         if !leaf.can_hold(becomes) {
             return false;
         }
         if joins {
             // Ranges in other leaves may join.
-            let in_front = leaf
-                .live_before(n)
-                .is_none_or(|e| e.end() == becomes.start && e.bits == becomes.bits);
-            let behind = match leaf.entries_from(n + 1).next() {
+            let in_front = n == 0 || {
+                let before = leaf.entry(leaf.live_before(n));
+                before.end() == becomes.start && before.bits == becomes.bits
+            };
+            let behind = match leaf.live_from(n + 1).map(|n| leaf.entry(n)) {
                 Some(e) => e.start == becomes.end() && e.bits == becomes.bits,
                 None => self.next_low(path, 0) == becomes.end(),
             };
@@ -155,89 +260,6 @@ impl<T: Value, const W: usize> Tree<T, W> {
         true
     }
 
-    /// Puts a range into the gap in front of `next`, where `at` ranges of the leaf start below it:
-    /// as a part of the one before, in the place of a dead one, or into a copy of the leaf that
-    /// keeps its dead ranges. Says whether it did.
-    #[inline]
-    fn fill(
-        &self,
-        writer: &mut Writer<W>,
-        source: &impl Source<W>,
-        path: &Path,
-        at: usize,
-        (entry, joins): (Entry, bool),
-        next: u64,
-    ) -> Result<bool, Error> {
-        let leaf = self.node(path.node[0]);
-        if joins && next == entry.end() && next < self.high {
-            let behind = leaf.entries_from(at).next();
-            if behind.is_none_or(|e| e.bits == entry.bits) {
-                return Ok(false);
-            }
-        }
-        let before = leaf.entry(at - 1);
-        let low = leaf.end_before(at);
-        // No dead range may lie in one that is not.
-        let count = leaf.count();
-        let is_free = |n: usize| n >= count || leaf.start(n) >= entry.end();
-        let mut new = leaf;
-        if joins && before.len != 0 && low == entry.start && before.bits == entry.bits {
-            let grown = Entry::new(before.start, entry.end(), entry.bits);
-            if !is_free(at) || !leaf.can_hold(grown) {
-                return Ok(false);
-            }
-            self.move_version();
-            leaf.set_len(at - 1, grown);
-        } else {
-            if !leaf.can_hold(entry) {
-                return Ok(false);
-            }
-            let is_dead = |n: usize| n < count && leaf.entry(n).len == 0;
-            if before.len == 0 && is_free(at) {
-                self.revive(leaf, at - 1, entry);
-            } else if is_dead(at) && is_free(at + 1) {
-                self.revive(leaf, at, entry);
-            } else {
-                let behind = (at..count).find(|&n| is_free(n)).unwrap_or(count);
-                if count - (behind - at) == leaf.capacity() {
-                    return Ok(false);
-                }
-                self.ensure(writer, source, 1)?;
-                let id = self.take(writer);
-                new = self.node(id);
-                new.write_spliced(leaf, at, behind, &[entry]);
-                new.set_dead(leaf.dead() - (behind - at));
-                self.publish_leaf(path, id);
-                if writer.wait(path.node[0]) {
-                    self.recycle(writer);
-                }
-            }
-            writer.ranges += 1;
-        }
-        writer.pages += entry.len;
-        if path.height > 0 {
-            let was = self.node(path.node[1]).gap(path.at(1));
-            if saturated(next - low) == was {
-                // The first range is the one that it was.
-                let low = self.low_in(path, new);
-                let gap = new.leaf_gap(low, self.next_low(path, 0), was);
-                self.update_gap(path, 1, gap);
-            }
-        }
-        self.moved_on();
-        Ok(true)
-    }
-
-    /// Makes a dead range another one.
-    #[inline]
-    fn revive(&self, leaf: &Node<W>, n: usize, entry: Entry) {
-        // Whoever sees that it is no longer dead, and began before it was moved, starts over.
-        self.move_version();
-        leaf.move_dead(n, entry);
-        self.move_version();
-        leaf.revive(n, entry);
-    }
-
     /// Puts another leaf in the place of that of a path.
     #[inline]
     pub(super) fn publish_leaf(&self, path: &Path, id: u32) {
@@ -246,52 +268,5 @@ impl<T: Value, const W: usize> Tree<T, W> {
         } else {
             self.publish_root(Some((id, 0)));
         }
-    }
-
-    /// Writes the leaves that a change may read anew if they have dead ranges; returns the root and
-    /// the path to the page before the change, which may have become others.
-    pub(super) fn settle_all(
-        &self,
-        writer: &mut Writer<W>,
-        source: &impl Source<W>,
-        mut path: Path,
-        (start, end): Pages,
-    ) -> Result<((u32, usize), Path), Error> {
-        let mut known = self.next_low(&path, 0);
-        path = self.settle(writer, source, path)?;
-        let root = |path: &Path| (path.node[path.height], path.height);
-        for page in [start, end - 1, end.min(self.high - 1)] {
-            if page >= known {
-                let other = self.descend(root(&path), page);
-                known = self.next_low(&other, 0);
-                self.settle(writer, source, other)?;
-            }
-        }
-        Ok((root(&path), path))
-    }
-
-    /// Writes a leaf with dead ranges anew, without them; returns the path to it.
-    fn settle(
-        &self,
-        writer: &mut Writer<W>,
-        source: &impl Source<W>,
-        mut path: Path,
-    ) -> Result<Path, Error> {
-        let old_id = path.node[0];
-        let old = self.node(old_id);
-        if old.dead() == 0 {
-            return Ok(path);
-        }
-        self.ensure(writer, source, 1)?;
-        let id = self.take(writer);
-        let mut live: List<Entry, WORDS> = List::new();
-        live.extend(old.entries());
-        self.node(id).write_leaf(live.as_slice());
-        self.publish_leaf(&path, id);
-        path.node[0] = id;
-        if writer.wait(old_id) {
-            self.recycle(writer);
-        }
-        Ok(path)
     }
 }

@@ -224,3 +224,61 @@ fn model_changes_of_two_ranges_are_seen_in_their_order() {
         assert!([(20, 3, 3), (10, 8, 3)].contains(&found), "{found:?}");
     });
 }
+
+/// The first range of a leaf goes, and the node above says first where the leaf begins then.
+#[test]
+fn model_what_lies_around_the_first_range_of_a_leaf_stays_when_that_goes() {
+    // The last range of the leaf in front, where the first one was, and the one behind.
+    for page in [62, 71, 82] {
+        model(move || {
+            let mut model = Model::new(48);
+            for n in 0..11 {
+                model.insert((10 * n + 10, 10 * n + 13), 3);
+            }
+            let tree = model.tree;
+            let reader = thread::spawn(move || {
+                let found = (tree.query(page), tree.prev_from(page));
+                (found, tree.next_from(65))
+            });
+            model.remove((70, 73));
+            let ((found, before), next) = reader.join().expect("the reader ends");
+            let starts = (found.map(|e| e.start), before.map(|e| e.start));
+            let there: &[_] = match page {
+                62 => &[(Some(60), Some(60))],
+                71 => &[(Some(70), Some(70)), (Some(70), Some(60)), (None, Some(60))],
+                _ => &[(Some(80), Some(80))],
+            };
+            assert!(there.contains(&starts), "{starts:?}");
+            let next = next.map(|e| (e.start, e.len));
+            assert!([Some((70, 3)), Some((80, 3))].contains(&next), "{next:?}");
+        });
+    }
+}
+
+/// Ranges make way for one that comes, in the direction of a dead one.
+#[test]
+fn model_ranges_that_make_way_are_found_once() {
+    for (goes, comes, stays) in [(40, 15, 20), (20, 50, 40)] {
+        model(move || {
+            let mut model = Model::of_three();
+            model.insert((60, 63), 3);
+            model.remove((goes, goes + 3));
+            let tree = model.tree;
+            let reader = thread::spawn(move || {
+                let mut buffer = [core::mem::MaybeUninit::uninit(); 6];
+                let count = tree.read_from((0, 999), &mut buffer);
+                // SAFETY: read_from has written the first `count` of them.
+                let read = unsafe { buffer[..count].assume_init_ref() };
+                let read: Vec<_> = read.iter().map(|e| (e.start, e.len)).collect();
+                (tree.query(stays + 2), read)
+            });
+            model.insert((comes, comes + 2), 4);
+            let (found, read) = reader.join().expect("the reader ends");
+            assert_eq!(found.map(|e| (e.start, e.len)), Some((stays, 3)));
+            let mut all = Vec::from([(10, 3), (comes, 2), (stays, 3), (60, 3)]);
+            all.sort_unstable();
+            let before: Vec<_> = all.iter().copied().filter(|e| e.0 != comes).collect();
+            assert!(read == all || read == before, "{read:?}");
+        });
+    }
+}

@@ -117,9 +117,10 @@ impl<T: Value, const W: usize> Tree<T, W> {
             return;
         };
         let path = self.descend(root, low - 1);
+        let leaf = self.node(path.node[0]);
+        leaf.forget_last_gap();
         if path.height > 0 {
-            let leaf = self.node(path.node[0]);
-            let gap = leaf.leaf_gap(self.low_of(&path), self.next_low(&path, 0), u64::MAX);
+            let gap = leaf.leaf_gap(self.low_of(&path), self.next_low(&path, 0));
             self.update_gap(&path, 1, gap);
         }
     }

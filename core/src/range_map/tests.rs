@@ -163,7 +163,10 @@ impl<T: Value, const W: usize> Tree<T, W> {
                 low == self.low || node.start(0) == low,
                 "exact lowest starts"
             );
-            return saturated(node.leaf_gap(low, high, u64::MAX));
+            let known = saturated(node.leaf_gap(low, high));
+            node.forget_last_gap();
+            assert_eq!(known, saturated(node.leaf_gap(low, high)), "exact groups");
+            return known;
         }
         let children: Vec<_> = node.children().collect();
         assert_eq!(children[0].low, low);

@@ -45,7 +45,8 @@ const EMPTY: u64 = u64::MAX;
 pub(crate) struct Path {
     /// The node of each level; the leaf's is 0.
     pub(super) node: [u32; LEVELS],
-    /// Which child of each level's node the node below it is.
+    /// Which child of each level's node the node below it is. The leaf's is how many of its ranges,
+    /// dead ones too, start at or below the page that the way leads to; 0 where that is not known.
     pub(super) at: [u8; LEVELS],
     pub(super) height: usize,
 }
@@ -75,6 +76,13 @@ impl Path {
     #[inline]
     pub(super) fn at(&self, level: usize) -> usize {
         self.at[level].into()
+    }
+
+    /// Returns how many ranges of the leaf, dead ones too, start at or below the page that the way
+    /// leads to, if that is known.
+    #[inline]
+    pub(super) fn rank(&self) -> Option<usize> {
+        (self.at[0] != 0).then_some(self.at[0].into())
     }
 
     #[inline]

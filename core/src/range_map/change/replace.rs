@@ -76,6 +76,6 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if largest(&mut (from..to).map(|n| old.entry(n))) < was {
             return was;
         }
-        new.leaf_gap(self.low_of(path), self.next_low(path, 0), was)
+        new.leaf_gap(self.low_of(path), self.next_low(path, 0))
     }
 }

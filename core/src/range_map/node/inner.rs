@@ -11,14 +11,14 @@
 //! used or not, hold nodes.
 
 use super::{NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, larger, low_half, pair};
-use crate::atomic::{AtomicU64, Ordering};
+use crate::{
+    arch::{PAIRS, RANKED, first_above, largest},
+    atomic::Ordering,
+};
 
 /// The largest gap that is noted; longer ones are noted as this: 31 bits are compared two at a
 /// time.
 const MOST_GAP: u64 = NO_OFFSET as u64;
-
-/// The highest bits of the halves of a word, which gaps do not have.
-const HIGHEST: u64 = 1 << 63 | 1 << 31;
 
 /// Returns what is noted of a gap.
 #[inline]
@@ -135,6 +135,24 @@ impl<const W: usize> Node<W> {
         slot.store(word, Ordering::Release);
     }
 
+    /// Says whether the nth child, which is not the first one, can begin at `low` in a node as it
+    /// is.
+    #[inline]
+    pub(in crate::range_map) fn can_begin(&self, n: usize, low: u64) -> bool {
+        n > 0 && (self.is_wide() || low - self.get(1) < NO_OFFSET.into())
+    }
+
+    /// Makes the nth child begin at `low`, where it can, between those around it: by one store,
+    /// while readers may be in the node.
+    #[inline]
+    pub(in crate::range_map) fn begin(&self, n: usize, low: u64) {
+        if self.is_wide() {
+            self.set(Self::WIDE_LOWS + n, low);
+        } else {
+            self.set_half(Self::OFFSETS + n / 2, n, low_half(low - self.get(1)));
+        }
+    }
+
     /// Returns how many of some children, which are in order, a node can have at most.
     #[inline]
     pub(in crate::range_map) fn room_for(children: &[Child]) -> usize {
@@ -226,34 +244,31 @@ impl<const W: usize> Node<W> {
         if self.is_wide() {
             return (n..self.count()).find(|&n| self.gap(n) >= len);
         }
-        // Where a half is long enough, its highest bit gets set; gaps and slots not in use have
-        // none.
-        let add = HIGHEST - pair(low_half(len), low_half(len));
-        let enough = |word: &AtomicU64| word.load(Ordering::Relaxed).wrapping_add(add) & HIGHEST;
-        let gaps = self.words[Self::GAPS..Self::LOW].get(n / 2..)?;
-        let which = |at: usize, bits: u64| 2 * at + usize::from(low_half(bits) == 0);
+        let words = &self.words[Self::GAPS..Self::LOW];
         let mut at = n / 2;
-        let (first, rest) = gaps.split_first()?;
         // Children before the nth do not count.
-        let bits = enough(first)
-            & if n.is_multiple_of(2) {
-                HIGHEST
-            } else {
-                1 << 63
-            };
-        if bits != 0 {
-            return Some(which(at, bits));
-        }
-        at += 1;
-        // Four at a time, so that counting and the end of the loop cost less than comparing.
-        let (fours, rest) = rest.as_chunks::<4>();
-        for four in fours {
-            if four.iter().fold(0, |all, word| all | enough(word)) != 0 {
-                return find(four, at, enough, which);
+        if !n.is_multiple_of(2) {
+            if self.gap(n) >= len {
+                return Some(n);
             }
-            at += 4;
+            at += 1;
         }
-        find(rest, at, enough, which)
+        // Gaps and slots not in use are below the length. The last ones are seen twice, if need be.
+        while at < Self::PAIRS {
+            let from = at.min(Self::PAIRS.saturating_sub(PAIRS));
+            let Some(sixteen) = words[from..]
+                .first_chunk()
+                .filter(|_| from >= n.div_ceil(2))
+            else {
+                break;
+            };
+            let found = first_above(sixteen, low_half(len) - 1);
+            if found < RANKED {
+                return Some(2 * from + found);
+            }
+            at += PAIRS;
+        }
+        (2 * at..Self::INNER).find(|&n| self.gap(n) >= len)
     }
 
     /// Returns the pages of the largest gap below the node, as they are noted.
@@ -261,27 +276,6 @@ impl<const W: usize> Node<W> {
         if self.is_wide() {
             return (0..self.count()).fold(0, |most, n| larger(most, self.gap(n)));
         }
-        let gaps = self.words[Self::GAPS..Self::LOW].iter();
-        let (low, high) = gaps.fold((0, 0), |(low, high), word| {
-            let word = word.load(Ordering::Relaxed);
-            (
-                larger(low, low_half(word).into()),
-                larger(high, high_half(word).into()),
-            )
-        });
-        larger(low, high)
+        largest(&self.words[Self::GAPS..Self::LOW]).into()
     }
-}
-
-/// Finds the first word with a half that is long enough, and which half that is.
-#[inline]
-fn find(
-    words: &[AtomicU64],
-    at: usize,
-    enough: impl Fn(&AtomicU64) -> u64,
-    which: impl Fn(usize, u64) -> usize,
-) -> Option<usize> {
-    let mut found = words.iter().zip(at..).map(|(word, at)| (at, enough(word)));
-    let (at, bits) = found.find(|(_, bits)| *bits != 0)?;
-    Some(which(at, bits))
 }

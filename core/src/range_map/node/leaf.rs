@@ -8,16 +8,18 @@
 //! Leaves may have *dead* ranges: of no length, in the gap that they left, so that a range goes and
 //! another one comes by one store. The first one is never dead.
 //!
-//! Reading is here; `room` has the gaps, `write` leaves that no reader reaches yet, and `in_place`
-//! changes of those that readers are in.
+//! Reading is here, and `view` what the writer reads; `gaps` has the gaps, `write` leaves that no
+//! reader reaches yet, and `in_place` changes of those that readers are in.
 
+mod gaps;
 mod in_place;
-mod room;
+mod view;
 mod write;
 
 use super::{super::change::Pages, Entry, NEVER, Node, WIDE_BIT, high_half, low_half};
 use crate::atomic::Ordering;
 use core::mem::MaybeUninit;
+pub(in crate::range_map) use view::View;
 
 /// The number that one dead range adds to the header.
 const ONE_DEAD: u64 = 1 << 33;
@@ -60,9 +62,24 @@ impl<const W: usize> Node<W> {
         self.rank_narrow(page)
     }
 
-    /// Returns the range with the highest start at or below `page`, dead or not, and the next one
-    /// behind it that is not dead, for a reader: one that comes late gets anything, but gets it
-    /// from within the node.
+    /// Returns the range that holds `page`, for a reader, as [`Node::around`].
+    #[inline]
+    pub(in crate::range_map) fn holding(&self, page: u64) -> Option<Entry> {
+        let wide = self.is_wide();
+        let n = self.rank_as(wide, page).checked_sub(1)?;
+        let last = self.entry_as(wide, n);
+        if page.wrapping_sub(last.start) < last.len {
+            return Some(last);
+        }
+        if last.len != 0 {
+            return None;
+        }
+        let live = self.live_far_below(wide, n);
+        live.filter(|e| page.wrapping_sub(e.start) < e.len)
+    }
+
+    /// Returns the last range that starts at or below `page` and is not dead, and the next one behind
+    /// it, for a reader: one that comes late gets anything, but gets it from within the node.
     #[inline]
     pub(in crate::range_map) fn around(
         &self,
@@ -71,7 +88,7 @@ impl<const W: usize> Node<W> {
         let header = self.get(0);
         let wide = header & WIDE_BIT != 0;
         let rank = self.rank_as(wide, page);
-        let below = rank.checked_sub(1).map(|n| self.entry_as(wide, n));
+        let below = self.live_below(wide, rank);
         let next = move || {
             let slots = if wide { Self::WIDE } else { Self::LEAF };
             let count = slots.min(low_half(header) as usize);
@@ -85,8 +102,23 @@ impl<const W: usize> Node<W> {
     /// [`Node::around`].
     pub(in crate::range_map) fn last_from(&self, page: u64) -> Option<Entry> {
         let wide = self.get(0) & WIDE_BIT != 0;
-        let rank = self.rank_as(wide, page);
-        let mut before = (0..rank).rev().map(|n| self.entry_as(wide, n));
+        self.live_below(wide, self.rank_as(wide, page))
+    }
+
+    /// Returns the last range before the nth that is not dead: one that is being moved may be in
+    /// front of a dead one with its start.
+    #[inline]
+    fn live_below(&self, wide: bool, n: usize) -> Option<Entry> {
+        let last = self.entry_as(wide, n.checked_sub(1)?);
+        if last.len != 0 {
+            return Some(last);
+        }
+        self.live_far_below(wide, n - 1)
+    }
+
+    #[inline(never)]
+    fn live_far_below(&self, wide: bool, n: usize) -> Option<Entry> {
+        let mut before = (0..n).rev().map(|n| self.entry_as(wide, n));
         before.find(|e| e.len != 0)
     }
 
@@ -98,11 +130,15 @@ impl<const W: usize> Node<W> {
         (page, last): Pages,
         buffer: &mut [MaybeUninit<Entry>],
     ) -> (usize, bool) {
-        let header = self.get(0);
+        // Where it says that none is dead, all that this reads is as alive as it says.
+        let header = self.words[0].load(Ordering::Acquire);
         let wide = header & WIDE_BIT != 0;
         let slots = if wide { Self::WIDE } else { Self::LEAF };
         let all = slots.min(low_half(header) as usize);
-        let first = self.rank_as(wide, page).saturating_sub(1);
+        let mut first = self.rank_as(wide, page).saturating_sub(1);
+        while first > 0 && self.entry_as(wide, first).len == 0 {
+            first -= 1;
+        }
         let until = match all.checked_sub(1) {
             Some(n) if self.entry_as(wide, n).start <= last => all,
             // Ranks are those of all slots.
@@ -134,12 +170,15 @@ impl<const W: usize> Node<W> {
         if !dead && skipped == 0 {
             return (count, is_all);
         }
-        let mut kept = 0;
+        let (mut kept, mut known) = (0, NEVER);
         for n in skipped..count {
             // SAFETY: n is below the buffer's length, all of which was written above.
             let entry = *unsafe { buffer[n].assume_init_ref() };
             buffer[kept].write(entry);
-            kept += usize::from(entry.len != 0);
+            // One that is being moved may be there twice.
+            let lives = entry.len != 0 && entry.start != known;
+            known = if lives { entry.start } else { known };
+            kept += usize::from(lives);
         }
         (kept, is_all)
     }
@@ -233,12 +272,5 @@ impl<const W: usize> Node<W> {
     pub(in crate::range_map) fn live_before(&self, n: usize) -> Option<Entry> {
         let mut before = (0..n).rev().map(|n| self.entry(n));
         before.find(|e| e.len != 0)
-    }
-
-    /// Returns the end of the last range before the nth that is not dead: there is one unless `n`
-    /// is 0.
-    #[inline]
-    pub(in crate::range_map) fn end_before(&self, n: usize) -> u64 {
-        self.live_before(n).map_or(self.start(0), Entry::end)
     }
 }

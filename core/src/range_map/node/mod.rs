@@ -1,14 +1,14 @@
 //! Nodes: words that mean a leaf or an inner node.
 //!
 //! ```text
-//!   leaf         header │ base │ offsets of the starts, two a word │ length and value, a word each
+//!   leaf         header │ base │ offsets of the starts │ length and value, a word each ┃ gaps
 //!   wide leaf    header │      │ starts │ lengths │ values
 //!   inner node   header │ base │ offsets of lowest starts, two a word │ children, two a word ┃ …
 //!   wide inner   header │ lowest starts │ children, two a word ┃ …
 //!                       └── what a query reads ────────────────┛
 //! ```
 //!
-//! Offsets have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
+//! Offsets lie two a word. They have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
 //! lines.
 //!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
@@ -24,6 +24,7 @@ use crate::{
     atomic::{AtomicU64, Ordering},
 };
 pub(super) use inner::{Child, saturated};
+pub(super) use leaf::View;
 
 /// The words of a node: 768 bytes. Sixty ranges are found by five cache lines, and copied in less
 /// time than a miss takes; wider nodes gain little on the first and lose on the second.
@@ -116,7 +117,10 @@ impl<const W: usize> Node<W> {
     /// Words of offsets in a node that is not wide. Many are an even number, so that two words are
     /// read at a time, and end with a cache line.
     const PAIRS: usize = {
-        let pairs = (W - 3) / 3;
+        let mut pairs = (W - 3) / 3;
+        while 2 + 3 * pairs + Self::gap_words(pairs) > W {
+            pairs -= 1;
+        }
         if pairs > 2 * arch::PAIRS {
             pairs / 2 * 2
         } else {
@@ -133,6 +137,11 @@ impl<const W: usize> Node<W> {
     pub(super) const INNER: usize = 2 * Self::PAIRS;
     /// Children of a wide inner node.
     pub(super) const WIDE_INNER: usize = (W - 1) * 2 / 5;
+
+    /// Returns how many words the largest gaps of the ranges of a leaf take.
+    const fn gap_words(pairs: usize) -> usize {
+        (2 * pairs).div_ceil(2 * GROUP)
+    }
 
     const OFFSETS: usize = 2;
     const TAILS: usize = Self::OFFSETS + Self::PAIRS;
@@ -170,23 +179,14 @@ impl<const W: usize> Node<W> {
     /// Changes the lower half of a word for even numbers, the upper one for odd ones.
     #[inline]
     fn set_half(&self, at: usize, n: usize, half: u32) {
-        let word = self.get(at);
-        let word = if n.is_multiple_of(2) {
-            pair(half, high_half(word))
-        } else {
-            pair(low_half(word), half)
-        };
-        self.set(at, word);
+        let shift = n % 2 * 32;
+        let other = self.get(at) & !(u64::from(u32::MAX) << shift);
+        self.set(at, other | u64::from(half) << shift);
     }
 
     #[inline]
     fn offset(&self, n: usize) -> u32 {
-        let word = self.get(Self::OFFSETS + n / 2);
-        if n.is_multiple_of(2) {
-            low_half(word)
-        } else {
-            high_half(word)
-        }
+        low_half(self.get(Self::OFFSETS + n / 2) >> (n % 2 * 32))
     }
 
     /// Returns how many offsets of a node that is not wide lead to `page` or less; 0 below the

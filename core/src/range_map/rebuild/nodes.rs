@@ -107,7 +107,7 @@ impl<T: Value, const W: usize> Rebuild<'_, T, W> {
             } else {
                 some.first().map_or(self.tree.low, |e| e.start)
             };
-            let gap = saturated(node.leaf_gap(low, next, u64::MAX));
+            let gap = saturated(node.leaf_gap(low, next));
             made.extend([Child { low, id, gap }]);
         }
     }

@@ -42,8 +42,12 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let node = self.node(id);
         let mut nodes = 1;
         if level == 0 {
+            let mut known = None;
             for entry in node.entries() {
-                add(entry)?;
+                // One that was being moved may be there twice.
+                if known.replace(entry.start) != Some(entry.start) {
+                    add(entry)?;
+                }
             }
         } else {
             for n in 0..node.count() {

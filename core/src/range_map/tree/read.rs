@@ -63,9 +63,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
             let Ok(leaf) = self.leaf_for::<false>(page, version) else {
                 continue;
             };
-            let below = leaf.and_then(|(leaf, _)| leaf.around(page).0);
+            let found = leaf.and_then(|(leaf, _)| leaf.holding(page));
             if self.is_current(version) {
-                return below.filter(|e| page.wrapping_sub(e.start) < e.len);
+                return found;
             }
         }
     }
@@ -213,7 +213,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let mut read = 0;
         for at in at + 1..parent.count().min(Node::<W>::INNER) {
             let rest = buffer.get_mut(read..).unwrap_or_default();
-            if rest.is_empty() || parent.low(at) > last {
+            let low = parent.low(at);
+            if rest.is_empty() || low > last {
                 break;
             }
             let id = parent.child(at);
@@ -221,7 +222,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             if self.version.load(Ordering::Relaxed) != version {
                 return None;
             }
-            let (count, is_all) = self.node(id).read_from((0, last), rest);
+            // What lies in front has gone: the leaf is about to be another one.
+            let (count, is_all) = self.node(id).read_from((low, last), rest);
             read += count;
             if !is_all {
                 break;

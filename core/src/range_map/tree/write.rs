@@ -36,7 +36,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
 
     /// As [`Tree::descend`], by a path that was made before.
     #[inline]
-    fn descend_by(&self, root: (u32, usize), page: u64, path: &mut Path) {
+    pub(in crate::range_map) fn descend_by(&self, root: (u32, usize), page: u64, path: &mut Path) {
         let (mut id, height) = root;
         path.height = height;
         for level in (1..=height).rev() {
@@ -55,7 +55,11 @@ impl<T: Value, const W: usize> Tree<T, W> {
     pub(crate) fn look(&self, start: u64, way: &mut Path) -> Option<Entry> {
         self.descend_by(self.root()?, start.checked_sub(1)?.max(self.low), way);
         let leaf = self.node(way.node[0]);
-        let below = leaf.entry(leaf.rank(start).checked_sub(1)?);
+        let at = leaf.rank(start).checked_sub(1)?;
+        let below = leaf.entry(at);
+        // Ranges do not start at the same page.
+        let rank = at + usize::from(below.start < start);
+        way.step(0, way.node[0], rank);
         (below.end() > start).then_some(below)
     }
 

@@ -1,25 +1,11 @@
 //! Writing leaves that no reader reaches yet.
 
-use super::super::{Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, high_half, low_half, pair};
-use crate::atomic::{AtomicU64, Ordering};
-
-/// Copies words, eight at a time: compilers do not merge steps of a loop over atomics.
-#[inline]
-fn copy(from: &[AtomicU64], to: &[AtomicU64]) {
-    let step = |from: &AtomicU64, to: &AtomicU64| {
-        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-    };
-    let (from, from_rest) = from.as_chunks::<8>();
-    let (to, to_rest) = to.as_chunks::<8>();
-    for (from, to) in from.iter().zip(to) {
-        for (from, to) in from.iter().zip(to) {
-            step(from, to);
-        }
-    }
-    for (from, to) in from_rest.iter().zip(to_rest) {
-        step(from, to);
-    }
-}
+use super::super::{Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, WORDS, high_half, low_half, pair};
+use super::View;
+use crate::{
+    arch::copy_halves,
+    atomic::{AtomicU64, Ordering},
+};
 
 impl<const W: usize> Node<W> {
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
@@ -45,26 +31,27 @@ impl<const W: usize> Node<W> {
     /// Writes a leaf of ranges that fit.
     pub(in crate::range_map) fn write_leaf(&self, entries: &[Entry]) {
         let base = entries.first().map_or(0, |e| e.start);
-        let count = entries.len() as u64;
-        if entries.iter().all(|e| Self::packs(base, *e)) {
-            self.set(0, count);
-            self.set(1, base);
-            let offset = |n: usize| {
-                let offset = entries.get(n).map(|e| e.start - base);
-                offset.map_or(NO_OFFSET, low_half)
-            };
-            for word in 0..Self::LEAF / 2 {
-                self.set(
-                    Self::OFFSETS + word,
-                    pair(offset(2 * word), offset(2 * word + 1)),
-                );
-            }
-            for (n, entry) in entries.iter().enumerate() {
-                self.set(Self::TAILS + n, Self::tail(*entry));
-            }
-            return;
+        if !entries.iter().all(|e| Self::packs(base, *e)) {
+            return self.write_wide(entries.iter().copied());
         }
-        self.write_wide(entries.iter().copied());
+        let mut offsets = [NO_OFFSET; WORDS];
+        for ((n, entry), offset) in entries.iter().enumerate().zip(&mut offsets) {
+            *offset = low_half(entry.start - base);
+            self.set(Self::TAILS + n, Self::tail(*entry));
+        }
+        self.write_head(base, entries.len(), &offsets);
+    }
+
+    /// Writes all of a leaf that is not wide but the lengths and values.
+    #[inline]
+    fn write_head(&self, base: u64, count: usize, offsets: &[u32; WORDS]) {
+        self.set(0, count as u64);
+        self.set(1, base);
+        self.forget_gaps();
+        let words = &self.words[Self::OFFSETS..Self::TAILS];
+        for (word, [low, high]) in words.iter().zip(offsets.as_chunks::<2>().0) {
+            word.store(pair(*low, *high), Ordering::Relaxed);
+        }
     }
 
     fn write_wide(&self, entries: impl Iterator<Item = Entry>) {
@@ -79,6 +66,48 @@ impl<const W: usize> Node<W> {
             self.set(Self::STARTS + n, NEVER);
         }
         self.set(0, count as u64 | WIDE_BIT);
+    }
+
+    /// Writes a leaf of those ranges of `old`, from one that is not dead on, which are not dead, and
+    /// of one more in front of the nth, if any, for which there is room.
+    pub(in crate::range_map) fn write_live<const WIDE: bool>(
+        &self,
+        old: View<'_, W, WIDE>,
+        from: usize,
+        more: Option<(usize, Entry)>,
+    ) {
+        let until = more.map_or(old.count(), |(n, _)| n);
+        if WIDE {
+            let live = |(from, to)| (from..to).map(move |n| old.entry(n)).filter(|e| e.len != 0);
+            let more = more.map(|(_, entry)| entry);
+            let behind = live((until, old.count()));
+            self.write_wide(live((from, until)).chain(more).chain(behind));
+            return;
+        }
+        let first = old.node.offset(from);
+        // One more word is there.
+        let tails: &[AtomicU64] = &self.words[Self::TAILS..=Self::GROUP_GAPS];
+        let mut offsets = [NO_OFFSET; WORDS];
+        let mut count = 0;
+        // What is dead is written, too, and then overwritten.
+        let mut push = |offset: u32, tail: u64, lives: bool| {
+            offsets[count] = offset - first;
+            tails[count].store(tail, Ordering::Relaxed);
+            count += usize::from(lives);
+        };
+        for (range, behind) in [(from..until, more), (until..old.count(), None)] {
+            for n in range {
+                let tail = old.node.get(Self::TAILS + n);
+                push(old.node.offset(n), tail, high_half(tail) != 0);
+            }
+            if let Some((_, entry)) = behind {
+                push(low_half(entry.start - old.base), Self::tail(entry), true);
+            }
+        }
+        if let Some(offset) = offsets.get_mut(count) {
+            *offset = NO_OFFSET;
+        }
+        self.write_head(old.start(from), count, &offsets);
     }
 
     /// Returns how many ranges fit into a leaf as it is.
@@ -97,7 +126,9 @@ impl<const W: usize> Node<W> {
         let first_stays = from > 0 || with.first().is_some_and(|e| e.start == self.start(0));
         first_stays
             && self.count() - (to - from) + with.len() <= self.capacity()
-            && with.iter().all(|e| self.can_hold(*e))
+            && with
+                .iter()
+                .all(|e| self.is_wide() || Self::packs(self.get(1), *e))
     }
 
     /// Writes a leaf that is `old` with other ranges in place of `from..to`. It has the dead ranges
@@ -119,22 +150,25 @@ impl<const W: usize> Node<W> {
         }
         self.set(0, (shifted + count - to) as u64);
         self.set(1, base);
+        self.forget_gaps();
         self.splice_offsets(old, (from, to), with, base);
-        let (source, target) = (&old.words[Self::TAILS..], &self.words[Self::TAILS..]);
-        copy(&source[..from], &target[..from]);
+        let (source, target) = (
+            &old.words[Self::TAILS..][..Self::LEAF],
+            &self.words[Self::TAILS..][..Self::LEAF],
+        );
+        copy_halves(source, 0, &target[..from]);
         for (new, entry) in target[from..shifted].iter().zip(with) {
             new.store(Self::tail(*entry), Ordering::Relaxed);
         }
-        copy(&source[to..count], &target[shifted..shifted + count - to]);
+        copy_halves(source, 2 * to, &target[shifted..shifted + count - to]);
     }
 
     #[inline]
     fn splice_offsets(&self, old: &Self, (from, to): (usize, usize), with: &[Entry], base: u64) {
-        let words = |node| -> &[AtomicU64] {
-            let node: &Self = node;
-            &node.words[Self::OFFSETS..Self::TAILS]
-        };
-        let (source, target) = (words(old), words(self));
+        let (source, target) = (
+            &old.words[Self::OFFSETS..Self::TAILS],
+            &self.words[Self::OFFSETS..Self::TAILS],
+        );
         let shifted = from + with.len();
         // Where the nth range behind the change was; there is none behind the last slot.
         let offset = |n: usize| match n {
@@ -143,35 +177,20 @@ impl<const W: usize> Node<W> {
             n if n - shifted + to < Self::LEAF => old.offset(n - shifted + to),
             _ => NO_OFFSET,
         };
-        let (first, rest) = (from / 2, shifted.div_ceil(2).min(target.len()));
-        copy(&source[..first], &target[..first]);
-        for (n, word) in target.iter().enumerate().take(rest).skip(first) {
-            word.store(pair(offset(2 * n), offset(2 * n + 1)), Ordering::Relaxed);
-        }
-        let was = 2 * rest - shifted + to;
-        let behind = &source[(was / 2).min(source.len())..];
-        let target = &target[rest..];
-        let copied = if was.is_multiple_of(2) {
-            let copied = behind.len().min(target.len());
-            copy(&behind[..copied], &target[..copied]);
-            copied
-        } else {
-            let mut halves = behind.iter().map(|word| word.load(Ordering::Relaxed));
-            let mut low = halves.next().unwrap_or(pair(NO_OFFSET, NO_OFFSET));
-            let mut copied = 0;
-            for (next, word) in halves.zip(target) {
-                word.store(low >> 32 | next << 32, Ordering::Relaxed);
-                low = next;
-                copied += 1;
-            }
-            if let Some(word) = target.get(copied) {
-                word.store(pair(high_half(low), NO_OFFSET), Ordering::Relaxed);
-                copied += 1;
-            }
-            copied
+        let write = |word: usize| {
+            let halves = pair(offset(2 * word), offset(2 * word + 1));
+            target[word].store(halves, Ordering::Relaxed);
         };
-        for word in &target[copied..] {
-            word.store(pair(NO_OFFSET, NO_OFFSET), Ordering::Relaxed);
+        // Words whose halves come from the same words, and from those that follow on the change.
+        let first = from / 2;
+        let rest = shifted.div_ceil(2).min(target.len());
+        let end = (Self::LEAF + shifted - to) / 2;
+        let end = end.clamp(rest, target.len());
+        copy_halves(source, 0, &target[..first]);
+        (first..rest).for_each(write);
+        if rest < end {
+            copy_halves(source, 2 * rest + to - shifted, &target[rest..end]);
         }
+        (end..target.len()).for_each(write);
     }
 }
