@@ -255,6 +255,40 @@ fn model_what_lies_around_the_first_range_of_a_leaf_stays_when_that_goes() {
     }
 }
 
+/// Those that are read from within or behind one that makes way, and behind one that comes.
+#[test]
+fn model_ranges_that_make_way_are_read_once_from_any_page() {
+    for (goes, comes, from) in [
+        (40, 15, 21),
+        (40, 15, 23),
+        (20, 50, 41),
+        (20, 50, 43),
+        (40, 15, 17),
+        (20, 50, 52),
+    ] {
+        model(move || {
+            let mut model = Model::of_three();
+            model.insert((60, 63), 3);
+            model.remove((goes, goes + 3));
+            let tree = model.tree;
+            let reader = thread::spawn(move || {
+                let mut buffer = [core::mem::MaybeUninit::uninit(); 6];
+                let count = tree.read_from((from, 999), &mut buffer);
+                // SAFETY: read_from has written the first `count` of them.
+                let read = unsafe { buffer[..count].assume_init_ref() };
+                read.iter().map(|e| (e.start, e.end())).collect::<Vec<_>>()
+            });
+            model.insert((comes, comes + 2), 4);
+            let read = reader.join().expect("the reader ends");
+            let mut all = Vec::from([(10, 13), (20, 23), (40, 43), (60, 63), (comes, comes + 2)]);
+            all.retain(|e| e.0 != goes && e.1 > from);
+            all.sort_unstable();
+            let before: Vec<_> = all.iter().copied().filter(|e| e.0 != comes).collect();
+            assert!(read == all || read == before, "from {from}: {read:?}");
+        });
+    }
+}
+
 /// Ranges make way for one that comes, in the direction of a dead one.
 #[test]
 fn model_ranges_that_make_way_are_found_once() {

@@ -1,5 +1,6 @@
 //! The tree against a plain ordered map, with nodes of several sizes.
 
+mod copy;
 mod memory;
 mod model;
 mod oracle;

@@ -88,19 +88,14 @@ impl<T: Value, const W: usize> Tree<T, W> {
                     behind += 1;
                 }
                 let dropped = behind - at;
-                let is_full = count - dropped == leaf.capacity();
-                if is_full && leaf.node.dead() == dropped {
+                if count - dropped == leaf.capacity() {
                     return Ok(false);
                 }
                 self.ensure(writer, source, 1)?;
                 let id = self.take(writer);
                 let node = self.node(id);
-                if is_full {
-                    node.write_live(leaf, 0, Some((at, entry)));
-                } else {
-                    node.write_spliced(leaf.node, at, behind, &[entry]);
-                    node.set_dead(leaf.node.dead() - dropped);
-                }
+                node.write_spliced(leaf.node, at, behind, &[entry]);
+                node.set_dead(leaf.node.dead() - dropped);
                 new = View::of(node);
                 self.publish_leaf(path, id);
                 if writer.wait(path.node[0]) {

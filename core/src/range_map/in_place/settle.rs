@@ -48,9 +48,9 @@ impl<T: Value, const W: usize> Tree<T, W> {
         let id = self.take(writer);
         let new = self.node(id);
         if old.is_wide() {
-            new.write_live(View::<W, true>::of(old), 0, None);
+            new.write_live(View::<W, true>::of(old));
         } else {
-            new.write_live(View::<W, false>::of(old), 0, None);
+            new.write_live(View::<W, false>::of(old));
         }
         self.publish_leaf(&path, id);
         path.node[0] = id;

@@ -135,8 +135,14 @@ impl<const W: usize> Node<W> {
         let wide = header & WIDE_BIT != 0;
         let slots = if wide { Self::WIDE } else { Self::LEAF };
         let all = slots.min(low_half(header) as usize);
+        // From one that is not dead, and where one that is being moved is there twice, from the
+        // first of both: what is looked at here is read again below, when one of them may be dead.
         let mut first = self.rank_as(wide, page).saturating_sub(1);
-        while first > 0 && self.entry_as(wide, first).len == 0 {
+        while first > 0 {
+            let (before, entry) = (self.entry_as(wide, first - 1), self.entry_as(wide, first));
+            if entry.len != 0 && entry.start != before.start {
+                break;
+            }
             first -= 1;
         }
         let until = match all.checked_sub(1) {
@@ -160,23 +166,22 @@ impl<const W: usize> Node<W> {
         // The first one may end before the page, and there may be dead ones. A late reader's header
         // may say anything: what it leads to is discarded.
         let dead = header / ONE_DEAD != 0;
-        let skipped = usize::from(
-            page != 0
-                && buffer.first().is_some_and(|first| {
-                    // SAFETY: all of the buffer was written above.
-                    unsafe { first.assume_init_ref() }.end() <= page
-                }),
-        );
-        if !dead && skipped == 0 {
+        let is_in_front = page != 0
+            && buffer.first().is_some_and(|first| {
+                // SAFETY: all of the buffer was written above.
+                unsafe { first.assume_init_ref() }.end() <= page
+            });
+        if !dead && !is_in_front {
             return (count, is_all);
         }
         let (mut kept, mut known) = (0, NEVER);
-        for n in skipped..count {
+        for n in 0..count {
             // SAFETY: n is below the buffer's length, all of which was written above.
             let entry = *unsafe { buffer[n].assume_init_ref() };
             buffer[kept].write(entry);
-            // One that is being moved may be there twice.
-            let lives = entry.len != 0 && entry.start != known;
+            // One that is being moved may be there twice, and one that was dead just now may lie in
+            // front of the page.
+            let lives = entry.len != 0 && entry.start != known && entry.end() > page;
             known = if lives { entry.start } else { known };
             kept += usize::from(lives);
         }

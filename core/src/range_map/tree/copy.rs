@@ -26,7 +26,7 @@ impl<T: Value, const W: usize> Tree<T, W> {
         if root == EMPTY {
             return Ok(0);
         }
-        self.copy_below(unpack(root), &mut |entry| {
+        self.copy_below(unpack(root), self.low, &mut |entry| {
             let value = entry.value::<T>();
             to.insert(writer, source, (entry.start, entry.end()), value)?;
             see(value, entry.len);
@@ -34,16 +34,19 @@ impl<T: Value, const W: usize> Tree<T, W> {
         })
     }
 
+    /// Copies the ranges below a node that answers for the pages from `low` on.
     fn copy_below(
         &self,
         (id, level): (u32, usize),
+        low: u64,
         add: &mut impl FnMut(Entry) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let node = self.node(id);
         let mut nodes = 1;
         if level == 0 {
             let mut known = None;
-            for entry in node.entries() {
+            // For readers, a leaf's first range goes when the node above says so.
+            for entry in node.entries().filter(|entry| entry.start >= low) {
                 // One that was being moved may be there twice.
                 if known.replace(entry.start) != Some(entry.start) {
                     add(entry)?;
@@ -51,7 +54,8 @@ impl<T: Value, const W: usize> Tree<T, W> {
             }
         } else {
             for n in 0..node.count() {
-                nodes += self.copy_below((node.child(n), level - 1), add)?;
+                let low = if n == 0 { low } else { node.low(n) };
+                nodes += self.copy_below((node.child(n), level - 1), low, add)?;
             }
         }
         Ok(nodes)

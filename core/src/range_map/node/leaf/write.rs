@@ -2,10 +2,7 @@
 
 use super::super::{Entry, NEVER, NO_OFFSET, Node, WIDE_BIT, WORDS, high_half, low_half, pair};
 use super::View;
-use crate::{
-    arch::copy_halves,
-    atomic::{AtomicU64, Ordering},
-};
+use crate::{arch::copy_halves, atomic::Ordering};
 
 impl<const W: usize> Node<W> {
     /// Says whether a leaf that is not wide, and starts at `base`, can hold a range.
@@ -68,46 +65,26 @@ impl<const W: usize> Node<W> {
         self.set(0, count as u64 | WIDE_BIT);
     }
 
-    /// Writes a leaf of those ranges of `old`, from one that is not dead on, which are not dead, and
-    /// of one more in front of the nth, if any, for which there is room.
-    pub(in crate::range_map) fn write_live<const WIDE: bool>(
-        &self,
-        old: View<'_, W, WIDE>,
-        from: usize,
-        more: Option<(usize, Entry)>,
-    ) {
-        let until = more.map_or(old.count(), |(n, _)| n);
+    /// Writes a leaf of those ranges of `old` that are not dead.
+    pub(in crate::range_map) fn write_live<const WIDE: bool>(&self, old: View<'_, W, WIDE>) {
         if WIDE {
-            let live = |(from, to)| (from..to).map(move |n| old.entry(n)).filter(|e| e.len != 0);
-            let more = more.map(|(_, entry)| entry);
-            let behind = live((until, old.count()));
-            self.write_wide(live((from, until)).chain(more).chain(behind));
-            return;
+            let all = (0..old.count()).map(|n| old.entry(n));
+            return self.write_wide(all.filter(|e| e.len != 0));
         }
-        let first = old.node.offset(from);
-        // One more word is there.
-        let tails: &[AtomicU64] = &self.words[Self::TAILS..=Self::GROUP_GAPS];
+        let first = old.node.offset(0);
         let mut offsets = [NO_OFFSET; WORDS];
         let mut count = 0;
-        // What is dead is written, too, and then overwritten.
-        let mut push = |offset: u32, tail: u64, lives: bool| {
-            offsets[count] = offset - first;
-            tails[count].store(tail, Ordering::Relaxed);
-            count += usize::from(lives);
-        };
-        for (range, behind) in [(from..until, more), (until..old.count(), None)] {
-            for n in range {
-                let tail = old.node.get(Self::TAILS + n);
-                push(old.node.offset(n), tail, high_half(tail) != 0);
-            }
-            if let Some((_, entry)) = behind {
-                push(low_half(entry.start - old.base), Self::tail(entry), true);
-            }
+        for n in 0..old.count() {
+            let tail = old.node.get(Self::TAILS + n);
+            // What is dead is written, too, and then overwritten.
+            offsets[count] = old.node.offset(n) - first;
+            self.set(Self::TAILS + count, tail);
+            count += usize::from(high_half(tail) != 0);
         }
         if let Some(offset) = offsets.get_mut(count) {
             *offset = NO_OFFSET;
         }
-        self.write_head(old.start(from), count, &offsets);
+        self.write_head(old.start(0), count, &offsets);
     }
 
     /// Returns how many ranges fit into a leaf as it is.
