@@ -58,7 +58,7 @@ impl<const W: usize> Node<W> {
     /// Returns the child that answers for `page`, and its number, with all that was written to it.
     #[inline(always)]
     pub(in crate::range_map) fn way_to(&self, page: u64) -> (usize, u32) {
-        let wide = self.is_wide();
+        let wide = self.is_wide_for_children();
         let at = self.child_for_as(wide, page);
         (at, self.child_as(wide, at))
     }
@@ -88,7 +88,15 @@ impl<const W: usize> Node<W> {
     /// Returns a child, and all that was written to it.
     #[inline]
     pub(in crate::range_map) fn child(&self, n: usize) -> u32 {
-        self.child_as(self.is_wide(), n)
+        self.child_as(self.is_wide_for_children(), n)
+    }
+
+    /// Says whether the node is wide, to who reads a child next and may come late: the word that is
+    /// read is then not one from before the node became what this says. That could be no child's,
+    /// and come without the version that moved.
+    #[inline]
+    fn is_wide_for_children(&self) -> bool {
+        self.words[0].load(Ordering::Acquire) & WIDE_BIT != 0
     }
 
     #[inline]
