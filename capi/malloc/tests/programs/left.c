@@ -12,6 +12,9 @@ enum { JUMPS = 200, THREADS = 8, JUMPS_OF_A_THREAD = 10, BLOCKS = 64 };
 
 static __thread sigjmp_buf back;
 static __thread volatile sig_atomic_t jumps, has_back;
+// Whether the last jump has landed: a signal that came before would be handled on top of its handler,
+// and so on until the stack ends.
+static volatile sig_atomic_t has_landed;
 
 static void leave(int signal) {
     (void)signal;
@@ -24,6 +27,7 @@ static void be_left(int times) {
     char *volatile own[BLOCKS] = {0};
     volatile unsigned seed = 1;
     sigsetjmp(back, 1);
+    has_landed = 1;
     has_back = 1;
     if (jumps++ >= times) {
         has_back = 0;
@@ -78,13 +82,17 @@ int main(void) {
     for (int n = 0; n < THREADS; n++) {
         pthread_t thread;
         void *lacks;
-        is_done = 0;
+        is_done = has_landed = 0;
         if (pthread_create(&thread, NULL, run, NULL)) {
             puts("no thread");
             return 2;
         }
-        while (!is_done)
-            pthread_kill(thread, SIGUSR1);
+        while (!is_done) {
+            if (has_landed) {
+                has_landed = 0;
+                pthread_kill(thread, SIGUSR1);
+            }
+        }
         pthread_join(thread, &lacks);
         if (lacks) {
             printf("thread %d lacks memory\n", n);
