@@ -4,15 +4,11 @@
 //! Making them visible to *other* cores is the operating system's part:
 //! [`CoreSync`](crate::provider::CoreSync).
 
-mod copy;
 pub mod ctr;
-mod most;
-mod rank;
 mod valgrind;
+mod vectors;
 
-pub(crate) use copy::copy_halves;
-pub(crate) use most::{first_above, largest};
-pub(crate) use rank::{PAIRS, RANKED, rank_pairs};
+pub(crate) use vectors::{PAIRS, RANKED, copy_halves, first_above, largest};
 
 use core::sync::atomic::AtomicUsize;
 

@@ -20,7 +20,7 @@ mod leaf;
 
 use super::Value;
 use crate::{
-    arch::{self, rank_pairs},
+    arch::{self, first_above},
     atomic::{AtomicU64, Ordering},
 };
 pub(super) use inner::{Child, saturated};
@@ -220,7 +220,7 @@ impl<const W: usize> Node<W> {
         }
         let before = (steps * arch::PAIRS).min(Self::PAIRS - arch::PAIRS);
         let sixteen = words[before..].first_chunk().expect("sixteen are left");
-        2 * before + rank_pairs(sixteen, key)
+        2 * before + first_above(sixteen, key)
     }
 
     /// Returns how many of `slots` sorted words from `at` are at most `key`, which is below
