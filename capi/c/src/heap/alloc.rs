@@ -25,6 +25,15 @@ pub(super) fn layout(size: usize, align: usize) -> Result<Layout, Fault> {
     layout.map_err(|_| invalid(c"no such size or alignment"))
 }
 
+/// Returns the layout of a block that is asked for, of which some are too large.
+pub(super) fn wanted(size: usize, align: usize) -> Result<Layout, Fault> {
+    if align != 0 && !align.is_power_of_two() {
+        return Err(invalid(c"an alignment that is no power of two"));
+    }
+    let layout = Layout::from_size_align(size, align.max(16));
+    layout.map_err(|_| HeapError::InvalidSize.into())
+}
+
 /// Allocates `size` bytes at a multiple of `align`, a power of two, or 0 for 16. They read zero if
 /// `zeroed` is not zero. As `hm_heap_malloc`, and says why there is no block.
 ///
@@ -40,11 +49,7 @@ pub unsafe extern "C" fn hm_heap_alloc(
 ) -> hm_status {
     answer!(error, {
         let (to, found) = (place!(block), opened!(HeapObject, heap).1);
-        if align != 0 && !align.is_power_of_two() {
-            return Err(invalid(c"an alignment that is no power of two"));
-        }
-        let layout = Layout::from_size_align(size, align.max(16));
-        let layout = layout.map_err(|_| HeapError::InvalidSize)?;
+        let layout = wanted(size, align)?;
         let block = if zeroed == 0 {
             found.by_turns(layout, |by, layout| by.alloc(layout), Inner::alloc)?
         } else {

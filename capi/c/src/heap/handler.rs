@@ -1,6 +1,10 @@
 //! Calls for signal handlers, which never wait.
 
-use super::{HeapObject, alloc::layout, heap, hm_heap};
+use super::{
+    HeapObject,
+    alloc::{layout, wanted},
+    heap, hm_heap,
+};
 use crate::{
     abi::place,
     object::opened,
@@ -11,9 +15,9 @@ use core::{
     ptr::NonNull,
 };
 
-/// Allocates as `hm_heap_alloc` does, without waiting and without asking the host: from what is free
-/// and has memory. Returns `HM_BUSY` where nothing is, or where the thread that was interrupted, or
-/// another one, has locked what is.
+/// Allocates as `hm_heap_alloc` does, without waiting and without asking the host: from what is
+/// free and has memory. Returns `HM_BUSY` where nothing is, or where the thread that was
+/// interrupted, or another one, has locked what is.
 ///
 /// Thread-safe, and safe in signal handlers, whatever they interrupt.
 #[unsafe(no_mangle)]
@@ -26,7 +30,7 @@ pub unsafe extern "C" fn hm_heap_try_alloc(
     error: *mut hm_error,
 ) -> hm_status {
     answer!(error, {
-        let (to, heap, layout) = (place!(block), heap!(heap), layout(size, align)?);
+        let (to, heap, layout) = (place!(block), heap!(heap), wanted(size, align)?);
         let block = match zeroed {
             0 => heap.try_alloc(layout)?,
             _ => heap.try_alloc_zeroed(layout)?,

@@ -59,6 +59,7 @@ int main(void) {
     CHECK(held.used == 0);
     void *none = NULL;
     STATUS(HM_INVALID_ARGUMENT, hm_heap_try_alloc(asked, 8, 24, 0, &none, NULL));
+    STATUS(HM_TOO_LARGE, hm_heap_try_alloc(asked, SIZE_MAX, 0, 0, &none, NULL));
     STATUS(HM_INVALID_ARGUMENT, hm_heap_try_realloc(asked, &none, 8, 0, 9, NULL));
     STATUS(HM_UNKNOWN_POINTER, hm_heap_try_free(asked, &none, NULL));
     OK(hm_heap_close(asked, 0, NULL));
