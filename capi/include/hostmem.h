@@ -736,8 +736,8 @@ typedef struct hm_heap_config {
      */
     uint32_t reserved_more;
     /**
-     * 32 bytes that nobody can guess, for what a hardened heap hides; null for those that the host
-     * has. They need not live longer than the call.
+     * 32 random bytes, from which a heap with `HM_HARDENING_FULL` makes canaries and the order of
+     * its blocks; null to ask the host for them. They need not live longer than the call.
      */
     const uint8_t *keys;
 } hm_heap_config;
@@ -2379,9 +2379,9 @@ hm_status hm_heap_free(struct hm_heap *heap, void *block);
 hm_status hm_heap_free_sized(struct hm_heap *heap, void *block, size_t size, size_t align);
 
 /**
- * Allocates as `hm_heap_alloc` does, without waiting and without asking the host: from what is free
- * and has memory. Returns `HM_BUSY` where nothing is, or where the thread that was interrupted, or
- * another one, has locked what is.
+ * Allocates as `hm_heap_alloc` does, without waiting and without asking the host: from what is
+ * free and has memory. Returns `HM_BUSY` where nothing is, or where the thread that was
+ * interrupted, or another one, has locked what is.
  *
  * Thread-safe, and safe in signal handlers, whatever they interrupt.
  */
@@ -2486,8 +2486,8 @@ hm_status hm_heap_walk(struct hm_heap *heap,
                        struct hm_error *error);
 
 /**
- * Tells `visit` of each size that blocks are rounded up to, and of the blocks of that size; of none
- * above 256 KiB. `visit` holds no lock and may use the heap.
+ * Tells `visit` of each size up to 256 KiB that blocks are rounded up to, and of the blocks of that
+ * size. `visit` holds no lock and may use the heap.
  *
  * Thread-safe; not for signal handlers.
  */

@@ -13,8 +13,8 @@
 //! the range in front of it while the two change places.
 //!
 //! Where a gap has no dead range, one that is near moves there, past others. Where none is near,
-//! the leaf is copied with the new range, and keeps its dead ones as long as there is room. Anything
-//! else is left to [`change`](super::change).
+//! the leaf is copied with the new range, and keeps its dead ones as long as there is room.
+//! Anything else is left to [`change`](super::change).
 //!
 //! `fill` has what comes, `behead` how the first range of a leaf goes, and `settle` writes leaves
 //! anew, without their dead ranges.

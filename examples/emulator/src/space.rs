@@ -198,9 +198,9 @@ impl Space {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's; [`ErrorKind::Taken`]
-    /// where a place is to be free and is not; [`ErrorKind::Exhausted`] without room or memory; of a
-    /// file, [`ErrorKind::Denied`] too.
+    /// [`ErrorKind::InvalidArgument`] for what is no whole pages, or the host's;
+    /// [`ErrorKind::Taken`] where a place is to be free and is not; [`ErrorKind::Exhausted`] without
+    /// room or memory; of a file, [`ErrorKind::Denied`] too.
     pub(crate) fn map(
         &self,
         place: Place,

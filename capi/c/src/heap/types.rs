@@ -84,8 +84,8 @@ pub struct hm_heap_config {
     pub no_thread_caches: u32,
     /// Zero.
     pub reserved_more: u32,
-    /// 32 bytes that nobody can guess, for what a hardened heap hides; null for those that the host
-    /// has. They need not live longer than the call.
+    /// 32 random bytes, from which a heap with `HM_HARDENING_FULL` makes canaries and the order of
+    /// its blocks; null to ask the host for them. They need not live longer than the call.
     pub keys: *const u8,
 }
 

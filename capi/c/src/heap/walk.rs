@@ -34,8 +34,8 @@ pub unsafe extern "C" fn hm_heap_walk(
     })
 }
 
-/// Tells `visit` of each size that blocks are rounded up to, and of the blocks of that size; of none
-/// above 256 KiB. `visit` holds no lock and may use the heap.
+/// Tells `visit` of each size up to 256 KiB that blocks are rounded up to, and of the blocks of that
+/// size. `visit` holds no lock and may use the heap.
 ///
 /// Thread-safe; not for signal handlers.
 #[unsafe(no_mangle)]

@@ -12,8 +12,8 @@ enum { JUMPS = 200, THREADS = 8, JUMPS_OF_A_THREAD = 10, BLOCKS = 64 };
 
 static __thread sigjmp_buf back;
 static __thread volatile sig_atomic_t jumps, has_back;
-// Whether the last jump has landed: a signal that came before would be handled on top of its handler,
-// and so on until the stack ends.
+// Whether the last jump has landed: a signal that came before would be handled on top of its
+// handler, and so on until the stack ends.
 static volatile sig_atomic_t has_landed;
 
 static void leave(int signal) {

@@ -75,8 +75,8 @@ fn halves(word: &AtomicU64) -> (u32, u32) {
     )
 }
 
-/// Fills words with the halves of other ones from the nth half on. There are as many, and the caller
-/// is the only one that may write any of these words.
+/// Fills words with the halves of other ones from the nth half on. There are as many, and the
+/// caller is the only one that may write any of these words.
 #[inline(always)]
 pub(crate) fn copy_halves(from: &[AtomicU64], nth: usize, to: &[AtomicU64]) {
     assert!(nth + 2 * to.len() <= 2 * from.len(), "as many are there");

@@ -73,11 +73,12 @@ pub(super) fn copy_halves(from: &[AtomicU64], nth: usize, to: &[AtomicU64]) {
     let (fours, rest) = to.as_chunks::<4>();
     let mut at = from.as_ptr().cast::<u32>().wrapping_add(nth);
     for four in fours {
-        // SAFETY: `copy_halves` above checked that as many halves are there from the nth on as `to`
-        // has, and four words of them come now, which nobody writes meanwhile. The stores are those
-        // of a shared reference to atomics: the elements are aligned words, each of which is
-        // written in one access, as by a relaxed store (Arm Architecture Reference Manual for
-        // A-profile, B2.2 "Atomicity in the Arm architecture"); which comes first does not matter.
+        // SAFETY: `copy_halves` in the module above checked that as many halves are there from the
+        // nth on as `to` has, and these are four words of them. No other thread writes what is read
+        // here. The stores are those of a shared reference to atomics: the elements are aligned
+        // words, each of which is written in one access, as by a relaxed store (Arm Architecture
+        // Reference Manual for A-profile, B2.2 "Atomicity in the Arm architecture"); which comes
+        // first does not matter.
         unsafe {
             asm!(
                 "ld1 {{v0.4s, v1.4s}}, [{from}]",

@@ -93,11 +93,11 @@ pub(super) fn copy_halves(from: &[AtomicU64], nth: usize, to: &[AtomicU64]) {
     // Four words at a time, and then one.
     let fours = to.len() / 4;
     let from = from.as_ptr().cast::<u32>().wrapping_add(nth);
-    // SAFETY: `copy_halves` above checked that as many halves are there from the nth on as `to` has,
-    // so that all that is read and written lies in the two slices; nobody writes what is read
-    // meanwhile. The stores are those of a shared reference to atomics: an instruction writes each
-    // of its aligned words in one access on all of these CPUs, as a relaxed store does; which comes
-    // first does not matter here.
+    // SAFETY: `copy_halves` in the module above checked that as many halves are there from the nth
+    // on as `to` has, so that all that is read and written lies in the two slices. No other thread
+    // writes what is read here. The stores are those of a shared reference to atomics: an
+    // instruction writes each of its aligned words in one access on all of these CPUs, as a relaxed
+    // store does; which comes first does not matter here.
     unsafe {
         asm!(
             "test {fours}, {fours}",

@@ -78,8 +78,8 @@ impl<const W: usize> Node<W> {
         live.filter(|e| page.wrapping_sub(e.start) < e.len)
     }
 
-    /// Returns the last range that starts at or below `page` and is not dead, and the next one behind
-    /// it, for a reader: one that comes late gets anything, but gets it from within the node.
+    /// Returns the last range that starts at or below `page` and is not dead, and the next one
+    /// behind it, for a reader: one that comes late gets anything, but gets it from within the node.
     #[inline]
     pub(in crate::range_map) fn around(
         &self,

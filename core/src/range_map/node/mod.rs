@@ -8,8 +8,8 @@
 //!                       └── what a query reads ────────────────┛
 //! ```
 //!
-//! Offsets lie two a word. They have 31 bits and are compared sixteen at a time. Header, base and offsets are four cache
-//! lines.
+//! Offsets lie two a word. They have 31 bits and are compared sixteen at a time. Header, base and
+//! offsets are four cache lines.
 //!
 //! Every word is an atomic, so that a reader who comes late may read a node that has become another
 //! one: what it got is then discarded. Slots behind the last one in use hold starts that no page

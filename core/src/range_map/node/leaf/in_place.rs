@@ -101,8 +101,8 @@ impl<const W: usize, const WIDE: bool> View<'_, W, WIDE> {
     /// Moves the range at `from` to the place beside it of a dead one, which moves to its.
     ///
     /// ```text
-    ///   starts    20    40    60         40    40    60        40    40    60        40    40    60
-    ///   lengths    0     3     3   ──►    0     3     3   ──►   3     3     3   ──►   3     0     3
+    ///   starts    20   40   60        40   40   60        40   40   60        40   40   60
+    ///   lengths    0    3    3   ──►   0    3    3   ──►   3    3    3   ──►   3    0    3
     /// ```
     ///
     /// A reader in between finds the range once or twice, with the same start, or a dead one with
