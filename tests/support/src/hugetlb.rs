@@ -9,13 +9,17 @@ use crate::Unavailable;
 const NR_HUGEPAGES: &str = "/proc/sys/vm/nr_hugepages";
 /// Is locked while the number is changed.
 const LOCK: &str = "/sys/kernel/mm/hugepages";
+/// Is how many pages there are for others.
+const SPARE: usize = 16;
 
-/// Runs `body` with `count` huge pages in the pool of the host and returns its result.
+/// Runs `body` with at least `count` huge pages in the pool of the host and returns its result.
 ///
-/// `body` is told how many the kernel gave: fewer than `count` if memory is fragmented. Zero is a
-/// legal count, for what happens without any. The former number is restored afterwards, also after
-/// a panic; not, however, if the process is killed. Calls exclude each other, in all processes
-/// of the host; they do not nest.
+/// `body` is told how many of them the kernel gave: fewer than `count` if memory is fragmented.
+/// Other processes may take a page for a moment (whoever probes what a host can do takes one), so
+/// there are some more, if the kernel has them; a body that wants the pool empty takes what is in
+/// it. Zero is a legal count, for what happens without any; then there are none for others either.
+/// The former number is restored afterwards, also after a panic; not, however, if the process is
+/// killed. Calls exclude each other, in all processes of the host; they do not nest.
 ///
 /// # Errors
 ///
@@ -26,8 +30,9 @@ pub fn with_huge_pages<R>(count: usize, body: impl FnOnce(usize) -> R) -> Result
     let _restore = Restore {
         count: read().map_err(refused)?,
     };
-    write(count).map_err(refused)?;
-    let given = read().map_err(refused)?;
+    let spare = if count > 0 { SPARE } else { 0 };
+    write(count + spare).map_err(refused)?;
+    let given = read().map_err(refused)?.min(count);
     if given == 0 && count > 0 {
         return Err(Unavailable::new(
             "resizing the pool of huge pages",

@@ -15,24 +15,29 @@ use hostmem_test_support::maps::kernel_page_size;
 
 const HUGE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
 
-/// Reads a size in kB, or a number, of `/proc/meminfo`.
-fn meminfo(name: &str) -> usize {
+/// Reads the number of pages that the pool shall have. (What other processes hold of a former,
+/// larger pool is counted in `/proc/meminfo` alone.)
+fn pool() -> usize {
+    let text = fs::read_to_string("/proc/sys/vm/nr_hugepages").expect("/proc is mounted");
+    text.trim().parse().expect("it is a number")
+}
+
+/// Reads the default size of huge pages, in bytes.
+fn page_size() -> usize {
     let text = fs::read_to_string("/proc/meminfo").expect("/proc is mounted");
     let line = text
         .lines()
-        .find_map(|l| l.strip_prefix(name))
+        .find_map(|line| line.strip_prefix("Hugepagesize:"))
         .expect("the field exists");
-    line.split_whitespace()
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("it is a number")
+    let kib = line.split_whitespace().next();
+    1024 * kib.and_then(|n| n.parse::<usize>().ok()).expect("a number")
 }
 
 /// Holds several tests in one, since each changes what the others would see between their calls.
 #[test]
 fn the_pool_has_the_pages_inside_and_its_former_number_outside() {
-    let before = meminfo("HugePages_Total");
-    let size = meminfo("Hugepagesize") * 1024;
+    let before = pool();
+    let size = page_size();
     let got = with_huge_pages(4, |given| {
         assert!((1..=4).contains(&given), "{given}");
         let map = Map::new(size, RW, HUGE, -1).expect("a page is free");
@@ -45,7 +50,7 @@ fn the_pool_has_the_pages_inside_and_its_former_number_outside() {
     if or_skip(got).is_none() {
         return;
     }
-    assert_eq!(meminfo("HugePages_Total"), before);
+    assert_eq!(pool(), before);
 
     let none = with_huge_pages(0, |given| {
         assert_eq!(given, 0);
@@ -55,7 +60,7 @@ fn the_pool_has_the_pages_inside_and_its_former_number_outside() {
 
     let panicked = catch_unwind(|| with_huge_pages(2, |_| panic!("on purpose")));
     assert!(panicked.is_err());
-    assert_eq!(meminfo("HugePages_Total"), before, "restored after a panic");
+    assert_eq!(pool(), before, "restored after a panic");
 
     let inside = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -69,5 +74,5 @@ fn the_pool_has_the_pages_inside_and_its_former_number_outside() {
             });
         }
     });
-    assert_eq!(meminfo("HugePages_Total"), before);
+    assert_eq!(pool(), before);
 }
