@@ -1,7 +1,7 @@
 //! Other cores, and how a thread waits for a lock.
 
 use crate::{host, pages::Bsd};
-use core::sync::atomic::AtomicU32;
+use core::{sync::atomic::AtomicU32, time::Duration};
 use hostmem_core::{
     provider::{CoreSync, Error},
     sync::{Futex, FutexLock},
@@ -27,8 +27,8 @@ pub type OsLock = FutexLock<OsFutex>;
 // step, so that a later wake finds the thread, and waking with 1 wakes one of them. No call
 // unwinds.
 unsafe impl Futex for OsFutex {
-    fn wait(word: &AtomicU32, expected: u32) {
-        host::wait(word, expected);
+    fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
+        host::wait(word, expected, at_most);
     }
 
     fn wake_one(word: &AtomicU32) {

@@ -1,7 +1,10 @@
 //! Other cores, time, and how a thread waits for a lock.
 
 use crate::{errno::error, pages::Linux, raw};
-use core::sync::atomic::{AtomicBool, AtomicU32};
+use core::{
+    sync::atomic::{AtomicBool, AtomicU32},
+    time::Duration,
+};
 use hostmem_core::{
     arch::runs_under_valgrind,
     provider::{
@@ -50,18 +53,26 @@ pub struct OsFutex;
 /// The lock of this system: waiting threads spin shortly, then sleep in the kernel.
 pub type OsLock = FutexLock<OsFutex>;
 
+/// Returns a length of time as system calls take it; zero if it is longer than they can be told.
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(0),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
 // SAFETY: futex(2): FUTEX_WAIT compares the word and begins to sleep in one step, so that a later
 // FUTEX_WAKE finds the thread; FUTEX_WAKE with 1 wakes one of them. Where a filter refuses the
 // call, the thread looks at the word again and again instead. No call unwinds.
 unsafe impl Futex for OsFutex {
-    fn wait(word: &AtomicU32, expected: u32) {
-        match futex::wait(word, futex::Flags::PRIVATE, expected, None) {
-            // Woken, changed before it slept, or interrupted: the caller looks again.
-            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(_) => sleep_while(word, expected, |time| {
-                let (tv_sec, tv_nsec) = (0, time.subsec_nanos().into());
+    fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
+        let timeout = timespec(at_most);
+        match futex::wait(word, futex::Flags::PRIVATE, expected, Some(&timeout)) {
+            // Woken, changed before it slept, interrupted, or late: the caller looks again.
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR | Errno::TIMEDOUT) => {}
+            Err(_) => sleep_while(word, expected, at_most, |time| {
                 // Interrupted or refused, it was shorter; the word is looked at in either case.
-                let _ = nanosleep(&Timespec { tv_sec, tv_nsec });
+                let _ = nanosleep(&timespec(time));
             }),
         }
     }

@@ -3,9 +3,11 @@
 use crate::{pages::NetBsd, probe::is_revision};
 use core::{
     ffi::c_int,
-    ptr::{null, null_mut},
+    ptr::{self, null, null_mut},
     sync::atomic::AtomicU32,
+    time::Duration,
 };
+use hostmem_bsd::shared::time::timespec;
 use hostmem_core::{
     provider::{CoreSync, Error, ErrorKind, backend::Answer},
     sync::{Futex, FutexLock, sleep_while},
@@ -44,26 +46,32 @@ fn has_futex() -> bool {
     KNOWN.or_ask(|| is_revision(REVISION_10))
 }
 
-fn futex(word: &AtomicU32, operation: c_int, value: c_int) -> c_int {
-    let (word, none) = (word.as_ptr(), null_mut::<c_int>());
-    let (no_time, zero): (*const libc::timespec, c_int) = (null(), 0);
+fn futex(
+    word: &AtomicU32,
+    operation: c_int,
+    value: c_int,
+    at_most: Option<&libc::timespec>,
+) -> c_int {
+    let (word, none, zero) = (word.as_ptr(), null_mut::<c_int>(), 0 as c_int);
+    let time = at_most.map_or(null(), ptr::from_ref);
     // SAFETY: this system call takes the address of the word, which is borrowed for the call, an
-    // operation, a value, and no timeout, second word nor more values. It changes no memory.
-    unsafe { libc::syscall(SYS_FUTEX, word, operation, value, no_time, none, zero, zero) }
+    // operation, a value, a time that is borrowed as well or none, and no second word nor more
+    // values. It changes no memory.
+    unsafe { libc::syscall(SYS_FUTEX, word, operation, value, time, none, zero, zero) }
 }
 
 // SAFETY: futex(2): waiting compares the word and begins to sleep in one step, so that a later wake
 // finds the thread; waking with 1 wakes one of them. Where there is no call, a waiting thread looks
 // at the word again and again. No call unwinds.
 unsafe impl Futex for OsFutex {
-    fn wait(word: &AtomicU32, expected: u32) {
+    fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
         if has_futex() {
-            // That it failed, or was interrupted, is an early return.
-            let _ = futex(word, WAIT, expected.cast_signed());
+            // That it failed, was interrupted or took too long, is an early return.
+            let _ = futex(word, WAIT, expected.cast_signed(), Some(&timespec(at_most)));
             return;
         }
-        sleep_while(word, expected, |time| {
-            let (tv_sec, tv_nsec) = (0, time.subsec_nanos().into());
+        sleep_while(word, expected, at_most, |time| {
+            let libc::timespec { tv_sec, tv_nsec } = timespec(time);
             // Interrupted, it was shorter; the word is looked at in either case.
             let _ = nanosleep(&Timespec { tv_sec, tv_nsec });
         });
@@ -71,7 +79,7 @@ unsafe impl Futex for OsFutex {
 
     fn wake_one(word: &AtomicU32) {
         if has_futex() {
-            let _ = futex(word, WAKE, 1);
+            let _ = futex(word, WAKE, 1, None);
         }
     }
 }

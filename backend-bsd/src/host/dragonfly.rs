@@ -3,7 +3,7 @@
 pub(crate) use super::lacking::{core_sync, deny_write_execute, large_pages, sync_cores};
 
 use crate::shared::{limits::process_record, object::MemoryObject, sysctl::long};
-use core::{ffi::c_int, mem::offset_of, sync::atomic::AtomicU32};
+use core::{ffi::c_int, mem::offset_of, sync::atomic::AtomicU32, time::Duration};
 use hostmem_core::{
     page::PageSize,
     provider::{Capabilities, DualRequest, DualStep, Error, ErrorKind, MapEntry, Resource, order},
@@ -70,17 +70,21 @@ pub(crate) fn open(
     }
 }
 
-/// Microseconds after which a sleeping thread looks at the word by itself: the kernel finds
-/// sleepers by the memory of the word, which is another one after a fork if the page was written
-/// meanwhile.
+/// Microseconds after which a sleeping thread looks at the word by itself in any case: the kernel
+/// finds sleepers by the memory of the word, which is another one after a fork if the page was
+/// written meanwhile.
 const LOOK_AGAIN: c_int = 100_000;
 
-/// Sleeps (`umtx(2)`) while the word is `expected`, until it is woken; may return early.
-pub(crate) fn wait(word: &AtomicU32, expected: u32) {
+/// Sleeps (`umtx(2)`) while the word is `expected`, until it is woken or `at_most` is over; may
+/// return early.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
     let word: *const c_int = word.as_ptr().cast();
+    let at_most = c_int::try_from(at_most.as_micros()).unwrap_or(LOOK_AGAIN);
+    // None would be without end.
+    let time = at_most.clamp(1, LOOK_AGAIN);
     // SAFETY: umtx_sleep(2) reads the word, which is borrowed for the call, and changes no memory.
     // That it failed, was interrupted or took too long, is an early return.
-    unsafe { libc::umtx_sleep(word, expected.cast_signed(), LOOK_AGAIN) };
+    unsafe { libc::umtx_sleep(word, expected.cast_signed(), time) };
 }
 
 /// Wakes one of those that sleep on the word.

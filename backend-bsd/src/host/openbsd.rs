@@ -9,12 +9,14 @@ use crate::shared::{
     object::MemoryObject,
     pages::page_size,
     sysctl::{self, int, process},
+    time::timespec,
 };
 use core::{
     ffi::{CStr, c_char, c_int, c_uint},
     mem::offset_of,
     ptr::{null, null_mut},
     sync::atomic::AtomicU32,
+    time::Duration,
 };
 use hostmem_core::{
     page::PageSize,
@@ -157,12 +159,15 @@ const WAIT: c_int = 1 | PRIVATE;
 /// `FUTEX_WAKE`.
 const WAKE: c_int = 2 | PRIVATE;
 
-/// Sleeps (`futex(2)`) while the word is `expected`, until it is woken; may return early.
-pub(crate) fn wait(word: &AtomicU32, expected: u32) {
+/// Sleeps (`futex(2)`) while the word is `expected`, until it is woken or `at_most` is over; may
+/// return early.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
     let (word, expected) = (word.as_ptr(), expected.cast_signed());
-    // SAFETY: futex(2) reads the word, which is borrowed for the call, and changes no memory. No
-    // timeout and no second word. That it failed, or was interrupted, is an early return.
-    unsafe { libc::futex(word, WAIT, expected, null(), null_mut()) };
+    let time = timespec(at_most);
+    // SAFETY: futex(2) reads the word, which is borrowed for the call, and the time, which is live,
+    // and changes no memory. No second word. That it failed, was interrupted or took too long, is
+    // an early return.
+    unsafe { libc::futex(word, WAIT, expected, &raw const time, null_mut()) };
 }
 
 /// Wakes one of those that sleep on the word.

@@ -6,5 +6,6 @@ pub mod limits;
 pub mod object;
 pub mod pages;
 pub mod sysctl;
+pub mod time;
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 pub mod vmentry;

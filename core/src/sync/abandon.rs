@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 /// does not have, or a call of its own that a signal handler interrupted, and that goes on when the
 /// handler returns. The holder's own opening then does nothing.
 pub struct Abandonable<R> {
-    raw: R,
+    pub(super) raw: R,
     /// Only the thread that is alone in a forked child sets it.
     is_abandoned: AtomicBool,
     /// A number of the holder, if it has noted one.

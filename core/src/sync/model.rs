@@ -8,6 +8,7 @@ use core::{
     marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::atomic::AtomicUsize,
+    time::Duration,
 };
 
 mod futex;
@@ -31,7 +32,7 @@ impl RawMutex for Spin {
 
 // SAFETY: `wait` returns at once, which it may.
 unsafe impl Futex for Spin {
-    fn wait(_: &AtomicU32, _: u32) {
+    fn wait(_: &AtomicU32, _: u32, _: Duration) {
         loom::thread::yield_now();
     }
 
@@ -40,7 +41,7 @@ unsafe impl Futex for Spin {
 
 /// A lock around a value.
 pub struct Lock<T, R = Spin> {
-    word: AtomicU32,
+    words: futex::Words,
     owner: AtomicUsize,
     value: UnsafeCell<T>,
     raw: PhantomData<fn() -> R>,
@@ -56,7 +57,7 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// Makes an open lock around `value`.
     pub fn new(value: T) -> Self {
         Self {
-            word: AtomicU32::new(0),
+            words: futex::Words::new(),
             owner: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
             raw: PhantomData,
@@ -65,18 +66,18 @@ impl<T, R: RawMutex> Lock<T, R> {
 
     /// Waits for the lock and takes it.
     pub fn lock(&self) -> Guard<'_, T, R> {
-        futex::acquire::<R::Futex>(&self.word);
+        self.words.acquire::<R::Futex>();
         Guard(self)
     }
 
     /// Takes the lock if it is open.
     pub fn try_lock(&self) -> Option<Guard<'_, T, R>> {
-        futex::try_acquire(&self.word).then(|| Guard(self))
+        self.words.try_acquire().then(|| Guard(self))
     }
 
     /// Says whether somebody has the lock now.
     pub fn is_locked(&self) -> bool {
-        futex::is_taken(&self.word)
+        self.words.is_taken()
     }
 
     /// Reaches the value by exclusive access, without locking.
@@ -91,7 +92,7 @@ impl<T, R: RawMutex> Lock<T, R> {
     /// This thread, or in a forked child its copy in the parent, took the lock and forgot the
     /// guard; nothing borrowed from that guard is alive.
     pub unsafe fn unlock_forgotten(&self) {
-        futex::release::<R::Futex>(&self.word);
+        self.words.release::<R::Futex>();
     }
 
     /// Makes the guard of a lock anew: see the other `Lock`.
@@ -118,7 +119,7 @@ impl<T, R: RawMutex> Lock<T, R> {
         // SAFETY: this thread holds the lock in a call that never goes on: this function's `#
         // Safety`.
         note(unsafe { &mut *self.value.get() });
-        futex::release::<R::Futex>(&self.word);
+        self.words.release::<R::Futex>();
     }
 
     /// Leaves a lock behind: see the other `Lock`.
@@ -127,13 +128,13 @@ impl<T, R: RawMutex> Lock<T, R> {
     ///
     /// This is the only thread of a forked child, which has taken the lock out of use.
     pub(crate) unsafe fn abandon(&self) {
-        futex::release::<R::Futex>(&self.word);
+        self.words.release::<R::Futex>();
     }
 }
 
 impl<T, R: RawMutex> Drop for Guard<'_, T, R> {
     fn drop(&mut self) {
-        futex::release::<R::Futex>(&self.0.word);
+        self.0.words.release::<R::Futex>();
     }
 }
 

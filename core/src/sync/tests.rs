@@ -5,6 +5,7 @@ extern crate std;
 
 use super::{Futex, Lock, RawMutex};
 use crate::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::time::Duration;
 use loom::{
     sync::{Condvar, Mutex},
     thread,
@@ -32,7 +33,8 @@ impl RawMutex for Sleeps {
 // SAFETY: the word is compared under the mutex that `wake_one` takes, so that a thread which saw
 // `expected` is in the queue before a later wake looks there.
 unsafe impl Futex for Sleeps {
-    fn wait(word: &AtomicU32, expected: u32) {
+    /// Sleeps until it is woken, however long.
+    fn wait(word: &AtomicU32, expected: u32, _: Duration) {
         let guard = QUEUE.mutex.lock().expect("not poisoned");
         if word.load(Relaxed) == expected {
             drop(QUEUE.sleepers.wait(guard).expect("not poisoned"));

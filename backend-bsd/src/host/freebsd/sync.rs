@@ -4,11 +4,13 @@
 use crate::shared::{
     errno::{check, error},
     sysctl::sysctl_int,
+    time::timespec,
 };
 use core::{
     ffi::{c_int, c_uint},
-    ptr::null_mut,
+    ptr::{null_mut, without_provenance_mut},
     sync::atomic::{AtomicBool, AtomicU32},
+    time::Duration,
 };
 use hostmem_core::provider::{Error, ErrorKind, backend::register_and_sync};
 use rustix::io::Errno;
@@ -63,12 +65,19 @@ pub(crate) fn sync_cores() -> Result<(), Error> {
     register_and_sync(&REGISTERED, || ask(REGISTER_SYNC_CORE), || ask(SYNC_CORE))
 }
 
-/// Sleeps while the word is `expected`, until it is woken; may return early.
-pub(crate) fn wait(word: &AtomicU32, expected: u32) {
+/// Sleeps while the word is `expected`, until it is woken or `at_most` is over; may return early.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, at_most: Duration) {
     let (object, operation) = (word.as_ptr().cast(), libc::UMTX_OP_WAIT_UINT_PRIVATE);
-    // SAFETY: _umtx_op(2) reads the word, which is borrowed for the call, and changes no memory. No
-    // timeout. That it failed, or was interrupted, is an early return.
-    unsafe { libc::_umtx_op(object, operation, expected.into(), null_mut(), null_mut()) };
+    let mut time = timespec(at_most);
+    // The fourth argument is the size of the fifth.
+    let (size, time) = (
+        without_provenance_mut(size_of_val(&time)),
+        (&raw mut time).cast(),
+    );
+    // SAFETY: _umtx_op(2) reads the word, which is borrowed for the call, and the time, which is
+    // live and as long as is said, and changes no memory. That it failed, was interrupted or took
+    // too long, is an early return.
+    unsafe { libc::_umtx_op(object, operation, expected.into(), size, time) };
 }
 
 /// Wakes one of those that sleep on the word.
