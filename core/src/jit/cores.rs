@@ -11,7 +11,7 @@ use super::{CodeProvider, JitAllocator, JitError};
 use crate::{
     atomic::{AtomicBool, AtomicU64, Ordering, fence},
     provider::PageProvider,
-    sync::{Lock, RawMutex},
+    sync::{Guard, Lock, RawMutex},
 };
 
 /// What a call does so that other cores run the code that it replaced.
@@ -82,16 +82,36 @@ impl<R: RawMutex> Cores<R> {
         if self.done.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
-        let _locked = self.lock.lock();
+        let locked = self.lock.lock();
         if self.done.load(Ordering::Acquire) >= wanted {
             return Ok(());
         }
-        // Only the holder of the lock changes these.
+        self.begin(&locked, barrier)
+    }
+
+    /// Has a barrier for everything this thread did; `barrier` is one.
+    #[inline]
+    fn now<E>(&self, barrier: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        match self.lock.try_lock() {
+            // None is under way that could serve this thread too.
+            Some(locked) => self.begin(&locked, barrier),
+            None => self.wait_for(self.next(), barrier),
+        }
+    }
+
+    /// Begins the next barrier, and waits until it is over.
+    #[inline]
+    fn begin<E>(
+        &self,
+        _locked: &Guard<'_, (), R>,
+        barrier: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Only the holder of the lock changes this. SeqCst: `next` tells why.
         let number = self.begun.load(Ordering::Relaxed) + 1;
-        self.begun.store(number, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        // Whoever sees that the note is gone sees which barrier took it.
-        let owed = self.owed.swap(false, Ordering::AcqRel);
+        self.begun.swap(number, Ordering::SeqCst);
+        // A note that comes too late for this look stays for the next barrier. Whoever sees that it
+        // is gone sees which barrier took it.
+        let owed = self.owed.load(Ordering::Relaxed) && self.owed.swap(false, Ordering::AcqRel);
         let result = barrier();
         match result {
             Ok(()) => self.done.store(number, Ordering::Release),
@@ -121,7 +141,8 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     #[inline]
     pub(super) fn sync_if(&self, reused: bool) -> Result<(), JitError> {
         if reused && self.syncs_cores() {
-            return self.sync_until(self.cores.next());
+            let synced = self.cores.now(|| self.provider.sync_cores());
+            return synced.map_err(JitError::SyncCores);
         }
         Ok(())
     }
@@ -213,5 +234,12 @@ mod tests {
         assert_eq!(cores.wait_for(cores.next_owed(), || Err(5)), Err(5));
         assert_eq!(cores.wait_for(cores.next_owed(), barrier), Ok(()));
         assert_eq!(count.get(), 4, "one that failed pays nothing");
+        cores.owe();
+        assert_eq!(cores.now(|| Err(6)), Err(6));
+        assert_eq!(cores.now(barrier), Ok(()));
+        assert_eq!(cores.wait_for(cores.next_owed(), barrier), Ok(()));
+        assert_eq!(count.get(), 5, "one at once pays as well");
+        assert_eq!(cores.now(barrier), Ok(()));
+        assert_eq!(count.get(), 6, "and is made, owed or not");
     }
 }
