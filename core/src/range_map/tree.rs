@@ -95,7 +95,11 @@ impl Path {
 #[inline]
 fn unpack(root: u64) -> (u32, usize) {
     let [a, b, c, d, level, ..] = root.to_le_bytes();
-    (u32::from_le_bytes([a, b, c, d]), level.into())
+    // No level is higher, which compilers do not know.
+    (
+        u32::from_le_bytes([a, b, c, d]),
+        usize::from(level) % LEVELS,
+    )
 }
 
 impl<T: Value, const W: usize> Tree<T, W> {

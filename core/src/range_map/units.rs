@@ -42,13 +42,15 @@ impl<T, M: PageProvider + Copy, R> RangeMap<T, M, R> {
     /// Returns the pages of a range to be changed.
     #[inline]
     pub(super) fn pages(&self, range: AddressRange) -> Result<Pages, Error> {
-        let page = PageSize::new(1 << self.shift).ok_or(ErrorKind::InvalidArgument)?;
-        let pages = whole_pages(range, page).ok_or(ErrorKind::InvalidArgument)?;
-        if self.bounds.contains_range(range) {
-            Ok(pages)
-        } else {
-            Err(ErrorKind::OutsideRange.into())
+        let mask = (1 << self.shift) - 1;
+        if (range.start() | !range.last()) & mask != 0 {
+            return Err(ErrorKind::InvalidArgument.into());
         }
+        if !self.bounds.contains_range(range) {
+            return Err(ErrorKind::OutsideRange.into());
+        }
+        // No number of a page in the bounds is the last one that there is.
+        Ok((self.page_of(range.start()), self.page_of(range.last()) + 1))
     }
 
     /// Returns the pages that lie wholly in a window, and in the bounds.
