@@ -71,6 +71,9 @@ fn p1_states_show_in_the_process_map() {
 
 #[test]
 fn p2_an_exact_place_in_use_is_refused_and_nothing_changes() {
+    if skip_emulated("shows memory of its own in the map of the process") {
+        return;
+    }
     isolated!(
         "p2_an_exact_place_in_use_is_refused_and_nothing_changes",
         || {
