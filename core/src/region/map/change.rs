@@ -38,7 +38,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             // Of all that it takes: where the call was made, noting it must not fail.
             parts
                 .tree
-                .prepare_update(&mut held.writer, &parts.arena, pages)?;
+                .prepare_update(&mut held.writer, &parts.arena, pages, false)?;
             if !self.begin(&held, undo, pages) {
                 continue;
             }
