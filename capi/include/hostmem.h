@@ -3056,6 +3056,17 @@ hm_status hm_range_map_rewrite(struct hm_range_map *map,
 hm_status hm_range_map_prepare(struct hm_range_map *map, size_t changes, struct hm_error *error);
 
 /**
+ * Makes sure that the next change cannot fail for want of memory, if that is a rewrite of this
+ * window, however many ranges it holds, or an insertion or a removal.
+ *
+ * Thread-safe; not for signal handlers, unless the map blocks signals.
+ */
+hm_status hm_range_map_prepare_rewrite(struct hm_range_map *map,
+                                       size_t first,
+                                       size_t last,
+                                       struct hm_error *error);
+
+/**
  * Finds a gap of `len` bytes within a window, whose byte at `offset` is a multiple of `align`;
  * an `align` of 0 is that of pages, and a `last` of 0 is no bound. No other thread is kept from
  * taking it. Returns `HM_OUT_OF_MEMORY` where nothing fits.

@@ -165,3 +165,96 @@ fn a_cache_comes_back_at_its_offsets() {
         );
     });
 }
+
+/// Fills a cache with spans of sizes up to some of `sizes`, shrinks and releases some, and has the
+/// others again by their offsets.
+fn comes_back(config: JitConfig, range: AddressRange, sizes: &[usize]) {
+    let below = AddressRange::new(1 << 16, range.start() - 1).expect("not empty");
+    let config = config
+        .rx(Placement::lowest(range))
+        .rw(Placement::within(below));
+    let mut random = Random(3);
+    let kept: Vec<(usize, usize)> = {
+        let jit = allocator(config);
+        let mut spans: Vec<Span> = Vec::new();
+        for n in 0..if emulated() { 100 } else { 400 } {
+            let most = sizes[n % sizes.len()];
+            let mut span = jit.alloc(1 + random.below(most)).expect("memory");
+            if random.below(2) == 0 {
+                let len = 1 + random.below(span.len_bytes());
+                jit.shrink(&mut span, len).expect("no longer");
+            }
+            spans.push(span);
+            if n % 3 == 0 {
+                let gone = spans.swap_remove(random.below(spans.len()));
+                jit.release(gone).expect("once");
+            }
+        }
+        let offset = |rx: usize| rx - range.start();
+        let all = jit.spans();
+        all.map(|live| (offset(live.span.rx.addr().get()), live.span.len))
+            .collect()
+    };
+    let jit = allocator(config);
+    for (offset, len) in kept {
+        let span = jit.alloc_at(offset, len);
+        let span = span.unwrap_or_else(|e| panic!("{len} at {offset:#x}: {e}, {config:?}"));
+        assert_eq!(span.rx().addr().get(), range.start() + offset);
+        assert_eq!(span.len_bytes(), len);
+    }
+}
+
+#[test]
+fn spans_of_all_lengths_come_back_at_their_offsets() {
+    isolated!("spans_of_all_lengths_come_back_at_their_offsets", || {
+        let range = window(128 << 20);
+        let small = JitConfig::new().block_size(64 << 10, 1 << 20);
+        // Longer than a block, in the place of which others come.
+        let long = [100, 1000, 300_000];
+        comes_back(small, range, &long);
+        comes_back(small.padding(false), range, &long);
+        comes_back(small.granularity(16), range, &long);
+        // What a span is shrunk to may be a length of other pools.
+        comes_back(small.pools(2), range, &[100, 1000, 30_000]);
+        comes_back(small.pools(3), range, &long);
+        // Longer than any block: each has one to itself, of longer granules.
+        let single = small.block_size(64 << 10, 64 << 10);
+        comes_back(single, window(1 << 30), &[100, 1000, 9_000_000]);
+    });
+}
+
+#[test]
+fn empty_blocks_make_room_at_a_limit_wherever_a_span_is_to_be() {
+    isolated!(
+        "empty_blocks_make_room_at_a_limit_wherever_a_span_is_to_be",
+        || {
+            let limited = JitConfig::new().limit(256 << 10);
+            let jit = allocator(limited);
+            let first = jit.alloc(64).expect("memory");
+            let at = first.rx().addr().get();
+            jit.release(first).expect("once"); // Its block stays.
+            let near = Placement::near(at, 1 << 30);
+            let span = jit.alloc_with(200 << 10, near).expect("within the limit");
+            jit.release(span).expect("once");
+
+            let range = window(32 << 20);
+            let below = AddressRange::new(1 << 16, range.start() - 1).expect("not empty");
+            let lowest = Placement::lowest(range);
+            let limited = limited.rx(lowest).rw(Placement::within(below));
+            let jit = allocator(limited);
+            let first = jit.alloc(64).expect("memory");
+            jit.release(first).expect("once");
+            // All of the limit, without padding, is had again as well.
+            let all = jit.alloc(256 << 10).expect("within the limit");
+            assert_eq!(all.rx().addr().get(), range.start());
+            jit.release(all).expect("once");
+            drop(jit);
+            let jit = allocator(limited);
+            let all = jit.alloc_at(0, 256 << 10).expect("where it was");
+            jit.release(all).expect("once");
+            let offset = (1 << 20) + jit.config().granularity_bytes();
+            let span = jit.alloc_at(offset, 200 << 10);
+            assert!(span.is_ok(), "within the limit: {span:?}");
+        }
+    );
+}

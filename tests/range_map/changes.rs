@@ -54,6 +54,55 @@ fn what_was_prepared_is_noted_with_little_memory() {
     }
 }
 
+/// The same for a change of many ranges, as `mprotect` of a guest is.
+#[test]
+fn a_change_of_many_ranges_that_was_prepared_does_not_fail() {
+    for bounds in [AddressRange::LOW_4G, from_to(0, 1 << 47)] {
+        for kib in [64, 256] {
+            let new = RangeMap::on(OsProvider::new(), bounds, PageSize::KIB_4, kib << 10);
+            let map: RangeMap<u32, _> = new.expect("made");
+            let (start, mut ranges) = (0x10_0000, 0);
+            let mut changes = 0;
+            loop {
+                for _ in 0..20 {
+                    let added = map.insert_new(pages(start + 2 * ranges * PAGE, 1), 1);
+                    if added.is_err() {
+                        break;
+                    }
+                    ranges += 1;
+                }
+                let all = pages(start, 2 * ranges);
+                if map.prepare_rewrite(all).is_err() {
+                    break;
+                }
+                // All become different, and gaps are filled.
+                let mut next = 2;
+                let filled = map.rewrite(all, |_, _| {
+                    next += 1;
+                    Some(next)
+                });
+                assert_eq!(filled, Ok(ranges), "{kib} KiB, {ranges} ranges");
+                changes += 1;
+                let odd = |piece: AddressRange| (piece.start() - start) / PAGE % 2 == 1;
+                if map.prepare_rewrite(all).is_err() {
+                    break;
+                }
+                let emptied = map.rewrite(all, |piece, _| (!odd(piece)).then_some(1));
+                assert_eq!(emptied, Ok(2 * ranges), "{kib} KiB, {ranges} ranges");
+                if map.prepare_rewrite(all).is_err() {
+                    break;
+                }
+                assert_eq!(map.update(all, |value| value + 1), Ok(ranges));
+            }
+            assert!(changes > 1, "{kib} KiB, {ranges} ranges");
+        }
+    }
+    let map = map_of::<u32>(AddressRange::LOW_4G);
+    let outside = pages(1 << 40, 1);
+    let refused = map.prepare_rewrite(outside).map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::OutsideRange));
+}
+
 #[test]
 fn what_goes_is_told_piece_by_piece() {
     let map = map_of::<u32>(AddressRange::LOW_4G);

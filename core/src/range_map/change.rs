@@ -136,20 +136,22 @@ impl<T: Value, const W: usize> Tree<T, W> {
         leaves + height * inners
     }
 
-    /// Makes sure that an update of these pages cannot fail for want of memory, nor one change
-    /// instead.
+    /// Makes sure that an update of these pages, of the gaps between them too where `gaps` says so,
+    /// cannot fail for want of memory, nor one change instead.
     pub(crate) fn prepare_update(
         &self,
         writer: &mut Writer<W>,
         source: &impl Source<W>,
         (start, end): Pages,
+        gaps: bool,
     ) -> Result<(), Error> {
         let ranges = self.count_in((start, end));
+        let pieces = if gaps { 2 * ranges + 1 } else { ranges };
         let height = self.root().map_or(0, |(_, height)| height);
         if height + 4 > LEVELS {
             return Err(ErrorKind::Exhausted.into());
         }
-        self.ensure(writer, source, self.need_for(ranges + 2))
+        self.ensure(writer, source, self.need_for(pieces + 2))
     }
 
     /// Takes the values of pages away; returns how many had one.

@@ -112,6 +112,7 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
 
     /// Makes sure that the next `changes` changes cannot fail for want of memory: as many calls of
     /// [`RangeMap::insert`], [`RangeMap::insert_new`] and [`RangeMap::remove`], whoever makes them.
+    /// For those of many ranges at once there is [`RangeMap::prepare_rewrite`].
     /// A tracker asks before it lets the host change something that is then to be noted.
     ///
     /// Each takes some 4 KiB of the map's memory, or some 10 KiB in bounds of 2^31 pages and more,
@@ -143,6 +144,25 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
             parts, mut writer, ..
         } = self.lock();
         parts.tree.prepare(&mut writer, &parts.arena, changes)
+    }
+
+    /// Makes sure that the next change cannot fail for want of memory, if that is a call of
+    /// [`RangeMap::update`] or [`RangeMap::rewrite`] for `range`, however many ranges it holds, or
+    /// one that [`RangeMap::prepare`] is for. A change by another thread in between counts as the
+    /// next one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`] and [`ErrorKind::OutsideRange`] as by [`RangeMap::insert`],
+    /// and the errors of [`RangeMap::prepare`].
+    pub fn prepare_rewrite(&self, range: AddressRange) -> Result<(), Error> {
+        let pages = self.pages(range)?;
+        let Held {
+            parts, mut writer, ..
+        } = self.lock();
+        parts
+            .tree
+            .prepare_update(&mut writer, &parts.arena, pages, true)
     }
 
     /// Changes the values in `range`, cutting ranges at its ends and joining what becomes equal;

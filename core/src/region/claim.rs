@@ -218,7 +218,7 @@ impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {
     pub fn renew(&mut self) -> &ClaimReport {
         if let Some(range) = self.terms.range {
             let chosen = chosen_place(&self.provider, self.page, self.terms.others_room);
-            let spare = keep_spare(&self.provider, self.terms.spare, range);
+            let spare = keep_spare(&self.provider, &self.terms, range);
             self.scan_all();
             if let Some(spare) = spare {
                 // SAFETY: reserved by keep_spare and no other code has its address yet.

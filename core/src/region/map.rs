@@ -80,7 +80,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.map_placed(request, state, Undo::Leave, |body, colour| {
             // Undo::Leave: what was placed is left to this call, which asks once.
             place.take().ok_or(ErrorKind::Other)?(body)?;
-            Ok(Mark::placed(tag, colour()))
+            Ok(Mark::placed(tag, colour()).known_as(state))
         })
     }
 

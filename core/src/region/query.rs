@@ -90,8 +90,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
     /// are alike: what its limit (`vm.max_map_count` on Linux) counts. Looks at every range.
     ///
     /// Memory that was [mapped by the caller](RegionAllocator::map_with) or moved, and each view of
-    /// a dual mapping, counts by itself. A host may join some of that (parts of a file that lie
-    /// side by side in it, too): then there are fewer. On Linux there may be more where pages that
+    /// a dual mapping, counts by itself, and so does what of the first was writable for a time. A
+    /// host may join some of that (shared memory that was writable; parts of a file that lie side
+    /// by side in it, too): then there are fewer. On Linux there may be more where pages that
     /// were written to while they lay apart are joined by what is mapped between them.
     pub fn host_mappings(&self) -> usize {
         let held = self.lock();

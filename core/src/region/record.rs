@@ -51,6 +51,9 @@ bitflags::bitflags! {
         const NO_DUMP = 1 << 2;
         /// The caller mapped them, not the provider below.
         const PLACED = 1 << 3;
+        /// The caller mapped them, and they were writable once: Linux counts private memory against
+        /// what may be committed from then on, and keeps it apart from what never was writable.
+        const WAS_WRITABLE = 1 << 4;
         /// Both wishes about large pages.
         const WISHES = Self::LARGE.bits() | Self::NEVER.bits();
     }
@@ -211,12 +214,27 @@ impl Mark {
         self == Self::of(self.tag)
     }
 
-    /// Returns the mark of the guards around pages with this one.
+    /// Returns the mark of the guards around pages with this one: what a request says of all of it,
+    /// and nothing of what only the pages between them are.
     pub(super) fn of_guards(self) -> Self {
+        let colour = match self.name {
+            Name::OTHER => self.colour,
+            _ => Colour::NONE,
+        };
         Self {
             notes: self.notes & Notes::NO_DUMP,
+            colour,
             ..self
         }
+    }
+
+    /// Returns the mark of pages that are in a state now.
+    pub(super) fn known_as(mut self, state: PageState) -> Self {
+        let writable = matches!(state, PageState::Committed(access) if access.writable());
+        if writable && self.notes.contains(Notes::PLACED) {
+            self.notes |= Notes::WAS_WRITABLE;
+        }
+        self
     }
 
     /// Returns the mark of pages that have got another mapping of the host.
@@ -271,6 +289,8 @@ mod bits {
     pub(super) const READ_EXEC: u8 = 6;
     pub(super) const READ_WRITE_EXEC: u8 = 7;
     pub(super) const INTERRUPTED: u8 = 8;
+    /// What an access has more where the pages [were writable](super::Notes::WAS_WRITABLE) once.
+    pub(super) const WAS_WRITABLE: u8 = 6;
 
     /// The bits of a state.
     pub(super) const STATE: u16 = 15;
@@ -289,21 +309,26 @@ impl Value for Record {
             Self::Ours(PageState::Reserved, mark) => (bits::RESERVED, mark),
             Self::Ours(PageState::Dual, mark) => (bits::DUAL, mark),
             Self::Ours(PageState::Interrupted, mark) => (bits::INTERRUPTED, mark),
-            Self::Ours(PageState::Committed(access), mark) => (
-                match access {
+            Self::Ours(PageState::Committed(access), mark) => {
+                let access = match access {
                     Access::None => bits::INACCESSIBLE,
                     Access::Read => bits::READ,
                     Access::ReadWrite => bits::READ_WRITE,
                     Access::ReadExec => bits::READ_EXEC,
                     Access::ReadWriteExec(_) => bits::READ_WRITE_EXEC,
-                },
-                mark,
-            ),
+                };
+                if mark.notes.contains(Notes::WAS_WRITABLE) {
+                    (access + bits::WAS_WRITABLE, mark)
+                } else {
+                    (access, mark)
+                }
+            }
         };
+        let notes = mark.notes - Notes::WAS_WRITABLE;
         u32::from(state)
             | u32::from(mark.name.0) << bits::NAME
             | u32::from(mark.colour.0) << bits::COLOUR
-            | u32::from(mark.notes.bits()) << bits::NOTES
+            | u32::from(notes.bits()) << bits::NOTES
             | u32::from(mark.tag) << bits::TAG
     }
 
@@ -312,7 +337,8 @@ impl Value for Record {
         let [low, middle, tag @ ..] = value.to_le_bytes();
         let low = u16::from_le_bytes([low, middle]);
         let [state, ..] = (low & bits::STATE).to_le_bytes();
-        let access = match state {
+        let was_writable = state > bits::INTERRUPTED;
+        let access = match state - if was_writable { bits::WAS_WRITABLE } else { 0 } {
             bits::FOREIGN => return Self::Foreign,
             bits::INACCESSIBLE => Some(Access::None),
             bits::READ => Some(Access::Read),
@@ -331,9 +357,11 @@ impl Value for Record {
         let [name, ..] = (low >> bits::NAME).to_le_bytes();
         let [colour, ..] = (low >> bits::COLOUR).to_le_bytes();
         let [notes, ..] = (low >> bits::NOTES).to_le_bytes();
+        let mut notes = Notes::from_bits_retain(notes);
+        notes.set(Notes::WAS_WRITABLE, was_writable);
         let mark = Mark {
             tag: u16::from_le_bytes(tag),
-            notes: Notes::from_bits_retain(notes),
+            notes,
             name: Name(name & Name::MASK),
             colour: Colour(colour & Colour::MASK),
         };

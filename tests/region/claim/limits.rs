@@ -5,7 +5,7 @@ use crate::common::{emulated, limits::set_limit, skip_emulated};
 use hostmem::{
     page::{AddressRange, PageRange},
     provider::{ErrorKind, PageProvider, ProcessMap},
-    region::{Claimed, Purpose, claim},
+    region::{ClaimRequest, Claimed, Others, Purpose, claim},
 };
 use hostmem_test_support::{isolate, seccomp};
 
@@ -55,6 +55,26 @@ fn r13_under_a_limit_the_claim_shrinks_and_leaves_something() {
             map_anywhere(2 * GIB).expect("given back");
         },
     );
+}
+
+#[test]
+fn a_claim_of_all_addresses_leaves_something_under_a_limit() {
+    let test = "a_claim_of_all_addresses_leaves_something_under_a_limit";
+    isolate::isolated!(test, || {
+        if skip_emulated("does not limit addresses") {
+            return;
+        }
+        let mut slots = [None; 1024];
+        set_limit(libc::RLIMIT_AS, 8 * GIB);
+        let all = ClaimRequest::range(AddressRange::ALL);
+        let mut claim = claim(OS, &all, &mut slots).expect("a valid request");
+        let report = *claim.report();
+        assert!(claim.tally(Purpose::Usable).bytes > 4 * GIB, "{report:?}");
+        assert_eq!(report.others, Others::Outside);
+        map_anywhere(GIB).expect("a quarter is left for others");
+        // SAFETY: no other code uses the claim.
+        unsafe { claim.give_back() }.expect("all can go");
+    });
 }
 
 #[test]

@@ -96,6 +96,53 @@ fn parts_of_what_a_caller_placed_join_again() {
 }
 
 #[test]
+fn what_was_writable_for_a_time_stays_apart() {
+    if skip_emulated("shows a map of its own") {
+        return;
+    }
+    isolated!("what_was_writable_for_a_time_stays_apart", || {
+        let (region, space) = lent(256);
+        let mapped = map_file(&region, &program(), &Request::bytes(8 * page()));
+        let part = |from: usize, pages: usize| {
+            let part = mapped.part(from * page(), pages * page(), OS.page_size());
+            part.expect("a part")
+        };
+        // As a loader relocates a program.
+        for (pages, access) in [
+            (part(2, 3), Access::ReadWrite),
+            (part(2, 3), Access::Read),
+            (part(3, 1), Access::ReadExec),
+            (part(3, 1), Access::Read),
+            (mapped, Access::ReadWrite),
+            (part(0, 4), Access::Read),
+            (mapped, Access::Read),
+        ] {
+            // SAFETY: mapped, and not used meanwhile.
+            unsafe { region.protect(pages, access) }.expect("an access");
+            agree(&region, space, "an access");
+        }
+    });
+}
+
+#[test]
+fn guards_around_what_a_caller_placed_are_like_all_others() {
+    if skip_emulated("shows a map of its own") {
+        return;
+    }
+    let test = "guards_around_what_a_caller_placed_are_like_all_others";
+    isolated!(test, || {
+        let (region, space) = lent(256);
+        let guarded = Request::bytes(4 * page()).guards(page(), 2 * page());
+        map_file(&region, &program(), &guarded);
+        map_shared(&region, &guarded);
+        assert_eq!(agree(&region, space, "free pages and guards are one"), 5);
+        let named = guarded.name(c"one").exclude_from_dump();
+        map_shared(&region, &named);
+        agree(&region, space, "those with a name");
+    });
+}
+
+#[test]
 fn names_wishes_views_and_guards_are_counted_as_the_host_has_them() {
     if skip_emulated("shows a map of its own") {
         return;

@@ -115,3 +115,20 @@ pub unsafe extern "C" fn hm_range_map_prepare(
         pass!(map, map => map.prepare(changes)?);
     })
 }
+
+/// Makes sure that the next change cannot fail for want of memory, if that is a rewrite of this
+/// window, however many ranges it holds, or an insertion or a removal.
+///
+/// Thread-safe; not for signal handlers, unless the map blocks signals.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hm_range_map_prepare_rewrite(
+    map: *mut hm_range_map,
+    first: usize,
+    last: usize,
+    error: *mut hm_error,
+) -> hm_status {
+    answer!(error, {
+        let (map, range) = (map!(map), range(first, last)?);
+        pass!(map, map => map.prepare_rewrite(range)?);
+    })
+}

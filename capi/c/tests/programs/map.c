@@ -56,6 +56,8 @@ static void changes(int apart) {
     OK(hm_range_map_remove(map, 11 * PAGE, 13 * PAGE - 1, &had, NULL));
     CHECK(had == 2 && has(map, 13 * PAGE, 13, 1, 7) && has(map, 10 * PAGE, 10, 1, (uint64_t)-1));
     OK(hm_range_map_prepare(map, 10, NULL));
+    OK(hm_range_map_prepare_rewrite(map, 10 * PAGE, 20 * PAGE - 1, NULL));
+    STATUS(HM_INVALID_ARGUMENT, hm_range_map_prepare_rewrite(map, 2, 1, NULL));
     hm_range_map_statistics held = HM_RANGE_MAP_STATISTICS_INIT;
     OK(hm_range_map_get_statistics(map, &held, NULL));
     CHECK(held.pages == 1 + 1 + 1 + 11 && held.ranges == (apart ? 5 : 4) && held.metadata != 0);

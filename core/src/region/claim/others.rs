@@ -1,6 +1,6 @@
 //! Addresses for others: spare ones under a limit, and room where the host chooses places.
 
-use super::{Claim, Claimed, Others, Purpose};
+use super::{Claim, Claimed, Others, Purpose, request::Terms};
 use crate::{
     page::{AddressRange, PageRange, PageSize},
     provider::{Error, ErrorKind, FLOOR, PageProvider, Place, ProcessMap, Request},
@@ -27,22 +27,27 @@ pub(super) fn chosen_place<P: PageProvider>(
     None
 }
 
-/// Takes spare addresses below the range while the range is claimed, so that a host that limits
-/// them has some left afterwards: as many as asked, or half as many, and so on.
+/// Takes spare addresses while the range is claimed, so that a host that limits them has some left
+/// afterwards: as many as asked, or half as many, and so on. They lie below the range, or where the
+/// host chooses, if it is known to limit them and there is no room below.
 pub(super) fn keep_spare<P: PageProvider>(
     provider: &P,
-    bytes: usize,
+    terms: &Terms,
     range: AddressRange,
 ) -> Option<PageRange> {
-    let below = AddressRange::new(FLOOR, range.start().checked_sub(1)?)?;
-    let mut len = bytes;
-    while len >= LEAST_SPARE {
-        match provider.reserve(&Request::bytes(len).within(below)) {
-            Ok(spare) => return Some(spare),
-            Err(_) => len /= 2,
+    let below = range.start().checked_sub(1);
+    let below = below.and_then(|last| AddressRange::new(FLOOR, last));
+    let anywhere = terms.is_limited.then_some(AddressRange::ALL);
+    [below, anywhere].into_iter().flatten().find_map(|within| {
+        let mut len = terms.spare;
+        while len >= LEAST_SPARE {
+            match provider.reserve(&Request::bytes(len).within(within)) {
+                Ok(spare) => return Some(spare),
+                Err(_) => len /= 2,
+            }
         }
-    }
-    None
+        None
+    })
 }
 
 impl<P: PageProvider + ProcessMap + Copy> Claim<'_, P> {

@@ -228,6 +228,7 @@ impl ClaimRequest {
             leave: self.leave,
             least,
             spare: self.spare.unwrap_or(in_units.max(SPARE)),
+            is_limited: limit.is_some(),
             others_room: page.round_up(self.others_room).ok_or(invalid)?,
             others: None,
             caller: 0,
@@ -248,6 +249,8 @@ pub(super) struct Terms {
     pub(super) leave: Option<AddressRange>,
     pub(super) least: usize,
     pub(super) spare: usize,
+    /// Whether the host is known to limit addresses.
+    pub(super) is_limited: bool,
     /// How much to leave to others where the host chooses places in the range only.
     pub(super) others_room: usize,
     /// The room that was left to others.

@@ -38,7 +38,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             // Of all that it takes: where the call was made, noting it must not fail.
             parts
                 .tree
-                .prepare_update(&mut held.writer, &parts.arena, pages)?;
+                .prepare_update(&mut held.writer, &parts.arena, pages, false)?;
             if !self.begin(&held, undo, pages) {
                 continue;
             }
@@ -108,6 +108,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         // SAFETY: committed; the caller asked for that access.
         if unsafe { self.inner.protect(self.range(piece), new) }.is_ok() {
             // Without memory the record says what it said, which is what was.
+            let mark = mark.known_as(becomes);
             let _ = self.record(held, piece, Some(Record::Ours(becomes, mark)));
         }
     }
@@ -158,7 +159,9 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
         self.change(
             range,
             |state, _| matches!(state, PageState::Committed(_)),
-            (PageState::Committed(access), |(), mark, _| mark),
+            (PageState::Committed(access), |(), mark, _| {
+                mark.known_as(PageState::Committed(access))
+            }),
             Undo::Restore,
             // SAFETY: the pages are committed, as was just looked up under the lock.
             || unsafe { self.inner.protect(range, access) },

@@ -132,7 +132,7 @@ impl<P: PageProvider + Copy, M: PageProvider + Copy, R: RawMutex> RegionAllocato
             let mut done = place(range);
             match done {
                 Ok(()) => {
-                    let mark = Mark::placed(tag, parts.colour_beside(pages));
+                    let mark = Mark::placed(tag, parts.colour_beside(pages)).known_as(state);
                     self.record(&mut held, pages, Some(Record::Ours(state, mark)))?;
                 }
                 Err(error) if error.kind() == ErrorKind::RangeLost => self.lose(&mut held, pages),
