@@ -3067,6 +3067,57 @@ hm_status hm_range_map_prepare_rewrite(struct hm_range_map *map,
                                        struct hm_error *error);
 
 /**
+ * Gives a range a value as `hm_range_map_insert` does, without waiting. Returns `HM_BUSY` where
+ * the thread that was interrupted, or another one, is changing the map. Nothing changed then.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_range_map_try_insert(struct hm_range_map *map,
+                                  size_t first,
+                                  size_t last,
+                                  uint64_t value,
+                                  size_t *had,
+                                  struct hm_error *error);
+
+/**
+ * Gives a range a value as `hm_range_map_insert_new` does, without waiting. Returns `HM_BUSY` as
+ * `hm_range_map_try_insert` does.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_range_map_try_insert_new(struct hm_range_map *map,
+                                      size_t first,
+                                      size_t last,
+                                      uint64_t value,
+                                      struct hm_error *error);
+
+/**
+ * Takes a range away as `hm_range_map_remove` does, without waiting. Returns `HM_BUSY` as
+ * `hm_range_map_try_insert` does.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt.
+ */
+hm_status hm_range_map_try_remove(struct hm_range_map *map,
+                                  size_t first,
+                                  size_t last,
+                                  size_t *had,
+                                  struct hm_error *error);
+
+/**
+ * Changes what lies in a window as `hm_range_map_rewrite` does, without waiting. Returns `HM_BUSY`
+ * as `hm_range_map_try_insert` does; `change` was not called then.
+ *
+ * Thread-safe, and safe in signal handlers, whatever they interrupt, if `change` is.
+ */
+hm_status hm_range_map_try_rewrite(struct hm_range_map *map,
+                                   size_t first,
+                                   size_t last,
+                                   hm_range_map_change_fn change,
+                                   void *context,
+                                   size_t *had,
+                                   struct hm_error *error);
+
+/**
  * Finds a gap of `len` bytes within a window, whose byte at `offset` is a multiple of `align`;
  * an `align` of 0 is that of pages, and a `last` of 0 is no bound. No other thread is kept from
  * taking it. Returns `HM_OUT_OF_MEMORY` where nothing fits.

@@ -255,12 +255,20 @@ fn writers_that_cannot_wait_try() {
     let done = map.update(range, |value| {
         assert_eq!(map.try_insert(pages(0x9000, 1), 1), None);
         assert_eq!(map.try_remove(range), None);
+        assert_eq!(
+            map.try_rewrite(range, |_, _| unreachable!("another change is under way")),
+            None
+        );
         assert_eq!(map.query(0x1000), Some((range, 2)));
         assert_eq!(map.ranges(map.bounds()).count(), 1);
         value + 1
     });
     assert_eq!(done, Ok(2));
     assert_eq!(map.query(0x1000), Some((range, 3)));
+    let one_more = |_, old: Option<u32>| Some(old.unwrap_or(0) + 1);
+    assert_eq!(map.try_rewrite(pages(0x1000, 3), one_more), Some(Ok(2)));
+    assert_eq!(map.query(0x3000), Some((pages(0x3000, 1), 1)));
+    assert_eq!(map.try_remove(pages(0x3000, 1)), Some(Ok(1)));
     let wrong = map
         .try_remove(from_to(1, 2))
         .map(|done| done.map_err(|e| e.kind()));

@@ -16,9 +16,11 @@ mod types;
 mod query;
 
 mod change;
+mod handler;
 mod walk;
 
 pub use change::*;
+pub use handler::*;
 use inner::{Inner, pass};
 pub use query::*;
 pub use types::*;

@@ -261,6 +261,18 @@ impl<T: Value, M: PageProvider + Copy, R: RawMutex> RangeMap<T, M, R> {
         })
     }
 
+    /// As [`RangeMap::rewrite`]; `None` as from [`RangeMap::try_insert`].
+    pub fn try_rewrite(
+        &self,
+        range: AddressRange,
+        mut change: impl FnMut(AddressRange, Option<T>) -> Option<T>,
+    ) -> Option<Result<usize, Error>> {
+        self.try_change(range, |tree, writer, arena, pages| {
+            let change = |pages, old| change(self.addresses(pages), old);
+            tree.rewrite(writer, arena, pages, true, change)
+        })
+    }
+
     fn try_change(
         &self,
         range: AddressRange,

@@ -60,6 +60,16 @@ pub(super) fn told<const JOINS: bool>(found: (AddressRange, Number<JOINS>)) -> h
     }
 }
 
+/// Asks what a piece becomes that has a value or none.
+fn each<const JOINS: bool>(
+    change: &mut impl FnMut(&mut hm_mapped_range, bool) -> bool,
+    piece: AddressRange,
+    old: Option<Number<JOINS>>,
+) -> Option<Number<JOINS>> {
+    let mut piece = told((piece, old.unwrap_or(Number(0))));
+    change(&mut piece, old.is_some()).then_some(Number(piece.value))
+}
+
 impl Inner {
     pub(super) fn query(&self, addr: usize) -> Option<hm_mapped_range> {
         pass!(self, map => map.query(addr).map(told))
@@ -78,17 +88,15 @@ impl Inner {
         range: AddressRange,
         mut change: impl FnMut(&mut hm_mapped_range, bool) -> bool,
     ) -> Result<usize, Error> {
-        let mut each = |piece: AddressRange, old: Option<u64>| {
-            let mut told = hm_mapped_range {
-                first: piece.start(),
-                last: piece.last(),
-                value: old.unwrap_or(0),
-            };
-            change(&mut told, old.is_some()).then_some(told.value)
-        };
-        pass!(self, map => map.rewrite(range, |piece, old| {
-            each(piece, old.map(|old| old.0)).map(Number)
-        }))
+        pass!(self, map => map.rewrite(range, |piece, old| each(&mut change, piece, old)))
+    }
+
+    pub(super) fn try_rewrite(
+        &self,
+        range: AddressRange,
+        mut change: impl FnMut(&mut hm_mapped_range, bool) -> bool,
+    ) -> Option<Result<usize, Error>> {
+        pass!(self, map => map.try_rewrite(range, |piece, old| each(&mut change, piece, old)))
     }
 
     pub(super) fn statistics(&self) -> Statistics {

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "check.h"
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -153,6 +154,24 @@ static void walks(void) {
 static hm_range_map *asked;
 static volatile sig_atomic_t answers;
 
+static pthread_t churner;
+static volatile sig_atomic_t refused;
+
+static int next_number(void *context, hm_mapped_range *piece, int has_value) {
+    (void)context;
+    piece->value++;
+    return has_value;
+}
+
+static void *send(void *context) {
+    (void)context;
+    while (answers < 20 || refused < 20) {
+        pthread_kill(churner, SIGUSR1);
+        sched_yield();
+    }
+    return NULL;
+}
+
 /* Changes the map that it may have interrupted a change of, as signals are blocked for one. */
 static void handler(int number) {
     (void)number;
@@ -180,6 +199,42 @@ static void signals(void) {
     }
     kill(child, SIGKILL);
     CHECK(waitpid(child, NULL, 0) == child);
+    signal(SIGUSR1, SIG_IGN);
+    OK(hm_range_map_close(asked, NULL));
+}
+
+/* Changes the map unless it has interrupted a change of it. */
+static void handler_that_tries(int number) {
+    (void)number;
+    size_t first = 5000 * PAGE, last = 5001 * PAGE - 1, had = 0;
+    hm_status status = hm_range_map_try_insert_new(asked, first, last, 5, NULL);
+    refused += status == HM_BUSY;
+    if (status == HM_OK) {
+        STATUS(HM_EXISTS, hm_range_map_try_insert_new(asked, first, last, 5, NULL));
+        OK(hm_range_map_try_rewrite(asked, first, last, next_number, NULL, &had, NULL));
+        CHECK(had == 1 && has(asked, first, 5000, 1, 6));
+        OK(hm_range_map_try_insert(asked, first, last, 7, NULL, NULL));
+        OK(hm_range_map_try_remove(asked, first, last, &had, NULL));
+        CHECK(had == 1);
+        answers++;
+    }
+}
+
+static void tries(void) {
+    asked = make(0, 0);
+    answers = 0;
+    STATUS(HM_INVALID_ARGUMENT, hm_range_map_try_insert(asked, 1, 2, 3, NULL, NULL));
+    STATUS(HM_INVALID_ARGUMENT,
+           hm_range_map_try_rewrite(asked, 0, PAGE - 1, NULL, NULL, NULL, NULL));
+    churner = pthread_self();
+    signal(SIGUSR1, handler_that_tries);
+    pthread_t sender;
+    CHECK(pthread_create(&sender, NULL, send, NULL) == 0);
+    for (size_t n = 0; answers < 20 || refused < 20; n++) {
+        size_t page = n % 1000;
+        OK(hm_range_map_insert(asked, page * PAGE, (page + 3) * PAGE - 1, n, NULL, NULL));
+    }
+    CHECK(pthread_join(sender, NULL) == 0);
     signal(SIGUSR1, SIG_IGN);
     OK(hm_range_map_close(asked, NULL));
 }
@@ -235,6 +290,7 @@ int main(void) {
     gaps();
     walks();
     signals();
+    tries();
     if (!EMULATED) {
         forks();
     }
