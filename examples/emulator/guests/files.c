@@ -49,6 +49,13 @@ int main(void) {
         return 13;
     if (close(both) || unlink("both"))
         return 14;
+    struct timespec old[2] = {{.tv_sec = 123}, {.tv_sec = 123}};
+    struct timespec new[2] = {{.tv_sec = 4}, {.tv_sec = 4}};
+    if (symlink("numbers", "link") || utimensat(AT_FDCWD, "link", old, 0) ||
+        utimensat(AT_FDCWD, "link", new, AT_SYMLINK_NOFOLLOW) || stat("numbers", &about) ||
+        about.st_mtime != 123 || lstat("link", &about) || about.st_mtime != 4 ||
+        utimensat(AT_FDCWD, "link", new, 1) == 0 || errno != EINVAL || unlink("link"))
+        return 15;
     if (rename("numbers", "others") || access("numbers", F_OK) == 0 || errno != ENOENT)
         return 5;
     DIR *folder = opendir(".");

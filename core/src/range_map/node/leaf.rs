@@ -145,6 +145,12 @@ impl<const W: usize> Node<W> {
             }
             first -= 1;
         }
+        // A late reader's header may say anything: what it leads to is discarded.
+        let dead = header / ONE_DEAD != 0;
+        // Where none is dead, the first one is the only one that may end in front of the page.
+        if !dead && page != 0 && first < all && self.entry_as(wide, first).end() <= page {
+            first += 1;
+        }
         let until = match all.checked_sub(1) {
             Some(n) if self.entry_as(wide, n).start <= last => all,
             // Ranks are those of all slots.
@@ -163,15 +169,7 @@ impl<const W: usize> Node<W> {
         } else {
             self.read_narrow(first, buffer);
         }
-        // The first one may end before the page, and there may be dead ones. A late reader's header
-        // may say anything: what it leads to is discarded.
-        let dead = header / ONE_DEAD != 0;
-        let is_in_front = page != 0
-            && buffer.first().is_some_and(|first| {
-                // SAFETY: all of the buffer was written above.
-                unsafe { first.assume_init_ref() }.end() <= page
-            });
-        if !dead && !is_in_front {
+        if !dead {
             return (count, is_all);
         }
         let (mut kept, mut known) = (0, NEVER);
@@ -179,8 +177,7 @@ impl<const W: usize> Node<W> {
             // SAFETY: n is below the buffer's length, all of which was written above.
             let entry = *unsafe { buffer[n].assume_init_ref() };
             buffer[kept].write(entry);
-            // One that is being moved may be there twice, and one that was dead just now may lie in
-            // front of the page.
+            // One that is being moved may be there twice, and some may lie in front of the page.
             let lives = entry.len != 0 && entry.start != known && entry.end() > page;
             known = if lives { entry.start } else { known };
             kept += usize::from(lives);

@@ -73,10 +73,11 @@ impl Files {
         host(unsafe { syscall!(Sysno::linkat, old, from, new, to, 0) })
     }
 
-    /// Sets times of an open file, where there is no path, or of what a path names: of a link
-    /// itself, if it is one.
+    /// Sets times of an open file, where there is no path, or of what a path names.
     pub(crate) fn utimensat(&self, folder: u32, path: u32, times: u32, flags: u32) -> Answer {
-        let _ = flags;
+        if flags & !AT_SYMLINK_NOFOLLOW != 0 {
+            return Err(Errno::EINVAL);
+        }
         let times = within(times, 2 * time::TIMESPEC)?;
         if path == 0 {
             let fd = self.fd(folder)?;
@@ -84,11 +85,10 @@ impl Files {
             // SAFETY: the kernel reads the guest's memory, or says EFAULT.
             return host(unsafe { syscall!(Sysno::utimensat, fd, none, times, 0) });
         }
-        let (parent, name) = self.parent(folder, &string(path)?)?;
-        let (fd, name) = (parent.number(), name.as_ptr());
-        let flags = AT_SYMLINK_NOFOLLOW;
-        // SAFETY: the name ends with zero; the times as above.
-        host(unsafe { syscall!(Sysno::utimensat, fd, name, times, flags) })
+        let fd = self.open_path(folder, &string(path)?, O_PATH | no_follow(flags), 0)?;
+        let (number, empty) = (fd.number(), c"".as_ptr());
+        // SAFETY: the path ends with zero; the times as above.
+        host(unsafe { syscall!(Sysno::utimensat, number, empty, times, AT_EMPTY_PATH) })
     }
 
     pub(crate) fn faccessat(&self, folder: u32, path: u32, mode: u32) -> Answer {
@@ -120,12 +120,7 @@ impl Files {
             host(unsafe { syscall!(Sysno::statx, fd, empty, AT_EMPTY_PATH, mask, out) })?;
             return owned(to);
         }
-        let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 {
-            0
-        } else {
-            O_NOFOLLOW
-        };
-        let fd = self.open_path(folder, &path, O_PATH | follow, 0)?;
+        let fd = self.open_path(folder, &path, O_PATH | no_follow(flags), 0)?;
         let number = fd.number();
         // SAFETY: as above.
         host(unsafe { syscall!(Sysno::statx, number, empty, AT_EMPTY_PATH, mask, out) })?;
@@ -204,4 +199,13 @@ fn normal(path: &[u8]) -> Vec<u8> {
     let mut whole = vec![b'/'];
     whole.extend(parts.join(&b'/'));
     whole
+}
+
+/// Returns the flag by which a link is opened itself, where these ask for that.
+const fn no_follow(flags: u32) -> u32 {
+    if flags & AT_SYMLINK_NOFOLLOW == 0 {
+        0
+    } else {
+        O_NOFOLLOW
+    }
 }
