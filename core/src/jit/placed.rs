@@ -326,12 +326,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let origin = self.page.round_up(window.start());
         let offset = origin.and_then(|origin| start.checked_sub(origin));
         let base = start - offset.ok_or(JitError::InvalidPlacement)? % unit;
-        // As map_block has it: where that alone exceeds the limit there is no padding.
-        let reserved = self.mappings.lock().reserved;
-        let room = self.config.limit_bytes().saturating_sub(reserved);
-        let padding = self.config.padding_bytes(shift);
-        let bare = start == base && (last - base).saturating_add(padding) >= room;
-        let first = if bare { base } else { base + padding };
+        let first = base + self.config.padding_bytes(shift);
         if start < first || !(start - first).is_multiple_of(1 << shift) {
             return Err(JitError::InvalidPlacement);
         }
