@@ -43,7 +43,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let next = self.index.block_from(addr);
         let padding = next.is_some_and(|(first, block)| {
             // SAFETY: the block lives as long as this allocator, whose index it is in.
-            let shift = self.config.shift(unsafe { block.as_ref() }.pool);
+            let shift = unsafe { block.as_ref() }.shift;
             first - addr <= self.config.padding_bytes(shift)
         });
         if padding {

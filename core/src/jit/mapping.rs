@@ -6,7 +6,7 @@ mod ways;
 pub(super) use ways::{Kind, Way};
 
 use super::{
-    CodeProvider, JitAllocator, JitError, LargePages, Mappings,
+    CodeProvider, JitAllocator, JitError, Mappings,
     block::{Block, Held, Home, Mode},
     pool::Pool,
     shard::Shard,
@@ -38,7 +38,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         placement: Placement,
     ) -> Result<NonNull<Block>, JitError> {
         let home = self.home(n, pool, bytes);
-        let padding = self.padding_for(home, align);
+        let padding = self.config.padding_bytes(home.shift);
         let grown = shard.pools[pool].next_len;
         let [bare, padded, len] = self.lens_for(home, (bytes, align), grown)?;
         let mut mappings = self.mappings.lock();
@@ -107,36 +107,17 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             .checked_next_multiple_of(granule)
             .and_then(|bytes| bytes.checked_add(align.saturating_sub(granule)))
             .ok_or(JitError::InvalidSize)?;
-        let padded = bare.checked_add(self.padding_for(home, align));
+        let padded = bare.checked_add(self.config.padding_bytes(home.shift));
         let padded = padded.and_then(|bytes| self.page.round_up(bytes));
         let padded = padded.ok_or(JitError::InvalidSize)?;
         let len = self.config.block_len(padded, grown, self.page);
         Ok([bare, padded, len.ok_or(JitError::InvalidSize)?])
     }
 
-    /// Returns the bytes before the first granule of a block: a granule as short as others of its
-    /// pool, so that spans begin at the same offset in blocks of all lengths, unless the first one
-    /// is to be aligned.
-    fn padding_for(&self, home: Home, align: usize) -> usize {
-        let shift = self.config.shift(home.pool);
-        let aligned = align > 1 << shift;
-        self.config
-            .padding_bytes(if aligned { home.shift } else { shift })
-    }
-
-    /// Returns the distance at which blocks begin in a window that is filled lowest first.
-    pub(super) fn grid_bytes(&self) -> usize {
-        let first = self.config.block_size_bytes().max(self.page.bytes());
-        match self.config.large_pages_wanted() {
-            LargePages::Align { bytes } => first.max(bytes),
-            _ => first,
-        }
-    }
-
     /// Returns where a block for a span of `bytes` bytes belongs, and how long its granules are. A
     /// span beyond the longest ordinary block has a block to itself: its granules are longer, so
     /// that the metadata does not grow with it.
-    pub(super) fn home(&self, shard: usize, pool: usize, bytes: usize) -> Home {
+    fn home(&self, shard: usize, pool: usize, bytes: usize) -> Home {
         let shift = self.config.shift(pool);
         let ordinary = self.config.max_block_size_bytes();
         let ordinary = ordinary.max(self.config.large_pages_wanted().bytes());

@@ -73,7 +73,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         }
         let (pool, need) = self.fit(size)?;
         if self.ordered {
-            return self.alloc_placed(size, placement);
+            return self.alloc_searching(size, placement);
         }
         let (_, mut guard) = self.shards.lock_any();
         // Blocks of the shard come under its lock.
@@ -87,7 +87,6 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                     need,
                     align,
                     within,
-                    grid: None,
                 },
             )
         };
@@ -95,18 +94,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
             return self.grant(&mut guard, at, start..start + need);
         }
         drop(guard);
-        self.alloc_placed(size, placement)
-    }
-
-    /// Looks for a place, and once more where blocks that are kept empty make room at the limit.
-    #[cold]
-    fn alloc_placed(&self, size: usize, placement: Placement) -> Result<Numbered, JitError> {
-        match self.alloc_searching(size, placement) {
-            Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
-                self.alloc_searching(size, placement)
-            }
-            result => result,
-        }
+        self.alloc_searching(size, placement)
     }
 
     /// Looks through the holes of the shard's blocks, maps one, and looks through those of all.
@@ -116,12 +104,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         let (pool, _) = self.fit(size)?;
         let (n, guard) = self.shards.lock_any();
         drop(guard);
-        let grid = self.ordered.then_some(self.grid_bytes());
         let spot = |need| Spot {
             need,
             align,
             within,
-            grid,
         };
         let own = Among::Pool(n, pool);
         if let Some(result) = self.search(size, own, &spot) {
@@ -232,19 +218,24 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
 
     /// Allocates from the lowest free run of the blocks that has room.
     pub(super) fn alloc_lowest(&self, size: usize) -> Result<Numbered, JitError> {
-        self.alloc_placed(size, Placement::ANYWHERE)
+        match self.alloc_searching(size, Placement::ANYWHERE) {
+            Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
+                self.alloc_searching(size, Placement::ANYWHERE)
+            }
+            result => result,
+        }
     }
 
     /// Allocates `size` bytes that are executed `offset` bytes behind the start of the window:
     /// where a code cache that was kept in a file has them. For allocators whose configuration
     /// places code by [`Placement::lowest`].
     ///
-    /// The spans of a cache, by whatever calls they were allocated, can be had again at their
-    /// offsets by another allocator with the same configuration, in the order of their offsets:
-    /// blocks begin at multiples of the [first block's size](super::JitConfig::block_size) there,
-    /// counted from the start of the window, and a span lies in one of these lengths or starts one.
-    /// Two cases are left out: a window that does not start at such a multiple itself, with foreign
-    /// mappings in it; and spans that an alignment beyond a granule moved across one.
+    /// The spans of a cache can be had again at their offsets by another allocator with the same
+    /// configuration, in the order of their offsets: blocks begin at multiples of the [first
+    /// block's size](super::JitConfig::block_size) there, counted from the start of the window.
+    /// Some are refused: those that took the place of longer ones and lie across such a multiple,
+    /// those that were shrunk to a length of another [pool](super::JitConfig::pools), and those
+    /// longer than the [longest block](super::JitConfig::block_size).
     ///
     /// # Errors
     ///
@@ -265,13 +256,11 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     ///
     /// Those of [`JitAllocator::alloc_at`].
     pub fn alloc_numbered_at(&self, offset: usize, size: usize) -> Result<Numbered, JitError> {
-        // Of the shortest granules, which all offsets are multiples of: another cut of its length
-        // may be what a span was shrunk to.
-        let need = self.granules(size, 0)?;
+        let (pool, need) = self.fit(size)?;
         let window = self.config.rx_placement().within;
         let outside = || JitError::Map(DualError::of(ErrorKind::OutsideRange));
         let start = window.start().checked_add(offset).ok_or_else(outside)?;
-        let end = (need << self.config.shift(0)).checked_add(start);
+        let end = (need << self.config.shift(pool)).checked_add(start);
         let last = end.ok_or_else(outside)? - 1;
         if !self.ordered {
             return Err(JitError::InvalidPlacement);
@@ -284,12 +273,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
                 return self.alloc_exactly(block, start, size);
             }
             // Another thread may map a block meanwhile, there or elsewhere.
-            match self.map_block_around(start, last) {
-                Err(JitError::Limit) if self.give_up_empty_blocks(size) => {
-                    self.map_block_around(start, last)?;
-                }
-                result => result?,
-            }
+            self.map_block_around(start, last, pool)?;
         }
         Err(JitError::Map(DualError::of(ErrorKind::Taken)))
     }
@@ -307,8 +291,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         guard.pools[held.block.pool].settle();
         let (granule, exact) = held.granule_at(start).ok_or(JitError::InvalidPlacement)?;
         let need = held.granules_for(size);
-        // A block for one span serves the one that it was mapped for.
-        if !exact || held.block.home().lone && held.guarded.spans != 0 {
+        if !exact || held.block.home().lone {
             return Err(JitError::InvalidPlacement);
         }
         let span = held.allocate_granules(granule..granule + need);
@@ -318,10 +301,10 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
     }
 
     /// Maps the block of the window's grid that a span of some addresses lies in.
-    fn map_block_around(&self, start: usize, last: usize) -> Result<(), JitError> {
+    fn map_block_around(&self, start: usize, last: usize, pool: usize) -> Result<(), JitError> {
         let window = self.config.rx_placement().within;
-        let (pool, shift) = (0, self.config.shift(0));
-        let unit = self.grid_bytes();
+        let shift = self.config.shift(pool);
+        let unit = self.config.block_size_bytes().max(self.page.bytes());
         // Windows may begin anywhere, blocks at pages only.
         let origin = self.page.round_up(window.start());
         let offset = origin.and_then(|origin| start.checked_sub(origin));
@@ -337,9 +320,6 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         };
         let (n, mut guard) = self.shards.lock_any();
         let bytes = last + 1 - first;
-        if start != first && self.home(n, pool, bytes).lone {
-            return Err(JitError::InvalidPlacement); // Its span starts it.
-        }
         let mapped = self.map_block(n, &mut guard, pool, (bytes, 1), placement);
         mapped.map(|_| ())
     }

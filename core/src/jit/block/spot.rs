@@ -12,11 +12,6 @@ pub(in crate::jit) struct Spot {
     /// A power of two.
     pub(in crate::jit) align: usize,
     pub(in crate::jit) within: AddressRange,
-    /// The bytes of a block on the grid that [`JitAllocator::alloc_at`] goes by, where spans keep to
-    /// it.
-    ///
-    /// [`JitAllocator::alloc_at`]: crate::jit::JitAllocator::alloc_at
-    pub(in crate::jit) grid: Option<usize>,
 }
 
 /// What a look at some words of a block found.
@@ -74,7 +69,6 @@ impl Held<'_> {
             };
             let found = self.bits().free_runs_from(word).find_map(|run| {
                 let start = self.start_in_spot(&run, &window, spot.align)?;
-                let start = self.start_on_grid(start, spot)?;
                 let end = start.checked_add(spot.need)?;
                 (end <= run.end.min(window.end)).then_some((run, start..end))
             });
@@ -99,28 +93,6 @@ impl Held<'_> {
         // The base is a multiple of the granule, as map_block takes care of, so the difference is
         // one too, or is rounded up to the next granule for an alignment below that.
         Some((first.checked_next_multiple_of(align)? - base).div_ceil(1 << shift))
-    }
-
-    /// Returns the first granule from `start` on where a span may start that is to be had again by
-    /// its offset, among blocks of one length: it lies in one of these behind the padding, or it is
-    /// longer and starts one, which no other span reaches into.
-    fn start_on_grid(&self, start: usize, spot: &Spot) -> Option<usize> {
-        let (padding, shift) = (self.guarded.padding, self.block.shift);
-        let Some(unit) = spot.grid.filter(|_| spot.align <= 1 << shift) else {
-            return Some(start);
-        };
-        let at = padding + (start << shift);
-        let (offset, len) = (at % unit, spot.need << shift);
-        let at = if padding + len > unit && at != padding {
-            at.checked_next_multiple_of(unit)? + padding
-        } else if offset < padding {
-            at - offset + padding
-        } else if padding + len <= unit && offset + len > unit {
-            at - offset + unit + padding
-        } else {
-            at
-        };
-        Some((at - padding) >> shift)
     }
 
     /// Returns what part of the executable view lies in `window`, as granules.

@@ -221,7 +221,7 @@ impl<P: CodeProvider, M: PageProvider + Copy, R: RawMutex> JitAllocator<P, M, R>
         rx.within = rx.within.intersect(placement.within)?;
         // Granules may be longer than a page.
         rx.align = rx.align.max(granule);
-        let unit = self.grid_bytes();
+        let unit = self.config.block_size_bytes();
         if self.ordered && rx.within.start().is_multiple_of(unit) {
             // On the grid that alloc_at goes by.
             rx.align = rx.align.max(unit);
