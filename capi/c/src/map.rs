@@ -7,7 +7,17 @@
 //! | `inner` | the two kinds of maps that a handle may stand for |
 //! | `query` | finding ranges by address |
 //! | `change` | changing a map |
+//! | `handler` | the same without waiting, for signal handlers |
 //! | `walk` | gaps, all ranges, statistics |
+
+/// Stores how many pages had a value, unless the caller has no use for it.
+macro_rules! tell {
+    ($had:expr, $pages:expr) => {
+        if !$had.is_null() {
+            place!($had).write($pages);
+        }
+    };
+}
 
 mod inner;
 mod types;

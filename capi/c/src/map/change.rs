@@ -9,7 +9,7 @@ use super::{
 use crate::{
     abi::place,
     object::opened,
-    status::{answer, hm_error, hm_status, invalid},
+    status::{Fault, answer, hm_error, hm_status, invalid},
 };
 use core::ffi::c_void;
 
@@ -29,9 +29,7 @@ pub unsafe extern "C" fn hm_range_map_insert(
     answer!(error, {
         let (map, range) = (map!(map), range(first, last)?);
         let pages = pass!(map, map => map.insert(range, Number(value))?);
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        tell!(had, pages);
     })
 }
 
@@ -67,9 +65,19 @@ pub unsafe extern "C" fn hm_range_map_remove(
     answer!(error, {
         let (map, range) = (map!(map), range(first, last)?);
         let pages = pass!(map, map => map.remove(range)?);
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        tell!(had, pages);
+    })
+}
+
+/// Returns what asks `change` what a piece becomes.
+pub(super) fn asking(
+    change: hm_range_map_change_fn,
+    context: *mut c_void,
+) -> Result<impl FnMut(&mut hm_mapped_range, bool) -> bool, Fault> {
+    let change = change.ok_or(invalid(c"a null function"))?;
+    Ok(move |piece: &mut hm_mapped_range, has_value: bool| {
+        // SAFETY: the caller in C promises that it may be called so, and does not unwind.
+        unsafe { change(context, piece, has_value.into()) != 0 }
     })
 }
 
@@ -90,14 +98,8 @@ pub unsafe extern "C" fn hm_range_map_rewrite(
 ) -> hm_status {
     answer!(error, {
         let (map, range) = (map!(map), range(first, last)?);
-        let change = change.ok_or(invalid(c"a null function"))?;
-        let pages = map.rewrite(range, |piece, has_value| {
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            unsafe { change(context, piece, has_value.into()) != 0 }
-        })?;
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        let pages = map.rewrite(range, asking(change, context)?)?;
+        tell!(had, pages);
     })
 }
 

@@ -1,7 +1,9 @@
 //! Changes of a map for signal handlers, which never wait.
 
 use super::{
-    Map, hm_range_map,
+    Map,
+    change::asking,
+    hm_range_map,
     inner::{Inner, Number, pass},
     map, range,
     types::*,
@@ -9,7 +11,7 @@ use super::{
 use crate::{
     abi::place,
     object::opened,
-    status::{Fault, HM_BUSY, answer, hm_error, hm_status, invalid},
+    status::{Fault, HM_BUSY, answer, hm_error, hm_status},
 };
 use core::ffi::c_void;
 
@@ -32,9 +34,7 @@ pub unsafe extern "C" fn hm_range_map_try_insert(
         let (map, range) = (map!(map), range(first, last)?);
         let done = pass!(map, map => map.try_insert(range, Number(value)));
         let pages = done.ok_or(BUSY)??;
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        tell!(had, pages);
     })
 }
 
@@ -73,9 +73,7 @@ pub unsafe extern "C" fn hm_range_map_try_remove(
         let (map, range) = (map!(map), range(first, last)?);
         let done = pass!(map, map => map.try_remove(range));
         let pages = done.ok_or(BUSY)??;
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        tell!(had, pages);
     })
 }
 
@@ -95,14 +93,8 @@ pub unsafe extern "C" fn hm_range_map_try_rewrite(
 ) -> hm_status {
     answer!(error, {
         let (map, range) = (map!(map), range(first, last)?);
-        let change = change.ok_or(invalid(c"a null function"))?;
-        let done = map.try_rewrite(range, |piece, has_value| {
-            // SAFETY: the caller in C promises that it may be called so, and does not unwind.
-            unsafe { change(context, piece, has_value.into()) != 0 }
-        });
+        let done = map.try_rewrite(range, asking(change, context)?);
         let pages = done.ok_or(BUSY)??;
-        if !had.is_null() {
-            place!(had).write(pages);
-        }
+        tell!(had, pages);
     })
 }
